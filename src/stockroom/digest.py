@@ -1,0 +1,49 @@
+"""BLAKE3-256 digests and the types of the ids made from them.
+
+Owns hashing and the hex form. Knows nothing of what is hashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NewType, TypeAlias
+
+import numpy as np
+from blake3 import blake3
+
+from stockroom.errors import DigestMismatchError
+
+DIGEST_NBYTES = 32
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | np.ndarray
+"""Anything contiguous that hashing reads in place."""
+
+ChunkDigest = NewType("ChunkDigest", bytes)
+"""Digest of a chunk's raw, unencoded bytes."""
+
+PackDigest = NewType("PackDigest", bytes)
+"""Digest of a pack's chunk list file."""
+
+ObjectDigest = NewType("ObjectDigest", bytes)
+"""Digest of a metadata object's canonical bytes: node, column record, chunk list."""
+
+CommitId = NewType("CommitId", bytes)
+"""Digest of a commit record's canonical bytes."""
+
+
+def compute_digest(data: Buffer) -> bytes:
+    """The 32-byte BLAKE3 digest of `data`."""
+    return blake3(data).digest()
+
+
+def compute_digests(buffers: Iterable[Buffer]) -> np.ndarray:
+    """Digests of many buffers as `(n, 32)` uint8."""
+    joined = b"".join([blake3(buffer).digest() for buffer in buffers])
+    return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_NBYTES)
+
+
+def check_digest(data: Buffer, expected: bytes, *, where: str) -> None:
+    """Raise `DigestMismatchError` naming `where` unless `data` hashes to `expected`."""
+    actual = blake3(data).digest()
+    if actual != expected:
+        raise DigestMismatchError(expected.hex(), actual.hex(), where=where)

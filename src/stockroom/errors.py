@@ -1,0 +1,197 @@
+"""Every error Stockroom raises, classed by what the caller can do about it.
+
+    StockroomError
+    ├── NotFoundError (KeyError)         RepositoryNotFoundError, RefNotFoundError, ColumnNotFoundError,
+    │                                    SampleNotFoundError, RemoteNotFoundError
+    ├── InvalidInputError (ValueError)   SchemaError, InvalidNameError, AmbiguousRefError
+    ├── ConflictError                    RefChangedError, MergeConflictError
+    ├── LockedError    ClosedError    ReadOnlyError (PermissionError)    NothingToCommitError
+    ├── CorruptionError                  DigestMismatchError, MalformedRecordError
+    ├── AbsentDataError
+    ├── FormatVersionError
+    └── RemoteError                      UnreachableError, AuthenticationError, TimeoutError
+
+A message says what was expected, what was found and what to do next. Fields carry the same facts as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AbsentDataError",
+    "AmbiguousRefError",
+    "AuthenticationError",
+    "ClosedError",
+    "ColumnNotFoundError",
+    "ConflictError",
+    "CorruptionError",
+    "DigestMismatchError",
+    "FormatVersionError",
+    "InvalidInputError",
+    "InvalidNameError",
+    "LockedError",
+    "MalformedRecordError",
+    "MergeConflictError",
+    "NotFoundError",
+    "NothingToCommitError",
+    "ReadOnlyError",
+    "RefChangedError",
+    "RefNotFoundError",
+    "RemoteError",
+    "RemoteNotFoundError",
+    "RepositoryNotFoundError",
+    "SampleNotFoundError",
+    "SchemaError",
+    "StockroomError",
+    "TimeoutError",
+    "UnreachableError",
+]
+
+
+class StockroomError(Exception):
+    """Base of every error raised on purpose by Stockroom."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of its message; ours are sentences.
+        return str(self.args[0]) if self.args else ""
+
+
+class NotFoundError(StockroomError, KeyError):
+    """Something was asked for by a name that nothing carries."""
+
+
+class RepositoryNotFoundError(NotFoundError):
+    """No repository here or in any folder above."""
+
+
+class RefNotFoundError(NotFoundError):
+    """No branch, tag or commit answers to a ref; `near` lists names close to it."""
+
+    def __init__(self, message: str, *, ref: str = "", near: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ref = ref
+        self.near = tuple(near)
+
+
+class ColumnNotFoundError(NotFoundError):
+    """No column of that name in this commit or stage."""
+
+
+class SampleNotFoundError(NotFoundError):
+    """No sample under that key in the column."""
+
+
+class RemoteNotFoundError(NotFoundError):
+    """No remote of that name."""
+
+
+class InvalidInputError(StockroomError, ValueError):
+    """A value, name or argument cannot be accepted; nothing was changed."""
+
+
+class SchemaError(InvalidInputError):
+    """A value does not fit its column's dtype, shape or key type."""
+
+
+class InvalidNameError(InvalidInputError):
+    """A column, branch or tag name breaks git's rules for names, or collides with another."""
+
+
+class AmbiguousRefError(InvalidInputError):
+    """A short digest fits several commits; `candidates` lists their full hex digests."""
+
+    def __init__(self, message: str, *, candidates: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
+
+
+class ConflictError(StockroomError):
+    """Two changes cannot both stand; nothing was changed."""
+
+
+class RefChangedError(ConflictError):
+    """A ref moved between reading and writing it."""
+
+
+class MergeConflictError(ConflictError):
+    """A merge needs a decision; `conflicts` lists what about."""
+
+    def __init__(self, message: str, *, conflicts: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.conflicts = tuple(conflicts)
+
+
+class LockedError(StockroomError):
+    """Another writer holds the stage; `pid`, `host` and `since` name it where known."""
+
+    def __init__(self, message: str, *, pid: int | None = None, host: str = "", since: str = "") -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.host = host
+        self.since = since
+
+
+class ClosedError(StockroomError):
+    """A handle, or something taken from it, was used after it was closed."""
+
+
+class ReadOnlyError(StockroomError, PermissionError):
+    """A write was asked of a handle that only reads."""
+
+
+class NothingToCommitError(StockroomError):
+    """The stage equals the commit it stands on."""
+
+
+class CorruptionError(StockroomError):
+    """Bytes are not what was written; `where` names the file or object."""
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class DigestMismatchError(CorruptionError):
+    """Bytes hash to another digest than the one they are kept under."""
+
+    def __init__(self, expected: str, actual: str, *, where: str) -> None:
+        super().__init__(
+            f"{where}: expected digest {expected}, found {actual}; run `stock fsck` to see what is affected",
+            where=where,
+        )
+        self.expected = expected
+        self.actual = actual
+
+
+class MalformedRecordError(CorruptionError):
+    """A record's bytes do not follow its format."""
+
+
+class AbsentDataError(StockroomError):
+    """Bytes are not on this machine and no remote can give them; names `remote` and `pack`."""
+
+    def __init__(self, message: str, *, remote: str | None = None, pack: str = "") -> None:
+        super().__init__(message)
+        self.remote = remote
+        self.pack = pack
+
+
+class FormatVersionError(StockroomError):
+    """Something was written by a newer Stockroom than this one."""
+
+
+class RemoteError(StockroomError):
+    """A remote did not do what was asked of it."""
+
+
+class UnreachableError(RemoteError):
+    """A remote cannot be reached."""
+
+
+class AuthenticationError(RemoteError):
+    """A remote refused the credentials."""
+
+
+class TimeoutError(RemoteError):  # noqa: A001 - the contract's name; always used through this module
+    """A remote did not answer in time."""
