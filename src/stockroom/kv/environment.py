@@ -1,0 +1,200 @@
+"""The handle that the rest of Stockroom holds on an LMDB environment, and the register of those open.
+
+One LMDB environment per real path and process, however often it is opened: LMDB's locks belong to the process
+and the file, so a second one would silently undo the first one's. After a fork the child never touches what it
+inherited: a handle used there opens an environment of the child's own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+from stockroom.errors import ClosedError
+from stockroom.kv.opening import GIB, OpenOptions
+from stockroom.kv.shared import FORK_PATIENCE_S, SharedEnvironment, find_file_id
+from stockroom.kv.transaction import ReadTxn, WriteTxn
+
+T = TypeVar("T")
+
+
+class _Register:
+    """The environments this process has open, and those it inherited from the process that forked it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.locked_for_fork = False
+        self.quiesced: list[SharedEnvironment] = []
+        self.open: dict[Path, SharedEnvironment] = {}
+        self.inherited: list[SharedEnvironment] = []
+
+    def take(self, path: Path, databases: Sequence[str], options: OpenOptions) -> SharedEnvironment:
+        """The environment at the real path `path`, with one more handle on it."""
+        with self.lock:
+            shared = self.open.get(path)
+            if shared is None or shared.file_id != find_file_id(path):  # opened before, deleted, made anew
+                self._let_go_of_inherited(path)
+                shared = self.open[path] = SharedEnvironment(path, options)
+            try:
+                shared.add_databases(databases)
+            except BaseException:
+                self._close_if_unused(shared)
+                raise
+            shared.handles += 1
+            return shared
+
+    def give_back(self, shared: SharedEnvironment) -> None:
+        """One handle less; the last one closes the files."""
+        with self.lock:
+            shared.handles -= 1
+            self._close_if_unused(shared)
+
+    def _close_if_unused(self, shared: SharedEnvironment) -> None:
+        if shared.handles:
+            return
+        shared.close()
+        if self.open.get(shared.path) is shared:
+            del self.open[shared.path]
+
+    def _let_go_of_inherited(self, path: Path) -> None:
+        for shared in [shared for shared in self.inherited if shared.path == path]:
+            shared.abandon()
+            self.inherited.remove(shared)
+
+    def before_fork(self) -> None:
+        self.locked_for_fork = self.lock.acquire(timeout=FORK_PATIENCE_S)
+        self.quiesced = list(self.open.values())
+        for shared in self.quiesced:
+            shared.quiesce()
+
+    def after_fork_in_parent(self) -> None:
+        for shared in self.quiesced:
+            shared.resume()
+        if self.locked_for_fork:
+            self.lock.release()
+
+    def after_fork_in_child(self) -> None:
+        self.lock = threading.RLock()
+        self.inherited.extend(self.open.values())
+        self.open = {}
+
+
+_register: Final = _Register()
+os.register_at_fork(
+    before=_register.before_fork,
+    after_in_parent=_register.after_fork_in_parent,
+    after_in_child=_register.after_fork_in_child,
+)
+
+
+class Environment:
+    """Named ordered maps of bytes in one folder; transactions are functions.
+
+    Safe to share between threads and to keep across a fork; refuses to be pickled.
+    """
+
+    __slots__ = ("_closed", "_databases", "_options", "_shared", "path")
+
+    def __init__(self, path: Path, databases: Sequence[str], options: OpenOptions) -> None:
+        self._closed = True
+        self.path = path
+        self._databases = tuple(databases)
+        self._options = options
+        self._shared = _register.take(path, self._databases, options)
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        databases: Sequence[str],
+        map_nbytes: int = 16 * GIB,
+        max_readers: int = 1024,
+        metasync: bool = True,
+        create: bool = True,
+    ) -> Environment:
+        """A handle on the environment in the folder `path`.
+
+        Where the process has it open already, the options of the first opener stand. Without `metasync` the
+        last update may be lost, never half of one, when the machine itself crashes.
+
+        Raises:
+            NotFoundError: there is none and `create` is false.
+            CorruptionError, FormatVersionError: its file is damaged, or of another version.
+        """
+        options = OpenOptions(
+            map_nbytes=map_nbytes, max_readers=max_readers, metasync=metasync, create=create
+        )
+        return cls(Path(os.path.realpath(path)), databases, options)
+
+    def view(self, fn: Callable[[ReadTxn], T]) -> T:
+        """What `fn` returns, given a consistent snapshot; inside another transaction of this thread, that one.
+
+        Raises:
+            ClosedError: the handle is closed.
+            LockedError: every slot for readers is taken by a live process.
+        """
+        return self._attached().view(fn)
+
+    def update(self, fn: Callable[[WriteTxn], T]) -> T:
+        """What `fn` returns, once all it wrote is on disk together; an exception in `fn` leaves no trace.
+
+        Waits for the writer of another process. `fn` may run more than once: again after the map grew.
+
+        Raises:
+            ClosedError: the handle is closed.
+            ReadOnlyError: the folder cannot be written.
+            StockroomError: the disk is full; or called inside another transaction of this thread.
+        """
+        return self._attached().update(fn)
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the folder could only be opened for reading."""
+        return self._attached().readonly
+
+    @property
+    def map_nbytes(self) -> int:
+        """The size of the memory map, which grows as needed."""
+        return self._attached().map_nbytes
+
+    @property
+    def reader_slots(self) -> int:
+        """How many slots of the reader table have been in use at once, in all processes."""
+        return self._attached().reader_slots
+
+    def close(self) -> None:
+        """Close this handle; the files close with the last one. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._shared.pid == os.getpid():
+            _register.give_back(self._shared)
+
+    def _attached(self) -> SharedEnvironment:
+        if self._closed:
+            raise ClosedError(f"{self.path} is closed; open the repository again")
+        if self._shared.pid != os.getpid():
+            self._shared = _register.take(self.path, self._databases, self._options)
+        return self._shared
+
+    def __enter__(self) -> Environment:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Environment {self.path}{' closed' if self._closed else ''}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Environment cannot be pickled; send its path and open it there")

@@ -1,0 +1,149 @@
+"""Opening one LMDB environment's files: how writable they are, room for the lock table, a map that fits.
+
+folder writable                          reads and writes, with locks
+folder not writable, lock file writable  reads, with locks (another user's repository, shared by group)
+neither                                  reads without locks (a read-only file system)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from stockroom.errors import NotFoundError, StockroomError
+from stockroom.kv.translation import translate
+
+GIB: Final = 1 << 30
+MAX_DATABASES: Final = 32
+LOCK_HEADER_NBYTES: Final = 192
+READER_SLOT_NBYTES: Final = 64
+SMALLEST_FALLBACK_NBYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOptions:
+    """How to open an environment; the first opener in a process decides."""
+
+    map_nbytes: int = 16 * GIB
+    max_readers: int = 1024
+    metasync: bool = True
+    create: bool = True
+
+
+def open_lmdb(path: Path, options: OpenOptions) -> Any:
+    """An `lmdb.Environment` on the folder `path`, stale readers cleared.
+
+    Raises:
+        NotFoundError: there is none and `options.create` is false.
+        CorruptionError, FormatVersionError: the file is damaged, or of another version.
+        StockroomError: no room on the disk, or for the map.
+    """
+    data = path / "data.mdb"
+    if not data.exists():
+        if not options.create:
+            raise NotFoundError(f"{path}: expected an LMDB environment, found none")
+        path.mkdir(parents=True, exist_ok=True)
+    modes = _choose_modes(path)
+    try:
+        if modes["lock"]:
+            _reserve_lock_table(path / "lock.mdb", options.max_readers)
+        return _open_checked(path, options, modes)
+    except lmdb.Error as error:
+        raise translate(error, path) from error
+    except OSError as error:
+        raise StockroomError(f"{path}: cannot be opened: {error.strerror or error}") from error
+
+
+def open_databases(env: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Name -> handle, creating what is missing; None for what a read-only environment lacks.
+
+    No other transaction of this process may be open meanwhile.
+    """
+    handles: dict[str, Any] = {}
+    for name in names:
+        try:
+            handles[name] = env.open_db(name.encode(), create=False)
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            handles[name] = None
+    missing = [name for name in names if handles[name] is None]
+    if missing and not env.flags()["readonly"]:
+        with env.begin(write=True) as txn:
+            handles.update({name: env.open_db(name.encode(), txn) for name in missing})
+    return handles
+
+
+def _choose_modes(path: Path) -> dict[str, bool]:
+    """lmdb's `readonly` and `lock` for what this user may do in the folder."""
+    data, lock = path / "data.mdb", path / "lock.mdb"
+    writable = os.access(path, os.W_OK | os.X_OK) and (not data.exists() or os.access(data, os.W_OK))
+    return {"readonly": not writable, "lock": writable or os.access(lock, os.R_OK | os.W_OK)}
+
+
+def _open_checked(path: Path, options: OpenOptions, modes: dict[str, bool]) -> Any:
+    env = _open_with_a_map_that_fits(path, options, modes)
+    try:
+        if not modes["readonly"]:
+            _extend_to_last_page(path / "data.mdb", env)
+        if modes["lock"]:
+            env.reader_check()
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def _open_with_a_map_that_fits(path: Path, options: OpenOptions, modes: dict[str, bool]) -> Any:
+    """Halve the map while the operating system refuses it: an address space limit must not shut users out."""
+    map_nbytes = options.map_nbytes
+    while True:
+        try:
+            return lmdb.open(
+                str(path),
+                map_size=map_nbytes,
+                max_readers=options.max_readers,
+                max_dbs=MAX_DATABASES,
+                metasync=options.metasync,
+                create=False,
+                mode=0o777,  # less the umask, as for any other file
+                **modes,
+            )
+        except lmdb.MemoryError:
+            if map_nbytes <= SMALLEST_FALLBACK_NBYTES:
+                raise
+            map_nbytes //= 2
+
+
+def _reserve_lock_table(lock: Path, max_readers: int) -> None:
+    """Give the lock file its blocks before it is mapped.
+
+    LMDB makes it sparse; on a full disk the first touch of a page would then kill the process (SIGBUS). Only
+    done while nothing in this process holds the file, because closing it would drop the process's locks on it.
+    """
+    if not hasattr(os, "posix_fallocate") or (lock.exists() and lock.stat().st_size):
+        return
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.posix_fallocate(fd, 0, LOCK_HEADER_NBYTES + READER_SLOT_NBYTES * (max_readers - 1))
+    finally:
+        os.close(fd)
+
+
+def _extend_to_last_page(data: Path, env: Any) -> None:
+    """Let a truncated file read as zeros, which LMDB reports as damage, not kill the process (SIGBUS).
+
+    Never shrinks, so another process may write meanwhile. A sound file can end early too: its last pages were
+    taken and given back within one transaction.
+    """
+    end = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if data.stat().st_size >= end or not hasattr(os, "posix_fallocate"):
+        return
+    fd = os.open(data, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.posix_fallocate(fd, end - 1, 1)
+    finally:
+        os.close(fd)

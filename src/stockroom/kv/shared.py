@@ -1,0 +1,242 @@
+"""The one open LMDB environment that all handles of a process on one path share.
+
+Runs transactions, grows the map, adopts growth by other processes, and reopens after a failed write. A
+function given to `view` inside a transaction of the same thread joins it; `update` inside one is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import lmdb
+
+from stockroom.errors import ClosedError, StockroomError
+from stockroom.kv.gate import Gate
+from stockroom.kv.opening import OpenOptions, open_databases, open_lmdb
+from stockroom.kv.transaction import ReadTxn, WriteTxn
+from stockroom.kv.translation import translate
+
+T = TypeVar("T")
+
+MAX_BEGIN_ATTEMPTS: Final = 8
+FORK_PATIENCE_S: Final = 5.0
+
+
+class _Current(threading.local):
+    """The transaction this thread is in."""
+
+    txn: ReadTxn | None = None
+
+
+class SharedEnvironment:
+    """An LMDB environment of this process, counted by its handles."""
+
+    def __init__(self, path: Path, options: OpenOptions) -> None:
+        self.path = path
+        self.pid = os.getpid()
+        self.options = options
+        self.handles = 0
+        self._gate = Gate()
+        self._current = _Current()
+        self._quiet = False
+        self._broken = False
+        self._databases: dict[str, Any] = {}
+        self._lmdb: Any = open_lmdb(path, options)
+        self.file_id = find_file_id(path)
+
+    def view(self, fn: Callable[[ReadTxn], T]) -> T:
+        """What `fn` returns, given a snapshot."""
+        outer = self._current.txn
+        if outer is not None:
+            return fn(outer)
+        raw = self._begin(write=False)
+        txn = self._current.txn = ReadTxn(raw, self._databases, path=self.path)
+        try:
+            return fn(txn)
+        except lmdb.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            self._current.txn = None
+            txn.end()
+            if os.getpid() == self.pid:  # in a child forked by `fn` the snapshot belongs to the parent
+                raw.abort()
+            self._gate.leave()
+
+    def update(self, fn: Callable[[WriteTxn], T]) -> T:
+        """What `fn` returns, once its changes are durable; `fn` runs again after the map has grown."""
+        self._refuse_inside("updated")
+        while True:
+            try:
+                return self._update_once(fn)
+            except lmdb.MapFullError:
+                self._grow(self.map_nbytes)
+            except lmdb.Error as error:
+                self._broken = self._broken or isinstance(error, lmdb.PanicError)
+                raise translate(error, self.path) from error
+
+    def _update_once(self, fn: Callable[[WriteTxn], T]) -> T:
+        raw = self._begin(write=True)
+        txn = self._current.txn = WriteTxn(raw, self._databases, path=self.path)
+        try:
+            result = fn(txn)
+            self._refuse_in_child()
+            raw.commit()
+        except BaseException:
+            if os.getpid() == self.pid:
+                raw.abort()
+            raise
+        else:
+            return result
+        finally:
+            self._current.txn = None
+            txn.end()
+            self._gate.leave()
+
+    def _begin(self, *, write: bool) -> Any:
+        """A raw transaction, with this thread past the gate."""
+        attempts = 0
+        while True:
+            self._gate.enter()
+            try:
+                if write:
+                    self._lmdb.reader_check()  # a killed reader's slot would keep pages from reuse
+                return self._lmdb.begin(write=write)
+            except lmdb.Error as error:
+                self._gate.leave()
+                attempts += 1
+                if attempts == MAX_BEGIN_ATTEMPTS or not self._recover(error):
+                    raise translate(error, self.path) from error
+            except BaseException:
+                self._gate.leave()
+                raise
+
+    def _recover(self, error: lmdb.Error) -> bool:
+        """Put right what kept a transaction from beginning; whether another try makes sense."""
+        if isinstance(error, lmdb.MapResizedError):
+            self._resize(0)
+            return True
+        if isinstance(error, lmdb.ReadersFullError):
+            with self._gate.alone():
+                return bool(self._lmdb.reader_check())
+        if self._broken or isinstance(error, lmdb.PanicError):
+            self._reopen()
+            return True
+        return False
+
+    def _refuse_inside(self, what: str) -> None:
+        if self._current.txn is not None:
+            raise StockroomError(f"{self.path}: cannot be {what} inside a transaction of the same thread")
+
+    def _refuse_in_child(self) -> None:
+        if os.getpid() != self.pid:
+            raise ClosedError(f"{self.path}: a write transaction belongs to the process that began it")
+
+    @property
+    def map_nbytes(self) -> int:
+        """The size of the memory map: how far the file may grow before the map must."""
+        return int(self._lmdb.info()["map_size"])
+
+    def _grow(self, seen_nbytes: int) -> None:
+        """Double the map, unless another thread has since `seen_nbytes` was read."""
+        with self._gate.alone():
+            if self.map_nbytes <= seen_nbytes:
+                self._set_map_size(2 * seen_nbytes)
+
+    def _resize(self, map_nbytes: int) -> None:
+        with self._gate.alone():
+            self._set_map_size(map_nbytes)
+
+    def _set_map_size(self, map_nbytes: int) -> None:
+        """Map that much; 0 takes the size another process has grown the file to."""
+        try:
+            self._lmdb.set_mapsize(map_nbytes)
+        except lmdb.Error as error:
+            self._broken = True
+            raise translate(error, self.path) from error
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the files could only be opened for reading."""
+        return bool(self._lmdb.flags()["readonly"])
+
+    @property
+    def reader_slots(self) -> int:
+        """How many slots of the reader table have ever been in use at once."""
+        return int(self._lmdb.info()["num_readers"])
+
+    def add_databases(self, names: Sequence[str]) -> None:
+        """Make `names` usable in transactions, creating what is missing."""
+        missing = [name for name in names if name not in self._databases]
+        if not missing:
+            return
+        self._refuse_inside("opened with more databases")
+        with self._gate.alone():
+            self._open_databases(missing)
+
+    def _open_databases(self, names: Sequence[str]) -> None:
+        while True:
+            try:
+                self._databases |= open_databases(self._lmdb, names)
+                return
+            except (lmdb.MapFullError, lmdb.MapResizedError) as error:
+                self._set_map_size(2 * self.map_nbytes if isinstance(error, lmdb.MapFullError) else 0)
+            except lmdb.Error as error:
+                raise translate(error, self.path) from error
+
+    def _reopen(self) -> None:
+        """Start afresh after LMDB declared the environment unusable, as a half-done write makes it."""
+        with self._gate.alone():
+            if not self._broken:
+                return
+            self._lmdb.close()
+            self._lmdb = open_lmdb(self.path, self.options)
+            self._open_databases(list(self._databases))
+            self._broken = False
+
+    def close(self) -> None:
+        """Close the files, once no thread is in a transaction.
+
+        Raises:
+            StockroomError: this thread is in one.
+        """
+        self._refuse_inside("closed")
+        with self._gate.alone():
+            self._lmdb.close()
+
+    def quiesce(self) -> None:
+        """Before a fork: let running transactions end, so that the child inherits none."""
+        self._quiet = self._current.txn is None and self._gate.shut(FORK_PATIENCE_S)
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        if self._quiet:
+            self._quiet = False
+            self._gate.open()
+
+    def abandon(self) -> None:
+        """After a fork, in the child: let go of the parent's environment without touching its reader slots.
+
+        Raises:
+            StockroomError: the parent was inside a transaction, which cannot be let go of.
+        """
+        if not self._quiet:
+            raise StockroomError(
+                f"{self.path}: this process was forked inside a transaction of its parent and cannot use the "
+                "repository; start it with the spawn method"
+            )
+        with suppress(lmdb.Error):
+            self._lmdb.close()
+
+
+def find_file_id(path: Path) -> tuple[int, int] | None:
+    """Which file stands at `path` now: device and inode; None where there is none."""
+    try:
+        status = (path / "data.mdb").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

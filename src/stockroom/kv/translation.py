@@ -1,0 +1,115 @@
+"""LMDB's errors as Stockroom's: one table, used wherever an lmdb error could leave this package."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import lmdb
+
+from stockroom.errors import (
+    ClosedError,
+    CorruptionError,
+    FormatVersionError,
+    InvalidInputError,
+    LockedError,
+    ReadOnlyError,
+    StockroomError,
+)
+
+_Maker: TypeAlias = Callable[[Path, lmdb.Error], StockroomError]
+
+_CLOSED_HANDLE = "closed/deleted/dropped"
+
+
+def _damaged(path: Path, error: lmdb.Error) -> StockroomError:
+    message = f"{path}: expected a sound LMDB file, found it damaged ({error}); run `stock fsck`"
+    return CorruptionError(message, where=str(path))
+
+
+def _newer(path: Path, error: lmdb.Error) -> StockroomError:
+    return FormatVersionError(
+        f"{path} was written by another version of LMDB ({error}); upgrade Stockroom to read it"
+    )
+
+
+def _readers_full(path: Path, error: lmdb.Error) -> StockroomError:
+    return LockedError(
+        f"{path}: the reader limit is reached ({error}); close some of the processes that read the repository"
+    )
+
+
+def _busy(path: Path, error: lmdb.Error) -> StockroomError:
+    return LockedError(
+        f"{path}: LMDB could not lock the file ({error}); try again once other processes are done"
+    )
+
+
+def _bad_size(path: Path, error: lmdb.Error) -> StockroomError:
+    return InvalidInputError(f"{path}: expected a key of 1 to 511 bytes and a value below 4 GiB ({error})")
+
+
+def _read_only(path: Path, error: lmdb.Error) -> StockroomError:
+    return ReadOnlyError(f"{path} cannot be written ({error}); check the folder's permissions")
+
+
+def _disk_full(path: Path, error: lmdb.Error) -> StockroomError:
+    return StockroomError(
+        f"{path}: no space left on the disk ({error}); nothing was changed: free some and try again"
+    )
+
+
+def _no_memory(path: Path, error: lmdb.Error) -> StockroomError:
+    return StockroomError(
+        f"{path}: the memory map was refused ({error}); raise the limit on address space (ulimit -v)"
+    )
+
+
+def _failed(path: Path, error: lmdb.Error) -> StockroomError:
+    if error.args and _CLOSED_HANDLE in str(error):
+        return ClosedError(f"{path}: used after its transaction ended or after it was closed")
+    if getattr(error, "code", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return _disk_full(path, error)
+    return StockroomError(f"{path}: LMDB could not do it ({error}); nothing was changed")
+
+
+TRANSLATIONS: dict[str, _Maker] = {
+    "Error": _failed,
+    "BadChecksumError": _damaged,
+    "BadDbiError": _failed,
+    "BadRslotError": _failed,
+    "BadTxnError": _failed,
+    "BadValsizeError": _bad_size,
+    "CorruptedError": _damaged,
+    "CryptoFailError": _newer,
+    "CursorFullError": _damaged,
+    "DbsFullError": _failed,
+    "DiskError": _disk_full,
+    "EnvEncryptionError": _newer,
+    "IncompatibleError": _damaged,
+    "InvalidError": _damaged,
+    "InvalidParameterError": _failed,
+    "KeyExistsError": _failed,
+    "LockError": _busy,
+    "MapFullError": _failed,
+    "MapResizedError": _failed,
+    "MemoryError": _no_memory,
+    "NotFoundError": _damaged,
+    "PageFullError": _damaged,
+    "PageNotFoundError": _damaged,
+    "PanicError": _failed,
+    "ProblemError": _damaged,
+    "ReadersFullError": _readers_full,
+    "ReadonlyError": _read_only,
+    "TlsFullError": _failed,
+    "TxnFullError": _failed,
+    "VersionMismatchError": _newer,
+}
+"""Name of an lmdb error class -> how to say it; by name, because older lmdb releases lack some classes."""
+
+
+def translate(error: lmdb.Error, path: Path) -> StockroomError:
+    """The Stockroom error that says what `error` means for the environment at `path`."""
+    return TRANSLATIONS.get(type(error).__name__, _failed)(path, error)
