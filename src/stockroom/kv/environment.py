@@ -1,8 +1,8 @@
 """The handle that the rest of Stockroom holds on an LMDB environment, and the register of those open.
 
 One LMDB environment per real path and process, however often it is opened: LMDB's locks belong to the process
-and the file, so a second one would silently undo the first one's. After a fork the child never touches what it
-inherited: a handle used there opens an environment of the child's own.
+and the file, so a second one would silently undo the first one's. After a fork the child never touches what
+it inherited: a handle used there opens an environment of the child's own.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Environment:
         return cls(Path(os.path.realpath(path)), databases, options)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:
-        """What `fn` returns, given a consistent snapshot; inside another transaction of this thread, that one.
+        """What `fn` returns, given a consistent snapshot, or the transaction this thread is in already.
 
         Raises:
             ClosedError: the handle is closed.

@@ -122,7 +122,7 @@ def _reserve_lock_table(lock: Path, max_readers: int) -> None:
     """Give the lock file its blocks before it is mapped.
 
     LMDB makes it sparse; on a full disk the first touch of a page would then kill the process (SIGBUS). Only
-    done while nothing in this process holds the file, because closing it would drop the process's locks on it.
+    done while nothing in this process holds the file: closing it would drop the process's locks on it.
     """
     if not hasattr(os, "posix_fallocate") or (lock.exists() and lock.stat().st_size):
         return
