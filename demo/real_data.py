@@ -1,0 +1,208 @@
+"""Real material for the demo, the tests and the benchmarks, fetched once into a cache folder.
+
+Owns where the material comes from: the installed Debian package, the cache, the package fetched and
+unpacked without installing it, torchvision's download. Never writes into the repository.
+The cache is `$STOCKROOM_MATERIAL`, or `~/.cache/stockroom-material`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import importlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+COMMAND_TIMEOUT_S = 300
+DIGITS_TRAINING_COUNT = 1500
+
+
+class MaterialUnavailableError(Exception):
+    """Material cannot be had on this machine; the message lists what was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMaterial:
+    """A folder with the four IDX files of an image data set, and what it is called."""
+
+    name: str
+    folder: Path
+
+
+def fashion_mnist() -> Path:
+    """The folder with Fashion-MNIST's four IDX `.gz` files: 60,000 + 10,000 images (28, 28), 10 classes."""
+    fetchers = (
+        _fetch_debian("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist"),
+        _fetch_torchvision,
+    )
+    return _find_material(
+        "fashion-mnist", Path("/usr/share/datasets/fashion-mnist"), fetchers, _has_idx_files
+    )
+
+
+def openclipart() -> Path:
+    """The folder of some 6,900 PNG images of 1,443 shapes; its folders name their subjects."""
+    installed = Path("/usr/share/openclipart/png")
+    fetchers = (_fetch_debian("openclipart-png", "usr/share/openclipart/png"),)
+    return _find_material("openclipart", installed, fetchers, _has_png_folders)
+
+
+def digits() -> Path:
+    """scikit-learn's 1,797 digits (8, 8), written as the same four IDX files: 1,500 to train, the rest to test."""
+    return _find_material("digits", None, (_write_digits,), _has_idx_files)
+
+
+def images_or_fallback(report: Callable[[str], object] = print) -> ImageMaterial:
+    """Fashion-MNIST, or the digits where it cannot be had, which `report` is then told with the reasons."""
+    try:
+        return ImageMaterial("fashion_mnist", fashion_mnist())
+    except MaterialUnavailableError as error:
+        report(f"{error}\nFalling back to scikit-learn's digits: 1,797 images of 8 x 8.")
+        return ImageMaterial("mnist", digits())
+
+
+def cache_folder() -> Path:
+    """Where material is kept, made where it is missing."""
+    folder = Path(os.environ.get("STOCKROOM_MATERIAL") or Path.home() / ".cache" / "stockroom-material")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+Fetcher = Callable[[Path], Path]
+"""Fetches into an empty working folder; returns the folder below it that holds the material."""
+
+
+def _find_material(
+    name: str, installed: Path | None, fetchers: tuple[Fetcher, ...], is_whole: Callable[[Path], bool]
+) -> Path:
+    if installed and is_whole(installed):
+        return installed
+    target = cache_folder() / name
+    with _locked(name):
+        if not is_whole(target):
+            _fetch_first(name, fetchers, target, is_whole)
+    return target
+
+
+def _fetch_first(
+    name: str, fetchers: tuple[Fetcher, ...], target: Path, is_whole: Callable[[Path], bool]
+) -> None:
+    """Put into `target` what the first working fetcher brings; it appears there whole or not at all."""
+    failures = []
+    for fetch in fetchers:
+        with tempfile.TemporaryDirectory(prefix=f"{name}.", dir=cache_folder()) as working:
+            try:
+                fetched = fetch(Path(working))
+                if is_whole(fetched):
+                    shutil.rmtree(target, ignore_errors=True)
+                    fetched.rename(target)
+                    return
+                failures.append(f"{fetched}: files are missing")
+            except (OSError, RuntimeError, ImportError, subprocess.SubprocessError) as error:
+                failures.append(_describe_failure(error))
+    raise MaterialUnavailableError(f"{name} cannot be had here. Tried: {'; '.join(failures)}")
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold the lock of one material, so that processes side by side fetch it once."""
+    with (cache_folder() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_debian(package: str, folder: str) -> Fetcher:
+    """A fetcher that downloads a Debian package and unpacks it, as any user, installing nothing."""
+
+    def fetch(working: Path) -> Path:
+        try:
+            _run(["apt-get", "download", package], cwd=working)
+        except subprocess.CalledProcessError:
+            _download_with_fresh_lists(package, working)
+        (archive,) = working.glob("*.deb")
+        unpacked = working / "unpacked"
+        _run(["dpkg", "-x", str(archive), str(unpacked)], cwd=working)
+        return unpacked / folder
+
+    return fetch
+
+
+def _download_with_fresh_lists(package: str, working: Path) -> None:
+    """Download with package lists of our own: the machine's may be missing, and only root may renew them."""
+    lists, cache = working / "lists", working / "cache"
+    (lists / "partial").mkdir(parents=True)
+    (cache / "archives" / "partial").mkdir(parents=True)
+    options = [
+        *("-o", f"Dir::State::lists={lists}"),
+        *("-o", f"Dir::Cache={cache}"),
+        *("-o", f"APT::Sandbox::User={os.environ.get('USER', 'root')}"),
+    ]
+    _run(["apt-get", *options, "update"], cwd=working)
+    _run(["apt-get", *options, "download", package], cwd=working)
+
+
+def _run(command: list[str], *, cwd: Path) -> None:
+    """Run a command quietly; its output is in the error it raises."""
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
+
+
+def _fetch_torchvision(working: Path) -> Path:
+    datasets = importlib.import_module("torchvision.datasets")
+    datasets.FashionMNIST(str(working), download=True)
+    return working / "FashionMNIST" / "raw"
+
+
+def _write_digits(working: Path) -> Path:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = (images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    folder = working / "digits"
+    folder.mkdir()
+    splits = (slice(None, DIGITS_TRAINING_COUNT), slice(DIGITS_TRAINING_COUNT, None))
+    for split, (image_file, label_file) in zip(splits, (IDX_FILES[:2], IDX_FILES[2:]), strict=True):
+        _write_idx(folder / image_file, pixels[split])
+        _write_idx(folder / label_file, labels[split].astype(np.uint8))
+    return folder
+
+
+def _write_idx(path: Path, values: NDArray[np.uint8]) -> None:
+    header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 0x08, values.ndim, *values.shape)
+    path.write_bytes(gzip.compress(header + values.tobytes(), mtime=0))
+
+
+def _has_idx_files(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in IDX_FILES)
+
+
+def _has_png_folders(folder: Path) -> bool:
+    return any(folder.glob("*/*.png")) if folder.is_dir() else False
+
+
+def _describe_failure(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        last_line = (error.stderr or error.stdout or "").strip().rpartition("\n")[2]
+        return f"`{' '.join(error.cmd[:1] + error.cmd[-2:])}`: {last_line or f'exit {error.returncode}'}"
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    for find in (fashion_mnist, digits) if "--small" in sys.argv else (fashion_mnist, digits, openclipart):
+        print(find())

@@ -1,0 +1,119 @@
+"""The header of numpy's `.npy` format, and streaming of what follows it.
+
+Source: numpy.lib.format. Knows one array's bytes, no columns.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.source import count_batch_rows
+from stockroom.importers.streams import iter_rows
+
+_READABLE_KINDS = "biufcmM"
+
+
+@dataclass(frozen=True, slots=True)
+class NpyHeader:
+    """What an `.npy` header says: `dtype` as stored, `shape` with samples along axis 0.
+
+    `header_nbytes` is where the values start.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran_order: bool
+    header_nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of header and values together."""
+        return self.header_nbytes + self.dtype.itemsize * math.prod(self.shape)
+
+    @property
+    def streams(self) -> bool:
+        """Whether samples follow each other in the file, as they do not in Fortran order."""
+        return not self.fortran_order or len(self.shape) == 1
+
+
+def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHeader:
+    """The header at the start of `stream`, held against `nbytes`, the length of the whole.
+
+    Raises `InvalidInputError` naming `where` for what no column can hold (object and structured arrays, text,
+    a single value), `CorruptionError` where header and length disagree.
+    """
+    dtype, shape, fortran_order, header_nbytes = _parse_header(stream, where)
+    header = NpyHeader(dtype, shape, fortran_order, header_nbytes)
+    _refuse_unfit(header, where)
+    if header.nbytes != nbytes:
+        raise CorruptionError(
+            f"{where}: expected {header.nbytes} bytes for shape {shape} of {dtype.name}, found {nbytes}",
+            where=where,
+        )
+    return header
+
+
+def iter_npy_stream(stream: BufferedIOBase, header: NpyHeader, *, where: str) -> Iterator[NDArray[Any]]:
+    """Batches `(n, *shape[1:])` from a stream that stands after its header; needs `header.streams`."""
+    return iter_rows(
+        stream,
+        header.dtype,
+        shape=header.shape[1:],
+        rows=header.shape[0],
+        batch_rows=count_batch_rows(header.dtype, header.shape[1:]),
+        where=where,
+    )
+
+
+def iter_npy_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
+    """Batches as of `iter_npy_stream` from a file mapped into memory; any order of axes."""
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+    if math.prod(header.shape) == 0:
+        return
+    values = np.memmap(
+        path, header.dtype, mode="r", offset=header.header_nbytes, shape=header.shape, order=order
+    )
+    rows = count_batch_rows(header.dtype, header.shape[1:])
+    for start in range(0, len(values), rows):
+        yield np.array(values[start : start + rows], header.dtype.newbyteorder("="), order="C", subok=False)
+
+
+def _parse_header(stream: BufferedIOBase, where: str) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+    try:
+        version = npy_format.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran_order, dtype = npy_format.read_array_header_1_0(stream)
+        else:
+            # Version 3.0 differs from 2.0 by names of fields in UTF-8, and records are refused anyway.
+            shape, fortran_order, dtype = npy_format.read_array_header_2_0(stream)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile):
+        raise
+    except Exception as error:  # numpy parses the header as Python literals and lets what they raise through
+        raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
+    return dtype, shape, fortran_order, stream.tell()
+
+
+def _refuse_unfit(header: NpyHeader, where: str) -> None:
+    if header.dtype.kind not in _READABLE_KINDS:
+        raise InvalidInputError(
+            f"{where}: expected numbers, found dtype {header.dtype}; save the fields of records, and what "
+            "objects hold, as numeric arrays of their own"
+        )
+    if not header.shape:
+        raise InvalidInputError(
+            f"{where}: expected samples along the first axis, found a single value of shape ()"
+        )
+    if any(length < 0 for length in header.shape) or 0 in header.shape[1:]:
+        raise InvalidInputError(f"{where}: expected samples that hold values, found shape {header.shape}")

@@ -1,0 +1,77 @@
+"""Importers by name: finds plug-ins through their entry points.
+
+Owns the entry-point group and the choice of an importer. A plug-in that fails to load is named when it is
+asked for, and passed over otherwise, so that one broken package never takes the others away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+
+from stockroom.errors import InvalidInputError
+from stockroom.importers.source import Importer
+
+ENTRY_POINT_GROUP = "stockroom.importers"
+
+
+def list_sources() -> list[str]:
+    """Every source that can be imported here, sorted; sources of plug-ins that fail to load are left out."""
+    return sorted(source for importer in _iter_working_importers() for source in importer.sources())
+
+
+def resolve_importer(source: str) -> Importer:
+    """The importer that answers for `source`, such as `"torchvision.cifar10"`.
+
+    Raises `InvalidInputError` where none does, listing those that exist, or where its plug-in fails to load.
+    """
+    entry_point = _find_entry_points().get(source.partition(".")[0])
+    if entry_point is None:
+        raise _unknown_source(source)
+    importer = _load(entry_point)
+    if source not in importer.sources():
+        raise _unknown_source(source)
+    return importer
+
+
+def _find_entry_points() -> dict[str, EntryPoint]:
+    """Plug-ins by name; where two packages claim a name, the one built in has it."""
+    found: dict[str, EntryPoint] = {}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        built_in = entry_point.module.startswith("stockroom.")
+        if built_in or entry_point.name not in found:
+            found[entry_point.name] = entry_point
+    return found
+
+
+def _iter_working_importers() -> Iterator[Importer]:
+    for entry_point in _find_entry_points().values():
+        try:
+            yield _load(entry_point)
+        except InvalidInputError:
+            continue
+
+
+def _load(entry_point: EntryPoint) -> Importer:
+    """The plug-in's importer; whatever it raises on the way becomes an `InvalidInputError` that names it."""
+    try:
+        importer = entry_point.load()()
+    except Exception as error:
+        raise InvalidInputError(
+            f"importer {entry_point.name!r} ({entry_point.value}) cannot be loaded: {type(error).__name__}: "
+            f"{error}; repair or uninstall the package it comes from"
+        ) from error
+    if not isinstance(importer, Importer):
+        raise InvalidInputError(
+            f"importer {entry_point.name!r} ({entry_point.value}): expected name, sources() and open(), "
+            f"found {type(importer).__name__}; see CONTRIBUTING.md for what an importer needs"
+        )
+    return importer
+
+
+def _unknown_source(source: str) -> InvalidInputError:
+    known = list_sources()
+    near = [name for name in known if source and source in name] or get_close_matches(source, known)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return InvalidInputError(f"no importer for {source!r}{hint} Sources: {', '.join(known) or 'none'}")

@@ -1,0 +1,95 @@
+"""Reading rows from a byte stream: exact lengths, fresh arrays, damage named.
+
+Owns the step from a file's bytes to batches. Knows no file format.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import CorruptionError, InvalidInputError
+
+MAX_DEFLATE_RATIO = 1032
+"""No deflate stream grows by more than this, so a file's size bounds what its header may claim."""
+
+
+@contextmanager
+def translate_read_errors(path: Path) -> Iterator[None]:
+    """Turn what reading `path` raises into our own errors.
+
+    Damage within compression becomes `CorruptionError`; a file that cannot be opened, `InvalidInputError`.
+    """
+    try:
+        yield
+    except (EOFError, zlib.error) as error:
+        raise CorruptionError(
+            f"{path}: compressed data is damaged or cut short: {error}", where=str(path)
+        ) from error
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{path}: no such file") from error
+    except OSError as error:
+        # gzip reports damage as an OSError without an errno.
+        if error.errno is None:
+            raise CorruptionError(f"{path}: {error}", where=str(path)) from error
+        raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_exactly(stream: BufferedIOBase, nbytes: int, *, where: str) -> bytes:
+    """The next `nbytes` bytes; `CorruptionError` naming `where` when the stream ends before."""
+    data = stream.read(nbytes)
+    if len(data) != nbytes:
+        raise CorruptionError(f"{where}: expected {nbytes} more bytes, found {len(data)}", where=where)
+    return data
+
+
+def iter_rows(
+    stream: BufferedIOBase,
+    dtype: np.dtype[Any],
+    *,
+    shape: tuple[int, ...],
+    rows: int,
+    batch_rows: int,
+    where: str,
+) -> Iterator[NDArray[Any]]:
+    """Batches `(n, *shape)` of `rows` rows in C order, each a fresh array in the machine's byte order.
+
+    Raises `CorruptionError` naming `where` when the stream holds fewer bytes than `rows` rows, or more.
+    """
+    for start in range(0, rows, batch_rows):
+        batch = np.empty((min(batch_rows, rows - start), *shape), dtype)
+        filled = _fill(stream, batch)
+        if filled != batch.nbytes:
+            found = start * dtype.itemsize * math.prod(shape) + filled
+            raise _wrong_length(rows, shape, dtype, found=f"the data ends after {found}", where=where)
+        yield batch.astype(dtype.newbyteorder("="), copy=False)
+    if stream.read(1):
+        raise _wrong_length(rows, shape, dtype, found="there are more", where=where)
+
+
+def _fill(stream: BufferedIOBase, batch: NDArray[Any]) -> int:
+    """Read into `batch` until it is full or the stream ends; returns the bytes read."""
+    view = batch.reshape(-1).view(np.uint8).data
+    filled = 0
+    while filled < len(view) and (count := stream.readinto(view[filled:])):
+        filled += count
+    return filled
+
+
+def _wrong_length(
+    rows: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, found: str, where: str
+) -> CorruptionError:
+    expected = rows * dtype.itemsize * math.prod(shape)
+    return CorruptionError(
+        f"{where}: expected {expected} bytes of data for shape {(rows, *shape)} of {dtype.name}, {found}; "
+        "fetch the file again",
+        where=where,
+    )

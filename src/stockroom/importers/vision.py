@@ -1,0 +1,180 @@
+"""`stock import torchvision.<data set>`: MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 from their own files.
+
+Owns what the columns are called, such as `cifar10-train-image`, and what they hold. The files are read by
+our own readers; torchvision is asked only to download.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.cifar import (
+    IMAGE_SHAPE,
+    CifarFormat,
+    count_cifar_binary,
+    iter_cifar_binary,
+    iter_cifar_python,
+    read_cifar_classes,
+)
+from stockroom.importers.idx import IdxHeader, iter_idx, read_idx_header
+from stockroom.importers.source import Batch, ColumnSource, ImportSpec
+from stockroom.importers.vision_files import (
+    VISION_SETS,
+    FileKind,
+    FoundFiles,
+    VisionSet,
+    find_files,
+    missing_files_error,
+)
+
+_UINT8 = np.dtype(np.uint8)
+_INT64 = np.dtype(np.int64)
+
+
+class VisionImporter:
+    """Reads torchvision's data sets from the folders torchvision keeps them in, or straight from `root`."""
+
+    name = "torchvision"
+
+    def sources(self) -> Sequence[str]:
+        """`torchvision.mnist` and its fellows."""
+        return [f"{self.name}.{dataset}" for dataset in VISION_SETS]
+
+    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+        """Image and label columns of both splits; downloads first where allowed and something is missing."""
+        dataset = VISION_SETS[spec.source.partition(".")[2]]
+        if spec.paths:
+            raise InvalidInputError(
+                f"{spec.source}: expected the folder of its files as --root, found paths: {spec.paths[0]}"
+            )
+        root = spec.root or Path()
+        found = find_files(dataset, root)
+        if found is None and spec.download:
+            _download(dataset, root)
+            found = find_files(dataset, root)
+        if found is None:
+            raise missing_files_error(dataset, root)
+        return _describe_columns(dataset, found)
+
+
+def _download(dataset: VisionSet, root: Path) -> None:
+    """Have torchvision put the files under `root`."""
+    try:
+        datasets = importlib.import_module("torchvision.datasets")
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # RuntimeError: torchvision beside a torch it was not built for
+        raise InvalidInputError(
+            f"--download needs torchvision, which cannot be imported ({error}); install 'stockroom[torch]' and "
+            f"the torchvision that fits your torch, or put {', '.join(dataset.layouts[0].file_names())} "
+            f"into {root / dataset.layouts[0].folder} yourself"
+        ) from error
+    for train in (True, False):
+        try:
+            getattr(datasets, dataset.torchvision_class)(str(root), train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            raise InvalidInputError(
+                f"torchvision.{dataset.name}: the download into {root} failed: {error}; try again"
+            ) from error
+
+
+def _describe_columns(dataset: VisionSet, found: FoundFiles) -> list[ColumnSource]:
+    classes = _read_classes(dataset, found)
+    columns: list[ColumnSource] = []
+    for split, paths in found.splits.items():
+        prefix = f"{dataset.name}-{split}"
+        if dataset.cifar is None:
+            columns += _describe_idx_split(prefix, paths, classes=classes)
+        else:
+            read = _read_binary if found.layout.kind is FileKind.CIFAR_BINARY else _read_python
+            reader = read(paths, dataset.cifar)
+            columns += _describe_cifar_split(prefix, reader, labels=dataset.labels, classes=classes)
+    return columns
+
+
+def _describe_idx_split(
+    prefix: str, paths: tuple[Path, ...], *, classes: Mapping[str, list[str]]
+) -> Iterator[ColumnSource]:
+    image_path, label_path = paths
+    images = _read_header(image_path, axes=3)
+    labels = _read_header(label_path, axes=1)
+    count = images.shape[0]
+    if labels.shape[0] != count:
+        raise CorruptionError(
+            f"{label_path}: expected a label for each of {count} images, found {labels.shape[0]}",
+            where=str(label_path),
+        )
+    yield ColumnSource(f"{prefix}-image", _UINT8, images.shape[1:], count, partial(iter_idx, image_path))
+    yield _label_column(f"{prefix}-label", count, partial(_iter_idx_labels, label_path), classes.get("label"))
+
+
+def _read_header(path: Path, *, axes: int) -> IdxHeader:
+    header = read_idx_header(path)
+    if header.dtype != _UINT8 or len(header.shape) != axes:
+        raise InvalidInputError(
+            f"{path}: expected uint8 with {axes} axes, found {header.dtype.name} of shape {header.shape}"
+        )
+    return header
+
+
+def _iter_idx_labels(path: Path) -> Iterator[Batch]:
+    return (batch.astype(np.int64) for batch in iter_idx(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _CifarReader:
+    """A split's files as one: how many samples, where that is known beforehand, and any field's batches."""
+
+    count: int | None
+    iter_field: Callable[[str], Iterator[Batch]]
+
+
+def _read_binary(paths: tuple[Path, ...], layout: CifarFormat) -> _CifarReader:
+    def iter_field(field: str) -> Iterator[Batch]:
+        return chain.from_iterable(iter_cifar_binary(path, layout, field=field) for path in paths)
+
+    return _CifarReader(sum(count_cifar_binary(path, layout) for path in paths), iter_field)
+
+
+def _read_python(paths: tuple[Path, ...], _layout: CifarFormat) -> _CifarReader:
+    def iter_field(field: str) -> Iterator[Batch]:
+        return chain.from_iterable(iter_cifar_python(path, field=field) for path in paths)
+
+    return _CifarReader(None, iter_field)
+
+
+def _describe_cifar_split(
+    prefix: str, reader: _CifarReader, *, labels: Mapping[str, str], classes: Mapping[str, list[str]]
+) -> Iterator[ColumnSource]:
+    yield ColumnSource(
+        f"{prefix}-image", _UINT8, IMAGE_SHAPE, reader.count, partial(reader.iter_field, "data")
+    )
+    for label, key in labels.items():
+        yield _label_column(
+            f"{prefix}-{label}", reader.count, partial(reader.iter_field, key), classes.get(label)
+        )
+
+
+def _label_column(
+    name: str, count: int | None, batches: Callable[[], Iterator[Batch]], classes: list[str] | None
+) -> ColumnSource:
+    attrs = {"classes": classes} if classes else {}
+    return ColumnSource(name, _INT64, (), count, batches, attrs)
+
+
+def _read_classes(dataset: VisionSet, found: FoundFiles) -> dict[str, list[str]]:
+    """Names of the classes by label column, from the data set's own files where they are there."""
+    classes = {"label": list(dataset.class_names)} if dataset.class_names else {}
+    for label, path in found.classes.items():
+        key = dataset.labels[label].removesuffix("s") + "_names"
+        classes[label] = read_cifar_classes(path, key)
+    return classes
