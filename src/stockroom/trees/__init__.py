@@ -1,0 +1,34 @@
+"""ORDER: prolly trees, ordered maps whose root digest depends on their content alone.
+
+A tree maps keys, all int or all str, to values of one width in bytes. Knows nothing of tensors, columns or
+commits. `Tree` builds, looks up and edits; `iter_range` and `iter_positions` read in order; `diff_trees`
+compares.
+"""
+
+from stockroom.trees.cursor import ItemBatch, iter_positions, iter_range
+from stockroom.trees.diff import DiffBatch, diff_trees
+from stockroom.trees.directory import LeafDirectory
+from stockroom.trees.format import TreeFormat
+from stockroom.trees.keys import Key, KeyBatch, KeysLike, KeyType
+from stockroom.trees.node import Node, decode_node
+from stockroom.trees.store import NodeCache, NodeStore
+from stockroom.trees.tree import Tree
+
+__all__ = [
+    "DiffBatch",
+    "ItemBatch",
+    "Key",
+    "KeyBatch",
+    "KeyType",
+    "KeysLike",
+    "LeafDirectory",
+    "Node",
+    "NodeCache",
+    "NodeStore",
+    "Tree",
+    "TreeFormat",
+    "decode_node",
+    "diff_trees",
+    "iter_positions",
+    "iter_range",
+]

@@ -1,0 +1,36 @@
+"""A node store in a dictionary that counts what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stockroom.digest import ObjectDigest, compute_digest
+
+
+class MemoryNodes:
+    """Objects by digest, in memory. `gets` and `puts` count objects; `objects` holds them."""
+
+    def __init__(self) -> None:
+        self.objects: dict[bytes, bytes] = {}
+        self.gets = 0
+        self.puts = 0
+
+    def get_object(self, digest: ObjectDigest) -> bytes:
+        """The bytes kept under `digest`; `KeyError` where there are none."""
+        self.gets += 1
+        return self.objects[digest]
+
+    def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
+        """The bytes kept under each of `digests`, in their order."""
+        return [self.get_object(digest) for digest in digests]
+
+    def put_object(self, data: bytes) -> ObjectDigest:
+        """Keep `data` and return its digest."""
+        self.puts += 1
+        digest = ObjectDigest(compute_digest(data))
+        self.objects[digest] = data
+        return digest
+
+    def reset_counts(self) -> None:
+        """Start counting again from zero."""
+        self.gets = self.puts = 0

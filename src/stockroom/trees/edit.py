@@ -1,0 +1,169 @@
+"""Changing a tree: level by level, only the nodes whose content or boundaries change.
+
+At each level the nodes that hold an edited key are merged with their edits and cut again, going on to the
+right until a new boundary meets an old one; from there on the old nodes stand. The nodes replaced and those
+written are the edits of the level above. Where a cut falls depends on content alone, so the root equals
+that of a tree built anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import ObjectDigest
+from stockroom.errors import InvalidInputError
+from stockroom.trees.build import build_root
+from stockroom.trees.format import TreeFormat
+from stockroom.trees.keys import Keys
+from stockroom.trees.level_writer import LevelWriter
+from stockroom.trees.node import Node, child_digest, empty_node, join_nodes
+from stockroom.trees.path import NodePath
+from stockroom.trees.store import NodeCache
+
+_LONGEST_MERGE = 1 << 16  # items merged at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What changes in one level: `keys` strictly sorted, `values` `(n, width)`, `is_delete` `(n,)`."""
+
+    keys: Keys
+    values: NDArray[np.uint8]
+    is_delete: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def slice(self, start: int, stop: int) -> Edits:
+        """The edits from `start` up to `stop`."""
+        return Edits(self.keys.slice(start, stop), self.values[start:stop], self.is_delete[start:stop])
+
+
+def make_edits(put_keys: Keys, put_values: NDArray[np.uint8], *, deletes: Keys) -> Edits:
+    """The puts and deletes as one sorted batch; raises `InvalidInputError` where a key comes twice."""
+    edits = _sorted_edits(put_keys, put_values, deletes=deletes)
+    if not edits.keys.is_strictly_sorted():
+        raise InvalidInputError("edit: expected each key once among puts and deletes, found one twice")
+    return edits
+
+
+def edit_root(nodes: NodeCache, root: ObjectDigest, edits: Edits) -> ObjectDigest:
+    """Write the tree that `edits` make of the one at `root`; its root's digest.
+
+    Deleting a key that is not there does nothing; neither does putting the value a key has.
+    """
+    top = nodes.read(root)
+    for level in range(top.level + 1):
+        edits = _edit_level(nodes, top, edits, level=level)
+        if not len(edits):
+            return root
+    return _settle_root(nodes, top, edits)
+
+
+def _settle_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
+    """The root above all that is left of the old root's level; `edits` puts all its nodes."""
+    written = np.flatnonzero(~edits.is_delete)
+    if not len(written):
+        return nodes.write(empty_node(top.format, 0))
+    keys, values = edits.keys.take(written), edits.values[written]
+    if len(keys) > 1:
+        return build_root(nodes, top.format, keys=keys, values=values, level=top.level + 1)
+    digest = child_digest(values[0])
+    while (node := nodes.read(digest)).level and len(node) == 1:
+        digest = child_digest(node.values[0])
+    return digest
+
+
+def _edit_level(nodes: NodeCache, top: Node, edits: Edits, *, level: int) -> Edits:
+    """Apply `edits` to a level; the edits that the level above needs."""
+    path = NodePath(nodes, top, level=level)
+    writer = LevelWriter(nodes, top.format, level=level)
+    replaced: list[Any] = []
+    done, at_end = 0, False
+    while done < len(edits) or not (writer.is_at_boundary or at_end):
+        if writer.is_at_boundary:
+            path.seek(edits.keys[done])
+        group, stop, at_end = _take_neighbours(path, edits)
+        before = join_nodes(group)
+        after = _merge(before, edits.slice(done, stop))
+        done = stop
+        if after is before and writer.is_at_boundary:
+            continue
+        replaced.extend(node.keys[len(node) - 1] for node in group if len(node))
+        writer.append(after.keys, after.values)
+    writer.finish()
+    return _edits_above(writer, replaced, top.format)
+
+
+def _take_neighbours(path: NodePath, edits: Edits) -> tuple[list[Node], int, bool]:
+    """The node here and those right of it that have edits too, leaving the path right of them.
+
+    Returns the nodes, the end of their edits, and whether no node is left.
+    """
+    group: list[Node] = []
+    size = 0
+    while True:
+        group.append(path.node)
+        size += len(path.node)
+        stop = path.count_up_to_here(edits.keys)
+        if not path.advance():
+            return group, stop, True
+        if size >= _LONGEST_MERGE or path.count_up_to_here(edits.keys) == stop:
+            return group, stop, False
+
+
+def _merge(node: Node, edits: Edits) -> Node:
+    """The node's items with `edits` applied; the node itself where they change nothing."""
+    if not len(edits):
+        return node
+    positions, found = node.keys.locate(edits.keys)
+    replaced = found & ~edits.is_delete
+    replaced[replaced] = (node.values[positions[replaced]] != edits.values[replaced]).any(axis=1)
+    removed = found & edits.is_delete
+    added = ~found & ~edits.is_delete
+    if not (replaced | removed | added).any():
+        return node
+    # `source` says where each item comes from: the node's items, then the edits, -1 for none
+    source = np.arange(len(node))
+    source[positions[replaced]] = len(node) + np.flatnonzero(replaced)
+    source[positions[removed]] = -1
+    source = _insert(source, positions[added], len(node) + np.flatnonzero(added))
+    source = source[source >= 0]
+    keys = node.keys.concat([edits.keys]).take(source)
+    values = np.concatenate([node.values, edits.values])[source]
+    return Node(node.format, node.level, keys=keys, values=values)
+
+
+def _insert(
+    array: NDArray[np.int64], positions: NDArray[np.int64], values: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    if not len(values):
+        return array
+    places = positions + np.arange(len(values))
+    joined = np.empty(len(array) + len(values), np.int64)
+    is_old = np.ones(len(joined), np.bool_)
+    is_old[places] = False
+    joined[places] = values
+    joined[is_old] = array
+    return joined
+
+
+def _edits_above(writer: LevelWriter, replaced: list[Any], tree_format: TreeFormat) -> Edits:
+    keys, values = writer.written()
+    old = tree_format.make_keys(replaced)
+    _, kept = keys.locate(old)
+    return _sorted_edits(keys, values, deletes=old.take(np.flatnonzero(~kept)))
+
+
+def _sorted_edits(put_keys: Keys, put_values: NDArray[np.uint8], *, deletes: Keys) -> Edits:
+    keys = put_keys.concat([deletes])
+    values = np.concatenate([put_values, np.zeros((len(deletes), put_values.shape[1]), np.uint8)])
+    is_delete = np.arange(len(keys)) >= len(put_keys)
+    if keys.is_strictly_sorted():
+        return Edits(keys, values, is_delete)
+    order = keys.argsort()
+    return Edits(keys.take(order), values[order], is_delete[order])

@@ -1,0 +1,94 @@
+"""The keys of a tree: what a batch of them can do, and how a batch is made from what callers hold.
+
+A tree's keys are all int (int64, in numeric order) or all str (in code point order, which is the order of
+their UTF-8 bytes). Everything above this module handles either kind through the `Keys` protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key: TypeAlias = int | str
+KeyBatch: TypeAlias = NDArray[np.int64] | list[str]
+"""Keys as callers get them: an int64 array or a list of str."""
+
+KeysLike: TypeAlias = NDArray[Any] | Sequence[int] | Sequence[str]
+"""Keys as callers may give them."""
+
+
+class KeyType(StrEnum):
+    """What the keys of one tree are."""
+
+    INT = "int"
+    STR = "str"
+
+    @property
+    def code(self) -> int:
+        """The byte that names this key type in a node."""
+        return _CODES[self]
+
+
+_CODES = {KeyType.INT: 1, KeyType.STR: 2}
+KEY_TYPE_OF_CODE = {code: key_type for key_type, code in _CODES.items()}
+
+
+class Keys(Protocol):
+    """An immutable batch of keys of one type; operations between two batches need the same type."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Key: ...
+
+    @property
+    def batch(self) -> KeyBatch:
+        """The keys as callers get them; an array is a read-only view."""
+        ...
+
+    def slice(self, start: int, stop: int) -> Self:
+        """The keys from `start` up to `stop`, a view where the kind allows."""
+        ...
+
+    def take(self, indices: NDArray[np.int64]) -> Self:
+        """The keys at `indices`."""
+        ...
+
+    def concat(self, others: Sequence[Self]) -> Self:
+        """These keys followed by those of every batch in `others`."""
+        ...
+
+    def argsort(self) -> NDArray[np.int64]:
+        """The order that sorts the keys; stable."""
+        ...
+
+    def is_strictly_sorted(self) -> bool:
+        """Whether each key is greater than the one before it."""
+        ...
+
+    def find(self, key: Key) -> int:
+        """The number of keys below `key` (the keys are sorted)."""
+        ...
+
+    def find_right(self, key: Key) -> int:
+        """The number of keys up to and including `key` (the keys are sorted)."""
+        ...
+
+    def locate(self, wanted: Self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where each wanted key is or would go `(n,)`, and whether it is there `(n,)`; both are sorted."""
+        ...
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """One 64-bit number per key, mixed further by each level of the tree."""
+        ...
+
+    def encoded_sizes(self) -> NDArray[np.int64]:
+        """The bytes each key takes in a node."""
+        ...
+
+    def encode(self) -> bytes:
+        """The keys' bytes in a node."""
+        ...

@@ -1,0 +1,127 @@
+"""Where nodes are kept: the protocol asked of an object store, and the decoded nodes held in front of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Protocol, final, runtime_checkable
+
+from stockroom.digest import ObjectDigest
+from stockroom.errors import MalformedRecordError
+from stockroom.trees.node import Node, decode_node
+
+DEFAULT_CAPACITY = 1024  # nodes, about 16 KiB each
+
+
+@runtime_checkable
+class NodeStore(Protocol):
+    """Objects by digest. It verifies what it reads and may keep objects compressed."""
+
+    def get_object(self, digest: ObjectDigest) -> bytes:
+        """The bytes kept under `digest`; raises where there are none."""
+        ...
+
+    def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
+        """The bytes kept under each of `digests`, in their order."""
+        ...
+
+    def put_object(self, data: bytes) -> ObjectDigest:
+        """Keep `data` and return its digest; keeping it again changes nothing."""
+        ...
+
+
+@final
+class NodeCache:
+    """A node store with the nodes last used kept decoded; itself a `NodeStore`.
+
+    Threads may share one without a lock (and so without one to be left held over a fork): each step on the
+    map is one call into C, and losing a race costs decoding a node twice.
+    """
+
+    __slots__ = ("_capacity", "_nodes", "_store")
+
+    def __init__(self, store: NodeStore, *, capacity: int = DEFAULT_CAPACITY) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+
+    def get_object(self, digest: ObjectDigest) -> bytes:
+        """The bytes kept under `digest`, from the store itself."""
+        return self._store.get_object(digest)
+
+    def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
+        """The bytes kept under each of `digests`, from the store itself."""
+        return self._store.get_objects(digests)
+
+    def put_object(self, data: bytes) -> ObjectDigest:
+        """Keep `data` in the store itself and return its digest."""
+        return self._store.put_object(data)
+
+    def read(self, digest: bytes) -> Node:
+        """The node kept under `digest`; raises `MalformedRecordError` where the bytes are no node."""
+        node = self._cached(digest)
+        return node if node is not None else self._keep(digest, self._store.get_object(ObjectDigest(digest)))
+
+    def read_child(self, parent: Node, index: int) -> Node:
+        """The child at `index`; raises `MalformedRecordError` where it is not what its parent says."""
+        digest = parent.child_digests[index]
+        child = self._cached(digest)
+        if child is None:
+            child = self._keep(digest, self._store.get_object(ObjectDigest(digest)))
+        _check_child(child, parent, index)
+        return child
+
+    def read_children(self, parent: Node, indices: Iterable[int]) -> list[Node]:
+        """The children at `indices`, as `read_child`; one request to the store for those not yet decoded."""
+        chosen = list(indices)
+        digests = [parent.child_digests[index] for index in chosen]
+        nodes = [self._cached(digest) for digest in digests]
+        absent = [ObjectDigest(digest) for digest, node in zip(digests, nodes, strict=True) if node is None]
+        fetched = iter(self._store.get_objects(absent) if absent else [])
+        children = []
+        for index, digest, node in zip(chosen, digests, nodes, strict=True):
+            child = self._keep(digest, next(fetched)) if node is None else node
+            _check_child(child, parent, index)
+            children.append(child)
+        return children
+
+    def write(self, node: Node) -> ObjectDigest:
+        """Keep `node` and return its digest. What is cached is what its bytes say, parsed back."""
+        data = node.encode()
+        digest = self._store.put_object(data)
+        self._keep(digest, data)
+        return digest
+
+    def _cached(self, digest: bytes) -> Node | None:
+        node = self._nodes.get(digest)
+        if node is not None:
+            try:
+                self._nodes.move_to_end(digest)
+            except KeyError:  # dropped by another thread meanwhile
+                self._nodes[digest] = node
+        return node
+
+    def _keep(self, digest: bytes, data: bytes) -> Node:
+        node = decode_node(data)
+        self._nodes[digest] = node
+        while len(self._nodes) > self._capacity:
+            try:
+                self._nodes.popitem(last=False)
+            except KeyError:  # emptied by another thread meanwhile
+                break
+        return node
+
+
+def cached(store: NodeStore) -> NodeCache:
+    """`store` with decoded nodes kept in front of it; `store` itself where it already is."""
+    return store if isinstance(store, NodeCache) else NodeCache(store)
+
+
+def _check_child(child: Node, parent: Node, index: int) -> None:
+    ends = parent.child_ends_list
+    count = ends[index] - (ends[index - 1] if index else 0)
+    if child.level + 1 != parent.level or child.format is not parent.format or child.count != count:
+        raise MalformedRecordError(
+            f"node: expected a child of level {parent.level - 1} with {count} keys, {parent.format}; "
+            f"found level {child.level} with {child.count} keys, {child.format}"
+        )
