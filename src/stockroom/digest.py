@@ -31,6 +31,11 @@ CommitId = NewType("CommitId", bytes)
 """Digest of a commit record's canonical bytes."""
 
 
+def view_bytes(data: Buffer) -> memoryview:
+    """The bytes of `data`, not copied."""
+    return memoryview(data).cast("B")  # type: ignore[arg-type]  # numpy's stubs declare no buffer before 3.12
+
+
 def compute_digest(data: Buffer) -> bytes:
     """The 32-byte BLAKE3 digest of `data`."""
     return blake3(data).digest()

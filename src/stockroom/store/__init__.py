@@ -1,0 +1,11 @@
+"""BYTES: chunks in packs, found by digest. Knows no names and no history.
+
+A tensor's raw bytes are cut into chunks (`chunking`), kept under their BLAKE3 digest as rows of packs
+(`pack_writer`, `pack`), and found again through location tables (`locations`). `TensorStore` reads,
+`TensorWriter` writes.
+"""
+
+from stockroom.store.tensor_store import Fetcher, TensorStore
+from stockroom.store.tensor_writer import TensorWriter
+
+__all__ = ["Fetcher", "TensorStore", "TensorWriter"]

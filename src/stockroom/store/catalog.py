@@ -1,0 +1,132 @@
+"""The catalog: which packs this store has, by number, and which location tables index them.
+
+A cache in an LMDB environment of its own. It can be rebuilt from the packs (`recovery`), and is never trusted
+over them. Pack numbers are never used twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from stockroom.digest import PackDigest
+from stockroom.errors import MalformedRecordError
+from stockroom.kv import Environment, ReadTxn, WriteTxn
+
+_PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+T = TypeVar("T")
+
+
+class TableRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One location table: its row count, and its bytes, either here or in a file of the index folder."""
+
+    sequence: int
+    rows: int
+    file: str | None
+    inline: bytes
+
+
+_encode_table = msgspec.msgpack.Encoder().encode
+_table_decoder = msgspec.msgpack.Decoder(TableRecord)
+
+
+class Catalog:
+    """The environment in `directory`; safe to share between threads and across fork."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META), metasync=False)
+        self._digests: dict[int, PackDigest] = {}
+
+    def close(self) -> None:
+        """Let go of the environment."""
+        self._env.close()
+
+    def update(self, change: Callable[[WriteTxn], T]) -> T:
+        """Run `change` in one write transaction."""
+        return self._env.update(change)
+
+    def find_digest(self, number: int) -> PackDigest | None:
+        """The digest of pack `number`, or None if it is gone."""
+        digest = self._digests.get(number)
+        if digest is None:
+            found = self._env.view(lambda txn: txn.get(_PACKS, _U32.pack(number)))
+            if found is None:
+                return None
+            digest = self._digests[number] = PackDigest(found)
+        return digest
+
+    def read_packs(self) -> dict[int, PackDigest]:
+        """Every registered pack by number."""
+        rows = self._env.view(lambda txn: list(txn.iterate(_PACKS)))
+        return {_U32.unpack(key)[0]: PackDigest(value) for key, value in rows}
+
+    def read_generation(self) -> int:
+        """A number that grows with every change of the catalog."""
+        return self._env.view(_read_generation)
+
+    def read_tables(self) -> tuple[int, list[TableRecord]]:
+        """The generation, and the location tables, oldest first."""
+        return self._env.view(lambda txn: (_read_generation(txn), list_tables(txn)))
+
+    def forget(self, number: int) -> None:
+        """Drop what this process remembers of a pack number."""
+        self._digests.pop(number, None)
+
+
+def add_pack(txn: WriteTxn, digest: PackDigest) -> tuple[int, bool]:
+    """The number of a pack, and whether it is new to the catalog."""
+    known = txn.get(_NUMBERS, digest)
+    if known is not None:
+        return _U32.unpack(known)[0], False
+    number = _get_counter(txn, b"next pack")
+    txn.put(_META, b"next pack", _U64.pack(number + 1))
+    txn.put(_PACKS, _U32.pack(number), digest)
+    txn.put(_NUMBERS, digest, _U32.pack(number))
+    return number, True
+
+
+def remove_pack(txn: WriteTxn, number: int) -> None:
+    """Take a pack out of the catalog; its number is not used again."""
+    digest = txn.get(_PACKS, _U32.pack(number))
+    if digest is not None:
+        txn.delete(_PACKS, _U32.pack(number))
+        txn.delete(_NUMBERS, digest)
+
+
+def list_tables(txn: ReadTxn) -> list[TableRecord]:
+    """The location tables, oldest first."""
+    try:
+        return [_table_decoder.decode(value) for _, value in txn.iterate(_TABLES)]
+    except msgspec.DecodeError as error:
+        raise MalformedRecordError(f"catalog: malformed table record ({error}); run `stock fsck`") from error
+
+
+def next_sequence(txn: WriteTxn) -> int:
+    """A fresh table sequence number; it becomes the catalog's generation."""
+    sequence = _get_counter(txn, b"generation") + 1
+    txn.put(_META, b"generation", _U64.pack(sequence))
+    return sequence
+
+
+def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: TableRecord | None) -> None:
+    """Put `new` in the place of the `old` tables."""
+    for table in old:
+        txn.delete(_TABLES, _U64.pack(table.sequence))
+    if new is not None:
+        txn.put(_TABLES, _U64.pack(new.sequence), _encode_table(new))
+
+
+def _read_generation(txn: ReadTxn) -> int:
+    return _get_counter(txn, b"generation")
+
+
+def _get_counter(txn: ReadTxn, key: bytes) -> int:
+    value = txn.get(_META, key)
+    return int(_U64.unpack(value)[0]) if value else 0

@@ -1,0 +1,91 @@
+"""How a tensor becomes chunks: whole below 4 MiB, else runs of rows named by a chunk list.
+
+A chunk list is a metadata object:
+
+| offset | size | field |
+|---|---|---|
+| 0 | 4 | magic `SRcl` |
+| 4 | 4 | version, u32 = 1 |
+| 8 | 8 | bytes of the whole tensor, u64 |
+| 16 | 8 | bytes of every chunk but the last, u64 |
+| 24 | 32 | digest of the whole tensor's raw bytes |
+| 56 | 32 x chunks | chunk digests, in order |
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, Buffer, view_bytes
+from stockroom.errors import FormatVersionError, MalformedRecordError
+
+CHUNK_MAX_NBYTES = 4 << 20
+INLINE_MAX_NBYTES = 32
+
+_HEADER = struct.Struct("<4sIQQ32s")
+_MAGIC = b"SRcl"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkList:
+    """The chunks of one tensor over 4 MiB: `digests` is `(chunks, 32)`."""
+
+    nbytes: int
+    chunk_nbytes: int
+    tensor_digest: bytes
+    digests: NDArray[np.uint8]
+
+    def encode(self) -> bytes:
+        """The canonical bytes of the object."""
+        header = _HEADER.pack(_MAGIC, _VERSION, self.nbytes, self.chunk_nbytes, self.tensor_digest)
+        return header + self.digests.tobytes()
+
+
+def decode_chunk_list(data: bytes, *, where: str) -> ChunkList:
+    """The chunk list in `data`; `MalformedRecordError` naming `where` if it is none."""
+    if len(data) < _HEADER.size:
+        raise _malformed(where)
+    magic, version, nbytes, chunk_nbytes, tensor_digest = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise _malformed(where)
+    if version != _VERSION:
+        raise FormatVersionError(f"{where}: written as version {version}; this Stockroom reads {_VERSION}: upgrade it")
+    if not 0 < chunk_nbytes <= CHUNK_MAX_NBYTES or nbytes <= CHUNK_MAX_NBYTES:
+        raise _malformed(where)
+    if len(data) != _HEADER.size + DIGEST_NBYTES * -(-nbytes // chunk_nbytes):
+        raise _malformed(where)
+    digests = np.frombuffer(data, np.uint8, offset=_HEADER.size).reshape(-1, DIGEST_NBYTES)
+    return ChunkList(nbytes, chunk_nbytes, tensor_digest, digests)
+
+
+def measure_chunk(shape: tuple[int, ...], itemsize: int) -> int:
+    """Bytes of a full chunk of a tensor over 4 MiB: whole rows of axis 0, or elements where a row is larger."""
+    row_nbytes = itemsize * math.prod(shape[1:])
+    unit = row_nbytes if row_nbytes <= CHUNK_MAX_NBYTES else itemsize
+    return CHUNK_MAX_NBYTES // unit * unit
+
+
+def split_tensor(raw: Buffer, chunk_nbytes: int) -> list[memoryview]:
+    """Cut a tensor's raw bytes into chunks; views, not copies."""
+    view = view_bytes(raw)
+    return [view[start : start + chunk_nbytes] for start in range(0, len(view), chunk_nbytes)]
+
+
+def list_chunks(chunks: list[memoryview], digests: list[bytes]) -> ChunkList:
+    """The chunk list of chunks cut by `split_tensor`."""
+    whole = blake3()
+    for chunk in chunks:
+        whole.update(chunk)
+    joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+    return ChunkList(sum(map(len, chunks)), len(chunks[0]), whole.digest(), joined)
+
+
+def _malformed(where: str) -> MalformedRecordError:
+    return MalformedRecordError(f"{where}: not a chunk list; run `stock fsck`", where=where)

@@ -1,0 +1,104 @@
+"""How a pack's blocks are encoded: the codecs, by name, and their Zarr configuration.
+
+Every codec is one that zarr-python, zarrs and TensorStore know: `lz4` and `blosc` are both Zarr's blosc
+codec, without and with byte shuffle. Encoding never touches a digest.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from stockroom.errors import CorruptionError, InvalidInputError
+
+if TYPE_CHECKING:
+    from stockroom.digest import Buffer
+
+AUTO = "auto"
+WORTHWHILE_FRACTION = 0.5
+"""`auto` encodes a pack only if its first blocks shrink to this fraction or less: reading raw is far cheaper."""
+
+_LZ4_LEVEL = 5
+_ZSTD_LEVEL = 3
+
+
+class Codec(StrEnum):
+    """The encoding of a pack's blocks."""
+
+    RAW = "raw"
+    LZ4 = "lz4"
+    ZSTD = "zstd"
+    BLOSC = "blosc"
+
+
+def check_codec(name: str) -> str:
+    """`name`, if it is a codec or `auto`; `InvalidInputError` otherwise."""
+    names = (AUTO, *Codec)
+    if name not in names:
+        raise InvalidInputError(f"expected a codec out of {', '.join(names)}, found {name!r}")
+    return name
+
+
+def encode_block(codec: Codec, block: Buffer, itemsize: int) -> Buffer:
+    """The encoded bytes of one block of elements of `itemsize` bytes."""
+    if codec is Codec.RAW:
+        return block
+    if codec is Codec.ZSTD:
+        from numcodecs import zstd
+
+        encoded: Buffer = zstd.compress(block, _ZSTD_LEVEL)
+        return encoded
+    from numcodecs import blosc
+
+    shuffle = blosc.SHUFFLE if codec is Codec.BLOSC and itemsize > 1 else blosc.NOSHUFFLE
+    packed: Buffer = blosc.compress(block, b"lz4", _LZ4_LEVEL, shuffle, 0, itemsize)
+    return packed
+
+
+def decode_block(codec: Codec, encoded: Buffer, nbytes: int, *, where: str) -> Buffer:
+    """The `nbytes` raw bytes of one encoded block; `CorruptionError` naming `where` if they cannot be had."""
+    if codec is Codec.RAW:
+        return encoded
+    try:
+        decoded: Buffer = _decompress(codec, encoded, nbytes)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptionError(f"{where}: block does not decode ({error}); run `stock fsck`", where=where) from error
+    if len(decoded) != nbytes:
+        raise CorruptionError(
+            f"{where}: expected a block of {nbytes} bytes, found {len(decoded)}; run `stock fsck`",
+            where=where,
+        )
+    return decoded
+
+
+def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
+    # Both formats carry their decoded size in the header; it is checked before anything is allocated.
+    if codec is Codec.ZSTD:
+        from numcodecs import zstd
+
+        return zstd.decompress(encoded, bytearray(nbytes))
+    from numcodecs import blosc
+
+    if len(encoded) < 16 or int.from_bytes(bytes(encoded[4:8]), "little") != nbytes:
+        raise ValueError("wrong size in the block's header")
+    if int.from_bytes(bytes(encoded[12:16]), "little") != len(encoded):
+        raise ValueError("wrong encoded size in the block's header")
+    return blosc.decompress(encoded)
+
+
+def choose_codec(sample: Buffer, itemsize: int) -> Codec:
+    """The codec `auto` picks from the first bytes of a pack."""
+    codec = Codec.BLOSC if itemsize > 1 else Codec.LZ4
+    worthwhile = len(sample) > 0 and len(encode_block(codec, sample, itemsize)) <= WORTHWHILE_FRACTION * len(sample)
+    return codec if worthwhile else Codec.RAW
+
+
+def format_zarr_codec(codec: Codec, itemsize: int) -> list[dict[str, Any]]:
+    """The Zarr v3 codec entries that follow `bytes` inside the shard; empty for raw."""
+    if codec is Codec.RAW:
+        return []
+    if codec is Codec.ZSTD:
+        return [{"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}]
+    shuffle = "shuffle" if codec is Codec.BLOSC and itemsize > 1 else "noshuffle"
+    blosc = {"cname": "lz4", "clevel": _LZ4_LEVEL, "shuffle": shuffle, "typesize": itemsize, "blocksize": 0}
+    return [{"name": "blosc", "configuration": blosc}]

@@ -1,0 +1,77 @@
+"""The shape of a pack: what its rows are and how they are laid out in its shard.
+
+A uniform pack is an array `(rows, *item_shape)`; a ragged pack is a 1-D array of elements in which every row
+starts at a multiple of 64 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from stockroom.store.codecs import Codec
+from stockroom.store.dtypes import parse_dtype
+
+PACK_TARGET_NBYTES = 64 << 20
+PACK_MAX_ROWS = 1 << 18
+BLOCK_TARGET_NBYTES = 64 << 10
+RAW_BLOCK_TARGET_NBYTES = 1 << 20
+ROW_ALIGNMENT_NBYTES = 64
+
+SHARD_NAME = "c"
+"""The shard's file name is this, then `.0` for each axis: Zarr's default chunk key with `.` as separator."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackLayout:
+    """What one pack holds. `item_shape` is None for a ragged pack; `block_units` counts rows, or elements if ragged."""
+
+    dtype: str
+    item_shape: tuple[int, ...] | None
+    codec: Codec
+    block_units: int
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether rows have lengths of their own."""
+        return self.item_shape is None
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return parse_dtype(self.dtype).itemsize
+
+    @property
+    def unit_nbytes(self) -> int:
+        """Bytes of one row, or of one element if ragged."""
+        return self.itemsize * (1 if self.item_shape is None else math.prod(self.item_shape))
+
+    @property
+    def block_nbytes(self) -> int:
+        """Raw bytes of one block."""
+        return self.block_units * self.unit_nbytes
+
+    @property
+    def shard_name(self) -> str:
+        """The name of the pack's only chunk file."""
+        return SHARD_NAME + ".0" * (1 if self.item_shape is None else 1 + len(self.item_shape))
+
+    def count_blocks(self, units: int) -> int:
+        """Blocks needed for `units` rows (elements if ragged)."""
+        return -(-units // self.block_units)
+
+    def fit_raw_blocks(self, units: int) -> PackLayout:
+        """This layout with blocks of about 1 MiB that leave as little padding as possible after `units`."""
+        blocks = max(1, round(units * self.unit_nbytes / RAW_BLOCK_TARGET_NBYTES))
+        return replace(self, block_units=max(1, -(-units // blocks)))
+
+
+def plan_layout(dtype: str, item_shape: tuple[int, ...] | None, codec: Codec) -> PackLayout:
+    """The layout of a new pack, with encoded blocks of about 64 KiB."""
+    layout = PackLayout(dtype, item_shape, codec, 1)
+    return replace(layout, block_units=max(1, BLOCK_TARGET_NBYTES // layout.unit_nbytes))
+
+
+def align_row(nbytes: int) -> int:
+    """`nbytes` rounded up to where the next row of a ragged pack starts."""
+    return -(-nbytes // ROW_ALIGNMENT_NBYTES) * ROW_ALIGNMENT_NBYTES

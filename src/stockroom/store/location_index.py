@@ -1,0 +1,160 @@
+"""Where chunks lie: the stack of location tables, newest answers first, merged as it grows.
+
+Tables are kept so that each holds more than twice the rows of all newer ones together, so there are few of them
+and a chunk is rewritten a logarithmic number of times. A hit is only a candidate: `PackCache` confirms it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import PackDigest
+from stockroom.kv import WriteTxn
+from stockroom.store.catalog import (
+    Catalog,
+    TableRecord,
+    add_pack,
+    list_tables,
+    next_sequence,
+    remove_pack,
+    replace_tables,
+)
+from stockroom.store.location_table import (
+    ROW_BITS,
+    LocationTable,
+    compute_prefixes,
+    decode_table,
+    merge_tables,
+    pack_locations,
+    read_table,
+    sort_table,
+    write_table,
+)
+from stockroom.store.manifest import Manifest
+
+_INLINE_ROWS = 1024
+_MERGE_MAX_ROWS = 1 << 26
+
+
+class LocationIndex:
+    """The location tables of one store."""
+
+    def __init__(self, directory: Path, catalog: Catalog) -> None:
+        self._directory = directory
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._generation = -1
+        self._tables: list[LocationTable] = []
+
+    def iter_candidates(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+        """Batches of `(positions in digests, candidate locations)`, newest tables first, until none is left.
+
+        A position comes up again for as long as further entries share its prefix.
+        """
+        wanted = compute_prefixes(digests)
+        for table in reversed(self._load()):
+            index = table.find(wanted)
+            found = np.flatnonzero(index < table.rows)
+            while len(found):
+                yield found, table.locations[index[found]]
+                index[found] += 1
+                inside = found[index[found] < table.rows]
+                found = inside[table.prefixes[index[inside]] == wanted[inside]]
+
+    def refresh(self) -> bool:
+        """Take in what other processes have added; whether anything changed."""
+        if self._catalog.read_generation() == self._generation:
+            return False
+        with self._lock:
+            self._reload()
+        return True
+
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
+        """Add packs, already on disk and synced, to the catalog and their chunks to the tables."""
+        merged = self._catalog.update(lambda txn: self._add_packs(txn, packs))
+        self._finish(merged)
+
+    def unregister(self, numbers: Sequence[int]) -> None:
+        """Take packs out of the catalog and the tables. Do this before their files are deleted."""
+        merged = self._catalog.update(lambda txn: self._drop_packs(txn, numbers))
+        for number in numbers:
+            self._catalog.forget(number)
+        self._finish(merged)
+
+    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> list[TableRecord]:
+        prefixes, locations = [], []
+        for digest, manifest in packs:
+            number, is_new = add_pack(txn, digest)
+            if is_new:
+                prefixes.append(compute_prefixes(manifest.digests))
+                locations.append(pack_locations(number, manifest.rows))
+        if not prefixes:
+            return []
+        new = sort_table(np.concatenate(prefixes), np.concatenate(locations))
+        merged = _plan_merge(list_tables(txn), new.rows)
+        table = merge_tables([*(self._open_table(record) for record in merged), new]) if merged else new
+        replace_tables(txn, merged, self._store_table(next_sequence(txn), table))
+        return merged
+
+    def _drop_packs(self, txn: WriteTxn, numbers: Sequence[int]) -> list[TableRecord]:
+        for number in numbers:
+            remove_pack(txn, number)
+        records = list_tables(txn)
+        gone = np.array(numbers, np.uint64)
+        whole = merge_tables([self._open_table(record) for record in records])
+        keep = ~np.isin(whole.locations >> ROW_BITS, gone)
+        table = LocationTable(whole.prefixes[keep], whole.locations[keep])
+        replace_tables(txn, records, self._store_table(next_sequence(txn), table))
+        return records
+
+    def _store_table(self, sequence: int, table: LocationTable) -> TableRecord:
+        if table.rows <= _INLINE_ROWS:
+            return TableRecord(sequence, table.rows, None, table.encode())
+        name = f"{sequence:012d}.table"
+        write_table(self._directory / name, table)
+        return TableRecord(sequence, table.rows, name, b"")
+
+    def _open_table(self, record: TableRecord) -> LocationTable:
+        if record.file is None:
+            return decode_table(record.inline, where=f"catalog table {record.sequence}")
+        return read_table(self._directory / record.file)
+
+    def _finish(self, merged: Sequence[TableRecord]) -> None:
+        for record in merged:
+            if record.file is not None:
+                (self._directory / record.file).unlink(missing_ok=True)
+        self.refresh()
+
+    def _load(self) -> list[LocationTable]:
+        if self._generation < 0:
+            with self._lock:
+                self._reload()
+        return self._tables
+
+    def _reload(self) -> None:
+        while True:
+            generation, records = self._catalog.read_tables()
+            # A table merged away in between is found again under its new name on the next round.
+            with contextlib.suppress(FileNotFoundError):
+                self._tables = [self._open_table(record) for record in records]
+                self._generation = generation
+                return
+            if self._catalog.read_generation() == generation:
+                self._tables = [self._open_table(record) for record in records]
+
+
+def _plan_merge(records: list[TableRecord], new_rows: int) -> list[TableRecord]:
+    """The newest tables to merge with one of `new_rows`, oldest first."""
+    total, merged = new_rows, []
+    for record in reversed(records):
+        if record.rows >= 2 * total or record.rows > _MERGE_MAX_ROWS:
+            break
+        total += record.rows
+        merged.append(record)
+    return merged[::-1]

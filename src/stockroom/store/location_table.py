@@ -1,0 +1,112 @@
+"""A location table: an immutable array, sorted by digest prefix, that says where chunks lie.
+
+| offset | size | field |
+|---|---|---|
+| 0 | 8 | magic `SRLOCTAB` |
+| 8 | 8 | version, u64 = 1 |
+| 16 | 8 | rows, u64 |
+| 24 | 8 x rows | digest prefixes: the first 8 bytes as a big-endian number, stored little-endian, ascending |
+| ... | 8 x rows | locations, u64: pack number in the high 32 bits, row in the low 32 |
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import MalformedRecordError
+
+_HEADER = struct.Struct("<8sQQ")
+_MAGIC = b"SRLOCTAB"
+_VERSION = 1
+ROW_BITS = np.uint64(32)
+ROW_MASK = np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocationTable:
+    """Prefixes `(rows,)` u64 ascending and the locations `(rows,)` u64 beside them."""
+
+    prefixes: NDArray[np.uint64]
+    locations: NDArray[np.uint64]
+
+    @property
+    def rows(self) -> int:
+        """Number of chunks located."""
+        return len(self.prefixes)
+
+    def encode(self) -> bytes:
+        """The bytes of the table."""
+        header = _HEADER.pack(_MAGIC, _VERSION, self.rows)
+        return header + self.prefixes.astype("<u8").tobytes() + self.locations.astype("<u8").tobytes()
+
+    def find(self, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The first row of each wanted prefix, or `rows` where there is none."""
+        index = np.searchsorted(self.prefixes, wanted)
+        inside = np.minimum(index, max(self.rows - 1, 0))
+        hit = (index < self.rows) & (self.prefixes[inside] == wanted) if self.rows else np.zeros(len(wanted), bool)
+        return np.where(hit, index, self.rows)
+
+
+def compute_prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The sort keys of `(n, 32)` digests."""
+    return np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+
+
+def pack_locations(number: int, rows: int) -> NDArray[np.uint64]:
+    """The locations of all rows of pack `number`."""
+    return (np.uint64(number) << ROW_BITS) | np.arange(rows, dtype=np.uint64)
+
+
+def sort_table(prefixes: NDArray[np.uint64], locations: NDArray[np.uint64]) -> LocationTable:
+    """A table of these entries, sorted; equal prefixes keep their order."""
+    order = np.argsort(prefixes, kind="stable")
+    return LocationTable(prefixes[order], locations[order])
+
+
+def merge_tables(tables: list[LocationTable]) -> LocationTable:
+    """One table of all the entries, newest table first among equal prefixes."""
+    newest_first = tables[::-1]
+    prefixes = np.concatenate([table.prefixes for table in newest_first])
+    return sort_table(prefixes, np.concatenate([table.locations for table in newest_first]))
+
+
+def decode_table(data: bytes | mmap.mmap, *, where: str) -> LocationTable:
+    """The table in `data`, viewed; `MalformedRecordError` naming `where` if it is none."""
+    if len(data) < _HEADER.size:
+        raise _malformed(where)
+    magic, version, rows = _HEADER.unpack_from(data)
+    if magic != _MAGIC or version != _VERSION or rows >= 1 << 40 or len(data) != _HEADER.size + 16 * rows:
+        raise _malformed(where)
+    prefixes = np.frombuffer(data, "<u8", rows, _HEADER.size)
+    return LocationTable(prefixes, np.frombuffer(data, "<u8", rows, _HEADER.size + 8 * rows))
+
+
+def read_table(path: Path) -> LocationTable:
+    """The table in a file, mapped."""
+    with path.open("rb") as file:
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise _malformed(str(path)) from error
+    return decode_table(mapped, where=str(path))
+
+
+def write_table(path: Path, table: LocationTable) -> None:
+    """Write and sync a table file."""
+    with path.open("wb") as file:
+        file.write(table.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _malformed(where: str) -> MalformedRecordError:
+    return MalformedRecordError(
+        f"{where}: not a location table; delete the index folder to have it rebuilt", where=where
+    )

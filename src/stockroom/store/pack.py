@@ -1,0 +1,183 @@
+"""Reads one pack: maps its shard and gives rows, decoding each block at most once.
+
+The file is checked against the manifest's sizes before anything is read through the map.
+"""
+
+from __future__ import annotations
+
+import mmap
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import Buffer, PackDigest, view_bytes
+from stockroom.errors import AbsentDataError, CorruptionError
+from stockroom.store.codecs import Codec, decode_block
+from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from stockroom.store.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.shard import decode_index, index_nbytes
+
+
+class Pack:
+    """An open pack. Rows are addressed by number; bytes given out are copies unless a method says view."""
+
+    def __init__(self, directory: Path, digest: PackDigest) -> None:
+        self.directory = directory
+        self.digest = digest
+        self.manifest = _map_manifest(directory)
+        self.layout = self.manifest.layout
+        self.presence = self._open_presence()
+        self._shard = self._map_shard()
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether rows can be read straight from the map."""
+        return self.layout.codec is Codec.RAW
+
+    @property
+    def address(self) -> int:
+        """Where the shard's first byte is mapped."""
+        return int(self._shard.ctypes.data)
+
+    @property
+    def mapped_nbytes(self) -> int:
+        """Length of the map, in bytes."""
+        return self._shard.nbytes
+
+    @property
+    def mapping(self) -> NDArray[np.uint8]:
+        """The shard's bytes, read-only."""
+        return self._shard
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.manifest.rows
+
+    @property
+    def body_nbytes(self) -> int:
+        """Raw bytes of the whole array, padding included."""
+        return self.layout.count_blocks(self.manifest.units) * self.layout.block_nbytes
+
+    def measure_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Length in bytes of each of `rows`."""
+        if self.manifest.lengths is None:
+            return np.full(len(rows), self.layout.unit_nbytes, np.int64)
+        return self.manifest.lengths[rows].astype(np.int64)
+
+    def find_span(self, row: int) -> tuple[int, int]:
+        """`(offset, nbytes)` of a row among the pack's raw bytes."""
+        if self.manifest.offsets is None or self.manifest.lengths is None:
+            nbytes = self.layout.unit_nbytes
+            return row * nbytes, nbytes
+        span = int(self.manifest.offsets[row]), int(self.manifest.lengths[row])
+        if span[0] + span[1] > self.body_nbytes:
+            raise CorruptionError(f"{self.directory}: row {row} lies outside the pack; run `stock fsck`")
+        return span
+
+    def view_row(self, row: int) -> NDArray[np.uint8]:
+        """A read-only view of a row of a raw pack: no copy."""
+        offset, nbytes = self.find_span(row)
+        return self._shard[offset : offset + nbytes]
+
+    def read_row(self, row: int) -> bytearray:
+        """The raw bytes of a row, the caller's own."""
+        if self.is_raw:
+            return bytearray(self.view_row(row))
+        return self.read_rows([row])[0]
+
+    def read_rows(self, rows: list[int]) -> list[bytearray]:
+        """The raw bytes of several rows; each block is decoded once."""
+        if self.is_raw:
+            return [bytearray(self.view_row(row)) for row in rows]
+        decoded: dict[int, memoryview] = {}
+        return [self._read_encoded(row, decoded) for row in rows]
+
+    def find_units(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
+        if self.is_raw:
+            return rows
+        size = self.layout.block_nbytes
+        spans = [self.find_span(row) for row in rows.tolist()]
+        blocks = [range(start // size, -(-(start + nbytes) // size)) for start, nbytes in spans]
+        return np.unique(np.array([block for run in blocks for block in run], np.int64))
+
+    def find_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The units that `rows` need and that are not on this machine."""
+        if self.presence is None:
+            return np.empty(0, np.int64)
+        return self.presence.find_absent(self.find_units(rows))
+
+    @cached_property
+    def spans(self) -> NDArray[np.uint64]:
+        """`(blocks, 2)`: offset and encoded size of each block, from the shard's index."""
+        blocks = self.layout.count_blocks(self.manifest.units)
+        tail_nbytes = index_nbytes(blocks)
+        body_nbytes = self._shard.nbytes - tail_nbytes
+        return decode_index(bytes(self._shard[body_nbytes:]), body_nbytes=body_nbytes, where=str(self.directory))
+
+    def _read_encoded(self, row: int, decoded: dict[int, memoryview]) -> bytearray:
+        offset, nbytes = self.find_span(row)
+        size = self.layout.block_nbytes
+        out = bytearray()
+        while nbytes > 0:
+            block, start = divmod(offset, size)
+            if block not in decoded:
+                decoded[block] = view_bytes(self.decode_block(block))
+            part = decoded[block][start : start + nbytes]
+            out += part
+            offset, nbytes = offset + len(part), nbytes - len(part)
+        return out
+
+    def decode_block(self, block: int) -> Buffer:
+        """The raw bytes of one block, padding included."""
+        offset, nbytes = (int(value) for value in self.spans[block])
+        where = f"{self.directory} block {block}"
+        return decode_block(
+            self.layout.codec, self._shard[offset : offset + nbytes], self.layout.block_nbytes, where=where
+        )
+
+    def _open_presence(self) -> PresenceMap | None:
+        if not (self.directory / PRESENCE_NAME).exists():
+            return None
+        units = self.rows if self.is_raw else self.layout.count_blocks(self.manifest.units)
+        return PresenceMap.open(self.directory, units)
+
+    def _map_shard(self) -> NDArray[np.uint8]:
+        path = self.directory / self.layout.shard_name
+        mapped = _map_file(path)
+        expected = self.manifest.shard_nbytes
+        least = index_nbytes(self.layout.count_blocks(self.manifest.units)) + (self.body_nbytes if self.is_raw else 0)
+        if mapped.nbytes != expected or expected < least:
+            raise CorruptionError(
+                f"{path}: expected {max(expected, least)} bytes, found {mapped.nbytes}; run `stock fsck`",
+                where=str(path),
+            )
+        return mapped
+
+
+def raise_absent(pack: Pack, absent: NDArray[np.int64], *, remote: str | None = None) -> None:
+    """Raise `AbsentDataError` for units of a pack that nobody could bring here."""
+    name = pack.digest.hex()
+    origin = f"remote {remote!r} did not give them" if remote else "no remote is configured to give them"
+    raise AbsentDataError(
+        f"pack {name[:12]}: {len(absent)} of its units are not on this machine and {origin}",
+        remote=remote,
+        pack=name,
+    )
+
+
+def _map_manifest(directory: Path) -> Manifest:
+    path = directory / MANIFEST_NAME
+    return decode_manifest(_map_file(path), where=str(path))
+
+
+def _map_file(path: Path) -> NDArray[np.uint8]:
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
+    return np.frombuffer(mapped, np.uint8)

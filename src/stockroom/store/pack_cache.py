@@ -1,0 +1,129 @@
+"""The packs this process has open, by number, bounded so that file handles are never the limit.
+
+Raw uniform packs are also given as one window over the address space, so that a batch from many packs is a single
+numpy gather.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import PackDigest
+from stockroom.errors import CorruptionError
+from stockroom.store.catalog import Catalog
+from stockroom.store.pack import Pack
+
+_HANDLES_PER_PACK = 2  # mmap keeps a duplicate of each of its two files
+
+
+def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
+    """The folder of a pack."""
+    name = digest.hex()
+    return packs_directory / name[:2] / name
+
+
+class StalePackError(Exception):
+    """A pack number that the catalog no longer has: the caller's locations are out of date."""
+
+
+class OpenPacks:
+    """A growing set of open packs. Whoever holds it keeps every map in it alive."""
+
+    def __init__(self, capacity: int) -> None:
+        self.packs: dict[int, Pack] = {}
+        self.addresses = np.zeros(max(capacity, 64), np.int64)
+        """By pack number: where its rows start if they can be gathered, -1 if not, 0 if it is not open."""
+        self._windows: dict[int, tuple[int, NDArray[np.void]]] = {}
+
+    def add(self, number: int, pack: Pack) -> None:
+        """Take in an open pack."""
+        if number >= len(self.addresses):
+            grown = np.zeros(max(number + 1, 2 * len(self.addresses)), np.int64)
+            grown[: len(self.addresses)] = self.addresses
+            self.addresses = grown
+        gatherable = pack.is_raw and not pack.layout.is_ragged and pack.presence is None
+        self.packs[number] = pack
+        self._windows = {}
+        self.addresses[number] = pack.address if gatherable else -1
+
+    def gather(self, addresses: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
+        """Rows of `row_nbytes` bytes at absolute addresses inside these packs' maps: `(n, row_nbytes)`, a copy.
+
+        The addresses must have been computed from `self.addresses` and rows known to lie in their packs.
+        """
+        windows = self._windows  # this very dict: another thread's `add` starts a new one
+        window = windows.get(row_nbytes)
+        if window is None:
+            window = windows[row_nbytes] = self._make_window(row_nbytes)
+        origin, rows = window
+        return rows[addresses - origin].view(np.uint8).reshape(len(addresses), row_nbytes)
+
+    def _make_window(self, row_nbytes: int) -> tuple[int, NDArray[np.void]]:
+        raw = [pack for pack in list(self.packs.values()) if pack.is_raw and pack.mapped_nbytes >= row_nbytes]
+        lowest = min(raw, key=lambda pack: pack.address)
+        end = max(pack.address + pack.mapped_nbytes for pack in raw)
+        first = lowest.mapping[:row_nbytes].view(f"V{row_nbytes}")
+        span = end - lowest.address - row_nbytes + 1
+        # Overlapping rows, one per byte address; only those inside a map are ever touched.
+        return lowest.address, np.lib.stride_tricks.as_strided(first, (span,), (1,), writeable=False)
+
+
+class PackCache:
+    """Opens packs by number, keeping at most as many as the limit on file handles allows."""
+
+    def __init__(self, packs_directory: Path, catalog: Catalog, limit: int | None = None) -> None:
+        self._directory = packs_directory
+        self._catalog = catalog
+        self.limit = limit or _choose_limit()
+        self._lock = threading.Lock()
+        self._opened = OpenPacks(0)
+
+    @property
+    def opened(self) -> OpenPacks:
+        """The packs open now; hold it for as long as addresses from it are in use."""
+        return self._opened
+
+    def get(self, number: int) -> Pack:
+        """Pack `number`, open; `StalePackError` if the catalog no longer has it."""
+        pack = self._opened.packs.get(number)
+        return pack if pack is not None else self.open_packs([number]).packs[number]
+
+    def open_packs(self, numbers: list[int]) -> OpenPacks:
+        """A set in which all of `numbers` (at most `limit`) are open."""
+        with self._lock:
+            opened = self._opened
+            missing = [number for number in numbers if number not in opened.packs]
+            if len(opened.packs) + len(missing) > self.limit:
+                opened, missing = OpenPacks(len(opened.addresses)), numbers
+            for number in missing:
+                opened.add(number, self._open_pack(number))
+            self._opened = opened
+            return opened
+
+    def forget(self) -> None:
+        """Let go of every open pack."""
+        with self._lock:
+            self._opened = OpenPacks(0)
+
+    def _open_pack(self, number: int) -> Pack:
+        digest = self._catalog.find_digest(number)
+        if digest is None:
+            raise StalePackError(number)
+        directory = locate_pack(self._directory, digest)
+        if not directory.is_dir():
+            self._catalog.forget(number)
+            if self._catalog.find_digest(number) is None:
+                raise StalePackError(number)
+            raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory))
+        return Pack(directory, digest)
+
+
+def _choose_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handles = 4096 if soft == resource.RLIM_INFINITY else soft
+    return max(4, min(1024, handles // (4 * _HANDLES_PER_PACK)))

@@ -1,0 +1,149 @@
+"""Writes one pack: rows and their digests go in, a sealed folder comes out.
+
+The folder is made under a temporary name; `publish` syncs it and renames it to its digest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from array import array
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, compute_digest, view_bytes
+from stockroom.store.codecs import Codec
+from stockroom.store.layout import (
+    PACK_MAX_ROWS,
+    PACK_TARGET_NBYTES,
+    PackLayout,
+    align_row,
+    plan_layout,
+)
+from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from stockroom.store.shard_writer import ShardWriter
+from stockroom.store.zarr_metadata import METADATA_NAME, encode_zarr_metadata
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A finished pack: its folder, still under a temporary name, and what it holds."""
+
+    directory: Path
+    digest: PackDigest
+    manifest: Manifest
+
+
+class PackWriter:
+    """One pack being filled. `item_shape` None makes it ragged."""
+
+    def __init__(self, directory: Path, *, dtype: str, item_shape: tuple[int, ...] | None, codec: str) -> None:
+        directory.mkdir()
+        self.directory = directory
+        self._layout = plan_layout(dtype, item_shape, Codec.RAW)
+        self._shard = ShardWriter(directory / self._layout.shard_name, self._layout, codec)
+        self._digests = bytearray()
+        self._offsets = array("Q")
+        self._lengths = array("Q")
+
+    @property
+    def rows(self) -> int:
+        """Rows taken so far."""
+        return len(self._digests) // DIGEST_NBYTES
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes taken so far, alignment included."""
+        return self._shard.nbytes
+
+    def count_room(self, row_nbytes: int) -> int:
+        """How many more rows of `row_nbytes` belong in this pack; at least one in an empty pack."""
+        room = min((PACK_TARGET_NBYTES - self.nbytes) // max(row_nbytes, 1), PACK_MAX_ROWS - self.rows)
+        return max(room, 0 if self.rows else 1)
+
+    def append_row(self, data: Buffer, digest: bytes) -> int:
+        """Take one chunk; returns its row."""
+        row = self.rows
+        if self._layout.is_ragged:
+            nbytes = len(view_bytes(data))
+            self._offsets.append(self._shard.nbytes)
+            self._lengths.append(nbytes)
+            self._shard.write(data)
+            self._shard.write(bytes(align_row(nbytes) - nbytes))
+        else:
+            self._shard.write(data)
+        self._digests += digest
+        return row
+
+    def append_rows(self, rows: NDArray[np.uint8], digests: bytes) -> int:
+        """Take the rows of a C-contiguous `(n, row_nbytes)` array; returns the row of the first. Uniform packs only."""
+        assert not self._layout.is_ragged
+        first = self.rows
+        self._shard.write(rows.reshape(-1))
+        self._digests += digests
+        return first
+
+    def read_row(self, row: int) -> bytes:
+        """The raw bytes of a row taken earlier."""
+        if self._layout.is_ragged:
+            return self._shard.read(self._offsets[row], self._lengths[row])
+        nbytes = self._layout.unit_nbytes
+        return self._shard.read(row * nbytes, nbytes)
+
+    def seal(self) -> SealedPack:
+        """Finish the files, not yet synced, and parse back what was written."""
+        units = self._shard.nbytes // self._layout.itemsize if self._layout.is_ragged else self.rows
+        layout = self._settle_layout(units)
+        shard_nbytes = self._shard.finish(layout, units)
+        metadata = encode_zarr_metadata(layout, units)
+        (self.directory / METADATA_NAME).write_bytes(metadata)
+        manifest = self._build_manifest(layout, units, shard_nbytes, compute_digest(metadata))
+        encoded = manifest.encode()
+        (self.directory / MANIFEST_NAME).write_bytes(encoded)
+        parsed = decode_manifest(encoded, where=str(self.directory))
+        return SealedPack(self.directory, PackDigest(compute_digest(encoded)), parsed)
+
+    def abort(self) -> None:
+        """Remove everything this writer wrote."""
+        self._shard.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def publish(self, sealed: SealedPack, target: Path) -> None:
+        """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead."""
+        self._shard.sync()
+        self._shard.close()
+        for name in (METADATA_NAME, MANIFEST_NAME):
+            _sync_path(sealed.directory / name)
+        _sync_path(sealed.directory)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            sealed.directory.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            shutil.rmtree(sealed.directory, ignore_errors=True)
+        _sync_path(target.parent)
+
+    def _settle_layout(self, units: int) -> PackLayout:
+        self._shard.settle()
+        assert self._shard.codec is not None
+        layout = replace(self._layout, codec=self._shard.codec)
+        return layout.fit_raw_blocks(units) if layout.codec is Codec.RAW else layout
+
+    def _build_manifest(self, layout: PackLayout, units: int, shard_nbytes: int, zarr_digest: bytes) -> Manifest:
+        digests = np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+        ragged = layout.is_ragged
+        offsets = np.array(self._offsets, np.uint64) if ragged else None
+        lengths = np.array(self._lengths, np.uint64) if ragged else None
+        return Manifest(layout, units, shard_nbytes, zarr_digest, digests, offsets, lengths)
+
+
+def _sync_path(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,69 @@
+"""Which units of a partial pack are on this machine: a bit map beside the pack, mapped and shared by all processes.
+
+A unit is a block where the pack is compressed, a row where it is raw. A pack without a map is whole.
+The file: magic `SRPRESNT`, u64 number of units, then one bit per unit, lowest bit first.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import MalformedRecordError
+
+PRESENCE_NAME = "present"
+_HEADER = struct.Struct("<8sQ")
+_MAGIC = b"SRPRESNT"
+
+
+class PresenceMap:
+    """A pack's bit map, open for reading and marking."""
+
+    def __init__(self, bits: NDArray[np.uint8], units: int) -> None:
+        self._bits = bits
+        self.units = units
+
+    @classmethod
+    def create(cls, directory: Path, units: int) -> PresenceMap:
+        """A new map beside the pack in `directory`, every unit absent."""
+        path = directory / PRESENCE_NAME
+        with path.open("xb") as file:
+            file.write(_HEADER.pack(_MAGIC, units))
+            file.truncate(_HEADER.size + -(-units // 8))
+            file.flush()
+            os.fsync(file.fileno())
+        return cls.open(directory, units, writable=True)
+
+    @classmethod
+    def open(cls, directory: Path, units: int, *, writable: bool = False) -> PresenceMap:
+        """The map beside the pack in `directory`, which must describe `units` units."""
+        path = directory / PRESENCE_NAME
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        with path.open("r+b" if writable else "rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=access)
+        expected = _HEADER.size + -(-units // 8)
+        if len(mapping) != expected or _HEADER.unpack_from(mapping) != (_MAGIC, units):
+            raise MalformedRecordError(
+                f"{path}: expected a presence map of {units} units; delete it to have it rebuilt",
+                where=str(path),
+            )
+        bits = np.frombuffer(mapping, np.uint8, offset=_HEADER.size)
+        return cls(bits, units)
+
+    def mark(self, units: NDArray[np.int64]) -> None:
+        """Record `units` as present. Their bytes must be on disk already."""
+        np.bitwise_or.at(self._bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
+
+    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `units` that are not here, sorted, each once."""
+        absent = (self._bits[units >> 3] >> (units & 7).astype(np.uint8)) & 1 == 0
+        return np.unique(units[absent])
+
+    def count_present(self) -> int:
+        """How many units are here."""
+        return int(np.bitwise_count(self._bits).sum())

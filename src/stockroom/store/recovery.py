@@ -1,0 +1,74 @@
+"""Finds what the catalog lost: packs on disk that it does not know, and what dead writers left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from stockroom.digest import PackDigest
+from stockroom.errors import StockroomError
+from stockroom.store.manifest import Manifest, read_manifest
+
+LOCK_NAME = "lock"
+PUBLISHING_SUFFIX = ".publishing"
+_GRACE_S = 60
+
+
+def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
+    """The readable packs under `packs_directory` that are not `known`. Unreadable ones are left to `stock fsck`."""
+    found = []
+    for directory in sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*")):
+        digest = _parse_pack_name(directory.name)
+        if digest is None or digest in known:
+            continue
+        try:
+            manifest = read_manifest(directory)
+        except (OSError, StockroomError):
+            continue
+        if manifest.compute_digest() == digest:
+            found.append((digest, manifest))
+    return found
+
+
+def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
+    """Remove the temporary folders of dead writers; returns packs they had moved into place but not registered."""
+    published: list[tuple[PackDigest, Manifest]] = []
+    for directory in sorted(tmp_directory.iterdir()):
+        if not _is_abandoned(directory):
+            continue
+        for marker in directory.glob(f"*{PUBLISHING_SUFFIX}"):
+            digest = _parse_pack_name(marker.name.removesuffix(PUBLISHING_SUFFIX))
+            target = packs_directory / marker.name[:2] / marker.name.removesuffix(PUBLISHING_SUFFIX)
+            if digest is not None and target.is_dir():
+                published.append((digest, read_manifest(target)))
+        shutil.rmtree(directory, ignore_errors=True)
+    return published
+
+
+def _parse_pack_name(name: str) -> PackDigest | None:
+    try:
+        return PackDigest(bytes.fromhex(name)) if len(name) == 64 else None
+    except ValueError:
+        return None
+
+
+def _is_abandoned(directory: Path) -> bool:
+    """Whether no living writer holds the folder's lock."""
+    try:
+        fd = os.open(directory / LOCK_NAME, os.O_RDWR)
+    except FileNotFoundError:
+        # A writer makes its folder a moment before the lock in it.
+        return directory.is_dir() and directory.stat().st_mtime < time.time() - _GRACE_S
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

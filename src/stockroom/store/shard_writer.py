@@ -1,0 +1,130 @@
+"""Streams raw bytes into a shard file, block by block, and reads back what it has written so far.
+
+Knows nothing of rows or digests. Memory is bounded by one write buffer, or by one block where the codec encodes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import Buffer, view_bytes
+from stockroom.store.codecs import AUTO, Codec, choose_codec, decode_block, encode_block
+from stockroom.store.layout import PackLayout
+from stockroom.store.shard import encode_index
+
+_WRITE_BUFFER_NBYTES = 1 << 20
+_AUTO_SAMPLE_NBYTES = 256 << 10
+
+
+class ShardWriter:
+    """One shard file being written; `nbytes` counts the raw bytes taken so far."""
+
+    def __init__(self, path: Path, layout: PackLayout, codec: str) -> None:
+        self.path = path
+        self.nbytes = 0
+        self.codec: Codec | None = None if codec == AUTO else Codec(codec)
+        self._itemsize = layout.itemsize
+        self._block_nbytes = layout.block_nbytes
+        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        self._pending = bytearray()
+        self._file_nbytes = 0
+        self._spans: list[tuple[int, int]] = []
+
+    def write(self, data: Buffer) -> None:
+        """Take the next raw bytes."""
+        view = view_bytes(data)
+        self.nbytes += len(view)
+        if self.codec is Codec.RAW and len(view) >= _WRITE_BUFFER_NBYTES:
+            self._flush_raw()
+            self._append(view)
+            return
+        self._pending += view
+        if len(self._pending) >= _AUTO_SAMPLE_NBYTES:
+            self.settle()
+            self._drain(final=False)
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Raw bytes written earlier."""
+        if self.codec is None:
+            return bytes(self._pending[offset : offset + nbytes])
+        if self.codec is Codec.RAW:
+            self._flush_raw()
+            return os.pread(self._fd, nbytes, offset)
+        first, last = offset // self._block_nbytes, (offset + nbytes - 1) // self._block_nbytes
+        joined = b"".join(bytes(self._read_block(block)) for block in range(first, last + 1))
+        start = offset - first * self._block_nbytes
+        return joined[start : start + nbytes]
+
+    def finish(self, layout: PackLayout, units: int) -> int:
+        """Write padding and the index for `units` units; returns the size of the file."""
+        self.settle()
+        blocks = layout.count_blocks(units)
+        padding = blocks * layout.block_nbytes - self.nbytes
+        self._pending += bytes(padding)
+        self._drain(final=True)
+        if self.codec is Codec.RAW:
+            starts = np.arange(blocks, dtype=np.uint64) * np.uint64(layout.block_nbytes)
+            spans = np.stack([starts, np.full(blocks, layout.block_nbytes, np.uint64)], axis=1)
+        else:
+            spans = np.array(self._spans, np.uint64).reshape(-1, 2)
+        self._append(encode_index(self._check_spans(spans, blocks)))
+        return self._file_nbytes
+
+    def sync(self) -> None:
+        """Bring everything written to the disk."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Let go of the file; harmless when repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def settle(self) -> None:
+        """Make `auto` choose, from what has been taken so far."""
+        if self.codec is None:
+            self.codec = choose_codec(self._pending[:_AUTO_SAMPLE_NBYTES], self._itemsize)
+
+    def _drain(self, *, final: bool) -> None:
+        if self.codec is Codec.RAW:
+            if final or len(self._pending) >= _WRITE_BUFFER_NBYTES:
+                self._flush_raw()
+            return
+        assert self.codec is not None
+        start, size = 0, self._block_nbytes
+        with memoryview(bytes(self._pending)) as pending:
+            while start + size <= len(pending):
+                encoded = encode_block(self.codec, pending[start : start + size], self._itemsize)
+                self._spans.append((self._file_nbytes, len(encoded)))
+                self._append(encoded)
+                start += size
+        del self._pending[:start]
+
+    def _flush_raw(self) -> None:
+        if self._pending:
+            self._append(self._pending)
+            self._pending = bytearray()
+
+    def _append(self, data: Buffer) -> None:
+        view = view_bytes(data)
+        while view:
+            written = os.write(self._fd, view)
+            self._file_nbytes += written
+            view = view[written:]
+
+    def _read_block(self, block: int) -> Buffer:
+        if block >= len(self._spans):
+            start = (block - len(self._spans)) * self._block_nbytes
+            return self._pending[start : start + self._block_nbytes]
+        assert self.codec is not None
+        offset, nbytes = self._spans[block]
+        return decode_block(self.codec, os.pread(self._fd, nbytes, offset), self._block_nbytes, where=str(self.path))
+
+    def _check_spans(self, spans: NDArray[np.uint64], blocks: int) -> NDArray[np.uint64]:
+        assert len(spans) == blocks, f"{self.path}: {len(spans)} blocks written, {blocks} expected"
+        assert blocks == 0 or int(spans[-1].sum()) == self._file_nbytes, f"{self.path}: blocks do not fill the file"
+        return spans

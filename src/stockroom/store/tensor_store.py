@@ -1,0 +1,233 @@
+"""Finds and reads chunks by digest: `locate` gives locations, `gather` gives bytes.
+
+The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack that are not on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, PackDigest
+from stockroom.errors import CorruptionError
+from stockroom.store.catalog import Catalog
+from stockroom.store.location_index import LocationIndex
+from stockroom.store.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.manifest import Manifest
+from stockroom.store.pack import Pack, raise_absent
+from stockroom.store.pack_cache import OpenPacks, PackCache, StalePackError
+from stockroom.store.recovery import find_unregistered
+
+NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""The location of a chunk that no pack holds."""
+
+
+class Fetcher(Protocol):
+    """Brings units of packs to this machine. A unit is a row of a raw pack, a block of a compressed one."""
+
+    def fetch(self, pack: PackDigest, units: NDArray[np.int64]) -> None:
+        """Make `units` present, verified and on disk, or raise."""
+
+
+class TensorStore:
+    """The chunks under one repository folder, for reading.
+
+    Digests are `(n, 32)` uint8, locations `(n,)` uint64: the pack number in the high, the row in the low 32 bits.
+    """
+
+    def __init__(self, root: Path, *, fetcher: Fetcher | None = None) -> None:
+        self.packs_directory = root / "packs"
+        self.tmp_directory = root / "tmp"
+        index_directory = root / "index"
+        for directory in (self.packs_directory, self.tmp_directory, index_directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.catalog = Catalog(root / "catalog")
+        self.index = LocationIndex(index_directory, self.catalog)
+        self.cache = PackCache(self.packs_directory, self.catalog)
+        self.fetcher = fetcher
+
+    def close(self) -> None:
+        """Let go of the catalog and every map; arrays given out as views stay valid."""
+        self.cache.forget()
+        self.catalog.close()
+
+    def contains(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """`(n,)`: whether a pack holds each chunk, by what this process knows now."""
+        return np.not_equal(self._search(digests), NOWHERE)
+
+    def locate(self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int) -> NDArray[np.uint64]:
+        """Where each chunk lies. `CorruptionError` for one that no pack holds or that has another length."""
+        locations = self._search(digests)
+        if (locations == NOWHERE).any():
+            locations = self._search_again(digests)
+        self._check_lengths(digests, locations, np.broadcast_to(np.asarray(row_nbytes, np.int64), len(digests)))
+        return locations
+
+    def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
+        """Chunks of one length, located by `locate`: `(n, row_nbytes)`, the caller's own.
+
+        Each block is decoded at most once. `AbsentDataError` if bytes are not here and nothing brings them.
+        """
+        numbers = (locations >> ROW_BITS).view(np.int64)
+        opened = self.cache.opened
+        starts = opened.addresses[numbers] if _covers(opened, numbers) else np.zeros(len(numbers), np.int64)
+        if len(starts) and starts.min() > 0:
+            rows = (locations & ROW_MASK).view(np.int64)
+            return opened.gather(starts + rows * row_nbytes, row_nbytes)
+        return self._gather_groups(numbers, locations, row_nbytes)
+
+    def read(self, location: int) -> bytearray:
+        """The raw bytes of one chunk, the caller's own."""
+        pack, row = self._open_row(location)
+        return pack.read_row(row)
+
+    def view(self, location: int) -> NDArray[np.uint8]:
+        """The raw bytes of one chunk, read-only: without a copy where the pack is raw."""
+        pack, row = self._open_row(location)
+        if pack.is_raw:
+            return pack.view_row(row)
+        copied = np.frombuffer(pack.read_row(row), np.uint8)
+        copied.flags.writeable = False
+        return copied
+
+    def read_many(self, locations: NDArray[np.uint64]) -> list[bytearray]:
+        """The raw bytes of chunks of any lengths; each block is decoded at most once."""
+        numbers = (locations >> ROW_BITS).astype(np.int64)
+        rows = (locations & ROW_MASK).astype(np.int64)
+        out: list[bytearray] = [bytearray()] * len(locations)
+        for number in np.unique(numbers).tolist():
+            where = np.flatnonzero(numbers == number)
+            pack = self.cache.get(number)
+            self._ensure_present(pack, rows[where])
+            for position, data in zip(where.tolist(), pack.read_rows(rows[where].tolist()), strict=True):
+                out[position] = data
+        return out
+
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
+        """Make packs that are on disk and synced findable."""
+        if packs:
+            self.index.register(packs)
+
+    def recover(self) -> int:
+        """Register every pack on disk that the catalog lacks; returns how many there were."""
+        found = find_unregistered(self.packs_directory, set(self.catalog.read_packs().values()))
+        self.register(found)
+        return len(found)
+
+    def _open_row(self, location: int) -> tuple[Pack, int]:
+        number, row = int(location) >> 32, int(location) & 0xFFFFFFFF
+        pack = self.cache.get(number)
+        if pack.presence is not None:
+            self._ensure_present(pack, np.array([row], np.int64))
+        return pack, row
+
+    def _search(self, digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        found = np.full(len(digests), NOWHERE, np.uint64)
+        for positions, candidates in self.index.iter_candidates(digests):
+            open_positions = found[positions] == NOWHERE
+            positions, candidates = positions[open_positions], candidates[open_positions]
+            confirmed = self._confirm(digests[positions], candidates)
+            found[positions[confirmed]] = candidates[confirmed]
+        return found
+
+    def _search_again(self, digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        """Search after taking in what other processes added, then after looking at the packs themselves."""
+        for renew in (self.index.refresh, self.recover):
+            if renew():
+                locations = self._search(digests)
+                if not (locations == NOWHERE).any():
+                    return locations
+        locations = self._search(digests)
+        missing = digests[locations == NOWHERE]
+        if not len(missing):
+            return locations
+        first = missing[0].tobytes().hex()
+        raise CorruptionError(
+            f"chunk {first} and {len(missing) - 1} more are in no pack; run `stock fsck`", where=first
+        )
+
+    def _confirm(self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Whether each candidate really holds its digest, by the packs' own manifests."""
+        confirmed = np.zeros(len(candidates), bool)
+        numbers = (candidates >> ROW_BITS).astype(np.int64)
+        rows = (candidates & ROW_MASK).astype(np.int64)
+        for number in np.unique(numbers).tolist():
+            where = np.flatnonzero(numbers == number)
+            try:
+                pack = self.cache.get(number)
+            except StalePackError:
+                continue
+            inside = where[rows[where] < pack.rows]
+            kept = pack.manifest.digests[rows[inside]]
+            confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
+        return confirmed
+
+    def _check_lengths(
+        self, digests: NDArray[np.uint8], locations: NDArray[np.uint64], expected: NDArray[np.int64]
+    ) -> None:
+        numbers = (locations >> ROW_BITS).astype(np.int64)
+        rows = (locations & ROW_MASK).astype(np.int64)
+        for number in np.unique(numbers).tolist():
+            where = np.flatnonzero(numbers == number)
+            lengths = self.cache.get(number).measure_rows(rows[where])
+            wrong = np.flatnonzero(lengths != expected[where])
+            if len(wrong):
+                name = digests[where[wrong[0]]].tobytes().hex()
+                raise CorruptionError(
+                    f"chunk {name}: expected {expected[where[wrong[0]]]} bytes by its entry, found "
+                    f"{lengths[wrong[0]]}; run `stock fsck`",
+                    where=name,
+                )
+
+    def _gather_groups(
+        self, numbers: NDArray[np.int64], locations: NDArray[np.uint64], row_nbytes: int
+    ) -> NDArray[np.uint8]:
+        """`gather` by way of opening what is not open, as many packs at a time as file handles allow."""
+        out = np.empty((len(locations), row_nbytes), np.uint8)
+        unique = np.unique(numbers).tolist()
+        for start in range(0, len(unique), self.cache.limit):
+            group = unique[start : start + self.cache.limit]
+            opened = self.cache.open_packs(group)
+            where = np.arange(len(numbers)) if len(group) == len(unique) else np.flatnonzero(np.isin(numbers, group))
+            self._gather_open(opened, numbers[where], locations[where], out, where)
+        return out
+
+    def _gather_open(
+        self,
+        opened: OpenPacks,
+        numbers: NDArray[np.int64],
+        locations: NDArray[np.uint64],
+        out: NDArray[np.uint8],
+        where: NDArray[np.int64],
+    ) -> None:
+        rows = (locations & ROW_MASK).astype(np.int64)
+        starts = opened.addresses[numbers]
+        direct = np.flatnonzero(starts > 0)
+        if len(direct):
+            row_nbytes = out.shape[1]
+            out[where[direct]] = opened.gather(starts[direct] + rows[direct] * row_nbytes, row_nbytes)
+        others = np.flatnonzero(starts <= 0)
+        for number in np.unique(numbers[others]).tolist():
+            mine = others[numbers[others] == number]
+            pack = opened.packs[number]
+            self._ensure_present(pack, rows[mine])
+            for position, data in zip(where[mine].tolist(), pack.read_rows(rows[mine].tolist()), strict=True):
+                out[position] = np.frombuffer(data, np.uint8)
+
+    def _ensure_present(self, pack: Pack, rows: NDArray[np.int64]) -> None:
+        absent = pack.find_absent(rows)
+        if not len(absent):
+            return
+        if self.fetcher is not None:
+            self.fetcher.fetch(pack.digest, absent)
+            absent = pack.find_absent(rows)
+        if len(absent):
+            raise_absent(pack, absent)
+
+
+def _covers(opened: OpenPacks, numbers: NDArray[np.int64]) -> bool:
+    return len(numbers) > 0 and int(numbers.max()) < len(opened.addresses)

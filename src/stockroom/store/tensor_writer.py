@@ -1,0 +1,247 @@
+"""Writes chunks: hashes them, skips those the store has, streams the rest into packs.
+
+Memory is bounded: rows wait in a small batch for one look-up, then go to their pack's file; a full pack is sealed and
+synced in the background while the next one fills. Nothing is findable by others before its pack is on disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, Buffer, ChunkDigest, PackDigest
+from stockroom.store.chunking import ChunkList, list_chunks, measure_chunk, split_tensor
+from stockroom.store.dtypes import format_storage, parse_dtype
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.pack_writer import PackWriter, SealedPack
+from stockroom.store.recovery import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers
+from stockroom.store.tensor_store import TensorStore
+
+_WAITING_ROWS = 512
+_WAITING_NBYTES = 8 << 20
+_MAX_OPEN_PACKS = 16
+_MAX_SYNCING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What goes into one series of packs: `item_shape` None for rows of many shapes."""
+
+    dtype: str
+    item_shape: tuple[int, ...] | None
+    codec: str
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Rows of one stream not yet looked up in the store."""
+
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+    nbytes: int = 0
+
+
+class TensorWriter:
+    """Puts chunks into a store. One thread at a time; call `flush` before referring to chunks from metadata."""
+
+    def __init__(self, store: TensorStore) -> None:
+        self._store = store
+        store.register(collect_leftovers(store.tmp_directory, store.packs_directory))
+        self._directory, self._lock_fd = _make_session(store.tmp_directory)
+        self._serial = 0
+        self._open: dict[Stream, PackWriter] = {}
+        self._waiting: dict[Stream, _Waiting] = {}
+        self._where: dict[bytes, tuple[PackWriter, int]] = {}
+        self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="stockroom-sync")
+        self.written_nbytes = 0
+
+    def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
+        """Put one chunk; returns its digest."""
+        digest = blake3(data).digest()
+        if digest not in self._where:
+            waiting = self._waiting.get(stream)
+            if waiting is None:
+                waiting = self._waiting[stream] = _Waiting()
+            if digest not in waiting.rows:
+                waiting.rows[digest] = data
+                waiting.nbytes += len(data)
+                if len(waiting.rows) >= _WAITING_ROWS or waiting.nbytes >= _WAITING_NBYTES:
+                    self._drain(stream)
+        return ChunkDigest(digest)
+
+    def put_rows(self, rows: NDArray[np.uint8], stream: Stream) -> NDArray[np.uint8]:
+        """Put the rows of a C-contiguous `(n, row_nbytes)` array; returns digests `(n, 32)`."""
+        self._drain(stream)
+        digests = [blake3(row).digest() for row in rows]
+        joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+        fresh = self._find_fresh(digests, joined)
+        start = 0
+        while start < len(fresh):
+            start += self._append_run(rows, joined, digests, fresh[start:], stream)
+        return joined
+
+    def put_tensor(self, raw: Buffer, shape: tuple[int, ...], *, dtype: str, codec: str) -> ChunkList:
+        """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
+        chunks = split_tensor(raw, measure_chunk(shape, parse_dtype(dtype).itemsize))
+        stream = Stream(format_storage(dtype), None, codec)
+        return list_chunks(chunks, [self._put_chunk(chunk, stream) for chunk in chunks])
+
+    def read(self, digest: bytes) -> bytes | None:
+        """The raw bytes of a chunk put but not yet findable in the store; None if there is no such chunk."""
+        for waiting in self._waiting.values():
+            if digest in waiting.rows:
+                return waiting.rows[digest]
+        place = self._where.get(digest)
+        if place is None:
+            return None
+        writer, row = place
+        self._wait_for(writer)
+        return writer.read_row(row) if digest in self._where else None
+
+    def flush(self) -> None:
+        """Make every chunk put so far durable and findable."""
+        for stream in list(self._waiting):
+            self._drain(stream)
+        for stream in list(self._open):
+            self._seal(stream)
+        self._register(self._syncing)
+
+    def abort(self) -> None:
+        """Forget chunks in packs not yet sealed, and remove their files."""
+        self._waiting.clear()
+        for writer in self._open.values():
+            writer.abort()
+        self._open.clear()
+        self._register(self._syncing)
+        self._where.clear()
+
+    def close(self) -> None:
+        """Stop writing. Packs not flushed are removed."""
+        self.abort()
+        self._syncer.shutdown()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        os.close(self._lock_fd)
+
+    def _put_chunk(self, chunk: memoryview, stream: Stream) -> bytes:
+        digest = blake3(chunk).digest()
+        joined = np.frombuffer(digest, np.uint8).reshape(1, DIGEST_NBYTES)
+        if self._find_fresh([digest], joined):
+            self._take(chunk, digest, stream)
+        return digest
+
+    def _drain(self, stream: Stream) -> None:
+        """Look up the waiting rows of a stream, and append those the store lacks."""
+        waiting = self._waiting.pop(stream, None)
+        if waiting is None:
+            return
+        digests = list(waiting.rows)
+        joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+        for position in self._find_fresh(digests, joined):
+            self._take(waiting.rows[digests[position]], digests[position], stream)
+
+    def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> list[int]:
+        """Positions of chunks that neither the store nor this writer has, each digest once."""
+        known = self._store.contains(joined).tolist()
+        seen: set[bytes] = set()
+        fresh = []
+        for position, digest in enumerate(digests):
+            if not known[position] and digest not in self._where and digest not in seen:
+                seen.add(digest)
+                fresh.append(position)
+        return fresh
+
+    def _take(self, data: Buffer, digest: bytes, stream: Stream) -> None:
+        writer, _ = self._find_room(stream, len(data))
+        self._where[digest] = (writer, writer.append_row(data, digest))
+        self.written_nbytes += len(data)
+
+    def _append_run(
+        self,
+        rows: NDArray[np.uint8],
+        joined: NDArray[np.uint8],
+        digests: Sequence[bytes],
+        fresh: list[int],
+        stream: Stream,
+    ) -> int:
+        """Append as many of the fresh rows as the open pack has room for; returns how many."""
+        writer, room = self._find_room(stream, rows.shape[1])
+        count = min(room, len(fresh))
+        taken = fresh[:count]
+        is_run = taken[-1] - taken[0] == count - 1
+        where: slice | list[int] = slice(taken[0], taken[-1] + 1) if is_run else taken
+        first = writer.append_rows(np.ascontiguousarray(rows[where]), joined[where].tobytes())
+        for offset, position in enumerate(taken):
+            self._where[digests[position]] = (writer, first + offset)
+        self.written_nbytes += count * rows.shape[1]
+        return count
+
+    def _find_room(self, stream: Stream, row_nbytes: int) -> tuple[PackWriter, int]:
+        writer = self._open.get(stream)
+        if writer is not None:
+            room = writer.count_room(row_nbytes)
+            if room > 0:
+                return writer, room
+            self._seal(stream)
+        if len(self._open) >= _MAX_OPEN_PACKS:
+            self._seal(next(iter(self._open)))
+        writer = self._open[stream] = PackWriter(
+            self._directory / str(self._serial),
+            dtype=stream.dtype,
+            item_shape=stream.item_shape,
+            codec=stream.codec,
+        )
+        self._serial += 1
+        return writer, writer.count_room(row_nbytes)
+
+    def _seal(self, stream: Stream) -> None:
+        """Start finishing a pack and bringing it to disk; register those that are there already."""
+        writer = self._open.pop(stream)
+        self._syncing.append((self._syncer.submit(self._publish, writer), writer))
+        if len(self._syncing) > _MAX_SYNCING:
+            self._register(self._syncing[:1])
+
+    def _publish(self, writer: PackWriter) -> SealedPack:
+        """Finish, sync and move a pack into place. Should this process die, the marker says where it went."""
+        sealed = writer.seal()
+        self._marker(sealed.digest).touch()
+        writer.publish(sealed, locate_pack(self._store.packs_directory, sealed.digest))
+        return sealed
+
+    def _marker(self, digest: PackDigest) -> Path:
+        return self._directory / f"{digest.hex()}{PUBLISHING_SUFFIX}"
+
+    def _register(self, finished: Sequence[tuple[Future[SealedPack], PackWriter]]) -> None:
+        """Wait for packs to be on disk, and make them findable."""
+        done = {id(writer) for _, writer in finished}
+        sealed = [future.result() for future, _ in finished]
+        self._store.register([(pack.digest, pack.manifest) for pack in sealed])
+        self._syncing = [entry for entry in self._syncing if id(entry[1]) not in done]
+        for pack in sealed:
+            self._marker(pack.digest).unlink(missing_ok=True)
+        if done:
+            self._where = {digest: place for digest, place in self._where.items() if id(place[0]) not in done}
+
+    def _wait_for(self, writer: PackWriter) -> None:
+        """If `writer` is sealed already, make its rows findable in the store instead."""
+        mine = [entry for entry in self._syncing if entry[1] is writer]
+        if mine:
+            self._register(mine)
+
+
+def _make_session(tmp_directory: Path) -> tuple[Path, int]:
+    """A temporary folder of this writer's own, locked for as long as it lives."""
+    directory = tmp_directory / f"{os.getpid()}-{secrets.token_hex(4)}"
+    directory.mkdir()
+    fd = os.open(directory / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return directory, fd
