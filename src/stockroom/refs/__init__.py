@@ -1,0 +1,32 @@
+"""Names and history: metadata objects, commits, branches, tags, stages and the operation log.
+
+Knows no tensor bytes and no trees: to it the content of a commit is one digest.
+"""
+
+from stockroom.refs.changes import RefChange, RefMove, Stage
+from stockroom.refs.commit import CommitRecord, decode_commit
+from stockroom.refs.graph import LoggedCommit, is_ancestor, iter_log
+from stockroom.refs.names import check_collision, check_name
+from stockroom.refs.objects import ObjectStore
+from stockroom.refs.operations import Operation, plan_undo
+from stockroom.refs.resolve import resolve
+from stockroom.refs.store import DATABASES, RefStore
+
+__all__ = [
+    "DATABASES",
+    "CommitRecord",
+    "LoggedCommit",
+    "ObjectStore",
+    "Operation",
+    "RefChange",
+    "RefMove",
+    "RefStore",
+    "Stage",
+    "check_collision",
+    "check_name",
+    "decode_commit",
+    "is_ancestor",
+    "iter_log",
+    "plan_undo",
+    "resolve",
+]

@@ -1,0 +1,81 @@
+"""The commit record: what a commit says, and the bytes its id is the digest of.
+
+    offset  size  type     field
+    0       4     bytes    magic "SRcm"
+    4       1     u8       version, 1
+    5       ...   msgpack  array: tree, parents, author, email, time_ns, offset_minutes, message, metadata
+
+Bytes that decode, but would not encode to the same bytes again, are refused: a commit has one form only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from stockroom.digest import CommitId, ObjectDigest, compute_digest
+from stockroom.refs.record import RecordFormat
+
+MAX_COMMIT_NBYTES: Final = 1 << 20
+MAX_PARENTS: Final = 256
+
+Digest: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+MetadataValue: TypeAlias = str | int | float | bool | None
+
+
+class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+    """A commit.
+
+    Attributes:
+        tree: digest of the object that holds the commit's content.
+        parents: ids of the commits it follows; the first is the branch it was made on.
+        time_ns: nanoseconds since 1970, UTC.
+        offset_minutes: the author's time zone, east of UTC.
+        metadata: small values of the user's own, kept in order of key.
+    """
+
+    tree: Digest
+    parents: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_PARENTS)]
+    author: str
+    email: str
+    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)]
+    offset_minutes: Annotated[int, msgspec.Meta(gt=-1440, lt=1440)]
+    message: str
+    metadata: dict[str, MetadataValue]
+
+    def encode(self) -> bytes:
+        """The record's canonical bytes.
+
+        Raises:
+            InvalidInputError: a field does not fit the format, or all of them together exceed 1 MiB.
+        """
+        return _FORMAT.encode(self)
+
+    @property
+    def commit_id(self) -> CommitId:
+        """The digest of the canonical bytes."""
+        return CommitId(compute_digest(self.encode()))
+
+    @property
+    def tree_digest(self) -> ObjectDigest:
+        """`tree`, as the type that object stores take."""
+        return ObjectDigest(self.tree)
+
+    @property
+    def parent_ids(self) -> tuple[CommitId, ...]:
+        """`parents`, as the type that ref stores take."""
+        return tuple(map(CommitId, self.parents))
+
+
+_FORMAT: Final = RecordFormat(CommitRecord, magic=b"SRcm", version=1, name="commit", max_nbytes=MAX_COMMIT_NBYTES)
+
+
+def decode_commit(data: bytes, *, where: str = "commit") -> CommitRecord:
+    """The record in `data`.
+
+    Raises:
+        MalformedRecordError: the bytes do not follow the format.
+        FormatVersionError: a newer Stockroom wrote them.
+    """
+    return _FORMAT.decode(data, where=where)

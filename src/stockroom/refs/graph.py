@@ -1,0 +1,91 @@
+"""Walks over the commit graph."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from stockroom.digest import CommitId
+from stockroom.refs.commit import CommitRecord
+from stockroom.refs.store import RefStore
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCommit:
+    """A commit met on a walk."""
+
+    commit_id: CommitId
+    record: CommitRecord
+
+
+def iter_log(refs: RefStore, start: CommitId, *, n: int | None = None) -> Iterator[LoggedCommit]:
+    """The history of `start`, itself first: children before parents, newest first among those, each once.
+
+    Reads only what it yields as long as history is a line. Where it forks, the rest is read at once: clocks can be
+    wrong, so only the whole graph tells which commits have children still to come.
+    """
+    return islice(_walk(refs, start), n)
+
+
+def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> bool:
+    """Whether `ancestor` is `descendant` or in its history."""
+    seen = {descendant}
+    level = [descendant]
+    while level:
+        if ancestor in seen:
+            return True
+        parents = {p for record in refs.get_commits(level) for p in record.parent_ids}
+        level = sorted(parents - seen)
+        seen |= parents
+    return False
+
+
+def _walk(refs: RefStore, start: CommitId) -> Iterator[LoggedCommit]:
+    tip: CommitId | None = start
+    while tip is not None:
+        record = refs.get_commit(tip)
+        yield LoggedCommit(tip, record)
+        parents = dict.fromkeys(record.parent_ids)
+        if len(parents) > 1:
+            yield from _sort(_read_history(refs, list(parents)))
+            return
+        tip = next(iter(parents), None)
+
+
+def _read_history(refs: RefStore, starts: Sequence[CommitId]) -> dict[CommitId, CommitRecord]:
+    """Every commit reachable from `starts`, by id."""
+    history: dict[CommitId, CommitRecord] = {}
+    level = list(starts)
+    while level:
+        history.update(zip(level, refs.get_commits(level), strict=True))
+        parents = {p: None for commit_id in level for p in history[commit_id].parent_ids}
+        level = [parent for parent in parents if parent not in history]
+    return history
+
+
+def _sort(history: dict[CommitId, CommitRecord]) -> Iterator[LoggedCommit]:
+    """Children before parents; among commits with no children to come, the newest, then the greatest id."""
+    children = dict.fromkeys(history, 0)
+    for record in history.values():
+        for parent in set(record.parent_ids):
+            children[parent] += 1
+    ready = [_Candidate(history[c].time_ns, c) for c, count in children.items() if not count]
+    heapq.heapify(ready)
+    while ready:
+        commit_id = heapq.heappop(ready).commit_id
+        yield LoggedCommit(commit_id, history[commit_id])
+        for parent in set(history[commit_id].parent_ids):
+            children[parent] -= 1
+            if not children[parent]:
+                heapq.heappush(ready, _Candidate(history[parent].time_ns, parent))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    time_ns: int
+    commit_id: CommitId
+
+    def __lt__(self, other: _Candidate) -> bool:
+        return (self.time_ns, self.commit_id) > (other.time_ns, other.commit_id)

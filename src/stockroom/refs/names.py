@@ -1,0 +1,78 @@
+"""Which names branches and tags may carry: git's rules, and a few that keep names tellable from digests and flags.
+
+The rules mirror `git check-ref-format --allow-onelevel`, so that a stock branch can always be a git branch.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+from stockroom.errors import InvalidNameError
+
+MAX_NAME_NBYTES: Final = 200
+
+_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]")
+_FULL_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise `InvalidNameError`, saying which rule, unless `name` may be given to a `kind` ("branch", "tag")."""
+    broken = find_broken_rule(name)
+    if broken is not None:
+        raise InvalidNameError(f"{kind} name {name!r}: {broken}; choose another name")
+
+
+def find_broken_rule(name: str) -> str | None:
+    """The first rule that `name` breaks, as words that follow "name 'x':"; None for a good name."""
+    for broken, rule in _whole_name_rules(name):
+        if broken:
+            return rule
+    for part in name.split("/"):
+        if not part:
+            return "must not begin or end with '/', nor contain '//'"
+        if part.startswith("."):
+            return "no part of it may begin with '.'"
+        if part.endswith(".lock"):
+            return "no part of it may end with '.lock'"
+    return None
+
+
+def _whole_name_rules(name: str) -> list[tuple[bool, str]]:
+    encodable = not any("\ud800" <= character <= "\udfff" for character in name)
+    nbytes = len(name.encode("utf-8", "replace"))
+    return [
+        (not name, "must not be empty"),
+        (not encodable, "must not contain lone surrogates"),
+        (nbytes > MAX_NAME_NBYTES, f"must be at most {MAX_NAME_NBYTES} bytes of UTF-8, is {nbytes}"),
+        (name in ("HEAD", "@"), "means the current commit"),
+        (name.startswith("-"), "must not begin with '-', which begins a flag"),
+        (
+            _FORBIDDEN.search(name) is not None,
+            "must not contain spaces, control characters or any of ~^:?*[\\",
+        ),
+        (".." in name, "must not contain '..'"),
+        ("@{" in name, "must not contain '@{'"),
+        (name.endswith("."), "must not end with '.'"),
+        (_FULL_DIGEST.fullmatch(name) is not None, "must not look like a full digest"),
+    ]
+
+
+def check_collision(kind: str, name: str, existing: Iterable[str]) -> None:
+    """Raise `InvalidNameError` if another name differs from `name` only in case or in Unicode's composition.
+
+    Two such names would be one file on some file systems, so git cannot hold both everywhere.
+    """
+    folded = _fold(name)
+    for other in existing:
+        if other != name and _fold(other) == folded:
+            raise InvalidNameError(
+                f"{kind} name {name!r}: differs from the existing {other!r} only in case or accents' form; "
+                "choose another name"
+            )
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

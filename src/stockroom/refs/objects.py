@@ -1,0 +1,193 @@
+"""Metadata objects by digest: tree nodes, column records, chunk lists. What is in them is not this module's business.
+
+    offset  size  type    field
+    0       1     u8      encoding: 0 raw, 1 zstd
+    1       4     u32 LE  length of the object's canonical bytes
+    5       ...   bytes   the canonical bytes, encoded
+
+The digest covers the canonical bytes, so encoding never changes a name.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from numcodecs import zstd
+
+from stockroom.digest import ObjectDigest, check_digest, compute_digest
+from stockroom.errors import CorruptionError, InvalidInputError, MalformedRecordError
+from stockroom.kv import Environment, ReadTxn, WriteTxn
+
+DATABASE: Final = "objects"
+MAX_OBJECT_NBYTES: Final = 64 << 20
+MAX_PENDING_NBYTES: Final = 32 << 20
+
+_HEADER: Final = struct.Struct("<BI")
+_RAW: Final = 0
+_ZSTD: Final = 1
+_ZSTD_LEVEL: Final = 1
+
+
+class ObjectStore:
+    """Metadata objects in LMDB, with a buffer of those not written yet.
+
+    What is put is visible here at once and on disk after `flush`, or with the transaction that `RefStore.apply`
+    makes. One writer at a time; any number of readers.
+
+    Attributes:
+        written_count: objects written since opening.
+        written_nbytes: their size on disk.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._pending: dict[ObjectDigest, bytes] = {}
+        self._pending_nbytes = 0
+        self.written_count = 0
+        self.written_nbytes = 0
+
+    def get_object(self, digest: ObjectDigest) -> bytes:
+        """The canonical bytes whose digest is `digest`, verified.
+
+        Raises:
+            CorruptionError: it is missing, or its bytes are not what was written.
+        """
+        pending = self._pending.get(digest)
+        if pending is not None:
+            return pending
+        return decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
+
+    def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
+        """Many objects' canonical bytes, read in one transaction; errors as for `get_object`."""
+        pending = self._pending
+        stored = self._env.view(
+            lambda txn: [None if digest in pending else txn.get(DATABASE, digest) for digest in digests]
+        )
+        return [
+            pending[digest] if digest in pending else decode_object(value, digest)
+            for digest, value in zip(digests, stored, strict=True)
+        ]
+
+    def contains(self, digest: ObjectDigest) -> bool:
+        """Whether the object is here, written or pending."""
+        return digest in self._pending or self._env.view(lambda txn: txn.get(DATABASE, digest)) is not None
+
+    def put_object(self, data: bytes) -> ObjectDigest:
+        """The digest of `data`, which is kept from now on; buffered, and spilled to disk above 32 MiB.
+
+        Raises:
+            InvalidInputError: `data` is larger than 64 MiB.
+        """
+        if len(data) > MAX_OBJECT_NBYTES:
+            raise InvalidInputError(f"expected a metadata object of at most 64 MiB, found {len(data)} bytes")
+        digest = ObjectDigest(compute_digest(data))
+        if digest not in self._pending:
+            self._pending[digest] = bytes(data)
+            self._pending_nbytes += len(data)
+            if self._pending_nbytes > MAX_PENDING_NBYTES:
+                self.flush()
+        return digest
+
+    @property
+    def pending_nbytes(self) -> int:
+        """Bytes that are not on disk yet."""
+        return self._pending_nbytes
+
+    def flush(self) -> None:
+        """Write what is pending, durably, in a transaction of its own."""
+        if self._pending:
+            encoded = self.encode_pending()
+            self.mark_written(self._env.update(lambda txn: write_objects(txn, encoded)))
+
+    def discard_pending(self) -> None:
+        """Forget what is not written."""
+        self._pending = {}
+        self._pending_nbytes = 0
+
+    def encode_pending(self) -> dict[ObjectDigest, bytes]:
+        """Digest -> database value, of those pending objects that are not on disk already.
+
+        Encoding happens here, before any write transaction, so that no other writer waits for it.
+        """
+        pending = self._pending
+        known = self._env.view(lambda txn: {d for d in pending if txn.get(DATABASE, d) is not None})
+        return {digest: encode_object(data) for digest, data in pending.items() if digest not in known}
+
+    def mark_written(self, sizes: Sequence[int]) -> None:
+        """Empty the buffer, once the transaction that wrote objects of these sizes is durable."""
+        self.written_count += len(sizes)
+        self.written_nbytes += sum(sizes)
+        self.discard_pending()
+
+    def iter_digests(self) -> Iterator[ObjectDigest]:
+        """The digests of all objects on disk, in order; in batches, so that no transaction stays open."""
+        start = b""
+        while batch := self._env.view(lambda txn, at=start: _take_keys(txn, at, n=4096)):  # type: ignore[misc]
+            yield from map(ObjectDigest, batch)
+            start = batch[-1] + b"\0"
+
+    def verify_object(self, digest: ObjectDigest) -> None:
+        """Raise `CorruptionError` unless the object on disk has the bytes its digest names."""
+        decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
+
+
+def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int]:
+    """Add what `encode_pending` gave; the sizes of those that were new."""
+    return [len(value) for digest, value in sorted(encoded.items()) if txn.put_new(DATABASE, digest, value)]
+
+
+def encode_object(data: bytes) -> bytes:
+    """The database value of canonical bytes: compressed where that saves."""
+    compressed: bytes = zstd.compress(data, _ZSTD_LEVEL)
+    encoding, payload = (_ZSTD, compressed) if len(compressed) < len(data) else (_RAW, data)
+    return _HEADER.pack(encoding, len(data)) + payload
+
+
+def decode_object(value: bytes | None, digest: ObjectDigest) -> bytes:
+    """The canonical bytes in a database value.
+
+    Raises:
+        CorruptionError: there is no value, or its bytes do not have the digest.
+    """
+    where = f"metadata object {digest.hex()}"
+    if value is None:
+        raise CorruptionError(
+            f"{where}: missing from this repository; run `stock fsck` to see what is affected", where=where
+        )
+    data = _decode_payload(value, where)
+    check_digest(data, digest, where=where)
+    return data
+
+
+def _decode_payload(value: bytes, where: str) -> bytes:
+    if len(value) < _HEADER.size:
+        raise _malformed(where, f"a value of at least {_HEADER.size} bytes", f"{len(value)}")
+    encoding, nbytes = _HEADER.unpack_from(value)
+    if nbytes > MAX_OBJECT_NBYTES:
+        raise _malformed(where, "a length of at most 64 MiB", str(nbytes))
+    payload = value[_HEADER.size :]
+    if encoding == _RAW and len(payload) == nbytes:
+        return payload
+    if encoding == _ZSTD:
+        return _decompress(payload, nbytes, where)
+    raise _malformed(where, f"{nbytes} bytes, raw or zstd", f"encoding {encoding}, {len(payload)} bytes")
+
+
+def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
+    data = bytearray(nbytes)  # of the bounded size: a frame that claims more is refused by zstd
+    try:
+        zstd.decompress(payload, data)
+    except (RuntimeError, ValueError) as error:
+        raise _malformed(where, f"a zstd frame of {nbytes} bytes", str(error)) from error
+    return bytes(data)
+
+
+def _malformed(where: str, expected: str, found: str) -> MalformedRecordError:
+    message = f"{where}: expected {expected}, found {found}; run `stock fsck` to see what is affected"
+    return MalformedRecordError(message, where=where)
+
+
+def _take_keys(txn: ReadTxn, start: bytes, *, n: int) -> list[bytes]:
+    return [key for key, _ in zip((key for key, _ in txn.iterate(DATABASE, start)), range(n), strict=False)]

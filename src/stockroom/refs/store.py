@@ -1,0 +1,161 @@
+"""Commits, branches, tags, stages and the operation log, in one LMDB environment.
+
+Everything is read as it is; refs are changed in one way only, `RefStore.apply`, in one transaction.
+
+    database    key                    value
+    objects     object digest          see `objects`
+    commits     commit id              commit record
+    branches    name, UTF-8            commit id
+    tags        name, UTF-8            commit id
+    stage       name, UTF-8            stage record
+    operations  number, u64 BE         operation record
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from stockroom.digest import DIGEST_NBYTES, CommitId, check_digest
+from stockroom.errors import CorruptionError
+from stockroom.kv import MAX_KEY_NBYTES, Environment, ReadTxn, WriteTxn
+from stockroom.refs.changes import RefChange, Stage
+from stockroom.refs.commit import CommitRecord, decode_commit
+from stockroom.refs.objects import DATABASE as OBJECTS
+from stockroom.refs.objects import ObjectStore
+from stockroom.refs.operations import DATABASE as OPERATIONS
+from stockroom.refs.operations import Operation, decode_operation, encode_number
+from stockroom.refs.stage import decode_stage
+from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
+
+DATABASES: Final = (OBJECTS, "commits", "branches", "tags", "stage", OPERATIONS)
+"""What a refs environment must be opened with."""
+
+_OPERATIONS_PER_READ: Final = 256
+
+
+class RefStore:
+    """Names and history. Any number of readers and writers: moves are compare-and-swap."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+
+    def get_commit(self, commit_id: CommitId) -> CommitRecord:
+        """The record of a commit, verified.
+
+        Raises:
+            CorruptionError: it is missing, or its bytes are not what was written.
+        """
+        return _checked_commit(commit_id, self._env.view(lambda txn: txn.get("commits", commit_id)))
+
+    def get_commits(self, commit_ids: Sequence[CommitId]) -> list[CommitRecord]:
+        """Many records, read in one transaction; errors as for `get_commit`."""
+        values = self._env.view(lambda txn: [txn.get("commits", commit_id) for commit_id in commit_ids])
+        return [_checked_commit(commit_id, value) for commit_id, value in zip(commit_ids, values, strict=True)]
+
+    def has_commit(self, commit_id: CommitId) -> bool:
+        """Whether the commit is in this repository."""
+        return self._env.view(lambda txn: txn.get("commits", commit_id)) is not None
+
+    def find_commits(self, hex_prefix: str, *, n: int) -> list[CommitId]:
+        """At most `n` ids of commits, in order, whose hex form begins with `hex_prefix` (lower case)."""
+        whole = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2])
+
+        def search(txn: ReadTxn) -> list[CommitId]:
+            keys = (key for key, _ in txn.iterate("commits", prefix=whole))
+            fitting = (CommitId(key) for key in keys if key.hex().startswith(hex_prefix))
+            return [commit_id for _, commit_id in zip(range(n), fitting, strict=False)]
+
+        return self._env.view(search)
+
+    def iter_commit_ids(self) -> Iterator[CommitId]:
+        """The ids of all commits, in order of id."""
+        yield from self._env.view(lambda txn: [CommitId(key) for key, _ in txn.iterate("commits")])
+
+    def branches(self) -> dict[str, CommitId]:
+        """Name -> commit, in order of name."""
+        return self._env.view(lambda txn: _read_refs(txn, "branches"))
+
+    def tags(self) -> dict[str, CommitId]:
+        """Name -> commit, in order of name."""
+        return self._env.view(lambda txn: _read_refs(txn, "tags"))
+
+    def find_ref(self, ref: str) -> CommitId | None:
+        """Where "branch/NAME" or "tag/NAME" stands; None where there is no such ref."""
+        kind, _, name = ref.partition("/")
+        key = name.encode("utf-8", "surrogatepass")
+        if not 0 < len(key) <= MAX_KEY_NBYTES or kind not in DATABASE_OF_KIND:
+            return None
+        value = self._env.view(lambda txn: txn.get(DATABASE_OF_KIND[kind], key))
+        return None if value is None else _checked_ref(value, where=ref)
+
+    def get_stage(self, name: str = "work") -> Stage | None:
+        """The stage of that name; None where nothing is staged."""
+        value = self._env.view(lambda txn: txn.get("stage", name.encode()))
+        return None if value is None else decode_stage(value, where=f"stage {name}")
+
+    def stages(self) -> dict[str, Stage]:
+        """Name -> stage, of those that are set."""
+        found = self._env.view(lambda txn: list(txn.iterate("stage")))
+        return {key.decode(): decode_stage(value, where=f"stage {key!r}") for key, value in found}
+
+    def iter_operations(self) -> Iterator[Operation]:
+        """The operation log, newest first; in batches, so that no transaction stays open."""
+        start = b""
+        while True:
+            batch = self._env.view(lambda txn, at=start: _read_operations(txn, at))  # type: ignore[misc]
+            yield from batch
+            if len(batch) < _OPERATIONS_PER_READ or batch[-1].number == 1:
+                return
+            start = encode_number(batch[-1].number - 1)
+
+    def apply(self, change: RefChange, *, objects: ObjectStore | None = None) -> tuple[Operation, ...]:
+        """Do all of `change`, and write what is pending in `objects`, durably, or nothing of it.
+
+        Returns the operations that the log now ends with, one for each move.
+
+        Raises:
+            RefChangedError: a ref is not where the change expects it.
+            InvalidNameError: a ref to be created breaks the rules for names.
+            NotFoundError: a commit, a tree or a parent that the change refers to is not here.
+        """
+        records = {record.commit_id: record for record in change.commits}
+        encoded = objects.encode_pending() if objects is not None else {}
+        now_ns = time.time_ns()
+
+        def run(txn: WriteTxn) -> tuple[list[int], tuple[Operation, ...]]:
+            return apply_change(txn, change, records=records, encoded=encoded, time_ns=now_ns)
+
+        sizes, done = self._env.update(run)
+        if objects is not None:
+            objects.mark_written(sizes)
+        return done
+
+
+def _checked_commit(commit_id: CommitId, value: bytes | None) -> CommitRecord:
+    where = f"commit {commit_id.hex()}"
+    if value is None:
+        raise CorruptionError(
+            f"{where}: missing from this repository; run `stock fsck` to see what is affected", where=where
+        )
+    check_digest(value, commit_id, where=where)
+    return decode_commit(value, where=where)
+
+
+def _read_refs(txn: ReadTxn, db: str) -> dict[str, CommitId]:
+    return {
+        key.decode("utf-8", "replace"): _checked_ref(value, where=f"{db}, {key!r}") for key, value in txn.iterate(db)
+    }
+
+
+def _checked_ref(value: bytes, *, where: str) -> CommitId:
+    if len(value) != DIGEST_NBYTES:
+        message = f"{where}: expected a commit id, found {len(value)} bytes; run `stock fsck`"
+        raise CorruptionError(message, where=where)
+    return CommitId(value)
+
+
+def _read_operations(txn: ReadTxn, start: bytes) -> list[Operation]:
+    pairs = zip(range(_OPERATIONS_PER_READ), txn.iterate(OPERATIONS, start, reverse=True), strict=False)
+    return [decode_operation(key, value) for _, (key, value) in pairs]

@@ -1,0 +1,108 @@
+"""How a change of refs happens inside its one write transaction.
+
+Objects, then commits, then refs, then stages, then the log: whatever a ref leads to is there before the ref.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.errors import InvalidInputError, NotFoundError, RefChangedError
+from stockroom.kv import WriteTxn
+from stockroom.refs.changes import RefChange, RefMove
+from stockroom.refs.commit import CommitRecord
+from stockroom.refs.names import check_collision, check_name
+from stockroom.refs.objects import DATABASE as OBJECTS
+from stockroom.refs.objects import write_objects
+from stockroom.refs.operations import DATABASE as OPERATIONS
+from stockroom.refs.operations import Operation, encode_operation
+from stockroom.refs.stage import encode_stage
+
+DATABASE_OF_KIND: Final = {"branch": "branches", "tag": "tags"}
+
+
+def apply_change(
+    txn: WriteTxn,
+    change: RefChange,
+    *,
+    records: Mapping[CommitId, CommitRecord],
+    encoded: dict[ObjectDigest, bytes],
+    time_ns: int,
+) -> tuple[list[int], tuple[Operation, ...]]:
+    """Sizes of the objects that were new, and the operations logged."""
+    sizes = write_objects(txn, encoded)
+    for commit_id, record in records.items():
+        _add_commit(txn, commit_id, record)
+    for move in change.moves:
+        _move_ref(txn, move)
+    _set_stages(txn, change)
+    return sizes, _log(txn, change, time_ns=time_ns)
+
+
+def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> None:
+    _require(txn, OBJECTS, record.tree, what="the commit's tree")
+    for parent in record.parents:
+        _require(txn, "commits", parent, what="the commit's parent")
+    txn.put_new("commits", commit_id, record.encode())
+
+
+def _move_ref(txn: WriteTxn, move: RefMove) -> None:
+    kind, _, name = move.ref.partition("/")
+    db = DATABASE_OF_KIND.get(kind)
+    if db is None:
+        raise InvalidInputError(f"expected a ref like branch/main or tag/v1, found {move.ref!r}")
+    if move.old is None:
+        check_name(kind, name)
+        check_collision(kind, name, (key.decode() for key, _ in txn.iterate(db)))
+    key = name.encode()
+    found = txn.get(db, key)
+    if found != move.old:
+        raise RefChangedError(
+            f"{kind} {name!r}: expected {_say(move.old)}, found {_say(found)}; look at what changed and try again"
+        )
+    if move.new is None:
+        txn.delete(db, key)
+    else:
+        _require(txn, "commits", move.new, what=f"the commit that {kind} {name!r} would stand at")
+        txn.put(db, key, move.new)
+
+
+def _set_stages(txn: WriteTxn, change: RefChange) -> None:
+    for name, stage in change.stages.items():
+        if stage is None:
+            txn.delete("stage", name.encode())
+            continue
+        _require(txn, OBJECTS, stage.root, what="the stage's tree")
+        txn.put("stage", name.encode(), encode_stage(stage))
+
+
+def _log(txn: WriteTxn, change: RefChange, *, time_ns: int) -> tuple[Operation, ...]:
+    last = txn.last(OPERATIONS)
+    first = 1 if last is None else int.from_bytes(last[0], "big") + 1
+    done = tuple(
+        Operation(
+            number=first + position,
+            time_ns=time_ns,
+            kind=change.kind,
+            ref=move.ref,
+            old=move.old,
+            new=move.new,
+            note=change.note,
+            undoes=change.undoes,
+        )
+        for position, move in enumerate(change.moves)
+    )
+    for operation in done:
+        txn.append(OPERATIONS, *encode_operation(operation))
+    return done
+
+
+def _require(txn: WriteTxn, db: str, digest: bytes, *, what: str) -> None:
+    if txn.get(db, digest) is None:
+        raise NotFoundError(f"{what} {digest.hex()} is not in this repository; nothing was changed")
+
+
+def _say(commit_id: bytes | None) -> str:
+    return "nothing" if commit_id is None else commit_id.hex()
