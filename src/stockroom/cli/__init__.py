@@ -1,0 +1,25 @@
+"""The command line: `stock` and `stockroom`, one module per verb.
+
+Alone in Stockroom, this package prints, reads the environment and decides exit codes. This module stays
+light: nothing heavier than `sys` is imported before it is known what was asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` is what follows the program's name."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments == ["--version"]:
+        from stockroom.cli.version import version_line
+
+        print(version_line())
+        return 0
+    from stockroom.cli.run import run
+
+    return run(arguments)

@@ -1,0 +1,66 @@
+"""Commits as lines and as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from stockroom import Commit, StockRoom
+
+SHORT_DIGITS: Final = 12
+"""Hex digits of a short commit id: enough to be unambiguous among millions."""
+
+
+def short_id(commit_id: str | None) -> str:
+    """The first digits of an id; dots for no commit."""
+    return commit_id[:SHORT_DIGITS] if commit_id else "." * SHORT_DIGITS
+
+
+def iter_commit_lines(commit: Commit, names: str = "") -> Iterator[str]:
+    """A commit in full, as `git log` lays it out; `names` are the refs that point at it."""
+    yield f"commit {commit.id}{names}"
+    if len(commit.parents) > 1:
+        yield f"Merge:  {' '.join(short_id(parent) for parent in commit.parents)}"
+    yield f"Author: {commit.author} <{commit.email}>"
+    yield f"Date:   {commit.time:%Y-%m-%d %H:%M:%S %z}"
+    for key, value in commit.metadata.items():
+        yield f"{key}: {value}"
+    yield ""
+    for line in commit.message.splitlines():
+        yield f"    {line}"
+
+
+def commit_line(commit: Commit, names: str = "") -> str:
+    """A commit on one line: short id, refs, first line of its message."""
+    return f"{short_id(commit.id)}{names} {subject_of(commit.message)}"
+
+
+def subject_of(message: str) -> str:
+    """The first line of a message."""
+    return message.split("\n", 1)[0]
+
+
+def commit_document(commit: Commit) -> dict[str, object]:
+    """A commit as JSON; its time in ISO 8601 with the offset."""
+    return {
+        "id": commit.id,
+        "parents": list(commit.parents),
+        "author": commit.author,
+        "email": commit.email,
+        "time": commit.time.isoformat(),
+        "message": commit.message,
+        "metadata": dict(commit.metadata),
+    }
+
+
+def read_names(stock: StockRoom) -> Mapping[str, str]:
+    """Commit id -> ` (HEAD -> main, tag: v1)`, for every commit that a ref points at."""
+    names: dict[str, list[str]] = {}
+    if stock.branch is None and stock.commit_id:
+        names[stock.commit_id] = ["HEAD"]
+    for branch, commit_id in sorted(stock.branches.items(), key=lambda item: item[0] != stock.branch):
+        names.setdefault(commit_id, []).append(f"HEAD -> {branch}" if branch == stock.branch else branch)
+    for tag, commit_id in stock.tags.items():
+        names.setdefault(commit_id, []).append(f"tag: {tag}")
+    return {commit_id: f" ({', '.join(all_)})" for commit_id, all_ in names.items()}

@@ -1,0 +1,77 @@
+"""Where a verb's words go: data to stdout, talk to stderr, one JSON document with `--json`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stockroom.cli.printable import as_printable
+from stockroom.cli.progress import Progress, show_progress
+from stockroom.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+DOCUMENT_VERSION: Final = 1
+"""The version of every JSON document; it grows when a field changes its meaning or goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What one verb says, and the repository it works on.
+
+    In a run, a verb calls `document` exactly once with `--json`, and `line` and `binary` only without it.
+    """
+
+    command: str
+    settings: Settings
+
+    @property
+    def json(self) -> bool:
+        """Whether the answer is one JSON document."""
+        return self.settings.json
+
+    def line(self, text: str = "") -> None:
+        """Write one line of data to stdout; control characters are shown, not sent."""
+        sys.stdout.write(as_printable(text) + "\n")
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Write lines of data to stdout as they come."""
+        for text in texts:
+            self.line(text)
+
+    def binary(self, data: bytes | memoryview) -> None:
+        """Write bytes to stdout as they are."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def document(self, fields: Mapping[str, object]) -> None:
+        """Write the one JSON document of this command, `fields` after its version and name."""
+        document = {"version": DOCUMENT_VERSION, "command": self.command, **fields}
+        sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+
+    def say(self, text: str) -> None:
+        """Tell the person at the terminal, on stderr; not with `-q` or `--json`."""
+        if not (self.settings.quiet or self.settings.json):
+            sys.stderr.write(as_printable(text) + "\n")
+
+    def progress(self, label: str) -> contextlib.AbstractContextManager[Progress]:
+        """A bar on a terminal, else a line every ten seconds; nothing with `-q`."""
+        return show_progress(label, bar=self.settings.progress, quiet=self.settings.quiet)
+
+    def open_stock(self, ref: str | None = None) -> StockRoom:
+        """A reader of the repository around the working directory, pinned to `ref` or to HEAD."""
+        from stockroom import StockRoom
+
+        return StockRoom(ref=ref)
+
+    def open_writer(self) -> StockRoom:
+        """A writer of the stage; raises `LockedError` where another one holds it."""
+        from stockroom import StockRoom
+
+        return StockRoom(enable_write=True)

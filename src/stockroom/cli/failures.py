@@ -1,0 +1,85 @@
+"""How a failure is told: one line on stderr, or one line of JSON there with `--json`.
+
+Tracebacks are for `-v` only. Nothing about a failure ever goes to stdout, which is for data.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+
+import typer
+
+from stockroom.cli import exit_codes
+from stockroom.cli.console import DOCUMENT_VERSION
+from stockroom.cli.printable import as_printable
+from stockroom.errors import StockroomError
+
+# typer raises its own usage errors from the click it carries, which newer versions keep private.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class CommandLineError(Exception):
+    """The command line cannot be understood; says what was expected, found and what to type."""
+
+
+def exit_code_of_failure(error: BaseException) -> int:
+    """The exit code that answers `error`."""
+    if isinstance(error, CommandLineError | UsageError):
+        return exit_codes.USAGE
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return exit_codes.INTERRUPTED
+    return exit_codes.exit_code_of(error)
+
+
+def tell_failure(error: BaseException, *, verbose: bool, as_json: bool) -> None:
+    """Write `error` to stderr in one line; with `verbose`, its traceback first."""
+    if verbose:
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    if as_json:
+        document = {"version": DOCUMENT_VERSION, "error": _error_document(error)}
+        sys.stderr.write(json.dumps(document, default=str) + "\n")
+    else:
+        sys.stderr.write(f"stock: {message_of(error)}\n")
+    sys.stderr.flush()
+
+
+def message_of(error: BaseException) -> str:
+    """What to say of `error`, in one line."""
+    return " ".join(as_printable(_raw_message(error)).split())
+
+
+def _raw_message(error: BaseException) -> str:
+    if isinstance(error, UsageError):
+        return f"{_usage_text(error)}; see stock --help"
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "interrupted"
+    if isinstance(error, StockroomError | CommandLineError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*names, error.strerror])
+    return f"internal error, please report it: {type(error).__name__}: {error}; -v shows where"
+
+
+def _usage_text(error: Exception) -> str:
+    format_message = getattr(error, "format_message", None)
+    return str(format_message() if callable(format_message) else error).strip().rstrip(".")
+
+
+def _error_document(error: BaseException) -> dict[str, object]:
+    fields = {name: value for name, value in vars(error).items() if _is_plain(value)}
+    if isinstance(error, UsageError):
+        fields = {}
+    return fields | {
+        "type": "UsageError" if isinstance(error, UsageError | CommandLineError) else type(error).__name__,
+        "message": message_of(error),
+        "exit_code": exit_code_of_failure(error),
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int | float | bool)

@@ -1,0 +1,28 @@
+"""Names and texts from a repository made safe to show.
+
+They may come from anyone, and a terminal obeys control characters.
+"""
+
+from __future__ import annotations
+
+import json
+
+
+def as_printable(text: str) -> str:
+    """`text` with control characters and lone surrogates escaped; newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else _escape(character) for character in text
+    )
+
+
+def format_key(key: int | str) -> str:
+    """A sample's key on one line: as it is where that is unambiguous, else quoted as in JSON."""
+    if isinstance(key, int):
+        return str(key)
+    return key if key and key.isprintable() and not key.startswith('"') else json.dumps(key)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

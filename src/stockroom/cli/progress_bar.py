@@ -1,0 +1,59 @@
+"""The progress bar of a terminal; the only module of the command line that imports rich for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from stockroom.cli.units import format_nbytes
+
+
+class RateColumn(ProgressColumn):
+    """Samples and bytes a second."""
+
+    def render(self, task: Task) -> Text:
+        """`1,200/s 3.5 MiB/s`, empty until there is a rate."""
+        if not task.speed:
+            return Text("")
+        per_sample = task.fields.get("nbytes", 0) / max(task.completed, 1)
+        rate = f"{task.speed:,.0f}/s"
+        if per_sample:
+            rate += f" {format_nbytes(int(task.speed * per_sample))}/s"
+        return Text(rate)
+
+
+@dataclass(frozen=True, slots=True)
+class BarProgress:
+    """Reports drawn as one bar."""
+
+    bar: Progress
+    task: TaskID
+
+    def update(self, label: str, done: int, *, total: int | None = None, nbytes: int = 0) -> None:
+        """Move the bar to `done` of `total`."""
+        self.bar.update(self.task, description=label, completed=done, total=total, nbytes=nbytes)
+
+
+def make_bar() -> Progress:
+    """An empty bar on stderr; descriptions are plain text, never markup."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

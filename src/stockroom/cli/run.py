@@ -1,0 +1,67 @@
+"""One run of the program: parse, call the verb, answer with an exit code."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from stockroom.cli import exit_codes
+from stockroom.cli.app import make_program
+from stockroom.cli.failures import exit_code_of_failure, tell_failure
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; every failure has been told on stderr when this returns its exit code."""
+    _tolerate_any_character()
+    try:
+        _call(arguments)
+        sys.stdout.flush()
+    except typer.Exit as exit_:
+        return _flushed(exit_.exit_code)
+    except BrokenPipeError:
+        return _leave_closed_pipe()
+    except (Exception, KeyboardInterrupt) as error:
+        verbose = _has_flag(arguments, "-v", "--verbose")
+        tell_failure(error, verbose=verbose, as_json=_has_flag(arguments, "--json"))
+        return exit_code_of_failure(error)
+    return exit_codes.OK
+
+
+def _call(arguments: Sequence[str]) -> None:
+    program = make_program()
+    with program.make_context("stock", list(arguments)) as context:
+        program.invoke(context)
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _leave_closed_pipe()
+    return code
+
+
+def _leave_closed_pipe() -> int:
+    """The reader of our output has seen enough; keep the interpreter from complaining about it at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+    return exit_codes.OK
+
+
+def _tolerate_any_character() -> None:
+    """Keys and messages may hold what the terminal's encoding cannot say; escape it instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _has_flag(arguments: Sequence[str], *flags: str) -> bool:
+    """Whether a global flag was given; asked of the bare words, for a command line that cannot be parsed."""
+    words = itertools.takewhile(lambda word: word != "--", arguments)
+    return any(word in flags for word in words)

@@ -1,0 +1,126 @@
+"""Samples and columns as people and programs read them: text, JSON and `.npy` bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.cli.units import format_nbytes
+
+if TYPE_CHECKING:
+    from stockroom import Column
+
+Sample: TypeAlias = "NDArray[Any] | str | bytes"
+
+
+def format_shape(shape: tuple[int | None, ...]) -> str:
+    """`(3, *, 32)`: `*` where an axis has any length."""
+    inner = ", ".join("*" if length is None else str(length) for length in shape)
+    return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+
+def column_document(column: Column) -> dict[str, object]:
+    """A column's schema and size as JSON; a null in `shape` is an axis of any length."""
+    return {
+        "name": column.name,
+        "dtype": str(column.dtype),
+        "shape": list(column.shape),
+        "key_type": str(column.key_type),
+        "count": len(column),
+        "nbytes": int(column.nbytes),
+        "attrs": dict(column.attrs),
+    }
+
+
+def column_line(column: Column) -> tuple[str, ...]:
+    """A column as the cells of a table: path, dtype, shape, count, bytes."""
+    return (
+        f"data/{column.name}",
+        str(column.dtype),
+        format_shape(column.shape),
+        str(len(column)),
+        format_nbytes(int(column.nbytes)),
+    )
+
+
+def sample_document(sample: Sample) -> dict[str, object]:
+    """A sample's form as JSON: dtype, shape, raw bytes, and a summary of its values."""
+    if isinstance(sample, np.ndarray):
+        return {
+            "dtype": str(sample.dtype),
+            "shape": list(sample.shape),
+            "nbytes": int(sample.nbytes),
+            "summary": summarise(sample),
+        }
+    kind = "str" if isinstance(sample, str) else "bytes"
+    return {"dtype": kind, "shape": [], "nbytes": len(raw_bytes(sample)), "summary": {"length": len(sample)}}
+
+
+def summarise(array: NDArray[Any]) -> dict[str, object]:
+    """Least, greatest and mean value where the dtype has them, as JSON; a single value is given itself."""
+    if array.size == 0:
+        return {}
+    if array.size == 1:
+        return {"value": json_value(array.reshape(()))}
+    if array.dtype.kind in "mM":
+        return {"min": str(array.min()), "max": str(array.max())}
+    if array.dtype.kind == "c":
+        return {}
+    numbers = array.astype(np.float64)
+    low, high = (array if array.dtype.kind in "iu" else numbers).min(), numbers.max()
+    high = array.max() if array.dtype.kind in "iu" else high
+    return {"min": json_value(low), "max": json_value(high), "mean": json_value(numbers.mean())}
+
+
+def json_value(value: Any) -> object:
+    """A sample as JSON: nested lists, NaN and infinities as strings, complex as `[real, imaginary]`."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    array = np.asarray(value)
+    if array.dtype.kind in "mM":
+        return array.astype(str).tolist()
+    if array.dtype.kind == "c":
+        return json_value(np.stack([array.real, array.imag], axis=-1))
+    if array.dtype.kind in "biu":
+        return array.tolist()
+    return _finite(array.astype(np.float64).tolist())
+
+
+def raw_bytes(sample: Sample) -> bytes:
+    """A sample's raw bytes: UTF-8, the bytes themselves, or an array's in C order, little-endian."""
+    if isinstance(sample, str):
+        return sample.encode("utf-8", "surrogatepass")
+    if isinstance(sample, bytes):
+        return sample
+    little = sample.dtype.newbyteorder("<") if sample.dtype.isbuiltin != 2 else sample.dtype
+    return np.ascontiguousarray(sample).astype(little, copy=False).tobytes()
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """An array as a `.npy` file; bfloat16 and float8, which the format lacks, as unsigned integers."""
+    if array.dtype.isbuiltin == 2:  # a dtype that a package registered
+        array = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def array_text(array: NDArray[Any]) -> str:
+    """An array for a terminal, shortened in the middle where it is large."""
+    return np.array2string(array, threshold=1000, edgeitems=4, max_line_width=100)
+
+
+def _finite(value: object) -> object:
+    """Floats that JSON lacks as the strings that Python's own `float` reads back."""
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value

@@ -1,0 +1,88 @@
+"""The global options, which may stand before the verb or after it, and the settings they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the global options asked for; `directory` is relative to where the program was started."""
+
+    directory: Path = Path()
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    progress: bool = True
+
+    def joined(self, later: Settings) -> Settings:
+        """These settings with those given later on the command line on top."""
+        return Settings(
+            directory=self.directory / later.directory,
+            quiet=self.quiet or later.quiet,
+            verbose=self.verbose or later.verbose,
+            json=self.json or later.json,
+            progress=self.progress and later.progress,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOption:
+    """One option that every verb has; `name` is that of its function parameter."""
+
+    name: str
+    flags: tuple[str, ...]
+    help: str
+    kind: Any = bool
+    default: Any = False
+    metavar: str | None = None
+
+    def parameter(self, *, hidden: bool) -> Parameter:
+        """The option as typer reads it from a function's signature."""
+        option = typer.Option(*self.flags, metavar=self.metavar, help=self.help, hidden=hidden)
+        return Parameter(
+            self.name, Parameter.KEYWORD_ONLY, default=self.default, annotation=Annotated[self.kind, option]
+        )
+
+
+GLOBAL_OPTIONS: Final = (
+    GlobalOption(
+        "global_directories",
+        ("-C",),
+        "Run as if started in DIR; may be repeated.",
+        kind=list[Path] | None,
+        default=None,
+        metavar="DIR",
+    ),
+    GlobalOption("global_quiet", ("-q", "--quiet"), "Say nothing but data and errors."),
+    GlobalOption("global_verbose", ("-v", "--verbose"), "Show the traceback of an error."),
+    GlobalOption("global_json", ("--json",), "Print one JSON document instead of text."),
+    GlobalOption("global_no_progress", ("--no-progress",), "Draw no progress bars."),
+)
+
+
+def add_global_options(command: Callable[..., None], own: Sequence[Parameter], *, hidden: bool) -> Callable[..., None]:
+    """Give `command` a signature of a typer context, its `own` parameters and the global options."""
+    context = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [context, *own, *(option.parameter(hidden=hidden) for option in GLOBAL_OPTIONS)]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def take_settings(options: dict[str, Any]) -> Settings:
+    """Remove the global options from `options`; several `-C` lead from one to the next, as in git."""
+    given = {option.name: options.pop(option.name) for option in GLOBAL_OPTIONS}
+    return Settings(
+        directory=Path().joinpath(*(given["global_directories"] or ())),
+        quiet=given["global_quiet"],
+        verbose=given["global_verbose"],
+        json=given["global_json"],
+        progress=not given["global_no_progress"],
+    )

@@ -1,0 +1,38 @@
+"""`stock status`: what is staged."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.change_text import changes_document, changes_of_status, iter_stat_lines
+from stockroom.cli.commit_text import short_id
+from stockroom.cli.console import Console
+from stockroom.cli.verb import verb
+
+
+@verb
+def status(
+    console: Console,
+    short: Annotated[bool, typer.Option("-s", "--short", help="Only the changes.")] = False,
+) -> None:
+    """Show the branch, its commit, and what is staged on top."""
+    with console.open_stock() as stock:
+        state = stock.status()
+    changes = changes_of_status(state)
+    if console.json:
+        console.document(
+            {
+                "branch": state.branch,
+                "commit": state.commit_id,
+                "clean": state.clean,
+                "changes": changes_document(changes),
+            }
+        )
+        return
+    if not short:
+        where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
+        console.line(f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}")
+        console.line("Nothing staged" if state.clean else "Staged, `stock commit` keeps it:")
+    console.lines(iter_stat_lines(changes))

@@ -1,0 +1,12 @@
+"""Columns of text, lined up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+
+def iter_table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Each row's cells padded to the widest of its column, two spaces apart."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

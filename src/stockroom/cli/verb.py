@@ -1,0 +1,49 @@
+"""What turns a plain function into a verb: the global options after it, a console, and `-C`.
+
+A verb's function takes a `Console` and then its own typer parameters:
+
+    @verb
+    def log(console: Console, ref: Annotated[str, typer.Argument()] = "HEAD") -> None:
+        '''Show the commits that lead to a ref, newest first.'''
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any, get_type_hints
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.settings import Settings, add_global_options, take_settings
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` as a typer command that understands the global options after the verb too."""
+
+    def command(context: typer.Context, **options: Any) -> None:
+        before: Settings = context.obj
+        settings = before.joined(take_settings(options))
+        with _working_directory(settings):
+            function(Console(context.info_name or "", settings), **options)
+
+    command.__doc__ = function.__doc__
+    return add_global_options(command, _own_parameters(function), hidden=True)
+
+
+def _own_parameters(function: Callable[..., None]) -> list[Parameter]:
+    """The parameters after the console, with their annotations resolved."""
+    hints = get_type_hints(function, include_extras=True)
+    own = list(signature(function).parameters.values())[1:]
+    return [parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY) for parameter in own]
+
+
+def _working_directory(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    if not settings.directory.parts:
+        return contextlib.nullcontext()
+    if not settings.directory.is_dir():
+        raise CommandLineError(f"-C needs a folder that exists, found none at {settings.directory}; check the path")
+    return contextlib.chdir(settings.directory)

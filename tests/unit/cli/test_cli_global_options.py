@@ -1,0 +1,107 @@
+"""The global options, before and after the verb, and command lines that cannot be understood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stockroom.cli import main
+from stockroom.cli.app import VERBS
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.identity import Identity, parse_identity, resolve_identity
+from stockroom.cli.settings import Settings
+
+
+def test_later_settings_stand_on_earlier_ones() -> None:
+    before = Settings(Path("a"), quiet=True, progress=False)
+    assert before.joined(Settings(Path("b"), json=True)) == Settings(Path("a/b"), quiet=True, json=True, progress=False)
+    assert before.joined(Settings(Path("/b"))).directory == Path("/b")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_explains_itself_on_stdout(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: stock {name}")
+    assert err == ""
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in VERBS)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-q", "--version"], ["--json", "--version"]])
+def test_version_is_data(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    if "--json" in arguments:
+        assert json.loads(out)["command"] == "version"
+    else:
+        assert out.startswith("stock ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["statsu"],
+        ["status", "--nope"],
+        ["log", "-n", "x"],
+        ["log", "-n", "-1"],
+        ["checkout"],
+        ["commit"],
+        ["commit", "-m", " "],
+        ["commit", "-m", "x", "-F", "y"],
+        ["commit", "-m", "x", "--author", "nobody"],
+        ["diff", "a..b", "c"],
+        ["diff", "a...b"],
+        ["branch", "a", "-d", "b"],
+        ["tag", "a", "--list"],
+        ["cat", "data/a/0", "--raw", "--json"],
+        ["-C", "no/such/folder", "status"],
+        ["status", "-C", "no/such/folder"],
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_command_line_is_one_line_on_stderr_and_code_2(
+    arguments: list[str],
+    as_json: bool,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--json", *arguments] if as_json else arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    last_line = err.splitlines()[-1]
+    assert len(err.splitlines()) == 1 or not arguments  # without a verb, the help comes first
+    if "--json" in arguments or as_json:
+        error = json.loads(last_line)["error"]
+        assert (error["type"], error["exit_code"]) == ("UsageError", 2)
+    else:
+        assert last_line.startswith("stock: ")
+
+
+def test_a_mistyped_verb_names_the_one_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["chekout"])
+    assert "did you mean checkout?" in capsys.readouterr().err
+
+
+def test_an_author_is_a_name_and_an_email() -> None:
+    assert parse_identity(" Ada L. <ada@example.org>") == Identity("Ada L.", "ada@example.org")
+    for wrong in ("Ada", "<ada@example.org>", "Ada <ada", ""):
+        with pytest.raises(CommandLineError, match="NAME <EMAIL>"):
+            parse_identity(wrong)
+
+
+def test_the_environment_names_the_author_unless_the_option_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOCKROOM_AUTHOR_NAME", "Env")
+    monkeypatch.setenv("STOCKROOM_AUTHOR_EMAIL", "env@example.org")
+    assert resolve_identity(None) == Identity("Env", "env@example.org")
+    assert resolve_identity("Ada <ada@example.org>").name == "Ada"
