@@ -40,42 +40,39 @@ class MaterialUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImageMaterial:
-    """A folder with the four IDX files of an image data set, and what it is called."""
+    """An image data set in four IDX files in `folder`; `source` is what `stock import` reads them as."""
 
     name: str
+    source: str
     folder: Path
 
 
 def fashion_mnist() -> Path:
     """The folder with Fashion-MNIST's four IDX `.gz` files: 60,000 + 10,000 images (28, 28), 10 classes."""
-    fetchers = (
-        _fetch_debian("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist"),
-        _fetch_torchvision,
-    )
-    return _find_material(
-        "fashion-mnist", Path("/usr/share/datasets/fashion-mnist"), fetchers, _has_idx_files
-    )
+    folder = "usr/share/datasets/fashion-mnist"
+    fetchers = (_fetch_debian("dataset-fashion-mnist", folder), _fetch_torchvision)
+    return _find_material("fashion-mnist", Path("/", folder), fetchers, _has_idx_files)
 
 
 def openclipart() -> Path:
     """The folder of some 6,900 PNG images of 1,443 shapes; its folders name their subjects."""
-    installed = Path("/usr/share/openclipart/png")
-    fetchers = (_fetch_debian("openclipart-png", "usr/share/openclipart/png"),)
-    return _find_material("openclipart", installed, fetchers, _has_png_folders)
+    folder = "usr/share/openclipart/png"
+    fetchers = (_fetch_debian("openclipart-png", folder),)
+    return _find_material("openclipart", Path("/", folder), fetchers, _has_png_folders)
 
 
 def digits() -> Path:
-    """scikit-learn's 1,797 digits (8, 8), written as the same four IDX files: 1,500 to train, the rest to test."""
+    """scikit-learn's 1,797 digits (8, 8) as the same four IDX files: 1,500 to train, the rest to test."""
     return _find_material("digits", None, (_write_digits,), _has_idx_files)
 
 
 def images_or_fallback(report: Callable[[str], object] = print) -> ImageMaterial:
     """Fashion-MNIST, or the digits where it cannot be had, which `report` is then told with the reasons."""
     try:
-        return ImageMaterial("fashion_mnist", fashion_mnist())
+        return ImageMaterial("fashion_mnist", "torchvision.fashion_mnist", fashion_mnist())
     except MaterialUnavailableError as error:
         report(f"{error}\nFalling back to scikit-learn's digits: 1,797 images of 8 x 8.")
-        return ImageMaterial("mnist", digits())
+        return ImageMaterial("digits", "torchvision.mnist", digits())
 
 
 def cache_folder() -> Path:
@@ -152,7 +149,7 @@ def _download_with_fresh_lists(package: str, working: Path) -> None:
     options = [
         *("-o", f"Dir::State::lists={lists}"),
         *("-o", f"Dir::Cache={cache}"),
-        *("-o", f"APT::Sandbox::User={os.environ.get('USER', 'root')}"),
+        *("-o", "APT::Sandbox::User=root"),  # or root's apt would lack access to the private working folder
     ]
     _run(["apt-get", *options, "update"], cwd=working)
     _run(["apt-get", *options, "download", package], cwd=working)

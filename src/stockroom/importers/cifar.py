@@ -93,9 +93,7 @@ def iter_cifar_python(path: Path, *, field: str) -> Iterator[NDArray[Any]]:
         raise _unfit(path, "data", f"uint8 of shape (n, {_IMAGE_NBYTES})", images)
     if field == "data":
         rows = count_batch_rows(_UINT8, IMAGE_SHAPE)
-        yield from (
-            images[start : start + rows].reshape(-1, *IMAGE_SHAPE) for start in range(0, len(images), rows)
-        )
+        yield from (images[start : start + rows].reshape(-1, *IMAGE_SHAPE) for start in range(0, len(images), rows))
         return
     labels = _member(members, field, path)
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
@@ -107,7 +105,8 @@ def read_cifar_classes(path: Path, key: str) -> list[str]:
     """Class names from a text file of one name a line, or from member `key` of a pickle."""
     if path.suffix == ".txt":
         with translate_read_errors(path):
-            return path.read_text("utf-8", "replace").split()
+            lines = path.read_text("utf-8", "replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
     names = _load_dict(path).get(key)
     if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise CorruptionError(f"{path}: expected a list of names under {key!r}, found none", where=str(path))
@@ -127,9 +126,7 @@ def _load_dict(path: Path) -> Mapping[str, object]:
 def _member(members: Mapping[str, object], key: str, path: Path) -> NDArray[Any]:
     """The array under `key`, which may also be written as a flat list of integers."""
     if key not in members:
-        raise InvalidInputError(
-            f"{path}: expected a member {key!r}, found {', '.join(sorted(members)) or 'none'}"
-        )
+        raise InvalidInputError(f"{path}: expected a member {key!r}, found {', '.join(sorted(members)) or 'none'}")
     match members[key]:
         case np.ndarray() as array:
             return array

@@ -122,9 +122,7 @@ def _check_length(header: IdxHeader, path: Path) -> None:
     with path.open("rb") as raw:
         compressed = raw.read(2) == _GZIP_MAGIC
     if 0 in header.shape[1:]:
-        raise CorruptionError(
-            f"{path}: its header tells of samples without values: {header.shape}", where=str(path)
-        )
+        raise CorruptionError(f"{path}: its header tells of samples without values: {header.shape}", where=str(path))
     expected = header.header_nbytes + header.nbytes
     fits = expected <= size * MAX_DEFLATE_RATIO if compressed else expected == size
     if not fits:

@@ -82,9 +82,7 @@ def iter_npy_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
     order: Literal["C", "F"] = "F" if header.fortran_order else "C"
     if math.prod(header.shape) == 0:
         return
-    values = np.memmap(
-        path, header.dtype, mode="r", offset=header.header_nbytes, shape=header.shape, order=order
-    )
+    values = np.memmap(path, header.dtype, mode="r", offset=header.header_nbytes, shape=header.shape, order=order)
     rows = count_batch_rows(header.dtype, header.shape[1:])
     for start in range(0, len(values), rows):
         yield np.array(values[start : start + rows], header.dtype.newbyteorder("="), order="C", subok=False)
@@ -112,8 +110,6 @@ def _refuse_unfit(header: NpyHeader, where: str) -> None:
             "objects hold, as numeric arrays of their own"
         )
     if not header.shape:
-        raise InvalidInputError(
-            f"{where}: expected samples along the first axis, found a single value of shape ()"
-        )
+        raise InvalidInputError(f"{where}: expected samples along the first axis, found a single value of shape ()")
     if any(length < 0 for length in header.shape) or 0 in header.shape[1:]:
         raise InvalidInputError(f"{where}: expected samples that hold values, found shape {header.shape}")

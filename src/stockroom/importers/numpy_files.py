@@ -98,9 +98,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     with _open_zip_member(archive, member) as stream:
         header = read_npy_header(stream, nbytes=member.file_size, where=where)
     iter_member = _iter_member if header.streams else _iter_spooled_member
-    return _describe(
-        member.filename.removesuffix(".npy"), header, partial(iter_member, path, member.filename, header)
-    )
+    return _describe(member.filename.removesuffix(".npy"), header, partial(iter_member, path, member.filename, header))
 
 
 def _iter_member(path: Path, filename: str, header: NpyHeader) -> Iterator[NDArray[Any]]:
@@ -117,9 +115,7 @@ def _iter_spooled_member(path: Path, filename: str, header: NpyHeader) -> Iterat
             shutil.copyfileobj(stream, spool, 1 << 20)
         spool.flush()
         if Path(spool.name).stat().st_size != header.nbytes:
-            raise CorruptionError(
-                f"{path}:{filename}: expected {header.nbytes} bytes, found others", where=str(path)
-            )
+            raise CorruptionError(f"{path}:{filename}: expected {header.nbytes} bytes, found others", where=str(path))
         yield from iter_npy_file(Path(spool.name), header)
 
 

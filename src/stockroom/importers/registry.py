@@ -7,6 +7,8 @@ asked for, and passed over otherwise, so that one broken package never takes the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
@@ -18,7 +20,7 @@ ENTRY_POINT_GROUP = "stockroom.importers"
 
 def list_sources() -> list[str]:
     """Every source that can be imported here, sorted; sources of plug-ins that fail to load are left out."""
-    return sorted(source for importer in _iter_working_importers() for source in importer.sources())
+    return sorted(source for plug_in in _iter_working_plug_ins() for source in plug_in.sources)
 
 
 def resolve_importer(source: str) -> Importer:
@@ -29,10 +31,16 @@ def resolve_importer(source: str) -> Importer:
     entry_point = _find_entry_points().get(source.partition(".")[0])
     if entry_point is None:
         raise _unknown_source(source)
-    importer = _load(entry_point)
-    if source not in importer.sources():
+    plug_in = _load(entry_point)
+    if source not in plug_in.sources:
         raise _unknown_source(source)
-    return importer
+    return plug_in.importer
+
+
+@dataclass(frozen=True, slots=True)
+class _PlugIn:
+    importer: Importer
+    sources: tuple[str, ...]
 
 
 def _find_entry_points() -> dict[str, EntryPoint]:
@@ -45,29 +53,24 @@ def _find_entry_points() -> dict[str, EntryPoint]:
     return found
 
 
-def _iter_working_importers() -> Iterator[Importer]:
+def _iter_working_plug_ins() -> Iterator[_PlugIn]:
     for entry_point in _find_entry_points().values():
-        try:
+        with suppress(InvalidInputError):
             yield _load(entry_point)
-        except InvalidInputError:
-            continue
 
 
-def _load(entry_point: EntryPoint) -> Importer:
-    """The plug-in's importer; whatever it raises on the way becomes an `InvalidInputError` that names it."""
+def _load(entry_point: EntryPoint) -> _PlugIn:
+    """The plug-in ready to use; whatever it raises on the way becomes an `InvalidInputError` that names it."""
     try:
         importer = entry_point.load()()
-    except Exception as error:
+        if not isinstance(importer, Importer):
+            raise TypeError("expected name, sources() and open(), see CONTRIBUTING.md for what an importer needs")
+        return _PlugIn(importer, tuple(importer.sources()))
+    except Exception as error:  # it is other people's code
         raise InvalidInputError(
             f"importer {entry_point.name!r} ({entry_point.value}) cannot be loaded: {type(error).__name__}: "
             f"{error}; repair or uninstall the package it comes from"
         ) from error
-    if not isinstance(importer, Importer):
-        raise InvalidInputError(
-            f"importer {entry_point.name!r} ({entry_point.value}): expected name, sources() and open(), "
-            f"found {type(importer).__name__}; see CONTRIBUTING.md for what an importer needs"
-        )
-    return importer
 
 
 def _unknown_source(source: str) -> InvalidInputError:

@@ -50,9 +50,7 @@ def _read_pickle(path: Path) -> bytes:
     with translate_read_errors(path):
         size = path.stat().st_size
         if size > MAX_PICKLE_NBYTES:
-            raise InvalidInputError(
-                f"{path}: expected a pickle of at most {MAX_PICKLE_NBYTES} bytes, found {size}"
-            )
+            raise InvalidInputError(f"{path}: expected a pickle of at most {MAX_PICKLE_NBYTES} bytes, found {size}")
         return path.read_bytes()
 
 

@@ -86,9 +86,7 @@ def import_into(
             column_samples += len(batch)
             nbytes += batch.nbytes
             if on_progress:
-                on_progress(
-                    ImportProgress(source.name, index, len(sources), column_samples, source.count, nbytes)
-                )
+                on_progress(ImportProgress(source.name, index, len(sources), column_samples, source.count, nbytes))
         samples += column_samples
     return ImportReport(tuple(source.name for source in sources), samples, nbytes)
 

@@ -31,9 +31,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error) as error:
-        raise CorruptionError(
-            f"{path}: compressed data is damaged or cut short: {error}", where=str(path)
-        ) from error
+        raise CorruptionError(f"{path}: compressed data is damaged or cut short: {error}", where=str(path)) from error
     except FileNotFoundError as error:
         raise InvalidInputError(f"{path}: no such file") from error
     except OSError as error:

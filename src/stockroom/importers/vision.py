@@ -69,13 +69,10 @@ def _download(dataset: VisionSet, root: Path) -> None:
     """Have torchvision put the files under `root`."""
     try:
         datasets = importlib.import_module("torchvision.datasets")
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # RuntimeError: torchvision beside a torch it was not built for
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
         raise InvalidInputError(
-            f"--download needs torchvision, which cannot be imported ({error}); install 'stockroom[torch]' and "
-            f"the torchvision that fits your torch, or put {', '.join(dataset.layouts[0].file_names())} "
+            f"--download needs torchvision, which cannot be imported ({error}); install 'stockroom[torch]' "
+            f"and the torchvision that fits your torch, or put {', '.join(dataset.layouts[0].file_names())} "
             f"into {root / dataset.layouts[0].folder} yourself"
         ) from error
     for train in (True, False):
@@ -155,13 +152,9 @@ def _read_python(paths: tuple[Path, ...], _layout: CifarFormat) -> _CifarReader:
 def _describe_cifar_split(
     prefix: str, reader: _CifarReader, *, labels: Mapping[str, str], classes: Mapping[str, list[str]]
 ) -> Iterator[ColumnSource]:
-    yield ColumnSource(
-        f"{prefix}-image", _UINT8, IMAGE_SHAPE, reader.count, partial(reader.iter_field, "data")
-    )
+    yield ColumnSource(f"{prefix}-image", _UINT8, IMAGE_SHAPE, reader.count, partial(reader.iter_field, "data"))
     for label, key in labels.items():
-        yield _label_column(
-            f"{prefix}-{label}", reader.count, partial(reader.iter_field, key), classes.get(label)
-        )
+        yield _label_column(f"{prefix}-{label}", reader.count, partial(reader.iter_field, key), classes.get(label))
 
 
 def _label_column(

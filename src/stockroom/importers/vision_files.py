@@ -144,11 +144,7 @@ def find_files(dataset: VisionSet, root: Path) -> FoundFiles | None:
             return FoundFiles(
                 layout,
                 {split: tuple(present[name] for name in names) for split, names in layout.splits.items()},
-                {
-                    label: folder / name
-                    for label, name in (layout.classes or {}).items()
-                    if (folder / name).is_file()
-                },
+                {label: folder / name for label, name in (layout.classes or {}).items() if (folder / name).is_file()},
             )
     return None
 

@@ -1,0 +1,77 @@
+"""Every check of the project: `nox -s tests`, or `nox` for all but the benchmarks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+TORCH = "torch==2.13.0"  # the build the suite is run with; any torch of the extra's range works for users
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "lint", "types", "imports", "docs", "demo"]
+
+
+def install(session: nox.Session, *packages: str, torch: bool = False, extra: str = "") -> None:
+    """Install stockroom and `packages`; with `torch`, the pinned build first, which nothing may then replace.
+
+    An editable install keeps `nox -R` truthful while the source changes; CI tests the built wheel.
+    """
+    constraints = Path(session.create_tmp(), "constraints.txt")
+    constraints.write_text(f"{TORCH}\n")
+    if torch:
+        session.install(TORCH)
+    project = f".[{extra}]" if extra else "."
+    editable = [] if os.environ.get("CI") else ["-e"]
+    session.install("-c", str(constraints), *packages, *editable, project)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite on two processes; arguments go to pytest."""
+    install(session, torch=True, extra="test")
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Version real images, train on them, relabel some on a branch; arguments go to the demo."""
+    install(session, "scikit-learn>=1.5", torch=True)
+    session.run("python", "demo/fashion_mnist.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Every target of the benchmarks against its limit; arguments go to the runner."""
+    install(session, torch=True, extra="test")
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of code and formatting."""
+    session.install("ruff>=0.11")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict, over the package; torch's own types are not needed."""
+    install(session, "mypy>=1.15")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """The layers: who may import whom."""
+    install(session, "import-linter>=2.1")
+    session.run("lint-imports", "--cache-dir", session.create_tmp(), *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every link within the documentation leads somewhere."""
+    session.run("python", "docs/check_links.py")

@@ -1,0 +1,48 @@
+"""Fixtures every test may use: real images, and a fresh repository."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import real_data
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Path:
+    """The folder with Fashion-MNIST's four IDX files; the test is skipped where they cannot be had."""
+    try:
+        return real_data.fashion_mnist()
+    except real_data.MaterialUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def fashion_images(fashion_mnist: Path) -> np.ndarray:
+    """The 10,000 test images, (10000, 28, 28) uint8, read here without any of our readers."""
+    raw = gzip.decompress((fashion_mnist / "t10k-images-idx3-ubyte.gz").read_bytes())
+    return np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
+
+
+@pytest.fixture(scope="session")
+def fashion_labels(fashion_mnist: Path) -> np.ndarray:
+    """The 10,000 test labels, (10000,) uint8, read here without any of our readers."""
+    raw = gzip.decompress((fashion_mnist / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    return np.frombuffer(raw, np.uint8, offset=8)
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Iterator[StockRoom]:
+    """A fresh repository in `tmp_path/repo`, opened for reading; write in `with stock.enable_write():`."""
+    from stockroom import StockRoom
+
+    with StockRoom.init(tmp_path / "repo", name="Ada Lovelace", email="ada@example.org") as opened:
+        yield opened
