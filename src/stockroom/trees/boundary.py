@@ -24,6 +24,9 @@ MIN_NODE_SIZE = 2 * 1024
 MAX_NODE_SIZE = 64 * 1024
 """Bytes of items at which a node is closed whatever its hash; the closing item may reach beyond."""
 
+MAX_LEVEL = 31
+"""The level above which no tree reaches: each level has at most half the nodes of the one below."""
+
 _STEP = 64
 _SCALE = 18_076  # 16384 / gamma(5/4)
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -50,7 +53,7 @@ def find_ends(keys: Keys, item_width: int, *, level: int) -> list[int]:
 
 
 def _thresholds(keys: Keys, sizes: NDArray[np.int64], level: int) -> NDArray[np.int64]:
-    hashes = (_mix(keys.hashes() ^ np.uint64(_salt(level))) >> np.uint64(32)).view(np.int64)
+    hashes = (_mix(keys.hashes() ^ _SALTS[level]) >> np.uint64(32)).view(np.int64)
     hashes //= sizes
     return _SIZES[np.minimum(_HAZARDS.searchsorted(hashes, side="right"), len(_SIZES) - 1)]
 
@@ -65,6 +68,4 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return words
 
 
-def _salt(level: int) -> int:
-    seed = np.array([(level + 1) * _GOLDEN & _MASK], np.uint64)
-    return int(_mix(seed)[0])
+_SALTS = _mix(np.array([level * _GOLDEN & _MASK for level in range(1, MAX_LEVEL + 2)], np.uint64))

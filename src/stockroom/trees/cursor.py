@@ -37,7 +37,7 @@ def iter_range(tree: Tree, start: Key | None = None, stop: Key | None = None) ->
 
 
 def iter_positions(tree: Tree, start: int = 0, stop: int | None = None) -> Iterator[ItemBatch]:
-    """The items from position `start` up to `stop`, exclusive, by leaf; positions outside the tree are cut off."""
+    """The items from position `start` up to `stop`, exclusive, by leaf; what lies outside is cut off."""
     count = tree.count
     begin = max(start, 0)
     end = count if stop is None else min(stop, count)

@@ -138,9 +138,7 @@ def _merge(node: Node, edits: Edits) -> Node:
     return Node(node.format, node.level, keys=keys, values=values)
 
 
-def _insert(
-    array: NDArray[np.int64], positions: NDArray[np.int64], values: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _insert(array: NDArray[np.int64], positions: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
     if not len(values):
         return array
     places = positions + np.arange(len(values))

@@ -26,9 +26,7 @@ class TreeFormat:
 
     def __post_init__(self) -> None:
         if not 0 <= self.value_width <= MAX_VALUE_WIDTH:
-            raise InvalidInputError(
-                f"value width: expected 0 to {MAX_VALUE_WIDTH} bytes, found {self.value_width}"
-            )
+            raise InvalidInputError(f"value width: expected 0 to {MAX_VALUE_WIDTH} bytes, found {self.value_width}")
 
     def make_keys(self, keys: KeysLike) -> Keys:
         """The keys as this tree's own; raises `InvalidInputError` for a key of another type."""

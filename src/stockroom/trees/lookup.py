@@ -16,7 +16,7 @@ from stockroom.trees.store import NodeCache
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Wanted keys found in one leaf: number `wanted[i]` at row `rows[i]`; `below` keys lie left of the leaf."""
+    """Wanted keys found in one leaf: number `wanted[i]` at row `rows[i]`; `below` keys lie left of it."""
 
     leaf: Node
     below: int
@@ -25,7 +25,7 @@ class Hits:
 
 
 def find_leaf(nodes: NodeCache, node: Node, key: Key) -> tuple[Node, int, int] | None:
-    """The leaf with `key`, its row there, and how many keys lie left of the leaf; None where it is missing."""
+    """The leaf with `key`, its row there, and how many keys lie left of the leaf; None where missing."""
     below = 0
     while node.level:
         index = node.keys.find(key)
@@ -56,9 +56,7 @@ def iter_hits(nodes: NodeCache, root: Node, wanted: Keys) -> Iterator[Hits]:
         yield Hits(hits.leaf, hits.below, order[hits.wanted], hits.rows)
 
 
-def _descend(
-    nodes: NodeCache, node: Node, below: int, wanted: Keys, indices: NDArray[np.int64]
-) -> Iterator[Hits]:
+def _descend(nodes: NodeCache, node: Node, below: int, wanted: Keys, indices: NDArray[np.int64]) -> Iterator[Hits]:
     """Hits below `node` for sorted `wanted`, whose places in the whole batch are `indices`."""
     positions, found = node.keys.locate(wanted)
     if not node.level:

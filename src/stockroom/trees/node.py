@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.errors import MalformedRecordError
-from stockroom.trees.boundary import MAX_NODE_SIZE
+from stockroom.trees.boundary import MAX_LEVEL, MAX_NODE_SIZE
 from stockroom.trees.format import MAX_VALUE_WIDTH, TreeFormat, tree_format_of
 from stockroom.trees.int_keys import decode_int_keys
 from stockroom.trees.keys import KEY_TYPE_OF_CODE, Keys, KeyType
@@ -38,7 +38,6 @@ from stockroom.trees.str_keys import MAX_KEY_NBYTES, decode_str_keys
 MAGIC = b"SRnd"
 VERSION = 1
 CHILD_WIDTH = DIGEST_NBYTES + 8
-MAX_LEVEL = 31
 _HEADER = struct.Struct("<4sBBBBHHI")
 _MAX_NODE_NBYTES = _HEADER.size + MAX_NODE_SIZE + MAX_KEY_NBYTES + MAX_VALUE_WIDTH
 _MAX_CHILD_COUNT = 1 << 48
@@ -52,35 +51,45 @@ class Node:
     encoded.
     """
 
-    __slots__ = ("_child_digests", "_child_ends", "_child_ends_list", "format", "keys", "level", "values")
+    __slots__ = (
+        "_child_digests",
+        "_child_ends",
+        "_child_ends_list",
+        "_size",
+        "checked_children",
+        "format",
+        "keys",
+        "level",
+        "values",
+    )
 
     def __init__(self, tree_format: TreeFormat, level: int, *, keys: Keys, values: NDArray[np.uint8]) -> None:
         self.format = tree_format_of(tree_format.key_type, tree_format.value_width)
         self.level = level
         self.keys = keys
         self.values = values
+        self._size = len(keys)
+        self.checked_children: set[int] = set()  # what a digest stands for never changes: once is enough
         self._child_digests: list[bytes] | None = None
         self._child_ends: NDArray[np.int64] | None = None
         self._child_ends_list: list[int] | None = None
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self._size
 
     @property
     def count(self) -> int:
         """The number of keys at and below this node."""
         if not self.level:
-            return len(self.keys)
-        return self.child_ends_list[-1] if len(self.keys) else 0
+            return self._size
+        return self.child_ends_list[-1] if self._size else 0
 
     @property
     def child_digests(self) -> list[bytes]:
         """The digest of each child, for a node above the leaves."""
         if self._child_digests is None:
             joined = self.values[:, :DIGEST_NBYTES].tobytes()
-            self._child_digests = [
-                joined[at : at + DIGEST_NBYTES] for at in range(0, len(joined), DIGEST_NBYTES)
-            ]
+            self._child_digests = [joined[at : at + DIGEST_NBYTES] for at in range(0, len(joined), DIGEST_NBYTES)]
         return self._child_digests
 
     @property
@@ -99,9 +108,7 @@ class Node:
 
     def slice(self, start: int, stop: int) -> Node:
         """A node of the items from `start` up to `stop`."""
-        return Node(
-            self.format, self.level, keys=self.keys.slice(start, stop), values=self.values[start:stop]
-        )
+        return Node(self.format, self.level, keys=self.keys.slice(start, stop), values=self.values[start:stop])
 
     def take(self, indices: NDArray[np.int64]) -> Node:
         """A node of the items at `indices`, ascending."""
@@ -182,14 +189,10 @@ def decode_node(data: bytes) -> Node:
 
 def _decode_header(data: bytes) -> tuple[TreeFormat, int, int]:
     if not _HEADER.size <= len(data) <= _MAX_NODE_NBYTES:
-        raise MalformedRecordError(
-            f"node: expected {_HEADER.size} to {_MAX_NODE_NBYTES} bytes, found {len(data)}"
-        )
+        raise MalformedRecordError(f"node: expected {_HEADER.size} to {_MAX_NODE_NBYTES} bytes, found {len(data)}")
     magic, version, level, code, reserved, width, reserved_too, count = _HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION:
-        raise MalformedRecordError(
-            f"node: expected {MAGIC!r} version {VERSION}, found {magic!r} version {version}"
-        )
+        raise MalformedRecordError(f"node: expected {MAGIC!r} version {VERSION}, found {magic!r} version {version}")
     key_type = KEY_TYPE_OF_CODE.get(code)
     if key_type is None or level > MAX_LEVEL or width > MAX_VALUE_WIDTH or reserved or reserved_too:
         raise MalformedRecordError(

@@ -39,9 +39,7 @@ class NodePath:
     @property
     def is_last(self) -> bool:
         """Whether no node of this level lies to the right."""
-        return all(
-            index + 1 == len(parent) for parent, index in zip(self._parents, self._indices, strict=True)
-        )
+        return all(index + 1 == len(parent) for parent, index in zip(self._parents, self._indices, strict=True))
 
     def seek(self, key: Key) -> None:
         """Go to the first node whose last key is not below `key`; to the last node where there is none."""

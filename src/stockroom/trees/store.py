@@ -68,7 +68,8 @@ class NodeCache:
         child = self._cached(digest)
         if child is None:
             child = self._keep(digest, self._store.get_object(ObjectDigest(digest)))
-        _check_child(child, parent, index)
+        if index not in parent.checked_children:
+            _check_child(child, parent, index)
         return child
 
     def read_children(self, parent: Node, indices: Iterable[int]) -> list[Node]:
@@ -125,3 +126,4 @@ def _check_child(child: Node, parent: Node, index: int) -> None:
             f"node: expected a child of level {parent.level - 1} with {count} keys, {parent.format}; "
             f"found level {child.level} with {child.count} keys, {child.format}"
         )
+    parent.checked_children.add(index)

@@ -87,10 +87,7 @@ class StrKeys:
         texts = self.texts
         positions = np.fromiter(_search_all(texts, wanted.texts), np.int64, len(wanted.texts))
         found = np.fromiter(
-            (
-                p < len(texts) and texts[p] == text
-                for p, text in zip(positions.tolist(), wanted.texts, strict=True)
-            ),
+            (p < len(texts) and texts[p] == text for p, text in zip(positions.tolist(), wanted.texts, strict=True)),
             np.bool_,
             len(wanted.texts),
         )
@@ -124,9 +121,7 @@ def check_str_key(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidInputError(f"str keys: expected a str, found {key!r} ({type(key).__name__})")
     if len(key) * 4 > MAX_KEY_NBYTES and len(_encode(key)) > MAX_KEY_NBYTES:
-        raise InvalidInputError(
-            f"str keys: expected at most {MAX_KEY_NBYTES} UTF-8 bytes, found {len(_encode(key))}"
-        )
+        raise InvalidInputError(f"str keys: expected at most {MAX_KEY_NBYTES} UTF-8 bytes, found {len(_encode(key))}")
     return str(key)
 
 

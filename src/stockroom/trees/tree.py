@@ -41,9 +41,7 @@ class Tree:
         return cls.build(store, tree_format, keys=(), values=None)
 
     @classmethod
-    def build(
-        cls, store: NodeStore, tree_format: TreeFormat, keys: KeysLike, values: ArrayLike | None = None
-    ) -> Tree:
+    def build(cls, store: NodeStore, tree_format: TreeFormat, keys: KeysLike, values: ArrayLike | None = None) -> Tree:
         """The tree of `keys`, in any order, and `values` `(n, value_width)` uint8 (None for width 0).
 
         Raises `InvalidInputError` where a key comes twice or does not fit the format.
@@ -115,9 +113,7 @@ class Tree:
             positions[hits.wanted] = hits.below + hits.rows
         return positions
 
-    def edit(
-        self, put_keys: KeysLike = (), put_values: ArrayLike | None = None, *, deletes: KeysLike = ()
-    ) -> Tree:
+    def edit(self, put_keys: KeysLike = (), put_values: ArrayLike | None = None, *, deletes: KeysLike = ()) -> Tree:
         """The tree with `put_keys` set to `put_values` `(n, value_width)` and `deletes` taken out.
 
         Keys come in any order. Deleting a missing key does nothing. Raises `InvalidInputError` where a key
@@ -137,7 +133,7 @@ class Tree:
         leaf = self.nodes.read(digest)
         if leaf.level or leaf.format != self.format:
             raise MalformedRecordError(
-                f"node {digest.hex()}: expected a leaf, {self.format}; found level {leaf.level}, {leaf.format}"
+                f"{digest.hex()}: expected a leaf, {self.format}, found level {leaf.level}, {leaf.format}"
             )
         return leaf
 
