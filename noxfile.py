@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -71,7 +72,7 @@ def imports(session: nox.Session) -> None:
     session.run("lint-imports", "--cache-dir", session.create_tmp(), *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Every link within the documentation leads somewhere."""
-    session.run("python", "docs/check_links.py")
+    session.run(sys.executable, "docs/check_links.py")
