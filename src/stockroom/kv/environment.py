@@ -1,94 +1,26 @@
-"""The handle that the rest of Stockroom holds on an LMDB environment, and the register of those open.
+"""The handle that the rest of Stockroom holds on an LMDB environment.
 
-One LMDB environment per real path and process, however often it is opened: LMDB's locks belong to the process
-and the file, so a second one would silently undo the first one's. After a fork the child never touches what
-it inherited: a handle used there opens an environment of the child's own.
+After a fork the child never touches what it inherited: a handle used there opens an environment of the child's own.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
-from stockroom.errors import ClosedError
+from stockroom.errors import ClosedError, StockroomError
 from stockroom.kv.opening import GIB, OpenOptions
-from stockroom.kv.shared import FORK_PATIENCE_S, SharedEnvironment, find_file_id
+from stockroom.kv.register import Register
+from stockroom.kv.shared import SharedEnvironment
 from stockroom.kv.transaction import ReadTxn, WriteTxn
 
 T = TypeVar("T")
 
 
-class _Register:
-    """The environments this process has open, and those it inherited from the process that forked it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.locked_for_fork = False
-        self.quiesced: list[SharedEnvironment] = []
-        self.open: dict[Path, SharedEnvironment] = {}
-        self.inherited: list[SharedEnvironment] = []
-
-    def take(self, path: Path, databases: Sequence[str], options: OpenOptions) -> SharedEnvironment:
-        """The environment at the real path `path`, with one more handle on it."""
-        with self.lock:
-            shared = self.open.get(path)
-            if shared is None or shared.file_id != find_file_id(path):  # opened before, deleted, made anew
-                self._let_go_of_inherited(path)
-                shared = self.open[path] = SharedEnvironment(path, options)
-            try:
-                shared.add_databases(databases)
-            except BaseException:
-                self._close_if_unused(shared)
-                raise
-            shared.handles += 1
-            return shared
-
-    def give_back(self, shared: SharedEnvironment) -> None:
-        """One handle less; the last one closes the files."""
-        with self.lock:
-            shared.handles -= 1
-            self._close_if_unused(shared)
-
-    def _close_if_unused(self, shared: SharedEnvironment) -> None:
-        if shared.handles:
-            return
-        shared.close()
-        if self.open.get(shared.path) is shared:
-            del self.open[shared.path]
-
-    def _let_go_of_inherited(self, path: Path) -> None:
-        for shared in [shared for shared in self.inherited if shared.path == path]:
-            shared.abandon()
-            self.inherited.remove(shared)
-
-    def before_fork(self) -> None:
-        self.locked_for_fork = self.lock.acquire(timeout=FORK_PATIENCE_S)
-        self.quiesced = list(self.open.values())
-        for shared in self.quiesced:
-            shared.quiesce()
-
-    def after_fork_in_parent(self) -> None:
-        for shared in self.quiesced:
-            shared.resume()
-        if self.locked_for_fork:
-            self.lock.release()
-
-    def after_fork_in_child(self) -> None:
-        self.lock = threading.RLock()
-        self.inherited.extend(self.open.values())
-        self.open = {}
-
-
-_register: Final = _Register()
-os.register_at_fork(
-    before=_register.before_fork,
-    after_in_parent=_register.after_fork_in_parent,
-    after_in_child=_register.after_fork_in_child,
-)
+_register: Final = Register()
+_register.watch_forks()
 
 
 class Environment:
@@ -127,9 +59,7 @@ class Environment:
             NotFoundError: there is none and `create` is false.
             CorruptionError, FormatVersionError: its file is damaged, or of another version.
         """
-        options = OpenOptions(
-            map_nbytes=map_nbytes, max_readers=max_readers, metasync=metasync, create=create
-        )
+        options = OpenOptions(map_nbytes=map_nbytes, max_readers=max_readers, metasync=metasync, create=create)
         return cls(Path(os.path.realpath(path)), databases, options)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:
@@ -169,12 +99,20 @@ class Environment:
         return self._attached().reader_slots
 
     def close(self) -> None:
-        """Close this handle; the files close with the last one. Closing twice is fine."""
+        """Close this handle; the files close with the last one. Closing twice is fine.
+
+        Raises:
+            StockroomError: it is the last handle, used inside a transaction of this thread.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._shared.pid == os.getpid():
-            _register.give_back(self._shared)
+        try:
+            if self._shared.pid == os.getpid():
+                _register.give_back(self._shared)
+        except StockroomError:
+            self._closed = False
+            raise
 
     def _attached(self) -> SharedEnvironment:
         if self._closed:
@@ -190,8 +128,9 @@ class Environment:
         self.close()
 
     def __del__(self) -> None:
-        with suppress(Exception):
-            self.close()
+        if not self._closed and self._shared.pid == os.getpid():
+            self._closed = True
+            _register.drop(self._shared)
 
     def __repr__(self) -> str:
         return f"<Environment {self.path}{' closed' if self._closed else ''}>"

@@ -16,6 +16,7 @@ from typing import Any, Final
 import lmdb
 
 from stockroom.errors import NotFoundError, StockroomError
+from stockroom.kv.soundness import check_tail
 from stockroom.kv.translation import translate
 
 GIB: Final = 1 << 30
@@ -87,8 +88,7 @@ def _choose_modes(path: Path) -> dict[str, bool]:
 def _open_checked(path: Path, options: OpenOptions, modes: dict[str, bool]) -> Any:
     env = _open_with_a_map_that_fits(path, options, modes)
     try:
-        if not modes["readonly"]:
-            _extend_to_last_page(path / "data.mdb", env)
+        check_tail(path, env)
         if modes["lock"]:
             env.reader_check()
     except BaseException:
@@ -129,21 +129,5 @@ def _reserve_lock_table(lock: Path, max_readers: int) -> None:
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         os.posix_fallocate(fd, 0, LOCK_HEADER_NBYTES + READER_SLOT_NBYTES * (max_readers - 1))
-    finally:
-        os.close(fd)
-
-
-def _extend_to_last_page(data: Path, env: Any) -> None:
-    """Let a truncated file read as zeros, which LMDB reports as damage, not kill the process (SIGBUS).
-
-    Never shrinks, so another process may write meanwhile. A sound file can end early too: its last pages were
-    taken and given back within one transaction.
-    """
-    end = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    if data.stat().st_size >= end or not hasattr(os, "posix_fallocate"):
-        return
-    fd = os.open(data, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.posix_fallocate(fd, end - 1, 1)
     finally:
         os.close(fd)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -69,7 +69,7 @@ class SharedEnvironment:
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """What `fn` returns, once its changes are durable; `fn` runs again after the map has grown."""
-        self._refuse_inside("updated")
+        self.refuse_inside("updated")
         while True:
             try:
                 return self._update_once(fn)
@@ -128,7 +128,8 @@ class SharedEnvironment:
             return True
         return False
 
-    def _refuse_inside(self, what: str) -> None:
+    def refuse_inside(self, what: str) -> None:
+        """Raise `StockroomError` if this thread is in a transaction, in which the environment cannot be `what`."""
         if self._current.txn is not None:
             raise StockroomError(f"{self.path}: cannot be {what} inside a transaction of the same thread")
 
@@ -174,7 +175,7 @@ class SharedEnvironment:
         missing = [name for name in names if name not in self._databases]
         if not missing:
             return
-        self._refuse_inside("opened with more databases")
+        self.refuse_inside("opened with more databases")
         with self._gate.alone():
             self._open_databases(missing)
 
@@ -198,15 +199,13 @@ class SharedEnvironment:
             self._open_databases(list(self._databases))
             self._broken = False
 
-    def close(self) -> None:
-        """Close the files, once no thread is in a transaction.
+    def alone(self) -> AbstractContextManager[None]:
+        """Within it, no thread of this process is in a transaction, nor can begin one."""
+        return self._gate.alone()
 
-        Raises:
-            StockroomError: this thread is in one.
-        """
-        self._refuse_inside("closed")
-        with self._gate.alone():
-            self._lmdb.close()
+    def close(self) -> None:
+        """Close the files. The caller is `alone`."""
+        self._lmdb.close()
 
     def quiesce(self) -> None:
         """Before a fork: let running transactions end, so that the child inherits none."""

@@ -30,9 +30,7 @@ def _damaged(path: Path, error: lmdb.Error) -> StockroomError:
 
 
 def _newer(path: Path, error: lmdb.Error) -> StockroomError:
-    return FormatVersionError(
-        f"{path} was written by another version of LMDB ({error}); upgrade Stockroom to read it"
-    )
+    return FormatVersionError(f"{path} was written by another version of LMDB ({error}); upgrade Stockroom to read it")
 
 
 def _readers_full(path: Path, error: lmdb.Error) -> StockroomError:
@@ -42,9 +40,7 @@ def _readers_full(path: Path, error: lmdb.Error) -> StockroomError:
 
 
 def _busy(path: Path, error: lmdb.Error) -> StockroomError:
-    return LockedError(
-        f"{path}: LMDB could not lock the file ({error}); try again once other processes are done"
-    )
+    return LockedError(f"{path}: LMDB could not lock the file ({error}); try again once other processes are done")
 
 
 def _bad_size(path: Path, error: lmdb.Error) -> StockroomError:
@@ -56,15 +52,11 @@ def _read_only(path: Path, error: lmdb.Error) -> StockroomError:
 
 
 def _disk_full(path: Path, error: lmdb.Error) -> StockroomError:
-    return StockroomError(
-        f"{path}: no space left on the disk ({error}); nothing was changed: free some and try again"
-    )
+    return StockroomError(f"{path}: no space left on the disk ({error}); nothing was changed: free some and try again")
 
 
 def _no_memory(path: Path, error: lmdb.Error) -> StockroomError:
-    return StockroomError(
-        f"{path}: the memory map was refused ({error}); raise the limit on address space (ulimit -v)"
-    )
+    return StockroomError(f"{path}: the memory map was refused ({error}); raise the limit on address space (ulimit -v)")
 
 
 def _failed(path: Path, error: lmdb.Error) -> StockroomError:
