@@ -79,7 +79,7 @@ class ReadTxn:
 
     def end(self) -> None:
         """Make every later use raise; called by the environment when the transaction is over."""
-        self._txn = _Ended(self._path)
+        self._txn = _ENDED
 
 
 class WriteTxn(ReadTxn):
@@ -112,13 +112,13 @@ class WriteTxn(ReadTxn):
 class _Ended:
     """Stands in for lmdb's transaction once that is over."""
 
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
-        raise ClosedError(f"{self._path}: a transaction was used after its function returned")
+        raise ClosedError("a transaction was used after its function returned")
+
+
+_ENDED: Final = _Ended()
 
 
 def _successor(prefix: bytes) -> bytes:

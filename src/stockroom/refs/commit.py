@@ -39,7 +39,7 @@ class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     parents: Annotated[tuple[Digest, ...], msgspec.Meta(max_length=MAX_PARENTS)]
     author: str
     email: str
-    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)]
+    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
     offset_minutes: Annotated[int, msgspec.Meta(gt=-1440, lt=1440)]
     message: str
     metadata: dict[str, MetadataValue]

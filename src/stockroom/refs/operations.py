@@ -33,8 +33,8 @@ class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         undoes: the number of the operation this one takes back, if any.
     """
 
-    number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 63)]
-    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)]
+    number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
     kind: str
     ref: str
     old: _Digest | None
