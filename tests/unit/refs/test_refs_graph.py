@@ -1,0 +1,129 @@
+"""Walks over history: order, laziness, ancestry."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from stockroom.digest import CommitId
+from stockroom.errors import CorruptionError
+from stockroom.refs import is_ancestor, iter_log
+
+
+def log(history, start, n=None):
+    names = {commit_id: name for name, commit_id in history.ids.items()}
+    return "".join(names[met.commit_id] for met in iter_log(history.refs, history.ids[start], n=n))
+
+
+def add_all(history, parents_of, times=None):
+    for name, parents in parents_of.items():
+        history.add(name, parents, time_ns=None if times is None else times[name])
+
+
+def test_a_line_is_walked_from_its_tip(history):
+    add_all(history, {"a": "", "b": "a", "c": "b"})
+    assert log(history, "c") == "cba"
+    assert log(history, "b") == "ba"
+    assert log(history, "c", n=2) == "cb"
+    assert log(history, "c", n=0) == ""
+
+
+def test_forks_interleave_by_time_and_meet_once(history):
+    """
+    a---b---d---m---n
+     \\         /
+      c-------e
+    """
+    add_all(history, {"a": "", "b": "a", "c": "a", "d": "b", "e": "c", "m": "de", "n": "m"})
+    assert log(history, "n") == "nmedcba"
+
+
+def test_criss_cross(history):
+    """
+    a---b---d---f
+     \\   \\ /   /
+      \\   X   /
+       \\ / \\ /
+        c---e
+    """
+    add_all(history, {"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "de"})
+    assert log(history, "f") == "fedcba"
+
+
+def test_children_come_before_parents_whatever_the_clocks_say(history):
+    """
+    a---b---m      b was made by a clock far behind, a by one far ahead
+     \\     /
+      c---d
+    """
+    parents_of = {"a": "", "b": "a", "c": "a", "d": "c", "m": "bd"}
+    add_all(history, parents_of, times={"a": 1000, "b": -50, "c": 3, "d": 4, "m": 5})
+    assert log(history, "m") == "mdcba"
+
+
+def test_a_merge_of_a_commit_with_its_own_ancestor(history):
+    add_all(history, {"a": "", "b": "a", "c": "b", "m": "ac"})
+    assert log(history, "m") == "mcba"
+
+
+def test_the_same_parent_twice_is_met_once(history):
+    add_all(history, {"a": "", "m": "aa"})
+    assert log(history, "m") == "ma"
+
+
+def test_unrelated_roots_that_were_merged(history):
+    add_all(history, {"a": "", "b": "", "m": "ab"})
+    assert log(history, "m") == "mba"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_graphs_keep_the_order(history, seed):
+    rng = random.Random(seed)
+    parents_of: dict[str, str] = {}
+    for n in range(25):
+        known = sorted(parents_of)
+        parents_of[chr(65 + n)] = "".join(rng.sample(known, k=min(len(known), rng.choice([1, 1, 1, 2, 3]))))
+    add_all(history, parents_of, times={name: rng.randrange(20) for name in parents_of})
+    tip = chr(65 + 24)
+    walked = log(history, tip)
+    reachable, todo = set(), [tip]
+    while todo:
+        name = todo.pop()
+        reachable.add(name)
+        todo.extend(parents_of[name])
+    assert sorted(walked) == sorted(reachable)
+    place = {name: at for at, name in enumerate(walked)}
+    assert all(place[name] < place[parent] for name in walked for parent in parents_of[name])
+    for name in parents_of:
+        assert is_ancestor(history.refs, history.ids[name], history.ids[tip]) == (name in reachable)
+
+
+def test_a_line_is_read_no_further_than_asked(history):
+    for n in range(30):
+        history.commit(f"{n}")
+    fifteenth = history.ids["15"]
+    history.env.update(lambda txn: txn.delete("commits", history.ids["10"]))
+    met = list(iter_log(history.refs, history.ids["29"], n=15))
+    assert met[-1].commit_id == fifteenth
+    with pytest.raises(CorruptionError, match=history.ids["10"].hex()):
+        list(iter_log(history.refs, history.ids["29"]))
+
+
+def test_times_of_a_line_do_not_matter(history):
+    for n in range(10):
+        history.commit(f"{n}", time_ns=-n)
+    walked = [int(met.record.message) for met in iter_log(history.refs, history.ids["9"])]
+    assert all(newer > older for newer, older in pairwise(walked))
+
+
+def test_ancestry(history):
+    add_all(history, {"a": "", "b": "a", "c": "a", "m": "bc", "x": ""})
+    ids = history.ids
+    assert is_ancestor(history.refs, ids["a"], ids["m"])
+    assert is_ancestor(history.refs, ids["m"], ids["m"])
+    assert not is_ancestor(history.refs, ids["m"], ids["a"])
+    assert not is_ancestor(history.refs, ids["b"], ids["c"])
+    assert not is_ancestor(history.refs, ids["x"], ids["m"])
+    assert not is_ancestor(history.refs, CommitId(bytes(32)), ids["m"])
