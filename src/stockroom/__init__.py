@@ -1,1 +1,42 @@
-"""Version control for software 2.0: data, models and experiments as tensors, beside git."""
+"""Version control for software 2.0: data, models and experiments as tensors, beside git.
+
+`StockRoom` is the way in; `make_torch_dataset` gives its columns to a DataLoader. Importing this package loads neither
+torch nor anything else that a program might not need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from stockroom import errors
+from stockroom.errors import *  # noqa: F403 - the errors module declares what it exports
+
+if TYPE_CHECKING:
+    from stockroom.shelves import Column, Commit, DataShelf, StockRoom
+    from stockroom.torch import make_torch_dataset
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Column": "stockroom.shelves",
+    "Commit": "stockroom.shelves",
+    "DataShelf": "stockroom.shelves",
+    "StockRoom": "stockroom.shelves",
+    "make_torch_dataset": "stockroom.torch",
+}
+
+__all__ = ["Column", "Commit", "DataShelf", "StockRoom", "__version__", "make_torch_dataset", *errors.__all__]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'stockroom' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

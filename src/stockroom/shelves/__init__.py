@@ -1,0 +1,7 @@
+"""What users hold: the `StockRoom` handle and its shelves."""
+
+from stockroom.shelves.column import Column
+from stockroom.shelves.data import DataShelf
+from stockroom.shelves.handle import Commit, StockRoom
+
+__all__ = ["Column", "Commit", "DataShelf", "StockRoom"]

@@ -55,7 +55,8 @@ def parse_dtype(name: str) -> DType:
     if name in EXTENSION_NAMES or name in _STORED_AS:
         import ml_dtypes  # here for start-up time: most repositories never need it
 
-        return np.dtype(getattr(ml_dtypes, name))
+        extension: DType = np.dtype(getattr(ml_dtypes, name))
+        return extension
     try:
         dtype = np.dtype(name)
     except TypeError as error:

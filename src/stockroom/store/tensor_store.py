@@ -5,7 +5,7 @@ The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -59,12 +59,18 @@ class TensorStore:
         """`(n,)`: whether a pack holds each chunk, by what this process knows now."""
         return np.not_equal(self._search(digests), NOWHERE)
 
-    def locate(self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int) -> NDArray[np.uint64]:
-        """Where each chunk lies. `CorruptionError` for one that no pack holds or that has another length."""
+    def locate(
+        self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
+    ) -> NDArray[np.uint64]:
+        """Where each chunk lies. `CorruptionError` for one that no pack holds or that is not of `row_nbytes`.
+
+        Only locations found with `row_nbytes` may be given to `gather`.
+        """
         locations = self._search(digests)
         if (locations == NOWHERE).any():
             locations = self._search_again(digests)
-        self._check_lengths(digests, locations, np.broadcast_to(np.asarray(row_nbytes, np.int64), len(digests)))
+        if row_nbytes is not None:
+            self._check_lengths(digests, locations, np.broadcast_to(np.asarray(row_nbytes, np.int64), len(digests)))
         return locations
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
@@ -96,16 +102,27 @@ class TensorStore:
 
     def read_many(self, locations: NDArray[np.uint64]) -> list[bytearray]:
         """The raw bytes of chunks of any lengths; each block is decoded at most once."""
-        numbers = (locations >> ROW_BITS).astype(np.int64)
-        rows = (locations & ROW_MASK).astype(np.int64)
         out: list[bytearray] = [bytearray()] * len(locations)
-        for number in np.unique(numbers).tolist():
-            where = np.flatnonzero(numbers == number)
-            pack = self.cache.get(number)
-            self._ensure_present(pack, rows[where])
-            for position, data in zip(where.tolist(), pack.read_rows(rows[where].tolist()), strict=True):
+        for pack, rows, where in self._iter_packs(locations):
+            self._ensure_present(pack, rows)
+            for position, data in zip(where.tolist(), pack.read_rows(rows.tolist()), strict=True):
                 out[position] = data
         return out
+
+    def is_present(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """`(n,)`: whether each chunk's bytes are on this machine."""
+        locations = self.locate(digests)
+        present = np.zeros(len(digests), bool)
+        for pack, rows, where in self._iter_packs(locations):
+            absent = pack.find_absent(rows)
+            units = [pack.find_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
+            present[where] = [not np.isin(unit, absent).any() for unit in units] if len(absent) else True
+        return present
+
+    def ensure_present(self, digests: NDArray[np.uint8]) -> None:
+        """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
+        for pack, rows, _ in self._iter_packs(self.locate(digests)):
+            self._ensure_present(pack, rows)
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Make packs that are on disk and synced findable."""
@@ -124,6 +141,14 @@ class TensorStore:
         if pack.presence is not None:
             self._ensure_present(pack, np.array([row], np.int64))
         return pack, row
+
+    def _iter_packs(self, locations: NDArray[np.uint64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
+        """Each pack that holds some of `locations`, the rows there, and which of the locations they are."""
+        numbers = (locations >> ROW_BITS).astype(np.int64)
+        rows = (locations & ROW_MASK).astype(np.int64)
+        for number in np.unique(numbers).tolist():
+            where = np.flatnonzero(numbers == number)
+            yield self.cache.get(number), rows[where], where
 
     def _search(self, digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
         found = np.full(len(digests), NOWHERE, np.uint64)
@@ -169,11 +194,8 @@ class TensorStore:
     def _check_lengths(
         self, digests: NDArray[np.uint8], locations: NDArray[np.uint64], expected: NDArray[np.int64]
     ) -> None:
-        numbers = (locations >> ROW_BITS).astype(np.int64)
-        rows = (locations & ROW_MASK).astype(np.int64)
-        for number in np.unique(numbers).tolist():
-            where = np.flatnonzero(numbers == number)
-            lengths = self.cache.get(number).measure_rows(rows[where])
+        for pack, rows, where in self._iter_packs(locations):
+            lengths = pack.measure_rows(rows)
             wrong = np.flatnonzero(lengths != expected[where])
             if len(wrong):
                 name = digests[where[wrong[0]]].tobytes().hex()

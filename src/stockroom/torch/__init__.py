@@ -1,0 +1,5 @@
+"""Columns as PyTorch data sets."""
+
+from stockroom.torch.dataset import ColumnDataset, make_torch_dataset
+
+__all__ = ["ColumnDataset", "make_torch_dataset"]

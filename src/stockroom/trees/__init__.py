@@ -6,7 +6,7 @@ compares.
 """
 
 from stockroom.trees.cursor import ItemBatch, iter_positions, iter_range
-from stockroom.trees.diff import DiffBatch, diff_trees
+from stockroom.trees.diff import DiffBatch, diff_trees, find_unshared_key
 from stockroom.trees.directory import LeafDirectory
 from stockroom.trees.format import TreeFormat
 from stockroom.trees.keys import Key, KeyBatch, KeysLike, KeyType
@@ -29,6 +29,7 @@ __all__ = [
     "TreeFormat",
     "decode_node",
     "diff_trees",
+    "find_unshared_key",
     "iter_positions",
     "iter_range",
 ]

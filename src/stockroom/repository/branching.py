@@ -1,0 +1,94 @@
+"""Branches, tags and HEAD: making, deleting, moving between them, and taking the last move back."""
+
+from __future__ import annotations
+
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
+from stockroom.refs import Operation, changes, check_collision, check_name, is_ancestor, plan_undo
+from stockroom.repository.head import Head
+from stockroom.repository.repository import Repository
+from stockroom.repository.session import WriteSession
+
+
+def create_branch(repository: Repository, name: str, at: CommitId) -> None:
+    """A new branch; `InvalidNameError` for a bad name, `InvalidInputError` if it exists."""
+    if repository.refs.find_ref(f"branch/{name}") is not None:
+        raise InvalidInputError(f"branch {name!r} exists already; choose another name or delete it first")
+    repository.refs.apply(changes.create_branch(name, at=at))
+
+
+def delete_branch(repository: Repository, name: str, *, head: Head, force: bool) -> None:
+    """Delete a branch that is not checked out and, unless forced, whose commits HEAD has too."""
+    at = repository.refs.find_ref(f"branch/{name}")
+    if at is None:
+        repository.resolve(f"{name}")  # raises with near names if nothing is called that
+        raise RefNotFoundError(f"{name!r} is not a branch", ref=name)
+    if name == head.branch:
+        raise ConflictError(f"branch {name!r} is checked out: check out another one first")
+    if not force and (head.commit is None or not is_ancestor(repository.refs, at, head.commit)):
+        raise ConflictError(
+            f"branch {name!r} has commits that {head.branch or 'HEAD'} does not: merge them, or delete it by force (-D)"
+        )
+    repository.refs.apply(changes.delete_branch(name, at=at))
+
+
+def create_tag(repository: Repository, name: str, at: CommitId) -> None:
+    """A new tag; `InvalidNameError` for a bad name, `InvalidInputError` if it exists."""
+    if repository.refs.find_ref(f"tag/{name}") is not None:
+        raise InvalidInputError(f"tag {name!r} exists already; choose another name or delete it first")
+    repository.refs.apply(changes.create_tag(name, at=at))
+
+
+def delete_tag(repository: Repository, name: str) -> None:
+    """Delete a tag; `RefNotFoundError` if there is none."""
+    at = repository.refs.find_ref(f"tag/{name}")
+    if at is None:
+        known = ", ".join(repository.refs.tags()) or "none"
+        raise RefNotFoundError(f"no tag {name!r}; there are: {known}", ref=name)
+    repository.refs.apply(changes.delete_tag(name, at=at))
+
+
+def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
+    """Move HEAD, which only a clean stage allows; writes nothing but `head.stock`, and the new branch if `create`."""
+    session.check_clean()
+    repository = session.repository
+    if create:
+        _make_branch_here(repository, name, session.head)
+        head = Head(name, session.head.commit)
+    else:
+        at = repository.refs.find_ref(f"branch/{name}")
+        head = Head(None, repository.resolve(name, session.head)) if at is None else Head(name, at)
+        if at is None and name == session.head.branch:  # the branch checked out, without commits yet
+            head = session.head
+    if head != session.head:
+        repository.paths.head.write(head)
+    session.move_head(head)
+    return head
+
+
+def undo(session: WriteSession) -> Operation:
+    """Take back the newest change of a ref that is not undone yet; HEAD follows if it stood there."""
+    refs = session.repository.refs
+    change = plan_undo(refs.iter_operations())
+    (move,) = change.moves
+    kind, _, name = move.ref.partition("/")
+    moves_head = kind == "branch" and name == session.head.branch and move.old == session.head.commit
+    if moves_head:
+        session.check_clean()
+    undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
+    refs.apply(change)
+    if moves_head:
+        head = Head(name, move.new)
+        session.repository.paths.head.write(head)
+        session.move_head(head)
+    return undone
+
+
+def _make_branch_here(repository: Repository, name: str, head: Head) -> None:
+    check_name("branch", name)
+    if name == head.branch or repository.refs.find_ref(f"branch/{name}") is not None:
+        raise InvalidInputError(f"branch {name!r} exists already; check it out without create (-b)")
+    if head.commit is None:  # nothing to point it at: it comes to be with its first commit
+        check_collision("branch", name, repository.refs.branches())
+    else:
+        create_branch(repository, name, head.commit)

@@ -1,0 +1,134 @@
+"""HEAD: the file `head.stock` at the work tree's root, which says what branch and commit are checked out.
+
+    stockroom head 1
+    branch main
+    commit 5c2f...
+
+`branch -` is a detached HEAD, `commit -` a branch without commits. The file is small, canonical and meant to be
+tracked by git. A commit moves it in two steps, so that a kill in between loses nothing: the new content is synced
+beside the old, the refs move, then one rename; whoever opens the repository next finishes a rename left undone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockroom.digest import CommitId
+from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
+
+HEAD_NAME = "head.stock"
+PENDING_NAME = "head.pending"
+_MAGIC = "stockroom head"
+_VERSION = 1
+_MAX_NBYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is checked out: `branch` None means detached, `commit` None means nothing was committed yet."""
+
+    branch: str | None
+    commit: CommitId | None
+
+    def format(self) -> str:
+        """The file's text."""
+        commit = "-" if self.commit is None else self.commit.hex()
+        return f"{_MAGIC} {_VERSION}\nbranch {self.branch or '-'}\ncommit {commit}\n"
+
+
+def parse_head(text: str, *, where: str) -> Head:
+    """The HEAD that `text` describes; `MalformedRecordError` naming `where` otherwise."""
+    lines = text.split("\n")
+    if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
+        raise FormatVersionError(f"{where}: written by a newer Stockroom ({lines[0]!r}): upgrade this one")
+    if len(lines) == 4 and lines[1].startswith("branch ") and lines[2].startswith("commit ") and lines[3] == "":
+        branch, commit = lines[1][7:], lines[2][7:]
+        try:
+            head = Head(None if branch == "-" else branch, None if commit == "-" else CommitId(bytes.fromhex(commit)))
+        except ValueError:
+            head = None
+        if head is not None and head.format() == text and (head.commit is None or len(head.commit) == 32):
+            return head
+    raise MalformedRecordError(
+        f"{where}: expected three lines (`{_MAGIC} {_VERSION}`, `branch NAME`, `commit DIGEST`), found "
+        f"{text[:120]!r}; restore it, or write `commit -` and run `stock checkout BRANCH`",
+        where=where,
+    )
+
+
+class HeadFile:
+    """The HEAD of one work tree."""
+
+    def __init__(self, work_tree: Path, state_directory: Path) -> None:
+        self.path = work_tree / HEAD_NAME
+        self._pending = state_directory / PENDING_NAME
+
+    def read(self, is_current: Callable[[Head, Head], bool]) -> Head:
+        """The HEAD. `is_current(pending, head)` says whether an undone move from `head` did take effect in the refs."""
+        head = self._read(self.path)
+        if self._pending.exists():
+            pending = self._read_pending()
+            if pending is not None and pending != head and is_current(pending, head):
+                return self._finish(pending)
+        return head
+
+    def prepare(self, head: Head) -> None:
+        """Put the next HEAD beside the present one, on disk."""
+        _write_synced(self._pending, head.format())
+
+    def complete(self) -> None:
+        """Make the prepared HEAD the present one."""
+        self._pending.rename(self.path)
+        _sync_directory(self.path.parent)
+
+    def cancel(self) -> None:
+        """Drop a prepared HEAD whose move did not happen."""
+        self._pending.unlink(missing_ok=True)
+
+    def write(self, head: Head) -> None:
+        """Replace the HEAD."""
+        self.prepare(head)
+        self.complete()
+
+    def _finish(self, pending: Head) -> Head:
+        try:
+            self.complete()
+        except FileNotFoundError:  # somebody else finished it at the same moment
+            return self._read(self.path)
+        except OSError:  # a folder that cannot be written: the move stands all the same
+            return pending
+        return pending
+
+    def _read(self, path: Path) -> Head:
+        try:
+            with path.open("rb") as file:
+                data = file.read(_MAX_NBYTES)
+        except FileNotFoundError as error:
+            raise RepositoryNotFoundError(
+                f"{path} is missing: restore it (git checkout -- {HEAD_NAME}), or run `stock init` to start from main"
+            ) from error
+        return parse_head(data.decode("utf-8", "replace"), where=str(path))
+
+    def _read_pending(self) -> Head | None:
+        try:
+            return self._read(self._pending)
+        except (RepositoryNotFoundError, MalformedRecordError):
+            return None
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,251 @@
+"""A write session: the stage and what moves it on. The only way anything is changed in a repository.
+
+The stage is a root, like a commit's, on top of the commit it started from. `flush` makes it durable, `commit` gives it
+a commit record and moves the branch. Order on disk: packs, index, metadata and refs in one transaction, then HEAD.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.errors import (
+    ColumnNotFoundError,
+    ConflictError,
+    InvalidInputError,
+    NothingToCommitError,
+    RefChangedError,
+)
+from stockroom.refs import CommitRecord, ObjectStore, RefChange, Stage, check_collision, check_name
+from stockroom.refs.changes import add_commit
+from stockroom.refs.commit import MetadataValue
+from stockroom.repository.column import ColumnRecord, check_schema
+from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.head import Head
+from stockroom.repository.lease import acquire_lease
+from stockroom.repository.paths import Identity
+from stockroom.repository.repository import Repository
+from stockroom.repository.snapshot import DATA, Snapshot
+from stockroom.store import TensorWriter
+from stockroom.trees import NodeCache, Tree
+
+STAGE_NAME = "work"
+
+
+class WriteSession:
+    """One writer, holding the lease of the working stage until `close`."""
+
+    def __init__(self, repository: Repository, *, timeout_s: float, drop_stage: bool = False) -> None:
+        self.repository = repository
+        self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
+        try:
+            self.head = repository.read_head()
+            self.objects = ObjectStore(repository.env)
+            self.nodes = NodeCache(self.objects)
+            self.base = repository.open_snapshot(self.head.commit, self.nodes)
+            self._staged = self.base if drop_stage else Snapshot(self.nodes, self._find_stage())
+        except BaseException:
+            self._lease.release()
+            raise
+        self._edits: dict[str, ColumnEdit | None] = {}
+        self._start = self._staged.root
+
+    @cached_property
+    def tensors(self) -> TensorWriter:
+        """Where chunks are put; opened on first use, since many changes put none."""
+        return TensorWriter(self.repository.tensors)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this session, in this process, still holds the lease."""
+        return self._lease.is_held
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The staged content, every edit worked in."""
+        self._stage_edits()
+        return self._staged
+
+    def iter_columns(self) -> list[str]:
+        """The names of the columns, in order, as they are now."""
+        names = set(self._staged.iter_names(DATA))
+        names |= {name for name, edit in self._edits.items() if edit is not None}
+        return sorted(names - {name for name, edit in self._edits.items() if edit is None})
+
+    def find_column(self, name: str) -> ColumnEdit | None:
+        """The column of that name, for reading and writing, or None."""
+        if name not in self._edits:
+            record = self._staged.find_column(name)
+            if record is None:
+                return None
+            self._edits[name] = ColumnEdit(self.nodes, record)
+        return self._edits[name]
+
+    def create_column(self, name: str, record: ColumnRecord) -> ColumnEdit:
+        """A new, empty column with the schema in `record`; `InvalidInputError` if the name is taken or bad."""
+        check_name("column", name)
+        check_schema(record)
+        if self.find_column(name) is not None:
+            raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
+        check_collision("column", name, self.iter_columns())
+        empty = Tree.empty(self.nodes, record.tree_format)
+        edit = self._edits[name] = ColumnEdit(self.nodes, record.replace_root(empty.root))
+        return edit
+
+    def delete_column(self, name: str) -> None:
+        """Take out a column; `ColumnNotFoundError` if there is none."""
+        if self.find_column(name) is None:
+            raise ColumnNotFoundError(f"no column {name!r} to delete; there are: {', '.join(self.iter_columns())}")
+        self._edits[name] = None
+
+    def read_pending_chunk(self, digest: bytes) -> bytes | None:
+        """The bytes of a chunk put in this session and not yet findable in the store."""
+        writer = self.__dict__.get("tensors")
+        return None if writer is None else writer.read(digest)
+
+    def flush(self) -> None:
+        """Make the stage durable: it outlives this process until it is committed or reset."""
+        self._flush_tensors()
+        root = self.snapshot.root
+        changed = root != self.base.root
+        known = self.repository.refs.get_stage(STAGE_NAME)
+        stage = Stage(base=self.head.commit, root=root) if changed else None
+        if stage != known:
+            change = RefChange(kind="stage", stages={STAGE_NAME: stage})
+            self.repository.refs.apply(change, objects=self.objects)
+
+    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+        """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
+        if self.snapshot.root == self.base.root:
+            raise NothingToCommitError("nothing to commit: the stage equals HEAD")
+        branch = self._check_branch()
+        record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
+        self._flush_tensors()
+        head = Head(branch, record.commit_id)
+        change = add_commit(record, branch=branch, old=self.head.commit)
+        head_file = self.repository.paths.head
+        head_file.prepare(head)
+        try:
+            cleared = RefChange(
+                kind=change.kind,
+                moves=change.moves,
+                commits=change.commits,
+                stages={STAGE_NAME: None},
+                note=change.note,
+            )
+            self.repository.refs.apply(cleared, objects=self.objects)
+        except Exception:
+            head_file.cancel()
+            raise
+        head_file.complete()
+        self._settle(head)
+        return record.commit_id
+
+    def reset(self) -> None:
+        """Drop everything staged."""
+        self._drop_edits()
+        self._staged = self.base
+        if self.repository.refs.get_stage(STAGE_NAME) is not None:
+            self.repository.refs.apply(RefChange(kind="reset", stages={STAGE_NAME: None}))
+
+    def rollback(self) -> None:
+        """Go back to what was staged when the session began."""
+        self._drop_edits()
+        self._staged = Snapshot(self.nodes, self._start)
+
+    def check_clean(self) -> None:
+        """Raise `ConflictError` unless nothing is staged, as moving HEAD requires."""
+        if self.snapshot.root != self.base.root:
+            raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
+
+    def move_head(self, head: Head) -> None:
+        """Go on from another HEAD, already written to its file."""
+        self._drop_edits()
+        self.base = self._staged = self.repository.open_snapshot(head.commit, self.nodes)
+        self._start = self._staged.root
+        self.head = head
+
+    def close(self) -> None:
+        """Let the next writer in. What was not flushed is gone."""
+        writer = self.__dict__.pop("tensors", None)
+        try:
+            if writer is not None:
+                writer.close()
+        finally:
+            self._lease.release()
+
+    def _find_stage(self) -> ObjectDigest:
+        stage = self.repository.refs.get_stage(STAGE_NAME)
+        if stage is None:
+            return self.base.root
+        if stage.base != self.head.commit:
+            staged_on = stage.base.hex() if stage.base else "the empty repository"
+            raise ConflictError(
+                f"staged changes belong on {staged_on}, but HEAD is elsewhere: check that commit out again to go on, "
+                "or drop them with `stock reset`"
+            )
+        return stage.root
+
+    def _stage_edits(self) -> None:
+        """Work every open column into the staged root."""
+        puts: dict[str, bytes] = {}
+        deletes = []
+        for name, edit in self._edits.items():
+            path = f"{DATA}/{name}"
+            if edit is None:
+                deletes.append(path)
+                continue
+            edit.record = edit.finish()
+            puts[path] = self.objects.put_object(edit.record.encode())
+        if puts or deletes:
+            values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, 32)
+            self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
+            self._edits = {name: edit for name, edit in self._edits.items() if edit is not None}
+
+    def _flush_tensors(self) -> None:
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.flush()
+
+    def _drop_edits(self) -> None:
+        self._edits = {}
+        self.objects.discard_pending()
+        Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.abort()
+
+    def _check_branch(self) -> str:
+        branch = self.head.branch
+        if branch is None:
+            raise ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
+        tip = self.repository.refs.find_ref(f"branch/{branch}")
+        if tip != self.head.commit:
+            found = "gone" if tip is None else f"at {tip.hex()}"
+            raise RefChangedError(
+                f"branch {branch!r} is {found}, but head.stock says "
+                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
+                "this work on a branch of its own"
+            )
+        return branch
+
+    def _make_record(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity) -> CommitRecord:
+        return CommitRecord(
+            tree=self._staged.root,
+            parents=() if self.head.commit is None else (self.head.commit,),
+            author=author.name,
+            email=author.email,
+            time_ns=time.time_ns(),
+            offset_minutes=time.localtime().tm_gmtoff // 60,
+            message=message,
+            metadata=dict(metadata),
+        )
+
+    def _settle(self, head: Head) -> None:
+        self.head = head
+        self.base = Snapshot(self.nodes, self._staged.root)
+        self._start = self._staged.root

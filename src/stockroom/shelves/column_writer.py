@@ -1,0 +1,154 @@
+"""Writes samples into a column of a write session: checks each against the schema, puts its bytes, notes its entry.
+
+Whatever takes many samples is all or nothing: on an error the column is as it was before the call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import Buffer
+from stockroom.errors import InvalidInputError
+from stockroom.repository import ColumnEdit, ColumnRecord, WriteSession
+from stockroom.shelves.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
+from stockroom.store.dtypes import format_storage
+from stockroom.store.entry import EntryKind, choose_kind
+from stockroom.store.tensor_writer import Stream
+from stockroom.trees import Key
+
+_BATCH_NBYTES = 16 << 20
+_MAX_KEY = (1 << 63) - 1
+
+
+class ColumnWriter:
+    """The way into one column."""
+
+    def __init__(self, session: WriteSession, edit: ColumnEdit, name: str) -> None:
+        self._session = session
+        self.edit = edit
+        self._name = name
+
+    def put(self, key: Key, value: object) -> None:
+        """Set one sample."""
+        self._check_key_range(key)
+        self.edit.put(key, self._encode(value, key))
+
+    def put_all(self, pairs: Iterable[tuple[Key, object]]) -> None:
+        """Set many samples; of two under one key the last wins."""
+        with self._all_or_nothing():
+            for key, value in pairs:
+                self.put(key, value)
+
+    def replace_all(self, keys: Sequence[Key] | None, values: object) -> None:
+        """Make these the column's only samples; without `keys` they are numbered from 0."""
+        with self._all_or_nothing():
+            self.edit.clear()
+            if keys is None:
+                self.extend(values)
+            else:
+                for key, value in zip(keys, values, strict=True):  # type: ignore[call-overload]
+                    self.put(key, value)
+
+    def extend(self, values: object) -> range:
+        """Add samples after the greatest int key; returns their keys."""
+        last = self.edit.tree.last_key
+        first = 0 if last is None else int(last) + 1
+        with self._all_or_nothing():
+            plain = as_array_like(values)
+            if isinstance(plain, np.ndarray) and not self._record.is_text:
+                return self._extend_array(plain, first)
+            count = 0
+            for count, value in enumerate(self._iterate(plain), 1):
+                self.put(first + count - 1, value)
+            return range(first, first + count)
+
+    def set_record(self, **changes: Any) -> None:
+        """Change the column's codec or attrs."""
+        self.edit.record = msgspec.structs.replace(self.edit.record, **changes)
+
+    @property
+    def _record(self) -> ColumnRecord:
+        return self.edit.record
+
+    @cached_property
+    def _stream(self) -> Stream:
+        """Where chunks of whole samples go: packs of their shape, or ragged ones where shapes vary."""
+        record = self._record
+        if record.is_text:
+            return Stream("uint8", None, record.codec)
+        shape = tuple(length for length in record.shape if length is not None)
+        return Stream(format_storage(record.dtype), shape if record.entry_format.is_fixed else None, record.codec)
+
+    def _encode(self, value: object, key: object) -> bytes:
+        """The entry of one sample, its bytes put in the store."""
+        record = self._record
+        if record.is_text:
+            data: Buffer = encode_text(record, value, self._where(key))
+            shape: tuple[int, ...] = (len(data),)
+        else:
+            array = as_sample(record, value, self._where(key))
+            data, shape = as_bytes(array), array.shape
+        kind = choose_kind(len(data))
+        if kind is EntryKind.CHUNK:
+            payload: bytes = self._session.tensors.put_row(bytes(data), self._stream)
+        elif kind is EntryKind.INLINE:
+            payload = bytes(data)
+        else:
+            payload = self._put_large(data, shape)
+        return record.entry_format.encode(kind, shape, payload)
+
+    def _put_large(self, data: Buffer, shape: tuple[int, ...]) -> bytes:
+        dtype = "uint8" if self._record.is_text else self._record.dtype
+        chunks = self._session.tensors.put_tensor(data, shape, dtype=dtype, codec=self._record.codec)
+        return self._session.objects.put_object(chunks.encode())
+
+    def _extend_array(self, values: Array, first: int) -> range:
+        batch = as_batch(self._record, values, f"column {self._name!r}")
+        self._check_key_range(first + len(batch))
+        size = max(1, _BATCH_NBYTES // max(1, batch.itemsize * math.prod(batch.shape[1:])))
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
+            self.edit.put_many(keys, self._encode_batch(part))
+        return range(first, first + len(batch))
+
+    def _encode_batch(self, batch: Array) -> NDArray[np.uint8]:
+        """The entries `(n, width)` of samples stacked on axis 0."""
+        record = self._record
+        kind = record.entry_format.kind
+        if kind is EntryKind.INLINE or kind is EntryKind.CHUNK:
+            rows = as_bytes(np.ascontiguousarray(batch)).reshape(len(batch), record.entry_format.item_nbytes or 0)
+            return rows if kind is EntryKind.INLINE else self._session.tensors.put_rows(rows, self._stream)
+        entries = b"".join([self._encode(sample, position) for position, sample in enumerate(batch)])
+        return np.frombuffer(entries, np.uint8).reshape(len(batch), record.entry_format.width)
+
+    def _iterate(self, values: object) -> Iterator[object]:
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise InvalidInputError(
+                f"column {self._name!r}: expected an iterable of samples, found one {type(values).__name__}"
+            )
+        return iter(values)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        mark = self.edit.mark()
+        try:
+            yield
+        except BaseException:
+            self.edit.restore(mark)
+            raise
+
+    def _check_key_range(self, key: Key) -> None:
+        if isinstance(key, int) and not -_MAX_KEY - 1 <= key <= _MAX_KEY:
+            raise InvalidInputError(f"column {self._name!r}: key {key} does not fit 64 bits")
+
+    def _where(self, key: object) -> str:
+        return f"column {self._name!r}, key {key!r}"

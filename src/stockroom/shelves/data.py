@@ -1,0 +1,199 @@
+"""The data shelf: columns by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stockroom.digest import DIGEST_NBYTES
+from stockroom.errors import ReadOnlyError, SchemaError
+from stockroom.repository import ColumnRecord, WriteSession
+from stockroom.repository.column import check_attrs
+from stockroom.shelves.access import Access
+from stockroom.shelves.column import Column
+from stockroom.shelves.column_writer import ColumnWriter
+from stockroom.shelves.values import Schema, as_array_like, infer_schema, widen_schema
+from stockroom.store.codecs import AUTO
+from stockroom.store.dtypes import format_dtype, parse_dtype
+from stockroom.trees import Key, KeyType
+
+
+class DataShelf(Mapping[str, Column]):
+    """A mapping from names to columns, in order of name."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getitem__(self, name: Any) -> Any:
+        if isinstance(name, tuple) and len(name) == 2:
+            return Column(self._access, name[0])[name[1]]
+        if not isinstance(name, str):
+            raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
+        return Column(self._access, name)
+
+    def __setitem__(self, name: Any, values: object) -> None:
+        if isinstance(name, tuple) and len(name) == 2:
+            self[name[0]][name[1]] = values
+        else:
+            self._assign(name, values)
+
+    def __delitem__(self, name: str) -> None:
+        self._session().delete_column(name)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._access.list_columns():
+            self._access.check_open()
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._access.list_columns())
+
+    def __contains__(self, name: object) -> bool:
+        self._access.check_open()
+        session = self._access.session
+        if not isinstance(name, str):
+            return False
+        source = self._access.snapshot if session is None else session
+        return source.find_column(name) is not None
+
+    def __repr__(self) -> str:
+        return f"DataShelf({', '.join(self)})"
+
+    def create(
+        self,
+        name: str,
+        *,
+        dtype: Any,
+        shape: Sequence[int | None] = (),
+        keys: str = "int",
+        codec: str = AUTO,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Column:
+        """A new, empty column.
+
+        Args:
+            name: by git's rules for ref names.
+            dtype: a numpy dtype or its name, a torch dtype, or `str` or `bytes`.
+            shape: of one sample; None is an axis of any length. Leave it out for str and bytes.
+            keys: `int` or `str`.
+            codec: `auto`, `raw`, `lz4`, `zstd` or `blosc`.
+            attrs: a small JSON mapping of your own.
+
+        Raises `SchemaError` or `InvalidNameError`, and `InvalidInputError` if the column exists.
+        """
+        dtype_name = _format_any_dtype(dtype)
+        is_text = dtype_name in ("str", "bytes")
+        schema = Schema(dtype_name, (None,) if is_text and tuple(shape) == () else tuple(shape))
+        self._create(name, schema, keys, codec=codec, attrs=attrs)
+        return self[name]  # type: ignore[no-any-return]
+
+    def _create(
+        self,
+        name: str,
+        schema: Schema,
+        keys: str,
+        *,
+        codec: str = AUTO,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> ColumnWriter:
+        session = self._session()
+        key_type = keys if isinstance(keys, str) else getattr(keys, "__name__", repr(keys))
+        record = ColumnRecord(
+            dtype=schema.dtype,
+            shape=schema.shape,
+            key_type=str(key_type),
+            codec=codec,
+            root=bytes(DIGEST_NBYTES),
+            attrs=check_attrs(attrs or {}, column=name),
+        )
+        return ColumnWriter(session, session.create_column(name, record), name)
+
+    def _assign(self, name: str, values: object) -> None:
+        """Make `values` the column's contents, creating the column from the first value if need be."""
+        session = self._session()
+        if not isinstance(name, str):
+            raise SchemaError(f"expected a column name, found {name!r}")
+        keys, samples = _split_keys(name, values)
+        edit = session.find_column(name)
+        if edit is not None:
+            if (keys is None or isinstance(keys[0], int)) != (edit.record.key_type == KeyType.INT) and keys != []:
+                raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
+            ColumnWriter(session, edit, name).replace_all(keys, samples)
+            return
+        schema, samples = _infer_bulk_schema(name, samples)
+        key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
+        writer = self._create(name, schema, key_type)
+        try:
+            writer.replace_all(keys, samples)
+        except BaseException:
+            session.delete_column(name)
+            raise
+
+    def _session(self) -> WriteSession:
+        self._access.check_open()
+        if self._access.session is None:
+            raise ReadOnlyError(
+                "this handle only reads: write inside `with stock.enable_write():`, or open with "
+                "StockRoom(enable_write=True)"
+            )
+        return self._access.session
+
+
+def _format_any_dtype(dtype: Any) -> str:
+    """The schema name of a dtype given as a name, a numpy or torch dtype, or a Python type."""
+    if dtype in (str, bytes):
+        return str(dtype.__name__)
+    name = str(dtype)
+    if name in ("str", "bytes"):
+        return name
+    if name.startswith("torch."):
+        return format_dtype(parse_dtype(name.removeprefix("torch.")))
+    try:
+        return format_dtype(np.dtype(dtype)) if not isinstance(dtype, str) else format_dtype(parse_dtype(dtype))
+    except TypeError as error:
+        raise SchemaError(f"expected a dtype such as 'uint8' or 'float32', found {dtype!r}") from error
+
+
+def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
+    """The keys, if `values` is a mapping, and the samples."""
+    if isinstance(values, Mapping) and not isinstance(values, Column):
+        keys: list[Any] = [_plain_key(name, key) for key in values]
+        if len({type(key) for key in keys}) > 1:
+            raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
+        return keys, list(values.values())
+    if isinstance(values, Column):
+        return list(values.keys()), values.values()
+    plain = as_array_like(values)
+    if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
+        raise SchemaError(
+            f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found one "
+            f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
+        )
+    return None, plain
+
+
+def _plain_key(name: str, key: object) -> Key:
+    if isinstance(key, np.integer):
+        return int(key)
+    if isinstance(key, bool) or not isinstance(key, int | str):
+        raise SchemaError(f"column {name!r}: expected int or str keys, found {key!r} ({type(key).__name__})")
+    return key
+
+
+def _infer_bulk_schema(name: str, samples: Any) -> tuple[Schema, object]:
+    """The schema that admits all of `samples`, and the samples, still all there if they came from an iterator."""
+    if isinstance(samples, np.ndarray):
+        if samples.ndim == 0:
+            raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
+        if samples.dtype.kind in "US":
+            raise SchemaError(f"column {name!r}: give text as a list: array.tolist()")
+        return Schema(infer_schema(samples).dtype, samples.shape[1:]), samples
+    listed = list(samples)
+    if not listed:
+        raise SchemaError(f"column {name!r}: no sample to tell its dtype from; use stock.data.create(...)")
+    schema = infer_schema(listed[0])
+    for sample in listed[1:]:
+        schema = widen_schema(schema, sample)
+    return schema, listed

@@ -1,0 +1,380 @@
+"""The handle on a repository: pinned to a commit for reading, or writing through one session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn, Self
+
+from stockroom.digest import CommitId
+from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError
+from stockroom.refs import LoggedCommit, Operation, iter_log
+from stockroom.repository import (
+    STAGE_NAME,
+    Diff,
+    Head,
+    Identity,
+    Repository,
+    Snapshot,
+    WriteSession,
+    branching,
+    init_repository,
+)
+from stockroom.repository.verify import VerifyReport, verify_repository
+from stockroom.shelves.access import Access
+from stockroom.shelves.data import DataShelf
+
+DEFAULT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One entry of the log. Ids are full hex digests; `time` carries the author's zone."""
+
+    id: str
+    parents: tuple[str, ...]
+    message: str
+    author: str
+    email: str
+    time: datetime
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is staged. `changes` maps `data/<column>` to its difference from HEAD."""
+
+    branch: str | None
+    commit_id: str | None
+    changes: Diff
+
+    @property
+    def clean(self) -> bool:
+        """Whether the stage equals HEAD."""
+        return not self.changes
+
+
+class StockRoom:
+    """A repository, open.
+
+    Args:
+        path: its folder; None walks up from the working directory.
+        ref: what to read: a branch, tag, digest, prefix of at least 4 hex digits, `HEAD~2`. None is HEAD.
+        enable_write: open for writing; staged changes then outlive the process until committed or reset.
+        timeout_s: how long to wait for another writer before `LockedError`.
+
+    Raises `RepositoryNotFoundError`, `RefNotFoundError`, `LockedError`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        ref: str | None = None,
+        enable_write: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        if enable_write and ref is not None:
+            raise InvalidInputError(
+                "expected either ref (to read a commit) or enable_write (to write on HEAD), found both"
+            )
+        self._repository = Repository.find(None if path is None else Path(path))
+        self._ref = ref
+        try:
+            self._access = Access(self._repository, self._repository.open_snapshot(None))
+            self._pin()
+            if enable_write:
+                self._begin(timeout_s)
+        except BaseException:
+            self._repository.close()
+            raise
+
+    @classmethod
+    def init(cls, path: str | Path = ".", name: str | None = None, email: str | None = None) -> Self:
+        """The handle of the repository in `path`, made there unless there is one; `name` and `email` sign commits."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths, is_new = init_repository(folder)
+        if name is not None or email is not None:
+            known = paths.read_identity()
+            paths.write_identity(Identity(name or known.name, email or known.email))
+        stock = cls(paths.root)
+        stock.is_new = is_new
+        return stock
+
+    is_new: bool = False
+    """Whether `init` made this repository, rather than finding it there."""
+
+    # -- where
+
+    @property
+    def path(self) -> Path:
+        """The work tree's root."""
+        return self._repository.paths.root
+
+    @property
+    def commit_id(self) -> str | None:
+        """The full hex digest of the commit this handle is pinned to; None before the first commit."""
+        self._access.check_open()
+        return None if self._head.commit is None else self._head.commit.hex()
+
+    @property
+    def branch(self) -> str | None:
+        """The branch checked out; None for a detached HEAD, or a handle opened on a ref."""
+        self._access.check_open()
+        return self._head.branch
+
+    @property
+    def data(self) -> DataShelf:
+        """The data shelf."""
+        self._access.check_open()
+        return DataShelf(self._access)
+
+    def refresh(self) -> None:
+        """Pin to the newest HEAD (or ref, if the handle was opened on one). Columns taken earlier stay as they were."""
+        self._access.check_open()
+        if self._access.session is None:
+            self._pin()
+
+    def close(self) -> None:
+        """Close the handle and everything taken from it; staged changes are made durable first."""
+        if self._access.is_closed:
+            return
+        session, self._access.session = self._access.session, None
+        try:
+            if session is not None:
+                try:
+                    session.flush()
+                finally:
+                    session.close()
+        finally:
+            self._access.is_closed = True
+            self._repository.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a StockRoom handle cannot be pickled: send its path, or a dataset made with make_torch_dataset"
+        )
+
+    def __repr__(self) -> str:
+        if self._access.is_closed:
+            return f"<StockRoom {self.path} closed>"
+        mode = "writing" if self._access.session else "reading"
+        return (
+            f"<StockRoom {self.path} {self._head.branch or 'detached'} {(self.commit_id or 'no commit')[:12]} {mode}>"
+        )
+
+    # -- writing
+
+    @contextmanager
+    def enable_write(self, message: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Self]:
+        """A write block on this handle: commits on clean exit if anything changed, and pins the handle to the commit.
+
+        An exception discards the block's changes and frees the lease. Raises `LockedError` if another writer holds the
+        stage for longer than `timeout_s`, or if this handle is writing already.
+        """
+        self._access.check_open()
+        if self._ref is not None:
+            raise ReadOnlyError(
+                f"this handle is pinned to {self._ref!r}: open the repository without ref to write on HEAD"
+            )
+        if self._access.session is not None:
+            raise LockedError("this handle is writing already: write blocks do not nest; use the one that is open")
+        session = self._begin(timeout_s)
+        try:
+            yield self
+            if session.snapshot.root != session.base.root:
+                session.commit(message or "Update data", {})
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            self._access.session = None
+            session.close()
+            if not self._access.is_closed:
+                self._pin()
+
+    def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
+        """Commit what is staged; returns the commit's full hex digest.
+
+        `metadata` takes str, int, float, bool or None values; `author` overrides the repository's (name, email).
+        Raises `NothingToCommitError` when nothing is staged.
+        """
+        identity = None if author is None else Identity(*author)
+        commit = self._writer().commit(message, metadata, identity)
+        self._pin_to(self._writer().head)
+        return commit.hex()
+
+    def flush(self) -> None:
+        """Make staged changes durable."""
+        self._writer().flush()
+
+    def status(self) -> Status:
+        """What is staged, by shelf and name."""
+        self._access.check_open()
+        return Status(self._head.branch, self.commit_id, self.diff())
+
+    def reset(self) -> None:
+        """Drop everything staged."""
+        self._access.check_open()
+        if self._access.session is not None:
+            self._access.session.reset()
+            return
+        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
+        try:
+            session.reset()
+        finally:
+            session.close()
+
+    # -- history
+
+    def log(self, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
+        """Commits reachable from `ref`, newest first, children before parents; at most `n`."""
+        self._access.check_open()
+        if ref == "HEAD" and self._head.commit is None:
+            return iter(())
+        logged = iter_log(self._repository.refs, self._resolve(ref), n=n)
+        return (_describe(entry) for entry in logged)
+
+    @property
+    def branches(self) -> Mapping[str, str]:
+        """Branch names and the full hex ids of their commits; read-only."""
+        self._access.check_open()
+        return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.branches().items()})
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Tag names and the full hex ids of their commits; read-only."""
+        self._access.check_open()
+        return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.tags().items()})
+
+    def create_branch(self, name: str, at: str = "HEAD") -> None:
+        """A new branch at a commit; `InvalidNameError`, `RefChangedError` if it exists."""
+        self._access.check_open()
+        branching.create_branch(self._repository, name, self._resolve(at))
+
+    def delete_branch(self, name: str, force: bool = False) -> None:
+        """Delete a branch; unless `force`, one whose commits HEAD does not have is kept with a `ConflictError`."""
+        self._access.check_open()
+        branching.delete_branch(self._repository, name, head=self._repository.read_head(), force=force)
+
+    def create_tag(self, name: str, at: str = "HEAD") -> None:
+        """A new tag at a commit."""
+        self._access.check_open()
+        branching.create_tag(self._repository, name, self._resolve(at))
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag."""
+        self._access.check_open()
+        branching.delete_tag(self._repository, name)
+
+    def checkout(self, name: str, create: bool = False) -> None:
+        """Move HEAD to a branch, or, detached, to any other ref; with `create`, to a new branch at HEAD.
+
+        Raises `ConflictError` while changes are staged.
+        """
+        self._access.check_open()
+        with self._moving() as session:
+            self._ref = None
+            self._pin_to(branching.checkout(session, name, create=create))
+
+    def undo(self) -> Operation:
+        """Take back the last change of a ref, and HEAD with it if HEAD stood there; returns what was undone."""
+        self._access.check_open()
+        with self._moving() as session:
+            undone = branching.undo(session)
+            self._pin_to(session.head)
+            return undone
+
+    def operations(self) -> Iterator[Operation]:
+        """The operation log, newest first: every change of a branch or tag, with its old and new commit."""
+        self._access.check_open()
+        return self._repository.refs.iter_operations()
+
+    def diff(self, a: str = "HEAD", b: str | None = None) -> Diff:
+        """What changed from commit `a` to commit `b`, or to the stage for None."""
+        self._access.check_open()
+        old = self._open_ref(a)
+        return Diff(old, self._read_stage() if b is None else self._open_ref(b))
+
+    def verify(self, sample: float | None = None) -> VerifyReport:
+        """Check digests, trees and refs; `sample` is the fraction of packs to read, None for all."""
+        self._access.check_open()
+        return verify_repository(self._repository, sample=sample)
+
+    # -- how
+
+    def _pin(self) -> None:
+        repository = self._repository
+        self._pin_to(repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref)))
+
+    def _pin_to(self, head: Head) -> None:
+        self._access.snapshot = self._repository.open_snapshot(head.commit)
+        self._access.commit = None if head.commit is None else head.commit.hex()
+        self._head = head
+
+    def _begin(self, timeout_s: float) -> WriteSession:
+        session = WriteSession(self._repository, timeout_s=timeout_s)
+        self._access.session = session
+        self._pin_to(session.head)
+        return session
+
+    @contextmanager
+    def _moving(self) -> Iterator[WriteSession]:
+        """The session that moves HEAD: this handle's own, or one for the moment."""
+        if self._access.session is not None:
+            yield self._access.session
+            return
+        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def _writer(self) -> WriteSession:
+        self._access.check_open()
+        if self._access.session is None:
+            raise ReadOnlyError(
+                "this handle only reads: use `with stock.enable_write():`, or open with StockRoom(enable_write=True)"
+            )
+        return self._access.session
+
+    def _resolve(self, ref: str) -> CommitId:
+        return self._repository.resolve(ref, self._head)
+
+    def _open_ref(self, ref: str) -> Snapshot:
+        if ref == "HEAD" and self._head.commit is None:
+            return self._repository.open_snapshot(None)
+        return self._repository.open_snapshot(self._resolve(ref))
+
+    def _read_stage(self) -> Snapshot:
+        if self._access.session is not None:
+            return self._access.session.snapshot
+        stage = self._repository.refs.get_stage(STAGE_NAME)
+        if stage is None:
+            return self._repository.open_snapshot(self._head.commit)
+        return Snapshot(self._repository.nodes, stage.root)
+
+
+def _describe(entry: LoggedCommit) -> Commit:
+    record = entry.record
+    zone = timezone(timedelta(minutes=record.offset_minutes)) if record.offset_minutes else UTC
+    return Commit(
+        id=entry.commit_id.hex(),
+        parents=tuple(parent.hex() for parent in record.parents),
+        message=record.message,
+        author=record.author,
+        email=record.email,
+        time=datetime.fromtimestamp(record.time_ns / 1e9, zone),
+        metadata=dict(record.metadata),
+    )

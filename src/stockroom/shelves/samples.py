@@ -1,0 +1,313 @@
+"""Reads samples: from positions in a column's tree to arrays.
+
+Whole leaves are resolved to vectors and kept: a batch then costs one look-up in them and one gather. The vectors are as
+long as the column, but only what was touched takes memory.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, ObjectDigest
+from stockroom.errors import CorruptionError
+from stockroom.repository.column import ColumnRecord
+from stockroom.shelves.values import Array, decode_text
+from stockroom.store import TensorStore
+from stockroom.store.chunking import ChunkList, decode_chunk_list
+from stockroom.store.dtypes import parse_dtype
+from stockroom.store.entry import Entry, EntryKind
+from stockroom.store.pack_cache import StalePackError
+from stockroom.trees import Key, Tree
+
+Sample: TypeAlias = Array | str | bytes
+Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
+
+
+class SampleReader:
+    """The samples of one column as of one tree; what it gives is the caller's own."""
+
+    def __init__(
+        self,
+        record: ColumnRecord,
+        tree: Tree,
+        tensors: TensorStore,
+        find_unflushed: Callable[[bytes], bytes | None] | None = None,
+        *,
+        commit: str | None = None,
+    ) -> None:
+        self.commit = commit
+        self.record = record
+        self.tree = tree
+        self.format = record.entry_format
+        self._tensors = tensors
+        self._find_unflushed = find_unflushed
+        self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
+        self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None
+        self._shape = tuple(length or 0 for length in record.shape)
+        self._vectors: _Vectors | None = None
+        self._values_only: _Vectors | None = None
+        self._count = tree.count
+        self._dense_start = _find_dense_start(tree)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the arrays given."""
+        return self._dtype
+
+    def find_position(self, key: Key) -> int | None:
+        """Where a key stands in key order, or None."""
+        if self._dense_start is not None and isinstance(key, int):
+            position = key - self._dense_start
+            return position if 0 <= position < self._count else None
+        return self.tree.position_of(key)
+
+    def measure_present(self, positions: NDArray[np.int64]) -> float:
+        """The fraction of the chunks' bytes behind these positions that is on this machine; 1.0 if there are none."""
+        nbytes = self.format.measure(self._load_values(positions))
+        digests, owners = self._find_digests(positions)
+        if not len(digests):
+            return 1.0
+        is_here = self._tensors.is_present(digests)
+        weights = nbytes[owners] / np.bincount(owners, minlength=len(positions))[owners]
+        return float((weights * is_here).sum() / weights.sum())
+
+    def ensure_present(self, positions: NDArray[np.int64]) -> None:
+        """Bring the chunks behind these positions to this machine."""
+        digests, _ = self._find_digests(positions)
+        if len(digests):
+            self._tensors.ensure_present(digests)
+
+    def read_batch(self, positions: NDArray[np.int64]) -> Batch:
+        """Samples at positions in key order: `(n, *shape)`, or a list where shapes vary or samples are text."""
+        values = self._load(positions)
+        if self.format.kind is EntryKind.INLINE:
+            return self._shape_rows(values)
+        if self._is_chunked:
+            return self._shape_rows(self._gather(positions))
+        return self._read_entries([self.format.decode(value.tobytes()) for value in values])
+
+    def read_one(self, position: int) -> Sample:
+        """The sample at a position in key order."""
+        if self._is_chunked:
+            vectors = self._vectors
+            if vectors is None or not vectors.is_filled(position):
+                self._load(np.array([position], np.int64))
+                vectors = self._vectors
+            assert vectors is not None
+            try:
+                data = self._tensors.read(int(vectors.locations[position]))
+            except StalePackError:
+                row: Array = self._shape_rows(self._gather(np.array([position], np.int64)))[0]
+                return row
+            return np.frombuffer(data, self._dtype).reshape(self._shape)
+        return self.read_entry(self._load(np.array([position], np.int64))[0].tobytes())
+
+    def read_entry(self, value: bytes) -> Sample:
+        """The sample behind one tree value."""
+        return self._build(self.format.decode(value), self._read_payload)
+
+    def view_entry(self, value: bytes) -> Sample:
+        """The sample behind one tree value, read-only: no copy where its chunk is raw."""
+        entry = self.format.decode(value)
+        if entry.kind is not EntryKind.CHUNK or self.record.is_text or self._find_unflushed is not None:
+            sample = self._build(entry, self._read_payload)
+        else:
+            sample = self._build(entry, self._view_chunk)
+        if isinstance(sample, np.ndarray):
+            sample.flags.writeable = False
+        return sample
+
+    def digest_entry(self, value: bytes) -> bytes | None:
+        """The digest of the raw bytes of the sample behind a tree value; None if they are inline."""
+        entry = self.format.decode(value)
+        if entry.kind is EntryKind.INLINE:
+            return None
+        return entry.payload if entry.kind is EntryKind.CHUNK else self._read_chunk_list(entry).tensor_digest
+
+    def inline_bytes(self, value: bytes) -> bytes:
+        """The raw bytes of an inline entry."""
+        return self.format.decode(value).payload
+
+    def sum_nbytes(self) -> int:
+        """Raw bytes of all samples together."""
+        if self.format.item_nbytes is not None:
+            return self.format.item_nbytes * self.tree.count
+        return int(self.format.measure(self._load(np.arange(self._count, dtype=np.int64))).sum())
+
+    def _find_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Digests `(n, 32)` of the chunks behind `positions`, and which position each belongs to."""
+        digests: list[bytes] = []
+        owners: list[int] = []
+        for owner, value in enumerate(self._load_values(positions)):
+            entry = self.format.decode(value.tobytes())
+            if entry.kind is EntryKind.CHUNK:
+                mine = [entry.payload]
+            else:
+                mine = (
+                    []
+                    if entry.kind is EntryKind.INLINE
+                    else [d.tobytes() for d in self._read_chunk_list(entry).digests]
+                )
+            digests += mine
+            owners += [owner] * len(mine)
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES), np.array(owners, np.int64)
+
+    def _load_values(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The values at positions, `(n, width)`, whatever else is kept of them."""
+        if not self._is_chunked:
+            return self._load(positions)
+        if self._values_only is None:
+            self._values_only = _Vectors(self.tree, None)
+        self._values_only.fill(positions)
+        return self._values_only.values[positions]
+
+    def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        assert self._vectors is not None
+        assert self.format.item_nbytes is not None
+        try:
+            return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
+        except StalePackError:  # packs were rewritten since the leaves were resolved
+            self._tensors.index.refresh()
+            vectors = self._vectors = _Vectors(self.tree, self._locate)
+            vectors.fill(positions)
+            return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
+
+    def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The values at positions, `(n, width)`, with their leaves resolved; empty where locations serve instead."""
+        if self._vectors is None:
+            self._vectors = _Vectors(self.tree, self._locate if self._is_chunked else None)
+        self._vectors.fill(positions)
+        return self._vectors.values[positions]
+
+    def _locate(self, values: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        assert self.format.item_nbytes is not None
+        return self._tensors.locate(values, self.format.item_nbytes)
+
+    def _read_entries(self, entries: Sequence[Entry]) -> Batch:
+        """Samples of entries that are not one gather: many shapes, text, large tensors, or not yet flushed."""
+        chunks = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
+        read = iter(self._read_chunks([entry.payload for entry in chunks], [entry.nbytes for entry in chunks]))
+        samples: list[Any] = [
+            self._build(entry, (lambda _: next(read)) if entry.kind is EntryKind.CHUNK else self._read_payload)
+            for entry in entries
+        ]
+        if self.format.is_fixed and not self.record.is_text:
+            return np.stack(samples) if samples else np.empty((0, *self._shape), self._dtype)
+        return samples
+
+    def _build(self, entry: Entry, read: Callable[[Entry], Any]) -> Sample:
+        data = read(entry)
+        if self.record.is_text:
+            return decode_text(self.record, data)
+        return (
+            np.frombuffer(data, self._dtype).reshape(entry.shape)
+            if entry.nbytes
+            else np.empty(entry.shape, self._dtype)
+        )
+
+    def _read_payload(self, entry: Entry) -> bytearray:
+        if entry.kind is EntryKind.INLINE:
+            return bytearray(entry.payload)
+        if entry.kind is EntryKind.CHUNK:
+            return self._read_chunks([entry.payload], [entry.nbytes])[0]
+        chunks = self._read_chunk_list(entry)
+        lengths = [chunks.chunk_nbytes] * len(chunks.digests)
+        lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(chunks.digests) - 1)
+        joined = bytearray(chunks.nbytes)
+        start = 0
+        for digest, nbytes in zip(chunks.digests, lengths, strict=True):
+            joined[start : start + nbytes] = self._read_chunks([digest.tobytes()], [nbytes])[0]
+            start += nbytes
+        return joined
+
+    def _view_chunk(self, entry: Entry) -> NDArray[np.uint8]:
+        digests = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
+        return self._tensors.view(int(self._tensors.locate(digests, entry.nbytes)[0]))
+
+    def _read_chunks(self, digests: list[bytes], nbytes: list[int]) -> list[bytearray]:
+        """Raw bytes of chunks, from this session's writer where they are not in the store yet."""
+        found: list[bytearray | None] = [None] * len(digests)
+        if self._find_unflushed is not None:
+            unflushed = [self._find_unflushed(digest) for digest in digests]
+            found = [None if data is None else bytearray(data) for data in unflushed]
+        stored = [position for position, data in enumerate(found) if data is None]
+        if stored:
+            joined = np.frombuffer(b"".join([digests[i] for i in stored]), np.uint8).reshape(-1, DIGEST_NBYTES)
+            locations = self._tensors.locate(joined, np.array([nbytes[i] for i in stored], np.int64))
+            for position, data in zip(stored, self._tensors.read_many(locations), strict=True):
+                found[position] = data
+        return [data for data in found if data is not None]
+
+    def _read_chunk_list(self, entry: Entry) -> ChunkList:
+        where = f"chunk list {entry.payload.hex()[:16]}"
+        chunks = decode_chunk_list(self.tree.store.get_object(ObjectDigest(entry.payload)), where=where)
+        if chunks.nbytes != entry.nbytes:
+            raise CorruptionError(f"{where}: expected {entry.nbytes} bytes, found {chunks.nbytes}; run `stock fsck`")
+        return chunks
+
+    def _shape_rows(self, rows: NDArray[np.uint8]) -> Array:
+        if self.format.item_nbytes == 0:
+            return np.empty((len(rows), *self._shape), self._dtype)
+        return np.ascontiguousarray(rows).reshape(-1).view(self._dtype).reshape(len(rows), *self._shape)
+
+
+def _find_dense_start(tree: Tree) -> int | None:
+    """The first key, if the keys are consecutive integers; None otherwise."""
+    first, last = tree.first_key, tree.last_key
+    if isinstance(first, int) and isinstance(last, int) and last - first + 1 == tree.count:
+        return first
+    return None
+
+
+class _Vectors:
+    """The values, or the locations made from them, of the leaves touched so far, as long as the column."""
+
+    def __init__(self, tree: Tree, locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None) -> None:
+        self._tree = tree
+        self._locate = locate
+        self._directory = tree.directory()
+        count, width = tree.count, tree.format.value_width
+        self._filled = np.zeros(len(self._directory), bool)
+        self._is_whole = False
+        self._starts = self._directory.starts.tolist()
+        # Zeroed pages cost nothing until they are written.
+        self.values = np.zeros((count, 0 if locate else width), np.uint8)
+        self.locations = np.zeros(count if locate else 0, np.uint64)
+
+    def is_filled(self, position: int) -> bool:
+        """Whether the leaf of a position is resolved."""
+        return self._is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
+
+    def fill(self, positions: NDArray[np.int64]) -> None:
+        """Resolve the leaves that hold `positions`."""
+        if self._is_whole or not len(positions):
+            return
+        leaves = self._find_leaves(positions)
+        missing = np.unique(leaves[~self._filled[leaves]])
+        for start in range(0, len(missing), 256):
+            self._fill_leaves(missing[start : start + 256])
+        if len(missing):
+            self._is_whole = bool(self._filled.all())
+
+    def _find_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._directory.starts, positions, side="right") - 1
+
+    def _fill_leaves(self, leaves: NDArray[np.int64]) -> None:
+        directory = self._directory
+        values = [self._tree.read_leaf(directory.digests[leaf].tobytes()).values for leaf in leaves.tolist()]
+        spans = [slice(int(directory.starts[leaf]), int(directory.starts[leaf + 1])) for leaf in leaves.tolist()]
+        if self._locate is None:
+            for span, rows in zip(spans, values, strict=True):
+                self.values[span] = rows
+        else:
+            located = self._locate(np.concatenate(values))
+            start = 0
+            for span, rows in zip(spans, values, strict=True):
+                self.locations[span] = located[start : start + len(rows)]
+                start += len(rows)
+        self._filled[leaves] = True

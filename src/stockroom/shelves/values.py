@@ -1,0 +1,196 @@
+"""What users put in a column, turned into plain little-endian arrays or bytes: arrays, tensors, numbers, text.
+
+torch is never imported here: a tensor can only be given by somebody who has imported it already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import SchemaError
+from stockroom.repository.column import BYTES, STR, ColumnRecord
+from stockroom.store.dtypes import format_dtype, parse_dtype
+
+Array: TypeAlias = NDArray[Any]
+
+_PYTHON_DTYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
+_MAX_AXES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a first value tells of its column: a dtype name, `str` or `bytes`, and the shape of one sample."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+def is_tensor(value: object) -> bool:
+    """Whether `value` is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def to_array(tensor: Any) -> Array:
+    """A torch tensor's values as a numpy array, copied to the host if they are elsewhere.
+
+    Raises `SchemaError` for tensors without plain values: sparse, quantised or meta.
+    """
+    torch: Any = sys.modules["torch"]
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise SchemaError(
+            f"expected a dense tensor, found {tensor.layout}; call `.to_dense()` or `.dequantize()` first"
+        )
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    try:
+        return np.asarray(plain.numpy())
+    except TypeError:
+        return _to_extension_array(plain, torch)
+
+
+def _to_extension_array(tensor: Any, torch: Any) -> Array:
+    name = str(tensor.dtype).removeprefix("torch.")
+    dtype = parse_dtype(name)
+    same_size = torch.uint8 if dtype.itemsize == 1 else torch.int16
+    return np.asarray(tensor.contiguous().view(same_size).numpy().view(dtype))
+
+
+def infer_schema(value: object) -> Schema:
+    """The schema of a column whose first sample is `value`; `SchemaError` if it cannot be a sample."""
+    if isinstance(value, str):
+        return Schema(STR, (None,))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Schema(BYTES, (None,))
+    if is_tensor(value):
+        value = to_array(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return Schema(format_dtype(_check_dtype(value).dtype), value.shape)
+    dtype = _PYTHON_DTYPES.get(type(value))
+    if dtype is None:
+        raise SchemaError(f"expected an array, a tensor, a number, str or bytes, found {type(value).__name__}")
+    return Schema(dtype, ())
+
+
+def widen_schema(schema: Schema, value: object) -> Schema:
+    """The schema that also admits `value`: axes whose lengths differ become variable."""
+    other = infer_schema(value)
+    if other == schema or schema.dtype != other.dtype or len(schema.shape) != len(other.shape):
+        return schema
+    lengths = zip(schema.shape, other.shape, strict=True)
+    return Schema(schema.dtype, tuple(ours if ours == theirs else None for ours, theirs in lengths))
+
+
+def encode_text(record: ColumnRecord, value: object, where: str) -> bytes:
+    """The bytes of a sample of a str or bytes column; `SchemaError` for any other value."""
+    if record.dtype == STR and isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if record.dtype == BYTES and isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise SchemaError(f"{where}: expected {record.dtype}, found {type(value).__name__}")
+
+
+def decode_text(record: ColumnRecord, data: bytes | bytearray) -> str | bytes:
+    """The sample that `encode_text` encoded."""
+    return data.decode("utf-8", "surrogatepass") if record.dtype == STR else bytes(data)
+
+
+def as_sample(record: ColumnRecord, value: object, where: str) -> Array:
+    """One sample as a C-contiguous array of the column's dtype and shape; `SchemaError` naming `where` otherwise."""
+    dtype = parse_dtype(record.dtype)
+    array = value if isinstance(value, np.ndarray) else _coerce(dtype, value, where)
+    if array.dtype != dtype:
+        array = _match_dtype(array, dtype, where)
+    if array.shape != record.shape:
+        _check_shape(record, array.shape, where)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape)
+
+
+def as_batch(record: ColumnRecord, values: Array, where: str) -> Array:
+    """Samples stacked on axis 0, of the column's dtype and shape, in any memory order; `SchemaError` otherwise."""
+    if values.ndim == 0:
+        raise SchemaError(f"{where}: expected an array of samples, found a single number; use `column[key] = value`")
+    _check_shape(record, values.shape[1:], where)
+    return _match_dtype(values, parse_dtype(record.dtype), where, by_batch=True)
+
+
+def as_bytes(array: Array) -> NDArray[np.uint8]:
+    """The raw little-endian bytes of a C-contiguous array, flat; a view where the byte order allows."""
+    little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
+    return little.reshape(-1).view(np.uint8)
+
+
+def as_array_like(value: object) -> object:
+    """`value`, with tensors turned into arrays."""
+    return to_array(value) if is_tensor(value) else value
+
+
+def describe_value(value: object) -> str:
+    """A short description for messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    return type(value).__name__
+
+
+def _coerce(dtype: np.dtype[Any], value: object, where: str) -> Array:
+    if is_tensor(value):
+        return to_array(value)
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    if type(value) in _PYTHON_DTYPES:
+        return _coerce_number(dtype, value, where)
+    raise SchemaError(f"{where}: expected a {dtype} array, found {describe_value(value)}")
+
+
+def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
+    """A Python number as a 0-d array, if the dtype holds it without changing its kind."""
+    kinds = {bool: "b", int: "iufcV", float: "fcV", complex: "c"}[type(value)]
+    if dtype.kind in kinds:
+        try:
+            return np.array(value, dtype)
+        except OverflowError as error:
+            raise SchemaError(f"{where}: {value} does not fit {dtype}") from error
+    raise SchemaError(f"{where}: expected a {dtype}, found {type(value).__name__}; convert it first")
+
+
+def _match_dtype(array: Array, dtype: np.dtype[Any], where: str, *, by_batch: bool = False) -> Array:
+    if array.dtype == dtype:
+        return array
+    _check_dtype(array)
+    if array.dtype.newbyteorder("<") == dtype:
+        return array if by_batch else array.astype(dtype)
+    raise SchemaError(f"{where}: expected dtype {dtype}, found {array.dtype}; convert with `.astype({dtype.name!r})`")
+
+
+def _check_dtype(array: Any) -> Any:
+    if array.dtype.hasobject:
+        raise SchemaError(
+            "arrays of Python objects cannot be stored: give an array of numbers, or a list of str or bytes"
+        )
+    format_dtype(array.dtype)
+    if array.ndim > _MAX_AXES:
+        raise SchemaError(f"expected at most {_MAX_AXES} axes, found {array.ndim}")
+    return array
+
+
+def _check_shape(record: ColumnRecord, shape: tuple[int, ...], where: str) -> None:
+    fits = len(shape) == len(record.shape) and all(
+        wanted is None or wanted == length for wanted, length in zip(record.shape, shape, strict=True)
+    )
+    if not fits:
+        raise SchemaError(f"{where}: expected shape {format_shape(record.shape)}, found {format_shape(shape)}")
+
+
+def format_shape(shape: tuple[int | None, ...]) -> str:
+    """A shape as Python writes it."""
+    return f"({', '.join(str(length) for length in shape)}{',' if len(shape) == 1 else ''})"
+
+
+def is_mapping(values: object) -> bool:
+    """Whether `values` gives keys as well as samples."""
+    return isinstance(values, Mapping)

@@ -1,0 +1,161 @@
+"""A map-style data set over columns: pickles as a path, a commit and names, and reads a batch with one gather."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves import Column, StockRoom
+from stockroom.torch.tensors import split_samples
+from stockroom.trees import Key
+
+try:
+    from torch.utils.data import Dataset
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "make_torch_dataset needs PyTorch: install it with `pip install stockroom[torch]`", name=error.name
+    ) from error
+
+Transform: TypeAlias = Callable[[Any], Any]
+
+
+def make_torch_dataset(
+    columns: Column | Sequence[Column] | Mapping[str, Column],
+    keys: Iterable[Key] | None = None,
+    transform: Transform | None = None,
+) -> ColumnDataset:
+    """A data set of the samples that `columns` hold under the same keys.
+
+    Args:
+        columns: a sequence (samples are tuples) or a mapping (samples are dicts).
+        keys: which samples, in this order; None takes all, in key order.
+        transform: called with each sample; must be picklable to be used with spawned workers.
+
+    Raises:
+        InvalidInputError: no columns were given.
+        SchemaError: the columns do not have the same keys.
+        SampleNotFoundError: a column lacks one of `keys`.
+    """
+    if isinstance(columns, Column):  # a mapping too, but from keys to samples
+        return make_torch_dataset([columns], keys, transform)
+    is_mapping = isinstance(columns, Mapping)
+    names: list[str] | None = [str(name) for name in columns] if is_mapping else None
+    listed: list[Column] = list(columns.values()) if isinstance(columns, Mapping) else list(columns)
+    if not listed:
+        raise InvalidInputError("expected at least one column, found none")
+    for column in listed:
+        if not isinstance(column, Column):
+            raise InvalidInputError(f"expected columns such as stock.data['image'], found {type(column).__name__}")
+    chosen = None if keys is None else _compact(list(keys))
+    if chosen is None:
+        _check_same_keys(listed)
+    return ColumnDataset(listed, names, chosen, transform)
+
+
+class ColumnDataset(Dataset[Any]):
+    """Samples of several columns under the same keys. Made by `make_torch_dataset`."""
+
+    def __init__(
+        self,
+        columns: list[Column],
+        names: list[str] | None,
+        keys: range | list[Key] | None,
+        transform: Transform | None,
+    ) -> None:
+        self._columns: list[Column] | None = columns
+        self._names = names
+        self._keys = keys
+        self._transform = transform
+        self._positions: list[NDArray[np.int64]] | None = None
+        self._stock: StockRoom | None = None
+        self._find_positions()
+
+    def __len__(self) -> int:
+        return len(self._open()[0]) if self._keys is None else len(self._keys)
+
+    def __getitem__(self, index: int) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} samples")
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples at `indices`: one gather per column. DataLoader calls this with a whole batch."""
+        wanted = np.asarray(indices, np.int64)
+        columns = self._open()
+        positions = self._find_positions()
+        batches = [
+            split_samples(column.take(wanted if positions is None else positions[number][wanted]))
+            for number, column in enumerate(columns)
+        ]
+        samples: list[Any] = list(zip(*batches, strict=True))
+        if self._names is not None:
+            samples = [dict(zip(self._names, sample, strict=True)) for sample in samples]
+        return samples if self._transform is None else [self._transform(sample) for sample in samples]
+
+    def __getstate__(self) -> dict[str, Any]:
+        columns = self._open()
+        path, commit = columns[0].pin()
+        for column in columns:
+            if column.pin() != (path, commit):
+                raise InvalidInputError(
+                    "columns of one data set must come from one repository and commit to be pickled"
+                )
+        return {
+            "path": str(path),
+            "commit": commit,
+            "columns": [column.name for column in columns],
+            "names": self._names,
+            "keys": self._keys,
+            "transform": self._transform,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._pinned = (Path(state["path"]), state["commit"], state["columns"])
+        self._names, self._keys, self._transform = state["names"], state["keys"], state["transform"]
+        self._columns = self._positions = self._stock = None
+
+    def _open(self) -> list[Column]:
+        """The columns, opened in this process when they are first needed."""
+        if self._columns is None:
+            path, commit, names = self._pinned
+            self._stock = StockRoom(path, ref=commit)
+            self._columns = [self._stock.data[name] for name in names]
+        return self._columns
+
+    def _find_positions(self) -> list[NDArray[np.int64]] | None:
+        """Where each chosen key stands in each column; None where all keys were taken."""
+        if self._keys is not None and self._positions is None:
+            keys = list(self._keys)
+            self._positions = [column.positions_of(keys) for column in self._open()]
+        return self._positions
+
+
+def _compact(keys: list[Key]) -> range | list[Key]:
+    """Keys as a range where they are evenly spaced: it pickles to nothing."""
+    plain = [key if isinstance(key, str) else int(key) for key in keys]  # numpy integers too
+    if len(plain) > 1 and isinstance(plain[0], int) and isinstance(plain[1], int) and plain[0] != plain[1]:
+        spaced = range(plain[0], plain[0] + (plain[1] - plain[0]) * len(plain), plain[1] - plain[0])
+        if list(spaced) == plain:
+            return spaced
+    return plain
+
+
+def _check_same_keys(columns: list[Column]) -> None:
+    first = columns[0]
+    for other in columns[1:]:
+        if other.key_type != first.key_type:
+            raise SchemaError(
+                f"columns {first.name!r} and {other.name!r} have {first.key_type} and {other.key_type} keys: "
+                "one data set needs the same keys in all its columns"
+            )
+        missing = first.find_unshared_key(other)
+        if missing is not None:
+            raise SchemaError(
+                f"columns {first.name!r} ({len(first)} samples) and {other.name!r} ({len(other)}) do not have the same "
+                f"keys: {missing!r} is in only one of them; choose common ones with keys=..."
+            )
