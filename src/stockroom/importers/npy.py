@@ -77,8 +77,8 @@ def iter_npy_stream(stream: BufferedIOBase, header: NpyHeader, *, where: str) ->
     )
 
 
-def iter_npy_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
-    """Batches as of `iter_npy_stream` from a file mapped into memory; any order of axes."""
+def iter_npy_map(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
+    """Batches as of `iter_npy_stream` from a file mapped into memory, whose samples need not stream."""
     order: Literal["C", "F"] = "F" if header.fortran_order else "C"
     if math.prod(header.shape) == 0:
         return

@@ -19,7 +19,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.npy import NpyHeader, iter_npy_file, iter_npy_stream, read_npy_header
+from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
 from stockroom.importers.source import ColumnSource, ImportSpec
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 
@@ -68,7 +68,12 @@ def _open_npy(path: Path) -> ColumnSource:
 
 def _iter_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
     with translate_read_errors(path):
-        yield from iter_npy_file(path, header)
+        if not header.streams:
+            yield from iter_npy_map(path, header)
+            return
+        with path.open("rb") as stream:
+            stream.seek(header.header_nbytes)
+            yield from iter_npy_stream(stream, header, where=str(path))
 
 
 def _describe(name: str, header: NpyHeader, batches: partial[Iterator[NDArray[Any]]]) -> ColumnSource:
@@ -116,7 +121,7 @@ def _iter_spooled_member(path: Path, filename: str, header: NpyHeader) -> Iterat
         spool.flush()
         if Path(spool.name).stat().st_size != header.nbytes:
             raise CorruptionError(f"{path}:{filename}: expected {header.nbytes} bytes, found others", where=str(path))
-        yield from iter_npy_file(Path(spool.name), header)
+        yield from iter_npy_map(Path(spool.name), header)
 
 
 @contextmanager
