@@ -45,7 +45,7 @@ def make_torch_dataset(
         return make_torch_dataset([columns], keys, transform)
     is_mapping = isinstance(columns, Mapping)
     names: list[str] | None = [str(name) for name in columns] if is_mapping else None
-    listed: list[Column] = list(columns.values()) if isinstance(columns, Mapping) else list(columns)
+    listed: list[Any] = list(columns.values() if isinstance(columns, Mapping) else columns)
     if not listed:
         raise InvalidInputError("expected at least one column, found none")
     for column in listed:
