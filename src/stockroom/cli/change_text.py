@@ -10,7 +10,7 @@ from stockroom.cli.printable import format_key
 from stockroom.cli.units import format_count
 
 if TYPE_CHECKING:
-    from stockroom import ColumnDiff, Diff, Status
+    from stockroom.repository import ColumnDiff, Diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,6 @@ class Change:
         return f"+{self.added} -{self.removed} ~{self.changed}"
 
 
-def changes_of_status(status: Status) -> list[Change]:
-    """The staged changes, by column."""
-    return [
-        Change(path, str(change.kind), change.added, change.removed, change.changed)
-        for path, change in status.changes.items()
-    ]
-
-
 def changes_of_diff(diff: Diff) -> list[Change]:
     """The counts of a diff, by column."""
     return [change_of_column(path, column) for path, column in diff.items()]
@@ -44,7 +36,7 @@ def changes_of_diff(diff: Diff) -> list[Change]:
 def change_of_column(path: str, column: ColumnDiff) -> Change:
     """The counts of one column of a diff."""
     counts = column.counts
-    return Change(path, str(column.kind), counts.added, counts.removed, counts.changed)
+    return Change(path, column.kind, counts.added, counts.removed, counts.changed)
 
 
 def change_document(change: Change) -> dict[str, object]:

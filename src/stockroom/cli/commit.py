@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from stockroom.cli.change_text import Change, changes_document, changes_of_status, summary_text
+from stockroom.cli.change_text import Change, changes_document, changes_of_diff, summary_text
 from stockroom.cli.commit_text import short_id, subject_of
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.identity import resolve_identity
+from stockroom.cli.identity import resolve_author
 from stockroom.cli.verb import verb
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
 
 
 @verb
@@ -25,14 +26,15 @@ def commit(
     ] = None,
     file: Annotated[Path | None, typer.Option("-F", "--file", help="Read the message from a file; - is stdin.")] = None,
     author: Annotated[str | None, typer.Option(metavar='"NAME <EMAIL>"', help="Who made the change.")] = None,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Commit what is staged; prints the new commit's id."""
     text = _read_message(message or [], file)
-    identity = resolve_identity(author)
-    with console.open_writer() as stock:
-        changes = changes_of_status(stock.status())
+    by = resolve_author(author)
+    with console.open_writer(timeout_s) as stock:
+        changes = changes_of_diff(stock.status().changes)
         with console.progress("commit"):
-            commit_id = stock.commit(text, author=identity.name, email=identity.email)
+            commit_id = stock.commit(text, author=by)
         tell_commit(console, commit_id, branch=stock.branch, message=text, changes=changes)
 
 

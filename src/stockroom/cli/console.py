@@ -65,13 +65,16 @@ class Console:
         return show_progress(label, bar=self.settings.progress, quiet=self.settings.quiet)
 
     def open_stock(self, ref: str | None = None) -> StockRoom:
-        """A reader of the repository around the working directory, pinned to `ref` or to HEAD."""
+        """A reader of the repository around the working directory, pinned to `ref` or to HEAD.
+
+        HEAD itself may have no commit yet: then the reader is empty.
+        """
         from stockroom import StockRoom
 
-        return StockRoom(ref=ref)
+        return StockRoom(ref=None if ref == "HEAD" else ref)
 
-    def open_writer(self) -> StockRoom:
-        """A writer of the stage; raises `LockedError` where another one holds it."""
+    def open_writer(self, timeout_s: float) -> StockRoom:
+        """A writer of the stage; raises `LockedError` where another one holds it for longer than `timeout_s`."""
         from stockroom import StockRoom
 
-        return StockRoom(enable_write=True)
+        return StockRoom(enable_write=True, timeout_s=timeout_s)

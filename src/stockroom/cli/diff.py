@@ -21,7 +21,7 @@ from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom import Diff
+    from stockroom.repository import Diff
 
 
 @verb

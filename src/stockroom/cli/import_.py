@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.change_text import Change, changes_document, changes_of_status
+from stockroom.cli.change_text import Change, changes_document, changes_of_diff
 from stockroom.cli.commit_text import short_id
 from stockroom.cli.console import Console
 from stockroom.cli.units import format_count, format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.errors import NothingToCommitError
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.cli.progress import Progress
     from stockroom.importers.run import ImportProgress, ImportReport
-    from stockroom.importers.source import ColumnSource
 
 
 @verb
@@ -31,35 +31,41 @@ def import_(
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not there.")] = False,
     message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Import data as columns and commit them; columns of the same names are replaced.
+    """Import data as columns and commit them, with whatever else is staged; columns of the same names are replaced.
 
-    Run again after an interruption: what is already stored is not stored twice.
+    A failure leaves no trace. Run again after it: what is already stored is not stored twice.
     """
     from stockroom.importers.registry import resolve_importer
+    from stockroom.importers.run import import_into
     from stockroom.importers.source import ImportSpec
 
     importer = resolve_importer(source)
-    with console.open_writer() as stock:
-        columns = importer.open(ImportSpec(source, tuple(paths or ()), root, download))
-        report = _stage_columns(console, stock, columns)
-        changes = changes_of_status(stock.status())
-        commit_id = None if no_commit else _commit(stock, message or f"Import {source}")
+    spec = ImportSpec(source, tuple(paths or ()), root, download)
+    with console.open_stock() as stock:
+        before = stock.commit_id
+        block = stock.enable_write(message or f"Import {source}", timeout_s)
+        target = _staging(console, timeout_s) if no_commit else block
+        with console.progress("import") as progress, target as writer:
+            report = import_into(writer, importer.open(spec), on_progress=_reporter(progress))
+            changes = changes_of_diff(writer.status().changes)
+        stock.refresh()
+        commit_id = stock.commit_id if stock.commit_id != before else None
     _tell(console, report, changes, commit_id, staged=no_commit)
 
 
-def _stage_columns(console: Console, stock: StockRoom, columns: Sequence[ColumnSource]) -> ImportReport:
-    """Stage `columns`; a failed import leaves a stage that was clean as clean as it was."""
-    from stockroom.importers.run import import_into
-
-    was_clean = stock.status().clean
-    try:
-        with console.progress("import") as progress:
-            return import_into(stock, columns, on_progress=_reporter(progress))
-    except BaseException:
-        if was_clean:
-            stock.reset()
-        raise
+@contextmanager
+def _staging(console: Console, timeout_s: float) -> Iterator[StockRoom]:
+    """A writer of the stage; a stage that was clean is clean again after a failure."""
+    with console.open_writer(timeout_s) as stock:
+        was_clean = stock.status().clean
+        try:
+            yield stock
+        except BaseException:
+            if was_clean:
+                stock.reset()
+            raise
 
 
 def _reporter(progress: Progress) -> Callable[[ImportProgress], None]:
@@ -68,14 +74,6 @@ def _reporter(progress: Progress) -> Callable[[ImportProgress], None]:
         progress.update(label, now.samples, total=now.sample_count, nbytes=now.nbytes)
 
     return report
-
-
-def _commit(stock: StockRoom, message: str) -> str | None:
-    """The new commit's id; None where the data was there already."""
-    try:
-        return stock.commit(message)
-    except NothingToCommitError:
-        return None
 
 
 def _tell(
@@ -93,10 +91,12 @@ def _tell(
         )
         return
     size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
-    if commit_id:
-        end = f"committed as {short_id(commit_id)}"
-    else:
-        end = "staged" if staged else "nothing to commit, all of it was here already"
-    console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {end}")
+    console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {_outcome(commit_id, staged)}")
     if commit_id:
         console.line(commit_id)
+
+
+def _outcome(commit_id: str | None, staged: bool) -> str:
+    if commit_id:
+        return f"committed as {short_id(commit_id)}"
+    return "staged" if staged else "nothing to commit, all of it was here already"

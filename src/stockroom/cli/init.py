@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from stockroom.cli.console import Console
-from stockroom.cli.identity import Identity, resolve_identity
 from stockroom.cli.verb import verb
-from stockroom.errors import RepositoryNotFoundError
 
 
 @verb
@@ -23,21 +21,8 @@ def init(
     """Make a repository, or say that there is one already."""
     from stockroom import StockRoom
 
-    identity = resolve_identity(None)
-    chosen = Identity(name or identity.name, email or identity.email)
-    existed = _is_repository(path)
-    with StockRoom.init(path, name=chosen.name, email=chosen.email) as stock:
-        place = str(stock.path)
-    console.say(f"{'there is a repository already in' if existed else 'made a repository in'} {place}")
+    with StockRoom.init(path, name=name, email=email) as stock:
+        place, is_new = str(stock.path), stock.is_new
+    console.say(f"made a repository in {place}" if is_new else f"{place} is a repository already; nothing was changed")
     if console.json:
-        console.document({"path": place, "created": not existed})
-
-
-def _is_repository(path: Path) -> bool:
-    from stockroom import StockRoom
-
-    try:
-        with StockRoom(path) as stock:
-            return Path(stock.path) == path.resolve()
-    except RepositoryNotFoundError:
-        return False
+        console.document({"path": place, "created": is_new})

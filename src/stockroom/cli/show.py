@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli.address import parse_address, parse_key, split_path
-from stockroom.cli.change_text import changes_document, changes_of_diff, iter_stat_lines
+from stockroom.cli.change_text import Change, changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.commit_text import commit_document, iter_commit_lines
 from stockroom.cli.console import Console
 from stockroom.cli.ls import list_columns
 from stockroom.cli.printable import format_key
 from stockroom.cli.sample_text import column_document, column_line, sample_document
 from stockroom.cli.verb import verb
+from stockroom.errors import RefNotFoundError
 
 if TYPE_CHECKING:
-    from stockroom import Column, StockRoom
+    from stockroom import Column, Commit, StockRoom
 
 
 @verb
@@ -41,14 +42,23 @@ def show(
 
 
 def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
-    commit = next(iter(stock.log(ref, 1)))
-    changes = changes_of_diff(stock.diff(commit.parents[0] if commit.parents else None, commit.id))
+    commit = next(stock.log(n=1), None)
+    if commit is None:
+        raise RefNotFoundError("HEAD has no commit yet; `stock commit` makes the first", ref=ref)
+    changes = _list_changes(stock, commit)
     if console.json:
         console.document({"commit": commit_document(commit), "changes": changes_document(changes)})
         return
     console.lines(iter_commit_lines(commit))
     console.line()
     console.lines(iter_stat_lines(changes))
+
+
+def _list_changes(stock: StockRoom, commit: Commit) -> list[Change]:
+    """What a commit changed against its first parent; all of it in a first commit."""
+    if commit.parents:
+        return changes_of_diff(stock.diff(commit.parents[0], commit.id))
+    return [Change(f"data/{name}", "added", len(column), 0, 0) for name, column in stock.data.items()]
 
 
 def _show_column(console: Console, column: Column) -> None:

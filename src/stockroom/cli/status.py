@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stockroom.cli.change_text import changes_document, changes_of_status, iter_stat_lines
+from stockroom.cli.change_text import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.commit_text import short_id
 from stockroom.cli.console import Console
 from stockroom.cli.verb import verb
@@ -20,7 +20,7 @@ def status(
     """Show the branch, its commit, and what is staged on top."""
     with console.open_stock() as stock:
         state = stock.status()
-    changes = changes_of_status(state)
+        changes = changes_of_diff(state.changes)
     if console.json:
         console.document(
             {

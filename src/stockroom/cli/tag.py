@@ -25,8 +25,10 @@ def tag(
         raise CommandLineError("expected one of NAME, -d and --list, found several; do one thing at a time")
     with console.open_stock() as stock:
         if delete is not None:
-            answer = _delete_answer(console, delete, stock.tags.get(delete))
+            old = stock.tags.get(delete)
             stock.delete_tag(delete)
+            answer: dict[str, object] = {"deleted": {"name": delete, "id": old}}
+            console.say(f"deleted tag {delete} (was {short_id(old)}); `stock undo` brings it back")
         elif name is not None:
             stock.create_tag(name, at=at or "HEAD")
             answer = {"created": {"name": name, "id": stock.tags[name]}}
@@ -37,8 +39,3 @@ def tag(
                 console.lines(tag_name for tag_name, _ in tags)
     if console.json:
         console.document(answer)
-
-
-def _delete_answer(console: Console, name: str, old: str | None) -> dict[str, object]:
-    console.say(f"deleted tag {name} (was {short_id(old)})")
-    return {"deleted": {"name": name, "id": old}}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from stockroom.cli.commit_text import short_id
 from stockroom.cli.console import Console
-from stockroom.cli.operation_text import operation_document
+from stockroom.cli.operation_text import move_text, operation_document
 from stockroom.cli.verb import verb
 
 
@@ -12,8 +11,8 @@ from stockroom.cli.verb import verb
 def undo(console: Console) -> None:
     """Take back the last commit, or the last making, moving or deleting of a branch or tag."""
     with console.open_stock() as stock:
-        stock.undo()
-        done = next(iter(stock.operations()))
-    console.say(f"{done.ref}: {short_id(done.old)} -> {short_id(done.new)}")
+        undone = stock.undo()
+        branch, commit_id = stock.branch, stock.commit_id
+    console.say(f"took back {undone.kind}: {undone.ref} {move_text(undone)}; `stock reflog` shows where it was")
     if console.json:
-        console.document({"operation": operation_document(done)})
+        console.document({"undone": operation_document(undone), "branch": branch, "commit": commit_id})

@@ -10,7 +10,7 @@ import pytest
 from stockroom.cli import main
 from stockroom.cli.app import VERBS
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.identity import Identity, parse_identity, resolve_identity
+from stockroom.cli.identity import parse_author, resolve_author
 from stockroom.cli.settings import Settings
 
 
@@ -94,14 +94,17 @@ def test_a_mistyped_verb_names_the_one_meant(capsys: pytest.CaptureFixture[str])
 
 
 def test_an_author_is_a_name_and_an_email() -> None:
-    assert parse_identity(" Ada L. <ada@example.org>") == Identity("Ada L.", "ada@example.org")
+    assert parse_author(" Ada L. <ada@example.org>") == ("Ada L.", "ada@example.org")
     for wrong in ("Ada", "<ada@example.org>", "Ada <ada", ""):
         with pytest.raises(CommandLineError, match="NAME <EMAIL>"):
-            parse_identity(wrong)
+            parse_author(wrong)
 
 
 def test_the_environment_names_the_author_unless_the_option_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOCKROOM_AUTHOR_NAME", "Env")
     monkeypatch.setenv("STOCKROOM_AUTHOR_EMAIL", "env@example.org")
-    assert resolve_identity(None) == Identity("Env", "env@example.org")
-    assert resolve_identity("Ada <ada@example.org>").name == "Ada"
+    assert resolve_author(None) == ("Env", "env@example.org")
+    assert resolve_author("Ada <ada@example.org>") == ("Ada", "ada@example.org")
+    monkeypatch.delenv("STOCKROOM_AUTHOR_EMAIL")
+    with pytest.raises(CommandLineError, match="together"):
+        resolve_author(None)

@@ -1,0 +1,193 @@
+"""Every command in a fresh, a dirty, a read-only and no repository, with and without --json: code, streams, JSON."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stockroom import StockRoom
+from stockroom.cli import main
+from stockroom.cli.app import VERBS
+
+NO_REPOSITORY = 10
+
+# command -> exit codes in (a repository without commits, one with staged changes, a read-only one)
+EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
+    ("status",): (0, 0, 0),
+    ("status", "-s"): (0, 0, 0),
+    ("log",): (0, 0, 0),
+    ("log", "--oneline", "-n", "1"): (0, 0, 0),
+    ("log", "nope"): (1, 1, 1),
+    ("show",): (1, 0, 0),
+    ("show", ":data"): (0, 0, 0),
+    ("show", ":data/caption"): (1, 0, 0),
+    ("show", ":data/caption/two"): (1, 0, 0),
+    ("ls",): (0, 0, 0),
+    ("ls", "data/caption"): (1, 0, 0),
+    ("ls", "nope:data"): (1, 1, 1),
+    ("cat", "data/caption/two"): (1, 0, 0),
+    ("cat", "data/caption/nope"): (1, 1, 1),
+    ("diff",): (0, 0, 0),
+    ("diff", "--exit-code"): (0, 1, 1),
+    ("diff", "--stat"): (0, 0, 0),
+    ("diff", "HEAD", "nope"): (1, 1, 1),
+    ("branch",): (0, 0, 0),
+    ("branch", "dev"): (1, 0, 1),
+    ("branch", "-d", "nope"): (1, 1, 1),
+    ("tag",): (0, 0, 0),
+    ("tag", "v1"): (1, 0, 1),
+    ("tag", "-d", "nope"): (1, 1, 1),
+    ("checkout", "nope"): (1, 14, 1),
+    ("checkout", "main"): (0, 14, 1),
+    ("reflog",): (0, 0, 0),
+    ("fsck",): (0, 0, 0),
+    ("commit", "-m", "x"): (1, 0, 1),
+    ("reset",): (0, 0, 1),
+    ("undo",): (1, 14, 1),
+    ("import", "numpy", "nope.npy"): (1, 1, 1),
+    ("import", "nope"): (1, 1, 1),
+    ("import", "numpy", "{wine}"): (0, 0, 1),
+    ("init",): (0, 0, 0),
+}
+COMMANDS = list(EXPECTED)
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("material") / "wine.npy"
+    np.save(path, np.arange(6.0).reshape(2, 3))
+    return path
+
+
+@pytest.fixture
+def state(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes the working directory what the name says."""
+    monkeypatch.chdir(tmp_path)
+    if request.param != "none":
+        StockRoom.init(tmp_path).close()
+    if request.param == "dirty":
+        fill(tmp_path)
+    return str(request.param)
+
+
+def fill(root: Path) -> None:
+    with StockRoom(root, enable_write=True) as writer:
+        writer.data["caption"] = {"one": "eins", "two": "zwei"}
+        writer.commit("first")
+        writer.data["caption"]["two"] = "deux"
+
+
+def check_streams(command: tuple[str, ...], code: int, out: str, err: str, *, as_json: bool) -> None:
+    assert "Traceback" not in err
+    answered = code == 0 or (command == ("diff", "--exit-code") and code == 1)
+    if not answered:
+        assert out == ""
+        assert len(err.splitlines()) == 1
+    if as_json and answered:
+        document = json.loads(out)
+        assert (document["version"], document["command"]) == (1, command[0])
+        assert err == ""
+    elif as_json:
+        error = json.loads(err)["error"]
+        assert error["exit_code"] == code
+        assert error["message"]
+    elif not answered:
+        assert err.startswith("stock: ")
+
+
+def test_every_verb_is_in_the_table() -> None:
+    assert {command[0] for command in COMMANDS} == set(VERBS)
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("state", ["none", "fresh", "dirty"], indirect=True)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_code_and_streams_are_as_documented(
+    command: tuple[str, ...], state: str, as_json: bool, wine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.format(wine=wine) for word in command]
+    code = main([*words, "--json"] if as_json else words)
+    out, err = capsys.readouterr()
+    fresh, dirty, _ = EXPECTED[command]
+    outside = 0 if command[0] == "init" else NO_REPOSITORY
+    if command == ("import", "nope"):
+        outside = 1  # what cannot be imported anywhere is said first
+    assert (code, err) == ({"none": outside, "fresh": fresh, "dirty": dirty}[state], err)
+    check_streams(command, code, out, err, as_json=as_json)
+
+
+DRIVER = """
+import contextlib, io, json, sys
+from stockroom.cli import main
+
+def call(words):
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())
+    return [code, *texts]
+
+print(json.dumps([call(words) for words in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A repository with staged changes, in which nothing may be written."""
+    StockRoom.init(tmp_path).close()
+    fill(tmp_path)
+    paths = [tmp_path, *tmp_path.rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    yield tmp_path
+    for path, mode in modes.items():
+        path.chmod(mode)
+
+
+def give_up_writing_anywhere() -> None:
+    """Root writes where modes forbid it, unless it gives up CAP_DAC_OVERRIDE for what it starts."""
+    if os.geteuid() == 0:
+        pr_capbset_drop, cap_dac_override = 24, 1
+        if ctypes.CDLL(None, use_errno=True).prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0) != 0:
+            os._exit(77)
+
+
+def call_without_rights(commands: list[list[str]], root: Path) -> list[tuple[int, str, str]]:
+    """Code, stdout and stderr of each command, all run in one process that may not write in `root`."""
+    answer = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(commands)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        preexec_fn=give_up_writing_anywhere,
+    )
+    if answer.returncode == 77:
+        pytest.skip("root cannot give up its right to write here")
+    assert answer.returncode == 0, answer.stderr
+    return [(code, out, err) for code, out, err in json.loads(answer.stdout)]
+
+
+def test_reading_works_and_writing_is_refused_where_nothing_may_be_written(read_only: Path, wine: Path) -> None:
+    words = [[word.format(wine=wine) for word in command] for command in COMMANDS]
+    texts = call_without_rights(words, read_only)
+    documents = call_without_rights([[*command, "--json"] for command in words], read_only)
+    for command, text, document in zip(COMMANDS, texts, documents, strict=True):
+        expected = EXPECTED[command][2]
+        assert (command, text[0], text[2]) == (command, expected, text[2])
+        check_streams(command, *text, as_json=False)
+        assert (command, document[0]) == (command, expected)
+        check_streams(command, *document, as_json=True)

@@ -1,0 +1,112 @@
+"""The command line as the shell sees it: real processes, pipes, signals, and what start-up imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stockroom import StockRoom
+
+STOCK = [sys.executable, "-m", "stockroom.cli"]
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*STOCK, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository with one commit: a column of 20,000 int labels."""
+    StockRoom.init(tmp_path, name="Ada", email="ada@example.org").close()
+    with StockRoom(tmp_path, enable_write=True) as writer:
+        writer.data["label"] = np.arange(20_000)
+        writer.commit("first")
+    return tmp_path
+
+
+def test_what_one_process_stages_another_shows_commits_and_resets(repo: Path) -> None:
+    StockRoom(repo).create_branch("other")
+    write = "from stockroom import StockRoom; s = StockRoom(enable_write=True); s.data['label'][{}] = -1; s.close()"
+    subprocess.run([sys.executable, "-c", write.format(0)], cwd=repo, check=True)
+    status = json.loads(run("status", "--json", cwd=repo).stdout)
+    assert status["changes"]["data/label"]["changed"] == 1
+    refused = run("checkout", "other", cwd=repo)
+    assert (refused.returncode, refused.stdout) == (14, "")
+    assert "commit" in refused.stderr
+    assert "reset" in refused.stderr
+    committed = run("commit", "-m", "relabelled", cwd=repo)
+    assert committed.returncode == 0
+    assert run("commit", "-m", "again", cwd=repo).returncode == 1
+    assert StockRoom(repo).commit_id == committed.stdout.strip()
+    assert int(StockRoom(repo).data["label"][0]) == -1
+    subprocess.run([sys.executable, "-c", write.format(1)], cwd=repo, check=True)
+    assert run("reset", cwd=repo).returncode == 0
+    assert "Nothing staged" in run("status", cwd=repo).stdout
+
+
+def test_a_second_writer_is_told_who_holds_the_stage(repo: Path) -> None:
+    with StockRoom(repo, enable_write=True):
+        answer = run("commit", "-m", "x", "--timeout", "0", "--json", cwd=repo)
+    assert (answer.returncode, answer.stdout) == (11, "")
+    error = json.loads(answer.stderr)["error"]
+    assert (error["type"], error["pid"]) == ("LockedError", os.getpid())
+
+
+def test_a_reader_that_has_seen_enough_ends_the_listing_quietly(repo: Path) -> None:
+    with subprocess.Popen(
+        [*STOCK, "ls", "data/label"], cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0
+
+
+def test_an_interrupt_ends_with_130_and_one_line(repo: Path) -> None:
+    fifo = repo / "message"
+    os.mkfifo(fifo)
+    command = [*STOCK, "commit", "-F", str(fifo)]
+    with (
+        subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        fifo.open("w"),  # opening waits until the process reads
+    ):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "stock: interrupted\n")
+
+
+def test_status_imports_nothing_it_does_not_need(repo: Path) -> None:
+    probe = (
+        "import sys; from stockroom.cli import main; code = main(['status']);"
+        "print(sorted(set(sys.modules) & {'rich', 'zarr', 'torch', 'numcodecs', 'asyncio'}), file=sys.stderr);"
+        "sys.exit(code)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", probe], cwd=repo, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stderr.splitlines()[-1] == "[]"
+
+
+def test_output_in_an_encoding_that_lacks_a_character_still_comes(repo: Path) -> None:
+    with StockRoom(repo, enable_write=True) as writer:
+        writer.data["caption"] = {"ключ": "значение"}
+        writer.commit("имя")
+    answer = subprocess.run(
+        [*STOCK, "log", "--oneline"],
+        cwd=repo,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+        timeout=60,
+    )
+    assert answer.returncode == 0
+    assert b"\\u0438\\u043c\\u044f" in answer.stdout
