@@ -5,7 +5,7 @@ Owns the loop and its progress. Writes through the data shelf alone and commits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,10 +40,6 @@ class ImportReport:
 class ColumnWriter(Protocol):
     """What importing needs of a column."""
 
-    @property
-    def attrs(self) -> MutableMapping[str, Any]:
-        """JSON values kept with the column."""
-
     def extend(self, values: Batch) -> object:
         """Add samples `(n, *shape)` under the next keys."""
 
@@ -51,7 +47,9 @@ class ColumnWriter(Protocol):
 class DataWriter(Protocol):
     """What importing needs of the data shelf."""
 
-    def create(self, name: str, *, dtype: Any, shape: tuple[int | None, ...]) -> ColumnWriter:
+    def create(
+        self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any] | None
+    ) -> ColumnWriter:
         """A new, empty column."""
 
     def __contains__(self, name: object) -> bool: ...
@@ -94,11 +92,4 @@ def import_into(
 def _create_column(shelf: DataWriter, source: ColumnSource) -> ColumnWriter:
     if source.name in shelf:
         del shelf[source.name]
-    column = shelf.create(source.name, dtype=source.dtype, shape=source.shape)
-    _set_attrs(column, source.attrs)
-    return column
-
-
-def _set_attrs(column: ColumnWriter, attrs: Mapping[str, object]) -> None:
-    for name, value in attrs.items():
-        column.attrs[name] = value
+    return shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
