@@ -107,6 +107,7 @@ def _open_with_a_map_that_fits(path: Path, options: OpenOptions, modes: dict[str
                 map_size=map_nbytes,
                 max_readers=options.max_readers,
                 max_dbs=MAX_DATABASES,
+                max_spare_txns=0,  # a cached reader slot would be the parent's in a forked child
                 metasync=options.metasync,
                 create=False,
                 mode=0o777,  # less the umask, as for any other file

@@ -42,6 +42,7 @@ class SharedEnvironment:
         self.options = options
         self.handles = 0
         self._gate = Gate()
+        self._writing = threading.Lock()  # some releases of py-lmdb refuse a second writing thread, not let it wait
         self._current = _Current()
         self._quiet = False
         self._broken = False
@@ -70,14 +71,15 @@ class SharedEnvironment:
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """What `fn` returns, once its changes are durable; `fn` runs again after the map has grown."""
         self.refuse_inside("updated")
-        while True:
-            try:
-                return self._update_once(fn)
-            except lmdb.MapFullError:
-                self._grow(self.map_nbytes)
-            except lmdb.Error as error:
-                self._broken = self._broken or isinstance(error, lmdb.PanicError)
-                raise translate(error, self.path) from error
+        with self._writing:
+            while True:
+                try:
+                    return self._update_once(fn)
+                except lmdb.MapFullError:
+                    self._grow(self.map_nbytes)
+                except lmdb.Error as error:
+                    self._broken = self._broken or isinstance(error, lmdb.PanicError)
+                    raise translate(error, self.path) from error
 
     def _update_once(self, fn: Callable[[WriteTxn], T]) -> T:
         raw = self._begin(write=True)
