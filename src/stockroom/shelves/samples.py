@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,11 +22,13 @@ from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.pack_cache import StalePackError
-from stockroom.trees import Key, Tree
+from stockroom.store.pack_cache import GatherPlan, StalePackError
+from stockroom.trees import Key, KeyType, Tree
 
 Sample: TypeAlias = Array | str | bytes
 Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
+
+_MAX_KEPT_PACKS = 32
 
 
 class SampleReader:
@@ -50,6 +53,10 @@ class SampleReader:
         self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None
         self._shape = tuple(length or 0 for length in record.shape)
         self._vectors: _Vectors | None = None
+        self._rows: dict[int, Array] = {}
+        self._plan: GatherPlan | None = None
+        self._may_plan = True
+        self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: _Vectors | None = None
         self._count = tree.count
         self._dense_start = _find_dense_start(tree)
@@ -82,29 +89,40 @@ class SampleReader:
         if len(digests):
             self._tensors.ensure_present(digests)
 
+    def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
+        """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.
+
+        Positions are numpy's: negative ones count from the end, `IndexError` for one out of range.
+        """
+        if self._plan is None:
+            return None
+        rows = self._plan.gather(positions)
+        return rows.view(self._dtype).reshape(len(rows), *self._shape)
+
     def read_batch(self, positions: NDArray[np.int64]) -> Batch:
         """Samples at positions in key order: `(n, *shape)`, or a list where shapes vary or samples are text."""
         values = self._load(positions)
         if self.format.kind is EntryKind.INLINE:
             return self._shape_rows(values)
         if self._is_chunked:
-            return self._shape_rows(self._gather(positions))
+            gathered = self._shape_rows(self._gather(positions))
+            self._plan_ahead()
+            return gathered
         return self._read_entries([self.format.decode(value.tobytes()) for value in values])
 
     def read_one(self, position: int) -> Sample:
         """The sample at a position in key order."""
+        vectors = self._vectors
+        if self._is_chunked and vectors is not None and vectors.is_filled(position):
+            location = vectors.locations.item(position)
+            rows = self._rows.get(location >> 32)
+            if rows is not None:
+                sample: Array = rows[location & 0xFFFFFFFF].copy()
+                return sample
+            self._keep_rows(location >> 32)
         if self._is_chunked:
-            vectors = self._vectors
-            if vectors is None or not vectors.is_filled(position):
-                self._load(np.array([position], np.int64))
-                vectors = self._vectors
-            assert vectors is not None
-            try:
-                data = self._tensors.read(int(vectors.locations[position]))
-            except StalePackError:
-                row: Array = self._shape_rows(self._gather(np.array([position], np.int64)))[0]
-                return row
-            return np.frombuffer(data, self._dtype).reshape(self._shape)
+            only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
+            return only
         return self.read_entry(self._load(np.array([position], np.int64))[0].tobytes())
 
     def read_entry(self, value: bytes) -> Sample:
@@ -165,6 +183,23 @@ class SampleReader:
             self._values_only = _Vectors(self.tree, None)
         self._values_only.fill(positions)
         return self._values_only.values[positions]
+
+    def _keep_rows(self, number: int) -> None:
+        """Keep a pack's rows at hand as an array `(rows, *shape)`, if it is raw and its rows are of one length."""
+        if len(self._rows) >= _MAX_KEPT_PACKS:
+            self._rows = {}
+        with suppress(StalePackError):
+            mapped = self._tensors.view_rows(number)
+            if mapped is not None and mapped.shape[1] == self.format.item_nbytes:
+                self._rows[number] = mapped.view(self._dtype).reshape(len(mapped), *self._shape)
+
+    def _plan_ahead(self) -> None:
+        """Make a plan once the column is known whole; tried once."""
+        vectors = self._vectors
+        if self._may_plan and vectors is not None and vectors.is_whole and self.format.item_nbytes is not None:
+            self._may_plan = False
+            with suppress(StalePackError):
+                self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None
@@ -273,7 +308,7 @@ class _Vectors:
         self._directory = tree.directory()
         count, width = tree.count, tree.format.value_width
         self._filled = np.zeros(len(self._directory), bool)
-        self._is_whole = False
+        self.is_whole = False
         self._starts = self._directory.starts.tolist()
         # Zeroed pages cost nothing until they are written.
         self.values = np.zeros((count, 0 if locate else width), np.uint8)
@@ -281,18 +316,18 @@ class _Vectors:
 
     def is_filled(self, position: int) -> bool:
         """Whether the leaf of a position is resolved."""
-        return self._is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
+        return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
 
     def fill(self, positions: NDArray[np.int64]) -> None:
         """Resolve the leaves that hold `positions`."""
-        if self._is_whole or not len(positions):
+        if self.is_whole or not len(positions):
             return
         leaves = self._find_leaves(positions)
         missing = np.unique(leaves[~self._filled[leaves]])
         for start in range(0, len(missing), 256):
             self._fill_leaves(missing[start : start + 256])
         if len(missing):
-            self._is_whole = bool(self._filled.all())
+            self.is_whole = bool(self._filled.all())
 
     def _find_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._directory.starts, positions, side="right") - 1

@@ -59,11 +59,12 @@ class OpenPacks:
         windows = self._windows  # this very dict: another thread's `add` starts a new one
         window = windows.get(row_nbytes)
         if window is None:
-            window = windows[row_nbytes] = self._make_window(row_nbytes)
+            window = windows[row_nbytes] = self.make_window(row_nbytes)
         origin, rows = window
         return rows[addresses - origin].view(np.uint8).reshape(len(addresses), row_nbytes)
 
-    def _make_window(self, row_nbytes: int) -> tuple[int, NDArray[np.void]]:
+    def make_window(self, row_nbytes: int) -> tuple[int, NDArray[np.void]]:
+        """The address space of these packs as rows, one starting at every byte, and the address of the first."""
         raw = [pack for pack in list(self.packs.values()) if pack.is_raw and pack.mapped_nbytes >= row_nbytes]
         lowest = min(raw, key=lambda pack: pack.address)
         end = max(pack.address + pack.mapped_nbytes for pack in raw)
@@ -71,6 +72,22 @@ class OpenPacks:
         span = end - lowest.address - row_nbytes + 1
         # Overlapping rows, one per byte address; only those inside a map are ever touched.
         return lowest.address, np.lib.stride_tricks.as_strided(first, (span,), (1,), writeable=False)
+
+
+class GatherPlan:
+    """Rows of one length at known places in open packs, for gathering any of them again and again.
+
+    Holds the packs open for as long as it lives, whatever the cache does.
+    """
+
+    def __init__(self, opened: OpenPacks, addresses: NDArray[np.int64], row_nbytes: int) -> None:
+        self._opened = opened
+        origin, self._rows = opened.make_window(row_nbytes)
+        self._offsets = addresses - origin
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.void]:
+        """The rows at `positions` (as numpy indexes: negative ones count from the end), a copy; `IndexError`."""
+        return self._rows[self._offsets[positions]]
 
 
 class PackCache:

@@ -19,7 +19,7 @@ from stockroom.store.location_index import LocationIndex
 from stockroom.store.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.manifest import Manifest
 from stockroom.store.pack import Pack, raise_absent
-from stockroom.store.pack_cache import OpenPacks, PackCache, StalePackError
+from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, StalePackError
 from stockroom.store.recovery import find_unregistered
 
 NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -86,6 +86,19 @@ class TensorStore:
             return opened.gather(starts + rows * row_nbytes, row_nbytes)
         return self._gather_groups(numbers, locations, row_nbytes)
 
+    def plan_gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> GatherPlan | None:
+        """A plan for gathering any of these chunks, or None if not all can be read straight from open packs."""
+        numbers = (locations >> ROW_BITS).view(np.int64)
+        unique = np.unique(numbers).tolist()
+        if not 0 < len(unique) <= self.cache.limit:
+            return None
+        opened = self.cache.open_packs(unique)
+        starts = opened.addresses[numbers]
+        if starts.min() <= 0:
+            return None
+        rows = (locations & ROW_MASK).view(np.int64)
+        return GatherPlan(opened, starts + rows * row_nbytes, row_nbytes)
+
     def read(self, location: int) -> bytearray:
         """The raw bytes of one chunk, the caller's own."""
         pack, row = self._open_row(location)
@@ -99,6 +112,14 @@ class TensorStore:
         copied = np.frombuffer(pack.read_row(row), np.uint8)
         copied.flags.writeable = False
         return copied
+
+    def view_rows(self, number: int) -> NDArray[np.uint8] | None:
+        """The rows of a pack, read-only, as `(rows, row_nbytes)`; None unless it is raw, uniform and whole."""
+        pack = self.cache.get(number)
+        if not pack.is_raw or pack.layout.is_ragged or pack.presence is not None:
+            return None
+        row_nbytes = pack.layout.unit_nbytes
+        return pack.mapping[: pack.rows * row_nbytes].reshape(pack.rows, row_nbytes)
 
     def read_many(self, locations: NDArray[np.uint64]) -> list[bytearray]:
         """The raw bytes of chunks of any lengths; each block is decoded at most once."""
