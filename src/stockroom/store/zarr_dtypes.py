@@ -1,7 +1,8 @@
 """Zarr data types that zarr-python lacks: bfloat16 and the float8 family, by their registered Zarr names.
 
-Found by zarr through the `zarr.data_type` entry points in `pyproject.toml`; nothing here runs until zarr meets
-one of these names. Source: the zarr-extensions registry of data types.
+Published through the `zarr.data_type` entry points in `pyproject.toml`, and registered when this module is imported:
+zarr-python 3.1 lists those entry points without ever loading them, so a program that opens such a pack with
+plain zarr must import this module first. Source: the zarr-extensions registry of data types.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import ml_dtypes
 import numpy as np
+from zarr.core.dtype import data_type_registry
 from zarr.core.dtype.common import DataTypeValidationError, HasEndianness, HasItemSize
 from zarr.core.dtype.wrapper import ZDType
 
@@ -72,7 +74,9 @@ def _declare(name: str) -> type[_MlFloat]:
     native = np.dtype(getattr(ml_dtypes, name))
     bases = (_MlFloat,) if native.itemsize == 1 else (_MlFloat, HasEndianness)
     body = {"_zarr_v3_name": name, "_native": native, "dtype_cls": type(native), "__doc__": f"Zarr's {name}."}
-    return dataclass(frozen=True, kw_only=True)(type(name, bases, body))
+    declared = dataclass(frozen=True, kw_only=True)(type(name, bases, body))
+    data_type_registry.register(name, declared)
+    return declared
 
 
 BFloat16 = _declare("bfloat16")

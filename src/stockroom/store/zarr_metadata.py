@@ -1,16 +1,17 @@
-"""A pack's `zarr.json`, made by the zarr library, and the data types zarr-python lacks.
+"""A pack's `zarr.json`, made by the zarr library.
 
-The data types are published through the `zarr.data_type` entry point, so a plain `zarr.open` knows them wherever
-Stockroom is installed.
+The data types zarr-python lacks are in `zarr_dtypes`, which is imported only for packs that need one.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from functools import cache
 from typing import Any
 
 from stockroom.store.codecs import format_zarr_codec
+from stockroom.store.dtypes import EXTENSION_NAMES
 from stockroom.store.layout import PackLayout
 
 METADATA_NAME = "zarr.json"
@@ -18,6 +19,8 @@ METADATA_NAME = "zarr.json"
 
 def encode_zarr_metadata(layout: PackLayout, units: int) -> bytes:
     """The `zarr.json` of a pack of `units` rows (elements if ragged): canonical JSON, sorted keys."""
+    if layout.dtype in EXTENSION_NAMES:
+        importlib.import_module("stockroom.store.zarr_dtypes")  # registers them; most packs never need it
     document = _build_document(layout, units)
     return json.dumps(_normalise(json.dumps(document)), sort_keys=True, separators=(",", ":")).encode()
 
