@@ -19,7 +19,7 @@ from zarr.core.dtype.wrapper import ZDType
 
 @dataclass(frozen=True, kw_only=True)
 class _MlFloat(ZDType[Any, Any], HasItemSize):
-    """A float of at most 16 bits whose numpy dtype comes from ml_dtypes. Scalars are JSON numbers or strings."""
+    """A float of at most 16 bits whose numpy dtype comes from ml_dtypes. Scalars are JSON numbers, names or bits."""
 
     _native: ClassVar[np.dtype[Any]]
 
@@ -57,10 +57,16 @@ class _MlFloat(ZDType[Any, Any], HasItemSize):
         return self._native.type(0)
 
     def from_json_scalar(self, data: Any, *, zarr_format: int) -> Any:  # noqa: ARG002 - zarr's signature
+        if isinstance(data, str) and data.startswith("0x"):
+            bits = int(data, 16).to_bytes(self._native.itemsize, "little")
+            return np.frombuffer(bits, self._native)[0]
         return self._native.type(float(data))
 
     def to_json_scalar(self, data: object, *, zarr_format: int) -> Any:  # noqa: ARG002 - zarr's signature
-        value = float(self._native.type(data))
+        scalar = self._native.type(data)
+        if self._native.itemsize == 1:  # as bits: the only form that every reader of float8 takes
+            return f"0x{scalar.tobytes()[0]:02x}"
+        value = float(scalar)
         if np.isfinite(value):
             return value
         return "NaN" if np.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
