@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -109,8 +110,9 @@ class WriteSession:
 
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
-        self._flush_tensors()
+        self._start_tensors()
         root = self.snapshot.root
+        self._flush_tensors()
         changed = root != self.base.root
         known = self.repository.refs.get_stage(STAGE_NAME)
         stage = Stage(base=self.head.commit, root=root) if changed else None
@@ -120,28 +122,23 @@ class WriteSession:
 
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
+        self._start_tensors()  # packs sync while the trees are made
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         branch = self._check_branch()
         record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
-        self._flush_tensors()
         head = Head(branch, record.commit_id)
-        change = add_commit(record, branch=branch, old=self.head.commit)
-        head_file = self.repository.paths.head
-        head_file.prepare(head)
+        self.repository.paths.head.prepare(head)
         try:
-            cleared = RefChange(
-                kind=change.kind,
-                moves=change.moves,
-                commits=change.commits,
-                stages={STAGE_NAME: None},
-                note=change.note,
-            )
-            self.repository.refs.apply(cleared, objects=self.objects)
-        except Exception:
-            head_file.cancel()
+            self._flush_tensors()
+            change = add_commit(record, branch=branch, old=self.head.commit)
+            self.repository.refs.apply(replace(change, stages={STAGE_NAME: None}), objects=self.objects)
+        except BaseException:
+            # An interrupt may come after the refs moved: then HEAD's move stands, and whoever opens next completes it.
+            if self.repository.refs.find_ref(f"branch/{branch}") != record.commit_id:
+                self.repository.paths.head.cancel()
             raise
-        head_file.complete()
+        self.repository.paths.head.complete()
         self._settle(head)
         return record.commit_id
 
@@ -205,6 +202,11 @@ class WriteSession:
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, 32)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
             self._edits = {name: edit for name, edit in self._edits.items() if edit is not None}
+
+    def _start_tensors(self) -> None:
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.start_flush()
 
     def _flush_tensors(self) -> None:
         writer = self.__dict__.get("tensors")

@@ -108,12 +108,16 @@ class TensorWriter:
         self._wait_for(writer)
         return writer.read_row(row) if digest in self._where else None
 
-    def flush(self) -> None:
-        """Make every chunk put so far durable and findable."""
+    def start_flush(self) -> None:
+        """Start bringing every chunk put so far to disk, in the background; `flush` waits for it."""
         for stream in list(self._waiting):
             self._drain(stream)
         for stream in list(self._open):
             self._seal(stream)
+
+    def flush(self) -> None:
+        """Make every chunk put so far durable and findable."""
+        self.start_flush()
         self._register(self._syncing)
 
     def abort(self) -> None:
