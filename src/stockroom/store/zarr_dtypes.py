@@ -80,7 +80,7 @@ def _declare(name: str) -> type[_MlFloat]:
     native = np.dtype(getattr(ml_dtypes, name))
     bases = (_MlFloat,) if native.itemsize == 1 else (_MlFloat, HasEndianness)
     body = {"_zarr_v3_name": name, "_native": native, "dtype_cls": type(native), "__doc__": f"Zarr's {name}."}
-    declared = dataclass(frozen=True, kw_only=True)(type(name, bases, body))
+    declared: type[_MlFloat] = dataclass(frozen=True, kw_only=True)(type(name, bases, body))
     data_type_registry.register(name, declared)
     return declared
 
