@@ -53,6 +53,6 @@ def _choose_fill_value(dtype: str) -> Any:
         return False
     if dtype.startswith("complex"):
         return [0.0, 0.0]
-    if dtype == "float8_e8m0fnu":
-        return 1.0  # it has no zero
+    if dtype.startswith("float8"):
+        return "0x7f" if dtype == "float8_e8m0fnu" else "0x00"  # as bits; e8m0 has no zero, so its 1
     return 0.0 if "float" in dtype else 0
