@@ -84,10 +84,21 @@ def test_an_interrupt_ends_with_130_and_one_line(repo: Path) -> None:
     assert (process.returncode, out, err) == (130, "", "stock: interrupted\n")
 
 
+def test_help_and_version_import_neither_numpy_nor_the_library(tmp_path: Path) -> None:
+    probe = (
+        "import sys; from stockroom.cli import main; main(['--version']); main(['--help']); main(['nope']);"
+        "print(sorted(set(sys.modules) & {'numpy', 'lmdb', 'rich', 'stockroom.shelves'}), file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stderr.splitlines()[-1] == "[]"
+
+
 def test_status_imports_nothing_it_does_not_need(repo: Path) -> None:
     probe = (
         "import sys; from stockroom.cli import main; code = main(['status']);"
-        "print(sorted(set(sys.modules) & {'rich', 'zarr', 'torch', 'numcodecs', 'asyncio'}), file=sys.stderr);"
+        "print(sorted(set(sys.modules) & {'rich', 'zarr', 'torch', 'asyncio', 'http'}), file=sys.stderr);"
         "sys.exit(code)"
     )
     answer = subprocess.run(

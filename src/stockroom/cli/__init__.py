@@ -20,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(version_line())
         return 0
-    from stockroom.cli.run import run
+    try:
+        from stockroom.cli.run import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # while the imports were still going on
+        return 130

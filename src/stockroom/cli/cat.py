@@ -10,11 +10,11 @@ import typer
 from stockroom.cli.address import parse_key, parse_path_address, split_path
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.sample_text import Sample, array_text, json_value, npy_bytes, raw_bytes, sample_document
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
+    from stockroom.cli.sample_text import Sample
 
 
 @verb
@@ -30,7 +30,7 @@ def cat(
     with console.open_stock(place.ref) as stock:
         sample = _read_sample(stock, place.path)
     if console.json:
-        console.document({**_form(sample), "value": json_value(sample)})
+        console.document(_document(sample))
     else:
         _print_sample(console, sample, raw=raw)
 
@@ -44,11 +44,17 @@ def _read_sample(stock: StockRoom, path: str) -> Sample:
     return sample
 
 
-def _form(sample: Sample) -> dict[str, object]:
-    return {name: value for name, value in sample_document(sample).items() if name != "summary"}
+def _document(sample: Sample) -> dict[str, object]:
+    from stockroom.cli.sample_text import json_value, sample_document  # imports numpy
+
+    form = sample_document(sample)
+    del form["summary"]
+    return form | {"value": json_value(sample)}
 
 
 def _print_sample(console: Console, sample: Sample, *, raw: bool) -> None:
+    from stockroom.cli.sample_text import npy_bytes, raw_bytes
+
     if raw:
         console.binary(raw_bytes(sample))
     elif sys.stdout.isatty():
@@ -60,4 +66,6 @@ def _print_sample(console: Console, sample: Sample, *, raw: bool) -> None:
 
 
 def _terminal_text(sample: Sample) -> str:
+    from stockroom.cli.sample_text import array_text
+
     return repr(sample) if isinstance(sample, str | bytes) else array_text(sample)

@@ -50,10 +50,15 @@ def tell_commit(console: Console, commit_id: str, *, branch: str | None, message
 def _read_message(paragraphs: list[str], file: Path | None) -> str:
     if paragraphs and file:
         raise CommandLineError("expected -m or -F, found both; give the message once")
-    if file:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    else:
-        text = "\n\n".join(paragraphs)
+    text = _read_text(file) if file else "\n\n".join(paragraphs)
     if not text.strip():
         raise CommandLineError("a commit needs a message, found none; give it with -m MESSAGE")
     return text.strip()
+
+
+def _read_text(file: Path) -> str:
+    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandLineError(f"-F expects UTF-8 text, found other bytes in {file} ({error.reason})") from error

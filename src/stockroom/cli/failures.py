@@ -5,9 +5,11 @@ Tracebacks are for `-v` only. Nothing about a failure ever goes to stdout, which
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
+from typing import Final
 
 import typer
 
@@ -18,6 +20,17 @@ from stockroom.errors import StockroomError
 
 # typer raises its own usage errors from the click it carries, which newer versions keep private.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+NEXT_STEPS: Final = {
+    errno.EACCES: "; check who may read and write there",
+    errno.EPERM: "; check who may read and write there",
+    errno.EROFS: "; work on a copy that can be written",
+    errno.ENOSPC: "; free some room and run the command again",
+    errno.ENOENT: "; check the path",
+    errno.EMFILE: "; raise the limit on open files (ulimit -n)",
+}
+"""What to do about an error of the operating system, by its number."""
 
 
 class CommandLineError(Exception):
@@ -58,9 +71,13 @@ def _raw_message(error: BaseException) -> str:
     if isinstance(error, StockroomError | CommandLineError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return ": ".join([*names, error.strerror])
+        return _system_text(error)
     return f"internal error, please report it: {type(error).__name__}: {error}; -v shows where"
+
+
+def _system_text(error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*names, str(error.strerror)]) + NEXT_STEPS.get(error.errno or 0, "")
 
 
 def _usage_text(error: Exception) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli.address import parse_path_address, split_path
+from stockroom.cli.column_text import column_document, column_line
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.printable import format_key
-from stockroom.cli.sample_text import column_document, column_line
 from stockroom.cli.table import iter_table_lines
 from stockroom.cli.verb import verb
 

@@ -1,51 +1,16 @@
-"""Samples and columns as people and programs read them: text, JSON and `.npy` bytes."""
+"""Samples as people and programs read them: text, JSON and `.npy` bytes."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.cli.units import format_nbytes
-
-if TYPE_CHECKING:
-    from stockroom import Column
-
 Sample: TypeAlias = "NDArray[Any] | str | bytes"
-
-
-def format_shape(shape: tuple[int | None, ...]) -> str:
-    """`(3, *, 32)`: `*` where an axis has any length."""
-    inner = ", ".join("*" if length is None else str(length) for length in shape)
-    return f"({inner},)" if len(shape) == 1 else f"({inner})"
-
-
-def column_document(column: Column) -> dict[str, object]:
-    """A column's schema and size as JSON; a null in `shape` is an axis of any length."""
-    return {
-        "name": column.name,
-        "dtype": str(column.dtype),
-        "shape": list(column.shape),
-        "key_type": str(column.key_type),
-        "count": len(column),
-        "nbytes": int(column.nbytes),
-        "attrs": dict(column.attrs),
-    }
-
-
-def column_line(column: Column) -> tuple[str, ...]:
-    """A column as the cells of a table: path, dtype, shape, count, bytes."""
-    return (
-        f"data/{column.name}",
-        str(column.dtype),
-        format_shape(column.shape),
-        str(len(column)),
-        format_nbytes(int(column.nbytes)),
-    )
 
 
 def sample_document(sample: Sample) -> dict[str, object]:

@@ -8,11 +8,11 @@ import typer
 
 from stockroom.cli.address import parse_address, parse_key, split_path
 from stockroom.cli.change_text import Change, changes_document, changes_of_diff, iter_stat_lines
+from stockroom.cli.column_text import column_document, column_line, format_shape
 from stockroom.cli.commit_text import commit_document, iter_commit_lines
 from stockroom.cli.console import Console
 from stockroom.cli.ls import list_columns
 from stockroom.cli.printable import format_key
-from stockroom.cli.sample_text import column_document, column_line, sample_document
 from stockroom.cli.verb import verb
 from stockroom.errors import RefNotFoundError
 
@@ -79,6 +79,8 @@ def _show_column(console: Console, column: Column) -> None:
 
 
 def _show_sample(console: Console, column: Column, key: int | str) -> None:
+    from stockroom.cli.sample_text import sample_document  # imports numpy
+
     sample = column[key]
     form = sample_document(sample)
     digest = column.digest(key)
@@ -86,6 +88,7 @@ def _show_sample(console: Console, column: Column, key: int | str) -> None:
         console.document({"path": f"data/{column.name}", "key": key, "digest": digest, **form})
         return
     summary = form.pop("summary")
+    form["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
     console.line(f"data/{column.name}/{format_key(key)}")
     rows = [*form.items(), ("digest", digest), *_pairs(summary)]
     console.lines(f"  {name}: {value}" for name, value in rows)

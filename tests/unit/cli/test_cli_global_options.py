@@ -58,6 +58,7 @@ def test_version_is_data(arguments: list[str], capsys: pytest.CaptureFixture[str
         ["commit", "-m", " "],
         ["commit", "-m", "x", "-F", "y"],
         ["commit", "-m", "x", "--author", "nobody"],
+        ["commit", "-F", "latin1"],
         ["diff", "a..b", "c"],
         ["diff", "a...b"],
         ["branch", "a", "-d", "b"],
@@ -76,6 +77,7 @@ def test_a_wrong_command_line_is_one_line_on_stderr_and_code_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("latin1").write_bytes(b"\xe9")
     assert main(["--json", *arguments] if as_json else arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""

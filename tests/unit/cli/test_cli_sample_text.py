@@ -9,10 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from stockroom.cli.column_text import format_shape
 from stockroom.cli.printable import as_printable, format_key
 from stockroom.cli.sample_text import (
     array_text,
-    format_shape,
     json_value,
     npy_bytes,
     raw_bytes,
