@@ -76,11 +76,10 @@ def undo(session: WriteSession) -> Operation:
     if moves_head:
         session.check_clean()
     undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
-    refs.apply(change)
     if moves_head:
-        head = Head(name, move.new)
-        session.repository.paths.head.write(head)
-        session.move_head(head)
+        session.move_branch(Head(name, move.new), change)
+    else:
+        refs.apply(change)
     return undone
 
 

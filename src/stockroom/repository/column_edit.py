@@ -63,15 +63,15 @@ class ColumnEdit:
         """Take out a key, if it is there."""
         self._pending[key] = None
 
-    def replace(self, keys: KeysLike, entries: NDArray[np.uint8]) -> None:
-        """Make these the column's only entries."""
-        self._pending = {}
-        self._tree = Tree.build(self.nodes, self.record.tree_format, keys, entries)
-
     def clear(self) -> None:
         """Take out every key."""
         self._pending = {}
         self._tree = Tree.empty(self.nodes, self.record.tree_format)
+
+    def adopt(self, other: ColumnEdit) -> None:
+        """Take the keys and entries of another edit of the same schema for this one's own."""
+        self._tree = other.tree
+        self._pending = {}
 
     def mark(self) -> Mark:
         """The state now."""

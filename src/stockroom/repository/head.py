@@ -6,13 +6,13 @@
 
 `branch -` is a detached HEAD, `commit -` a branch without commits. The file is small, canonical and meant to be
 tracked by git. A commit moves it in two steps, so that a kill in between loses nothing: the new content is synced
-beside the old, the refs move, then one rename; whoever opens the repository next finishes a rename left undone.
+beside the old, the refs move, then one rename. Whoever opens the repository next finishes a rename left undone, but
+only while holding the writer's lease: between two steps of a living writer the file is not anybody else's to move.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +66,16 @@ class HeadFile:
         self.path = work_tree / HEAD_NAME
         self._pending = state_directory / PENDING_NAME
 
-    def read(self, is_current: Callable[[Head, Head], bool]) -> Head:
-        """The HEAD. `is_current(pending, head)` says whether an undone move from `head` did take effect in the refs."""
-        head = self._read(self.path)
-        if self._pending.exists():
-            pending = self._read_pending()
-            if pending is not None and pending != head and is_current(pending, head):
-                return self._finish(pending)
-        return head
+    def read(self) -> Head:
+        """The HEAD as the file has it."""
+        return self._read(self.path)
+
+    def find_pending(self) -> Head | None:
+        """The next HEAD, if a move is under way or was left half done; None for one never written in full."""
+        try:
+            return self._read(self._pending)
+        except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError):
+            return None
 
     def prepare(self, head: Head) -> None:
         """Put the next HEAD beside the present one, on disk."""
@@ -93,15 +95,6 @@ class HeadFile:
         self.prepare(head)
         self.complete()
 
-    def _finish(self, pending: Head) -> Head:
-        try:
-            self.complete()
-        except FileNotFoundError:  # somebody else finished it at the same moment
-            return self._read(self.path)
-        except OSError:  # a folder that cannot be written: the move stands all the same
-            return pending
-        return pending
-
     def _read(self, path: Path) -> Head:
         try:
             with path.open("rb") as file:
@@ -111,12 +104,6 @@ class HeadFile:
                 f"{path} is missing: restore it (git checkout -- {HEAD_NAME}), or run `stock init` to start from main"
             ) from error
         return parse_head(data.decode("utf-8", "replace"), where=str(path))
-
-    def _read_pending(self) -> Head | None:
-        try:
-            return self._read(self._pending)
-        except (RepositoryNotFoundError, MalformedRecordError):
-            return None
 
 
 def _write_synced(path: Path, text: str) -> None:

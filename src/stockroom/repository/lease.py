@@ -6,6 +6,7 @@ outlives its owner through a worker process.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from stockroom.errors import LockedError
+from stockroom.errors import LockedError, ReadOnlyError
 
 _POLL_S = 0.02
 _MAX_NBYTES = 4096
@@ -60,8 +61,11 @@ class WriterLease:
 
 
 def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
-    """The lease whose lock file is `path`, waiting up to `timeout_s`; then `LockedError` naming the holder."""
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    """The lease whose lock file is `path`, waiting up to `timeout_s`; then `LockedError` naming the holder.
+
+    `ReadOnlyError` where the file cannot be written.
+    """
+    fd = _open_lock_file(path)
     deadline = time.monotonic() + timeout_s
     try:
         while not _try_lock(fd):
@@ -73,6 +77,17 @@ def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
         os.close(fd)
         raise
     return WriterLease(fd)
+
+
+def _open_lock_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ReadOnlyError(
+            f"{path}: expected a folder to write in, found {error.strerror}; only reading works here"
+        ) from error
 
 
 def _try_lock(fd: int) -> bool:

@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 from stockroom.digest import CommitId
-from stockroom.errors import RefNotFoundError
+from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES, ObjectStore, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
 from stockroom.repository.head import Head
+from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
 from stockroom.repository.snapshot import Snapshot
 from stockroom.store import TensorStore
@@ -51,10 +52,32 @@ class Repository:
 
     def read_head(self) -> Head:
         """What is checked out, finishing a move of HEAD that a killed process left half done."""
-        return self.paths.head.read(self._took_effect)
+        head = self.paths.head.read()
+        pending = self._find_effective(head)
+        if pending is None:
+            return head
+        try:
+            lease = acquire_lease(self.paths.lease, timeout_s=0)
+        except (LockedError, ReadOnlyError):  # its writer is alive, or nothing can be written here
+            return pending
+        try:
+            return self.settle_head()
+        finally:
+            lease.release()
+
+    def settle_head(self) -> Head:
+        """What is checked out, for the holder of the writer's lease, who alone may finish a move."""
+        head = self.paths.head.read()
+        pending = self._find_effective(head)
+        if pending is None:
+            return head
+        self.paths.head.complete()
+        return pending
 
     def resolve(self, spec: str, head: Head | None = None) -> CommitId:
         """The commit that `spec` names, as git would read it; `RefNotFoundError`, `AmbiguousRefError`."""
+        if not isinstance(spec, str):
+            raise InvalidInputError(f"expected the name of a branch, tag or commit, found {spec!r}")
         at = self.read_head() if head is None else head
         return resolve(self.refs, spec, head=at.commit)
 
@@ -71,11 +94,13 @@ class Repository:
             return Snapshot.empty(through)
         return Snapshot(through, self.read_commit(commit).tree_digest)
 
-    def _took_effect(self, pending: Head, head: Head) -> bool:
-        """Whether the refs moved from `head` to `pending` before whoever moved them died."""
-        if pending.branch is None or pending.branch != head.branch or pending.commit is None:
-            return False
-        if self.refs.find_ref(f"branch/{pending.branch}") != pending.commit:
-            return False
-        parents = self.refs.get_commit(pending.commit).parent_ids
-        return head.commit in parents if head.commit is not None else not parents
+    def _find_effective(self, head: Head) -> Head | None:
+        """The prepared HEAD, if the refs moved to it from `head`: then it is the true one."""
+        pending = self.paths.head.find_pending()
+        if pending is None or pending == head or pending.branch is None or pending.branch != head.branch:
+            return None
+        ref = f"branch/{pending.branch}"
+        last = next((operation for operation in self.refs.iter_operations() if operation.ref == ref), None)
+        if last is None or (last.old, last.new) != (head.commit, pending.commit):
+            return None
+        return pending

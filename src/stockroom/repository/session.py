@@ -44,7 +44,7 @@ class WriteSession:
         self.repository = repository
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
-            self.head = repository.read_head()
+            self.head = repository.settle_head()
             self.objects = ObjectStore(repository.env)
             self.nodes = NodeCache(self.objects)
             self.base = repository.open_snapshot(self.head.commit, self.nodes)
@@ -111,35 +111,31 @@ class WriteSession:
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
         self._start_tensors()
-        root = self.snapshot.root
+        self._stage_edits()
         self._flush_tensors()
-        changed = root != self.base.root
-        known = self.repository.refs.get_stage(STAGE_NAME)
-        stage = Stage(base=self.head.commit, root=root) if changed else None
-        if stage != known:
-            change = RefChange(kind="stage", stages={STAGE_NAME: stage})
-            self.repository.refs.apply(change, objects=self.objects)
+        self._write_stage()
+
+    def finish(self, message: str) -> None:
+        """Commit what this session changed, if it changed anything; what was staged before goes with it."""
+        root = self.snapshot.root
+        if root == self._start:
+            return
+        if root == self.base.root:  # all that was staged has been taken back
+            self._write_stage()
+        else:
+            self.commit(message, {})
 
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
+        _check_words(message, metadata)
         self._start_tensors()  # packs sync while the trees are made
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         branch = self._check_branch()
         record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
-        head = Head(branch, record.commit_id)
-        self.repository.paths.head.prepare(head)
-        try:
-            self._flush_tensors()
-            change = add_commit(record, branch=branch, old=self.head.commit)
-            self.repository.refs.apply(replace(change, stages={STAGE_NAME: None}), objects=self.objects)
-        except BaseException:
-            # An interrupt may come after the refs moved: then HEAD's move stands, and whoever opens next completes it.
-            if self.repository.refs.find_ref(f"branch/{branch}") != record.commit_id:
-                self.repository.paths.head.cancel()
-            raise
-        self.repository.paths.head.complete()
-        self._settle(head)
+        change = add_commit(record, branch=branch, old=self.head.commit)
+        self._apply_and_follow(Head(branch, record.commit_id), replace(change, stages={STAGE_NAME: None}))
+        self._settle(Head(branch, record.commit_id))
         return record.commit_id
 
     def reset(self) -> None:
@@ -150,9 +146,10 @@ class WriteSession:
             self.repository.refs.apply(RefChange(kind="reset", stages={STAGE_NAME: None}))
 
     def rollback(self) -> None:
-        """Go back to what was staged when the session began."""
+        """Go back to what was staged when the session began, or last committed; on disk too."""
         self._drop_edits()
         self._staged = Snapshot(self.nodes, self._start)
+        self._write_stage()
 
     def check_clean(self) -> None:
         """Raise `ConflictError` unless nothing is staged, as moving HEAD requires."""
@@ -165,6 +162,11 @@ class WriteSession:
         self.base = self._staged = self.repository.open_snapshot(head.commit, self.nodes)
         self._start = self._staged.root
         self.head = head
+
+    def move_branch(self, head: Head, change: RefChange) -> None:
+        """Apply a change that moves the checked-out branch, and go on from where it stands then."""
+        self._apply_and_follow(head, change)
+        self.move_head(head)
 
     def close(self) -> None:
         """Let the next writer in. What was not flushed is gone."""
@@ -213,6 +215,29 @@ class WriteSession:
         if writer is not None:
             writer.flush()
 
+    def _write_stage(self) -> None:
+        root = self._staged.root
+        stage = Stage(base=self.head.commit, root=root) if root != self.base.root else None
+        if stage != self.repository.refs.get_stage(STAGE_NAME):
+            change = RefChange(kind="stage", stages={STAGE_NAME: stage})
+            self.repository.refs.apply(change, objects=self.objects)
+
+    def _apply_and_follow(self, head: Head, change: RefChange) -> None:
+        """Apply a change that moves the checked-out branch to `head`; the next opening mends a kill in between."""
+        head_file = self.repository.paths.head
+        head_file.prepare(head)
+        try:
+            self._flush_tensors()
+            self.repository.refs.apply(change, objects=self.objects)
+        except BaseException:
+            if self.repository.refs.find_ref(f"branch/{head.branch}") != head.commit:
+                head_file.cancel()
+            else:  # an interrupt, after the refs moved: that stands
+                head_file.complete()
+                self.move_head(head)
+            raise
+        head_file.complete()
+
     def _drop_edits(self) -> None:
         self._edits = {}
         self.objects.discard_pending()
@@ -251,3 +276,13 @@ class WriteSession:
         self.head = head
         self.base = Snapshot(self.nodes, self._staged.root)
         self._start = self._staged.root
+
+
+def _check_words(message: object, metadata: Mapping[str, object]) -> None:
+    if not isinstance(message, str):
+        raise InvalidInputError(f"expected a commit message, found {message!r}")
+    for key, value in metadata.items():
+        if not isinstance(value, MetadataValue):
+            raise InvalidInputError(
+                f"commit metadata {key!r}: expected str, int, float, bool or None, found {type(value).__name__}"
+            )

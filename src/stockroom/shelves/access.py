@@ -40,6 +40,11 @@ class Access:
     def missing_column(self, name: str) -> ColumnNotFoundError:
         """The error for a column that is not there, with names near to it."""
         names = self.list_columns()
-        near = difflib.get_close_matches(name, names, n=3) or names[:5]
-        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else "; there are none yet"
-        return ColumnNotFoundError(f"no column {name!r} here{hint}")
+        near = difflib.get_close_matches(name, names, n=3) if isinstance(name, str) else []
+        if near:
+            hint = f"did you mean {' or '.join(map(repr, near))}?"
+        elif names:
+            hint = f"there are {', '.join(map(repr, names[:5]))}{' and more' if len(names) > 5 else ''}"
+        else:
+            hint = "there are none yet"
+        return ColumnNotFoundError(f"no column {name!r} here; {hint}")

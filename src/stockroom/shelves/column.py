@@ -22,7 +22,7 @@ from stockroom.repository import ColumnEdit, ColumnRecord
 from stockroom.repository.column import check_attrs
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.samples import Batch, Sample, SampleReader
-from stockroom.shelves.values import format_shape
+from stockroom.shelves.values import Schema, describe_value, format_shape
 from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, Tree, find_unshared_key, iter_positions
 
@@ -63,6 +63,11 @@ class Column(Mapping[Key, Sample]):
     def shape(self) -> tuple[int | None, ...]:
         """The shape of one sample; None is an axis of any length. `()` for text."""
         return () if self._record.is_text else self._record.shape
+
+    @property
+    def schema(self) -> Schema:
+        """The samples' dtype name and shape, as a new column of the same kind takes them."""
+        return Schema(self._record.dtype, self._record.shape)
 
     @property
     def key_type(self) -> str:
@@ -119,7 +124,9 @@ class Column(Mapping[Key, Sample]):
         """
         array = np.asarray(positions)
         if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
-            raise InvalidInputError(f"{self._name}: expected a 1-D array of integer positions, found {array.dtype}")
+            raise InvalidInputError(
+                f"column {self._name!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
+            )
         positions = array.astype(np.int64, copy=False)
         with suppress(IndexError):  # the check below says it better
             planned = self._reader.read_planned(positions)
@@ -171,7 +178,7 @@ class Column(Mapping[Key, Sample]):
     def __contains__(self, key: object) -> bool:
         try:
             return self._find_entry(self._check_key(key)) is not None
-        except SampleNotFoundError:
+        except SchemaError:  # no key of this column's type, so none that it has
             return False
 
     def __len__(self) -> int:
@@ -207,7 +214,7 @@ class Column(Mapping[Key, Sample]):
     def update(self, values: Mapping[Key, object] | Iterable[tuple[Key, object]]) -> None:
         """Set many samples; if one is refused, none is set."""
         pairs = values.items() if isinstance(values, Mapping) else values
-        self._writer().put_all((self._check_key(key), value) for key, value in pairs)
+        self._writer().put_all(map(self._check_pair, pairs))
 
     def extend(self, values: object) -> range:
         """Add samples after the greatest key; returns their keys. Columns with int keys only.
@@ -330,7 +337,8 @@ class Column(Mapping[Key, Sample]):
             raise SchemaError(f"column {self._name!r}: expected a list of {self.key_type} keys")
         positions = self._tree.positions_of(checked)  # type: ignore[arg-type]
         if (positions < 0).any():
-            raise self._missing(checked[int(np.argmin(positions))])
+            missing = checked[int(np.argmin(positions))]
+            raise self._missing(missing if isinstance(missing, str) else int(missing))
         return positions
 
     def _check_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -354,6 +362,15 @@ class Column(Mapping[Key, Sample]):
         elif isinstance(key, int | np.integer) and not isinstance(key, bool):
             return operator.index(key)
         raise SchemaError(f"column {self._name!r}: expected {key_type} keys, found {key!r} ({type(key).__name__})")
+
+    def _check_pair(self, pair: Any) -> tuple[Key, object]:
+        try:
+            key, value = pair
+        except (TypeError, ValueError) as error:
+            raise SchemaError(
+                f"column {self._name!r}: expected pairs of key and sample, found {describe_value(pair)}"
+            ) from error
+        return self._check_key(key), value
 
     def _missing(self, key: object) -> SampleNotFoundError:
         return SampleNotFoundError(

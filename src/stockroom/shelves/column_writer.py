@@ -23,6 +23,7 @@ from stockroom.store.dtypes import format_storage
 from stockroom.store.entry import EntryKind, choose_kind
 from stockroom.store.tensor_writer import Stream
 from stockroom.trees import Key
+from stockroom.trees.str_keys import MAX_KEY_NBYTES
 
 _BATCH_NBYTES = 16 << 20
 _MAX_KEY = (1 << 63) - 1
@@ -48,14 +49,18 @@ class ColumnWriter:
                 self.put(key, value)
 
     def replace_all(self, keys: Sequence[Key] | None, values: object) -> None:
-        """Make these the column's only samples; without `keys` they are numbered from 0."""
-        with self._all_or_nothing():
-            self.edit.clear()
-            if keys is None:
-                self.extend(values)
-            else:
-                for key, value in zip(keys, values, strict=True):  # type: ignore[call-overload]
-                    self.put(key, value)
+        """Make these the column's only samples; without `keys` they are numbered from 0.
+
+        `values` may read the column itself: it stays as it was until they are all there.
+        """
+        fresh = ColumnEdit(self._session.nodes, self._record)
+        fresh.clear()
+        writer = ColumnWriter(self._session, fresh, self._name)
+        if keys is None:
+            writer.extend(values)
+        else:
+            writer.put_all(zip(keys, values, strict=True))  # type: ignore[call-overload]
+        self.edit.adopt(fresh)
 
     def extend(self, values: object) -> range:
         """Add samples after the greatest int key; returns their keys."""
@@ -147,8 +152,13 @@ class ColumnWriter:
             raise
 
     def _check_key_range(self, key: Key) -> None:
-        if isinstance(key, int) and not -_MAX_KEY - 1 <= key <= _MAX_KEY:
-            raise InvalidInputError(f"column {self._name!r}: key {key} does not fit 64 bits")
+        if isinstance(key, int):
+            if not -_MAX_KEY - 1 <= key <= _MAX_KEY:
+                raise InvalidInputError(f"column {self._name!r}: key {key} does not fit 64 bits")
+        elif len(key) * 4 > MAX_KEY_NBYTES and len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
+            raise InvalidInputError(
+                f"column {self._name!r}: key {key[:20]!r}... takes more than {MAX_KEY_NBYTES} bytes of UTF-8"
+            )
 
     def _where(self, key: object) -> str:
         return f"column {self._name!r}, key {key!r}"

@@ -40,7 +40,10 @@ class DataShelf(Mapping[str, Column]):
             self._assign(name, values)
 
     def __delitem__(self, name: str) -> None:
-        self._session().delete_column(name)
+        session = self._session()
+        if name not in self:
+            raise self._access.missing_column(name)
+        session.delete_column(name)
 
     def __iter__(self) -> Iterator[str]:
         for name in self._access.list_columns():
@@ -66,7 +69,7 @@ class DataShelf(Mapping[str, Column]):
         name: str,
         *,
         dtype: Any,
-        shape: Sequence[int | None] = (),
+        shape: Sequence[int | None] | int = (),
         keys: str = "int",
         codec: str = AUTO,
         attrs: Mapping[str, Any] | None = None,
@@ -85,7 +88,8 @@ class DataShelf(Mapping[str, Column]):
         """
         dtype_name = _format_any_dtype(dtype)
         is_text = dtype_name in ("str", "bytes")
-        schema = Schema(dtype_name, (None,) if is_text and tuple(shape) == () else tuple(shape))
+        axes = _parse_shape(name, shape)
+        schema = Schema(dtype_name, (None,) if is_text and axes == () else axes)
         self._create(name, schema, keys, codec=codec, attrs=attrs)
         return self[name]  # type: ignore[no-any-return]
 
@@ -117,13 +121,16 @@ class DataShelf(Mapping[str, Column]):
             raise SchemaError(f"expected a column name, found {name!r}")
         keys, samples = _split_keys(name, values)
         edit = session.find_column(name)
+        key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
         if edit is not None:
-            if (keys is None or isinstance(keys[0], int)) != (edit.record.key_type == KeyType.INT) and keys != []:
+            if key_type != edit.record.key_type and keys != []:
                 raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
             ColumnWriter(session, edit, name).replace_all(keys, samples)
             return
-        schema, samples = _infer_bulk_schema(name, samples)
-        key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
+        if isinstance(values, Column):
+            schema, key_type = values.schema, KeyType(values.key_type)
+        else:
+            schema, samples = _infer_bulk_schema(name, samples, keys)
         writer = self._create(name, schema, key_type)
         try:
             writer.replace_all(keys, samples)
@@ -182,18 +189,34 @@ def _plain_key(name: str, key: object) -> Key:
     return key
 
 
-def _infer_bulk_schema(name: str, samples: Any) -> tuple[Schema, object]:
+def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> tuple[Schema, object]:
     """The schema that admits all of `samples`, and the samples, still all there if they came from an iterator."""
     if isinstance(samples, np.ndarray):
         if samples.ndim == 0:
             raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
         if samples.dtype.kind in "US":
             raise SchemaError(f"column {name!r}: give text as a list: array.tolist()")
-        return Schema(infer_schema(samples).dtype, samples.shape[1:]), samples
+        return Schema(infer_schema(samples, f"column {name!r}").dtype, samples.shape[1:]), samples
     listed = list(samples)
     if not listed:
         raise SchemaError(f"column {name!r}: no sample to tell its dtype from; use stock.data.create(...)")
-    schema = infer_schema(listed[0])
-    for sample in listed[1:]:
-        schema = widen_schema(schema, sample)
+    schema: Schema | None = None
+    for position, sample in enumerate(listed):
+        found = infer_schema(sample, f"column {name!r}, key {position if keys is None else keys[position]!r}")
+        schema = found if schema is None else widen_schema(schema, found)
+    assert schema is not None
     return schema, listed
+
+
+def _parse_shape(name: str, shape: Sequence[int | None] | int) -> tuple[int | None, ...]:
+    """A sample's shape as a tuple; one length alone stands for one axis."""
+    lengths = shape if isinstance(shape, Iterable) else (shape,)
+    if any(length is not None and not _is_length(length) for length in lengths):
+        raise SchemaError(
+            f"column {name!r}: expected a shape such as (3, 32, 32), None for any length, found {shape!r}"
+        )
+    return tuple(None if length is None else int(length) for length in lengths)
+
+
+def _is_length(length: object) -> bool:
+    return isinstance(length, int | np.integer) and not isinstance(length, bool) and int(length) >= 0

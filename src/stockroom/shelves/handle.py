@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
 from stockroom.digest import CommitId
-from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError
+from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
 from stockroom.refs import LoggedCommit, Operation, iter_log
 from stockroom.repository import (
     STAGE_NAME,
@@ -193,10 +193,10 @@ class StockRoom:
         session = self._begin(timeout_s)
         try:
             yield self
-            if session.snapshot.root != session.base.root:
-                session.commit(message or "Update data", {})
+            session.finish(message or "Update data")
         except BaseException:
-            session.rollback()
+            with suppress(ClosedError):  # closed inside its own block: what was staged is durable already
+                session.rollback()
             raise
         finally:
             self._access.session = None
@@ -210,7 +210,7 @@ class StockRoom:
         `metadata` takes str, int, float, bool or None values; `author` overrides the repository's (name, email).
         Raises `NothingToCommitError` when nothing is staged.
         """
-        identity = None if author is None else Identity(*author)
+        identity = None if author is None else _parse_author(author)
         commit = self._writer().commit(message, metadata, identity)
         self._pin_to(self._writer().head)
         return commit.hex()
@@ -241,6 +241,8 @@ class StockRoom:
     def log(self, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
         """Commits reachable from `ref`, newest first, children before parents; at most `n`."""
         self._access.check_open()
+        if n is not None and n < 0:
+            raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
         if ref == "HEAD" and self._head.commit is None:
             return iter(())
         logged = iter_log(self._repository.refs, self._resolve(ref), n=n)
@@ -310,6 +312,8 @@ class StockRoom:
     def verify(self, sample: float | None = None) -> VerifyReport:
         """Check digests, trees and refs; `sample` is the fraction of packs to read, None for all."""
         self._access.check_open()
+        if sample is not None and not 0 < sample <= 1:
+            raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
         return verify_repository(self._repository, sample=sample)
 
     # -- how
@@ -364,6 +368,13 @@ class StockRoom:
         if stage is None:
             return self._repository.open_snapshot(self._head.commit)
         return Snapshot(self._repository.nodes, stage.root)
+
+
+def _parse_author(author: object) -> Identity:
+    match author:
+        case (str(name), str(email)):
+            return Identity(name, email)
+    raise InvalidInputError(f"expected author=(name, email), found {author!r}")
 
 
 def _describe(entry: LoggedCommit) -> Commit:

@@ -61,8 +61,8 @@ def _to_extension_array(tensor: Any, torch: Any) -> Array:
     return np.asarray(tensor.contiguous().view(same_size).numpy().view(dtype))
 
 
-def infer_schema(value: object) -> Schema:
-    """The schema of a column whose first sample is `value`; `SchemaError` if it cannot be a sample."""
+def infer_schema(value: object, where: str) -> Schema:
+    """The schema of a column whose first sample is `value`; `SchemaError` naming `where` if it cannot be a sample."""
     if isinstance(value, str):
         return Schema(STR, (None,))
     if isinstance(value, bytes | bytearray | memoryview):
@@ -70,16 +70,15 @@ def infer_schema(value: object) -> Schema:
     if is_tensor(value):
         value = to_array(value)
     if isinstance(value, np.ndarray | np.generic):
-        return Schema(format_dtype(_check_dtype(value).dtype), value.shape)
+        return Schema(_check_dtype(value, where), value.shape)
     dtype = _PYTHON_DTYPES.get(type(value))
     if dtype is None:
-        raise SchemaError(f"expected an array, a tensor, a number, str or bytes, found {type(value).__name__}")
+        raise SchemaError(f"{where}: expected an array, a tensor, a number, str or bytes, found {type(value).__name__}")
     return Schema(dtype, ())
 
 
-def widen_schema(schema: Schema, value: object) -> Schema:
-    """The schema that also admits `value`: axes whose lengths differ become variable."""
-    other = infer_schema(value)
+def widen_schema(schema: Schema, other: Schema) -> Schema:
+    """The schema that also admits samples of `other`: axes whose lengths differ become variable."""
     if other == schema or schema.dtype != other.dtype or len(schema.shape) != len(other.shape):
         return schema
     lengths = zip(schema.shape, other.shape, strict=True)
@@ -144,7 +143,7 @@ def _coerce(dtype: np.dtype[Any], value: object, where: str) -> Array:
         return np.asarray(value)
     if type(value) in _PYTHON_DTYPES:
         return _coerce_number(dtype, value, where)
-    raise SchemaError(f"{where}: expected a {dtype} array, found {describe_value(value)}")
+    raise SchemaError(f"{where}: expected an array of {dtype}, found {describe_value(value)}")
 
 
 def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
@@ -155,27 +154,30 @@ def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
             return np.array(value, dtype)
         except OverflowError as error:
             raise SchemaError(f"{where}: {value} does not fit {dtype}") from error
-    raise SchemaError(f"{where}: expected a {dtype}, found {type(value).__name__}; convert it first")
+    raise SchemaError(f"{where}: expected {dtype}, found {type(value).__name__}; convert it first")
 
 
 def _match_dtype(array: Array, dtype: np.dtype[Any], where: str, *, by_batch: bool = False) -> Array:
     if array.dtype == dtype:
         return array
-    _check_dtype(array)
+    _check_dtype(array, where)
     if array.dtype.newbyteorder("<") == dtype:
         return array if by_batch else array.astype(dtype)
     raise SchemaError(f"{where}: expected dtype {dtype}, found {array.dtype}; convert with `.astype({dtype.name!r})`")
 
 
-def _check_dtype(array: Any) -> Any:
+def _check_dtype(array: Any, where: str) -> str:
+    """The name of an array's dtype; `SchemaError` naming `where` if we do not keep it."""
     if array.dtype.hasobject:
         raise SchemaError(
-            "arrays of Python objects cannot be stored: give an array of numbers, or a list of str or bytes"
+            f"{where}: arrays of Python objects cannot be stored: give an array of numbers, or a list of str or bytes"
         )
-    format_dtype(array.dtype)
     if array.ndim > _MAX_AXES:
-        raise SchemaError(f"expected at most {_MAX_AXES} axes, found {array.ndim}")
-    return array
+        raise SchemaError(f"{where}: expected at most {_MAX_AXES} axes, found {array.ndim}")
+    try:
+        return format_dtype(array.dtype)
+    except SchemaError as error:
+        raise SchemaError(f"{where}: {error}") from error
 
 
 def _check_shape(record: ColumnRecord, shape: tuple[int, ...], where: str) -> None:
