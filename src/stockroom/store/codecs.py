@@ -1,13 +1,17 @@
 """How a pack's blocks are encoded: the codecs, by name, and their Zarr configuration.
 
 Every codec is one that zarr-python, zarrs and TensorStore know: `lz4` and `blosc` are both Zarr's blosc
-codec, without and with byte shuffle. Encoding never touches a digest.
+codec, without and with byte shuffle. An encoded block ends in the CRC-32C of what precedes it (Zarr's `crc32c` codec),
+since neither format notices every flipped bit. Encoding never touches a digest.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
 
@@ -18,6 +22,7 @@ AUTO = "auto"
 WORTHWHILE_FRACTION = 0.5
 """`auto` encodes a pack only if its first blocks shrink to this fraction or less: reading raw is far cheaper."""
 
+CRC_NBYTES = 4
 _LZ4_LEVEL = 5
 _ZSTD_LEVEL = 3
 
@@ -43,24 +48,19 @@ def encode_block(codec: Codec, block: Buffer, itemsize: int) -> Buffer:
     """The encoded bytes of one block of elements of `itemsize` bytes."""
     if codec is Codec.RAW:
         return block
-    if codec is Codec.ZSTD:
-        from numcodecs import zstd
-
-        encoded: Buffer = zstd.compress(block, _ZSTD_LEVEL)
-        return encoded
-    from numcodecs import blosc
-
-    shuffle = blosc.SHUFFLE if codec is Codec.BLOSC and itemsize > 1 else blosc.NOSHUFFLE
-    packed: Buffer = blosc.compress(block, b"lz4", _LZ4_LEVEL, shuffle, 0, itemsize)
-    return packed
+    encoded = _compress(codec, block, itemsize)
+    return encoded + _compute_crc(encoded)
 
 
 def decode_block(codec: Codec, encoded: Buffer, nbytes: int, *, where: str) -> Buffer:
     """The `nbytes` raw bytes of one encoded block; `CorruptionError` naming `where` if they cannot be had."""
     if codec is Codec.RAW:
         return encoded
+    body = encoded[:-CRC_NBYTES]
+    if len(encoded) < CRC_NBYTES or bytes(encoded[-CRC_NBYTES:]) != _compute_crc(body):
+        raise CorruptionError(f"{where}: block fails its checksum; run `stock fsck`", where=where)
     try:
-        decoded: Buffer = _decompress(codec, encoded, nbytes)
+        decoded: Buffer = _decompress(codec, body, nbytes)
     except (RuntimeError, ValueError) as error:
         raise CorruptionError(f"{where}: block does not decode ({error}); run `stock fsck`", where=where) from error
     if len(decoded) != nbytes:
@@ -69,6 +69,22 @@ def decode_block(codec: Codec, encoded: Buffer, nbytes: int, *, where: str) -> B
             where=where,
         )
     return decoded
+
+
+def _compute_crc(data: Buffer) -> bytes:
+    # Through numpy, because the library refuses a memoryview.
+    return int(google_crc32c.value(np.frombuffer(data, np.uint8))).to_bytes(CRC_NBYTES, "little")
+
+
+def _compress(codec: Codec, block: Buffer, itemsize: int) -> bytes:
+    if codec is Codec.ZSTD:
+        from numcodecs import zstd
+
+        return bytes(zstd.compress(block, _ZSTD_LEVEL))
+    from numcodecs import blosc
+
+    shuffle = blosc.SHUFFLE if codec is Codec.BLOSC and itemsize > 1 else blosc.NOSHUFFLE
+    return bytes(blosc.compress(block, b"lz4", _LZ4_LEVEL, shuffle, 0, itemsize))
 
 
 def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
@@ -98,7 +114,7 @@ def format_zarr_codec(codec: Codec, itemsize: int) -> list[dict[str, Any]]:
     if codec is Codec.RAW:
         return []
     if codec is Codec.ZSTD:
-        return [{"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}]
+        return [{"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}, {"name": "crc32c"}]
     shuffle = "shuffle" if codec is Codec.BLOSC and itemsize > 1 else "noshuffle"
     blosc = {"cname": "lz4", "clevel": _LZ4_LEVEL, "shuffle": shuffle, "typesize": itemsize, "blocksize": 0}
-    return [{"name": "blosc", "configuration": blosc}]
+    return [{"name": "blosc", "configuration": blosc}, {"name": "crc32c"}]

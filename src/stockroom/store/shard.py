@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import MalformedRecordError
+from stockroom.store.codecs import CRC_NBYTES
 
-CRC_NBYTES = 4
 ENTRY_NBYTES = 16
 
 

@@ -50,6 +50,8 @@ def iter_pack_damage(directory: Path) -> Iterator[Damage]:
         yield from _iter_row_damage(pack, where)
         if not pack.is_raw or pack.presence is None:
             _ = pack.spans  # checks the shard's index, which reading raw rows does not need
+        if pack.is_raw and pack.presence is None and not _is_padding_zero(pack):
+            yield Damage(where, "the padding between its chunks is not zero", _REPAIR)
     except (StockroomError, OSError, ValueError) as error:
         yield Damage(where, str(error), _REPAIR)
 
@@ -69,3 +71,16 @@ def _iter_row_damage(pack: Pack, where: str) -> Iterator[Damage]:
     if bad:
         first = pack.manifest.digests[bad[0]].tobytes().hex()
         yield Damage(where, f"{len(bad)} of {pack.rows} chunks do not hash to their digest, the first {first}", _REPAIR)
+
+
+def _is_padding_zero(pack: Pack) -> bool:
+    """Whether a raw pack holds nothing but zeros between and after its rows, where no digest looks."""
+    end = 0
+    for row in range(pack.rows) if pack.layout.is_ragged else ():
+        start, nbytes = pack.find_span(row)
+        if pack.mapping[end:start].any():
+            return False
+        end = start + nbytes
+    if not pack.layout.is_ragged:
+        end = pack.rows * pack.layout.unit_nbytes
+    return not pack.mapping[end : pack.body_nbytes].any()
