@@ -208,7 +208,7 @@ def test_killed_readers_leave_no_slot_behind_and_the_file_does_not_grow_without_
             assert holder.stdout.readline() == "inside\n"
             holder.send_signal(signal.SIGKILL)
             holder.communicate()
-            for round_ in range(10):
+            for round_ in range(4):
                 for n in range(20):
                     put(env, b"%03d" % n, bytes([round_]) * 4000)
             sizes.append((tmp_path / "data.mdb").stat().st_size)
