@@ -108,6 +108,12 @@ class WriteSession:
         writer = self.__dict__.get("tensors")
         return None if writer is None else writer.read(digest)
 
+    def wait_for_writes(self) -> None:
+        """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.wait()
+
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
         self._start_tensors()

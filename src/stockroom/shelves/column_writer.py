@@ -119,10 +119,13 @@ class ColumnWriter:
         batch = as_batch(self._record, values, f"column {self._name!r}")
         self._check_key_range(first + len(batch))
         size = max(1, _BATCH_NBYTES // max(1, batch.itemsize * math.prod(batch.shape[1:])))
-        for start in range(0, len(batch), size):
-            part = batch[start : start + size]
-            keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
-            self.edit.put_many(keys, self._encode_batch(part))
+        try:
+            for start in range(0, len(batch), size):
+                part = batch[start : start + size]
+                keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
+                self.edit.put_many(keys, self._encode_batch(part))
+        finally:
+            self._session.wait_for_writes()  # from here on the caller may change the array
         return range(first, first + len(batch))
 
     def _encode_batch(self, batch: Array) -> NDArray[np.uint8]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 from array import array
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,21 +40,28 @@ class SealedPack:
 
 
 class PackWriter:
-    """One pack being filled. `item_shape` None makes it ragged."""
+    """One pack being filled. `item_shape` None makes it ragged; large writes go through `executor`."""
 
-    def __init__(self, directory: Path, *, dtype: str, item_shape: tuple[int, ...] | None, codec: str) -> None:
+    def __init__(
+        self, directory: Path, *, dtype: str, item_shape: tuple[int, ...] | None, codec: str, executor: Executor
+    ) -> None:
         directory.mkdir()
         self.directory = directory
         self._layout = plan_layout(dtype, item_shape, Codec.RAW)
-        self._shard = ShardWriter(directory / self._layout.shard_name, self._layout, codec)
-        self._digests = bytearray()
+        self._shard = ShardWriter(directory / self._layout.shard_name, self._layout, codec, executor=executor)
+        self._rows: dict[bytes, int] = {}
         self._offsets = array("Q")
         self._lengths = array("Q")
 
     @property
     def rows(self) -> int:
         """Rows taken so far."""
-        return len(self._digests) // DIGEST_NBYTES
+        return len(self._rows)
+
+    @property
+    def digests(self) -> Collection[bytes]:
+        """The digests of the rows taken so far, in order."""
+        return self._rows.keys()
 
     @property
     def nbytes(self) -> int:
@@ -64,30 +73,36 @@ class PackWriter:
         room = min((PACK_TARGET_NBYTES - self.nbytes) // max(row_nbytes, 1), PACK_MAX_ROWS - self.rows)
         return max(room, 0 if self.rows else 1)
 
-    def append_row(self, data: Buffer, digest: bytes) -> int:
-        """Take one chunk; returns its row."""
-        row = self.rows
-        if self._layout.is_ragged:
-            nbytes = len(view_bytes(data))
-            self._offsets.append(self._shard.nbytes)
-            self._lengths.append(nbytes)
+    def append_row(self, data: Buffer, digest: bytes) -> None:
+        """Take one chunk, which the pack must not have yet."""
+        self._rows[digest] = self.rows
+        if not self._layout.is_ragged:
             self._shard.write(data)
-            self._shard.write(bytes(align_row(nbytes) - nbytes))
-        else:
-            self._shard.write(data)
-        self._digests += digest
-        return row
+            return
+        nbytes = len(view_bytes(data))
+        self._offsets.append(self._shard.nbytes)
+        self._lengths.append(nbytes)
+        self._shard.write(data)
+        self._shard.write(bytes(align_row(nbytes) - nbytes))
 
-    def append_rows(self, rows: NDArray[np.uint8], digests: bytes) -> int:
-        """Take the rows of a C-contiguous `(n, row_nbytes)` array; returns the row of the first. Uniform packs only."""
+    def append_rows(self, rows: NDArray[np.uint8], digests: Sequence[bytes]) -> None:
+        """Take the rows of a C-contiguous `(n, row_nbytes)` array, none of which the pack may have yet.
+
+        Uniform packs only. The array must not change before `wait`.
+        """
         assert not self._layout.is_ragged
-        first = self.rows
+        self._rows.update(zip(digests, range(self.rows, self.rows + len(digests)), strict=True))
         self._shard.write(rows.reshape(-1))
-        self._digests += digests
-        return first
 
-    def read_row(self, row: int) -> bytes:
-        """The raw bytes of a row taken earlier."""
+    def wait(self) -> None:
+        """Wait until everything taken has left the caller's memory."""
+        self._shard.wait()
+
+    def find_row(self, digest: bytes) -> bytes | None:
+        """The raw bytes of a chunk taken earlier, or None."""
+        row = self._rows.get(digest)
+        if row is None:
+            return None
         if self._layout.is_ragged:
             return self._shard.read(self._offsets[row], self._lengths[row])
         nbytes = self._layout.unit_nbytes
@@ -134,7 +149,7 @@ class PackWriter:
         return layout.fit_raw_blocks(units) if layout.codec is Codec.RAW else layout
 
     def _build_manifest(self, layout: PackLayout, units: int, shard_nbytes: int, zarr_digest: bytes) -> Manifest:
-        digests = np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+        digests = np.frombuffer(b"".join(self._rows), np.uint8).reshape(-1, DIGEST_NBYTES)
         ragged = layout.is_ragged
         offsets = np.array(self._offsets, np.uint64) if ragged else None
         lengths = np.array(self._lengths, np.uint64) if ragged else None

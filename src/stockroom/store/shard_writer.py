@@ -6,6 +6,8 @@ Knows nothing of rows or digests. Memory is bounded by one write buffer, or by o
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,10 @@ _AUTO_SAMPLE_NBYTES = 256 << 10
 class ShardWriter:
     """One shard file being written; `nbytes` counts the raw bytes taken so far."""
 
-    def __init__(self, path: Path, layout: PackLayout, codec: str) -> None:
+    def __init__(self, path: Path, layout: PackLayout, codec: str, *, executor: Executor) -> None:
         self.path = path
+        self._executor = executor
+        self._behind: Future[None] | None = None
         self.nbytes = 0
         self.codec: Codec | None = None if codec == AUTO else Codec(codec)
         self._itemsize = layout.itemsize
@@ -35,17 +39,24 @@ class ShardWriter:
         self._spans: list[tuple[int, int]] = []
 
     def write(self, data: Buffer) -> None:
-        """Take the next raw bytes."""
+        """Take the next raw bytes. Large ones are written behind: they must not change before `wait`."""
         view = view_bytes(data)
         self.nbytes += len(view)
+        if self.codec is None and len(self._pending) + len(view) >= _AUTO_SAMPLE_NBYTES:
+            missing = _AUTO_SAMPLE_NBYTES - len(self._pending)
+            self.codec = choose_codec(self._pending + view[:missing], self._itemsize)
         if self.codec is Codec.RAW and len(view) >= _WRITE_BUFFER_NBYTES:
             self._flush_raw()
-            self._append(view)
+            self._behind = self._executor.submit(self._append, view)
             return
         self._pending += view
-        if len(self._pending) >= _AUTO_SAMPLE_NBYTES:
-            self.settle()
+        if self.codec is not None:
             self._drain(final=False)
+
+    def wait(self) -> None:
+        """Wait until everything taken by `write` has left the caller's memory."""
+        if self._behind is not None:
+            self._behind.result()
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Raw bytes written earlier."""
@@ -53,6 +64,7 @@ class ShardWriter:
             return bytes(self._pending[offset : offset + nbytes])
         if self.codec is Codec.RAW:
             self._flush_raw()
+            self.wait()
             return os.pread(self._fd, nbytes, offset)
         first, last = offset // self._block_nbytes, (offset + nbytes - 1) // self._block_nbytes
         joined = b"".join(bytes(self._read_block(block)) for block in range(first, last + 1))
@@ -62,6 +74,7 @@ class ShardWriter:
     def finish(self, layout: PackLayout, units: int) -> int:
         """Write padding and the index for `units` units; returns the size of the file."""
         self.settle()
+        self.wait()
         blocks = layout.count_blocks(units)
         padding = blocks * layout.block_nbytes - self.nbytes
         self._pending += bytes(padding)
@@ -80,6 +93,8 @@ class ShardWriter:
 
     def close(self) -> None:
         """Let go of the file; harmless when repeated."""
+        with suppress(OSError):
+            self.wait()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -105,6 +120,7 @@ class ShardWriter:
         del self._pending[:start]
 
     def _flush_raw(self) -> None:
+        self.wait()
         if self._pending:
             self._append(self._pending)
             self._pending = bytearray()

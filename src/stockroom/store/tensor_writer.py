@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +60,15 @@ class TensorWriter:
         self._serial = 0
         self._open: dict[Stream, PackWriter] = {}
         self._waiting: dict[Stream, _Waiting] = {}
-        self._where: dict[bytes, tuple[PackWriter, int]] = {}
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="stockroom-sync")
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="stockroom-write")
         self.written_nbytes = 0
 
     def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
         """Put one chunk; returns its digest."""
         digest = blake3(data).digest()
-        if digest not in self._where:
+        if not self._has(digest):
             waiting = self._waiting.get(stream)
             if waiting is None:
                 waiting = self._waiting[stream] = _Waiting()
@@ -80,15 +80,25 @@ class TensorWriter:
         return ChunkDigest(digest)
 
     def put_rows(self, rows: NDArray[np.uint8], stream: Stream) -> NDArray[np.uint8]:
-        """Put the rows of a C-contiguous `(n, row_nbytes)` array; returns digests `(n, 32)`."""
+        """Put the rows of a C-contiguous `(n, row_nbytes)` array; returns digests `(n, 32)`.
+
+        The array must not change before `wait`: it is written while the caller goes on.
+        """
         self._drain(stream)
         digests = [blake3(row).digest() for row in rows]
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
         fresh = self._find_fresh(digests, joined)
         start = 0
         while start < len(fresh):
-            start += self._append_run(rows, joined, digests, fresh[start:], stream)
+            start += self._append_run(rows, digests, fresh[start:], stream)
         return joined
+
+    def wait(self) -> None:
+        """Wait until every array given to `put_rows` has been written."""
+        for writer in self._open.values():
+            writer.wait()
+        for _, writer in self._syncing:
+            writer.wait()
 
     def put_tensor(self, raw: Buffer, shape: tuple[int, ...], *, dtype: str, codec: str) -> ChunkList:
         """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
@@ -101,12 +111,13 @@ class TensorWriter:
         for waiting in self._waiting.values():
             if digest in waiting.rows:
                 return waiting.rows[digest]
-        place = self._where.get(digest)
-        if place is None:
-            return None
-        writer, row = place
-        self._wait_for(writer)
-        return writer.read_row(row) if digest in self._where else None
+        for writer in self._open.values():
+            data = writer.find_row(digest)
+            if data is not None:
+                return data
+        if any(digest in writer.digests for _, writer in self._syncing):
+            self._register(self._syncing)  # from here on it is in the store
+        return None
 
     def start_flush(self) -> None:
         """Start bringing every chunk put so far to disk, in the background; `flush` waits for it."""
@@ -127,12 +138,12 @@ class TensorWriter:
             writer.abort()
         self._open.clear()
         self._register(self._syncing)
-        self._where.clear()
 
     def close(self) -> None:
         """Stop writing. Packs not flushed are removed."""
         self.abort()
         self._syncer.shutdown()
+        self._behind.shutdown()
         shutil.rmtree(self._directory, ignore_errors=True)
         os.close(self._lock_fd)
 
@@ -153,39 +164,49 @@ class TensorWriter:
         for position in self._find_fresh(digests, joined):
             self._take(waiting.rows[digests[position]], digests[position], stream)
 
-    def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> list[int]:
-        """Positions of chunks that neither the store nor this writer has, each digest once."""
-        known = self._store.contains(joined).tolist()
-        seen: set[bytes] = set()
+    def _has(self, digest: bytes) -> bool:
+        """Whether a pack of this writer, not yet findable in the store, has the chunk."""
+        return any(digest in writer.digests for writer in self._iter_writers())
+
+    def _iter_writers(self) -> Iterator[PackWriter]:
+        yield from self._open.values()
+        for _, writer in self._syncing:
+            yield writer
+
+    def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
+        """Positions of chunks that neither the store nor this writer has, each digest once, ascending."""
+        known = self._store.contains(joined)
+        unknown = np.flatnonzero(~known).tolist()
+        wanted = dict.fromkeys([digests[position] for position in unknown])
+        for writer in self._iter_writers():
+            if not wanted.keys().isdisjoint(writer.digests):
+                wanted = {digest: None for digest in wanted if digest not in writer.digests}
+        if len(wanted) == len(digests):
+            return range(len(digests))
         fresh = []
-        for position, digest in enumerate(digests):
-            if not known[position] and digest not in self._where and digest not in seen:
-                seen.add(digest)
+        for position in unknown:
+            if digests[position] in wanted:
+                del wanted[digests[position]]
                 fresh.append(position)
         return fresh
 
     def _take(self, data: Buffer, digest: bytes, stream: Stream) -> None:
         writer, _ = self._find_room(stream, len(data))
-        self._where[digest] = (writer, writer.append_row(data, digest))
+        writer.append_row(data, digest)
         self.written_nbytes += len(data)
 
     def _append_run(
-        self,
-        rows: NDArray[np.uint8],
-        joined: NDArray[np.uint8],
-        digests: Sequence[bytes],
-        fresh: list[int],
-        stream: Stream,
+        self, rows: NDArray[np.uint8], digests: Sequence[bytes], fresh: Sequence[int], stream: Stream
     ) -> int:
         """Append as many of the fresh rows as the open pack has room for; returns how many."""
         writer, room = self._find_room(stream, rows.shape[1])
         count = min(room, len(fresh))
-        taken = fresh[:count]
-        is_run = taken[-1] - taken[0] == count - 1
-        where: slice | list[int] = slice(taken[0], taken[-1] + 1) if is_run else taken
-        first = writer.append_rows(np.ascontiguousarray(rows[where]), joined[where].tobytes())
-        for offset, position in enumerate(taken):
-            self._where[digests[position]] = (writer, first + offset)
+        first, last = fresh[0], fresh[count - 1]
+        if last - first == count - 1:
+            writer.append_rows(rows[first : last + 1], digests[first : last + 1])
+        else:
+            taken = fresh[:count]
+            writer.append_rows(rows[taken], [digests[position] for position in taken])
         self.written_nbytes += count * rows.shape[1]
         return count
 
@@ -203,6 +224,7 @@ class TensorWriter:
             dtype=stream.dtype,
             item_shape=stream.item_shape,
             codec=stream.codec,
+            executor=self._behind,
         )
         self._serial += 1
         return writer, writer.count_room(row_nbytes)
@@ -232,14 +254,6 @@ class TensorWriter:
         self._syncing = [entry for entry in self._syncing if id(entry[1]) not in done]
         for pack in sealed:
             self._marker(pack.digest).unlink(missing_ok=True)
-        if done:
-            self._where = {digest: place for digest, place in self._where.items() if id(place[0]) not in done}
-
-    def _wait_for(self, writer: PackWriter) -> None:
-        """If `writer` is sealed already, make its rows findable in the store instead."""
-        mine = [entry for entry in self._syncing if entry[1] is writer]
-        if mine:
-            self._register(mine)
 
 
 def _make_session(tmp_directory: Path) -> tuple[Path, int]:
