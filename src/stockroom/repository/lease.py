@@ -21,6 +21,8 @@ import msgspec
 from stockroom.errors import LockedError, ReadOnlyError
 
 _POLL_S = 0.02
+_NAMING_S = 0.25
+"""How long a new holder may take to write its name."""
 _MAX_NBYTES = 4096
 
 
@@ -69,9 +71,11 @@ def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
     deadline = time.monotonic() + timeout_s
     try:
         while not _try_lock(fd):
-            if time.monotonic() >= deadline:
-                raise _describe_holder(fd, timeout_s)
-            time.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
+            late_s = time.monotonic() - deadline
+            holder = _read_holder(fd) if late_s >= 0 else None
+            if holder is not None or late_s >= _NAMING_S:
+                raise _describe_holder(holder, timeout_s)
+            time.sleep(min(_POLL_S, abs(late_s)))
         _write_holder(fd)
     except BaseException:
         os.close(fd)
@@ -104,10 +108,15 @@ def _write_holder(fd: int) -> None:
     os.pwrite(fd, msgspec.json.encode(holder), 0)
 
 
-def _describe_holder(fd: int, timeout_s: float) -> LockedError:
+def _read_holder(fd: int) -> Holder | None:
     try:
-        holder = _decoder.decode(os.pread(fd, _MAX_NBYTES, 0))
+        return _decoder.decode(os.pread(fd, _MAX_NBYTES, 0))
     except msgspec.DecodeError:
+        return None
+
+
+def _describe_holder(holder: Holder | None, timeout_s: float) -> LockedError:
+    if holder is None:
         return LockedError(f"another writer holds the stage (waited {timeout_s:g} s); try again when it has finished")
     return LockedError(
         f"process {holder.pid} on {holder.host} has been writing since {holder.since} (waited {timeout_s:g} s); "
