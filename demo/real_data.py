@@ -98,9 +98,7 @@ def _find_material(
     return target
 
 
-def _fetch_first(
-    name: str, fetchers: tuple[Fetcher, ...], target: Path, is_whole: Callable[[Path], bool]
-) -> None:
+def _fetch_first(name: str, fetchers: tuple[Fetcher, ...], target: Path, is_whole: Callable[[Path], bool]) -> None:
     """Put into `target` what the first working fetcher brings; it appears there whole or not at all."""
     failures = []
     for fetch in fetchers:
