@@ -5,7 +5,6 @@ Owns hashing and the hex form. Knows nothing of what is hashed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NewType, TypeAlias
 
 import numpy as np
@@ -38,17 +37,11 @@ def view_bytes(data: Buffer) -> memoryview:
 
 def compute_digest(data: Buffer) -> bytes:
     """The 32-byte BLAKE3 digest of `data`."""
-    return blake3(data).digest()
-
-
-def compute_digests(buffers: Iterable[Buffer]) -> np.ndarray:
-    """Digests of many buffers as `(n, 32)` uint8."""
-    joined = b"".join([blake3(buffer).digest() for buffer in buffers])
-    return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_NBYTES)
+    return blake3(view_bytes(data)).digest()
 
 
 def check_digest(data: Buffer, expected: bytes, *, where: str) -> None:
     """Raise `DigestMismatchError` naming `where` unless `data` hashes to `expected`."""
-    actual = blake3(data).digest()
+    actual = compute_digest(data)
     if actual != expected:
         raise DigestMismatchError(expected.hex(), actual.hex(), where=where)

@@ -14,8 +14,6 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from numcodecs import zstd
-
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, MalformedRecordError
 from stockroom.kv import Environment, ReadTxn, WriteTxn
@@ -140,6 +138,8 @@ def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int
 
 def encode_object(data: bytes) -> bytes:
     """The database value of canonical bytes: compressed where that saves."""
+    from numcodecs import zstd  # here for start-up time
+
     compressed: bytes = zstd.compress(data, _ZSTD_LEVEL)
     encoding, payload = (_ZSTD, compressed) if len(compressed) < len(data) else (_RAW, data)
     return _HEADER.pack(encoding, len(data)) + payload
@@ -176,6 +176,8 @@ def _decode_payload(value: bytes, where: str) -> bytes:
 
 
 def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
+    from numcodecs import zstd  # here for start-up time
+
     data = bytearray(nbytes)  # of the bounded size: a frame that claims more is refused by zstd
     try:
         zstd.decompress(payload, data)

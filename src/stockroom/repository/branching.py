@@ -56,10 +56,7 @@ def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
         _make_branch_here(repository, name, session.head)
         head = Head(name, session.head.commit)
     else:
-        at = repository.refs.find_ref(f"branch/{name}")
-        head = Head(None, repository.resolve(name, session.head)) if at is None else Head(name, at)
-        if at is None and name == session.head.branch:  # the branch checked out, without commits yet
-            head = session.head
+        head = _find_target(repository, name, session.head)
     if head != session.head:
         repository.paths.head.write(head)
     session.move_head(head)
@@ -81,6 +78,16 @@ def undo(session: WriteSession) -> Operation:
     else:
         refs.apply(change)
     return undone
+
+
+def _find_target(repository: Repository, name: str, head: Head) -> Head:
+    """Where checking out `name` leads: onto a branch, or, detached, to any other ref."""
+    at = repository.refs.find_ref(f"branch/{name}")
+    if at is not None:
+        return Head(name, at)
+    if name == head.branch and head.commit is None:  # the branch checked out, without commits yet
+        return head
+    return Head(None, repository.resolve(name, head))
 
 
 def _make_branch_here(repository: Repository, name: str, head: Head) -> None:

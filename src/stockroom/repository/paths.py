@@ -12,6 +12,7 @@ import msgspec
 
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
+from stockroom.store import TensorStore
 
 STATE_NAME = ".stockroom"
 DEFAULT_BRANCH = "main"
@@ -112,6 +113,7 @@ def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
     if (paths.root / HEAD_NAME).exists():
         find_repository(paths.root)  # raises: a clone's HEAD without its data
     paths.refs.mkdir(parents=True, exist_ok=True)
+    TensorStore(paths.state).close()  # makes its folders
     (paths.state / ".gitignore").write_text("# Stockroom's own files: git tracks head.stock instead\n*\n")
     paths.head.write(Head(DEFAULT_BRANCH, None))
     (paths.state / _FORMAT_NAME).write_text(_FORMAT_TEXT)  # last: from here on it is a repository

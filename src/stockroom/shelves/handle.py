@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -309,12 +309,17 @@ class StockRoom:
         old = self._open_ref(a)
         return Diff(old, self._read_stage() if b is None else self._open_ref(b))
 
-    def verify(self, sample: float | None = None) -> VerifyReport:
-        """Check digests, trees and refs; `sample` is the fraction of packs to read, None for all."""
+    def verify(
+        self, sample: float | None = None, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """Check digests, trees and refs; `sample` is the fraction of packs to read, None for all.
+
+        `on_progress` is called with the number of packs done and their number in all.
+        """
         self._access.check_open()
         if sample is not None and not 0 < sample <= 1:
             raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
-        return verify_repository(self._repository, sample=sample)
+        return verify_repository(self._repository, sample=sample, on_progress=on_progress)
 
     # -- how
 
