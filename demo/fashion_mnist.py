@@ -1,0 +1,258 @@
+"""The main job on real images: import, commit, train from the commit, relabel on a branch, go back and forth.
+
+Run by `nox -s demo`, or `python demo/fashion_mnist.py [--quick] [--keep DIR]`. Prints each command and what it said,
+then what every step took and wrote. Owns no part of the product: whatever it does, a user can do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from real_data import ImageMaterial, images_or_fallback
+from stockroom import StockRoom, make_torch_dataset
+
+BATCH_SIZE = 64
+QUICK_BATCHES = 200
+FULL_SAMPLES = 20_000  # below this one epoch teaches too little, so a small data set gets several
+SUSPECTS_AMONG = 10_000
+SUSPECTS = 60
+
+
+def main() -> None:
+    """Run the demo in a temporary folder, or in the one to keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"train on {QUICK_BATCHES} batches only")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="make the repository in DIR, new or empty")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # one for each worker beside it is more than two cores have
+    if options.keep is None:
+        with tempfile.TemporaryDirectory(prefix="stockroom-demo-") as folder:
+            Demo(Path(folder), images_or_fallback(tell), quick=options.quick).run()
+        return
+    options.keep.mkdir(parents=True, exist_ok=True)
+    if any(options.keep.iterdir()):
+        parser.error(f"{options.keep} is not empty: give a new folder")
+    Demo(options.keep, images_or_fallback(tell), quick=options.quick).run()
+    tell(f"\nThe repository is in {options.keep}")
+
+
+@dataclass
+class Demo:
+    """One run in `folder` with `material`; `steps` are those done so far."""
+
+    folder: Path
+    material: ImageMaterial
+    quick: bool
+    steps: list[Step] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Every step, then the table."""
+        with self.step("init"):
+            self.stock("init", "--name", "Ada", "--email", "ada@example.org")
+        with self.step("import and commit"):
+            self.stock("import", self.material.source, "--root", str(self.material.folder))
+        self.stock("ls")
+        with StockRoom(self.folder) as stock:
+            model = self.train_and_evaluate(stock)
+            self.relabel(stock, find_suspects(model, stock, prefix=self.prefix))
+            self.show_history()
+            self.go_back_and_forth(stock)
+        self.print_table()
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the columns begin with."""
+        return self.material.source.partition(".")[2]
+
+    def train_and_evaluate(self, stock: StockRoom) -> nn.Module:
+        """A small CNN trained on the committed images, its accuracy printed."""
+        images = stock.data[f"{self.prefix}-train-image"]
+        heading(f"Train a small CNN on {len(images):,} images of commit {str(stock.commit_id)[:12]}, 2 workers")
+        model = make_model(side=images.shape[0])
+        epochs = max(1, FULL_SAMPLES // len(images))
+        with self.step(f"train {'1 epoch' if epochs == 1 else f'{epochs} epochs'}", reads_only=True):
+            seen = train(model, make_loader(stock, self.prefix, "train"), epochs=epochs, quick=self.quick)
+        with self.step("evaluate", reads_only=True):
+            accuracy = evaluate(model, make_loader(stock, self.prefix, "test"))
+        tell(f"trained on {seen:,} samples in {self.steps[-2].seconds:.1f} s")
+        tell(f"test accuracy: {accuracy:.1%}")
+        return model
+
+    def relabel(self, stock: StockRoom, suspects: dict[int, int]) -> None:
+        """Give the `suspects` (key -> class) their new labels on a branch of their own."""
+        heading(f"On a branch, relabel {len(suspects)} samples whose labels the model is surest to doubt")
+        with self.step("make and check out a branch"):
+            stock.checkout("relabel", create=True)
+        with self.step(f"relabel {len(suspects)} and commit"), stock.enable_write("Relabel what the model doubts"):
+            stock.data[f"{self.prefix}-train-label"].update(suspects)
+        key, label = next(iter(suspects.items()))
+        tell(f"sample {key} is now a {class_names(stock, self.prefix)[label]}; committed {str(stock.commit_id)[:12]}")
+
+    def show_history(self) -> None:
+        """The log, and what differs between the branches."""
+        self.stock("log", "--oneline")
+        self.stock("log", "-n", "1")
+        with self.step("diff of the branches"):
+            self.stock("diff", "main", "relabel", "--stat")
+        self.stock("diff", "main", "relabel", lines=6)
+
+    def go_back_and_forth(self, stock: StockRoom) -> None:
+        """Check out either branch in turn and read the labels that differ."""
+        heading("Check out back and forth; of all files only head.stock changes")
+        name = f"{self.prefix}-train-label"
+        changed = list(stock.diff("main", "relabel")[f"data/{name}"].changed)[:8]
+        labels: dict[str, list[int]] = {}
+        for branch in ("main", "relabel", "main"):
+            with self.step(f"check out {branch}"):
+                stock.checkout(branch)
+            now = stock.data[name][changed].tolist()
+            if labels.setdefault(branch, now) != now:
+                sys.exit(f"{branch} read {now}, and {labels[branch]} before")
+            tell(f"on {branch:8} samples {changed} have labels {now}")
+        if labels["main"] == labels["relabel"]:
+            sys.exit("both branches gave the same labels")
+
+    def stock(self, *words: str, lines: int | None = None) -> None:
+        """Run the command line in the folder; prints the command and its output, or the first `lines` of that."""
+        heading(f"$ stock {shlex.join(words)}")
+        command = [sys.executable, "-m", "stockroom.cli", "-C", str(self.folder), *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"stock {words[0]} exited with {done.returncode}")
+        printed = done.stdout.splitlines()
+        shown = printed[:lines]
+        left_out = [f"... and {len(printed) - len(shown)} lines more"] if len(shown) < len(printed) else []
+        for line in shown + left_out:
+            tell(line)
+
+    @contextmanager
+    def step(self, name: str, *, reads_only: bool = False) -> Iterator[None]:
+        """Time what happens within, and count what it writes unless it only reads."""
+        started, written = time.perf_counter(), count_written(self.folder)
+        yield
+        took = time.perf_counter() - started
+        self.steps.append(Step(name, took, 0 if reads_only else count_written(self.folder) - written))
+
+    def print_table(self) -> None:
+        """What each step took and wrote, and what the repository holds."""
+        heading("What each step took, and the bytes it wrote to disk")
+        for step in self.steps:
+            tell(f"{step.name:32} {step.seconds:10.3f} s {step.written_nbytes:14,} B")
+        tell(f"{'the whole repository':32} {'':12} {count_allocated(self.folder):14,} B")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step done: how long it took and how many bytes it wrote."""
+
+    name: str
+    seconds: float
+    written_nbytes: int
+
+
+def make_loader(stock: StockRoom, prefix: str, split: str) -> DataLoader[list[Tensor]]:
+    """Batches of images and labels of a split, read by two worker processes; shuffled for training."""
+    dataset = make_torch_dataset([stock.data[f"{prefix}-{split}-image"], stock.data[f"{prefix}-{split}-label"]])
+    return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=split == "train", num_workers=2)
+
+
+def make_model(side: int) -> nn.Module:
+    """Two convolutions and two dense layers for images of `side` x `side`, small enough for one core."""
+    convolutions = [
+        *(nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten()),
+    ]
+    dense = [nn.Linear(32 * (side // 4) ** 2, 128), nn.ReLU(), nn.Linear(128, 10)]
+    return nn.Sequential(*convolutions, *dense).to(memory_format=torch.channels_last)
+
+
+def train(model: nn.Module, batches: DataLoader[list[Tensor]], *, epochs: int, quick: bool) -> int:
+    """Train for `epochs`, or on the first batches of each if `quick`; returns how many samples were seen."""
+    model.train()
+    count = min(len(batches), QUICK_BATCHES) if quick else len(batches)
+    optimizer = torch.optim.Adam(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=epochs * count)
+    seen = 0
+    for _ in range(epochs):
+        for images, labels in islice(batches, count):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(to_input(images)), labels).backward()
+            optimizer.step()
+            schedule.step()
+            seen += len(labels)
+    return seen
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: DataLoader[list[Tensor]]) -> float:
+    """The fraction of samples that the model classifies as labelled."""
+    model.eval()
+    hits = [(model(to_input(images)).argmax(1) == labels).float() for images, labels in batches]
+    return float(torch.cat(hits).mean())
+
+
+@torch.inference_mode()
+def find_suspects(model: nn.Module, stock: StockRoom, *, prefix: str) -> dict[int, int]:
+    """Key -> the model's class of the training samples, of the first 10,000, whose label it is surest to doubt."""
+    images, labels = stock.data[f"{prefix}-train-image"], stock.data[f"{prefix}-train-label"]
+    keys = list(images)[:SUSPECTS_AMONG]
+    parts = [torch.from_numpy(images[keys[start : start + 1000]]) for start in range(0, len(keys), 1000)]
+    probabilities = torch.cat([model(to_input(part)).softmax(1) for part in parts])
+    surest, classes = probabilities.max(1)
+    doubted = (classes != torch.from_numpy(labels[keys])).nonzero().flatten()
+    chosen = doubted[surest[doubted].argsort(descending=True)[:SUSPECTS]].sort().values
+    return {keys[position]: int(classes[position]) for position in chosen.tolist()}
+
+
+def to_input(images: Tensor) -> Tensor:
+    """Images `(n, side, side)` uint8 as the model wants them: `(n, 1, side, side)` float32 from 0 to 1."""
+    return (images.unsqueeze(1).float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def class_names(stock: StockRoom, prefix: str) -> list[str]:
+    """The names of the classes, which the importer keeps beside the labels."""
+    names: list[str] = stock.data[f"{prefix}-train-label"].attrs["classes"]
+    return names
+
+
+def count_written(folder: Path) -> int:
+    """Bytes this process and those it waited for have written so far; where that is not told, bytes in `folder`."""
+    try:
+        counters = Path("/proc/self/io").read_text()
+    except OSError:
+        return count_allocated(folder)
+    return next(int(line.split()[1]) for line in counters.splitlines() if line.startswith("wchar"))
+
+
+def count_allocated(folder: Path) -> int:
+    """Bytes that the files under `folder` take on disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def heading(text: str) -> None:
+    """Print a line that begins a step."""
+    tell(f"\n{text}")
+
+
+def tell(text: str) -> None:
+    """Print a line at once, so that it stands where it belongs among those of other processes."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
