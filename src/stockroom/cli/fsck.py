@@ -15,8 +15,8 @@ from stockroom.cli.verb import verb
 @verb
 def fsck(console: Console) -> None:
     """Check every digest, tree and ref; exits with 15 and names what is damaged."""
-    with console.open_stock() as stock, console.progress("fsck"):
-        report = stock.verify()
+    with console.open_stock() as stock, console.progress("fsck") as progress:
+        report = stock.verify(on_progress=lambda done, total: progress.update("packs", done, total=total))
     looked_at = {"packs": report.packs, "commits": report.commits, "objects": report.objects, "chunks": report.chunks}
     if console.json:
         console.document({"ok": report.ok, "checked": looked_at, "damage": [asdict(item) for item in report.damage]})

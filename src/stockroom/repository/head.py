@@ -82,9 +82,12 @@ class HeadFile:
         _write_synced(self._pending, head.format())
 
     def complete(self) -> None:
-        """Make the prepared HEAD the present one."""
+        """Make the prepared HEAD the present one.
+
+        The folder is not synced: should a power cut take the rename back, the prepared file is there again, and the
+        next reader renames it.
+        """
         self._pending.rename(self.path)
-        _sync_directory(self.path.parent)
 
     def cancel(self) -> None:
         """Drop a prepared HEAD whose move did not happen."""
@@ -111,11 +114,3 @@ def _write_synced(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
