@@ -64,8 +64,7 @@ class Catalog:
 
     def read_packs(self) -> dict[int, PackDigest]:
         """Every registered pack by number."""
-        rows = self._env.view(lambda txn: list(txn.iterate(_PACKS)))
-        return {_U32.unpack(key)[0]: PackDigest(value) for key, value in rows}
+        return self._env.view(list_packs)
 
     def read_generation(self) -> int:
         """A number that grows with every change of the catalog."""
@@ -98,6 +97,11 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
     if digest is not None:
         txn.delete(_PACKS, _U32.pack(number))
         txn.delete(_NUMBERS, digest)
+
+
+def list_packs(txn: ReadTxn) -> dict[int, PackDigest]:
+    """Every registered pack by number."""
+    return {_U32.unpack(key)[0]: PackDigest(value) for key, value in txn.iterate(_PACKS)}
 
 
 def list_tables(txn: ReadTxn) -> list[TableRecord]:

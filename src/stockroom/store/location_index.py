@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
+from stockroom.errors import MalformedRecordError, StockroomError
 from stockroom.kv import WriteTxn
 from stockroom.store.catalog import (
     Catalog,
     TableRecord,
     add_pack,
+    list_packs,
     list_tables,
     next_sequence,
     remove_pack,
@@ -36,7 +38,8 @@ from stockroom.store.location_table import (
     sort_table,
     write_table,
 )
-from stockroom.store.manifest import Manifest
+from stockroom.store.manifest import Manifest, read_manifest
+from stockroom.store.pack_cache import locate_pack
 
 _INLINE_ROWS = 1024
 _MERGE_MAX_ROWS = 1 << 26
@@ -45,9 +48,10 @@ _MERGE_MAX_ROWS = 1 << 26
 class LocationIndex:
     """The location tables of one store."""
 
-    def __init__(self, directory: Path, catalog: Catalog) -> None:
+    def __init__(self, directory: Path, catalog: Catalog, packs_directory: Path) -> None:
         self._directory = directory
         self._catalog = catalog
+        self._packs_directory = packs_directory
         self._lock = threading.Lock()
         self._generation = -1
         self._tables: list[LocationTable] = []
@@ -77,15 +81,32 @@ class LocationIndex:
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Add packs, already on disk and synced, to the catalog and their chunks to the tables."""
-        merged = self._catalog.update(lambda txn: self._add_packs(txn, packs))
-        self._finish(merged)
+        self._finish(self._update(lambda txn: self._add_packs(txn, packs)))
 
     def unregister(self, numbers: Sequence[int]) -> None:
         """Take packs out of the catalog and the tables. Do this before their files are deleted."""
-        merged = self._catalog.update(lambda txn: self._drop_packs(txn, numbers))
+        merged = self._update(lambda txn: self._drop_packs(txn, numbers))
         for number in numbers:
             self._catalog.forget(number)
         self._finish(merged)
+
+    def _update(self, change: Callable[[WriteTxn], list[TableRecord]]) -> list[TableRecord]:
+        """The tables that `change` replaced; should one of them be lost or damaged, all are made anew first."""
+        try:
+            return self._catalog.update(change)
+        except (FileNotFoundError, MalformedRecordError):
+            self._catalog.update(self._rebuild)
+            return self._catalog.update(change)
+
+    def _rebuild(self, txn: WriteTxn) -> None:
+        """Replace all tables by one made from the manifests of the registered packs. Unreadable packs are left out."""
+        tables = []
+        for number, digest in list_packs(txn).items():
+            with contextlib.suppress(OSError, StockroomError):
+                manifest = read_manifest(locate_pack(self._packs_directory, digest))
+                tables.append(sort_table(compute_prefixes(manifest.digests), pack_locations(number, manifest.rows)))
+        table = self._store_table(next_sequence(txn), merge_tables(tables))
+        replace_tables(txn, list_tables(txn), table)
 
     def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> list[TableRecord]:
         prefixes, locations = [], []
@@ -138,15 +159,21 @@ class LocationIndex:
         return self._tables
 
     def _reload(self) -> None:
+        rebuilt = False
         while True:
             generation, records = self._catalog.read_tables()
-            # A table merged away in between is found again under its new name on the next round.
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 self._tables = [self._open_table(record) for record in records]
+            except (FileNotFoundError, MalformedRecordError):
+                # Merged away in between: found under its new name on the next round. Else lost: made anew, once.
+                if self._catalog.read_generation() == generation:
+                    if rebuilt:
+                        raise
+                    self._catalog.update(self._rebuild)
+                    rebuilt = True
+            else:
                 self._generation = generation
                 return
-            if self._catalog.read_generation() == generation:
-                self._tables = [self._open_table(record) for record in records]
 
 
 def _plan_merge(records: list[TableRecord], new_rows: int) -> list[TableRecord]:

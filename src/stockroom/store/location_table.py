@@ -72,7 +72,7 @@ def sort_table(prefixes: NDArray[np.uint64], locations: NDArray[np.uint64]) -> L
 
 def merge_tables(tables: list[LocationTable]) -> LocationTable:
     """One table of all the entries, newest table first among equal prefixes."""
-    newest_first = tables[::-1]
+    newest_first = tables[::-1] or [LocationTable(np.empty(0, np.uint64), np.empty(0, np.uint64))]
     prefixes = np.concatenate([table.prefixes for table in newest_first])
     return sort_table(prefixes, np.concatenate([table.locations for table in newest_first]))
 

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest, compute_digest
 from stockroom.errors import FormatVersionError, MalformedRecordError, SchemaError
+from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import STORAGE_NAMES
 from stockroom.store.layout import PackLayout
@@ -44,6 +45,7 @@ _VERSION = 1
 _HEADER = struct.Struct("<8sHBBB3xQQQQ32s24s")
 _MAX_AXES = 32
 _MAX_ROWS = 1 << 32
+_MAX_BLOCK_NBYTES = 4 * CHUNK_MAX_NBYTES
 _CODECS = tuple(Codec)
 
 
@@ -135,7 +137,7 @@ def _check_sizes(layout: PackLayout, *, rows: int, units: int, shard_nbytes: int
     except SchemaError as error:
         raise _malformed(where, "a known dtype", layout.dtype) from error
     block = layout.block_units
-    sane = 0 < block < 1 << 40 and 0 < unit_nbytes < 1 << 40 and units < 1 << 48 and shard_nbytes < 1 << 48
+    sane = 0 < block * unit_nbytes <= _MAX_BLOCK_NBYTES and units < 1 << 48 and shard_nbytes < 1 << 48
     if not sane or (not layout.is_ragged and units != rows):
         raise _malformed(where, "plausible sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
 

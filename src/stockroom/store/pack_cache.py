@@ -137,7 +137,13 @@ class PackCache:
             if self._catalog.find_digest(number) is None:
                 raise StalePackError(number)
             raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory))
-        return Pack(directory, digest)
+        try:
+            return Pack(directory, digest)
+        except CorruptionError:
+            self._catalog.forget(number)
+            if self._catalog.find_digest(number) is None:  # taken out of the store at this very moment
+                raise StalePackError(number) from None
+            raise
 
 
 def _choose_limit() -> int:

@@ -43,15 +43,13 @@ class PresenceMap:
     def open(cls, directory: Path, units: int, *, writable: bool = False) -> PresenceMap:
         """The map beside the pack in `directory`, which must describe `units` units."""
         path = directory / PRESENCE_NAME
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        with path.open("r+b" if writable else "rb") as file:
-            mapping = mmap.mmap(file.fileno(), 0, access=access)
         expected = _HEADER.size + -(-units // 8)
-        if len(mapping) != expected or _HEADER.unpack_from(mapping) != (_MAGIC, units):
-            raise MalformedRecordError(
-                f"{path}: expected a presence map of {units} units; delete it to have it rebuilt",
-                where=str(path),
-            )
+        with path.open("r+b" if writable else "rb") as file:
+            if os.fstat(file.fileno()).st_size != expected:
+                raise _malformed(path, units)
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        if _HEADER.unpack_from(mapping) != (_MAGIC, units):
+            raise _malformed(path, units)
         bits = np.frombuffer(mapping, np.uint8, offset=_HEADER.size)
         return cls(bits, units)
 
@@ -67,3 +65,10 @@ class PresenceMap:
     def count_present(self) -> int:
         """How many units are here."""
         return int(np.bitwise_count(self._bits).sum())
+
+
+def _malformed(path: Path, units: int) -> MalformedRecordError:
+    return MalformedRecordError(
+        f"{path}: expected a presence map of {units} units; remove the pack's folder to have it fetched anew",
+        where=str(path),
+    )

@@ -42,11 +42,11 @@ class TensorStore:
     def __init__(self, root: Path, *, fetcher: Fetcher | None = None) -> None:
         self.packs_directory = root / "packs"
         self.tmp_directory = root / "tmp"
-        index_directory = root / "index"
-        for directory in (self.packs_directory, self.tmp_directory, index_directory):
-            directory.mkdir(parents=True, exist_ok=True)
+        for directory in (self.packs_directory, self.tmp_directory, root / "index"):
+            if not directory.is_dir():  # asked first, for folders that cannot be written
+                directory.mkdir(parents=True, exist_ok=True)
         self.catalog = Catalog(root / "catalog")
-        self.index = LocationIndex(index_directory, self.catalog)
+        self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(self.packs_directory, self.catalog)
         self.fetcher = fetcher
 

@@ -6,12 +6,11 @@ synced in the background while the next one fills. Nothing is findable by others
 
 from __future__ import annotations
 
-import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +19,12 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, ChunkDigest, PackDigest
+from stockroom.errors import StockroomError
 from stockroom.store.chunking import ChunkList, list_chunks, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_writer import PackWriter, SealedPack
-from stockroom.store.recovery import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers
+from stockroom.store.recovery import PUBLISHING_SUFFIX, collect_leftovers, open_session
 from stockroom.store.tensor_store import TensorStore
 
 _WAITING_ROWS = 512
@@ -56,13 +56,14 @@ class TensorWriter:
     def __init__(self, store: TensorStore) -> None:
         self._store = store
         store.register(collect_leftovers(store.tmp_directory, store.packs_directory))
-        self._directory, self._lock_fd = _make_session(store.tmp_directory)
+        self._directory, self._lock_fd = open_session(store.tmp_directory)
         self._serial = 0
         self._open: dict[Stream, PackWriter] = {}
         self._waiting: dict[Stream, _Waiting] = {}
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="stockroom-sync")
         self._behind = ThreadPoolExecutor(1, thread_name_prefix="stockroom-write")
+        self._failure: BaseException | None = None
         self.written_nbytes = 0
 
     def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
@@ -89,8 +90,9 @@ class TensorWriter:
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
         fresh = self._find_fresh(digests, joined)
         start = 0
-        while start < len(fresh):
-            start += self._append_run(rows, digests, fresh[start:], stream)
+        with self._remember_failure():
+            while start < len(fresh):
+                start += self._append_run(rows, digests, fresh[start:], stream)
         return joined
 
     def wait(self) -> None:
@@ -123,21 +125,29 @@ class TensorWriter:
         """Start bringing every chunk put so far to disk, in the background; `flush` waits for it."""
         for stream in list(self._waiting):
             self._drain(stream)
-        for stream in list(self._open):
-            self._seal(stream)
+        with self._remember_failure():
+            for stream in list(self._open):
+                self._seal(stream)
 
     def flush(self) -> None:
-        """Make every chunk put so far durable and findable."""
+        """Make every chunk put so far durable and findable; `StockroomError` once any of it could not be written."""
         self.start_flush()
-        self._register(self._syncing)
+        with self._remember_failure():
+            self._register(self._syncing)
 
     def abort(self) -> None:
-        """Forget chunks in packs not yet sealed, and remove their files."""
+        """Forget chunks in packs not yet sealed, and remove their files. Sealed packs are kept where they can be."""
         self._waiting.clear()
         for writer in self._open.values():
             writer.abort()
         self._open.clear()
-        self._register(self._syncing)
+        syncing, self._syncing = self._syncing, []
+        for entry in syncing:
+            try:
+                self._register([entry])
+            except (OSError, StockroomError):
+                entry[1].abort()
+        self._failure = None
 
     def close(self) -> None:
         """Stop writing. Packs not flushed are removed."""
@@ -151,7 +161,8 @@ class TensorWriter:
         digest = blake3(chunk).digest()
         joined = np.frombuffer(digest, np.uint8).reshape(1, DIGEST_NBYTES)
         if self._find_fresh([digest], joined):
-            self._take(chunk, digest, stream)
+            with self._remember_failure():
+                self._take(chunk, digest, stream)
         return digest
 
     def _drain(self, stream: Stream) -> None:
@@ -161,8 +172,23 @@ class TensorWriter:
             return
         digests = list(waiting.rows)
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-        for position in self._find_fresh(digests, joined):
-            self._take(waiting.rows[digests[position]], digests[position], stream)
+        with self._remember_failure():
+            for position in self._find_fresh(digests, joined):
+                self._take(waiting.rows[digests[position]], digests[position], stream)
+
+    @contextmanager
+    def _remember_failure(self) -> Iterator[None]:
+        """Let nothing be flushed after a write that failed half-way: its chunks are in no pack."""
+        if self._failure is not None:
+            raise StockroomError(
+                f"an earlier write failed ({self._failure!r}), so what was written since the last flush is not whole: "
+                "drop it (`stock reset`, or leave the write block) and write it again"
+            ) from self._failure
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            raise
 
     def _has(self, digest: bytes) -> bool:
         """Whether a pack of this writer, not yet findable in the store, has the chunk."""
@@ -254,12 +280,3 @@ class TensorWriter:
         self._syncing = [entry for entry in self._syncing if id(entry[1]) not in done]
         for pack in sealed:
             self._marker(pack.digest).unlink(missing_ok=True)
-
-
-def _make_session(tmp_directory: Path) -> tuple[Path, int]:
-    """A temporary folder of this writer's own, locked for as long as it lives."""
-    directory = tmp_directory / f"{os.getpid()}-{secrets.token_hex(4)}"
-    directory.mkdir()
-    fd = os.open(directory / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return directory, fd
