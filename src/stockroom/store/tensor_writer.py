@@ -106,7 +106,9 @@ class TensorWriter:
         """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
         chunks = split_tensor(raw, measure_chunk(shape, parse_dtype(dtype).itemsize))
         stream = Stream(format_storage(dtype), None, codec)
-        return list_chunks(chunks, [self._put_chunk(chunk, stream) for chunk in chunks])
+        listed = list_chunks(chunks, [self._put_chunk(chunk, stream) for chunk in chunks])
+        self.wait()  # from here on the caller may change the tensor
+        return listed
 
     def read(self, digest: bytes) -> bytes | None:
         """The raw bytes of a chunk put but not yet findable in the store; None if there is no such chunk."""
