@@ -262,7 +262,8 @@ class SampleReader:
 
     def _view_chunk(self, entry: Entry) -> NDArray[np.uint8]:
         digests = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
-        return self._tensors.view(int(self._tensors.locate(digests, entry.nbytes)[0]))
+        tensors = self._tensors
+        return tensors.retry_when_moved(lambda: tensors.view(int(tensors.locate(digests, entry.nbytes)[0])))
 
     def _read_chunks(self, digests: list[bytes], nbytes: list[int]) -> list[bytearray]:
         """Raw bytes of chunks, from this session's writer where they are not in the store yet."""
@@ -273,8 +274,10 @@ class SampleReader:
         stored = [position for position, data in enumerate(found) if data is None]
         if stored:
             joined = np.frombuffer(b"".join([digests[i] for i in stored]), np.uint8).reshape(-1, DIGEST_NBYTES)
-            locations = self._tensors.locate(joined, np.array([nbytes[i] for i in stored], np.int64))
-            for position, data in zip(stored, self._tensors.read_many(locations), strict=True):
+            lengths = np.array([nbytes[i] for i in stored], np.int64)
+            tensors = self._tensors
+            read = tensors.retry_when_moved(lambda: tensors.read_many(tensors.locate(joined, lengths)))
+            for position, data in zip(stored, read, strict=True):
                 found[position] = data
         return [data for data in found if data is not None]
 

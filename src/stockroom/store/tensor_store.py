@@ -5,9 +5,9 @@ The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ from stockroom.store.recovery import find_unregistered
 
 NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The location of a chunk that no pack holds."""
+
+
+T = TypeVar("T")
+_MOVES_AT_MOST = 3
 
 
 class Fetcher(Protocol):
@@ -130,10 +134,21 @@ class TensorStore:
                 out[position] = data
         return out
 
+    def retry_when_moved(self, read: Callable[[], T]) -> T:
+        """What `read` gives; tried again should a pack be rewritten between its locating chunks and reading them."""
+        for _ in range(_MOVES_AT_MOST):
+            try:
+                return read()
+            except StalePackError:
+                self.index.refresh()
+        return read()
+
     def is_present(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """`(n,)`: whether each chunk's bytes are on this machine."""
-        locations = self.locate(digests)
-        present = np.zeros(len(digests), bool)
+        return self.retry_when_moved(lambda: self._find_present(self.locate(digests)))
+
+    def _find_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        present = np.zeros(len(locations), bool)
         for pack, rows, where in self._iter_packs(locations):
             absent = pack.find_absent(rows)
             units = [pack.find_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
@@ -142,8 +157,7 @@ class TensorStore:
 
     def ensure_present(self, digests: NDArray[np.uint8]) -> None:
         """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
-        for pack, rows, _ in self._iter_packs(self.locate(digests)):
-            self._ensure_present(pack, rows)
+        self.retry_when_moved(lambda: self._ensure_all_present(self.locate(digests)))
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Make packs that are on disk and synced findable."""
@@ -260,6 +274,10 @@ class TensorStore:
             self._ensure_present(pack, rows[mine])
             for position, data in zip(where[mine].tolist(), pack.read_rows(rows[mine].tolist()), strict=True):
                 out[position] = np.frombuffer(data, np.uint8)
+
+    def _ensure_all_present(self, locations: NDArray[np.uint64]) -> None:
+        for pack, rows, _ in self._iter_packs(locations):
+            self._ensure_present(pack, rows)
 
     def _ensure_present(self, pack: Pack, rows: NDArray[np.int64]) -> None:
         absent = pack.find_absent(rows)
