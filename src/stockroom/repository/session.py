@@ -116,7 +116,6 @@ class WriteSession:
 
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
-        self._start_tensors()
         self._stage_edits()
         self._flush_tensors()
         self._write_stage()
@@ -134,12 +133,12 @@ class WriteSession:
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
         _check_words(message, metadata)
-        self._start_tensors()  # packs sync while the trees are made
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         branch = self._check_branch()
         record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
         change = add_commit(record, branch=branch, old=self.head.commit)
+        self._start_tensors()  # packs sync while HEAD is prepared
         self._apply_and_follow(Head(branch, record.commit_id), replace(change, stages={STAGE_NAME: None}))
         self._settle(Head(branch, record.commit_id))
         return record.commit_id

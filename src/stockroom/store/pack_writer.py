@@ -130,8 +130,7 @@ class PackWriter:
         """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead."""
         self._shard.sync()
         self._shard.close()
-        for name in (METADATA_NAME, MANIFEST_NAME):
-            _sync_path(sealed.directory / name)
+        _sync_path(sealed.directory / MANIFEST_NAME)  # zarr.json can be made again from it, byte for byte
         _sync_path(sealed.directory)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
