@@ -70,6 +70,9 @@ class TensorStore:
 
         Only locations found with `row_nbytes` may be given to `gather`.
         """
+        return self.retry_when_moved(lambda: self._locate(digests, row_nbytes))
+
+    def _locate(self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None) -> NDArray[np.uint64]:
         locations = self._search(digests)
         if (locations == NOWHERE).any():
             locations = self._search_again(digests)

@@ -1,0 +1,223 @@
+"""Rewrites packs: small ones into larger ones, or all into another codec. Digests, and so history, never change.
+
+It may stop at any instant. New packs are on disk and registered before old ones are taken out of the catalog, and those
+are out of the catalog before their folders go. Packs of which units are absent are left as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import PackDigest, check_digest
+from stockroom.store.codecs import AUTO, check_codec
+from stockroom.store.layout import PACK_TARGET_NBYTES
+from stockroom.store.location_table import ROW_BITS
+from stockroom.store.pack import Pack
+from stockroom.store.pack_cache import StalePackError, locate_pack
+from stockroom.store.pack_writer import PackWriter
+from stockroom.store.recovery import PUBLISHING_SUFFIX, open_session
+from stockroom.store.tensor_store import TensorStore
+
+SMALL_NBYTES = PACK_TARGET_NBYTES // 2
+_BATCH_NBYTES = 8 << 20
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the raw bytes done and the raw bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPack:
+    """A pack to be rewritten with `codec`; `nbytes` counts its raw bytes."""
+
+    number: int
+    digest: PackDigest
+    dtype: str
+    item_shape: tuple[int, ...] | None
+    codec: str
+    rows: int
+    nbytes: int
+
+    @property
+    def kind(self) -> tuple[str, tuple[int, ...] | None, str]:
+        """What packs must share for their rows to go into one: dtype, item shape, codec."""
+        return self.dtype, self.item_shape, self.codec
+
+
+@dataclass(frozen=True, slots=True)
+class RepackPlan:
+    """The packs to rewrite."""
+
+    packs: tuple[PlannedPack, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes to rewrite."""
+        return sum(pack.nbytes for pack in self.packs)
+
+
+@dataclass(frozen=True, slots=True)
+class RepackReport:
+    """What was done: the packs made and the packs removed."""
+
+    made: tuple[PackDigest, ...]
+    removed: tuple[PackDigest, ...]
+
+
+def plan_repack(store: TensorStore, *, codec: str | None = None, small_nbytes: int = SMALL_NBYTES) -> RepackPlan:
+    """The whole packs of another codec than `codec`, and those under `small_nbytes` where several fit one.
+
+    None keeps each pack's own codec; `auto` chooses anew for every pack that is rewritten anyway.
+    """
+    if codec is not None:
+        check_codec(codec)
+    kinds = defaultdict(list)
+    for number, pack in _iter_whole_packs(store):
+        planned = _describe(number, pack, codec)
+        differs = codec not in (None, AUTO, str(pack.layout.codec))
+        if differs or planned.nbytes < small_nbytes:
+            kinds[planned.kind].append((differs, planned))
+    worthwhile = [group for group in kinds.values() if len(group) > 1 or group[0][0]]
+    return RepackPlan(tuple(planned for group in worthwhile for _, planned in group))
+
+
+def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | None = None) -> RepackReport:
+    """Carry out `plan`; `DigestMismatchError`, and nothing removed, if a chunk is not what its digest says."""
+    rewriter = _Rewriter(store)
+    try:
+        done = 0
+        for planned in sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number)):
+            with suppress(StalePackError):  # taken out since it was planned
+                rewriter.add(planned)
+            done += planned.nbytes
+            if on_progress is not None:
+                on_progress(done, plan.nbytes)
+        rewriter.finish()
+        removed = _find_superseded(store, [pack for pack in plan.packs if pack.digest not in rewriter.made])
+        store.index.unregister([pack.number for pack in removed])
+        store.cache.forget()
+        for pack in removed:
+            _delete_folder(locate_pack(store.packs_directory, pack.digest), rewriter.directory)
+    finally:
+        rewriter.close()
+    return RepackReport(tuple(rewriter.made), tuple(pack.digest for pack in removed))
+
+
+def _iter_whole_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
+    for number in store.catalog.read_packs():
+        with suppress(StalePackError):
+            pack = store.cache.get(number)
+            if pack.presence is None:
+                yield number, pack
+
+
+def _describe(number: int, pack: Pack, codec: str | None) -> PlannedPack:
+    layout = pack.layout
+    nbytes = pack.manifest.units * layout.unit_nbytes
+    wanted = str(layout.codec) if codec is None else codec
+    return PlannedPack(number, pack.digest, layout.dtype, layout.item_shape, wanted, pack.rows, nbytes)
+
+
+def _find_superseded(store: TensorStore, planned: Sequence[PlannedPack]) -> list[PlannedPack]:
+    """Those of `planned` of which every chunk is now found in a pack that is none of them."""
+    numbers = np.array([pack.number for pack in planned], np.uint64)
+    superseded = []
+    for pack in planned:
+        with suppress(StalePackError):
+            digests = store.cache.get(pack.number).manifest.digests
+            if not np.isin(store.locate(digests) >> ROW_BITS, numbers).any():
+                superseded.append(pack)
+    return superseded
+
+
+def _delete_folder(directory: Path, session_directory: Path) -> None:
+    """Delete a pack's folder: gone from its place at once, so that none is ever found there half deleted."""
+    away = session_directory / f"removed-{directory.name}"
+    with suppress(FileNotFoundError):
+        directory.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+class _Rewriter:
+    """Takes packs of one kind after another; writes their rows into new packs and registers those."""
+
+    def __init__(self, store: TensorStore) -> None:
+        self.made: list[PackDigest] = []
+        self._store = store
+        self.directory, self._lock_fd = open_session(store.tmp_directory)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
+        self._writer: PackWriter | None = None
+        self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
+
+    def add(self, planned: PlannedPack) -> None:
+        """Write the rows of a pack that no other whole pack holds."""
+        if planned.kind != self._kind:
+            self.finish()
+            self._kind = planned.kind
+        pack = self._store.cache.get(planned.number)
+        rows = self._choose_rows(planned.number, pack)
+        for batch in _split_rows(pack, rows):
+            for row, data in zip(batch, pack.read_rows(batch), strict=True):
+                digest = pack.manifest.digests[row].tobytes()
+                check_digest(data, digest, where=f"pack {planned.digest.hex()} row {row}")
+                self._take(bytes(data), digest, planned)
+
+    def finish(self) -> None:
+        """Bring the pack being filled to disk and register it."""
+        if self._writer is None:
+            return
+        sealed = self._writer.seal()
+        (self.directory / f"{sealed.digest.hex()}{PUBLISHING_SUFFIX}").touch()
+        self._writer.publish(sealed, locate_pack(self._store.packs_directory, sealed.digest))
+        self._writer = None
+        self._store.register([(sealed.digest, sealed.manifest)])
+        self.made.append(sealed.digest)
+
+    def close(self) -> None:
+        """Remove what is not finished."""
+        if self._writer is not None:
+            self._writer.abort()
+        self._executor.shutdown()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock_fd)
+
+    def _choose_rows(self, number: int, pack: Pack) -> NDArray[np.int64]:
+        """The rows of `pack` that look-ups find in it, or in a pack of which units may be absent."""
+        numbers = (self._store.locate(pack.manifest.digests) >> ROW_BITS).astype(np.int64)
+        needed = [n for n in np.unique(numbers).tolist() if n == number or self._is_partial(n)]
+        return np.flatnonzero(np.isin(numbers, needed))
+
+    def _is_partial(self, number: int) -> bool:
+        return self._store.cache.get(number).presence is not None
+
+    def _take(self, data: bytes, digest: bytes, planned: PlannedPack) -> None:
+        if self._writer is not None and self._writer.count_room(len(data)) <= 0:
+            self.finish()
+        if self._writer is None:
+            self._writer = PackWriter(
+                self.directory / str(len(self.made)),
+                dtype=planned.dtype,
+                item_shape=planned.item_shape,
+                codec=planned.codec,
+                executor=self._executor,
+            )
+        if digest not in self._writer.digests:
+            self._writer.append_row(data, digest)
+
+
+def _split_rows(pack: Pack, rows: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Runs of `rows` of about 8 MiB together."""
+    batches = np.cumsum(pack.measure_rows(rows)) // _BATCH_NBYTES
+    for batch in np.split(rows, np.flatnonzero(np.diff(batches)) + 1):
+        if len(batch):
+            yield batch.tolist()
