@@ -138,7 +138,6 @@ class WriteSession:
         branch = self._check_branch()
         record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
         change = add_commit(record, branch=branch, old=self.head.commit)
-        self._start_tensors()  # packs sync while HEAD is prepared
         self._apply_and_follow(Head(branch, record.commit_id), replace(change, stages={STAGE_NAME: None}))
         self._settle(Head(branch, record.commit_id))
         return record.commit_id
@@ -209,11 +208,6 @@ class WriteSession:
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, 32)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
             self._edits = {name: edit for name, edit in self._edits.items() if edit is not None}
-
-    def _start_tensors(self) -> None:
-        writer = self.__dict__.get("tensors")
-        if writer is not None:
-            writer.start_flush()
 
     def _flush_tensors(self) -> None:
         writer = self.__dict__.get("tensors")

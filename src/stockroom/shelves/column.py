@@ -178,7 +178,7 @@ class Column(Mapping[Key, Sample]):
     def __contains__(self, key: object) -> bool:
         try:
             return self._find_entry(self._check_key(key)) is not None
-        except SchemaError:  # no key of this column's type, so none that it has
+        except InvalidInputError:  # what cannot be a key of this column is none that it has
             return False
 
     def __len__(self) -> int:

@@ -123,18 +123,13 @@ class TensorWriter:
             self._register(self._syncing)  # from here on it is in the store
         return None
 
-    def start_flush(self) -> None:
-        """Start bringing every chunk put so far to disk, in the background; `flush` waits for it."""
+    def flush(self) -> None:
+        """Make every chunk put so far durable and findable; `StockroomError` once any of it could not be written."""
         for stream in list(self._waiting):
             self._drain(stream)
         with self._remember_failure():
             for stream in list(self._open):
-                self._seal(stream)
-
-    def flush(self) -> None:
-        """Make every chunk put so far durable and findable; `StockroomError` once any of it could not be written."""
-        self.start_flush()
-        with self._remember_failure():
+                self._seal_here(stream)
             self._register(self._syncing)
 
     def abort(self) -> None:
@@ -263,6 +258,17 @@ class TensorWriter:
         self._syncing.append((self._syncer.submit(self._publish, writer), writer))
         if len(self._syncing) > _MAX_SYNCING:
             self._register(self._syncing[:1])
+
+    def _seal_here(self, stream: Stream) -> None:
+        """Finish a pack and bring it to disk in this thread: a small commit is over before another would wake up."""
+        writer = self._open.pop(stream)
+        published: Future[SealedPack] = Future()
+        self._syncing.append((published, writer))
+        try:
+            published.set_result(self._publish(writer))
+        except BaseException as error:
+            published.set_exception(error)
+            raise
 
     def _publish(self, writer: PackWriter) -> SealedPack:
         """Finish, sync and move a pack into place. Should this process die, the marker says where it went."""
