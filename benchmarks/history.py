@@ -7,6 +7,7 @@ chunk lists and indexes are those of a 6 GB column, without its 6 GB.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from materials import TINY_NBYTES, History, Materials, write_durably
 from row import BYTES, SECONDS, Row
 from stockroom import StockRoom
 from storage import list_records, list_written_files, read_written_nbytes
-from timing import WARM_UP_ROUNDS, Pair
+from timing import WARM_UP_ROUNDS, Call, Pair
 
 ROUNDS = 31
 
@@ -38,19 +39,13 @@ def commit_one_change(materials: Materials) -> Iterator[Row]:
 def open_and_read(materials: Materials) -> Iterator[Row]:
     """Opening a repository in a running process and reading its first sample."""
 
-    def open_first(path: Path) -> StockRoom:
-        stock = StockRoom(path)
-        sample: NDArray[np.uint8] = stock.data["sample"][0]
-        assert sample.nbytes == TINY_NBYTES
-        return stock
-
     def close(stock: object) -> None:
         assert isinstance(stock, StockRoom)
         stock.close()
 
     for count in materials.sizes.histories:
         path = materials.open_history(count).path
-        times = materials.stopwatch.repeat(lambda _, path=path: open_first(path), rounds=ROUNDS, after=close)  # type: ignore[misc]
+        times = materials.stopwatch.repeat(partial(_open_first, path), rounds=ROUNDS, after=close)
         yield Row(f"open, read the first of {count:,}", SECONDS, times.median_s, at_most=15e-3, rounds=ROUNDS)
 
 
@@ -58,11 +53,7 @@ def checkout(materials: Materials) -> Iterator[Row]:
     """Checkout to and fro between two commits, and the bytes given to the operating system to write for it."""
     for count in materials.sizes.histories:
         with StockRoom(materials.open_history(count).path) as stock:
-            pair = materials.stopwatch.compare(
-                lambda _: write_durably(materials.folder / "one-small-file"),
-                lambda number, stock=stock: stock.checkout(("before", "after")[number % 2]),  # type: ignore[misc]
-                rounds=ROUNDS,
-            )
+            pair = _compare_with_floor(materials, partial(_check_out_either, stock))
             written = max(_count_written(stock, name) for name in ("before", "after") * 5)
             stock.checkout("main")
         yield _bound_time(f"checkout between commits of {count:,}", pair, at_most=5e-3)
@@ -89,8 +80,21 @@ def diff_ten_changes(materials: Materials) -> Iterator[Row]:
     yield Row(f"diff of commits 10 changes apart in {count:,}", SECONDS, times.median_s, at_most=20e-3, rounds=ROUNDS)
 
 
+def _compare_with_floor(materials: Materials, product: Call) -> Pair:
+    """The product beside the least that anything durable costs: one small file, written and synced."""
+    path = materials.folder / "one-small-file"
+    return materials.stopwatch.compare(lambda _: write_durably(path), product, rounds=ROUNDS)
+
+
 def _bound_time(work: str, pair: Pair, *, at_most: float) -> Row:
     return Row(work, SECONDS, pair.product.median_s, pair.limit.median_s, at_most=at_most, rounds=ROUNDS)
+
+
+def _open_first(path: Path, _: int) -> StockRoom:
+    stock = StockRoom(path)
+    sample: NDArray[np.uint8] = stock.data["sample"][0]
+    assert sample.nbytes == TINY_NBYTES
+    return stock
 
 
 def _time_commits(materials: Materials, stock: StockRoom, history: History) -> Pair:
@@ -109,6 +113,10 @@ def _time_commits(materials: Materials, stock: StockRoom, history: History) -> P
 def _list_metadata(path: Path) -> dict[str, int]:
     """Sizes of all metadata: records of names and history at rest, chunk lists and `zarr.json` of packs."""
     return list_records(path) | list_written_files(path / ".stockroom" / "packs")
+
+
+def _check_out_either(stock: StockRoom, number: int) -> None:
+    stock.checkout(("before", "after")[number % 2])
 
 
 def _count_written(stock: StockRoom, name: str) -> int:

@@ -53,7 +53,7 @@ BENCHMARKS: Sequence[Benchmark] = (
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",
     "The limit of commit and checkout is one small file written and synced: the least that durability costs here.",
-    "Commit, open, checkout and diff have samples of 40 bytes, each a chunk under its digest, as one of 3 KiB would be.",
+    "Commit, open, checkout and diff have samples of 40 bytes, each a chunk under its digest as one of 3 KiB would be.",
 )
 
 

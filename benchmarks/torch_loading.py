@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,9 @@ def loader_epoch(materials: Materials) -> Iterator[Row]:
     with StockRoom(materials.small_repository) as stock:
         columns = make_torch_dataset([stock.data["image"], stock.data["label"]])
         for workers in (0, 2):
-            loaders = [_make_loader(dataset, workers) for dataset in (mapped, columns)]
             pair = materials.stopwatch.compare(
-                lambda _, loader=loaders[0]: _run_epoch(loader),  # type: ignore[misc]
-                lambda _, loader=loaders[1]: _run_epoch(loader),  # type: ignore[misc]
+                partial(_run_epoch, _make_loader(mapped, workers)),
+                partial(_run_epoch, _make_loader(columns, workers)),
                 rounds=EPOCHS,
                 after=lambda count: _check(count, len(mapped)),
             )
@@ -56,9 +56,9 @@ def _make_loader(dataset: Dataset[Any], workers: int) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers)
 
 
-def _run_epoch(loader: DataLoader[Any]) -> int:
+def _run_epoch(loader: DataLoader[Any], _: int) -> int:
     """How many samples came out."""
-    return sum(len(labels) for _, labels in loader)
+    return sum(len(labels) for _images, labels in loader)
 
 
 def _check(count: object, expected: int) -> None:
