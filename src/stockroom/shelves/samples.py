@@ -1,12 +1,10 @@
 """Reads samples: from positions in a column's tree to arrays.
 
-Whole leaves are resolved to vectors and kept: a batch then costs one look-up in them and one gather. The vectors are as
-long as the column, but only what was touched takes memory.
+Whole leaves are resolved to vectors and kept (`vectors`): a batch then costs one look-up in them and one gather.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -18,6 +16,7 @@ from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.errors import CorruptionError
 from stockroom.repository.column import ColumnRecord
 from stockroom.shelves.values import Array, decode_text
+from stockroom.shelves.vectors import LeafVectors
 from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.dtypes import parse_dtype
@@ -29,6 +28,7 @@ Sample: TypeAlias = Array | str | bytes
 Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 
 _MAX_KEPT_PACKS = 32
+_LOOKUPS_BEFORE_VECTORS = 8
 
 
 class SampleReader:
@@ -52,14 +52,15 @@ class SampleReader:
         self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
         self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None
         self._shape = tuple(length or 0 for length in record.shape)
-        self._vectors: _Vectors | None = None
+        self._vectors: LeafVectors | None = None
         self._rows: dict[int, Array] = {}
         self._plan: GatherPlan | None = None
         self._may_plan = True
         self.has_int_keys = tree.format.key_type is KeyType.INT
-        self._values_only: _Vectors | None = None
+        self._values_only: LeafVectors | None = None
         self._count = tree.count
-        self._dense_start = _find_dense_start(tree)
+        self._dense_start = tree.dense_start
+        self._lookups = 0
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -112,18 +113,15 @@ class SampleReader:
 
     def read_one(self, position: int) -> Sample:
         """The sample at a position in key order."""
-        vectors = self._vectors
-        if self._is_chunked and vectors is not None and vectors.is_filled(position):
-            location = vectors.locations.item(position)
-            rows = self._rows.get(location >> 32)
-            if rows is not None:
-                sample: Array = rows[location & 0xFFFFFFFF].copy()
-                return sample
-            self._keep_rows(location >> 32)
+        if self._vectors is None and self._lookups < _LOOKUPS_BEFORE_VECTORS:
+            self._lookups += 1  # for a few samples the way down the tree is shorter
+            return self.read_entry(self.tree.at(position)[1])
+        vectors = self._open_vectors()
+        if not vectors.is_filled(position):
+            vectors.fill(np.array([position], np.int64))
         if self._is_chunked:
-            only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
-            return only
-        return self.read_entry(self._load(np.array([position], np.int64))[0].tobytes())
+            return self._read_located(vectors.locations.item(position), position)
+        return self.read_entry(vectors.values[position].tobytes())
 
     def read_entry(self, value: bytes) -> Sample:
         """The sample behind one tree value."""
@@ -180,9 +178,18 @@ class SampleReader:
         if not self._is_chunked:
             return self._load(positions)
         if self._values_only is None:
-            self._values_only = _Vectors(self.tree, None)
+            self._values_only = LeafVectors(self.tree, None)
         self._values_only.fill(positions)
         return self._values_only.values[positions]
+
+    def _read_located(self, location: int, position: int) -> Array:
+        rows = self._rows.get(location >> 32)
+        if rows is not None:
+            sample: Array = rows[location & 0xFFFFFFFF].copy()
+            return sample
+        self._keep_rows(location >> 32)
+        only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
+        return only
 
     def _keep_rows(self, number: int) -> None:
         """Keep a pack's rows at hand as an array `(rows, *shape)`, if it is raw and its rows are of one length."""
@@ -208,16 +215,21 @@ class SampleReader:
             return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = _Vectors(self.tree, self._locate)
+            vectors = self._vectors = LeafVectors(self.tree, self._locate)
             vectors.fill(positions)
             return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The values at positions, `(n, width)`, with their leaves resolved; empty where locations serve instead."""
-        if self._vectors is None:
-            self._vectors = _Vectors(self.tree, self._locate if self._is_chunked else None)
-        self._vectors.fill(positions)
-        return self._vectors.values[positions]
+        vectors = self._open_vectors()
+        vectors.fill(positions)
+        return vectors.values[positions]
+
+    def _open_vectors(self) -> LeafVectors:
+        vectors = self._vectors
+        if vectors is None:
+            vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+        return vectors
 
     def _locate(self, values: NDArray[np.uint8]) -> NDArray[np.uint64]:
         assert self.format.item_nbytes is not None
@@ -292,60 +304,3 @@ class SampleReader:
         if self.format.item_nbytes == 0:
             return np.empty((len(rows), *self._shape), self._dtype)
         return np.ascontiguousarray(rows).reshape(-1).view(self._dtype).reshape(len(rows), *self._shape)
-
-
-def _find_dense_start(tree: Tree) -> int | None:
-    """The first key, if the keys are consecutive integers; None otherwise."""
-    first, last = tree.first_key, tree.last_key
-    if isinstance(first, int) and isinstance(last, int) and last - first + 1 == tree.count:
-        return first
-    return None
-
-
-class _Vectors:
-    """The values, or the locations made from them, of the leaves touched so far, as long as the column."""
-
-    def __init__(self, tree: Tree, locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None) -> None:
-        self._tree = tree
-        self._locate = locate
-        self._directory = tree.directory()
-        count, width = tree.count, tree.format.value_width
-        self._filled = np.zeros(len(self._directory), bool)
-        self.is_whole = False
-        self._starts = self._directory.starts.tolist()
-        # Zeroed pages cost nothing until they are written.
-        self.values = np.zeros((count, 0 if locate else width), np.uint8)
-        self.locations = np.zeros(count if locate else 0, np.uint64)
-
-    def is_filled(self, position: int) -> bool:
-        """Whether the leaf of a position is resolved."""
-        return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
-
-    def fill(self, positions: NDArray[np.int64]) -> None:
-        """Resolve the leaves that hold `positions`."""
-        if self.is_whole or not len(positions):
-            return
-        leaves = self._find_leaves(positions)
-        missing = np.unique(leaves[~self._filled[leaves]])
-        for start in range(0, len(missing), 256):
-            self._fill_leaves(missing[start : start + 256])
-        if len(missing):
-            self.is_whole = bool(self._filled.all())
-
-    def _find_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self._directory.starts, positions, side="right") - 1
-
-    def _fill_leaves(self, leaves: NDArray[np.int64]) -> None:
-        directory = self._directory
-        values = [self._tree.read_leaf(directory.digests[leaf].tobytes()).values for leaf in leaves.tolist()]
-        spans = [slice(int(directory.starts[leaf]), int(directory.starts[leaf + 1])) for leaf in leaves.tolist()]
-        if self._locate is None:
-            for span, rows in zip(spans, values, strict=True):
-                self.values[span] = rows
-        else:
-            located = self._locate(np.concatenate(values))
-            start = 0
-            for span, rows in zip(spans, values, strict=True):
-                self.locations[span] = located[start : start + len(rows)]
-                start += len(rows)
-        self._filled[leaves] = True

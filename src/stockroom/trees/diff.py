@@ -177,16 +177,10 @@ def _differ(old_values: NDArray[np.uint8], new_values: NDArray[np.uint8]) -> NDA
 
 def find_unshared_key(one: Tree, other: Tree) -> Key | None:
     """A key that only one of two trees has; None if they have the same keys. Reads both trees' leaves at worst."""
-    if one.count == other.count and _is_dense(one) and _is_dense(other) and one.first_key == other.first_key:
+    if one.count == other.count and one.dense_start is not None and one.dense_start == other.dense_start:
         return None
     for batch in diff_trees(one, other):
         for keys in (batch.added_keys, batch.removed_keys):
             if len(keys):
                 return keys.tolist()[0] if isinstance(keys, np.ndarray) else keys[0]
     return None
-
-
-def _is_dense(tree: Tree) -> bool:
-    """Whether the keys are consecutive integers."""
-    first, last = tree.first_key, tree.last_key
-    return isinstance(first, int) and isinstance(last, int) and last - first + 1 == tree.count

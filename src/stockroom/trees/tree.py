@@ -78,6 +78,14 @@ class Tree:
         top = self._top
         return top.keys[len(top) - 1] if len(top) else None
 
+    @property
+    def dense_start(self) -> int | None:
+        """The first key, where the keys are consecutive integers: a key's position is then its distance from it."""
+        first, last = self.first_key, self.last_key
+        if isinstance(first, int) and isinstance(last, int) and last - first + 1 == self.count:
+            return first
+        return None
+
     def get(self, key: Key) -> bytes | None:
         """The value of `key`, None where it is missing; reads one node a level."""
         hit = find_leaf(self.nodes, self._top, self.format.check_key(key))

@@ -1,0 +1,63 @@
+"""The leaves of a column's tree as flat vectors, filled a leaf at a time as samples are asked for.
+
+They are as long as the column, but pages not written yet take no memory.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.trees import Tree
+
+
+class LeafVectors:
+    """The values, or the locations made from them, of the leaves touched so far, as long as the column."""
+
+    def __init__(self, tree: Tree, locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None) -> None:
+        self._tree = tree
+        self._locate = locate
+        self._directory = tree.directory()
+        count, width = tree.count, tree.format.value_width
+        self._filled = np.zeros(len(self._directory), bool)
+        self.is_whole = False
+        self._starts = self._directory.starts.tolist()
+        # Zeroed pages cost nothing until they are written.
+        self.values = np.zeros((count, 0 if locate else width), np.uint8)
+        self.locations = np.zeros(count if locate else 0, np.uint64)
+
+    def is_filled(self, position: int) -> bool:
+        """Whether the leaf of a position is resolved."""
+        return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
+
+    def fill(self, positions: NDArray[np.int64]) -> None:
+        """Resolve the leaves that hold `positions`."""
+        if self.is_whole or not len(positions):
+            return
+        leaves = self._find_leaves(positions)
+        missing = np.unique(leaves[~self._filled[leaves]])
+        for start in range(0, len(missing), 256):
+            self._fill_leaves(missing[start : start + 256])
+        if len(missing):
+            self.is_whole = bool(self._filled.all())
+
+    def _find_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._directory.starts, positions, side="right") - 1
+
+    def _fill_leaves(self, leaves: NDArray[np.int64]) -> None:
+        directory = self._directory
+        values = [self._tree.read_leaf(directory.digests[leaf].tobytes()).values for leaf in leaves.tolist()]
+        spans = [slice(int(directory.starts[leaf]), int(directory.starts[leaf + 1])) for leaf in leaves.tolist()]
+        if self._locate is None:
+            for span, rows in zip(spans, values, strict=True):
+                self.values[span] = rows
+        else:
+            located = self._locate(np.concatenate(values))
+            start = 0
+            for span, rows in zip(spans, values, strict=True):
+                self.locations[span] = located[start : start + len(rows)]
+                start += len(rows)
+        self._filled[leaves] = True
