@@ -92,6 +92,8 @@ def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
     if codec is Codec.ZSTD:
         from numcodecs import zstd
 
+        if _read_zstd_nbytes(bytes(encoded[:18])) != nbytes:
+            raise ValueError("wrong size in the block's header")
         return zstd.decompress(encoded, bytearray(nbytes))
     from numcodecs import blosc
 
@@ -100,6 +102,19 @@ def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
     if int.from_bytes(bytes(encoded[12:16]), "little") != len(encoded):
         raise ValueError("wrong encoded size in the block's header")
     return blosc.decompress(encoded)
+
+
+def _read_zstd_nbytes(header: bytes) -> int | None:
+    """The decoded size that a zstd frame's header states (RFC 8878, section 3.1.1.1), or None if it states none."""
+    if len(header) < 6:
+        return None
+    descriptor = header[4]
+    is_single_segment = bool(descriptor & 0x20)
+    size = (int(is_single_segment), 2, 4, 8)[descriptor >> 6]
+    start = 5 + (not is_single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    if size == 0 or len(header) < start + size:
+        return None
+    return int.from_bytes(header[start : start + size], "little") + (256 if size == 2 else 0)
 
 
 def choose_codec(sample: Buffer, itemsize: int) -> Codec:

@@ -48,7 +48,10 @@ class LocationTable:
 
     def find(self, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The first row of each wanted prefix, or `rows` where there is none."""
-        index = np.searchsorted(self.prefixes, wanted)
+        # Asked in order, so that the look-ups walk through the table instead of jumping about in it.
+        order = np.argsort(wanted)
+        index = np.empty(len(wanted), np.int64)
+        index[order] = np.searchsorted(self.prefixes, wanted[order])
         inside = np.minimum(index, max(self.rows - 1, 0))
         hit = (index < self.rows) & (self.prefixes[inside] == wanted) if self.rows else np.zeros(len(wanted), bool)
         return np.where(hit, index, self.rows)
