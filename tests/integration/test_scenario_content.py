@@ -280,7 +280,7 @@ def test_an_iterator_that_raises_leaves_no_trace(writer):
         {"dtype": "uint8", "attrs": {"a": object()}},
         {"dtype": "uint8", "attrs": {"a": "x" * (1 << 17)}},
     ],
-    ids=str,
+    ids=lambda schema: "-".join(schema),
 )
 def test_a_bad_schema_is_refused(writer, schema):
     before = describe(writer)

@@ -103,6 +103,12 @@ class WriteSession:
             raise ColumnNotFoundError(f"no column {name!r} to delete; there are: {', '.join(self.iter_columns())}")
         self._edits[name] = None
 
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the store can find every chunk put in this session."""
+        writer = self.__dict__.get("tensors")
+        return writer is None or writer.is_flushed
+
     def read_pending_chunk(self, digest: bytes) -> bytes | None:
         """The bytes of a chunk put in this session and not yet findable in the store."""
         writer = self.__dict__.get("tensors")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.digest import compute_digest
+from stockroom.digest import ObjectDigest, compute_digest
 from stockroom.errors import (
     InvalidInputError,
     ReadOnlyError,
@@ -43,6 +43,7 @@ class Column(Mapping[Key, Sample]):
         self._session = access.session
         self._pinned = None if self._session is not None else self._open_pinned()
         self._staged: SampleReader | None = None
+        self._peek: SampleReader | None = None
         if self._session is not None:
             self._find_edit()
 
@@ -136,7 +137,8 @@ class Column(Mapping[Key, Sample]):
 
     def view(self, key: Key) -> Sample:
         """The sample under `key`, read-only; not copied where its chunk is stored raw."""
-        return self._reader.view_entry(self._find_value(self._check_key(key)))
+        reader = self._peek_reader() if self._is_staged else self._reader
+        return reader.view_entry(self._find_value(self._check_key(key)))
 
     def digest(self, key: Key) -> str:
         """The hex BLAKE3 digest of the sample's raw bytes; needs no data."""
@@ -271,10 +273,20 @@ class Column(Mapping[Key, Sample]):
         """A reader of the column as staged now; kept for as long as nothing is written."""
         assert self._session is not None
         edit = self._find_edit()
-        tree = edit.tree
-        if self._staged is None or self._staged.tree != tree:
-            self._staged = SampleReader(edit.record, tree, self._access.tensors, self._session.read_pending_chunk)
+        tree, is_flushed = edit.tree, self._session.is_flushed
+        if self._staged is None or self._staged.tree != tree or self._staged.reads_unflushed == is_flushed:
+            find = None if is_flushed else self._session.read_pending_chunk
+            self._staged = SampleReader(edit.record, tree, self._access.tensors, find)
         return self._staged
+
+    def _peek_reader(self) -> SampleReader:
+        """A reader of single entries as staged now, which need not be worked into the tree first."""
+        assert self._session is not None
+        record = self._find_edit().record
+        if self._peek is None or self._peek.record.schema != record.schema:
+            tree = Tree(self._session.nodes, record.tree_format, ObjectDigest(record.root))
+            self._peek = SampleReader(record, tree, self._access.tensors, self._session.read_pending_chunk)
+        return self._peek
 
     def _writer(self) -> ColumnWriter:
         self._access.check_open()
@@ -293,22 +305,12 @@ class Column(Mapping[Key, Sample]):
 
     def _read(self, key: Key) -> Sample:
         if self._is_staged:
-            value = self._find_edit().find(key)
-            if value is None:
-                raise self._missing(key)
-            return self._peek_reader().read_entry(value)
+            return self._peek_reader().read_entry(self._find_value(key))
         reader = self._reader
         position = reader.find_position(key)
         if position is None:
             raise self._missing(key)
         return reader.read_one(position)
-
-    def _peek_reader(self) -> SampleReader:
-        """A staged reader for single entries, which need not be worked into the tree first."""
-        assert self._session is not None
-        if self._staged is None or self._staged.record.schema != self._find_edit().record.schema:
-            return self._read_staged()
-        return self._staged
 
     def _find_entry(self, key: Key) -> bytes | None:
         if self._is_staged:

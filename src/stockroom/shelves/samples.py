@@ -48,6 +48,7 @@ class SampleReader:
         self.tree = tree
         self.format = record.entry_format
         self._tensors = tensors
+        self.reads_unflushed = find_unflushed is not None
         self._find_unflushed = find_unflushed
         self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
         self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None

@@ -110,6 +110,11 @@ class TensorWriter:
         self.wait()  # from here on the caller may change the tensor
         return listed
 
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the store can find every chunk put so far."""
+        return not (self._waiting or self._open or self._syncing)
+
     def read(self, digest: bytes) -> bytes | None:
         """The raw bytes of a chunk put but not yet findable in the store; None if there is no such chunk."""
         for waiting in self._waiting.values():
