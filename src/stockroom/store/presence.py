@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import MalformedRecordError
+from stockroom.errors import MalformedRecordError, ReadOnlyError
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -54,7 +54,9 @@ class PresenceMap:
         return cls(bits, units)
 
     def mark(self, units: NDArray[np.int64]) -> None:
-        """Record `units` as present. Their bytes must be on disk already."""
+        """Record `units` as present. Their bytes must be on disk already. The map must be open for writing."""
+        if not self._bits.flags.writeable:  # numpy's `at` does not ask, and the process would die
+            raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
         np.bitwise_or.at(self._bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
 
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:

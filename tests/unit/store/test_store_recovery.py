@@ -1,0 +1,129 @@
+"""What is lost or left behind by a process that died is found again or cleared away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.recovery import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers, find_unregistered, open_session
+from stockroom.store.tensor_writer import Stream
+
+STREAM = Stream("uint8", (1000,), "raw")
+
+
+@pytest.mark.parametrize("lost", [("catalog", "index"), ("catalog",), ("index",)])
+def test_without_catalog_or_index_everything_is_found_again(store, put, rows, tmp_path, lost):
+    many = np.random.default_rng(0).integers(0, 256, (3000, 40)).astype(np.uint8)
+    digests, ragged = put(many), put([row[:i].tobytes() for i, row in enumerate(rows, 1)], codec="zstd")
+    store.close()
+    for name in lost:
+        shutil.rmtree(tmp_path / "store" / name)
+    again = TensorStore(tmp_path / "store")
+    assert (again.gather(again.locate(digests, 40), 40) == many).all()
+    assert [len(data) for data in again.read_many(again.locate(ragged))] == list(range(1, 301))
+    assert again.recover() == 0
+    again.close()
+
+
+def test_a_pack_put_back_by_hand_is_found_when_it_is_needed(store, put, rows, only_pack, tmp_path):
+    digests = put(rows)
+    whole = only_pack()
+    away = tmp_path / "away"
+    whole.rename(away)
+    store.index.unregister(list(store.catalog.read_packs()))
+    assert not store.contains(digests).any()
+    away.rename(whole)
+    assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
+
+
+def test_a_pack_whose_name_is_not_its_digest_is_never_taken_in(store, put, rows, only_pack):
+    put(rows)
+    pack = only_pack()
+    pack.rename(pack.with_name("ab" * 32))
+    (pack.parent / ("cd" * 32)).mkdir()
+    (pack.parent / "notes.txt").write_text("a stranger's file")
+    assert find_unregistered(store.packs_directory, ()) == []
+
+
+def _die(write) -> None:
+    """Run `write` in a child process that ends there and then, as if killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            write()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _make_writer(root):
+    store = TensorStore(root)
+    return store, TensorWriter(store)
+
+
+def test_a_dead_writers_folder_is_cleared_by_the_next_and_a_live_ones_is_not(tmp_path, rows):
+    root = tmp_path / "store"
+    TensorStore(root).close()
+
+    def write() -> None:
+        _, writer = _make_writer(root)
+        writer.put_rows(rows, STREAM)
+        writer.start_flush()
+
+    _die(write)
+    (dead,) = (root / "tmp").iterdir()
+    live_store, live = _make_writer(root)
+    assert not dead.exists()
+    digests = live.put_rows(rows[:100], STREAM)
+    other_store, other = _make_writer(root)  # clears away what is dead: not this one
+    live.flush()
+    assert (live_store.gather(live_store.locate(digests, 1000), 1000) == rows[:100]).all()
+    for writer in (live, other):
+        writer.close()
+    for store in (live_store, other_store):
+        store.close()
+    assert list((root / "tmp").iterdir()) == []
+
+
+def test_a_pack_published_but_not_registered_is_registered_by_the_next_writer(store, put, rows, only_pack):
+    digests = put(rows)
+    pack = only_pack()
+    store.index.unregister(list(store.catalog.read_packs()))
+    session, lock = open_session(store.tmp_directory)
+    (session / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
+    (session / f"{'ab' * 32}{PUBLISHING_SUFFIX}").touch()  # it died before this one was in place
+    os.close(lock)
+    TensorWriter(store).close()
+    assert store.contains(digests).all()
+    assert not session.exists()
+
+
+def test_a_damaged_leftover_does_not_keep_writers_out(store, put, rows, only_pack):
+    put(rows)
+    pack = only_pack()
+    store.index.unregister(list(store.catalog.read_packs()))
+    (pack / "chunks").write_bytes(b"torn")
+    session, lock = open_session(store.tmp_directory)
+    (session / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
+    os.close(lock)
+    assert collect_leftovers(store.tmp_directory, store.packs_directory) == []
+    assert not session.exists()
+
+
+def test_a_folder_not_yet_locked_is_left_alone_until_it_is_old(tmp_path):
+    tmp = tmp_path / "tmp"
+    for name in (".12-abcd", "12-beef"):
+        (tmp / name).mkdir(parents=True)
+    (tmp / ".12-abcd" / LOCK_NAME).touch()
+    (tmp / "stray-file").touch()
+    assert collect_leftovers(tmp, tmp_path) == []
+    assert len(list(tmp.iterdir())) == 3
+    for path in tmp.iterdir():
+        os.utime(path, (time.time() - 3600,) * 2)
+    collect_leftovers(tmp, tmp_path)
+    assert [path.name for path in tmp.iterdir()] == ["stray-file"]
