@@ -226,7 +226,6 @@ def test_a_value_of_another_kind_is_refused_by_column_and_key(writer, name, bad)
         {1: 1, "a": 2},
         {None: 1},
     ],
-    ids=str,
 )
 def test_a_value_that_makes_no_column_is_refused(writer, bad):
     before = describe(writer)
