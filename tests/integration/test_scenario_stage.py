@@ -207,6 +207,18 @@ def test_undo_of_the_checked_out_branch_is_refused_while_changes_are_staged(stoc
     write.close()
 
 
+def test_undoing_the_creation_of_the_branch_checked_out_is_refused(stock):
+    with stock.enable_write("first") as writer:
+        writer.data["x"] = [1]
+    stock.checkout("dev", create=True)
+    with pytest.raises(ConflictError, match="checked out"):
+        stock.undo()
+    assert (stock.branch, stock.data["x", 0]) == ("dev", 1)
+    stock.checkout("main")
+    stock.undo()
+    assert list(stock.branches) == ["main"]
+
+
 # -- names
 
 

@@ -70,9 +70,11 @@ def undo(session: WriteSession) -> Operation:
     (move,) = change.moves
     kind, _, name = move.ref.partition("/")
     moves_head = kind == "branch" and name == session.head.branch and move.old == session.head.commit
+    undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
     if moves_head:
         session.check_clean()
-    undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
+        if undone.kind == "branch":
+            raise ConflictError(f"branch {name!r}, whose creation would be undone, is checked out: check out another")
     if moves_head:
         session.move_branch(Head(name, move.new), change)
     else:
