@@ -146,23 +146,27 @@ class Demo:
         started, written = time.perf_counter(), count_written(self.folder)
         yield
         took = time.perf_counter() - started
-        self.steps.append(Step(name, took, 0 if reads_only else count_written(self.folder) - written))
+        self.steps.append(Step(name, took, None if reads_only else count_written(self.folder) - written))
 
     def print_table(self) -> None:
         """What each step took and wrote, and what the repository holds."""
         heading("What each step took, and the bytes it wrote to disk")
         for step in self.steps:
-            tell(f"{step.name:32} {step.seconds:10.3f} s {step.written_nbytes:14,} B")
-        tell(f"{'the whole repository':32} {'':12} {count_allocated(self.folder):14,} B")
+            tell(f"{step.name:32} {step.seconds:10.3f} s {step.format_written():>16}")
+        tell(f"{'the whole repository':32} {'':12} {f'{count_allocated(self.folder):,} B':>16}")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step done: how long it took and how many bytes it wrote."""
+    """One step done: how long it took and how many bytes it wrote; None where it only reads the repository."""
 
     name: str
     seconds: float
-    written_nbytes: int
+    written_nbytes: int | None
+
+    def format_written(self) -> str:
+        """The bytes written, in words."""
+        return "only reads" if self.written_nbytes is None else f"{self.written_nbytes:,} B"
 
 
 def make_loader(stock: StockRoom, prefix: str, split: str) -> DataLoader[list[Tensor]]:
