@@ -1,0 +1,107 @@
+"""Damaged packs: found, named, and never read as if they were whole."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from stockroom.digest import PackDigest
+from stockroom.errors import CorruptionError
+from stockroom.store import TensorStore
+from stockroom.store.pack import Pack
+from stockroom.store.verify import iter_pack_damage, list_pack_directories
+
+SMALL = [bytes([i]) * (40 + 7 * i) for i in range(12)]
+
+
+@pytest.fixture(params=["uniform raw", "ragged raw", "uniform zstd", "ragged blosc"])
+def pack_directory(request, put, only_pack):
+    """A small pack, and every file of it under the name of its kind."""
+    layout, codec = request.param.split()
+    put(
+        np.frombuffer(b"".join(row[:40] for row in SMALL), np.uint8).reshape(12, 40) if layout == "uniform" else SMALL,
+        codec=codec,
+    )
+    return only_pack()
+
+
+def test_a_whole_pack_has_no_damage(pack_directory):
+    assert list(iter_pack_damage(pack_directory)) == []
+
+
+def test_a_flipped_bit_anywhere_in_a_pack_is_found_and_the_pack_named(pack_directory):
+    missed = []
+    for path in sorted(pack_directory.iterdir()):
+        whole = path.read_bytes()
+        positions = range(len(whole)) if len(whole) < 1500 else range(0, len(whole), len(whole) // 1500)
+        for position in positions:
+            broken = bytearray(whole)
+            broken[position] ^= 1 << (position % 8)
+            path.write_bytes(broken)
+            damage = list(iter_pack_damage(pack_directory))
+            if not damage or damage[0].where != f"pack {pack_directory.name}":
+                missed.append((path.name, position))
+        path.write_bytes(whole)
+    assert missed == []
+
+
+@pytest.mark.parametrize("change", ["cut", "grown", "emptied", "deleted"])
+def test_a_file_of_another_size_is_damage_and_reading_it_names_the_file(store, pack_directory, change):
+    number = min(store.catalog.read_packs())
+    store.cache.forget()
+    for path in sorted(pack_directory.iterdir()):
+        whole = path.read_bytes()
+        if change == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes({"cut": whole[:-1], "grown": whole + b"\0", "emptied": b""}[change])
+        assert list(iter_pack_damage(pack_directory)) != []
+        if path.name != "zarr.json":  # which reading does not need
+            with pytest.raises(CorruptionError, match=str(path)):
+                store.cache.get(number)
+        path.write_bytes(whole)
+
+
+def test_a_missing_pack_is_corruption_that_names_its_folder(store, put, rows, only_pack):
+    digests = put(rows)
+    locations = store.locate(digests, 1000)
+    directory = only_pack()
+    store.cache.forget()
+    shutil.rmtree(directory)
+    for read in (lambda: store.locate(digests), lambda: store.gather(locations, 1000), lambda: put(rows)):
+        with pytest.raises(CorruptionError, match=directory.name):
+            read()
+
+
+def test_damage_in_one_pack_leaves_the_others_readable(store, put, rows, tmp_path):
+    first, second = put(rows[:100], codec="zstd"), put(rows[100:], codec="zstd")
+    number = min(store.catalog.read_packs())
+    pack = store.cache.get(number)
+    shard = pack.directory / pack.layout.shard_name
+    data = bytearray(shard.read_bytes())
+    data[50] ^= 1
+    store.close()
+    shard.write_bytes(data)
+    again = TensorStore(tmp_path / "store")
+    with pytest.raises(CorruptionError, match=f"{pack.directory} block 0"):
+        again.gather(again.locate(first, 1000), 1000)
+    assert (again.gather(again.locate(second, 1000), 1000) == rows[100:]).all()
+    damaged = [d.name for d in list_pack_directories(again.packs_directory) if list(iter_pack_damage(d))]
+    assert damaged == [pack.directory.name]
+    again.close()
+
+
+def test_a_row_that_lies_outside_its_pack_is_refused(store, put, only_pack):
+    put(SMALL)
+    directory = only_pack()
+    pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
+    manifest = bytearray((directory / "chunks").read_bytes())
+    manifest[-8 * pack.rows : -8 * pack.rows + 8] = (1 << 40).to_bytes(8, "little")  # the first row's length
+    store.close()
+    (directory / "chunks").write_bytes(manifest)
+    broken = Pack(directory, pack.digest)
+    with pytest.raises(CorruptionError, match="row 0 lies outside"):
+        broken.read_row(0)
+    assert bytes(broken.read_row(1)) == SMALL[1]
