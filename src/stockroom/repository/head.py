@@ -41,6 +41,7 @@ class Head:
 
 def parse_head(text: str, *, where: str) -> Head:
     """The HEAD that `text` describes; `MalformedRecordError` naming `where` otherwise."""
+    text = text.replace("\r\n", "\n")  # git may be set to write line ends in this way
     lines = text.split("\n")
     if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
         raise FormatVersionError(f"{where}: written by a newer Stockroom ({lines[0]!r}): upgrade this one")

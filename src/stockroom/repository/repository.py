@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES, ObjectStore, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
-from stockroom.repository.head import Head
+from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
 from stockroom.repository.snapshot import Snapshot
 from stockroom.store import TensorStore
 from stockroom.trees import NodeCache
+
+_HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
 
 
 class Repository:
@@ -78,13 +82,18 @@ class Repository:
         """The commit that `spec` names, as git would read it; `RefNotFoundError`, `AmbiguousRefError`."""
         if not isinstance(spec, str):
             raise InvalidInputError(f"expected the name of a branch, tag or commit, found {spec!r}")
-        at = self.read_head() if head is None else head
-        return resolve(self.refs, spec, head=at.commit)
+        if head is None and _HEAD_SPEC.match(spec):  # a damaged HEAD keeps nobody from what has another name
+            head = self.read_head()
+        return resolve(self.refs, spec, head=None if head is None else head.commit)
 
     def read_commit(self, commit: CommitId) -> CommitRecord:
         """The record of a commit; `RefNotFoundError` if this repository does not have it."""
         if not self.refs.has_commit(commit):
-            raise RefNotFoundError(f"commit {commit.hex()} is not in this repository", ref=commit.hex())
+            raise RefNotFoundError(
+                f"commit {commit.hex()} is not in this repository: fetch it, or, if {HEAD_NAME} names it, restore that "
+                "file or write `commit -` in it and run `stock checkout BRANCH`",
+                ref=commit.hex(),
+            )
         return self.refs.get_commit(commit)
 
     def open_snapshot(self, commit: CommitId | None, nodes: NodeCache | None = None) -> Snapshot:

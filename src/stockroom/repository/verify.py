@@ -90,28 +90,43 @@ class _Connectivity:
         self._seen: set[bytes] = set()
 
     def run(self) -> None:
-        refs = self._repository.refs
-        starts = {f"branch {name}": commit for name, commit in refs.branches().items()}
-        starts |= {f"tag {name}": commit for name, commit in refs.tags().items()}
-        head = self._repository.read_head()
-        if head.commit is not None:
-            starts["HEAD"] = head.commit
-        for where, commit in starts.items():
-            self._guard(where, lambda commit=commit: self._walk_history(commit))  # type: ignore[misc]
-        for name, stage in refs.stages().items():
+        self._guard("branches", self._check_branches)
+        self._guard("tags", self._check_tags)
+        self._guard("HEAD", self._check_head)
+        self._guard("stage", self._check_stages)
+
+    def _check_branches(self) -> None:
+        for name, commit in self._repository.refs.branches().items():
+            self._guard(f"branch {name}", lambda commit=commit: self._walk_history(commit))  # type: ignore[misc]
+
+    def _check_tags(self) -> None:
+        for name, commit in self._repository.refs.tags().items():
+            self._guard(f"tag {name}", lambda commit=commit: self._walk_history(commit))  # type: ignore[misc]
+
+    def _check_head(self) -> None:
+        commit = self._repository.read_head().commit
+        if commit is not None:
+            self._walk_history(commit)
+
+    def _check_stages(self) -> None:
+        for name, stage in self._repository.refs.stages().items():
             self._guard(f"stage {name}", lambda stage=stage: self._check_root(stage.root))  # type: ignore[misc]
 
     def _walk_history(self, start: CommitId) -> None:
+        self._repository.read_commit(start)  # if it is not there, the ref is what is wrong
         waiting = [start]
         while waiting:
             commit = waiting.pop()
-            if commit in self._seen:
-                continue
-            self._seen.add(commit)
-            record = self._repository.refs.get_commit(commit)
-            self._report.commits += 1
-            self._guard(f"commit {commit.hex()}", lambda root=record.tree_digest: self._check_root(root))  # type: ignore[misc]
-            waiting += record.parent_ids
+            if commit not in self._seen:
+                self._seen.add(commit)
+                self._guard(f"commit {commit.hex()}", lambda c=commit: waiting.extend(self._check_commit(c)))  # type: ignore[misc]
+
+    def _check_commit(self, commit: CommitId) -> tuple[CommitId, ...]:
+        """The parents of a commit whose content was looked at."""
+        record = self._repository.refs.get_commit(commit)
+        self._report.commits += 1
+        self._guard(f"content of commit {commit.hex()}", lambda: self._check_root(record.tree_digest))
+        return record.parent_ids
 
     def _check_root(self, root: ObjectDigest) -> None:
         if root in self._seen:
