@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -22,11 +21,11 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest, check_digest
 from stockroom.store.codecs import AUTO, check_codec
 from stockroom.store.layout import PACK_TARGET_NBYTES
-from stockroom.store.location_table import ROW_BITS
 from stockroom.store.pack import Pack
 from stockroom.store.pack_cache import StalePackError, locate_pack
 from stockroom.store.pack_writer import PackWriter
 from stockroom.store.recovery import PUBLISHING_SUFFIX, open_session
+from stockroom.store.removal import lock_removal, remove_packs
 from stockroom.store.tensor_store import TensorStore
 
 SMALL_NBYTES = PACK_TARGET_NBYTES // 2
@@ -92,25 +91,30 @@ def plan_repack(store: TensorStore, *, codec: str | None = None, small_nbytes: i
 
 
 def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | None = None) -> RepackReport:
-    """Carry out `plan`; `DigestMismatchError`, and nothing removed, if a chunk is not what its digest says."""
-    rewriter = _Rewriter(store)
-    try:
-        done = 0
-        for planned in sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number)):
-            with suppress(StalePackError):  # taken out since it was planned
-                rewriter.add(planned)
-            done += planned.nbytes
-            if on_progress is not None:
-                on_progress(done, plan.nbytes)
-        rewriter.finish()
-        removed = _find_superseded(store, [pack for pack in plan.packs if pack.digest not in rewriter.made])
-        store.index.unregister([pack.number for pack in removed])
-        store.cache.forget()
-        for pack in removed:
-            _delete_folder(locate_pack(store.packs_directory, pack.digest), rewriter.directory)
-    finally:
-        rewriter.close()
-    return RepackReport(tuple(rewriter.made), tuple(pack.digest for pack in removed))
+    """Carry out `plan`. `DigestMismatchError`, and nothing removed, if a chunk is not what its digest says.
+
+    `LockedError` if another process is removing packs.
+    """
+    with lock_removal(store):
+        rewriter = _Rewriter(store, plan)
+        try:
+            _rewrite(rewriter, plan, on_progress)
+            removed = {pack.number: pack.digest for pack in rewriter.find_superseded()}
+            remove_packs(store, removed, rewriter.directory)
+        finally:
+            rewriter.close()
+    return RepackReport(tuple(rewriter.made), tuple(removed.values()))
+
+
+def _rewrite(rewriter: _Rewriter, plan: RepackPlan, on_progress: OnProgress | None) -> None:
+    done = 0
+    for planned in sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number)):
+        with suppress(StalePackError):  # taken out since it was planned
+            rewriter.add(planned)
+        done += planned.nbytes
+        if on_progress is not None:
+            on_progress(done, plan.nbytes)
+    rewriter.finish()
 
 
 def _iter_whole_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
@@ -128,44 +132,26 @@ def _describe(number: int, pack: Pack, codec: str | None) -> PlannedPack:
     return PlannedPack(number, pack.digest, layout.dtype, layout.item_shape, wanted, pack.rows, nbytes)
 
 
-def _find_superseded(store: TensorStore, planned: Sequence[PlannedPack]) -> list[PlannedPack]:
-    """Those of `planned` of which every chunk is now found in a pack that is none of them."""
-    numbers = np.array([pack.number for pack in planned], np.uint64)
-    superseded = []
-    for pack in planned:
-        with suppress(StalePackError):
-            digests = store.cache.get(pack.number).manifest.digests
-            if not np.isin(store.locate(digests) >> ROW_BITS, numbers).any():
-                superseded.append(pack)
-    return superseded
-
-
-def _delete_folder(directory: Path, session_directory: Path) -> None:
-    """Delete a pack's folder: gone from its place at once, so that none is ever found there half deleted."""
-    away = session_directory / f"removed-{directory.name}"
-    with suppress(FileNotFoundError):
-        directory.rename(away)
-    shutil.rmtree(away, ignore_errors=True)
-
-
 class _Rewriter:
     """Takes packs of one kind after another; writes their rows into new packs and registers those."""
 
-    def __init__(self, store: TensorStore) -> None:
+    def __init__(self, store: TensorStore, plan: RepackPlan) -> None:
         self.made: list[PackDigest] = []
         self._store = store
+        self._plan = plan
+        self._partial = store.catalog.read_packs().keys() - {number for number, _ in _iter_whole_packs(store)}
         self.directory, self._lock_fd = open_session(store.tmp_directory)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
         self._writer: PackWriter | None = None
         self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
 
     def add(self, planned: PlannedPack) -> None:
-        """Write the rows of a pack that no other whole pack holds."""
+        """Write the rows of a pack that no whole pack outside the plan holds."""
         if planned.kind != self._kind:
             self.finish()
             self._kind = planned.kind
         pack = self._store.cache.get(planned.number)
-        rows = self._choose_rows(planned.number, pack)
+        rows = np.flatnonzero(~self._is_elsewhere(pack))
         for batch in _split_rows(pack, rows):
             for row, data in zip(batch, pack.read_rows(batch), strict=True):
                 digest = pack.manifest.digests[row].tobytes()
@@ -183,6 +169,16 @@ class _Rewriter:
         self._store.register([(sealed.digest, sealed.manifest)])
         self.made.append(sealed.digest)
 
+    def find_superseded(self) -> list[PlannedPack]:
+        """Those of the planned packs that are not needed any more."""
+        superseded = []
+        for planned in self._plan.packs:
+            with suppress(StalePackError):
+                pack = self._store.cache.get(planned.number)
+                if planned.digest not in self.made and self._is_elsewhere(pack).all():
+                    superseded.append(planned)
+        return superseded
+
     def close(self) -> None:
         """Remove what is not finished."""
         if self._writer is not None:
@@ -191,14 +187,10 @@ class _Rewriter:
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock_fd)
 
-    def _choose_rows(self, number: int, pack: Pack) -> NDArray[np.int64]:
-        """The rows of `pack` that look-ups find in it, or in a pack of which units may be absent."""
-        numbers = (self._store.locate(pack.manifest.digests) >> ROW_BITS).astype(np.int64)
-        needed = [n for n in np.unique(numbers).tolist() if n == number or self._is_partial(n)]
-        return np.flatnonzero(np.isin(numbers, needed))
-
-    def _is_partial(self, number: int) -> bool:
-        return self._store.cache.get(number).presence is not None
+    def _is_elsewhere(self, pack: Pack) -> NDArray[np.bool_]:
+        """`(rows,)`: whether a whole pack that stays holds each chunk of `pack`."""
+        leaving = {planned.number for planned in self._plan.packs if planned.digest not in self.made}
+        return self._store.contains(pack.manifest.digests, outside=leaving | self._partial)
 
     def _take(self, data: bytes, digest: bytes, planned: PlannedPack) -> None:
         if self._writer is not None and self._writer.count_room(len(data)) <= 0:

@@ -5,7 +5,7 @@ The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -59,9 +59,9 @@ class TensorStore:
         self.cache.forget()
         self.catalog.close()
 
-    def contains(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """`(n,)`: whether a pack holds each chunk, by what this process knows now."""
-        return np.not_equal(self._search(digests), NOWHERE)
+    def contains(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.bool_]:
+        """`(n,)`: whether a pack holds each chunk, by what this process knows now; packs `outside` do not count."""
+        return np.not_equal(self._search(digests, outside), NOWHERE)
 
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
@@ -188,10 +188,13 @@ class TensorStore:
             where = np.flatnonzero(numbers == number)
             yield self.cache.get(number), rows[where], where
 
-    def _search(self, digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    def _search(self, digests: NDArray[np.uint8], outside: Collection[int] = ()) -> NDArray[np.uint64]:
         found = np.full(len(digests), NOWHERE, np.uint64)
+        skipped = np.fromiter(outside, np.uint64)
         for positions, candidates in self.index.iter_candidates(digests):
             open_positions = found[positions] == NOWHERE
+            if len(skipped):
+                open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
             positions, candidates = positions[open_positions], candidates[open_positions]
             confirmed = self._confirm(digests[positions], candidates)
             found[positions[confirmed]] = candidates[confirmed]
