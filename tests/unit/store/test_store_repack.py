@@ -166,7 +166,7 @@ repack(store, plan)
 
 def test_killed_at_any_step_every_chunk_is_readable_and_repacking_again_finishes(tmp_path, put, rows):
     deaths = 0
-    for step in range(1, 60, 3):
+    for step in range(1, 60, 4):
         root = tmp_path / f"store{step}"
         made = TensorStore(root)
         digests = np.concatenate([put(rows[:150], into=made), put(rows[150:], into=made)])
