@@ -56,6 +56,9 @@ class WriterLease:
             os.ftruncate(self._fd, 0)
             self._close()
 
+    def __del__(self) -> None:
+        self._close()  # a writer that nobody holds on to any more keeps nobody out
+
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

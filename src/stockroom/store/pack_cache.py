@@ -17,6 +17,7 @@ from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.catalog import Catalog
 from stockroom.store.pack import Pack
+from stockroom.store.window import Window
 
 _HANDLES_PER_PACK = 2  # mmap keeps a duplicate of each of its two files
 
@@ -38,7 +39,7 @@ class OpenPacks:
         self.packs: dict[int, Pack] = {}
         self.addresses = np.zeros(max(capacity, 64), np.int64)
         """By pack number: where its rows start if they can be gathered, -1 if not, 0 if it is not open."""
-        self._windows: dict[int, tuple[int, NDArray[np.void]]] = {}
+        self._windows: dict[int, Window] = {}
 
     def add(self, number: int, pack: Pack) -> None:
         """Take in an open pack."""
@@ -59,19 +60,12 @@ class OpenPacks:
         windows = self._windows  # this very dict: another thread's `add` starts a new one
         window = windows.get(row_nbytes)
         if window is None:
-            window = windows[row_nbytes] = self.make_window(row_nbytes)
-        origin, rows = window
-        return rows[addresses - origin].view(np.uint8).reshape(len(addresses), row_nbytes)
+            window = windows[row_nbytes] = self.open_window(row_nbytes)
+        return window.copy_rows(addresses - window.origin)
 
-    def make_window(self, row_nbytes: int) -> tuple[int, NDArray[np.void]]:
-        """The address space of these packs as rows, one starting at every byte, and the address of the first."""
-        raw = [pack for pack in list(self.packs.values()) if pack.is_raw and pack.mapped_nbytes >= row_nbytes]
-        lowest = min(raw, key=lambda pack: pack.address)
-        end = max(pack.address + pack.mapped_nbytes for pack in raw)
-        first = lowest.mapping[:row_nbytes].view(f"V{row_nbytes}")
-        span = end - lowest.address - row_nbytes + 1
-        # Overlapping rows, one per byte address; only those inside a map are ever touched.
-        return lowest.address, np.lib.stride_tricks.as_strided(first, (span,), (1,), writeable=False)
+    def open_window(self, row_nbytes: int) -> Window:
+        """A window over the raw packs that are open now; hold this set for as long as it is in use."""
+        return Window([pack.mapping for pack in list(self.packs.values()) if pack.is_raw], row_nbytes)
 
 
 class GatherPlan:
@@ -82,12 +76,15 @@ class GatherPlan:
 
     def __init__(self, opened: OpenPacks, addresses: NDArray[np.int64], row_nbytes: int) -> None:
         self._opened = opened
-        origin, self._rows = opened.make_window(row_nbytes)
-        self._offsets = addresses - origin
+        self._window = opened.open_window(row_nbytes)
+        self._offsets = addresses - self._window.origin
 
-    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.void]:
-        """The rows at `positions` (as numpy indexes: negative ones count from the end), a copy; `IndexError`."""
-        return self._rows[self._offsets[positions]]
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """`(n, row_nbytes)`: the rows at `positions`, a copy.
+
+        Positions are numpy's: negative ones count from the end, `IndexError` for one out of range.
+        """
+        return self._window.copy_rows(self._offsets[positions])
 
 
 class PackCache:
