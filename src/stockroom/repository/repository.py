@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
 from stockroom.repository.snapshot import Snapshot
-from stockroom.store import TensorStore
+from stockroom.store import TensorStore, TensorWriter
 from stockroom.trees import NodeCache
 
 _HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
@@ -31,6 +32,8 @@ class Repository:
         self.refs = RefStore(self.env)
         self.objects = ObjectStore(self.env)
         self.nodes = NodeCache(self.objects)
+        self._writer: TensorWriter | None = None
+        self._writer_pid = 0
 
     @classmethod
     def find(cls, path: Path | None) -> Repository:
@@ -47,8 +50,17 @@ class Repository:
         """The chunks; opened on first use, since history needs none of them."""
         return TensorStore(self.paths.state)
 
+    def open_writer(self) -> TensorWriter:
+        """The writer of chunks, made on first use in each process and kept for the next write session."""
+        if self._writer is None or self._writer_pid != os.getpid():
+            self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
+        return self._writer
+
     def close(self) -> None:
         """Let go of every file."""
+        if self._writer is not None and self._writer_pid == os.getpid():
+            self._writer.close()
+        self._writer = None
         tensors = self.__dict__.pop("tensors", None)
         if tensors is not None:
             tensors.close()

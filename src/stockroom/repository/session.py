@@ -15,6 +15,7 @@ import numpy as np
 
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import (
+    ClosedError,
     ColumnNotFoundError,
     ConflictError,
     InvalidInputError,
@@ -58,12 +59,19 @@ class WriteSession:
     @cached_property
     def tensors(self) -> TensorWriter:
         """Where chunks are put; opened on first use, since many changes put none."""
-        return TensorWriter(self.repository.tensors)
+        return self.repository.open_writer()
 
     @property
     def is_open(self) -> bool:
         """Whether this session, in this process, still holds the lease."""
         return self._lease.is_held
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` in a process forked from the writer, where its files and threads are not to be used."""
+        if not self.is_open:
+            raise ClosedError(
+                "this writer belongs to another process, or is closed: open the repository again to write here"
+            )
 
     @property
     def snapshot(self) -> Snapshot:
@@ -111,8 +119,16 @@ class WriteSession:
 
     def read_pending_chunk(self, digest: bytes) -> bytes | None:
         """The bytes of a chunk put in this session and not yet findable in the store."""
-        writer = self.__dict__.get("tensors")
-        return None if writer is None else writer.read(digest)
+        writer: TensorWriter | None = self.__dict__.get("tensors")
+        if writer is None:
+            return None
+        if self.is_open:
+            return writer.read(digest)
+        if not self.repository.tensors.contains(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]:
+            raise ClosedError(
+                "this sample was not written out when its writer was forked: flush or commit before forking"
+            )
+        return None
 
     def wait_for_writes(self) -> None:
         """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
@@ -122,12 +138,14 @@ class WriteSession:
 
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
+        self.check_open()
         self._stage_edits()
         self._flush_tensors()
         self._write_stage()
 
     def finish(self, message: str) -> None:
         """Commit what this session changed, if it changed anything; what was staged before goes with it."""
+        self.check_open()
         root = self.snapshot.root
         if root == self._start:
             return
@@ -138,6 +156,7 @@ class WriteSession:
 
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
+        self.check_open()
         _check_words(message, metadata)
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
@@ -150,6 +169,7 @@ class WriteSession:
 
     def reset(self) -> None:
         """Drop everything staged."""
+        self.check_open()
         self._drop_edits()
         self._staged = self.base
         if self.repository.refs.get_stage(STAGE_NAME) is not None:
@@ -157,6 +177,8 @@ class WriteSession:
 
     def rollback(self) -> None:
         """Go back to what was staged when the session began, or last committed; on disk too."""
+        if not self.is_open:
+            return
         self._drop_edits()
         self._staged = Snapshot(self.nodes, self._start)
         self._write_stage()
@@ -180,10 +202,12 @@ class WriteSession:
 
     def close(self) -> None:
         """Let the next writer in. What was not flushed is gone."""
+        if not self.is_open:  # in a forked child: what is on disk is the parent's
+            return
         writer = self.__dict__.pop("tensors", None)
         try:
             if writer is not None:
-                writer.close()
+                writer.abort()
         finally:
             self._lease.release()
 
@@ -221,6 +245,7 @@ class WriteSession:
             writer.flush()
 
     def _write_stage(self) -> None:
+        self.check_open()
         root = self._staged.root
         stage = Stage(base=self.head.commit, root=root) if root != self.base.root else None
         if stage != self.repository.refs.get_stage(STAGE_NAME):
@@ -229,6 +254,7 @@ class WriteSession:
 
     def _apply_and_follow(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch to `head`; the next opening mends a kill in between."""
+        self.check_open()
         head_file = self.repository.paths.head
         head_file.prepare(head)
         try:

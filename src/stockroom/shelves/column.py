@@ -44,6 +44,7 @@ class Column(Mapping[Key, Sample]):
         self._pinned = None if self._session is not None else self._open_pinned()
         self._staged: SampleReader | None = None
         self._peek: SampleReader | None = None
+        self._writing: ColumnWriter | None = None
         if self._session is not None:
             self._find_edit()
 
@@ -301,7 +302,11 @@ class Column(Mapping[Key, Sample]):
                 f"column {self._name!r} was taken from the shelf before writing was enabled: take it again, "
                 f"stock.data[{self._name!r}]"
             )
-        return ColumnWriter(session, self._find_edit(), self._name)
+        session.check_open()
+        edit = self._find_edit()
+        if self._writing is None or self._writing.edit is not edit:
+            self._writing = ColumnWriter(session, edit, self._name)
+        return self._writing
 
     def _read(self, key: Key) -> Sample:
         if self._is_staged:

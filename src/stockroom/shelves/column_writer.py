@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ from stockroom.digest import Buffer
 from stockroom.errors import InvalidInputError
 from stockroom.repository import ColumnEdit, ColumnRecord, WriteSession
 from stockroom.shelves.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
-from stockroom.store.dtypes import format_storage
+from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.entry import EntryKind, choose_kind
 from stockroom.store.tensor_writer import Stream
 from stockroom.trees import Key
@@ -36,6 +35,12 @@ class ColumnWriter:
         self._session = session
         self.edit = edit
         self._name = name
+        record = edit.record  # its codec and attrs may change under this writer, its schema does not
+        self._is_text = record.is_text
+        self._format = record.entry_format
+        self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
+        self._shape = record.shape
+        self._stream = self._choose_stream()
 
     def put(self, key: Key, value: object) -> None:
         """Set one sample."""
@@ -83,32 +88,36 @@ class ColumnWriter:
     def _record(self) -> ColumnRecord:
         return self.edit.record
 
-    @cached_property
-    def _stream(self) -> Stream:
+    def _choose_stream(self) -> Stream:
         """Where chunks of whole samples go: packs of their shape, or ragged ones where shapes vary."""
         record = self._record
         if record.is_text:
             return Stream("uint8", None, record.codec)
         shape = tuple(length for length in record.shape if length is not None)
-        return Stream(format_storage(record.dtype), shape if record.entry_format.is_fixed else None, record.codec)
+        return Stream(format_storage(record.dtype), shape if self._format.is_fixed else None, record.codec)
 
     def _encode(self, value: object, key: object) -> bytes:
         """The entry of one sample, its bytes put in the store."""
-        record = self._record
-        if record.is_text:
-            data: Buffer = encode_text(record, value, self._where(key))
-            shape: tuple[int, ...] = (len(data),)
-        else:
-            array = as_sample(record, value, self._where(key))
-            data, shape = as_bytes(array), array.shape
+        data, shape = self._take_bytes(value, key)
         kind = choose_kind(len(data))
         if kind is EntryKind.CHUNK:
+            if self._stream.codec != self._record.codec:
+                self._stream = self._choose_stream()
             payload: bytes = self._session.tensors.put_row(bytes(data), self._stream)
         elif kind is EntryKind.INLINE:
             payload = bytes(data)
         else:
             payload = self._put_large(data, shape)
-        return record.entry_format.encode(kind, shape, payload)
+        return self._format.encode(kind, shape, payload)
+
+    def _take_bytes(self, value: object, key: object) -> tuple[Buffer, tuple[int, ...]]:
+        """The raw bytes of a sample, and its shape; `SchemaError` if it does not fit the column."""
+        if self._is_text:
+            text = encode_text(self._record, value, self._where(key))
+            return text, (len(text),)
+        fits = isinstance(value, np.ndarray) and value.dtype == self._dtype and value.shape == self._shape
+        array: Array = value if fits else as_sample(self._record, value, self._where(key))  # type: ignore[assignment]
+        return as_bytes(array if array.flags.c_contiguous else np.ascontiguousarray(array)), array.shape
 
     def _put_large(self, data: Buffer, shape: tuple[int, ...]) -> bytes:
         dtype = "uint8" if self._record.is_text else self._record.dtype
@@ -134,7 +143,7 @@ class ColumnWriter:
         kind = record.entry_format.kind
         if kind is EntryKind.INLINE or kind is EntryKind.CHUNK:
             rows = as_bytes(np.ascontiguousarray(batch)).reshape(len(batch), record.entry_format.item_nbytes or 0)
-            return rows if kind is EntryKind.INLINE else self._session.tensors.put_rows(rows, self._stream)
+            return rows if kind is EntryKind.INLINE else self._session.tensors.put_rows(rows, self._choose_stream())
         entries = b"".join([self._encode(sample, position) for position, sample in enumerate(batch)])
         return np.frombuffer(entries, np.uint8).reshape(len(batch), record.entry_format.width)
 

@@ -145,6 +145,7 @@ class DataShelf(Mapping[str, Column]):
                 "this handle only reads: write inside `with stock.enable_write():`, or open with "
                 "StockRoom(enable_write=True)"
             )
+        self._access.session.check_open()
         return self._access.session
 
 

@@ -148,7 +148,8 @@ class StockRoom:
         try:
             if session is not None:
                 try:
-                    session.flush()
+                    if session.is_open:
+                        session.flush()
                 finally:
                     session.close()
         finally:
@@ -342,6 +343,7 @@ class StockRoom:
     def _moving(self) -> Iterator[WriteSession]:
         """The session that moves HEAD: this handle's own, or one for the moment."""
         if self._access.session is not None:
+            self._access.session.check_open()
             yield self._access.session
             return
         session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S)
@@ -356,6 +358,7 @@ class StockRoom:
             raise ReadOnlyError(
                 "this handle only reads: use `with stock.enable_write():`, or open with StockRoom(enable_write=True)"
             )
+        self._access.session.check_open()
         return self._access.session
 
     def _resolve(self, ref: str) -> CommitId:

@@ -127,11 +127,16 @@ class PackWriter:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self, sealed: SealedPack, target: Path) -> None:
-        """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead."""
+        """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead.
+
+        The files are synced each, then, once, the folder they end up in. File systems that keep their metadata in order
+        (ext4, XFS, btrfs, APFS) bring everything done before to disk with it: the names in the pack's own folder,
+        its rename, and its parent if that is new.
+        """
         self._shard.sync()
         self._shard.close()
-        _sync_path(sealed.directory / MANIFEST_NAME)  # zarr.json can be made again from it, byte for byte
-        _sync_path(sealed.directory)
+        for name in (METADATA_NAME, MANIFEST_NAME):
+            _sync_path(sealed.directory / name)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             sealed.directory.rename(target)
