@@ -21,7 +21,7 @@ ChunkDigest = NewType("ChunkDigest", bytes)
 """Digest of a chunk's raw, unencoded bytes."""
 
 PackDigest = NewType("PackDigest", bytes)
-"""Digest of a pack's chunk list file."""
+"""Digest of a pack's manifest."""
 
 ObjectDigest = NewType("ObjectDigest", bytes)
 """Digest of a metadata object's canonical bytes: node, column record, chunk list."""

@@ -13,6 +13,7 @@ def undo(console: Console) -> None:
     with console.open_stock() as stock:
         undone = stock.undo()
         branch, commit_id = stock.branch, stock.commit_id
-    console.say(f"took back {undone.kind}: {undone.ref} {move_text(undone)}; `stock reflog` shows where it was")
+    where = "" if undone.ref == f"branch/{branch}" else "; HEAD stayed where it was"
+    console.say(f"took back {undone.kind}: {undone.ref} {move_text(undone)}{where}; `stock reflog` shows where it was")
     if console.json:
         console.document({"undone": operation_document(undone), "branch": branch, "commit": commit_id})

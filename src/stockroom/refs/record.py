@@ -17,7 +17,7 @@ class RecordFormat(Generic[R]):
         offset  size  type     field
         0       4     bytes    magic
         4       1     u8       version
-        5       ...   msgpack  the record's fields, map keys sorted
+        5       ...   msgpack  the record's fields in their order; keys of maps in them sorted
 
     There is one encoding of a record: what would not encode to the same bytes again does not decode.
     """

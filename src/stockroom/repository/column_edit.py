@@ -26,10 +26,14 @@ class Mark:
 
 @dataclass(slots=True)
 class ColumnEdit:
-    """A column being written. Values are entries, all of the width of the column's tree."""
+    """A column being written. Values are entries, all of the width of the column's tree.
+
+    `staged` is the record that the stage has of it, None if it has none yet.
+    """
 
     nodes: NodeCache
     record: ColumnRecord
+    staged: ColumnRecord | None = None
     _tree: Tree = field(init=False)
     _pending: dict[Key, bytes | None] = field(init=False, default_factory=dict)
 

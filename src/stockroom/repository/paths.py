@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -27,33 +28,33 @@ class Identity(msgspec.Struct, frozen=True):
     email: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RepositoryPaths:
     """The files of the repository whose work tree is `root`."""
 
     root: Path
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """The folder that holds everything but HEAD; never shared, never tracked by git."""
         return self.root / STATE_NAME
 
-    @property
+    @cached_property
     def refs(self) -> Path:
         """The LMDB environment of names and history."""
         return self.state / "refs"
 
-    @property
+    @cached_property
     def lease(self) -> Path:
         """The writer's lock file."""
         return self.state / "writer.lock"
 
-    @property
+    @cached_property
     def config(self) -> Path:
         """The repository's own settings, as JSON."""
         return self.state / "config.json"
 
-    @property
+    @cached_property
     def head(self) -> HeadFile:
         """The HEAD file."""
         return HeadFile(self.root, self.state)

@@ -47,7 +47,7 @@ class WriteSession:
         try:
             self.head = repository.settle_head()
             self.objects = ObjectStore(repository.env)
-            self.nodes = NodeCache(self.objects)
+            self.nodes = NodeCache(self.objects, sharing=repository.nodes)
             self.base = repository.open_snapshot(self.head.commit, self.nodes)
             self._staged = self.base if drop_stage else Snapshot(self.nodes, self._find_stage())
         except BaseException:
@@ -91,7 +91,7 @@ class WriteSession:
             record = self._staged.find_column(name)
             if record is None:
                 return None
-            self._edits[name] = ColumnEdit(self.nodes, record)
+            self._edits[name] = ColumnEdit(self.nodes, record, staged=record)
         return self._edits[name]
 
     def create_column(self, name: str, record: ColumnRecord) -> ColumnEdit:
@@ -233,7 +233,9 @@ class WriteSession:
                 deletes.append(path)
                 continue
             edit.record = edit.finish()
-            puts[path] = self.objects.put_object(edit.record.encode())
+            if edit.record != edit.staged:
+                edit.staged = edit.record
+                puts[path] = self.objects.put_object(edit.record.encode())
         if puts or deletes:
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, 32)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)

@@ -87,7 +87,11 @@ class EntryFormat:
         if nbytes > _MAX_NBYTES or kind != choose_kind(nbytes) or not self._fits(shape):
             raise MalformedRecordError(f"entry of kind {kind} and shape {tuple(shape)} does not fit its column")
         payload = value[self._header.size :]
-        return Entry(EntryKind(kind), tuple(shape), nbytes, payload[:nbytes] if kind == EntryKind.INLINE else payload)
+        if kind != EntryKind.INLINE:
+            return Entry(EntryKind(kind), tuple(shape), nbytes, payload)
+        if any(payload[nbytes:]):
+            raise MalformedRecordError(f"inline entry of {nbytes} bytes is not padded with zeros")
+        return Entry(EntryKind.INLINE, tuple(shape), nbytes, payload[:nbytes])
 
     def decode_kinds(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """`(n,)`: the kind of each of `(n, width)` values."""

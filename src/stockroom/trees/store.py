@@ -40,10 +40,11 @@ class NodeCache:
 
     __slots__ = ("_capacity", "_nodes", "_store")
 
-    def __init__(self, store: NodeStore, *, capacity: int = DEFAULT_CAPACITY) -> None:
+    def __init__(self, store: NodeStore, *, capacity: int = DEFAULT_CAPACITY, sharing: NodeCache | None = None) -> None:
+        """A cache in front of `store`; `sharing` another one's decoded nodes, which digests make the same."""
         self._store = store
         self._capacity = capacity
-        self._nodes: OrderedDict[bytes, Node] = OrderedDict()
+        self._nodes: OrderedDict[bytes, Node] = OrderedDict() if sharing is None else sharing._nodes
 
     def get_object(self, digest: ObjectDigest) -> bytes:
         """The bytes kept under `digest`, from the store itself."""
