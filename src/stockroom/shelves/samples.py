@@ -81,15 +81,18 @@ class SampleReader:
         digests, owners = self._find_digests(positions)
         if not len(digests):
             return 1.0
-        is_here = self._tensors.is_present(digests)
+        is_here = self._find_unwritten(digests)
+        stored = ~is_here
+        is_here[stored] = self._tensors.is_present(digests[stored])
         weights = nbytes[owners] / np.bincount(owners, minlength=len(positions))[owners]
         return float((weights * is_here).sum() / weights.sum())
 
     def ensure_present(self, positions: NDArray[np.int64]) -> None:
         """Bring the chunks behind these positions to this machine."""
         digests, _ = self._find_digests(positions)
-        if len(digests):
-            self._tensors.ensure_present(digests)
+        stored = digests[~self._find_unwritten(digests)]
+        if len(stored):
+            self._tensors.ensure_present(stored)
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
         """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.
@@ -173,6 +176,13 @@ class SampleReader:
             digests += mine
             owners += [owner] * len(mine)
         return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES), np.array(owners, np.int64)
+
+    def _find_unwritten(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """`(n,)`: whether each chunk was put by this session's writer and is not in the store yet."""
+        find = self._find_unflushed
+        if find is None:
+            return np.zeros(len(digests), bool)
+        return np.array([find(digest.tobytes()) is not None for digest in digests], bool)
 
     def _load_values(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The values at positions, `(n, width)`, whatever else is kept of them."""

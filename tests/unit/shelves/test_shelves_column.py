@@ -1,0 +1,141 @@
+"""A column as a mapping from keys to samples: reading in every way there is."""
+
+from __future__ import annotations
+
+import blake3
+import ml_dtypes
+import numpy as np
+import pytest
+
+from stockroom import InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
+
+KINDS = {
+    "inline": ([np.array(n, np.float32) for n in range(20)], {}),
+    "chunk": ([np.full((5, 4), n, np.int16) for n in range(20)], {}),
+    "packed": ([np.full((50, 4), n, np.int16) for n in range(20)], {"codec": "zstd"}),
+    "bfloat16": ([np.full(30, n, ml_dtypes.bfloat16) for n in range(20)], {}),
+    "large": ([np.full((5, 1 << 20), n, np.uint8) for n in range(3)], {}),
+    "empty": ([np.empty((0, 3)) for _ in range(5)], {}),
+    "ragged": ([np.full((n, 2), n, np.float64) for n in range(20)], {"shape": (None, 2)}),
+    "str": (["ä" * n for n in range(40)], {"dtype": "str"}),
+    "bytes": ([b"\0" * n for n in range(40)], {"dtype": "bytes"}),
+}
+
+
+def as_plain(sample):
+    """Something to compare by: bytes and shape of what is numpy's, anything else itself."""
+    return (sample.dtype, sample.shape, sample.tobytes()) if isinstance(sample, np.ndarray | np.generic) else sample
+
+
+@pytest.fixture(params=["pinned", "staged"])
+def opened(request, stock):
+    """A handle with one column of each kind, read from a commit or from what is staged and not flushed."""
+    writer = StockRoom(stock.path, enable_write=True)
+    for name, (samples, schema) in KINDS.items():
+        first = samples[0]
+        shape = first.shape if isinstance(first, np.ndarray) else ()
+        given = {"dtype": getattr(first, "dtype", None), "shape": shape, **schema}
+        writer.data.create(name, **given).extend(samples)
+    if request.param == "staged":
+        yield writer
+        writer.close()
+        return
+    writer.commit("all kinds")
+    writer.close()
+    with StockRoom(stock.path) as reader:
+        yield reader
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_samples_are_the_same_whichever_way_they_are_read(opened, name):
+    column = opened.data[name]
+    samples = KINDS[name][0]
+    count = len(samples)
+    expected = [as_plain(sample) for sample in samples]
+    assert len(column) == count
+    assert [as_plain(column[key]) for key in range(count)] == expected
+    assert [as_plain(column.view(key)) for key in range(count)] == expected
+    assert [as_plain(value) for value in column.values()] == expected
+    assert [key for key, _ in column.items()] == list(column) == list(column.keys()) == list(range(count))
+    order = [2, 0, 2, 1]
+    for batch in (column[order], column[np.array(order)], column.take(order), column.take(np.array(order, np.uint8))):
+        assert [as_plain(sample) for sample in batch] == [expected[key] for key in order]
+    assert [as_plain(sample) for sample in column[1:3]] == expected[1:3]
+    assert [as_plain(sample) for sample in column[::-1]] == expected[::-1]
+    assert [as_plain(sample) for sample in column[-2:]] == expected[-2:]
+    assert [as_plain(sample) for sample in column.take([-1, 0])] == [expected[-1], expected[0]]
+    assert opened.data[name, 1] is not None
+    assert as_plain(column.get(1)) == expected[1]
+    assert column.get(count) is None
+    assert len(column[[]]) == len(column[5:5]) == len(column.take([])) == 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_digest_and_nbytes_are_of_the_raw_bytes(opened, name):
+    column, samples = opened.data[name], KINDS[name][0]
+    raw = [s.tobytes() if isinstance(s, np.ndarray) else s.encode() if isinstance(s, str) else s for s in samples]
+    assert [column.digest(key) for key in range(len(raw))] == [blake3.blake3(data).hexdigest() for data in raw]
+    assert column.nbytes == sum(map(len, raw))
+
+
+def test_batches_are_stacked_where_samples_have_one_shape(opened):
+    assert opened.data["chunk"][[1, 2]].shape == (2, 5, 4)
+    assert opened.data["chunk"][[]].shape == (0, 5, 4)
+    assert opened.data["inline"][:].shape == (20,)
+    assert opened.data["large"][:2].shape == (2, 5, 1 << 20)
+    assert opened.data["empty"][:].shape == (5, 0, 3)
+    assert opened.data["bfloat16"][:3].dtype == ml_dtypes.bfloat16
+    for name in ("ragged", "str", "bytes"):
+        assert isinstance(opened.data[name][:2], list)
+
+
+def test_the_schema_is_told(opened):
+    ragged, text = opened.data["ragged"], opened.data["str"]
+    assert (ragged.name, ragged.dtype, ragged.shape, ragged.key_type) == ("ragged", np.float64, (None, 2), "int")
+    assert (text.dtype, text.shape) == ("str", ())
+    assert opened.data["packed"].codec == "zstd"
+    assert repr(ragged) == "Column('ragged', dtype=float64, shape=(None, 2), keys=int, n=20)"
+    assert repr(text) == "Column('str', dtype=str, keys=int, n=40)"
+
+
+def test_what_is_not_there_is_named(opened):
+    column = opened.data["chunk"]
+    for missing in (lambda: column[20], lambda: column[-1], lambda: column[[0, 20]], lambda: column.view(20)):
+        with pytest.raises(SampleNotFoundError, match=r"column 'chunk' has no sample under key (20|-1) "):
+            missing()
+    for position in (20, -21):
+        with pytest.raises(InvalidInputError, match=f"position {position} is out of range"):
+            column.take([position])
+    for wrong in ("a", 1.0, None, True, (1, 2), ["a"], [True], [[1]], np.array([[1]]), np.array([True])):
+        with pytest.raises(SchemaError, match="column 'chunk'"):
+            column[wrong]
+    for wrong in (3, [1.5], [[1]], ["a"]):
+        with pytest.raises(InvalidInputError, match="column 'chunk'"):
+            column.take(wrong)
+    assert "a" not in column
+    assert 1.0 not in column
+    assert True not in column
+    assert np.int32(3) in column
+
+
+def test_everything_is_present_in_a_whole_repository(opened):
+    for column in opened.data.values():
+        assert column.present() == column.present([0, 1]) == 1.0
+        column.prefetch()
+        column.prefetch([0])
+
+
+def test_attrs_given_out_are_a_copy(opened):
+    column = opened.data["chunk"]
+    column.attrs["a"] = 1
+    assert column.attrs == {}
+
+
+def test_numpy_integers_are_keys(stock):
+    with stock.enable_write() as writer:
+        column = writer.data.create("x", dtype="int64")
+        column[np.int32(5)] = np.int64(1)
+        column.update({np.uint8(6): 2})
+        writer.data["y"] = {np.int64(7): 3}
+    assert [type(key) for key in (*stock.data["x"], *stock.data["y"])] == [int] * 3
+    assert stock.data["x"][np.uint64(5)] == 1
