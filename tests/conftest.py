@@ -26,6 +26,15 @@ def fashion_mnist() -> Path:
 
 
 @pytest.fixture(scope="session")
+def openclipart() -> Path:
+    """The folder with openclipart's PNG files, in folders by subject; the test is skipped where they cannot be had."""
+    try:
+        return real_data.openclipart()
+    except real_data.MaterialUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def fashion_images(fashion_mnist: Path) -> np.ndarray:
     """The 10,000 test images, (10000, 28, 28) uint8, read here without any of our readers."""
     raw = gzip.decompress((fashion_mnist / "t10k-images-idx3-ubyte.gz").read_bytes())
