@@ -8,9 +8,11 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -365,20 +367,22 @@ def test_a_folder_that_cannot_be_written_opens_for_reading(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_another_user_who_may_not_write_reads(tmp_path):
-    with open_env(tmp_path) as env:
-        put(env, b"a")
-    for folder in [tmp_path, *list(tmp_path.parents)[:3]]:
+def test_another_user_who_may_not_write_reads():
+    # Not in tmp_path, whose parents may be closed to others.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    (tmp_path / "lock.mdb").chmod(0o600)
-    (tmp_path / "data.mdb").chmod(0o644)
+        with open_env(folder) as env:
+            put(env, b"a")
+        (folder / "lock.mdb").chmod(0o600)
+        (folder / "data.mdb").chmod(0o644)
 
-    def child():
-        os.setuid(65534)
-        with open_env(tmp_path) as env:
-            assert env.readonly
-            assert get(env, b"a") == b"v"
-            with pytest.raises(PermissionError, match="permissions"):
-                put(env, b"b")
+        def child():
+            os.setuid(65534)
+            with open_env(folder) as env:
+                assert env.readonly
+                assert get(env, b"a") == b"v"
+                with pytest.raises(PermissionError, match="permissions"):
+                    put(env, b"b")
 
-    assert run_in_fork(child) == 0
+        assert run_in_fork(child) == 0

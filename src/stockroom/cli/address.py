@@ -25,7 +25,9 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """`REV:PATH`, `REV` or `:PATH`; without a ref it is HEAD."""
+    """`REV:PATH`, `REV`, `:PATH`, or `data/...` alone; without a ref it is HEAD."""
+    if ":" not in text and (text == DATA_SHELF or text.startswith(f"{DATA_SHELF}/")):
+        text = f":{text}"
     ref, _, path = text.partition(":")
     return Address(ref or "HEAD", path)
 
@@ -44,7 +46,7 @@ def split_path(path: str, columns: Iterable[str]) -> tuple[str | None, str | Non
     if shelf != DATA_SHELF:
         raise InvalidInputError(
             f"expected a path of the form data/COLUMN or data/COLUMN/KEY, found {path!r}; "
-            "`stock ls` lists the columns, and a commit goes before the path: REV:data/COLUMN"
+            "`stock ls` lists the columns; a commit goes before the path, with a colon: REV: or REV:data/COLUMN"
         )
     if not rest:
         return None, None

@@ -23,6 +23,10 @@ def init(
 
     with StockRoom.init(path, name=name, email=email) as stock:
         place, is_new = str(stock.path), stock.is_new
-    console.say(f"made a repository in {place}" if is_new else f"{place} is a repository already; nothing was changed")
+    if is_new:
+        console.say(f"made a repository in {place}")
+    else:
+        author = "; its author stays as it is: `stock commit --author` names another" if name or email else ""
+        console.say(f"{place} is a repository already; nothing was changed{author}")
     if console.json:
         console.document({"path": place, "created": is_new})

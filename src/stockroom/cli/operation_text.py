@@ -22,6 +22,14 @@ def move_text(operation: Operation) -> str:
     return f"{short_id(_hex(operation.old))} -> {short_id(_hex(operation.new))}"
 
 
+def undone_text(operation: Operation) -> str:
+    """`branch/main is back at 1f2e3d4c5b6a (was a1b2c3d4e5f6)`."""
+    was = short_id(_hex(operation.new)) if operation.new else "deleted"
+    if operation.old is None:
+        return f"{operation.ref} is gone (was {was})"
+    return f"{operation.ref} is back at {short_id(_hex(operation.old))} (was {was})"
+
+
 def operation_document(operation: Operation) -> dict[str, object]:
     """An operation as JSON; `old` and `new` are null where the ref was not, or is no more."""
     return {

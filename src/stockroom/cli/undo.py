@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stockroom.cli.console import Console
-from stockroom.cli.operation_text import move_text, operation_document
+from stockroom.cli.operation_text import operation_document, undone_text
 from stockroom.cli.verb import verb
 
 
@@ -14,6 +14,6 @@ def undo(console: Console) -> None:
         undone = stock.undo()
         branch, commit_id = stock.branch, stock.commit_id
     where = "" if undone.ref == f"branch/{branch}" else "; HEAD stayed where it was"
-    console.say(f"took back {undone.kind}: {undone.ref} {move_text(undone)}{where}; `stock reflog` shows where it was")
+    console.say(f"took back {undone.kind}: {undone_text(undone)}{where}")
     if console.json:
         console.document({"undone": operation_document(undone), "branch": branch, "commit": commit_id})

@@ -27,7 +27,7 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
         raise ConflictError(f"branch {name!r} is checked out: check out another one first")
     if not force and (head.commit is None or not is_ancestor(repository.refs, at, head.commit)):
         raise ConflictError(
-            f"branch {name!r} has commits that {head.branch or 'HEAD'} does not: merge them, or delete it by force (-D)"
+            f"branch {name!r} has commits that {head.branch or 'HEAD'} does not: delete it by force (-D) if they can go"
         )
     repository.refs.apply(changes.delete_branch(name, at=at))
 
@@ -49,14 +49,19 @@ def delete_tag(repository: Repository, name: str) -> None:
 
 
 def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
-    """Move HEAD, which only a clean stage allows; writes nothing but `head.stock`, and the new branch if `create`."""
-    session.check_clean()
+    """Move HEAD; writes nothing but `head.stock`, and the new branch if `create`.
+
+    A new branch starts where HEAD is, so what is staged comes along; moving elsewhere takes a clean stage.
+    """
     repository = session.repository
     if create:
         _make_branch_here(repository, name, session.head)
         head = Head(name, session.head.commit)
-    else:
-        head = _find_target(repository, name, session.head)
+        repository.paths.head.write(head)
+        session.rename_head(head)
+        return head
+    session.check_clean()
+    head = _find_target(repository, name, session.head)
     if head != session.head:
         repository.paths.head.write(head)
     session.move_head(head)

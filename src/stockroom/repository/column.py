@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any, Final
 
 import msgspec
@@ -106,9 +107,10 @@ def check_schema(record: ColumnRecord) -> None:
 def check_attrs(attrs: object, *, column: str) -> dict[str, Any]:
     """`attrs` as plain JSON values; `SchemaError` if it is not a mapping of them or is over 64 KiB."""
     try:
-        encoded = msgspec.json.encode(attrs)
+        encoded = json.dumps(attrs, allow_nan=False, ensure_ascii=False).encode()
         plain = msgspec.json.decode(encoded, type=dict[str, Any])
-    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        msgspec.msgpack.encode(plain)  # as it will be recorded: integers of more than 64 bits are refused
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError, RecursionError) as error:
         raise SchemaError(f"column {column!r}: attrs must be a mapping of JSON values ({error})") from error
     if len(encoded) > _MAX_ATTRS_NBYTES:
         raise SchemaError(f"column {column!r}: attrs take {len(encoded)} bytes; expected at most {_MAX_ATTRS_NBYTES}")

@@ -61,8 +61,8 @@ class WriterLease:
 
     def _close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
+            os.close(fd)
 
 
 def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:

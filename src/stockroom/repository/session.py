@@ -7,9 +7,11 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -33,16 +35,35 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import DATA, Snapshot
 from stockroom.store import TensorWriter
+from stockroom.store.fork_lock import make_fork_lock
 from stockroom.trees import NodeCache, Tree
 
 STAGE_NAME = "work"
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _in_turn(method: Callable[Concatenate[WriteSession, P], T]) -> Callable[Concatenate[WriteSession, P], T]:
+    """`method`, for one thread at a time."""
+
+    @wraps(method)
+    def run(self: WriteSession, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.turn:
+            return method(self, *args, **kwargs)
+
+    return run
+
 
 class WriteSession:
-    """One writer, holding the lease of the working stage until `close`."""
+    """One writer, holding the lease of the working stage until `close`.
+
+    Threads may share it: each of its methods, and whatever else changes what is staged, waits for its `turn`.
+    """
 
     def __init__(self, repository: Repository, *, timeout_s: float, drop_stage: bool = False) -> None:
         self.repository = repository
+        self.turn = make_fork_lock()
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             self.head = repository.settle_head()
@@ -74,17 +95,20 @@ class WriteSession:
             )
 
     @property
+    @_in_turn
     def snapshot(self) -> Snapshot:
         """The staged content, every edit worked in."""
         self._stage_edits()
         return self._staged
 
+    @_in_turn
     def iter_columns(self) -> list[str]:
         """The names of the columns, in order, as they are now."""
         names = set(self._staged.iter_names(DATA))
         names |= {name for name, edit in self._edits.items() if edit is not None}
         return sorted(names - {name for name, edit in self._edits.items() if edit is None})
 
+    @_in_turn
     def find_column(self, name: str) -> ColumnEdit | None:
         """The column of that name, for reading and writing, or None."""
         if name not in self._edits:
@@ -94,6 +118,7 @@ class WriteSession:
             self._edits[name] = ColumnEdit(self.nodes, record, staged=record)
         return self._edits[name]
 
+    @_in_turn
     def create_column(self, name: str, record: ColumnRecord) -> ColumnEdit:
         """A new, empty column with the schema in `record`; `InvalidInputError` if the name is taken or bad."""
         check_name("column", name)
@@ -105,6 +130,7 @@ class WriteSession:
         edit = self._edits[name] = ColumnEdit(self.nodes, record.replace_root(empty.root))
         return edit
 
+    @_in_turn
     def delete_column(self, name: str) -> None:
         """Take out a column; `ColumnNotFoundError` if there is none."""
         if self.find_column(name) is None:
@@ -117,6 +143,7 @@ class WriteSession:
         writer = self.__dict__.get("tensors")
         return writer is None or writer.is_flushed
 
+    @_in_turn
     def read_pending_chunk(self, digest: bytes) -> bytes | None:
         """The bytes of a chunk put in this session and not yet findable in the store."""
         writer: TensorWriter | None = self.__dict__.get("tensors")
@@ -130,12 +157,14 @@ class WriteSession:
             )
         return None
 
+    @_in_turn
     def wait_for_writes(self) -> None:
         """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.wait()
 
+    @_in_turn
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
         self.check_open()
@@ -143,17 +172,17 @@ class WriteSession:
         self._flush_tensors()
         self._write_stage()
 
+    @_in_turn
     def finish(self, message: str) -> None:
         """Commit what this session changed, if it changed anything; what was staged before goes with it."""
         self.check_open()
         root = self.snapshot.root
-        if root == self._start:
-            return
-        if root == self.base.root:  # all that was staged has been taken back
-            self._write_stage()
+        if root in (self._start, self.base.root):  # nothing changed, or all that was staged has been taken back
+            self._write_stage()  # a flush may have put something else there
         else:
             self.commit(message, {})
 
+    @_in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
         self.check_open()
@@ -163,10 +192,11 @@ class WriteSession:
         branch = self._check_branch()
         record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
         change = add_commit(record, branch=branch, old=self.head.commit)
-        self._apply_and_follow(Head(branch, record.commit_id), replace(change, stages={STAGE_NAME: None}))
-        self._settle(Head(branch, record.commit_id))
+        change = replace(change, stages={STAGE_NAME: None})
+        self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
         return record.commit_id
 
+    @_in_turn
     def reset(self) -> None:
         """Drop everything staged."""
         self.check_open()
@@ -175,6 +205,7 @@ class WriteSession:
         if self.repository.refs.get_stage(STAGE_NAME) is not None:
             self.repository.refs.apply(RefChange(kind="reset", stages={STAGE_NAME: None}))
 
+    @_in_turn
     def rollback(self) -> None:
         """Go back to what was staged when the session began, or last committed; on disk too."""
         if not self.is_open:
@@ -183,23 +214,30 @@ class WriteSession:
         self._staged = Snapshot(self.nodes, self._start)
         self._write_stage()
 
+    @_in_turn
     def check_clean(self) -> None:
         """Raise `ConflictError` unless nothing is staged, as moving HEAD requires."""
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
+    def rename_head(self, head: Head) -> None:
+        """Go on from a HEAD at the same commit under another branch's name; the stage stays as it is."""
+        assert head.commit == self.head.commit
+        self.head = head
+
+    @_in_turn
     def move_head(self, head: Head) -> None:
         """Go on from another HEAD, already written to its file."""
         self._drop_edits()
-        self.base = self._staged = self.repository.open_snapshot(head.commit, self.nodes)
-        self._start = self._staged.root
-        self.head = head
+        base = self.repository.open_snapshot(head.commit, self.nodes)
+        self.head, self.base, self._staged, self._start = head, base, base, base.root
 
+    @_in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch, and go on from where it stands then."""
-        self._apply_and_follow(head, change)
-        self.move_head(head)
+        self._apply_and_follow(head, change, follow=self.move_head)
 
+    @_in_turn
     def close(self) -> None:
         """Let the next writer in. What was not flushed is gone."""
         if not self.is_open:  # in a forked child: what is on disk is the parent's
@@ -227,6 +265,7 @@ class WriteSession:
         """Work every open column into the staged root."""
         puts: dict[str, bytes] = {}
         deletes = []
+        changed = []
         for name, edit in self._edits.items():
             path = f"{DATA}/{name}"
             if edit is None:
@@ -234,12 +273,14 @@ class WriteSession:
                 continue
             edit.record = edit.finish()
             if edit.record != edit.staged:
-                edit.staged = edit.record
+                changed.append(edit)
                 puts[path] = self.objects.put_object(edit.record.encode())
         if puts or deletes:
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, 32)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
             self._edits = {name: edit for name, edit in self._edits.items() if edit is not None}
+        for edit in changed:  # only now: an interrupt before this makes the next call do it all again
+            edit.staged = edit.record
 
     def _flush_tensors(self) -> None:
         writer = self.__dict__.get("tensors")
@@ -254,7 +295,7 @@ class WriteSession:
             change = RefChange(kind="stage", stages={STAGE_NAME: stage})
             self.repository.refs.apply(change, objects=self.objects)
 
-    def _apply_and_follow(self, head: Head, change: RefChange) -> None:
+    def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
         """Apply a change that moves the checked-out branch to `head`; the next opening mends a kill in between."""
         self.check_open()
         head_file = self.repository.paths.head
@@ -262,14 +303,16 @@ class WriteSession:
         try:
             self._flush_tensors()
             self.repository.refs.apply(change, objects=self.objects)
+            head_file.complete()
+            follow(head)
         except BaseException:
             if self.repository.refs.find_ref(f"branch/{head.branch}") != head.commit:
                 head_file.cancel()
             else:  # an interrupt, after the refs moved: that stands
-                head_file.complete()
+                with suppress(FileNotFoundError):
+                    head_file.complete()
                 self.move_head(head)
             raise
-        head_file.complete()
 
     def _drop_edits(self) -> None:
         self._edits = {}
@@ -306,9 +349,8 @@ class WriteSession:
         )
 
     def _settle(self, head: Head) -> None:
-        self.head = head
-        self.base = Snapshot(self.nodes, self._staged.root)
-        self._start = self._staged.root
+        base = Snapshot(self.nodes, self._staged.root)
+        self.head, self.base, self._start = head, base, base.root
 
 
 def _check_words(message: object, metadata: Mapping[str, object]) -> None:

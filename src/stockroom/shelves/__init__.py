@@ -2,6 +2,7 @@
 
 from stockroom.shelves.column import Column
 from stockroom.shelves.data import DataShelf
-from stockroom.shelves.handle import Commit, StockRoom
+from stockroom.shelves.handle import StockRoom
+from stockroom.shelves.history import Commit
 
 __all__ = ["Column", "Commit", "DataShelf", "StockRoom"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -20,9 +20,11 @@ from stockroom.errors import (
 )
 from stockroom.repository import ColumnEdit, ColumnRecord
 from stockroom.repository.column import check_attrs
+from stockroom.shelves.column_views import ColumnItems, ColumnValues
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.samples import Batch, Sample, SampleReader
-from stockroom.shelves.values import Schema, describe_value, format_shape
+from stockroom.shelves.selection import check_key, check_mask, check_positions
+from stockroom.shelves.values import Schema, describe_value, format_shape, is_tensor, to_array
 from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, Tree, find_unshared_key, iter_positions
 
@@ -88,7 +90,7 @@ class Column(Mapping[Key, Sample]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """A small JSON mapping of the user's own, versioned with the column. Assign a whole mapping to change it."""
-        return dict(self._record.attrs)
+        return MappingProxyType(dict(self._record.attrs))
 
     @attrs.setter
     def attrs(self, attrs: Mapping[str, Any]) -> None:
@@ -115,7 +117,9 @@ class Column(Mapping[Key, Sample]):
                 return pinned.read_one(position)
         if isinstance(key, slice):
             return self._take(np.arange(*key.indices(len(self)), dtype=np.int64))
-        if isinstance(key, list | np.ndarray):
+        if isinstance(key, np.ndarray) or is_tensor(key):
+            return self._take(self._find_selected(to_array(key) if is_tensor(key) else key))
+        if isinstance(key, list):
             return self._take(self._find_positions(key))
         return self._read(self._check_key(key))
 
@@ -129,12 +133,14 @@ class Column(Mapping[Key, Sample]):
             raise InvalidInputError(
                 f"column {self._name!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
             )
+        if array.dtype.kind == "u":  # what would wrap around stays out of range
+            array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
         positions = array.astype(np.int64, copy=False)
         with suppress(IndexError):  # the check below says it better
             planned = self._reader.read_planned(positions)
             if planned is not None:
                 return planned
-        return self._take(self._check_positions(positions))
+        return self._take(check_positions(positions, len(self), column=self._name))
 
     def view(self, key: Key) -> Sample:
         """The sample under `key`, read-only; not copied where its chunk is stored raw."""
@@ -187,6 +193,27 @@ class Column(Mapping[Key, Sample]):
     def __len__(self) -> int:
         return self._tree.count
 
+    def check_open(self) -> None:
+        """Raise `ClosedError` once the handle that the column was taken from is closed."""
+        self._access.check_open()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All samples, stacked in key order; `TypeError` where they are text or of many shapes."""
+        samples = self._take(np.arange(len(self), dtype=np.int64))
+        if not isinstance(samples, np.ndarray):
+            raise TypeError(f"column {self._name!r} is no one array: use column.take(positions), which gives a list")
+        if copy is False:
+            raise ValueError(f"column {self._name!r} cannot be an array without a copy; use view(key) for one sample")
+        return samples if dtype is None else samples.astype(dtype)
+
+    def values(self) -> ValuesView[Sample]:
+        """The samples in key order; read many at a time."""
+        return ColumnValues(self)
+
+    def items(self) -> ItemsView[Key, Sample]:
+        """The keys and samples in key order; read many at a time."""
+        return ColumnItems(self)
+
     def __iter__(self) -> Iterator[Key]:
         for keys, _ in iter_positions(self._tree):
             for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
@@ -209,10 +236,8 @@ class Column(Mapping[Key, Sample]):
 
     def __delitem__(self, key: Key) -> None:
         checked = self._check_key(key)
-        writer = self._writer()
-        if writer.edit.find(checked) is None:
+        if not self._writer().delete(checked):
             raise self._missing(checked)
-        writer.edit.delete(checked)
 
     def update(self, values: Mapping[Key, object] | Iterable[tuple[Key, object]]) -> None:
         """Set many samples; if one is refused, none is set."""
@@ -273,12 +298,14 @@ class Column(Mapping[Key, Sample]):
     def _read_staged(self) -> SampleReader:
         """A reader of the column as staged now; kept for as long as nothing is written."""
         assert self._session is not None
-        edit = self._find_edit()
-        tree, is_flushed = edit.tree, self._session.is_flushed
-        if self._staged is None or self._staged.tree != tree or self._staged.reads_unflushed == is_flushed:
-            find = None if is_flushed else self._session.read_pending_chunk
-            self._staged = SampleReader(edit.record, tree, self._access.tensors, find)
-        return self._staged
+        with self._session.turn:
+            edit = self._find_edit()
+            tree, is_flushed = edit.tree, self._session.is_flushed
+            staged = self._staged
+            if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:
+                find = None if is_flushed else self._session.read_pending_chunk
+                staged = self._staged = SampleReader(edit.record, tree, self._access.tensors, find)
+            return staged
 
     def _peek_reader(self) -> SampleReader:
         """A reader of single entries as staged now, which need not be worked into the tree first."""
@@ -318,8 +345,10 @@ class Column(Mapping[Key, Sample]):
         return reader.read_one(position)
 
     def _find_entry(self, key: Key) -> bytes | None:
-        if self._is_staged:
-            return self._find_edit().find(key)
+        session = self._session
+        if session is not None and self._is_staged:
+            with session.turn:
+                return self._find_edit().find(key)
         return self._tree.get(key)
 
     def _find_value(self, key: Key) -> bytes:
@@ -348,27 +377,14 @@ class Column(Mapping[Key, Sample]):
             raise self._missing(missing if isinstance(missing, str) else int(missing))
         return positions
 
-    def _check_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        count = len(self)
-        if len(positions) and (positions.min() < -count or positions.max() >= count):
-            wrong = positions[(positions < -count) | (positions >= count)][0]
-            raise InvalidInputError(f"column {self._name!r}: position {wrong} is out of range for {count} samples")
-        return (
-            np.where(positions < 0, positions + count, positions)
-            if len(positions) and positions.min() < 0
-            else positions
-        )
+    def _find_selected(self, keys: NDArray[Any]) -> NDArray[np.int64]:
+        """Positions of an array of keys, or of those that a mask over all samples, in key order, chooses."""
+        if keys.dtype == np.bool_:
+            return check_mask(keys, len(self), column=self._name)
+        return self._find_positions(keys)
 
     def _check_key(self, key: object) -> Key:
-        key_type = self._record.key_type
-        if key_type == KeyType.STR:
-            if isinstance(key, str):
-                return key
-        elif type(key) is int:
-            return key
-        elif isinstance(key, int | np.integer) and not isinstance(key, bool):
-            return operator.index(key)
-        raise SchemaError(f"column {self._name!r}: expected {key_type} keys, found {key!r} ({type(key).__name__})")
+        return check_key(key, self._record.key_type, column=self._name)
 
     def _check_pair(self, pair: Any) -> tuple[Key, object]:
         try:

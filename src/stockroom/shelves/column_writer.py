@@ -1,6 +1,7 @@
 """Writes samples into a column of a write session: checks each against the schema, puts its bytes, notes its entry.
 
-Whatever takes many samples is all or nothing: on an error the column is as it was before the call.
+Whatever takes many samples is all or nothing: on an error the column is as it was before the call. Threads that write
+take turns, a whole call each: an iterable of samples must not wait for another thread's write.
 """
 
 from __future__ import annotations
@@ -45,7 +46,16 @@ class ColumnWriter:
     def put(self, key: Key, value: object) -> None:
         """Set one sample."""
         self._check_key_range(key)
-        self.edit.put(key, self._encode(value, key))
+        with self._session.turn:
+            self.edit.put(key, self._encode(value, key))
+
+    def delete(self, key: Key) -> bool:
+        """Take out one sample; whether it was there."""
+        with self._session.turn:
+            if self.edit.find(key) is None:
+                return False
+            self.edit.delete(key)
+            return True
 
     def put_all(self, pairs: Iterable[tuple[Key, object]]) -> None:
         """Set many samples; of two under one key the last wins."""
@@ -61,17 +71,18 @@ class ColumnWriter:
         fresh = ColumnEdit(self._session.nodes, self._record)
         fresh.clear()
         writer = ColumnWriter(self._session, fresh, self._name)
-        if keys is None:
-            writer.extend(values)
-        else:
-            writer.put_all(zip(keys, values, strict=True))  # type: ignore[call-overload]
-        self.edit.adopt(fresh)
+        with self._session.turn:
+            if keys is None:
+                writer.extend(values)
+            else:
+                writer.put_all(zip(keys, values, strict=True))  # type: ignore[call-overload]
+            self.edit.adopt(fresh)
 
     def extend(self, values: object) -> range:
         """Add samples after the greatest int key; returns their keys."""
-        last = self.edit.tree.last_key
-        first = 0 if last is None else int(last) + 1
         with self._all_or_nothing():
+            last = self.edit.tree.last_key
+            first = 0 if last is None else int(last) + 1
             plain = as_array_like(values)
             if isinstance(plain, np.ndarray) and not self._record.is_text:
                 return self._extend_array(plain, first)
@@ -82,7 +93,8 @@ class ColumnWriter:
 
     def set_record(self, **changes: Any) -> None:
         """Change the column's codec or attrs."""
-        self.edit.record = msgspec.structs.replace(self.edit.record, **changes)
+        with self._session.turn:
+            self.edit.record = msgspec.structs.replace(self.edit.record, **changes)
 
     @property
     def _record(self) -> ColumnRecord:
@@ -156,12 +168,13 @@ class ColumnWriter:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        mark = self.edit.mark()
-        try:
-            yield
-        except BaseException:
-            self.edit.restore(mark)
-            raise
+        with self._session.turn:
+            mark = self.edit.mark()
+            try:
+                yield
+            except BaseException:
+                self.edit.restore(mark)
+                raise
 
     def _check_key_range(self, key: Key) -> None:
         if isinstance(key, int):

@@ -151,6 +151,8 @@ class DataShelf(Mapping[str, Column]):
 
 def _format_any_dtype(dtype: Any) -> str:
     """The schema name of a dtype given as a name, a numpy or torch dtype, or a Python type."""
+    if dtype is None:  # numpy's float64
+        raise SchemaError("expected a dtype such as 'uint8' or 'float32', found None")
     if dtype in (str, bytes):
         return str(dtype.__name__)
     name = str(dtype)

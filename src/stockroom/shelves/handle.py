@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
 from stockroom.digest import CommitId
 from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
-from stockroom.refs import LoggedCommit, Operation, iter_log
+from stockroom.refs import Operation, iter_log
 from stockroom.repository import (
     STAGE_NAME,
     Diff,
@@ -27,35 +27,12 @@ from stockroom.repository import (
 from stockroom.repository.verify import VerifyReport, verify_repository
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
+from stockroom.shelves.history import Commit, Status, describe_commit
 
 DEFAULT_TIMEOUT_S = 10.0
 
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One entry of the log. Ids are full hex digests; `time` carries the author's zone."""
-
-    id: str
-    parents: tuple[str, ...]
-    message: str
-    author: str
-    email: str
-    time: datetime
-    metadata: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What is staged. `changes` maps `data/<column>` to its difference from HEAD."""
-
-    branch: str | None
-    commit_id: str | None
-    changes: Diff
-
-    @property
-    def clean(self) -> bool:
-        """Whether the stage equals HEAD."""
-        return not self.changes
+_writing: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
 class StockRoom:
@@ -89,17 +66,21 @@ class StockRoom:
             self._pin()
             if enable_write:
                 self._begin(timeout_s)
+                _writing.add(self)
         except BaseException:
             self._repository.close()
             raise
 
     @classmethod
     def init(cls, path: str | Path = ".", name: str | None = None, email: str | None = None) -> Self:
-        """The handle of the repository in `path`, made there unless there is one; `name` and `email` sign commits."""
+        """The handle of the repository in `path`, made there unless there is one.
+
+        `name` and `email` sign commits. Those of a repository that has an author already stay as they are.
+        """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         paths, is_new = init_repository(folder)
-        if name is not None or email is not None:
+        if (name is not None or email is not None) and not paths.config.exists():
             known = paths.read_identity()
             paths.write_identity(Identity(name or known.name, email or known.email))
         stock = cls(paths.root)
@@ -247,7 +228,7 @@ class StockRoom:
         if ref == "HEAD" and self._head.commit is None:
             return iter(())
         logged = iter_log(self._repository.refs, self._resolve(ref), n=n)
-        return (_describe(entry) for entry in logged)
+        return (describe_commit(entry) for entry in logged)
 
     @property
     def branches(self) -> Mapping[str, str]:
@@ -335,8 +316,13 @@ class StockRoom:
 
     def _begin(self, timeout_s: float) -> WriteSession:
         session = WriteSession(self._repository, timeout_s=timeout_s)
-        self._access.session = session
-        self._pin_to(session.head)
+        try:
+            self._access.session = session
+            self._pin_to(session.head)
+        except BaseException:
+            self._access.session = None
+            session.close()
+            raise
         return session
 
     @contextmanager
@@ -385,15 +371,9 @@ def _parse_author(author: object) -> Identity:
     raise InvalidInputError(f"expected author=(name, email), found {author!r}")
 
 
-def _describe(entry: LoggedCommit) -> Commit:
-    record = entry.record
-    zone = timezone(timedelta(minutes=record.offset_minutes)) if record.offset_minutes else UTC
-    return Commit(
-        id=entry.commit_id.hex(),
-        parents=tuple(parent.hex() for parent in record.parents),
-        message=record.message,
-        author=record.author,
-        email=record.email,
-        time=datetime.fromtimestamp(record.time_ns / 1e9, zone),
-        metadata=dict(record.metadata),
-    )
+def _close_writing() -> None:
+    for stock in list(_writing):
+        stock.close()
+
+
+atexit.register(_close_writing)

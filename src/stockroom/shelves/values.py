@@ -163,7 +163,9 @@ def _match_dtype(array: Array, dtype: np.dtype[Any], where: str, *, by_batch: bo
     _check_dtype(array, where)
     if array.dtype.newbyteorder("<") == dtype:
         return array if by_batch else array.astype(dtype)
-    raise SchemaError(f"{where}: expected dtype {dtype}, found {array.dtype}; convert with `.astype({dtype.name!r})`")
+    raise SchemaError(
+        f"{where}: expected dtype {dtype}, found {array.dtype}; convert it first (arrays: `.astype`, tensors: `.to`)"
+    )
 
 
 def _check_dtype(array: Any, where: str) -> str:

@@ -125,9 +125,10 @@ def test_everything_is_present_in_a_whole_repository(opened):
         column.prefetch([0])
 
 
-def test_attrs_given_out_are_a_copy(opened):
+def test_attrs_given_out_cannot_be_changed_in_place(opened):
     column = opened.data["chunk"]
-    column.attrs["a"] = 1
+    with pytest.raises(TypeError):
+        column.attrs["a"] = 1
     assert column.attrs == {}
 
 

@@ -1,0 +1,46 @@
+"""What `column.values()` and `column.items()` give: views that read many samples at a time."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, ValuesView
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stockroom.shelves.samples import Sample
+from stockroom.trees import Key
+
+if TYPE_CHECKING:
+    from stockroom.shelves.column import Column
+_SAMPLES_AT_ONCE = 256
+
+
+class ColumnValues(ValuesView[Sample]):
+    """`column.values()`."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._column = column
+
+    def __iter__(self) -> Iterator[Sample]:
+        return _iter_samples(self._column)
+
+
+class ColumnItems(ItemsView[Key, Sample]):
+    """`column.items()`."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._column = column
+
+    def __iter__(self) -> Iterator[tuple[Key, Sample]]:
+        return zip(self._column, _iter_samples(self._column), strict=True)
+
+
+def _iter_samples(column: Column) -> Iterator[Sample]:
+    count = len(column)
+    for start in range(0, count, _SAMPLES_AT_ONCE):
+        batch = column.take(np.arange(start, min(start + _SAMPLES_AT_ONCE, count)))
+        for position in range(len(batch)):
+            column.check_open()
+            yield batch[position, ...] if isinstance(batch, np.ndarray) else batch[position]
