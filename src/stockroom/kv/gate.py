@@ -12,55 +12,72 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Counts the threads inside; whoever shuts it waits until none is."""
+    """Knows the threads inside; whoever shuts it waits until no other is.
 
-    __slots__ = ("_changed", "_inside", "_mutex", "_shut")
+    An interrupt may keep a thread from leaving, or from opening again what it shut. Nobody waits for that forever:
+    what a thread left behind is put right by its own next call.
+    """
+
+    __slots__ = ("_changed", "_inside", "_mutex", "_shut_by")
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._changed = threading.Condition(self._mutex)
-        self._inside = 0
-        self._shut = False
+        self._inside: set[int] = set()
+        self._shut_by: int | None = None
 
     def enter(self) -> None:
-        """Pass, waiting while the gate is shut. A thread that is inside must not enter again."""
+        """Pass, waiting while another thread keeps the gate shut. A thread that is inside must not enter again."""
+        me = threading.get_ident()
         with self._mutex:
-            while self._shut:
+            while not self._is_open_to(me):
                 self._changed.wait()
-            self._inside += 1
+            self._inside.add(me)
 
     def leave(self) -> None:
-        """Leave, and wake whoever waits to be alone."""
+        """Leave, and wake whoever waits to be alone; harmless when repeated."""
         with self._mutex:
-            self._inside -= 1
-            if self._shut and not self._inside:
+            self._inside.discard(threading.get_ident())
+            if self._shut_by is not None and not self._inside:
                 self._changed.notify_all()
 
     def shut(self, timeout_s: float | None = None) -> bool:
-        """True once nobody is inside and nobody else can enter; False, and open, after `timeout_s`."""
+        """True once nobody is inside and nobody else can enter; False, and open, after `timeout_s`.
+
+        The calling thread must not be inside.
+        """
+        me = threading.get_ident()
         with self._mutex:
-            if not self._changed.wait_for(lambda: not self._shut, timeout_s):
+            self._inside.discard(me)
+            if not self._changed.wait_for(lambda: self._is_open_to(me), timeout_s):
                 return False
-            self._shut = True
-            if self._changed.wait_for(lambda: not self._inside, timeout_s):
-                return True
-            self._reopen()
-            return False
+            self._shut_by = me
+            is_alone = False
+            try:
+                is_alone = self._changed.wait_for(lambda: not self._inside, timeout_s)
+            finally:
+                if not is_alone:
+                    self._reopen()
+            return is_alone
 
     def open(self) -> None:
-        """Let everyone pass again."""
+        """Let everyone pass again, if this thread shut the gate."""
         with self._mutex:
-            self._reopen()
+            if self._shut_by == threading.get_ident():
+                self._reopen()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Be the only thread past the gate."""
-        self.shut()
         try:
+            self.shut()
             yield
         finally:
             self.open()
 
+    def _is_open_to(self, thread: int) -> bool:
+        return self._shut_by is None or self._shut_by == thread
+
     def _reopen(self) -> None:
-        self._shut = False
+        self._shut_by = None
         self._changed.notify_all()

@@ -55,18 +55,21 @@ class SharedEnvironment:
         outer = self._current.txn
         if outer is not None:
             return fn(outer)
-        raw = self._begin(write=False)
-        txn = self._current.txn = ReadTxn(raw, self._databases, path=self.path)
+        raw = txn = None
         try:
+            raw = self._begin(write=False)
+            txn = self._current.txn = ReadTxn(raw, self._databases, path=self.path)
             return fn(txn)
         except lmdb.Error as error:
             raise translate(error, self.path) from error
         finally:
             self._current.txn = None
-            txn.end()
-            if os.getpid() == self.pid:  # in a child forked by `fn` the snapshot belongs to the parent
-                raw.abort()
-            self._gate.leave()
+            if txn is not None:
+                txn.end()
+            if raw is not None:
+                if os.getpid() == self.pid:  # in a child forked by `fn` the snapshot belongs to the parent
+                    raw.abort()
+                self._gate.leave()
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """What `fn` returns, once its changes are durable; `fn` runs again after the map has grown."""
@@ -82,29 +85,32 @@ class SharedEnvironment:
                     raise translate(error, self.path) from error
 
     def _update_once(self, fn: Callable[[WriteTxn], T]) -> T:
-        raw = self._begin(write=True)
-        txn = self._current.txn = WriteTxn(raw, self._databases, path=self.path)
+        raw = txn = None
         try:
+            raw = self._begin(write=True)
+            txn = self._current.txn = WriteTxn(raw, self._databases, path=self.path)
             result = fn(txn)
             self._refuse_in_child()
             raw.commit()
         except BaseException:
-            if os.getpid() == self.pid:
+            if raw is not None and os.getpid() == self.pid:
                 raw.abort()
             raise
         else:
             return result
         finally:
             self._current.txn = None
-            txn.end()
-            self._gate.leave()
+            if txn is not None:
+                txn.end()
+            if raw is not None:
+                self._gate.leave()
 
     def _begin(self, *, write: bool) -> Any:
         """A raw transaction, with this thread past the gate."""
         attempts = 0
         while True:
-            self._gate.enter()
             try:
+                self._gate.enter()
                 if write:
                     self._lmdb.reader_check()  # a killed reader's slot would keep pages from reuse
                 return self._lmdb.begin(write=write)

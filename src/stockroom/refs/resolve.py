@@ -85,6 +85,6 @@ def _nth_parent(refs: RefStore, commit_id: CommitId, n: int, spec: str) -> Commi
 
 
 def _not_found(refs: RefStore, name: str, why: str) -> RefNotFoundError:
-    near = difflib.get_close_matches(name, [*refs.branches(), *refs.tags(), "HEAD"], n=3)
+    near = difflib.get_close_matches(name, {**refs.branches(), **refs.tags(), "HEAD": None}, n=3)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; `stock branch` and `stock log` list them"
     return RefNotFoundError(f"{name!r}: {why}{hint}", ref=name, near=near)

@@ -8,6 +8,7 @@ since neither format notices every flipped bit. Encoding never touches a digest.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -81,8 +82,7 @@ def _compress(codec: Codec, block: Buffer, itemsize: int) -> bytes:
         from numcodecs import zstd
 
         return bytes(zstd.compress(block, _ZSTD_LEVEL))
-    from numcodecs import blosc
-
+    blosc = _load_blosc()
     shuffle = blosc.SHUFFLE if codec is Codec.BLOSC and itemsize > 1 else blosc.NOSHUFFLE
     return bytes(blosc.compress(block, b"lz4", _LZ4_LEVEL, shuffle, 0, itemsize))
 
@@ -95,13 +95,25 @@ def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
         if _read_zstd_nbytes(bytes(encoded[:18])) != nbytes:
             raise ValueError("wrong size in the block's header")
         return zstd.decompress(encoded, bytearray(nbytes))
-    from numcodecs import blosc
-
+    blosc = _load_blosc()
     if len(encoded) < 16 or int.from_bytes(bytes(encoded[4:8]), "little") != nbytes:
         raise ValueError("wrong size in the block's header")
     if int.from_bytes(bytes(encoded[12:16]), "little") != len(encoded):
         raise ValueError("wrong encoded size in the block's header")
     return blosc.decompress(encoded)
+
+
+@cache
+def _load_blosc() -> Any:
+    """numcodecs' Blosc without its threads.
+
+    With them it takes a lock between processes, which an interrupt at the wrong moment leaves locked for good. Blocks
+    are too small to gain from them, and their output would differ from run to run.
+    """
+    from numcodecs import blosc  # here for start-up time
+
+    blosc.use_threads = False
+    return blosc
 
 
 def _read_zstd_nbytes(header: bytes) -> int | None:

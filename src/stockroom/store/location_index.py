@@ -7,7 +7,6 @@ and a chunk is rewritten a logarithmic number of times. A hit is only a candidat
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from stockroom.store.catalog import (
     remove_pack,
     replace_tables,
 )
+from stockroom.store.fork_lock import make_fork_lock
 from stockroom.store.location_table import (
     ROW_BITS,
     LocationTable,
@@ -52,7 +52,7 @@ class LocationIndex:
         self._directory = directory
         self._catalog = catalog
         self._packs_directory = packs_directory
-        self._lock = threading.Lock()
+        self._lock = make_fork_lock()
         self._generation = -1
         self._tables: list[LocationTable] = []
 

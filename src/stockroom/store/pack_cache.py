@@ -7,7 +7,6 @@ numpy gather.
 from __future__ import annotations
 
 import resource
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.catalog import Catalog
+from stockroom.store.fork_lock import make_fork_lock
 from stockroom.store.pack import Pack
 from stockroom.store.window import Window
 
@@ -94,7 +94,7 @@ class PackCache:
         self._directory = packs_directory
         self._catalog = catalog
         self.limit = limit or _choose_limit()
-        self._lock = threading.Lock()
+        self._lock = make_fork_lock()
         self._opened = OpenPacks(0)
 
     @property

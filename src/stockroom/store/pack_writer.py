@@ -127,7 +127,7 @@ class PackWriter:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self, sealed: SealedPack, target: Path) -> None:
-        """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead.
+        """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead, if its files fit.
 
         The files are synced each, then, once, the folder they end up in. File systems that keep their metadata in order
         (ext4, XFS, btrfs, APFS) bring everything done before to disk with it: the names in the pack's own folder,
@@ -143,6 +143,9 @@ class PackWriter:
         except OSError:
             if not target.is_dir():
                 raise
+            if _is_broken(target, sealed):
+                target.rename(sealed.directory.with_name(f"{sealed.directory.name}-broken"))
+                sealed.directory.rename(target)
             shutil.rmtree(sealed.directory, ignore_errors=True)
         _sync_path(target.parent)
 
@@ -158,6 +161,17 @@ class PackWriter:
         offsets = np.array(self._offsets, np.uint64) if ragged else None
         lengths = np.array(self._lengths, np.uint64) if ragged else None
         return Manifest(layout, units, shard_nbytes, zarr_digest, digests, offsets, lengths)
+
+
+def _is_broken(target: Path, sealed: SealedPack) -> bool:
+    """Whether the pack at `target`, of the digest of `sealed`, lacks a file or has one that was cut or changed."""
+    try:
+        for name in (METADATA_NAME, MANIFEST_NAME):
+            if (target / name).read_bytes() != (sealed.directory / name).read_bytes():
+                return True
+        return (target / sealed.manifest.layout.shard_name).stat().st_size != sealed.manifest.shard_nbytes
+    except FileNotFoundError:
+        return True
 
 
 def _sync_path(path: Path) -> None:

@@ -47,11 +47,17 @@ class ShardWriter:
             self.codec = choose_codec(self._pending + view[:missing], self._itemsize)
         if self.codec is Codec.RAW and len(view) >= _WRITE_BUFFER_NBYTES:
             self._flush_raw()
-            self._behind = self._executor.submit(self._append, view)
+            self._write_behind(view)
             return
         self._pending += view
         if self.codec is not None:
             self._drain(final=False)
+
+    def _write_behind(self, view: memoryview) -> None:
+        try:
+            self._behind = self._executor.submit(self._append, view)
+        except RuntimeError:  # the program is ending, and threads with it
+            self._append(view)
 
     def wait(self) -> None:
         """Wait until everything taken by `write` has left the caller's memory."""
@@ -96,8 +102,8 @@ class ShardWriter:
         with suppress(OSError):
             self.wait()
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
+            os.close(fd)
 
     def settle(self) -> None:
         """Make `auto` choose, from what has been taken so far."""

@@ -60,8 +60,11 @@ class TensorStore:
         self.catalog.close()
 
     def contains(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.bool_]:
-        """`(n,)`: whether a pack holds each chunk, by what this process knows now; packs `outside` do not count."""
-        return np.not_equal(self._search(digests, outside), NOWHERE)
+        """`(n,)`: whether a pack holds each chunk, by what this process knows now.
+
+        Packs `outside` do not count, nor do packs that are lost or cannot be opened: what they held is to be put anew.
+        """
+        return np.not_equal(self._search(digests, outside, skip_damaged=True), NOWHERE)
 
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
@@ -188,7 +191,9 @@ class TensorStore:
             where = np.flatnonzero(numbers == number)
             yield self.cache.get(number), rows[where], where
 
-    def _search(self, digests: NDArray[np.uint8], outside: Collection[int] = ()) -> NDArray[np.uint64]:
+    def _search(
+        self, digests: NDArray[np.uint8], outside: Collection[int] = (), *, skip_damaged: bool = False
+    ) -> NDArray[np.uint64]:
         found = np.full(len(digests), NOWHERE, np.uint64)
         skipped = np.fromiter(outside, np.uint64)
         for positions, candidates in self.index.iter_candidates(digests):
@@ -196,7 +201,7 @@ class TensorStore:
             if len(skipped):
                 open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
             positions, candidates = positions[open_positions], candidates[open_positions]
-            confirmed = self._confirm(digests[positions], candidates)
+            confirmed = self._confirm(digests[positions], candidates, skip_damaged=skip_damaged)
             found[positions[confirmed]] = candidates[confirmed]
         return found
 
@@ -216,7 +221,9 @@ class TensorStore:
             f"chunk {first} and {len(missing) - 1} more are in no pack; run `stock fsck`", where=first
         )
 
-    def _confirm(self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def _confirm(
+        self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, skip_damaged: bool
+    ) -> NDArray[np.bool_]:
         """Whether each candidate really holds its digest, by the packs' own manifests."""
         confirmed = np.zeros(len(candidates), bool)
         numbers = (candidates >> ROW_BITS).astype(np.int64)
@@ -226,6 +233,10 @@ class TensorStore:
             try:
                 pack = self.cache.get(number)
             except StalePackError:
+                continue
+            except CorruptionError:
+                if not skip_damaged:
+                    raise
                 continue
             inside = where[rows[where] < pack.rows]
             kept = pack.manifest.digests[rows[inside]]

@@ -97,10 +97,12 @@ class TensorWriter:
 
     def wait(self) -> None:
         """Wait until every array given to `put_rows` has been written."""
-        for writer in self._open.values():
-            writer.wait()
-        for _, writer in self._syncing:
-            writer.wait()
+        try:
+            for writer in self._iter_writers():
+                writer.wait()
+        except BaseException as error:  # the caller may change what is still being written
+            self._failure = self._failure or error
+            raise
 
     def put_tensor(self, raw: Buffer, shape: tuple[int, ...], *, dtype: str, codec: str) -> ChunkList:
         """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
@@ -145,10 +147,14 @@ class TensorWriter:
         self._open.clear()
         syncing, self._syncing = self._syncing, []
         for entry in syncing:
+            published, writer = entry
+            if published.exception() is not None:  # of whatever kind: an interrupt too is only reported once
+                writer.abort()
+                continue
             try:
                 self._register([entry])
             except (OSError, StockroomError):
-                entry[1].abort()
+                writer.abort()
         self._failure = None
 
     def close(self) -> None:
@@ -169,12 +175,12 @@ class TensorWriter:
 
     def _drain(self, stream: Stream) -> None:
         """Look up the waiting rows of a stream, and append those the store lacks."""
-        waiting = self._waiting.pop(stream, None)
-        if waiting is None:
+        if stream not in self._waiting:
             return
-        digests = list(waiting.rows)
-        joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
         with self._remember_failure():
+            waiting = self._waiting.pop(stream)
+            digests = list(waiting.rows)
+            joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
             for position in self._find_fresh(digests, joined):
                 self._take(waiting.rows[digests[position]], digests[position], stream)
 
@@ -266,14 +272,11 @@ class TensorWriter:
 
     def _seal_here(self, stream: Stream) -> None:
         """Finish a pack and bring it to disk in this thread: a small commit is over before another would wake up."""
-        writer = self._open.pop(stream)
+        writer = self._open[stream]
         published: Future[SealedPack] = Future()
+        published.set_result(self._publish(writer))
         self._syncing.append((published, writer))
-        try:
-            published.set_result(self._publish(writer))
-        except BaseException as error:
-            published.set_exception(error)
-            raise
+        del self._open[stream]
 
     def _publish(self, writer: PackWriter) -> SealedPack:
         """Finish, sync and move a pack into place. Should this process die, the marker says where it went."""

@@ -74,7 +74,9 @@ def test_attrs_are_plain_json(attrs):
     assert check_attrs(attrs, column="x") == attrs
 
 
-@pytest.mark.parametrize("attrs", [[1], "text", None, {"a": object()}, {"a": b"\xff" * (1 << 17)}])
+@pytest.mark.parametrize(
+    "attrs", [[1], "text", None, {"a": object()}, {"a": "x" * (1 << 17)}, {"a": float("nan")}, {"a": [1 << 80]}]
+)
 def test_other_attrs_are_refused_by_column(attrs):
     with pytest.raises(InvalidInputError, match="column 'x'"):
         check_attrs(attrs, column="x")

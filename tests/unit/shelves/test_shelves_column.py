@@ -140,3 +140,14 @@ def test_numpy_integers_are_keys(stock):
         writer.data["y"] = {np.int64(7): 3}
     assert [type(key) for key in (*stock.data["x"], *stock.data["y"])] == [int] * 3
     assert stock.data["x"][np.uint64(5)] == 1
+
+
+def test_a_position_above_the_greatest_signed_one_is_out_of_range(opened):
+    with pytest.raises(InvalidInputError, match="is out of range"):
+        opened.data["chunk"].take(np.array([2**64 - 1], np.uint64))
+    assert (opened.data["chunk"].take(np.array([3], np.uint64)) == 3).all()
+
+
+def test_no_dtype_is_not_taken_for_a_float(stock):
+    with stock.enable_write(), pytest.raises(SchemaError, match="found None"):
+        stock.data.create("any", dtype=None)

@@ -70,9 +70,27 @@ def test_a_missing_pack_is_corruption_that_names_its_folder(store, put, rows, on
     directory = only_pack()
     store.cache.forget()
     shutil.rmtree(directory)
-    for read in (lambda: store.locate(digests), lambda: store.gather(locations, 1000), lambda: put(rows)):
+    for read in (lambda: store.locate(digests), lambda: store.gather(locations, 1000)):
         with pytest.raises(CorruptionError, match=directory.name):
             read()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("loss", ["folder", "manifest", "half the shard"])
+def test_what_a_lost_or_broken_pack_held_is_stored_again_when_it_is_put_again(store, put, rows, only_pack, loss, order):
+    digests = put(rows)
+    directory = only_pack()
+    store.cache.forget()
+    shard = next(directory.glob("c.*"))
+    if loss == "folder":
+        shutil.rmtree(directory)
+    elif loss == "manifest":
+        (directory / "chunks").unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    assert not store.contains(digests).any()
+    assert (put(rows[::order].copy()) == digests[::order]).all()  # in the same order they make the same pack
+    assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
 
 
 def test_damage_in_one_pack_leaves_the_others_readable(store, put, rows, tmp_path):

@@ -169,10 +169,6 @@ def test_a_torn_pack_is_not_taken_for_a_copy_and_writing_goes_on_without_it(stor
     writer.flush()
     (only_pack() / "chunks").write_bytes(b"torn")
     store.cache.forget()
-    with pytest.raises(CorruptionError):
-        writer.put_rows(rows[:100], RAW)  # whether they are there already cannot be told
-    store.index.unregister(list(store.catalog.read_packs()))
-    writer.abort()
     digests = writer.put_rows(rows[:200], RAW)
     writer.flush()
     assert (store.gather(store.locate(digests, 1000), 1000) == rows[:200]).all()
