@@ -20,6 +20,8 @@ from stockroom.store.shard import encode_index
 
 _WRITE_BUFFER_NBYTES = 1 << 20
 _AUTO_SAMPLE_NBYTES = 256 << 10
+_PIECE_NBYTES = 1 << 20
+_LARGE_ROW_NBYTES = 16 << 10
 
 
 class ShardWriter:
@@ -28,6 +30,9 @@ class ShardWriter:
     def __init__(self, path: Path, layout: PackLayout, codec: str, *, executor: Executor) -> None:
         self.path = path
         self._executor = executor
+        # Pieces of 1 MiB are copied into the page cache twice as fast as 16 MiB at once. But between two the thread
+        # wants the interpreter back, and where rows are small whoever hashes them does not let go of it.
+        self._piece_nbytes = _PIECE_NBYTES if layout.unit_nbytes >= _LARGE_ROW_NBYTES else 1 << 30
         self._behind: Future[None] | None = None
         self.nbytes = 0
         self.codec: Codec | None = None if codec == AUTO else Codec(codec)
@@ -134,7 +139,7 @@ class ShardWriter:
     def _append(self, data: Buffer) -> None:
         view = view_bytes(data)
         while view:
-            written = os.write(self._fd, view)
+            written = os.write(self._fd, view[: self._piece_nbytes])
             self._file_nbytes += written
             view = view[written:]
 
