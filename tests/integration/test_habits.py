@@ -87,3 +87,21 @@ def test_values_and_items_go_over_all_samples_in_key_order(stock, labels):
 def test_setting_a_slice_names_the_way_to_set_many(stock, labels):
     with stock.enable_write(), pytest.raises(SchemaError, match="update"):
         stock.data["label"][0:2] = [1, 2]
+
+
+def test_a_stage_left_behind_by_a_move_of_head_is_found_again(stock, labels):
+    first = stock.commit_id
+    with stock.enable_write("second"):
+        stock.data["label"][1] = 5
+    with StockRoom(stock.path, enable_write=True) as writer:
+        writer.data["label"][0] = 7
+    here = (stock.path / "head.stock").read_text()
+    (stock.path / "head.stock").write_text(f"stockroom head 1\nbranch -\ncommit {first}\n")  # as git would
+    with StockRoom(stock.path) as elsewhere:
+        assert list(elsewhere.status().changes["data/label"].changed) == [0]
+        with pytest.raises(ConflictError, match="belong on"):
+            elsewhere.checkout("HEAD")
+        elsewhere.checkout("main")
+    assert (stock.path / "head.stock").read_text() == here
+    with StockRoom(stock.path, enable_write=True) as writer:
+        assert writer.data["label"][0] == 7

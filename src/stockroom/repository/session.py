@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from stockroom.digest import CommitId, ObjectDigest
+from stockroom.digest import CommitId
 from stockroom.errors import (
     ClosedError,
     ColumnNotFoundError,
@@ -61,8 +61,12 @@ class WriteSession:
     Threads may share it: each of its methods, and whatever else changes what is staged, waits for its `turn`.
     """
 
-    def __init__(self, repository: Repository, *, timeout_s: float, drop_stage: bool = False) -> None:
+    def __init__(
+        self, repository: Repository, *, timeout_s: float, drop_stage: bool = False, only_moving: bool = False
+    ) -> None:
+        """With `drop_stage` what is staged is left out; `only_moving` admits a stage that belongs on another commit."""
         self.repository = repository
+        self._stranded: Stage | None = None
         self.turn = make_fork_lock()
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
@@ -70,7 +74,8 @@ class WriteSession:
             self.objects = ObjectStore(repository.env)
             self.nodes = NodeCache(self.objects, sharing=repository.nodes)
             self.base = repository.open_snapshot(self.head.commit, self.nodes)
-            self._staged = self.base if drop_stage else Snapshot(self.nodes, self._find_stage())
+            stage = None if drop_stage else self._find_stage(only_moving=only_moving)
+            self._staged = self.base if stage is None else Snapshot(self.nodes, stage.root)
         except BaseException:
             self._lease.release()
             raise
@@ -215,8 +220,10 @@ class WriteSession:
         self._write_stage()
 
     @_in_turn
-    def check_clean(self) -> None:
-        """Raise `ConflictError` unless nothing is staged, as moving HEAD requires."""
+    def check_clean(self, target: CommitId | None = None) -> None:
+        """Raise `ConflictError` unless nothing is staged, as moving HEAD requires, or it belongs on `target`."""
+        if self._stranded is not None and (target is None or target != self._stranded.base):
+            raise _explain_stranded(self._stranded)
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
@@ -249,17 +256,14 @@ class WriteSession:
         finally:
             self._lease.release()
 
-    def _find_stage(self) -> ObjectDigest:
+    def _find_stage(self, *, only_moving: bool) -> Stage | None:
         stage = self.repository.refs.get_stage(STAGE_NAME)
-        if stage is None:
-            return self.base.root
-        if stage.base != self.head.commit:
-            staged_on = stage.base.hex() if stage.base else "the empty repository"
-            raise ConflictError(
-                f"staged changes belong on {staged_on}, but HEAD is elsewhere: check that commit out again to go on, "
-                "or drop them with `stock reset`"
-            )
-        return stage.root
+        if stage is None or stage.base == self.head.commit:
+            return stage
+        if not only_moving:
+            raise _explain_stranded(stage)
+        self._stranded = stage
+        return None
 
     def _stage_edits(self) -> None:
         """Work every open column into the staged root."""
@@ -351,6 +355,14 @@ class WriteSession:
     def _settle(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
         self.head, self.base, self._start = head, base, base.root
+
+
+def _explain_stranded(stage: Stage) -> ConflictError:
+    staged_on = stage.base.hex() if stage.base else "the empty repository"
+    return ConflictError(
+        f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
+        "there, to go on, or drop them with `stock reset`"
+    )
 
 
 def _check_words(message: object, metadata: Mapping[str, object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, Self
@@ -204,7 +204,9 @@ class StockRoom:
     def status(self) -> Status:
         """What is staged, by shelf and name."""
         self._access.check_open()
-        return Status(self._head.branch, self.commit_id, self.diff())
+        stage = None if self._access.session is not None else self._repository.refs.get_stage(STAGE_NAME)
+        base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
+        return Status(self._head.branch, self.commit_id, Diff(base, self._read_stage()))
 
     def reset(self) -> None:
         """Drop everything staged."""
@@ -332,7 +334,7 @@ class StockRoom:
             self._access.session.check_open()
             yield self._access.session
             return
-        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S)
+        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
         try:
             yield session
         finally:
@@ -372,8 +374,9 @@ def _parse_author(author: object) -> Identity:
 
 
 def _close_writing() -> None:
-    for stock in list(_writing):
-        stock.close()
+    with ExitStack() as stack:  # each is closed, whatever becomes of the others
+        for stock in list(_writing):
+            stack.callback(stock.close)
 
 
 atexit.register(_close_writing)

@@ -265,8 +265,14 @@ class TensorWriter:
 
     def _seal(self, stream: Stream) -> None:
         """Start finishing a pack and bringing it to disk; register those that are there already."""
-        writer = self._open.pop(stream)
-        self._syncing.append((self._syncer.submit(self._publish, writer), writer))
+        writer = self._open[stream]
+        try:
+            published = self._syncer.submit(self._publish, writer)
+        except RuntimeError:  # the program is ending, and threads with it
+            self._seal_here(stream)
+            return
+        self._syncing.append((published, writer))
+        del self._open[stream]
         if len(self._syncing) > _MAX_SYNCING:
             self._register(self._syncing[:1])
 
