@@ -60,6 +60,8 @@ def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
         repository.paths.head.write(head)
         session.rename_head(head)
         return head
+    if not session.is_stranded:
+        session.check_clean()
     head = _find_target(repository, name, session.head)
     session.check_clean(head.commit)
     if head != session.head:

@@ -219,6 +219,11 @@ class WriteSession:
         self._staged = Snapshot(self.nodes, self._start)
         self._write_stage()
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether there are staged changes that belong on another commit than HEAD."""
+        return self._stranded is not None
+
     @_in_turn
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` unless nothing is staged, as moving HEAD requires, or it belongs on `target`."""
@@ -227,6 +232,7 @@ class WriteSession:
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
+    @_in_turn
     def rename_head(self, head: Head) -> None:
         """Go on from a HEAD at the same commit under another branch's name; the stage stays as it is."""
         assert head.commit == self.head.commit
