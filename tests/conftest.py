@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 import real_data
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
+
+
+# CI runs the same examples every time, so that what fails there fails for the change it is run for; elsewhere the
+# search goes on. Machines are busy: no example is judged by the clock.
+settings.register_profile(
+    "stockroom",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("stockroom")
 
 
 @pytest.fixture(scope="session")
