@@ -21,6 +21,7 @@ from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
+from stockroom.store.pack import Pack
 from stockroom.store.pack_cache import GatherPlan, StalePackError
 from stockroom.trees import Key, KeyType, Tree
 
@@ -57,6 +58,7 @@ class SampleReader:
         self._rows: dict[int, Array] = {}
         self._plan: GatherPlan | None = None
         self._may_plan = True
+        self._partial: list[Pack] = []
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
         self._count = tree.count
@@ -89,10 +91,7 @@ class SampleReader:
 
     def ensure_present(self, positions: NDArray[np.int64]) -> None:
         """Bring the chunks behind these positions to this machine."""
-        digests, _ = self._find_digests(positions)
-        stored = digests[~self._find_unwritten(digests)]
-        if len(stored):
-            self._tensors.ensure_present(stored)
+        self._bring(self._find_digests(positions)[0])
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
         """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.
@@ -212,12 +211,18 @@ class SampleReader:
                 self._rows[number] = mapped.view(self._dtype).reshape(len(mapped), *self._shape)
 
     def _plan_ahead(self) -> None:
-        """Make a plan once the column is known whole; tried once."""
+        """Make a plan once the column is known whole; tried once, and again when packs that were partial are whole."""
         vectors = self._vectors
-        if self._may_plan and vectors is not None and vectors.is_whole and self.format.item_nbytes is not None:
-            self._may_plan = False
-            with suppress(StalePackError):
-                self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
+        if not self._may_plan or vectors is None or not vectors.is_whole or self.format.item_nbytes is None:
+            return
+        if any(pack.presence is not None for pack in self._partial):
+            return
+        self._may_plan = False
+        with suppress(StalePackError):
+            self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
+            if self._plan is None:
+                self._partial = self._tensors.find_partial(vectors.locations)
+                self._may_plan = bool(self._partial)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None
@@ -276,12 +281,19 @@ class SampleReader:
         chunks = self._read_chunk_list(entry)
         lengths = [chunks.chunk_nbytes] * len(chunks.digests)
         lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(chunks.digests) - 1)
+        self._bring(chunks.digests)
         joined = bytearray(chunks.nbytes)
         start = 0
         for digest, nbytes in zip(chunks.digests, lengths, strict=True):
             joined[start : start + nbytes] = self._read_chunks([digest.tobytes()], [nbytes])[0]
             start += nbytes
         return joined
+
+    def _bring(self, digests: NDArray[np.uint8]) -> None:
+        """Have all of these chunks fetched in one request, where they are absent."""
+        stored = digests[~self._find_unwritten(digests)]
+        if len(stored):
+            self._tensors.ensure_present(stored)
 
     def _view_chunk(self, entry: Entry) -> NDArray[np.uint8]:
         digests = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)

@@ -5,7 +5,7 @@ A tensor's raw bytes are cut into chunks (`chunking`), kept under their BLAKE3 d
 `TensorWriter` writes.
 """
 
-from stockroom.store.tensor_store import Fetcher, TensorStore
+from stockroom.store.tensor_store import Fetcher, NoFetcher, TensorStore, Wanted
 from stockroom.store.tensor_writer import TensorWriter
 
-__all__ = ["Fetcher", "TensorStore", "TensorWriter"]
+__all__ = ["Fetcher", "NoFetcher", "TensorStore", "TensorWriter", "Wanted"]

@@ -1,13 +1,16 @@
 """Reads one pack: maps its shard and gives rows, decoding each block at most once.
 
-The file is checked against the manifest's sizes before anything is read through the map.
+The file is checked against the manifest's sizes before anything is read through the map. All files of a pack are opened
+through one handle on its folder: should another folder take its place meanwhile, they still belong together.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from stockroom.digest import Buffer, PackDigest, view_bytes
 from stockroom.errors import AbsentDataError, CorruptionError
 from stockroom.store.codecs import Codec, decode_block
-from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from stockroom.store.manifest import MANIFEST_NAME, decode_manifest
 from stockroom.store.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.shard import decode_index, index_nbytes
 
@@ -26,10 +29,16 @@ class Pack:
     def __init__(self, directory: Path, digest: PackDigest) -> None:
         self.directory = directory
         self.digest = digest
-        self.manifest = _map_manifest(directory)
-        self.layout = self.manifest.layout
-        self.presence = self._open_presence()
-        self._shard = self._map_shard()
+        folder = _open_folder(directory)
+        try:
+            self.manifest = decode_manifest(
+                _map_file(folder, MANIFEST_NAME, directory), where=str(directory / MANIFEST_NAME)
+            )
+            self.layout = self.manifest.layout
+            self.presence = self._open_presence(folder)
+            self._shard = self._map_shard(folder)
+        finally:
+            os.close(folder)
 
     @property
     def is_raw(self) -> bool:
@@ -100,15 +109,21 @@ class Pack:
         if self.is_raw:
             return rows
         size = self.layout.block_nbytes
+        if not self.layout.is_ragged:
+            return np.unique(rows // self.layout.block_units)
         spans = [self.find_span(row) for row in rows.tolist()]
         blocks = [range(start // size, -(-(start + nbytes) // size)) for start, nbytes in spans]
         return np.unique(np.array([block for run in blocks for block in run], np.int64))
 
     def find_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The units that `rows` need and that are not on this machine."""
-        if self.presence is None:
+        presence = self.presence
+        if presence is None:
             return np.empty(0, np.int64)
-        return self.presence.find_absent(self.find_units(rows))
+        absent = presence.find_absent(self.find_units(rows))
+        if not len(absent) and presence.is_complete:
+            self.presence = None  # filled meanwhile: from now on a pack like any other
+        return absent
 
     @cached_property
     def spans(self) -> NDArray[np.uint64]:
@@ -139,15 +154,21 @@ class Pack:
             self.layout.codec, self._shard[offset : offset + nbytes], self.layout.block_nbytes, where=where
         )
 
-    def _open_presence(self) -> PresenceMap | None:
-        if not (self.directory / PRESENCE_NAME).exists():
+    def _open_presence(self, folder: int) -> PresenceMap | None:
+        try:
+            fd = os.open(PRESENCE_NAME, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
             return None
         units = self.rows if self.is_raw else self.layout.count_blocks(self.manifest.units)
-        return PresenceMap.open(self.directory, units)
+        try:
+            presence = PresenceMap.open_file(fd, units, where=self.directory / PRESENCE_NAME)
+        finally:
+            os.close(fd)
+        return None if presence.is_complete else presence
 
-    def _map_shard(self) -> NDArray[np.uint8]:
+    def _map_shard(self, folder: int) -> NDArray[np.uint8]:
         path = self.directory / self.layout.shard_name
-        mapped = _map_file(path)
+        mapped = _map_file(folder, self.layout.shard_name, self.directory)
         expected = self.manifest.shard_nbytes
         least = index_nbytes(self.layout.count_blocks(self.manifest.units)) + (self.body_nbytes if self.is_raw else 0)
         if mapped.nbytes != expected or expected < least:
@@ -158,26 +179,30 @@ class Pack:
         return mapped
 
 
-def raise_absent(pack: Pack, absent: NDArray[np.int64], *, remote: str | None = None) -> None:
-    """Raise `AbsentDataError` for units of a pack that nobody could bring here."""
+def raise_absent(pack: Pack, absent: NDArray[np.int64], *, why: str) -> NoReturn:
+    """Raise `AbsentDataError` for units of a pack that nobody brings here; `why` says why, and what to do."""
     name = pack.digest.hex()
-    origin = f"remote {remote!r} did not give them" if remote else "no remote is configured to give them"
-    raise AbsentDataError(
-        f"pack {name[:12]}: {len(absent)} of its units are not on this machine and {origin}",
-        remote=remote,
-        pack=name,
-    )
+    kind = "rows" if pack.is_raw else "blocks"
+    raise AbsentDataError(f"pack {name[:12]}: {len(absent)} of its {kind} are not on this machine; {why}", pack=name)
 
 
-def _map_manifest(directory: Path) -> Manifest:
-    path = directory / MANIFEST_NAME
-    return decode_manifest(_map_file(path), where=str(path))
-
-
-def _map_file(path: Path) -> NDArray[np.uint8]:
+def _open_folder(directory: Path) -> int:
     try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
+    except OSError as error:
+        raise CorruptionError(f"{directory}: cannot be opened ({error}); run `stock fsck`", where=str(directory)) from error
+
+
+def _map_file(folder: int, name: str, directory: Path) -> NDArray[np.uint8]:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(fd)
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        path = directory / name
         raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
     return np.frombuffer(mapped, np.uint8)

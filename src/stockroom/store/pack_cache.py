@@ -7,6 +7,7 @@ numpy gather.
 from __future__ import annotations
 
 import resource
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from stockroom.store.fork_lock import make_fork_lock
 from stockroom.store.pack import Pack
 from stockroom.store.window import Window
 
-_HANDLES_PER_PACK = 2  # mmap keeps a duplicate of each of its two files
+_HANDLES_PER_PACK = 3  # mmap keeps a duplicate of each of its files
+_ATTEMPTS = 3
+_PAUSE_S = 0.005
 
 
 def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
@@ -51,6 +54,15 @@ class OpenPacks:
         self.packs[number] = pack
         self._windows = {}
         self.addresses[number] = pack.address if gatherable else -1
+
+    def find_address(self, number: int) -> int:
+        """Where the rows of an open pack start if they can be gathered, whether or not all are here; else 0."""
+        pack = self.packs[number]
+        if not pack.is_raw or pack.layout.is_ragged:
+            return 0
+        if pack.presence is None:  # a partial pack that has been filled
+            self.addresses[number] = pack.address
+        return pack.address
 
     def gather(self, addresses: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
         """Rows of `row_nbytes` bytes at absolute addresses inside these packs' maps: `(n, row_nbytes)`, a copy.
@@ -129,18 +141,17 @@ class PackCache:
         if digest is None:
             raise StalePackError(number)
         directory = locate_pack(self._directory, digest)
-        if not directory.is_dir():
-            self._catalog.forget(number)
-            if self._catalog.find_digest(number) is None:
-                raise StalePackError(number)
-            raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory))
-        try:
-            return Pack(directory, digest)
-        except CorruptionError:
-            self._catalog.forget(number)
-            if self._catalog.find_digest(number) is None:  # taken out of the store at this very moment
-                raise StalePackError(number) from None
-            raise
+        for attempt in range(_ATTEMPTS):
+            try:
+                return Pack(directory, digest)
+            except CorruptionError:
+                self._catalog.forget(number)
+                if self._catalog.find_digest(number) is None:  # taken out of the store at this very moment
+                    raise StalePackError(number) from None
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                time.sleep(_PAUSE_S)  # a folder that takes this one's place may be about to be moved there
+        raise AssertionError("unreachable")
 
 
 def _choose_limit() -> int:

@@ -43,15 +43,18 @@ class PresenceMap:
     def open(cls, directory: Path, units: int, *, writable: bool = False) -> PresenceMap:
         """The map beside the pack in `directory`, which must describe `units` units."""
         path = directory / PRESENCE_NAME
-        expected = _HEADER.size + -(-units // 8)
         with path.open("r+b" if writable else "rb") as file:
-            if os.fstat(file.fileno()).st_size != expected:
-                raise _malformed(path, units)
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+            return cls.open_file(file.fileno(), units, where=path, writable=writable)
+
+    @classmethod
+    def open_file(cls, fd: int, units: int, *, where: Path, writable: bool = False) -> PresenceMap:
+        """The map in an open file, which must describe `units` units; the file may be closed afterwards."""
+        if os.fstat(fd).st_size != _HEADER.size + -(-units // 8):
+            raise _malformed(where, units)
+        mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         if _HEADER.unpack_from(mapping) != (_MAGIC, units):
-            raise _malformed(path, units)
-        bits = np.frombuffer(mapping, np.uint8, offset=_HEADER.size)
-        return cls(bits, units)
+            raise _malformed(where, units)
+        return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units)
 
     def mark(self, units: NDArray[np.int64]) -> None:
         """Record `units` as present. Their bytes must be on disk already. The map must be open for writing."""
@@ -67,6 +70,11 @@ class PresenceMap:
     def count_present(self) -> int:
         """How many units are here."""
         return int(np.bitwise_count(self._bits).sum())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every unit is here."""
+        return self.count_present() == self.units
 
 
 def _malformed(path: Path, units: int) -> MalformedRecordError:

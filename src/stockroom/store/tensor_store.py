@@ -6,8 +6,9 @@ The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack tha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,37 @@ T = TypeVar("T")
 _MOVES_AT_MOST = 3
 
 
-class Fetcher(Protocol):
-    """Brings units of packs to this machine. A unit is a row of a raw pack, a block of a compressed one."""
+Wanted: TypeAlias = Sequence[tuple[PackDigest, NDArray[np.int64]]]
+"""Units of packs: rows `(n,)` of a raw pack, blocks `(n,)` of a compressed one."""
 
-    def fetch(self, pack: PackDigest, units: NDArray[np.int64]) -> None:
-        """Make `units` present, verified and on disk, or raise."""
+
+class Fetcher(Protocol):
+    """Brings units of packs to this machine."""
+
+    def fetch(self, wanted: Wanted) -> None:
+        """Make units present, verified and on disk, or raise."""
+
+    def hint(self, wanted: Wanted) -> None:
+        """Say that units will be wanted soon. Returns at once and never fails."""
+
+    def close(self) -> None:
+        """Let go of what fetching holds open; the next `fetch` opens it again."""
+
+
+class NoFetcher:
+    """Brings nothing, and says why."""
+
+    def __init__(self, why: str = "no remote is configured that could give them") -> None:
+        self.why = why
+
+    def fetch(self, wanted: Wanted) -> None:
+        """Leave them absent."""
+
+    def hint(self, wanted: Wanted) -> None:
+        """Ignore it."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class TensorStore:
@@ -52,12 +79,13 @@ class TensorStore:
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(self.packs_directory, self.catalog)
-        self.fetcher = fetcher
+        self.fetcher: Fetcher = NoFetcher() if fetcher is None else fetcher
 
     def close(self) -> None:
         """Let go of the catalog and every map; arrays given out as views stay valid."""
         self.cache.forget()
         self.catalog.close()
+        self.fetcher.close()
 
     def contains(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.bool_]:
         """`(n,)`: whether a pack holds each chunk, by what this process knows now.
@@ -103,11 +131,18 @@ class TensorStore:
         if not 0 < len(unique) <= self.cache.limit:
             return None
         opened = self.cache.open_packs(unique)
+        for number in unique:
+            if opened.addresses[number] <= 0 and opened.packs[number].presence is None:
+                opened.find_address(number)
         starts = opened.addresses[numbers]
         if starts.min() <= 0:
             return None
         rows = (locations & ROW_MASK).view(np.int64)
         return GatherPlan(opened, starts + rows * row_nbytes, row_nbytes)
+
+    def find_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
+        """The packs among these chunks' that are not all here."""
+        return [pack for pack, _, _ in self._iter_packs(locations) if pack.presence is not None]
 
     def read(self, location: int) -> bytearray:
         """The raw bytes of one chunk, the caller's own."""
@@ -134,8 +169,8 @@ class TensorStore:
     def read_many(self, locations: NDArray[np.uint64]) -> list[bytearray]:
         """The raw bytes of chunks of any lengths; each block is decoded at most once."""
         out: list[bytearray] = [bytearray()] * len(locations)
+        self._ensure_all_present(locations)
         for pack, rows, where in self._iter_packs(locations):
-            self._ensure_present(pack, rows)
             for position, data in zip(where.tolist(), pack.read_rows(rows.tolist()), strict=True):
                 out[position] = data
         return out
@@ -165,6 +200,18 @@ class TensorStore:
         """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
         self.retry_when_moved(lambda: self._ensure_all_present(self.locate(digests)))
 
+    def hint(self, digests: NDArray[np.uint8]) -> None:
+        """Say that chunks will be read soon, so that those that are not here may be brought meanwhile."""
+        with suppress(StalePackError):
+            wanted = self.find_absent(digests)
+            if wanted:
+                self.fetcher.hint(wanted)
+
+    def find_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+        """The units of packs that these chunks need and that are not on this machine."""
+        found = [(pack.digest, pack.find_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
+        return [(pack, units) for pack, units in found if len(units)]
+
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Make packs that are on disk and synced findable."""
         if packs:
@@ -180,7 +227,7 @@ class TensorStore:
         number, row = int(location) >> 32, int(location) & 0xFFFFFFFF
         pack = self.cache.get(number)
         if pack.presence is not None:
-            self._ensure_present(pack, np.array([row], np.int64))
+            self._ensure_present([(pack, np.array([row], np.int64))])
         return pack, row
 
     def _iter_packs(self, locations: NDArray[np.uint64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
@@ -280,31 +327,35 @@ class TensorStore:
     ) -> None:
         rows = (locations & ROW_MASK).astype(np.int64)
         starts = opened.addresses[numbers]
+        others = np.flatnonzero(starts <= 0)
+        mine = {int(number): others[numbers[others] == number] for number in np.unique(numbers[others])}
+        self._ensure_present([(opened.packs[number], rows[which]) for number, which in mine.items()])
+        for number, which in mine.items():
+            starts[which] = opened.find_address(number)
         direct = np.flatnonzero(starts > 0)
         if len(direct):
             row_nbytes = out.shape[1]
             out[where[direct]] = opened.gather(starts[direct] + rows[direct] * row_nbytes, row_nbytes)
-        others = np.flatnonzero(starts <= 0)
-        for number in np.unique(numbers[others]).tolist():
-            mine = others[numbers[others] == number]
-            pack = opened.packs[number]
-            self._ensure_present(pack, rows[mine])
-            for position, data in zip(where[mine].tolist(), pack.read_rows(rows[mine].tolist()), strict=True):
-                out[position] = np.frombuffer(data, np.uint8)
+        for number, which in mine.items():
+            if not starts[which[0]]:
+                read = opened.packs[number].read_rows(rows[which].tolist())
+                for position, data in zip(where[which].tolist(), read, strict=True):
+                    out[position] = np.frombuffer(data, np.uint8)
 
     def _ensure_all_present(self, locations: NDArray[np.uint64]) -> None:
-        for pack, rows, _ in self._iter_packs(locations):
-            self._ensure_present(pack, rows)
+        self._ensure_present([(pack, rows) for pack, rows, _ in self._iter_packs(locations)])
 
-    def _ensure_present(self, pack: Pack, rows: NDArray[np.int64]) -> None:
-        absent = pack.find_absent(rows)
-        if not len(absent):
+    def _ensure_present(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> None:
+        """Have the rows of all these packs fetched in one request."""
+        wanted = [(pack, pack.find_absent(rows)) for pack, rows in needed if pack.presence is not None]
+        wanted = [(pack, absent) for pack, absent in wanted if len(absent)]
+        if not wanted:
             return
-        if self.fetcher is not None:
-            self.fetcher.fetch(pack.digest, absent)
+        self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
+        for pack, rows in needed:
             absent = pack.find_absent(rows)
-        if len(absent):
-            raise_absent(pack, absent)
+            if len(absent):
+                raise_absent(pack, absent, why=getattr(self.fetcher, "why", "the remote did not give them"))
 
 
 def _covers(opened: OpenPacks, numbers: NDArray[np.int64]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, MalformedRecordError, ReadOnlyError
-from stockroom.store import TensorStore
+from stockroom.store import TensorStore, Wanted
 from stockroom.store.pack import Pack
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.presence import PRESENCE_NAME, PresenceMap
@@ -39,7 +39,17 @@ class MirrorFetcher:
         PresenceMap.create(directory, units)
         return pack
 
-    def fetch(self, pack: PackDigest, units: np.ndarray) -> None:
+    def fetch(self, wanted: Wanted) -> None:
+        for pack, units in wanted:
+            self._fill(pack, units)
+
+    def hint(self, wanted: Wanted) -> None:
+        raise AssertionError("nobody hints here")
+
+    def close(self) -> None:
+        pass
+
+    def _fill(self, pack: PackDigest, units: np.ndarray) -> None:
         self.asked.append((pack, units.tolist()))
         opened = Pack(locate_pack(self.packs_directory, pack), pack)
         spans = [opened.find_span(unit) if opened.is_raw else opened.spans[unit].tolist() for unit in units.tolist()]

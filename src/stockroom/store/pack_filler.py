@@ -1,0 +1,239 @@
+"""Fills a partial pack: which bytes of the remote's shard to ask for, and what to do with them when they come.
+
+Nothing is written before its digest is verified, and nothing is marked present before it is synced. One process at a
+time may fill a store's packs; its threads may share a filler.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, view_bytes
+from stockroom.errors import CorruptionError
+from stockroom.store.codecs import decode_block
+from stockroom.store.pack import Pack
+from stockroom.store.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.sparse_pack import count_units
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByteRange:
+    """Bytes `start` to `stop` of a shard, and the absent units `(n,)` that lie in them, sorted."""
+
+    start: int
+    stop: int
+    units: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Its length."""
+        return self.stop - self.start
+
+
+class PackFiller:
+    """One partial pack, open for filling."""
+
+    def __init__(self, directory: Path, digest: PackDigest) -> None:
+        self.pack = Pack(directory, digest)
+        self.units = count_units(self.pack.manifest)
+        self.shard_name = self.pack.layout.shard_name
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._settling = threading.Lock()
+        self._marks: PresenceMap | None = None
+        self._fd = -1
+        if self.pack.presence is not None:
+            self._marks = PresenceMap.open(directory, self.units, writable=True)
+            self._fd = os.open(directory / self.shard_name, os.O_RDWR | os.O_CLOEXEC)
+        self._written: list[NDArray[np.int64]] = []
+
+    def close(self) -> None:
+        """Let go of the files."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `units` that are not here, sorted, each once; `CorruptionError` for one that no such pack has."""
+        if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
+            raise CorruptionError(f"pack {self.pack.digest.hex()}: has {self.units} units, asked for others")
+        if self._marks is None:
+            return np.empty(0, np.int64)
+        return self._marks.find_absent(units)
+
+    def measure(self, units: NDArray[np.int64]) -> int:
+        """Bytes of `units` in the shard."""
+        return int((self._stops[units] - self._starts[units]).sum())
+
+    def widen(self, units: NDArray[np.int64], segment_nbytes: int) -> NDArray[np.int64]:
+        """`units` and all others that begin in the same segments of the shard, segments being aligned to their size."""
+        wanted = np.unique(self._starts[units] // segment_nbytes)
+        first = np.searchsorted(self._starts, wanted * segment_nbytes)
+        last = np.searchsorted(self._starts, (wanted + 1) * segment_nbytes)
+        return np.concatenate([np.arange(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)] or [units])
+
+    def plan_ranges(self, units: NDArray[np.int64], *, gap_nbytes: int, max_nbytes: int) -> list[ByteRange]:
+        """Ranges that hold all of `units` (sorted, absent), up to `max_nbytes` each; gaps to `gap_nbytes` are read through.
+
+        A range of several units also takes in what is absent between them.
+        """
+        starts, stops = self._starts[units], self._stops[units]
+        cuts = np.flatnonzero(starts[1:] - stops[:-1] > gap_nbytes) + 1
+        ranges = []
+        for run in np.split(np.arange(len(units)), cuts):
+            for first, last in _split_run(starts[run], stops[run], max_nbytes):
+                inside = np.arange(units[run[first]], units[run[last]] + 1)
+                absent = inside if len(inside) == last - first + 1 else self.find_absent(inside)
+                ranges.append(ByteRange(int(starts[run[first]]), int(stops[run[last]]), absent))
+        return ranges
+
+    def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
+        """Write the units of `span` whose digests are right; returns the others. `settle` marks what was written.
+
+        Raises:
+            OSError: the disk is full, or the like; nothing is marked.
+        """
+        view = view_bytes(content)
+        if len(view) != span.nbytes:
+            return span.units
+        good = self._verify(span, view)
+        self._write(span, view, span.units[good])
+        with self._lock:
+            self._written.append(span.units[good])
+        return span.units[~good]
+
+    def settle(self) -> NDArray[np.int64]:
+        """Sync what was accepted so far and mark it present; returns what was marked."""
+        with self._settling:  # whoever finds nothing left to mark has waited for the one who marks it
+            with self._lock:
+                written, self._written = self._written, []
+            if not written:
+                return np.empty(0, np.int64)
+            assert self._marks is not None
+            units = np.concatenate(written)
+            os.fdatasync(self._fd)
+            self._marks.mark(units)
+            if self._marks.is_complete:
+                (self._directory / PRESENCE_NAME).unlink(missing_ok=True)
+            return units
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return self._bounds[0]
+
+    @cached_property
+    def _stops(self) -> NDArray[np.int64]:
+        return self._bounds[1]
+
+    @cached_property
+    def _bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each unit's bytes start and stop in the shard."""
+        pack = self.pack
+        manifest = pack.manifest
+        if not pack.is_raw:
+            starts, sizes = pack.spans[:, 0].astype(np.int64), pack.spans[:, 1].astype(np.int64)
+        elif manifest.offsets is not None and manifest.lengths is not None:
+            starts, sizes = manifest.offsets.astype(np.int64), manifest.lengths.astype(np.int64)
+        else:
+            nbytes = pack.layout.unit_nbytes
+            starts, sizes = np.arange(pack.rows, dtype=np.int64) * nbytes, np.full(pack.rows, nbytes, np.int64)
+        stops = starts + sizes
+        if len(starts) and (int(stops[-1]) > pack.mapped_nbytes or bool((starts[1:] < stops[:-1]).any())):
+            raise CorruptionError(
+                f"pack {pack.digest.hex()}: its rows overlap or lie outside its shard: the remote is damaged",
+                where=pack.digest.hex(),
+            )
+        return starts, stops
+
+    def _verify(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
+        """`(n,)`: whether each of the range's units is what the manifest says."""
+        if not self.pack.is_raw:
+            return self._verify_blocks(span, view)
+        starts = (self._starts[span.units] - span.start).tolist()
+        stops = (self._stops[span.units] - span.start).tolist()
+        digests = [blake3(view[start:stop]).digest() for start, stop in zip(starts, stops, strict=True)]
+        found = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+        good: NDArray[np.bool_] = (found == self.pack.manifest.digests[span.units]).all(axis=1)
+        return good
+
+    def _verify_blocks(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
+        """As `_verify`, for encoded blocks: a block is right if every row that can be read whole with it is."""
+        pack = self.pack
+        decoded: dict[int, memoryview] = {}
+        for block in span.units.tolist():
+            encoded = view[int(self._starts[block]) - span.start : int(self._stops[block]) - span.start]
+            try:
+                raw = decode_block(pack.layout.codec, encoded, pack.layout.block_nbytes, where=f"block {block}")
+            except CorruptionError:
+                continue
+            decoded[block] = view_bytes(raw)
+        good = np.isin(span.units, np.fromiter(decoded, np.int64, len(decoded)))
+        for row, blocks in self._iter_rows_of(span.units):
+            if not self._is_right(row, blocks, decoded):
+                good &= ~np.isin(span.units, blocks)
+        return good
+
+    def _iter_rows_of(self, blocks: NDArray[np.int64]) -> Iterator[tuple[int, range]]:
+        """The rows that lie in `blocks`, wholly or in part, and the blocks each of them takes."""
+        size, last = self.pack.layout.block_nbytes, -1
+        for block in blocks.tolist():
+            first, stop = self._find_rows(block * size, (block + 1) * size)
+            for row in range(max(first, last + 1), stop):
+                offset, nbytes = self.pack.find_span(row)
+                yield row, range(offset // size, -(-(offset + nbytes) // size))
+                last = row
+
+    def _find_rows(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows, first and one past the last, that touch these raw bytes of the pack."""
+        offsets, lengths = self.pack.manifest.offsets, self.pack.manifest.lengths
+        if offsets is None or lengths is None:
+            nbytes = self.pack.layout.unit_nbytes
+            return start // nbytes, min(-(-stop // nbytes), self.pack.rows)
+        ends = offsets + lengths
+        return int(np.searchsorted(ends, start, "right")), int(np.searchsorted(offsets, stop, "left"))
+
+    def _is_right(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
+        """Whether a row has its digest; one that needs a block which is not here yet is judged when that one comes."""
+        offset, nbytes = self.pack.find_span(row)
+        size = self.pack.layout.block_nbytes
+        hasher = blake3()
+        for block in blocks:
+            raw = decoded.get(block)
+            if raw is None:
+                if len(self.find_absent(np.array([block], np.int64))):
+                    return True
+                raw = view_bytes(self.pack.decode_block(block))
+            hasher.update(raw[max(offset - block * size, 0) : max(offset + nbytes - block * size, 0)])
+        return bool(hasher.digest() == self.pack.manifest.digests[row].tobytes())
+
+    def _write(self, span: ByteRange, view: memoryview, units: NDArray[np.int64]) -> None:
+        """Write units at their own places, neighbours together; what lies between them stays as it is."""
+        starts, stops = self._starts[units], self._stops[units]
+        cuts = np.flatnonzero(starts[1:] != stops[:-1]) + 1
+        for run in np.split(np.arange(len(units)), cuts) if len(units) else []:
+            start, stop = int(starts[run[0]]), int(stops[run[-1]])
+            _write_at(self._fd, view[start - span.start : stop - span.start], start)
+
+
+def _split_run(starts: NDArray[np.int64], stops: NDArray[np.int64], max_nbytes: int) -> Iterator[tuple[int, int]]:
+    """First and last of each part of a run, parts being of at most `max_nbytes` (or one unit)."""
+    first = 0
+    while first < len(starts):
+        last = max(int(np.searchsorted(stops, starts[first] + max_nbytes, "right")) - 1, first)
+        yield first, last
+        first = last + 1
+
+
+def _write_at(fd: int, view: memoryview, offset: int) -> None:
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,0 +1,144 @@
+"""Makes the local mirror of a pack that lies on a remote: all of it known, none of its rows here yet.
+
+What comes from elsewhere is checked before a file is made: the manifest against the pack's name, `zarr.json` against
+the manifest, the shard's index against the sizes that the manifest allows.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
+from stockroom.errors import MalformedRecordError
+from stockroom.store.codecs import Codec
+from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.presence import PresenceMap
+from stockroom.store.shard import decode_index, encode_index, index_nbytes
+from stockroom.store.zarr_metadata import METADATA_NAME
+
+_ENCODING_OVERHEAD_NBYTES = 1024
+
+
+def create_sparse_pack(
+    packs_directory: Path,
+    session_directory: Path,
+    digest: PackDigest,
+    *,
+    zarr_json: Buffer,
+    chunks: Buffer,
+    index: Buffer,
+    where: str,
+) -> Manifest:
+    """The manifest of pack `digest`, whose folder is there from now on, on disk; all absent if it was not there before.
+
+    Args:
+        session_directory: a writer's own folder (`recovery.open_session`), on the file system of the packs.
+        zarr_json: the pack's metadata file.
+        chunks: the pack's manifest file.
+        index: the last bytes of its shard; empty for a raw pack, whose index follows from its layout.
+        where: where these bytes came from, for errors.
+
+    Raises:
+        CorruptionError: something is not what the pack's digest says, or its sizes cannot be.
+    """
+    check_digest(chunks, digest, where=f"{where}, chunk list of pack {digest.hex()}")
+    manifest = decode_manifest(chunks, where=f"{where}, chunk list of pack {digest.hex()}")
+    target = locate_pack(packs_directory, digest)
+    if _is_whole_folder(target):
+        return manifest
+    check_digest(zarr_json, manifest.zarr_digest, where=f"{where}, {METADATA_NAME} of pack {digest.hex()}")
+    tail = _check_index(manifest, index, where=f"{where}, shard index of pack {digest.hex()}")
+    directory = session_directory / f"sparse-{digest.hex()}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    _write_synced(directory / MANIFEST_NAME, chunks)
+    _write_synced(directory / METADATA_NAME, zarr_json)
+    _write_sparse_shard(directory / manifest.layout.shard_name, manifest.shard_nbytes, tail)
+    PresenceMap.create(directory, count_units(manifest))
+    _publish(directory, target)
+    return manifest
+
+
+def count_units(manifest: Manifest) -> int:
+    """How many units of transfer a pack has: rows if it is raw, else blocks."""
+    if manifest.layout.codec is Codec.RAW:
+        return manifest.rows
+    return manifest.layout.count_blocks(manifest.units)
+
+
+def _is_whole_folder(target: Path) -> bool:
+    """Whether the pack's folder is there with all its files, as far as names tell."""
+    try:
+        manifest = read_manifest(target)
+        return (target / METADATA_NAME).exists() and (
+            (target / manifest.layout.shard_name).stat().st_size == manifest.shard_nbytes
+        )
+    except (OSError, MalformedRecordError):
+        return False
+
+
+def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
+    """The shard's last bytes: as given, or made from the layout for a raw pack."""
+    layout = manifest.layout
+    blocks = layout.count_blocks(manifest.units)
+    body_nbytes = manifest.shard_nbytes - index_nbytes(blocks)
+    raw_nbytes = blocks * layout.block_nbytes
+    if layout.codec is Codec.RAW:
+        if body_nbytes != raw_nbytes:
+            raise _malformed(where, f"a shard of {raw_nbytes + index_nbytes(blocks)} bytes", manifest.shard_nbytes)
+        starts = np.arange(blocks, dtype=np.uint64) * np.uint64(layout.block_nbytes)
+        return encode_index(np.stack([starts, np.full(blocks, layout.block_nbytes, np.uint64)], axis=1))
+    tail = bytes(view_bytes(index))
+    if not 0 <= body_nbytes <= raw_nbytes + blocks * _ENCODING_OVERHEAD_NBYTES:
+        raise _malformed(where, f"a shard of about {raw_nbytes} bytes at most", manifest.shard_nbytes)
+    if len(tail) != index_nbytes(blocks):
+        raise _malformed(where, f"{index_nbytes(blocks)} bytes", len(tail))
+    decode_index(tail, body_nbytes=body_nbytes, where=where)
+    return tail
+
+
+def _malformed(where: str, expected: str, found: int) -> MalformedRecordError:
+    return MalformedRecordError(
+        f"{where}: expected {expected}, found {found} bytes: the remote is damaged", where=where
+    )
+
+
+def _write_synced(path: Path, content: Buffer) -> None:
+    with path.open("xb") as file:
+        file.write(view_bytes(content))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_sparse_shard(path: Path, nbytes: int, tail: bytes) -> None:
+    with path.open("xb") as file:
+        file.truncate(nbytes)
+        file.seek(nbytes - len(tail))
+        file.write(tail)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(directory: Path, target: Path) -> None:
+    """Move a finished folder into place; one that is there, but lacks a file, makes room."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        if _is_whole_folder(target):  # another process was faster
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            target.rename(directory.with_name(f"{directory.name}-broken"))
+            directory.rename(target)
+    fd = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
