@@ -192,7 +192,9 @@ def _open_folder(directory: Path) -> int:
     except FileNotFoundError as error:
         raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
     except OSError as error:
-        raise CorruptionError(f"{directory}: cannot be opened ({error}); run `stock fsck`", where=str(directory)) from error
+        raise CorruptionError(
+            f"{directory}: cannot be opened ({error}); run `stock fsck`", where=str(directory)
+        ) from error
 
 
 def _map_file(folder: int, name: str, directory: Path) -> NDArray[np.uint8]:
