@@ -11,7 +11,7 @@ from stockroom.refs.commit import CommitRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefMove:
-    """`ref` ("branch/main", "tag/v1") goes from `old` to `new`; None is a ref that is not there.
+    """`ref` ("branch/main", "tag/v1", "remote/origin/main") goes from `old` to `new`; None is a ref that is not there.
 
     `old` is a condition: the move fails if the ref stands elsewhere by then.
     """
@@ -37,6 +37,7 @@ class RefChange:
         kind: the word for it in the operation log.
         moves: what refs do; each becomes one operation.
         commits: records to add, parents before children.
+        shallow: commits whose parents are left out on purpose.
         stages: name -> stage to set, or None to clear it.
         note: free text for the operation log.
         undoes: number of the operation this takes back.
@@ -45,6 +46,7 @@ class RefChange:
     kind: str
     moves: tuple[RefMove, ...] = ()
     commits: tuple[CommitRecord, ...] = ()
+    shallow: tuple[CommitId, ...] = ()
     stages: Mapping[str, Stage | None] = field(default_factory=dict)
     note: str = ""
     undoes: int | None = None

@@ -33,10 +33,12 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
     """Whether `ancestor` is `descendant` or in its history."""
     seen = {descendant}
     level = [descendant]
+    shallow = refs.shallow()
     while level:
         if ancestor in seen:
             return True
-        parents = {p for record in refs.get_commits(level) for p in record.parent_ids}
+        known = [commit_id for commit_id in level if commit_id not in shallow]
+        parents = {p for record in refs.get_commits(known) for p in record.parent_ids}
         level = sorted(parents - seen)
         seen |= parents
     return False
@@ -44,23 +46,27 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
 
 def _walk(refs: RefStore, start: CommitId) -> Iterator[LoggedCommit]:
     tip: CommitId | None = start
+    shallow = refs.shallow()
     while tip is not None:
         record = refs.get_commit(tip)
         yield LoggedCommit(tip, record)
-        parents = dict.fromkeys(record.parent_ids)
+        parents = dict.fromkeys(record.parent_ids if tip not in shallow else ())
         if len(parents) > 1:
-            yield from _sort(_read_history(refs, list(parents)))
+            yield from _sort(_read_history(refs, list(parents), shallow))
             return
         tip = next(iter(parents), None)
 
 
-def _read_history(refs: RefStore, starts: Sequence[CommitId]) -> dict[CommitId, CommitRecord]:
+def _read_history(
+    refs: RefStore, starts: Sequence[CommitId], shallow: frozenset[CommitId]
+) -> dict[CommitId, CommitRecord]:
     """Every commit reachable from `starts`, by id."""
     history: dict[CommitId, CommitRecord] = {}
     level = list(starts)
     while level:
         history.update(zip(level, refs.get_commits(level), strict=True))
-        parents = {p: None for commit_id in level for p in history[commit_id].parent_ids}
+        known = [commit_id for commit_id in level if commit_id not in shallow]
+        parents = {p: None for commit_id in known for p in history[commit_id].parent_ids}
         level = [parent for parent in parents if parent not in history]
     return history
 
@@ -69,14 +75,14 @@ def _sort(history: dict[CommitId, CommitRecord]) -> Iterator[LoggedCommit]:
     """Children before parents; among commits with no children to come, the newest, then the greatest id."""
     children = dict.fromkeys(history, 0)
     for record in history.values():
-        for parent in set(record.parent_ids):
+        for parent in set(record.parent_ids) & history.keys():  # not those of a shallow commit
             children[parent] += 1
     ready = [_Candidate(history[c].time_ns, c) for c, count in children.items() if not count]
     heapq.heapify(ready)
     while ready:
         commit_id = heapq.heappop(ready).commit_id
         yield LoggedCommit(commit_id, history[commit_id])
-        for parent in set(history[commit_id].parent_ids):
+        for parent in set(history[commit_id].parent_ids) & history.keys():
             children[parent] -= 1
             if not children[parent]:
                 heapq.heappush(ready, _Candidate(history[parent].time_ns, parent))

@@ -68,6 +68,22 @@ class ObjectStore:
             for digest, value in zip(digests, stored, strict=True)
         ]
 
+    def get_encoded(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
+        """Database values of objects on disk, as they are; `CorruptionError` for one that is missing."""
+        values = self._env.view(lambda txn: [txn.get(DATABASE, digest) for digest in digests])
+        for digest, value in zip(digests, values, strict=True):
+            if value is None:
+                decode_object(None, digest)
+        return [value for value in values if value is not None]
+
+    def add_encoded(self, encoded: dict[ObjectDigest, bytes]) -> None:
+        """Write database values made elsewhere, durably. The caller has verified them with `decode_object`."""
+        self._env.update(lambda txn: write_objects(txn, encoded))
+
+    def find_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
+        """Those of `digests` that are not on disk."""
+        return self._env.view(lambda txn: {digest for digest in digests if txn.get(DATABASE, digest) is None})
+
     def contains(self, digest: ObjectDigest) -> bool:
         """Whether the object is here, written or pending."""
         return digest in self._pending or self._env.view(lambda txn: txn.get(DATABASE, digest)) is not None

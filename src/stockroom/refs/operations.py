@@ -27,7 +27,7 @@ class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         number: its place in the log, from 1.
         time_ns: when, in nanoseconds since 1970, UTC.
         kind: what was done: "commit", "branch", "delete-branch", "tag", "undo" and the like.
-        ref: what moved: "branch/main", "tag/v1".
+        ref: what moved: "branch/main", "tag/v1", "remote/origin/main".
         old: where it stood before; None where it was created.
         new: where it stands since; None where it was deleted.
         undoes: the number of the operation this one takes back, if any.
@@ -80,7 +80,7 @@ def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
     for operation in newest_first:
         if operation.undoes is not None:
             undone.add(operation.undoes)
-        elif operation.number not in undone:
+        elif operation.number not in undone and not operation.ref.startswith("remote/"):  # what others did stays seen
             return _invert(operation)
     raise NotFoundError("expected an operation to undo, found none left; `stock reflog` lists them")
 

@@ -1,7 +1,7 @@
 """From what users type to the commit they mean: `HEAD~2`, `main^2`, `v1`, `3f9a`.
 
 Grammar and meanings mirror git's revisions: a name, then any number of `~n` (n first parents up) and `^n` (the nth
-parent). A name is looked for as HEAD or @, branch, tag, then digest or prefix of one.
+parent). A name is looked for as HEAD or @, branch, tag, remote-tracking ref, then digest or prefix of one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _resolve_base(refs: RefStore, base: str, *, head: CommitId | None) -> Commit
         if head is None:
             raise RefNotFoundError("HEAD has no commit yet; make one with `stock commit`", ref=base)
         return head
-    for kind in ("branch", "tag"):
+    for kind in ("branch", "tag", "remote"):
         found = refs.find_ref(f"{kind}/{base}")
         if found is not None:
             return found
@@ -78,6 +78,9 @@ def _nth_parent(refs: RefStore, commit_id: CommitId, n: int, spec: str) -> Commi
     if n == 0:
         return commit_id
     parents = refs.get_commit(commit_id).parent_ids
+    if parents and commit_id in refs.shallow():
+        why = f"{commit_id.hex()[:12]} is where this shallow clone's history ends; clone without --depth for the rest"
+        raise RefNotFoundError(f"{spec!r} leads nowhere: {why}", ref=spec)
     if n > len(parents):
         had = f"has {len(parents)} parents" if parents else "is the first commit"
         raise RefNotFoundError(f"{spec!r} leads nowhere: {commit_id.hex()[:12]} {had}", ref=spec)
@@ -85,6 +88,6 @@ def _nth_parent(refs: RefStore, commit_id: CommitId, n: int, spec: str) -> Commi
 
 
 def _not_found(refs: RefStore, name: str, why: str) -> RefNotFoundError:
-    near = difflib.get_close_matches(name, {**refs.branches(), **refs.tags(), "HEAD": None}, n=3)
+    near = difflib.get_close_matches(name, {**refs.branches(), **refs.tags(), **refs.remotes(), "HEAD": None}, n=3)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; `stock branch` and `stock log` list them"
     return RefNotFoundError(f"{name!r}: {why}{hint}", ref=name, near=near)

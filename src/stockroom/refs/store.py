@@ -7,6 +7,8 @@ Everything is read as it is; refs are changed in one way only, `RefStore.apply`,
     commits     commit id              commit record
     branches    name, UTF-8            commit id
     tags        name, UTF-8            commit id
+    remotes     remote/branch, UTF-8   commit id
+    shallow     commit id              nothing
     stage       name, UTF-8            stage record
     operations  number, u64 BE         operation record
 """
@@ -29,7 +31,7 @@ from stockroom.refs.operations import Operation, decode_operation, encode_number
 from stockroom.refs.stage import decode_stage
 from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
 
-DATABASES: Final = (OBJECTS, "commits", "branches", "tags", "stage", OPERATIONS)
+DATABASES: Final = (OBJECTS, "commits", "branches", "tags", "remotes", "shallow", "stage", OPERATIONS)
 """What a refs environment must be opened with."""
 
 _OPERATIONS_PER_READ: Final = 256
@@ -81,8 +83,16 @@ class RefStore:
         """Name -> commit, in order of name."""
         return self._env.view(lambda txn: _read_refs(txn, "tags"))
 
+    def remotes(self) -> dict[str, CommitId]:
+        """Remote-tracking refs, "origin/main" -> where that branch stood when it was last seen, in order of name."""
+        return self._env.view(lambda txn: _read_refs(txn, "remotes"))
+
+    def shallow(self) -> frozenset[CommitId]:
+        """The commits whose parents are not here on purpose."""
+        return self._env.view(lambda txn: frozenset(CommitId(key) for key, _ in txn.iterate("shallow")))
+
     def find_ref(self, ref: str) -> CommitId | None:
-        """Where "branch/NAME" or "tag/NAME" stands; None where there is no such ref."""
+        """Where "branch/NAME", "tag/NAME" or "remote/REMOTE/NAME" stands; None where there is no such ref."""
         kind, _, name = ref.partition("/")
         key = name.encode("utf-8", "surrogatepass")
         if not 0 < len(key) <= MAX_KEY_NBYTES or kind not in DATABASE_OF_KIND:

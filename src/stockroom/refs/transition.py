@@ -20,7 +20,7 @@ from stockroom.refs.operations import DATABASE as OPERATIONS
 from stockroom.refs.operations import Operation, encode_operation
 from stockroom.refs.stage import encode_stage
 
-DATABASE_OF_KIND: Final = {"branch": "branches", "tag": "tags"}
+DATABASE_OF_KIND: Final = {"branch": "branches", "tag": "tags", "remote": "remotes"}
 
 
 def apply_change(
@@ -33,6 +33,8 @@ def apply_change(
 ) -> tuple[list[int], tuple[Operation, ...]]:
     """Sizes of the objects that were new, and the operations logged."""
     sizes = write_objects(txn, encoded)
+    for commit_id in change.shallow:
+        txn.put("shallow", commit_id, b"")
     for commit_id, record in records.items():
         _add_commit(txn, commit_id, record)
     for move in change.moves:
@@ -43,7 +45,7 @@ def apply_change(
 
 def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> None:
     _require(txn, OBJECTS, record.tree, what="the commit's tree")
-    for parent in record.parents:
+    for parent in record.parents if txn.get("shallow", commit_id) is None else ():
         _require(txn, "commits", parent, what="the commit's parent")
     txn.put_new("commits", commit_id, record.encode())
 
@@ -52,7 +54,7 @@ def _move_ref(txn: WriteTxn, move: RefMove) -> None:
     kind, _, name = move.ref.partition("/")
     db = DATABASE_OF_KIND.get(kind)
     if db is None:
-        raise InvalidInputError(f"expected a ref like branch/main or tag/v1, found {move.ref!r}")
+        raise InvalidInputError(f"expected a ref like branch/main, tag/v1 or remote/origin/main, found {move.ref!r}")
     if move.old is None:
         check_name(kind, name)
         check_collision(kind, name, (key.decode() for key, _ in txn.iterate(db)))

@@ -109,16 +109,33 @@ def open_paths(root: Path) -> RepositoryPaths:
 def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
     """Make a repository at `root` unless there is one; whether it is new."""
     paths = RepositoryPaths(root.resolve())
-    if (paths.state / _FORMAT_NAME).is_file():
+    if is_repository(paths):
         return open_paths(paths.root), False
     if (paths.root / HEAD_NAME).exists():
         find_repository(paths.root)  # raises: a clone's HEAD without its data
+    prepare_repository(paths)
+    paths.head.write(Head(DEFAULT_BRANCH, None))
+    complete_repository(paths)
+    return paths, True
+
+
+def is_repository(paths: RepositoryPaths) -> bool:
+    """Whether there is a repository, complete."""
+    return (paths.state / _FORMAT_NAME).is_file()
+
+
+def prepare_repository(paths: RepositoryPaths) -> None:
+    """Make the folders of a repository, which is none before `complete_repository`."""
     paths.refs.mkdir(parents=True, exist_ok=True)
     TensorStore(paths.state).close()  # makes its folders
     (paths.state / ".gitignore").write_text("# Stockroom's own files: git tracks head.stock instead\n*\n")
-    paths.head.write(Head(DEFAULT_BRANCH, None))
-    (paths.state / _FORMAT_NAME).write_text(_FORMAT_TEXT)  # last: from here on it is a repository
-    return paths, True
+
+
+def complete_repository(paths: RepositoryPaths) -> None:
+    """Make a prepared repository one: the last step, after its HEAD was written."""
+    replacement = paths.state / f"{_FORMAT_NAME}.new"
+    replacement.write_text(_FORMAT_TEXT)
+    replacement.rename(paths.state / _FORMAT_NAME)
 
 
 def _find_user() -> str:

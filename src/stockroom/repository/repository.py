@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -17,17 +18,21 @@ from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
 from stockroom.repository.snapshot import Snapshot
-from stockroom.store import TensorStore, TensorWriter
+from stockroom.store import Fetcher, TensorStore, TensorWriter
 from stockroom.trees import NodeCache
 
 _HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
 
 
 class Repository:
-    """Opening reads a few small files, contacts nobody and executes nothing."""
+    """Opening reads a few small files, contacts nobody and executes nothing.
 
-    def __init__(self, paths: RepositoryPaths) -> None:
+    `fetcher` brings chunks that are not on this machine; without one they are absent.
+    """
+
+    def __init__(self, paths: RepositoryPaths, *, fetcher: Fetcher | None = None) -> None:
         self.paths = paths
+        self._fetcher = fetcher
         self.env = Environment.open(paths.refs, databases=DATABASES)
         self.refs = RefStore(self.env)
         self.objects = ObjectStore(self.env)
@@ -36,9 +41,10 @@ class Repository:
         self._writer_pid = 0
 
     @classmethod
-    def find(cls, path: Path | None) -> Repository:
+    def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
         """The repository at `path`, or, for None, the one that the working directory lies in."""
-        return cls(find_repository(Path.cwd() if path is None else path))
+        paths = find_repository(Path.cwd() if path is None else path)
+        return cls(paths, fetcher=None if make_fetcher is None else make_fetcher(paths))
 
     @classmethod
     def open(cls, root: Path) -> Repository:
@@ -48,7 +54,7 @@ class Repository:
     @cached_property
     def tensors(self) -> TensorStore:
         """The chunks; opened on first use, since history needs none of them."""
-        return TensorStore(self.paths.state)
+        return TensorStore(self.paths.state, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
         """The writer of chunks, made on first use in each process and kept for the next write session."""

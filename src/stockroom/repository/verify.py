@@ -126,7 +126,7 @@ class _Connectivity:
         record = self._repository.refs.get_commit(commit)
         self._report.commits += 1
         self._guard(f"content of commit {commit.hex()}", lambda: self._check_root(record.tree_digest))
-        return record.parent_ids
+        return () if commit in self._repository.refs.shallow() else record.parent_ids
 
     def _check_root(self, root: ObjectDigest) -> None:
         if root in self._seen:

@@ -20,6 +20,7 @@ from stockroom.errors import (
 )
 from stockroom.repository import ColumnEdit, ColumnRecord
 from stockroom.repository.column import check_attrs
+from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.column_views import ColumnItems, ColumnValues
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.samples import Batch, Sample, SampleReader
@@ -160,6 +161,19 @@ class Column(Mapping[Key, Sample]):
     def prefetch(self, keys: Iterable[Key] | None = None) -> None:
         """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can."""
         self._reader.ensure_present(self._choose_positions(keys))
+
+    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind the samples at `positions`, in their order; none for inline ones."""
+        return self._reader.find_chunks(positions)
+
+    def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
+        """What hints at samples to come while those at `positions` (None: all) are read in order; None if all are here."""
+        reader = self._reader
+        if not len(self) or not reader.may_be_absent:
+            return None
+        count = len(self) if positions is None else len(positions)
+        hint = reader.hint if positions is None else lambda indices: reader.hint(positions[indices])
+        return ReadAhead(count, reader.sum_nbytes() // len(self), hint)
 
     def positions_of(self, keys: Iterable[Key]) -> NDArray[np.int64]:
         """Where each key stands in key order, for `take`; `SampleNotFoundError` for one that is not there."""

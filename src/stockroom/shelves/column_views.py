@@ -38,9 +38,12 @@ class ColumnItems(ItemsView[Key, Sample]):
 
 
 def _iter_samples(column: Column) -> Iterator[Sample]:
-    count = len(column)
+    count, ahead = len(column), column.read_ahead()
     for start in range(0, count, _SAMPLES_AT_ONCE):
-        batch = column.take(np.arange(start, min(start + _SAMPLES_AT_ONCE, count)))
+        positions = np.arange(start, min(start + _SAMPLES_AT_ONCE, count))
+        if ahead is not None:
+            ahead.see(positions)
+        batch = column.take(positions)
         for position in range(len(batch)):
             column.check_open()
             yield batch[position, ...] if isinstance(batch, np.ndarray) else batch[position]

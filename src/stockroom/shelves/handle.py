@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from stockroom.digest import CommitId
 from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
 from stockroom.refs import Operation, iter_log
+from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository import (
     STAGE_NAME,
     Diff,
@@ -28,6 +29,10 @@ from stockroom.repository.verify import VerifyReport, verify_repository
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.history import Commit, Status, describe_commit
+from stockroom.shelves.remotes import RemoteActions
+
+if TYPE_CHECKING:
+    from stockroom.remotes.progress import OnProgress
 
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -35,7 +40,7 @@ _writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
-class StockRoom:
+class StockRoom(RemoteActions):
     """A repository, open.
 
     Args:
@@ -43,6 +48,8 @@ class StockRoom:
         ref: what to read: a branch, tag, digest, prefix of at least 4 hex digits, `HEAD~2`. None is HEAD.
         enable_write: open for writing; staged changes then outlive the process until committed or reset.
         timeout_s: how long to wait for another writer before `LockedError`.
+        lazy: bring samples that are not on this machine from a remote when they are read; False, or
+            `STOCKROOM_NO_LAZY_FETCH=1`, raises `AbsentDataError` instead. Opening contacts nobody either way.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `LockedError`.
     """
@@ -54,12 +61,14 @@ class StockRoom:
         ref: str | None = None,
         enable_write: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        lazy: bool = True,
     ) -> None:
         if enable_write and ref is not None:
             raise InvalidInputError(
                 "expected either ref (to read a commit) or enable_write (to write on HEAD), found both"
             )
-        self._repository = Repository.find(None if path is None else Path(path))
+        self._repository = Repository.find(None if path is None else Path(path), make_fetcher=choose_fetcher(lazy))
+        self.lazy = lazy
         self._ref = ref
         try:
             self._access = Access(self._repository, self._repository.open_snapshot(None))
@@ -85,6 +94,38 @@ class StockRoom:
             paths.write_identity(Identity(name or known.name, email or known.email))
         stock = cls(paths.root)
         stock.is_new = is_new
+        return stock
+
+    @classmethod
+    def clone(
+        cls,
+        url: str,
+        path: str | Path,
+        metadata_only: bool = False,
+        ref: str | None = None,
+        *,
+        depth: int | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """The handle of a new repository in `path`, cloned from a remote.
+
+        Args:
+            url: a folder, or a URL of s3, gs, az, https or http.
+            path: a new or empty folder; or one with a clone that was cut off, which goes on.
+            metadata_only: leave samples where they are until they are read.
+            ref: the branch or tag to check out; None is the remote's own choice.
+            depth: keep only so many commits of it.
+        """
+        from stockroom.remotes.clone import CloneOptions, clone
+        from stockroom.remotes.url import parse_remote_settings
+
+        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
+        stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)
+        if metadata_only:
+            stock._repository.tensors.fetcher.start()  # what is read next is not here
         return stock
 
     is_new: bool = False

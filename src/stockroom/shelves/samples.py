@@ -91,7 +91,29 @@ class SampleReader:
 
     def ensure_present(self, positions: NDArray[np.int64]) -> None:
         """Bring the chunks behind these positions to this machine."""
-        self._bring(self._find_digests(positions)[0])
+        self._bring(self.find_chunks(positions))
+
+    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind these positions, in their order."""
+        if self.format.kind is EntryKind.CHUNK:
+            return self._load_values(positions)
+        return self._find_digests(positions)[0]
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether reading may have to wait for chunks that are elsewhere."""
+        return self.format.kind is not EntryKind.INLINE and self._tensors.is_partial()
+
+    def hint(self, positions: NDArray[np.int64]) -> None:
+        """Say that samples at these positions will be read soon."""
+        if self._is_chunked:
+            vectors = self._open_vectors()
+            vectors.fill(positions)
+            self._tensors.hint(vectors.locations[positions])
+            return
+        digests, _ = self._find_digests(positions)
+        if len(digests) and self._find_unflushed is None:
+            self._tensors.hint(self._tensors.locate(digests))
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
         """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.

@@ -65,6 +65,12 @@ class Pack:
         """Number of rows."""
         return self.manifest.rows
 
+    def measure_present(self) -> int:
+        """Bytes of its shard that are on this machine, about."""
+        if self.presence is None:
+            return self.mapped_nbytes
+        return self.mapped_nbytes * self.presence.count_present() // max(self.presence.units, 1)
+
     @property
     def body_nbytes(self) -> int:
         """Raw bytes of the whole array, padding included."""

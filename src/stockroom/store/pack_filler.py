@@ -81,15 +81,21 @@ class PackFiller:
         last = np.searchsorted(self._starts, (wanted + 1) * segment_nbytes)
         return np.concatenate([np.arange(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)] or [units])
 
-    def plan_ranges(self, units: NDArray[np.int64], *, gap_nbytes: int, max_nbytes: int) -> list[ByteRange]:
-        """Ranges that hold all of `units` (sorted, absent), up to `max_nbytes` each; gaps to `gap_nbytes` are read through.
+    def plan_ranges(
+        self, units: NDArray[np.int64], *, gap_nbytes: int, max_nbytes: int, taken: NDArray[np.bool_] | None = None
+    ) -> list[ByteRange]:
+        """Ranges that hold all of `units` (sorted, absent), up to `max_nbytes` each.
 
-        A range of several units also takes in what is absent between them.
+        Gaps of up to `gap_nbytes` are read through, and what is absent there is taken along; but not those with a unit
+        that is `taken`, `(units of the pack,)`, which comes by another way.
         """
         starts, stops = self._starts[units], self._stops[units]
-        cuts = np.flatnonzero(starts[1:] - stops[:-1] > gap_nbytes) + 1
+        is_cut = starts[1:] - stops[:-1] > gap_nbytes
+        if taken is not None:
+            before = np.concatenate([[0], np.cumsum(taken)])
+            is_cut |= before[units[1:]] != before[units[:-1]]
         ranges = []
-        for run in np.split(np.arange(len(units)), cuts):
+        for run in np.split(np.arange(len(units)), np.flatnonzero(is_cut) + 1):
             for first, last in _split_run(starts[run], stops[run], max_nbytes):
                 inside = np.arange(units[run[first]], units[run[last]] + 1)
                 absent = inside if len(inside) == last - first + 1 else self.find_absent(inside)

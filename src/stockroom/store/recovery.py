@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stockroom.digest import PackDigest
@@ -55,6 +56,17 @@ def open_session(tmp_directory: Path) -> tuple[Path, int]:
     directory = tmp_directory / name
     hidden.rename(directory)  # only now may others look whether it is locked
     return directory, fd
+
+
+@contextmanager
+def session_folder(tmp_directory: Path) -> Iterator[Path]:
+    """A temporary folder for the time of the block; should this process die in it, the next writer removes it."""
+    directory, fd = open_session(tmp_directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(fd)
 
 
 def _read_intact(directory: Path, digest: PackDigest) -> list[tuple[PackDigest, Manifest]]:

@@ -53,6 +53,16 @@ def create_sparse_pack(
         return manifest
     check_digest(zarr_json, manifest.zarr_digest, where=f"{where}, {METADATA_NAME} of pack {digest.hex()}")
     tail = _check_index(manifest, index, where=f"{where}, shard index of pack {digest.hex()}")
+    _publish(
+        build_sparse_pack(session_directory, digest, manifest, zarr_json=zarr_json, chunks=chunks, tail=tail), target
+    )
+    return manifest
+
+
+def build_sparse_pack(
+    session_directory: Path, digest: PackDigest, manifest: Manifest, *, zarr_json: Buffer, chunks: Buffer, tail: bytes
+) -> Path:
+    """A folder of a pack's files, synced, in `session_directory`: all of it but its rows; `tail` ends its shard."""
     directory = session_directory / f"sparse-{digest.hex()}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
@@ -60,8 +70,7 @@ def create_sparse_pack(
     _write_synced(directory / METADATA_NAME, zarr_json)
     _write_sparse_shard(directory / manifest.layout.shard_name, manifest.shard_nbytes, tail)
     PresenceMap.create(directory, count_units(manifest))
-    _publish(directory, target)
-    return manifest
+    return directory
 
 
 def count_units(manifest: Manifest) -> int:

@@ -20,7 +20,8 @@ from stockroom.store.location_index import LocationIndex
 from stockroom.store.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.manifest import Manifest
 from stockroom.store.pack import Pack, raise_absent
-from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, StalePackError
+from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, StalePackError, locate_pack
+from stockroom.store.presence import PRESENCE_NAME
 from stockroom.store.recovery import find_unregistered
 
 NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -29,6 +30,7 @@ NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 T = TypeVar("T")
 _MOVES_AT_MOST = 3
+_FETCHES_AT_MOST = 2  # what was fetched may have been dropped again at that very moment
 
 
 Wanted: TypeAlias = Sequence[tuple[PackDigest, NDArray[np.int64]]]
@@ -38,11 +40,18 @@ Wanted: TypeAlias = Sequence[tuple[PackDigest, NDArray[np.int64]]]
 class Fetcher(Protocol):
     """Brings units of packs to this machine."""
 
+    @property
+    def why(self) -> str:
+        """Why units may still be absent after `fetch`, and what to do about it."""
+
     def fetch(self, wanted: Wanted) -> None:
         """Make units present, verified and on disk, or raise."""
 
     def hint(self, wanted: Wanted) -> None:
         """Say that units will be wanted soon. Returns at once and never fails."""
+
+    def start(self) -> None:
+        """Make ready for a `fetch` to come, if that helps. Never fails."""
 
     def close(self) -> None:
         """Let go of what fetching holds open; the next `fetch` opens it again."""
@@ -52,13 +61,21 @@ class NoFetcher:
     """Brings nothing, and says why."""
 
     def __init__(self, why: str = "no remote is configured that could give them") -> None:
-        self.why = why
+        self._why = why
+
+    @property
+    def why(self) -> str:
+        """As given."""
+        return self._why
 
     def fetch(self, wanted: Wanted) -> None:
         """Leave them absent."""
 
     def hint(self, wanted: Wanted) -> None:
         """Ignore it."""
+
+    def start(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -140,6 +157,26 @@ class TensorStore:
         rows = (locations & ROW_MASK).view(np.int64)
         return GatherPlan(opened, starts + rows * row_nbytes, row_nbytes)
 
+    def fetch_packs(self, packs: Sequence[PackDigest]) -> None:
+        """Bring whole packs to this machine; `AbsentDataError` if they are not here and nothing brings them."""
+        numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
+        opened = [self.cache.get(numbers[digest]) for digest in packs]
+        self._ensure_present([(pack, np.arange(pack.rows)) for pack in opened])
+
+    def iter_packs(self) -> Iterator[Pack]:
+        """Every pack, opened for the moment."""
+        for digest in self.catalog.read_packs().values():
+            yield Pack(locate_pack(self.packs_directory, digest), digest)
+
+    def iter_partial_packs(self) -> Iterator[Pack]:
+        """The packs that are not all on this machine."""
+        return (pack for pack in self.iter_packs() if pack.presence is not None)
+
+    def find_packs(self, digests: NDArray[np.uint8]) -> list[PackDigest]:
+        """The packs that hold these chunks."""
+        numbers = np.unique(self.locate(digests) >> ROW_BITS)
+        return [self.cache.get(int(number)).digest for number in numbers]
+
     def find_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
         """The packs among these chunks' that are not all here."""
         return [pack for pack, _, _ in self._iter_packs(locations) if pack.presence is not None]
@@ -200,12 +237,16 @@ class TensorStore:
         """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
         self.retry_when_moved(lambda: self._ensure_all_present(self.locate(digests)))
 
-    def hint(self, digests: NDArray[np.uint8]) -> None:
+    def hint(self, locations: NDArray[np.uint64]) -> None:
         """Say that chunks will be read soon, so that those that are not here may be brought meanwhile."""
         with suppress(StalePackError):
-            wanted = self.find_absent(digests)
+            wanted = _find_absent([(pack, rows) for pack, rows, _ in self._iter_packs(locations)])
             if wanted:
-                self.fetcher.hint(wanted)
+                self.fetcher.hint([(pack.digest, units) for pack, units in wanted])
+
+    def is_partial(self) -> bool:
+        """Whether some pack here has a presence map: all others are whole."""
+        return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
 
     def find_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """The units of packs that these chunks need and that are not on this machine."""
@@ -347,15 +388,19 @@ class TensorStore:
 
     def _ensure_present(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> None:
         """Have the rows of all these packs fetched in one request."""
-        wanted = [(pack, pack.find_absent(rows)) for pack, rows in needed if pack.presence is not None]
-        wanted = [(pack, absent) for pack, absent in wanted if len(absent)]
-        if not wanted:
-            return
-        self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
-        for pack, rows in needed:
-            absent = pack.find_absent(rows)
-            if len(absent):
-                raise_absent(pack, absent, why=getattr(self.fetcher, "why", "the remote did not give them"))
+        wanted = _find_absent(needed)
+        for _ in range(_FETCHES_AT_MOST):
+            if not wanted:
+                return
+            self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
+            wanted = _find_absent(needed)
+        if wanted:
+            raise_absent(*wanted[0], why=self.fetcher.why)
+
+
+def _find_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:
+    absent = [(pack, pack.find_absent(rows)) for pack, rows in needed if pack.presence is not None]
+    return [(pack, units) for pack, units in absent if len(units)]
 
 
 def _covers(opened: OpenPacks, numbers: NDArray[np.int64]) -> bool:

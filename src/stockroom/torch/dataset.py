@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves import Column, StockRoom
+from stockroom.shelves.ahead import ReadAhead
 from stockroom.torch.tensors import split_samples
 from stockroom.trees import Key
 
@@ -73,6 +74,7 @@ class ColumnDataset(Dataset[Any]):
         self._transform = transform
         self._positions: list[NDArray[np.int64]] | None = None
         self._stock: StockRoom | None = None
+        self._ahead: list[ReadAhead] | None = None
         self._find_positions()
 
     def __len__(self) -> int:
@@ -88,6 +90,8 @@ class ColumnDataset(Dataset[Any]):
         wanted = np.asarray(indices, np.int64)
         columns = self._open()
         positions = self._find_positions()
+        for ahead in self._open_ahead():
+            ahead.see(wanted)
         batches = [
             split_samples(column.take(wanted if positions is None else positions[number][wanted]))
             for number, column in enumerate(columns)
@@ -117,7 +121,7 @@ class ColumnDataset(Dataset[Any]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._pinned = (Path(state["path"]), state["commit"], state["columns"])
         self._names, self._keys, self._transform = state["names"], state["keys"], state["transform"]
-        self._columns = self._positions = self._stock = None
+        self._columns = self._positions = self._stock = self._ahead = None
 
     def _open(self) -> list[Column]:
         """The columns, opened in this process when they are first needed."""
@@ -126,6 +130,17 @@ class ColumnDataset(Dataset[Any]):
             self._stock = StockRoom(path, ref=commit)
             self._columns = [self._stock.data[name] for name in names]
         return self._columns
+
+    def _open_ahead(self) -> list[ReadAhead]:
+        """What reads ahead while samples are taken in order, of the columns that may not all be here."""
+        if self._ahead is None:
+            found = [column.read_ahead(self._choose(number)) for number, column in enumerate(self._open())]
+            self._ahead = [ahead for ahead in found if ahead is not None]
+        return self._ahead
+
+    def _choose(self, number: int) -> NDArray[np.int64] | None:
+        positions = self._find_positions()
+        return None if positions is None else positions[number]
 
     def _find_positions(self) -> list[NDArray[np.int64]] | None:
         """Where each chosen key stands in each column; None where all keys were taken."""

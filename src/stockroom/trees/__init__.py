@@ -10,6 +10,7 @@ from stockroom.trees.diff import DiffBatch, diff_trees, find_unshared_key
 from stockroom.trees.directory import LeafDirectory
 from stockroom.trees.format import TreeFormat
 from stockroom.trees.keys import Key, KeyBatch, KeysLike, KeyType
+from stockroom.trees.new_nodes import NewNodes, iter_new_nodes
 from stockroom.trees.node import Node, decode_node
 from stockroom.trees.store import NodeCache, NodeStore
 from stockroom.trees.tree import Tree
@@ -22,6 +23,7 @@ __all__ = [
     "KeyType",
     "KeysLike",
     "LeafDirectory",
+    "NewNodes",
     "Node",
     "NodeCache",
     "NodeStore",
@@ -30,6 +32,7 @@ __all__ = [
     "decode_node",
     "diff_trees",
     "find_unshared_key",
+    "iter_new_nodes",
     "iter_positions",
     "iter_range",
 ]

@@ -43,8 +43,13 @@ class MirrorFetcher:
         for pack, units in wanted:
             self._fill(pack, units)
 
+    why = "this fetcher brings all"
+
     def hint(self, wanted: Wanted) -> None:
         raise AssertionError("nobody hints here")
+
+    def start(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

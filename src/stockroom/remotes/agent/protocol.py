@@ -1,0 +1,170 @@
+"""What a reader and the fetch agent say to each other: msgpack messages behind their length, over a local socket.
+
+    offset  size  type     field
+    0       4     u32 LE   length of the message
+    4       ...   msgpack  the message, an array that begins with its name
+
+A client sends one request at a time and reads until its answer; `Working` may come before it any number of times.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import PackDigest
+from stockroom.store.tensor_store import Wanted
+
+PROTOCOL: Final = 1
+MAX_MESSAGE_NBYTES: Final = 64 << 20
+_LENGTH: Final = struct.Struct("<I")
+
+Runs: TypeAlias = tuple[bytes, bytes]
+"""A pack's digest and units of it: first and one past the last of each run, i64 LE; empty for all units."""
+
+
+class Welcome(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """The agent's first word: its protocol and process."""
+
+    protocol: int
+    pid: int
+
+
+class Fetch(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """Make units present; give up when nothing arrives for `stall_s`."""
+
+    wanted: list[Runs]
+    stall_s: float
+
+
+class Hint(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """Units will be wanted soon. There is no answer."""
+
+    wanted: list[Runs]
+
+
+class Drop(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """Give the disk back that packs take; the client has made sure that a remote holds them."""
+
+    packs: list[bytes]
+
+
+class Measure(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """Say what was asked of remotes so far."""
+
+
+class Working(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """The request is being worked on: bytes done so far, and what holds it up, if anything does."""
+
+    nbytes: int
+    trouble: str | None
+
+
+class Done(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """The request is done. Of remotes were asked, since the agent started: `requests`, `nbytes`."""
+
+    requests: int = 0
+    nbytes: int = 0
+
+
+class Failed(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """The request failed with the error named `kind`."""
+
+    kind: str
+    message: str
+    remote: str | None = None
+    pack: str = ""
+
+
+Request: TypeAlias = Fetch | Hint | Drop | Measure
+Answer: TypeAlias = Welcome | Working | Done | Failed
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_requests: Final = msgspec.msgpack.Decoder(Request)
+_answers: Final = msgspec.msgpack.Decoder(Answer)
+
+
+class ConnectionLostError(Exception):
+    """The other side is gone, or does not speak this protocol."""
+
+
+def send(connection: socket.socket, message: Request | Answer) -> None:
+    """Send one message; `ConnectionLostError` if nobody is there to take it."""
+    body = _encode(message)
+    try:
+        connection.sendall(_LENGTH.pack(len(body)) + body)
+    except OSError as error:
+        raise ConnectionLostError(str(error)) from error
+
+
+def receive_request(connection: socket.socket) -> Request:
+    """The next request; `ConnectionLostError` at the end."""
+    return _decode(_requests, _receive(connection))
+
+
+def receive_answer(connection: socket.socket) -> Answer:
+    """The next answer; `ConnectionLostError` if none comes within the socket's time limit, or none any more."""
+    return _decode(_answers, _receive(connection))
+
+
+def pack_wanted(wanted: Wanted) -> list[Runs]:
+    """Units of packs, for the wire."""
+    return [(digest, _find_runs(units).astype("<i8").tobytes()) for digest, units in wanted]
+
+
+def parse_wanted(runs: Sequence[Runs], *, max_units: int = 1 << 24) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+    """What `pack_wanted` packed; `ConnectionLostError` for what it cannot have."""
+    return [(PackDigest(digest), _expand_runs(data, max_units)) for digest, data in runs]
+
+
+def _find_runs(units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`(runs, 2)`: first and one past the last of each run of neighbours, of sorted `units`."""
+    if not len(units):
+        return np.empty((0, 2), np.int64)
+    cuts = np.flatnonzero(np.diff(units) != 1) + 1
+    first = np.concatenate([units[:1], units[cuts]])
+    last = np.concatenate([units[cuts - 1], units[-1:]])
+    return np.stack([first, last + 1], axis=1)
+
+
+def _expand_runs(data: bytes, max_units: int) -> NDArray[np.int64]:
+    if len(data) % 16:
+        raise ConnectionLostError("units cut short")
+    runs = np.frombuffer(data, "<i8").reshape(-1, 2)
+    lengths = runs[:, 1] - runs[:, 0]
+    if len(runs) and (int(runs.min()) < 0 or int(lengths.min()) <= 0 or float(lengths.astype(float).sum()) > max_units):
+        raise ConnectionLostError("units out of range")
+    return np.concatenate([np.arange(a, b) for a, b in runs.tolist()] or [np.empty(0, np.int64)])
+
+
+def _receive(connection: socket.socket) -> bytes:
+    (nbytes,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
+    if nbytes > MAX_MESSAGE_NBYTES:
+        raise ConnectionLostError(f"a message of {nbytes} bytes")
+    return _receive_exactly(connection, nbytes)
+
+
+def _receive_exactly(connection: socket.socket, nbytes: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < nbytes:
+        try:
+            part = connection.recv(min(nbytes - len(parts), 1 << 20))
+        except OSError as error:
+            raise ConnectionLostError(str(error) or type(error).__name__) from error
+        if not part:
+            raise ConnectionLostError("the connection was closed")
+        parts += part
+    return bytes(parts)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Request] | msgspec.msgpack.Decoder[Answer], body: bytes):  # type: ignore[no-untyped-def]
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ConnectionLostError(f"not a message: {error}") from error

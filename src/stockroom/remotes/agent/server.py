@@ -1,0 +1,177 @@
+"""The agent's process: takes requests from clients of the same user, one thread for each, and ends when they are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stockroom.errors import AbsentDataError, StockroomError
+from stockroom.remotes.agent import protocol
+from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Request, Working
+from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path, prepare_directory
+
+if TYPE_CHECKING:
+    from stockroom.remotes.downloads import Downloads
+
+IDLE_S: Final = 5.0
+"""How long the agent stays once its last client is gone."""
+_FIRST_CLIENT_S: Final = 10.0
+_BACKLOG: Final = 512
+
+
+def run_agent(state_directory: str) -> None:
+    """Serve the repository with that state folder until nobody needs it; at once the end if another agent does."""
+    state = Path(state_directory)
+    lock = _take_lock(state)
+    if lock is None:
+        return
+    path = choose_socket_path(state)
+    listener = _listen(path)
+    try:
+        _Agent(state, listener).serve()
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        listener.close()
+        os._exit(0)  # downloads that nobody waits for any more are not waited for here either
+
+
+def _take_lock(state: Path) -> int | None:
+    """The lock that makes this process the repository's only agent, held until it ends; None if there is one."""
+    fd = os.open(prepare_directory(state) / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _listen(path: Path) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()  # of an agent that was killed: this one holds the lock
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+class _Agent:
+    """The clients of this moment, and the downloads they share."""
+
+    def __init__(self, state: Path, listener: socket.socket) -> None:
+        self._state = state
+        self._listener = listener
+        self._clients = 0
+        self._counting = threading.Lock()
+        self._last_left_s = time.monotonic() + _FIRST_CLIENT_S - IDLE_S
+        self._downloads: Downloads | None = None
+        self._opening = threading.Lock()
+
+    def serve(self) -> None:
+        """Take clients until none has been here for a while, or the repository is gone."""
+        self._listener.settimeout(0.5)
+        while not self._is_idle() and (self._state / AGENT_DIRECTORY / LOCK_NAME).exists():
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            connection.settimeout(None)
+            if not _is_same_user(connection):
+                connection.close()
+                continue
+            with self._counting:
+                self._clients += 1
+            threading.Thread(target=self._serve_client, args=(connection,), daemon=True).start()
+
+    def _is_idle(self) -> bool:
+        with self._counting:
+            return not self._clients and time.monotonic() - self._last_left_s > IDLE_S
+
+    def _serve_client(self, connection: socket.socket) -> None:
+        try:
+            with connection, contextlib.suppress(ConnectionLostError):
+                protocol.send(connection, protocol.Welcome(protocol.PROTOCOL, os.getpid()))
+                while True:
+                    self._answer(connection, protocol.receive_request(connection))
+        finally:
+            with self._counting:
+                self._clients -= 1
+                self._last_left_s = time.monotonic()
+                is_last = not self._clients
+            if is_last and self._downloads is not None:
+                self._downloads.drop_hints()
+
+    def _answer(self, connection: socket.socket, request: Request) -> None:
+        try:
+            done = self._do(connection, request)
+        except ConnectionLostError:
+            raise
+        except Exception as error:
+            done = _describe(error)
+        if not isinstance(request, Hint):
+            protocol.send(connection, done)
+
+    def _do(self, connection: socket.socket, request: Request) -> Done | Failed:
+        downloads = self._open_downloads()
+        match request:
+            case Fetch(wanted, stall_s):
+                downloads.fetch(
+                    protocol.parse_wanted(wanted),
+                    stall_s=stall_s,
+                    on_working=lambda nbytes, trouble: protocol.send(connection, Working(nbytes, trouble)),
+                )
+            case Hint(wanted):
+                downloads.hint(protocol.parse_wanted(wanted))
+            case Drop(packs):
+                self._drop(downloads, packs)
+        return Done(downloads.figures.requests, downloads.figures.nbytes)
+
+    def _drop(self, downloads: Downloads, packs: list[bytes]) -> None:
+        from stockroom.digest import PackDigest
+        from stockroom.store.hollow import hollow_out
+
+        for digest in map(PackDigest, packs):
+            downloads.replace(digest, lambda digest=digest: hollow_out(self._state, digest))  # type: ignore[misc]
+
+    def _open_downloads(self) -> Downloads:
+        """The downloads, made when they are first needed: a client is welcomed before all that is loaded."""
+        with self._opening:
+            if self._downloads is None:
+                from stockroom.remotes.downloads import Downloads
+                from stockroom.remotes.sources import SourceList
+
+                sources = SourceList(self._state)
+                self._downloads = Downloads(self._state / "packs", sources.find)
+            return self._downloads
+
+
+def _is_same_user(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the socket's folder is closed to others
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return struct.unpack("3i", found)[1] in (os.getuid(), 0)
+
+
+def _describe(error: Exception) -> Failed:
+    """An error, for the wire. One that is not Stockroom's own also goes to the log, with its traceback."""
+    if isinstance(error, AbsentDataError):
+        return Failed("AbsentDataError", str(error), error.remote, error.pack)
+    if isinstance(error, StockroomError):
+        return Failed(type(error).__name__, str(error))
+    if isinstance(error, OSError):
+        return Failed("StockroomError", f"cannot write what was fetched: {error.strerror or error}; nothing was lost")
+    sys.excepthook(type(error), error, error.__traceback__)
+    return Failed("RemoteError", f"the fetch agent failed: {type(error).__name__}: {error}")

@@ -1,0 +1,121 @@
+"""Where a repository's fetch agent listens, how one is found, and how one is started. Never by forking this process.
+
+The socket lies in the repository's state folder, or, where its path would be too long for a socket, in a folder of the
+user's own under the system's folder for temporary files. Both are the owner's only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from stockroom.errors import RemoteError
+from stockroom.remotes.agent.protocol import PROTOCOL, ConnectionLostError, Welcome, receive_answer
+
+AGENT_DIRECTORY: Final = "agent"
+LOCK_NAME: Final = "lock"
+LOG_NAME: Final = "log"
+SILENCE_S: Final = 20.0
+"""How long a living agent may be silent: it says that it is working every half second."""
+_STARTING_S: Final = 30.0
+_MAX_SOCKET_PATH_NBYTES: Final = 100
+_PAUSES_S: Final = (0.002, 0.005, 0.01, 0.02)
+
+
+def prepare_directory(state: Path) -> Path:
+    """The agent's folder of a repository, made if it is not there, open to its owner only."""
+    directory = state / AGENT_DIRECTORY
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
+
+
+def choose_socket_path(state: Path) -> Path:
+    """Where the agent of a repository listens."""
+    path = state.resolve() / AGENT_DIRECTORY / f"socket-{PROTOCOL}"
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_NBYTES:
+        return path
+    folder = Path(tempfile.gettempdir()) / f"stockroom-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():
+        raise RemoteError(f"{folder}: expected a folder of this user's own, closed to others; remove it")
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+    return folder / f"{name}-{PROTOCOL}"
+
+
+def connect(state: Path) -> socket.socket:
+    """A connection to the repository's agent, started if there is none; it has said its welcome.
+
+    Raises:
+        RemoteError: it does not start.
+    """
+    deadline_s = time.monotonic() + _STARTING_S
+    prepare_directory(state)
+    path, attempt = choose_socket_path(state), 0
+    while True:
+        connection = _try_to_connect(path)
+        if connection is not None:
+            return connection
+        if time.monotonic() > deadline_s:
+            raise RemoteError(
+                f"the fetch agent does not start; its last words are in {state / AGENT_DIRECTORY / LOG_NAME}"
+            )
+        if not _is_running(state):
+            _start(state)
+        time.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
+        attempt += 1
+
+
+def _try_to_connect(path: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(SILENCE_S)
+        connection.connect(str(path))
+        welcome = receive_answer(connection)
+    except (OSError, ConnectionLostError):
+        connection.close()
+        return None
+    if not isinstance(welcome, Welcome) or welcome.protocol != PROTOCOL:
+        connection.close()
+        raise RemoteError(f"{path}: the fetch agent there is of another version of Stockroom; end it, or wait 10 s")
+    return connection
+
+
+def _is_running(state: Path) -> bool:
+    """Whether an agent holds the repository's lock: then it listens already, or is about to, or is about to go."""
+    try:
+        fd = os.open(state / AGENT_DIRECTORY / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _start(state: Path) -> None:
+    """Start an agent. Should several processes do so at once, all but one of the agents end at once."""
+    log = state / AGENT_DIRECTORY / LOG_NAME
+    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
+        if os.fstat(stderr.fileno()).st_size > 1 << 20:
+            stderr.truncate(0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+            cwd="/",
+        )
+    process.wait()  # its first act is to go to the background

@@ -1,0 +1,242 @@
+"""A bundle: the metadata that one push brought to a remote, in one file named by its digest.
+
+    offset  size  type    field
+    0       8     bytes   magic "SRBUNDLE"
+    8       2     u16 LE  version, 1
+    10      6             zero
+    16      8     u64 LE  number of records
+    24      8     u64 LE  size of the file
+    32      ...           records
+
+    a record:
+    0       1     u8      kind: 1 object, 2 commit, 3 pack
+    1       3             zero
+    4       4     u32 LE  size of the payload
+    8       32    bytes   digest of what the payload holds
+    40      ...   bytes   payload
+
+The payload of an object is its database value (see `refs.objects`), of a commit its record, of a pack the record below:
+
+    0       4     u32 LE  size of zarr.json
+    4       4             zero
+    8       8     u64 LE  size of the chunk list
+    16      8     u64 LE  size of the shard's index; 0 for a raw pack, whose index follows from its layout
+    24      ...   bytes   zarr.json, chunk list, index
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from blake3 import blake3
+
+from stockroom.digest import Buffer, PackDigest, view_bytes
+from stockroom.errors import DigestMismatchError, FormatVersionError, MalformedRecordError
+from stockroom.remotes.ref_state import BundleEntry
+
+_MAGIC: Final = b"SRBUNDLE"
+_VERSION: Final = 1
+_HEADER: Final = struct.Struct("<8sH6xQQ")
+_RECORD: Final = struct.Struct("<B3xI32s")
+_PACK: Final = struct.Struct("<I4xQQ")
+_MAX_PAYLOAD_NBYTES: Final = (1 << 32) - 1
+
+
+class RecordKind(IntEnum):
+    """What a record holds."""
+
+    OBJECT = 1
+    COMMIT = 2
+    PACK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record; the payload is a view of the bundle."""
+
+    kind: RecordKind
+    digest: bytes
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class PackFiles:
+    """All of a pack but its rows: `zarr.json`, its chunk list, and the index of its shard if it is not raw."""
+
+    zarr_json: Buffer
+    chunks: Buffer
+    index: Buffer
+
+    def encode(self) -> bytes:
+        """The payload of a pack's record."""
+        parts = [view_bytes(part) for part in (self.zarr_json, self.chunks, self.index)]
+        return _PACK.pack(*(len(part) for part in parts)) + b"".join(parts)
+
+
+def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
+    """What `PackFiles.encode` wrote, as views; `MalformedRecordError` naming `where` for anything else."""
+    if len(payload) >= _PACK.size:
+        zarr, chunks, index = _PACK.unpack_from(payload)
+        if _PACK.size + zarr + chunks + index == len(payload):
+            ends = (_PACK.size + zarr, _PACK.size + zarr + chunks)
+            return PackFiles(payload[_PACK.size : ends[0]], payload[ends[0] : ends[1]], payload[ends[1] :])
+    raise MalformedRecordError(f"{where}: malformed pack record; the remote is damaged", where=where)
+
+
+class BundleWriter:
+    """Writes a bundle to a new file, each digest once for its kind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("xb")
+        self._file.write(bytes(_HEADER.size))
+        self._nbytes = _HEADER.size
+        self._counts = dict.fromkeys(RecordKind, 0)
+        self._seen: set[bytes] = set()
+
+    @property
+    def nbytes(self) -> int:
+        """The size so far."""
+        return self._nbytes
+
+    def add(self, kind: RecordKind, digest: bytes, payload: Buffer) -> None:
+        """Take a record; one that is there already is not written again."""
+        if digest in self._seen:
+            return
+        self._seen.add(digest)
+        view = view_bytes(payload)
+        assert len(view) <= _MAX_PAYLOAD_NBYTES
+        self._file.write(_RECORD.pack(kind, len(view), digest))
+        self._file.write(view)
+        self._nbytes += _RECORD.size + len(view)
+        self._counts[kind] += 1
+
+    def add_pack(self, digest: PackDigest, files: PackFiles) -> None:
+        """Take the record of a pack."""
+        self.add(RecordKind.PACK, digest, files.encode())
+
+    def finish(self) -> BundleEntry:
+        """Complete the file; returns what a ref state says of it."""
+        self._file.seek(0)
+        self._file.write(_HEADER.pack(_MAGIC, _VERSION, sum(self._counts.values()), self._nbytes))
+        self._file.close()
+        hasher = blake3(max_threads=blake3.AUTO)
+        hasher.update_mmap(self.path)
+        counts = self._counts
+        entry = BundleEntry(
+            hasher.digest(), self._nbytes, counts[RecordKind.OBJECT], counts[RecordKind.COMMIT], counts[RecordKind.PACK]
+        )
+        with open_bundle(self.path, entry, where=str(self.path)) as written:
+            assert sum(1 for _ in written.iter_records()) == sum(counts.values())
+        return entry
+
+    def abort(self) -> None:
+        """Remove the file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Bundle:
+    """A bundle, mapped. Its digest has been verified. Views of it must be gone before it is closed."""
+
+    def __init__(self, mapped: mmap.mmap, count: int, where: str) -> None:
+        self._mapped = mapped
+        self._view = memoryview(mapped)
+        self.count = count
+        self.where = where
+
+    def iter_records(self) -> Iterator[Record]:
+        """Every record, in order; `MalformedRecordError` for one that does not lie in the file."""
+        view, offset = self._view, _HEADER.size
+        for _ in range(self.count):
+            start = offset + _RECORD.size
+            if start > len(view):
+                raise self._malformed("is cut short")
+            kind, nbytes, digest = _RECORD.unpack_from(view, offset)
+            if nbytes > len(view) - start or kind not in (1, 2, 3):
+                raise self._malformed(f"a record of kind {kind} and {nbytes} bytes")
+            yield Record(RecordKind(kind), digest, view[start : start + nbytes])
+            offset = start + nbytes
+        if offset != len(view):
+            raise self._malformed("has bytes after its last record")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._view.release()
+            self._mapped.close()
+        except BufferError:  # a view is still about, in a traceback say: it goes with its last holder
+            pass
+
+    def _malformed(self, what: str) -> MalformedRecordError:
+        return MalformedRecordError(f"{self.where}: malformed bundle: {what}; the remote is damaged", where=self.where)
+
+
+def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
+    """The bundle in a file that should be the one `entry` describes; errors name `where`.
+
+    Raises:
+        DigestMismatchError: it is another.
+        MalformedRecordError: it is none.
+        FormatVersionError: a newer Stockroom wrote it.
+    """
+    nbytes = path.stat().st_size
+    if nbytes != entry.nbytes or nbytes < _HEADER.size:
+        raise MalformedRecordError(f"{where}: expected a bundle of {entry.nbytes} bytes, found {nbytes}", where=where)
+    hasher = blake3(max_threads=blake3.AUTO)
+    hasher.update_mmap(path)
+    if hasher.digest() != entry.digest:
+        raise DigestMismatchError(entry.digest.hex(), hasher.hexdigest(), where=where)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    magic, version, count, stated = _HEADER.unpack_from(mapped)
+    if magic != _MAGIC:
+        raise MalformedRecordError(f"{where}: expected a bundle, found {magic!r}", where=where)
+    if version != _VERSION:
+        raise FormatVersionError(f"{where}: expected bundle version {_VERSION}, found {version}: upgrade Stockroom")
+    if stated != nbytes or count > (nbytes - _HEADER.size) // _RECORD.size:
+        raise MalformedRecordError(
+            f"{where}: claims {count} records in {stated} bytes; the file has {nbytes}: the remote is damaged",
+            where=where,
+        )
+    return Bundle(mapped, count, where)
+
+
+def merge_bundle(source: Bundle, writer: BundleWriter) -> None:
+    """Take every record of a bundle into another."""
+    for record in source.iter_records():
+        writer.add(record.kind, record.digest, record.payload)
+
+
+MAX_BUNDLES: Final = 8
+_MAX_MERGED_NBYTES: Final = 32 << 20
+
+
+def plan_compaction(entries: Sequence[BundleEntry], new_nbytes: int) -> int:
+    """How many of the newest `entries` to merge into a new bundle of `new_nbytes`, so that few are left.
+
+    As in an LSM tree: none is merged while there is room. Then a bundle is taken if it is less than twice as large as
+    what is merged already, and in any case as many as it takes to make room, but none above 32 MiB unless it must be.
+    """
+    if len(entries) < MAX_BUNDLES:
+        return 0
+    total, merged = new_nbytes, 0
+    for entry in reversed(entries):
+        must = len(entries) - merged >= MAX_BUNDLES
+        may = entry.nbytes < 2 * total and total + entry.nbytes <= _MAX_MERGED_NBYTES
+        if not (must or may):
+            break
+        total += entry.nbytes
+        merged += 1
+    return merged

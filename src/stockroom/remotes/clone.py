@@ -1,0 +1,218 @@
+"""Clone: a new repository from a remote; its metadata at once, its packs at once or as they are read.
+
+A clone that is killed is completed by the same command: a marker beside its files says what it was to become.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stockroom.digest import CommitId, PackDigest
+from stockroom.errors import InvalidInputError, LockedError, RefNotFoundError, RemoteError
+from stockroom.refs import RefMove
+from stockroom.remotes.agent.fetcher import AgentFetcher
+from stockroom.remotes.fetch import Intake, apply_moves, plan_moves
+from stockroom.remotes.lazy import choose_fetcher
+from stockroom.remotes.progress import OnProgress, TransferProgress
+from stockroom.remotes.ref_state import RefState
+from stockroom.remotes.settings import add_remote, read_remotes
+from stockroom.remotes.states import find_newest_state
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport import Transport, open_transport
+from stockroom.remotes.url import RemoteSettings
+from stockroom.repository import Head, Repository
+from stockroom.repository.paths import (
+    DEFAULT_BRANCH,
+    RepositoryPaths,
+    complete_repository,
+    is_repository,
+    prepare_repository,
+)
+
+ORIGIN: Final = "origin"
+_MARKER_NAME: Final = "clone.json"
+_LOCK_NAME: Final = "clone.lock"
+_PACKS_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloneOptions:
+    """What to clone: all of it, or metadata only; checked out at `ref`; `depth` commits of it."""
+
+    metadata_only: bool = False
+    ref: str | None = None
+    depth: int | None = None
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    """What an unfinished clone is to become."""
+
+    url: str
+
+
+def clone(
+    settings: RemoteSettings,
+    root: Path,
+    options: CloneOptions,
+    *,
+    transport: Transport | None = None,
+    on_progress: OnProgress | None = None,
+) -> RepositoryPaths:
+    """Make the repository at `root` from a remote, or complete one that was killed while it was made.
+
+    Raises:
+        InvalidInputError: there is something else at `root`.
+        RefNotFoundError: the remote has no such ref.
+        RemoteError, CorruptionError, FormatVersionError: as for `fetch`. What was made is removed again, unless it is a
+            repository already: then the same command goes on where it stopped.
+    """
+    if options.depth is not None and options.depth < 1:
+        raise InvalidInputError(f"expected a depth of at least 1, found {options.depth}")
+    paths = RepositoryPaths(root.resolve())
+    is_new_folder = not paths.root.exists()
+    _claim_folder(paths, settings)
+    lock = _lock(paths)
+    try:
+        if not is_repository(paths):
+            _clone_metadata(paths, settings, options, transport or open_transport(settings), on_progress)
+        if not options.metadata_only:
+            bring_all(paths, on_progress)
+        (paths.state / _MARKER_NAME).unlink(missing_ok=True)
+    except BaseException:
+        if not is_repository(paths):
+            shutil.rmtree(paths.state, ignore_errors=True)
+            paths.head.path.unlink(missing_ok=True)
+            if is_new_folder:
+                with suppress(OSError):
+                    paths.root.rmdir()
+        raise
+    finally:
+        os.close(lock)
+        (paths.state / _LOCK_NAME).unlink(missing_ok=True)
+    return paths
+
+
+def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
+    """Make every pack of a repository whole, by way of its fetch agent."""
+    repository = Repository(paths, fetcher=choose_fetcher(True)(paths))
+    try:
+        tensors = repository.tensors
+        sizes = {pack.digest: pack.mapped_nbytes for pack in tensors.iter_partial_packs()}
+        bring_packs(tensors.fetcher, sizes, on_progress)  # type: ignore[arg-type]
+    finally:
+        repository.close()
+
+
+def bring_packs(fetcher: AgentFetcher, sizes: dict[PackDigest, int], on_progress: OnProgress | None) -> None:
+    """Make packs whole, some at a time, telling how far it is."""
+    total, done, packs = sum(sizes.values()), 0, list(sizes)
+    for start in range(0, len(packs), _PACKS_AT_ONCE):
+        some = packs[start : start + _PACKS_AT_ONCE]
+        tell = _make_teller(on_progress, start, len(packs), done, total)
+        tell(0, None)
+        fetcher.fetch_packs(some, tell)
+        done += sum(sizes[digest] for digest in some)
+    _make_teller(on_progress, len(packs), len(packs), done, total)(0, None)
+
+
+def _make_teller(
+    on_progress: OnProgress | None, files: int, total_files: int, nbytes: int, total_nbytes: int
+) -> Callable[[int, str | None], None]:
+    def tell(more_nbytes: int, trouble: str | None) -> None:
+        if on_progress is not None:
+            stage = "packs" if trouble is None else f"packs ({trouble})"
+            on_progress(TransferProgress(stage, files, total_files, nbytes + more_nbytes, total_nbytes))
+
+    return tell
+
+
+def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
+    """Make the folder with a marker; refuse one that holds anything but an unfinished clone of the same remote."""
+    marker = paths.state / _MARKER_NAME
+    if paths.root.exists() and not paths.root.is_dir():
+        raise InvalidInputError(f"{paths.root}: expected a new folder, found a file")
+    if marker.exists():
+        found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+        if found.url != settings.url:
+            raise InvalidInputError(
+                f"{paths.root}: holds an unfinished clone of {found.url}; remove it, or choose another folder"
+            )
+        return
+    if is_repository(paths) or (paths.root.is_dir() and any(paths.root.iterdir())):
+        raise InvalidInputError(
+            f"{paths.root}: expected a new or empty folder to clone into, found one with files in it"
+        )
+    paths.state.mkdir(parents=True)
+    replacement = marker.with_suffix(".new")
+    replacement.write_bytes(msgspec.json.encode(_Marker(settings.url)))
+    replacement.rename(marker)
+
+
+def _lock(paths: RepositoryPaths) -> int:
+    fd = os.open(paths.state / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise LockedError(f"{paths.root}: another process is cloning into it") from error
+    return fd
+
+
+def _clone_metadata(
+    paths: RepositoryPaths,
+    settings: RemoteSettings,
+    options: CloneOptions,
+    transport: Transport,
+    on_progress: OnProgress | None,
+) -> None:
+    state = find_newest_state(transport)
+    if state is None:
+        raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
+    head, tip = _choose_head(state, options.ref, transport.url)
+    prepare_repository(paths)
+    if ORIGIN not in read_remotes(paths):
+        add_remote(paths, ORIGIN, settings)
+    repository = Repository(paths)
+    try:
+        tracking = Tracking(paths, ORIGIN)
+        intake = Intake(repository, transport, tracking, keep=None if options.depth is None else (tip, options.depth))
+        intake.take_in(state, on_progress)
+        moves = plan_moves(repository, ORIGIN, state, prune=False)
+        if options.depth is not None:
+            moves = [move for move in moves if move.new == tip]
+        if head.branch is not None and head.commit is not None:
+            moves.append(
+                RefMove(ref=f"branch/{head.branch}", old=repository.refs.find_ref(f"branch/{head.branch}"), new=tip)
+            )
+        apply_moves(repository, [move for move in moves if move.old != move.new], kind="clone")
+        if options.depth is None:
+            tracking.write_state(state)
+        paths.head.write(head)
+    finally:
+        repository.close()
+    complete_repository(paths)
+
+
+def _choose_head(state: RefState, ref: str | None, url: str) -> tuple[Head, CommitId | None]:
+    """What to check out: a branch, or, detached, a tag; the remote's own head for None."""
+    name = state.head if ref is None else ref
+    if name is None:
+        return Head(DEFAULT_BRANCH, None), None
+    tip = state.find_branch(name)
+    if tip is not None:
+        return Head(name, tip), tip
+    if name in state.tags:
+        return Head(None, CommitId(state.tags[name])), CommitId(state.tags[name])
+    known: Sequence[str] = [*state.branches, *state.tags]
+    raise RefNotFoundError(
+        f"{url}: has no branch or tag {name!r}; there are: {', '.join(known) or 'none'}", ref=name, near=known
+    )

@@ -1,0 +1,138 @@
+"""What a push must send: all that new commits lead to and that the remote does not have yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
+from stockroom.refs import RefStore
+from stockroom.repository import Repository, Snapshot
+from stockroom.repository.column import ColumnRecord
+from stockroom.store.chunking import decode_chunk_list
+from stockroom.store.entry import EntryKind
+from stockroom.trees import DiffBatch, diff_trees, iter_new_nodes, iter_range
+
+
+@dataclass(slots=True)
+class PushContents:
+    """Commits, parents first; metadata objects; and the packs that hold what they newly refer to."""
+
+    commits: list[CommitId] = field(default_factory=list)
+    objects: dict[ObjectDigest, None] = field(default_factory=dict)
+    packs: dict[PackDigest, None] = field(default_factory=dict)
+
+
+def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collection[CommitId]) -> PushContents:
+    """What leads from `tips` to what the remote has: `known` commits and all behind them."""
+    contents = PushContents()
+    parents = list_new_commits(repository.refs, tips, known)
+    for commit, base in parents.items():
+        contents.commits.append(commit)
+        _Difference(repository, contents).add_commit(commit, base)
+    return contents
+
+
+def list_new_commits(
+    refs: RefStore, tips: Sequence[CommitId], known: Collection[CommitId]
+) -> dict[CommitId, CommitId | None]:
+    """The commits from `tips` down to those `known`, parents first, each with its first parent that is here."""
+    shallow, behind = refs.shallow(), set(known)
+    found: dict[CommitId, tuple[CommitId, ...]] = {}
+    level = [tip for tip in dict.fromkeys(tips) if tip not in behind]
+    while level:
+        for commit, record in zip(level, refs.get_commits(level), strict=True):
+            found[commit] = () if commit in shallow else record.parent_ids
+        wanted = dict.fromkeys(parent for commit in level for parent in found[commit])
+        level = [parent for parent in wanted if parent not in found and parent not in behind]
+    return {commit: next(iter(found[commit]), None) for commit in _sort_parents_first(found)}
+
+
+def _sort_parents_first(found: dict[CommitId, tuple[CommitId, ...]]) -> Iterator[CommitId]:
+    done: set[CommitId] = set()
+    for start in found:
+        waiting = [start]
+        while waiting:
+            commit = waiting[-1]
+            missing = [parent for parent in found[commit] if parent in found and parent not in done]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if commit not in done:
+                done.add(commit)
+                yield commit
+
+
+class _Difference:
+    """Adds to `contents` what one commit has and the one before it does not."""
+
+    def __init__(self, repository: Repository, contents: PushContents) -> None:
+        self._repository = repository
+        self._contents = contents
+
+    def add_commit(self, commit: CommitId, base: CommitId | None) -> None:
+        repository = self._repository
+        new = repository.open_snapshot(commit)
+        old = None if base is None else repository.open_snapshot(base)
+        for batch in iter_new_nodes(new.tree, None if old is None else old.tree):
+            self._add_objects(batch.digests)
+        for record, before in _iter_changed_records(new, old):
+            self._add_column(new, record, before)
+
+    def _add_column(self, snapshot: Snapshot, digest: ObjectDigest, before: ObjectDigest | None) -> None:
+        self._add_objects([digest])
+        record = snapshot.read_column(digest)
+        base = None if before is None else snapshot.read_column(before)
+        base_tree = None if base is None or base.tree_format != record.tree_format else snapshot.open_tree(base)
+        for batch in iter_new_nodes(snapshot.open_tree(record), base_tree):
+            self._add_objects(batch.digests)
+            self._add_chunks(list_chunks(self._repository, record, batch.values, self._contents.objects))
+
+    def _add_objects(self, digests: Sequence[ObjectDigest]) -> None:
+        self._contents.objects.update(dict.fromkeys(digests))
+
+    def _add_chunks(self, digests: NDArray[np.uint8]) -> None:
+        if len(digests):
+            self._contents.packs.update(dict.fromkeys(self._repository.tensors.find_packs(digests)))
+
+
+def list_chunks(
+    repository: Repository,
+    record: ColumnRecord,
+    values: NDArray[np.uint8],
+    objects: dict[ObjectDigest, None] | None = None,
+) -> NDArray[np.uint8]:
+    """Digests `(n, 32)` of the chunks behind a column's tree values; chunk lists met are added to `objects`."""
+    entries = record.entry_format
+    kinds = entries.decode_kinds(values)
+    chunks = [entries.slice_digests(values[kinds == EntryKind.CHUNK])]
+    for value in values[kinds == EntryKind.CHUNK_LIST]:
+        digest = ObjectDigest(entries.decode(value.tobytes()).payload)
+        if objects is not None:
+            objects[digest] = None
+        chunks.append(decode_chunk_list(repository.objects.get_object(digest), where=digest.hex()).digests)
+    return np.concatenate(chunks) if entries.width >= DIGEST_NBYTES else np.empty((0, DIGEST_NBYTES), np.uint8)
+
+
+def _iter_changed_records(new: Snapshot, old: Snapshot | None) -> Iterator[tuple[ObjectDigest, ObjectDigest | None]]:
+    """The records of `new` that `old` does not have under the same path, each with the one that it has there."""
+    if old is None:
+        for _, values in iter_range(new.tree):
+            for value in values:
+                yield ObjectDigest(value.tobytes()), None
+        return
+    for batch in diff_trees(old.tree, new.tree):
+        yield from _iter_batch(new, batch)
+
+
+def _iter_batch(new: Snapshot, batch: DiffBatch) -> Iterator[tuple[ObjectDigest, ObjectDigest | None]]:
+    for key in batch.added_keys:
+        value = new.tree.get(str(key))
+        assert value is not None
+        yield ObjectDigest(value), None
+    for before, after in zip(batch.old_values, batch.new_values, strict=True):
+        yield ObjectDigest(after.tobytes()), ObjectDigest(before.tobytes())

@@ -1,0 +1,160 @@
+"""A remote in a folder: a disk, a mounted share, or what a web server serves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
+
+from stockroom.digest import Buffer, view_bytes
+from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError
+from stockroom.remotes.transport import MissingFileError, PutSource, StoredFile
+
+_TEMPORARY: Final = ".put-"
+_PIECE_NBYTES: Final = 8 << 20
+
+
+class DirectoryTransport:
+    """Files in the folder `root`, which the first put makes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def url(self) -> str:
+        """The folder's path."""
+        return str(self._root)
+
+    @property
+    def can_write(self) -> bool:
+        """Always: whether the system lets us is seen on writing."""
+        return True
+
+    def get(self, path: str, *, max_nbytes: int) -> bytes:
+        """A whole file."""
+        with self._open(path) as file:
+            nbytes = os.fstat(file.fileno()).st_size
+            if nbytes > max_nbytes:
+                raise RemoteError(f"{self.url}: {path} has {nbytes} bytes; expected at most {max_nbytes}")
+            return file.read()
+
+    def get_range(self, path: str, start: int, stop: int) -> Buffer:
+        """Exactly the bytes from `start` up to `stop`."""
+        with self._open(path) as file:
+            file.seek(start)
+            content = file.read(stop - start)
+        if len(content) != stop - start:
+            raise RemoteError(
+                f"{self.url}: {path} gave {len(content)} of the {stop - start} bytes from {start}: it is damaged there"
+            )
+        return content
+
+    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
+        """Several ranges."""
+        return [self.get_range(path, start, stop) for start, stop in ranges]
+
+    def put(self, path: str, source: PutSource) -> None:
+        """Write a file by way of a temporary one beside it."""
+        target = self._locate(path)
+        try:
+            temporary = self._write_temporary(target, source)
+            temporary.rename(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            self._fail(path, error)
+
+    def put_if_absent(self, path: str, content: bytes) -> bool:
+        """Write a file unless there is one: a link to a temporary file is made, or refused, in one step."""
+        target = self._locate(path)
+        try:
+            temporary = self._write_temporary(target, content)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+        except OSError as error:
+            self._fail(path, error)
+        return True
+
+    def iter_files(self, prefix: str) -> Iterator[StoredFile]:
+        """Every file whose path begins with `prefix`."""
+        folder = self._locate(prefix) if prefix.endswith("/") else self._locate(prefix).parent
+        for parent, folders, names in os.walk(folder if prefix else self._root):
+            folders.sort()
+            for name in sorted(names):
+                full = Path(parent, name)
+                path = full.relative_to(self._root).as_posix()
+                if path.startswith(prefix) and not name.startswith(_TEMPORARY):
+                    with suppress(FileNotFoundError):
+                        yield StoredFile(path, full.stat().st_size)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Remove files."""
+        for path in paths:
+            try:
+                self._locate(path).unlink(missing_ok=True)
+            except OSError as error:
+                self._fail(path, error)
+
+    def describe_trouble(self) -> str | None:
+        """Nothing is tried again here."""
+        return None
+
+    def _locate(self, path: str) -> Path:
+        parts = path.split("/")
+        if path.startswith("/") or ".." in parts or "\0" in path:
+            raise InvalidInputError(f"expected a path inside the remote, found {path!r}")
+        return self._root.joinpath(*parts)
+
+    def _open(self, path: str):  # type: ignore[no-untyped-def]
+        try:
+            return self._locate(path).open("rb")
+        except OSError as error:
+            self._fail(path, error)
+
+    def _write_temporary(self, target: Path, source: PutSource) -> Path:
+        """A synced file with the content of `source`, beside `target`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+        try:
+            with temporary.open("xb") as file:
+                for piece in _iter_pieces(source):
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
+
+    def _fail(self, path: str, error: OSError) -> NoReturn:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            what = path if self._root.is_dir() else "such folder"
+            raise MissingFileError(f"{self.url}: there is no {what}") from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise AuthenticationError(f"{self.url}: {path}: {error.strerror}") from error
+        raise RemoteError(f"{self.url}: {path}: {error.strerror or error}") from error
+
+
+def _iter_pieces(source: PutSource) -> Iterator[Buffer]:
+    if not isinstance(source, Path):
+        yield view_bytes(source)
+        return
+    with source.open("rb") as file:
+        while piece := file.read(_PIECE_NBYTES):
+            yield piece
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,321 @@
+"""Brings units of partial packs to this machine: merges what many ask for, downloads side by side, verifies, marks.
+
+Every unit is asked of a remote once, however many wait for it. What is waited for comes before what is only expected
+to be wanted soon. Units that lie close together come in one request.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import PackDigest
+from stockroom.errors import AbsentDataError, CorruptionError, StockroomError, TimeoutError
+from stockroom.remotes.sources import Source
+from stockroom.remotes.transport import MissingFileError
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.pack_filler import ByteRange, PackFiller
+from stockroom.store.tensor_store import Wanted
+
+PIECE_NBYTES: Final = 8 << 20
+"""The largest request: many enough to fill a line side by side, few enough to cost little each."""
+GAP_NBYTES: Final = 32 << 10
+"""What is read through rather than asked for around: a request costs about as much as this many bytes."""
+_REQUESTS_A_WIDENING: Final = 32
+_MAX_GAP_NBYTES: Final = 4 << 20
+_MAX_SOON_NBYTES: Final = 512 << 20
+_TRIES: Final = 3
+_ROUNDS: Final = 4
+_BEAT_S: Final = 0.5
+_MAX_OPEN_PACKS: Final = 256
+
+OnWorking = Callable[[int, "str | None"], None]
+"""Called now and then with the bytes done so far of one request, and what holds it up, if anything does."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One request to a remote, from its planning to its end."""
+
+    pack: _OpenPack
+    span: ByteRange
+    is_urgent: bool
+    done: threading.Event = field(default_factory=threading.Event)
+    is_started: bool = False
+    error: Exception | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _OpenPack:
+    """A pack being filled, and which job brings which of its units."""
+
+    digest: PackDigest
+    filler: PackFiller
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    jobs: set[_Job] = field(default_factory=set)
+    requests: int = 0
+    claimed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+    @property
+    def path(self) -> str:
+        """Where its shard lies on a remote."""
+        name = self.digest.hex()
+        return f"packs/{name[:2]}/{name}/{self.filler.shard_name}"
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was asked of remotes since the start."""
+
+    requests: int = 0
+    nbytes: int = 0
+    bad_units: int = 0
+
+
+class Downloads:
+    """Fills the packs under one folder. One process at a time may have one for a folder; its threads share it.
+
+    Args:
+        packs_directory: where the packs are.
+        find_sources: the remotes to ask for a pack, the most likely first; called for each request.
+        threads: how many requests go on at once.
+    """
+
+    def __init__(
+        self, packs_directory: Path, find_sources: Callable[[PackDigest], Sequence[Source]], *, threads: int = 16
+    ) -> None:
+        self._packs_directory = packs_directory
+        self._find_sources = find_sources
+        self._packs: dict[PackDigest, _OpenPack] = {}
+        self._opening = threading.Lock()
+        self._urgent: deque[_Job] = deque()
+        self._soon: deque[_Job] = deque()
+        self._soon_nbytes = 0
+        self._ready = threading.Condition()
+        self._is_closed = False
+        self.figures = Figures()
+        self._threads = [threading.Thread(target=self._work, name=f"download-{i}", daemon=True) for i in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop after what is going on now."""
+        with self._ready:
+            self._is_closed = True
+            self._ready.notify_all()
+
+    def fetch(self, wanted: Wanted, *, stall_s: float, on_working: OnWorking | None = None) -> None:
+        """Return once all of `wanted` is present.
+
+        Args:
+            stall_s: how long nothing at all may arrive before `TimeoutError`.
+
+        Raises:
+            AbsentDataError: no remote has a pack.
+            CorruptionError: what a remote gives is not what it should be, tried again and again.
+            RemoteError: a remote does not answer, or refuses.
+        """
+        for _ in range(_ROUNDS):
+            jobs = [job for digest, units in wanted for job in self._claim(digest, units)]
+            if not jobs:
+                return
+            _wait(jobs, stall_s=stall_s, on_working=on_working, explain=self._explain)
+        raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
+
+    def hint(self, wanted: Wanted) -> None:
+        """Begin to bring `wanted`, and what lies around it, while nothing more urgent is to be done."""
+        for digest, units in wanted:
+            pack = self._open(digest)
+            self._claim(digest, pack.filler.widen(units, PIECE_NBYTES), is_urgent=False)
+
+    def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
+        """Run `change`, which puts another folder in the place of a pack's, while nothing is written to it."""
+        while True:
+            pack = self._packs.get(digest)
+            for job in list(pack.jobs) if pack is not None else []:
+                job.done.wait()
+            with self._opening:
+                if pack is None or not pack.jobs:
+                    change()
+                    self._packs.pop(digest, None)
+                    return
+
+    def drop_hints(self) -> None:
+        """Forget what is expected but not begun."""
+        while self._soon:
+            self._drop_newest_hint()
+
+    def _open(self, digest: PackDigest) -> _OpenPack:
+        with self._opening:
+            pack = self._packs.get(digest)
+            if pack is None:
+                self._close_idle()
+                filler = PackFiller(locate_pack(self._packs_directory, digest), digest)
+                pack = self._packs[digest] = _OpenPack(digest, filler, claimed=np.zeros(filler.units, bool))
+            return pack
+
+    def _close_idle(self) -> None:
+        """Let go of packs beyond those that file handles allow."""
+        idle = [digest for digest, pack in self._packs.items() if not pack.jobs]
+        for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
+            self._packs.pop(digest).filler.close()
+
+    def _claim(self, digest: PackDigest, units: NDArray[np.int64], *, is_urgent: bool = True) -> list[_Job]:
+        """The jobs that bring what is absent of `units`: those going on already, and new ones for the rest."""
+        pack = self._open(digest)
+        with pack.lock:
+            absent = pack.filler.find_absent(units if len(units) else np.arange(pack.filler.units))
+            if not len(absent):
+                return []
+            going = [job for job in pack.jobs if np.isin(job.span.units, absent).any()] if is_urgent else []
+            free = absent[~pack.claimed[absent]]
+            new = [_Job(pack, span, is_urgent) for span in self._plan(pack, free)]
+            for job in new:
+                pack.claimed[job.span.units] = True
+            pack.jobs.update(new)
+            pack.requests += len(new)
+        self._enqueue([*(job for job in going if not job.is_urgent), *new], is_urgent=is_urgent)
+        return going + new
+
+    def _plan(self, pack: _OpenPack, free: NDArray[np.int64]) -> list[ByteRange]:
+        """Requests for `free`. The more a pack has been asked for, the wider the gaps that are read through."""
+        if not len(free):
+            return []
+        gap_nbytes = min(GAP_NBYTES * (1 + pack.requests // _REQUESTS_A_WIDENING), _MAX_GAP_NBYTES)
+        return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.claimed)
+
+    def _enqueue(self, jobs: Iterable[_Job], *, is_urgent: bool) -> None:
+        with self._ready:
+            for job in jobs:
+                job.is_urgent = is_urgent
+                if is_urgent:
+                    self._urgent.append(job)
+                else:
+                    self._soon.append(job)
+                    self._soon_nbytes += job.span.nbytes
+            self._ready.notify_all()
+        while self._soon_nbytes > _MAX_SOON_NBYTES:
+            self._drop_newest_hint()
+
+    def _drop_newest_hint(self) -> None:
+        with self._ready:
+            if not self._soon:
+                return
+            job = self._soon.pop()
+            self._soon_nbytes -= job.span.nbytes
+            if job.is_urgent or job.is_started:
+                return
+            job.is_started = True
+        self._finish(job)
+
+    def _take(self) -> _Job | None:
+        """The next job, or None when all is over."""
+        with self._ready:
+            while True:
+                while self._urgent or self._soon:
+                    job = self._urgent.popleft() if self._urgent else self._take_soon()
+                    if not job.is_started:
+                        job.is_started = True
+                        return job
+                if self._is_closed:
+                    return None
+                self._ready.wait()
+
+    def _take_soon(self) -> _Job:
+        job = self._soon.popleft()
+        self._soon_nbytes -= job.span.nbytes
+        return job
+
+    def _work(self) -> None:
+        while (job := self._take()) is not None:
+            try:
+                self._download(job)
+            except Exception as error:
+                job.error = error
+            self._finish(job)
+
+    def _finish(self, job: _Job) -> None:
+        with job.pack.lock:
+            job.pack.claimed[job.span.units] = False
+            job.pack.jobs.discard(job)
+        job.done.set()
+
+    def _download(self, job: _Job) -> None:
+        pack, failures = job.pack, list[StockroomError]()
+        for source in self._find_sources(pack.digest):
+            try:
+                self._download_from(source, job)
+            except StockroomError as error:
+                failures.append(error)
+            else:
+                return
+        if failures:
+            raise next((error for error in failures if not isinstance(error, AbsentDataError)), failures[0])
+        raise AbsentDataError(
+            f"pack {pack.digest.hex()[:12]}: not on this machine, and no remote is configured that could give it",
+            pack=pack.digest.hex(),
+        )
+
+    def _download_from(self, source: Source, job: _Job) -> None:
+        """Bring the units of a job; those that come damaged are asked for again, a few times."""
+        pack, span = job.pack, job.span
+        for _ in range(_TRIES):
+            try:
+                content = source.transport.get_range(pack.path, span.start, span.stop)
+            except MissingFileError as error:
+                raise AbsentDataError(
+                    f"pack {pack.digest.hex()[:12]}: remote {source.name!r} does not have it ({error})",
+                    remote=source.name,
+                    pack=pack.digest.hex(),
+                ) from error
+            self.figures.requests += 1
+            self.figures.nbytes += span.nbytes
+            bad = pack.filler.accept(span, content)
+            pack.filler.settle()
+            if not len(bad):
+                return
+            self.figures.bad_units += len(bad)
+        raise CorruptionError(
+            f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
+            f"damaged {_TRIES} times; push again from a clone that has them",
+            where=f"{source.name}: pack {pack.digest.hex()}",
+        )
+
+    def _explain(self, job: _Job) -> str:
+        """What is known of why a job takes so long."""
+        name = job.pack.digest.hex()[:12]
+        for source in self._find_sources(job.pack.digest):
+            trouble = source.transport.describe_trouble() or "no answer"
+            return f"pack {name} from remote {source.name!r} ({source.transport.url}): {trouble}"
+        return f"pack {name}: no remote"
+
+
+def _wait(
+    jobs: Sequence[_Job], *, stall_s: float, on_working: OnWorking | None, explain: Callable[[_Job], str]
+) -> None:
+    """Wait for every job; raise the first error met, or `TimeoutError` once none has ended for `stall_s`."""
+    waiting, done_nbytes, moved_s = deque(jobs), 0, time.monotonic()
+    told_s = moved_s
+    while waiting:
+        job = waiting[0]
+        if job.done.wait(min(_BEAT_S, stall_s)):
+            waiting.popleft()
+            done_nbytes += job.span.nbytes
+            moved_s = time.monotonic()
+            if job.error is not None:
+                raise job.error
+        elif any(other.done.is_set() for other in waiting):
+            waiting = deque(sorted(waiting, key=lambda other: not other.done.is_set()))
+        elif time.monotonic() - moved_s >= stall_s:
+            raise TimeoutError(f"nothing arrived for {stall_s:g} s: {explain(job)}")
+        if on_working is not None and time.monotonic() - told_s >= _BEAT_S:
+            told_s = time.monotonic()
+            on_working(done_nbytes, explain(job) if told_s - moved_s >= 2 * _BEAT_S else None)

@@ -1,0 +1,73 @@
+"""Drop: gives back the disk of packs that a remote holds. They come again when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from stockroom.digest import PackDigest
+from stockroom.remotes.agent.fetcher import AgentFetcher
+from stockroom.remotes.lazy import choose_fetcher
+from stockroom.remotes.pack_files import LocalPack, find_unsent
+from stockroom.remotes.settings import read_remotes
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport import open_transport
+from stockroom.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class DropPlan:
+    """The packs to give up, largest first, the bytes they take here, and how many others no remote was seen to hold."""
+
+    packs: tuple[PackDigest, ...]
+    nbytes: int
+    kept: int
+
+
+def plan_drop(
+    repository: Repository, candidates: Iterable[PackDigest] | None = None, *, keep_nbytes: int | None = None
+) -> DropPlan:
+    """What to drop of `candidates` (None: all packs), down to `keep_nbytes` in all packs together (None: all of them).
+
+    Only packs that some remote holds at this moment, every file of them at its right size, are ever named.
+    """
+    tensors = repository.tensors
+    present = {pack.digest: pack.measure_present() for pack in tensors.iter_packs()}
+    wanted = [digest for digest in (present if candidates is None else candidates) if present.get(digest)]
+    excess = None if keep_nbytes is None else sum(present.values()) - keep_nbytes
+    if not wanted or (excess is not None and excess <= 0):
+        return DropPlan((), 0, 0)
+    held = _find_held(repository, wanted)
+    chosen: list[PackDigest] = []
+    nbytes = 0
+    for digest in sorted(held, key=lambda digest: -present[digest]):
+        if excess is not None and nbytes >= excess:
+            break
+        chosen.append(digest)
+        nbytes += present[digest]
+    return DropPlan(tuple(chosen), nbytes, len(wanted) - len(held))
+
+
+def drop(repository: Repository, plan: DropPlan) -> None:
+    """Carry out a plan, by way of the fetch agent, which alone writes to partial packs."""
+    if not plan.packs:
+        return
+    fetcher = cast(AgentFetcher, choose_fetcher(True)(repository.paths))
+    try:
+        fetcher.drop(plan.packs)
+    finally:
+        fetcher.close()
+    repository.tensors.cache.forget()
+
+
+def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackDigest]:
+    """Those of `packs` that a remote is known to hold, and says so now."""
+    held: set[PackDigest] = set()
+    for name, settings in read_remotes(repository.paths).items():
+        known = Tracking(repository.paths, name).read_packs()
+        asked = [LocalPack.open(repository, digest) for digest in packs if digest in known and digest not in held]
+        if asked:
+            unsent = {pack.digest for pack in find_unsent(open_transport(settings), asked)}
+            held.update(pack.digest for pack in asked if pack.digest not in unsent)
+    return held

@@ -1,0 +1,33 @@
+"""Chooses what brings absent bytes when a repository is read: its fetch agent, or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from stockroom.repository.paths import RepositoryPaths
+from stockroom.store import Fetcher, NoFetcher
+
+OFF_VARIABLE: Final = "STOCKROOM_NO_LAZY_FETCH"
+
+
+def choose_fetcher(lazy: bool) -> Callable[[RepositoryPaths], Fetcher]:
+    """What makes the fetcher of a repository that is opened with `lazy`, as the environment allows."""
+    if not lazy:
+        return lambda _: NoFetcher("this handle was opened with lazy=False: fetch them first with `stock prefetch`")
+    if os.environ.get(OFF_VARIABLE, "") not in ("", "0"):
+        return lambda _: NoFetcher(f"{OFF_VARIABLE} is set: unset it, or fetch them first with `stock prefetch`")
+    return _make_agent_fetcher
+
+
+def _make_agent_fetcher(paths: RepositoryPaths) -> Fetcher:
+    from stockroom.remotes.agent.fetcher import AgentFetcher  # here for start-up time
+
+    return AgentFetcher(paths.state, has_remotes=lambda: _has_remotes(paths))
+
+
+def _has_remotes(paths: RepositoryPaths) -> bool:
+    from stockroom.remotes.settings import read_remotes
+
+    return bool(read_remotes(paths))

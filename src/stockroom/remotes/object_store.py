@@ -1,0 +1,335 @@
+"""Remotes on object stores and web servers, through obstore. The only module that imports it.
+
+Its own retries are off: `retry` does them, so that a stall can be explained and answers cut short are tried again too.
+Its errors are translated here, once; their texts can hold addresses and headers, so secrets are taken out of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from stockroom.digest import Buffer, view_bytes
+from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
+from stockroom.remotes.retry import Retrier, TransientError
+from stockroom.remotes.transport import MissingFileError, PutSource, StoredFile
+from stockroom.remotes.url import WEB_SCHEMES, RemoteSettings
+
+T = TypeVar("T")
+_SLOWEST_NBYTES_PER_S: Final = 256 << 10
+_PART_NBYTES: Final = 16 << 20
+_SINGLE_PUT_NBYTES: Final = 64 << 20
+_STATUS: Final = re.compile(
+    r"\b(?:status|code)[^0-9]{0,12}([1-5][0-9]{2})\b|\b([45][0-9]{2}) [A-Z][a-z]+", re.IGNORECASE
+)
+_SECRET_VARIABLES: Final = re.compile(
+    r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|SAS|CREDENTIAL|SIGNATURE", re.IGNORECASE
+)
+_TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_used_in: int | None = None
+"""The process that first used obstore: its runtime does not survive a fork."""
+
+
+class ObjectStoreTransport:
+    """Files under a prefix of a bucket, or of a web site, which can only be read."""
+
+    def __init__(self, settings: RemoteSettings) -> None:
+        self._settings = settings
+        self._retrier = Retrier(settings.url)
+        self._opening = threading.Lock()
+        self._store: Any = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
+
+    @property
+    def url(self) -> str:
+        """As configured."""
+        return self._settings.url
+
+    @property
+    def can_write(self) -> bool:
+        """Not on web sites."""
+        return not self._is_web
+
+    def get(self, path: str, *, max_nbytes: int) -> bytes:
+        """A whole file."""
+        return self._call(f"get {path}", lambda store: self._get_whole(store, path, max_nbytes))
+
+    def get_range(self, path: str, start: int, stop: int) -> Buffer:
+        """Exactly the bytes from `start` up to `stop`."""
+        what = f"get bytes {start} to {stop} of {path}"
+        return self._call(what, lambda store: self._get_range(store, path, start, stop), nbytes=stop - start)
+
+    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
+        """Several ranges, side by side."""
+        if len(ranges) < 2:
+            return [self.get_range(path, start, stop) for start, stop in ranges]
+        with self._opening:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(12, thread_name_prefix="ranges")
+        return list(self._pool.map(lambda span: self.get_range(path, *span), ranges))
+
+    def put(self, path: str, source: PutSource) -> None:
+        """Write a file; large ones in parts."""
+        self._check_writable(path)
+        nbytes = source.stat().st_size if isinstance(source, Path) else len(view_bytes(source))
+        self._call(f"put {path}", lambda store: _put(store, path, source, nbytes), nbytes=nbytes)
+
+    def put_if_absent(self, path: str, content: bytes) -> bool:
+        """Write a file unless there is one: a conditional put, which the store decides."""
+        self._check_writable(path)
+        return self._call(f"put {path}", lambda store: _put_if_absent(store, path, content), nbytes=len(content))
+
+    def iter_files(self, prefix: str) -> Iterator[StoredFile]:
+        """Every file whose path begins with `prefix`."""
+        if self._is_web:
+            raise RemoteError(f"{self.url}: a web site cannot be listed")
+        folder, _, _ = prefix.rpartition("/")  # obstore lists whole folders
+        for found in self._call(f"list {prefix}*", lambda store: _list(store, folder)):
+            if found.path.startswith(prefix):
+                yield found
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Remove files."""
+        if paths:
+            self._check_writable(paths[0])
+        for path in paths:
+            self._call(f"delete {path}", lambda store, path=path: _delete(store, path))
+
+    def describe_trouble(self) -> str | None:
+        """What is being tried again at the moment, and why."""
+        return self._retrier.describe_trouble()
+
+    def _get_whole(self, store: Any, path: str, max_nbytes: int) -> bytes:
+        import obstore
+
+        answer = obstore.get(store, path)
+        nbytes = int(answer.meta["size"])
+        if nbytes > max_nbytes:
+            raise RemoteError(f"{self.url}: {path} has {nbytes} bytes; expected at most {max_nbytes}")
+        content = bytes(answer.bytes())
+        if len(content) != nbytes:
+            raise TransientError(f"{len(content)} of {nbytes} bytes came")
+        return content
+
+    def _get_range(self, store: Any, path: str, start: int, stop: int) -> Buffer:
+        import obstore
+
+        content = memoryview(obstore.get_range(store, path, start=start, end=stop)).cast("B")
+        if len(content) != stop - start:
+            raise TransientError(f"{len(content)} of {stop - start} bytes came")
+        return content
+
+    def _call(self, what: str, request: Callable[[Any], T], *, nbytes: int = 0) -> T:
+        def run() -> T:
+            try:
+                return request(self._open())
+            except (StockroomError, TransientError, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                raise self._translate(error, what) from None  # its own text may hold what must not be shown
+
+        return self._retrier.call(what, run, extra_s=nbytes / _SLOWEST_NBYTES_PER_S)
+
+    def _open(self) -> Any:
+        """The store, opened in the one process that may use it."""
+        global _used_in
+        with self._opening:
+            if _used_in is None:
+                _used_in = os.getpid()
+            elif _used_in != os.getpid():
+                raise RemoteError(
+                    f"{self.url}: this process was forked from one that has used a remote, whose network client does "
+                    "not survive that: start it by spawn, or leave remotes to the parent"
+                )
+            if self._store is None:
+                self._store = _open_store(self._settings)
+            return self._store
+
+    def _check_writable(self, path: str) -> None:
+        if self._is_web:
+            raise RemoteError(
+                f"{self.url}: cannot put or delete {path}: a web site is read-only; push to where it is kept"
+            )
+
+    def _translate(self, error: Exception, what: str) -> Exception:
+        """Stockroom's error, or `TransientError`, for one of obstore's."""
+        from obstore import exceptions
+
+        cause = summarise(error)
+        status = find_status(cause)
+        if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
+            return MissingFileError(f"{self.url}: could not {what}: there is no such file")
+        refused = isinstance(
+            error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError
+        )
+        if refused or status in (401, 403):
+            return AuthenticationError(
+                f"{self.url}: could not {what}: the server refused the credentials; set them in the environment (for S3 "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+            )
+        if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):
+            return InvalidInputError(f"{self.url}: could not {what}: {cause}")
+        if isinstance(error, exceptions.NotSupportedError) or (status is not None and status not in _TRANSIENT_STATUS):
+            return RemoteError(f"{self.url}: could not {what}: {cause}")
+        return TransientError(cause)
+
+
+def summarise(error: Exception) -> str:
+    """One line of an error's text, without the values of secrets."""
+    text = " ".join(str(error).split("\n\nDebug source")[0].split())
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _SECRET_VARIABLES.search(name):
+            text = text.replace(value, "***")
+    text = re.sub(
+        r"(?i)(signature|credential|authorization|token|secret|x-amz-[a-z-]*|key)(=|: ?)[^\s,&;\"']+", r"\1\2***", text
+    )
+    return text[:300] or type(error).__name__
+
+
+def find_status(text: str) -> int | None:
+    """The HTTP status that an error's text names, if it does."""
+    match = _STATUS.search(text)
+    return None if match is None else int(match[1] or match[2])
+
+
+def _put(store: Any, path: str, source: PutSource, nbytes: int) -> None:
+    import obstore
+
+    if nbytes > _SINGLE_PUT_NBYTES:
+        content: Any = source if isinstance(source, Path) else view_bytes(source)
+        obstore.put(store, path, content, use_multipart=True, chunk_size=_PART_NBYTES, max_concurrency=4)
+    else:
+        content = source if isinstance(source, Path) else view_bytes(source)
+        obstore.put(store, path, content, use_multipart=False)
+
+
+def _put_if_absent(store: Any, path: str, content: bytes) -> bool:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    try:
+        obstore.put(store, path, content, mode="create", use_multipart=False)
+    except (AlreadyExistsError, PreconditionError, FileExistsError):
+        return False
+    return True
+
+
+def _list(store: Any, folder: str) -> list[StoredFile]:
+    import obstore
+
+    pages = obstore.list(store, prefix=folder or None, chunk_size=1000)
+    return [StoredFile(found["path"], int(found["size"])) for page in pages for found in page]
+
+
+def _delete(store: Any, path: str) -> None:
+    import obstore
+    from obstore.exceptions import NotFoundError
+
+    try:
+        obstore.delete(store, path)
+    except (NotFoundError, FileNotFoundError):
+        return
+
+
+def _open_store(settings: RemoteSettings) -> Any:
+    try:
+        from obstore import store
+    except ModuleNotFoundError as error:
+        raise RemoteError(
+            f"{settings.url}: remotes other than folders need obstore: `pip install stockroom[remote]`"
+        ) from error
+    parts = urlsplit(settings.url)
+    prefix = parts.path.strip("/") or None
+    options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=10),
+        "timeout": timedelta(seconds=60),
+        "pool_max_idle_per_host": "32",
+        "user_agent": "stockroom",
+    }
+    common: dict[str, Any] = {
+        "client_options": options,
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
+    }
+    if parts.scheme in WEB_SCHEMES:
+        options["allow_http"] = parts.scheme == "http"
+        return store.HTTPStore.from_url(settings.url, **common)
+    if parts.scheme == "s3":
+        return _open_s3(store, settings, parts.netloc, prefix, common)
+    if parts.scheme == "gs":
+        return _open_gcs(store, settings, parts.netloc, prefix, common)
+    return _open_azure(store, settings, parts.netloc, prefix, common)
+
+
+def _open_s3(store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any]) -> Any:
+    endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    given: dict[str, Any] = {}
+    if endpoint:
+        given["endpoint"] = endpoint
+        common["client_options"]["allow_http"] = endpoint.startswith("http://")
+    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    given["region"] = region or "us-east-1"
+    provider = _find_profile_credentials()
+    if provider is not None:
+        given["credential_provider"] = provider
+    elif not _has_s3_credentials():
+        given["skip_signature"] = True  # a public bucket; else the server says that credentials are missing
+    return store.S3Store(bucket, prefix=prefix, **given, **common)
+
+
+def _has_s3_credentials() -> bool:
+    """Whether the environment names credentials, or a place on this machine to get them from."""
+    names = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_EXECUTION_ENV",
+    )
+    product = Path("/sys/class/dmi/id/sys_vendor")  # an EC2 machine gets them from its instance metadata
+    return any(name in os.environ for name in names) or (product.exists() and "Amazon" in product.read_text())
+
+
+def _find_profile_credentials() -> Any:
+    """Credentials of a profile in the shared files, if the environment gives none and boto3 can read them."""
+    has_files = any(Path(p).expanduser().exists() for p in ("~/.aws/credentials", "~/.aws/config"))
+    wants_profile = "AWS_PROFILE" in os.environ or (has_files and "AWS_ACCESS_KEY_ID" not in os.environ)
+    if not wants_profile:
+        return None
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ModuleNotFoundError:
+        return None
+    try:
+        return Boto3CredentialProvider()
+    except Exception:
+        return None
+
+
+def _open_gcs(store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any]) -> Any:
+    given: dict[str, Any] = {}
+    if settings.endpoint_url:
+        given["base_url"] = settings.endpoint_url
+        common["client_options"]["allow_http"] = settings.endpoint_url.startswith("http://")
+    names = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY")
+    adc = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+    if not any(name in os.environ for name in names) and not adc.exists() and settings.endpoint_url:
+        given["skip_signature"] = True
+    return store.GCSStore(bucket, prefix=prefix, **given, **common)
+
+
+def _open_azure(
+    store: Any, settings: RemoteSettings, container: str, prefix: str | None, common: dict[str, Any]
+) -> Any:
+    given: dict[str, Any] = {}
+    if settings.endpoint_url:
+        given["endpoint"] = settings.endpoint_url
+        common["client_options"]["allow_http"] = settings.endpoint_url.startswith("http://")
+    return store.AzureStore(container, prefix=prefix, **given, **common)

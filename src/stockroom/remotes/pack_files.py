@@ -1,0 +1,88 @@
+"""The files of a pack as they travel: which there are, how large, and what a bundle says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from stockroom.digest import Buffer, PackDigest
+from stockroom.errors import AbsentDataError
+from stockroom.remotes.bundle import PackFiles
+from stockroom.remotes.ref_state import pack_prefix
+from stockroom.remotes.transport import Transport
+from stockroom.repository import Repository
+from stockroom.store.manifest import MANIFEST_NAME
+from stockroom.store.pack import Pack
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.shard import index_nbytes
+from stockroom.store.zarr_metadata import METADATA_NAME
+
+_LISTS_AT_MOST: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalPack:
+    """A pack of this repository, open. What it gives stays right whatever becomes of its folder."""
+
+    pack: Pack
+    zarr_json: bytes
+    chunks: bytes
+
+    @classmethod
+    def open(cls, repository: Repository, digest: PackDigest) -> LocalPack:
+        """The pack of that digest."""
+        directory = locate_pack(repository.tensors.packs_directory, digest)
+        zarr_json, chunks = (directory / METADATA_NAME).read_bytes(), (directory / MANIFEST_NAME).read_bytes()
+        return cls(Pack(directory, digest), zarr_json, chunks)
+
+    @property
+    def digest(self) -> PackDigest:
+        """Its digest."""
+        return self.pack.digest
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Path on a remote -> size, of each of its files."""
+        prefix = pack_prefix(self.digest)
+        return {
+            f"{prefix}{METADATA_NAME}": len(self.zarr_json),
+            f"{prefix}{MANIFEST_NAME}": len(self.chunks),
+            f"{prefix}{self.pack.layout.shard_name}": self.pack.mapped_nbytes,
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Of all its files."""
+        return sum(self.sizes.values())
+
+    def iter_files(self) -> Iterator[tuple[str, Buffer]]:
+        """Path on a remote and content of each file; the pack must be whole."""
+        if self.pack.presence is not None:
+            raise AbsentDataError(
+                f"pack {self.digest.hex()[:12]}: not all of it is on this machine, so it cannot be sent",
+                pack=self.digest.hex(),
+            )
+        yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
+
+    def describe(self) -> PackFiles:
+        """What a bundle says of it."""
+        if self.pack.is_raw:
+            return PackFiles(self.zarr_json, self.chunks, b"")
+        blocks = self.pack.layout.count_blocks(self.pack.manifest.units)
+        return PackFiles(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
+
+
+def find_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
+    """Those of `packs` that the remote does not hold with all files at their right sizes.
+
+    A few packs are listed one by one, side by side; for many the remote is listed once.
+    """
+    if len(packs) <= _LISTS_AT_MOST:
+        with ThreadPoolExecutor(_LISTS_AT_MOST) as pool:
+            listings = pool.map(lambda pack: list(transport.iter_files(pack_prefix(pack.digest))), packs)
+            found = {file.path: file.nbytes for listing in listings for file in listing}
+    else:
+        found = {file.path: file.nbytes for file in transport.iter_files("packs/")}
+    return [pack for pack in packs if any(found.get(path) != nbytes for path, nbytes in pack.sizes.items())]

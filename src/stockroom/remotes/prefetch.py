@@ -1,0 +1,79 @@
+"""Prefetch: brings samples here before they are read; and what that would cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import PackDigest
+from stockroom.remotes.clone import bring_packs
+from stockroom.remotes.downloads import GAP_NBYTES, PIECE_NBYTES
+from stockroom.remotes.progress import OnProgress, TransferProgress
+from stockroom.store import TensorStore
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.pack_filler import PackFiller
+
+_CHUNKS_AT_ONCE: Final = 65536
+_NBYTES_AT_ONCE: Final = 256 << 20
+
+__all__ = ["PrefetchPlan", "bring", "bring_packs", "plan_prefetch"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrefetchPlan:
+    """Units to bring, and the bytes and requests that takes; `left_out` chunks are beyond the budget."""
+
+    wanted: list[tuple[PackDigest, NDArray[np.int64]]]
+    nbytes: int
+    requests: int
+    left_out: int
+
+
+def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbytes: int | None = None) -> PrefetchPlan:
+    """What is absent of the chunks `(n, 32)`, in their order, up to `max_nbytes`."""
+    parts: dict[PackDigest, list[NDArray[np.int64]]] = {}
+    nbytes = requests = taken = 0
+    for pack, units in _iter_absent(tensors, digests):
+        filler = PackFiller(locate_pack(tensors.packs_directory, pack), pack)
+        try:
+            fitting = units if max_nbytes is None else _fit(filler, units, max_nbytes - nbytes)
+            taken += len(units) - len(fitting)
+            if len(fitting):
+                parts.setdefault(pack, []).append(fitting)
+                nbytes += filler.measure(fitting)
+                requests += len(filler.plan_ranges(fitting, gap_nbytes=GAP_NBYTES, max_nbytes=PIECE_NBYTES))
+        finally:
+            filler.close()
+    wanted = [(pack, np.unique(np.concatenate(units))) for pack, units in parts.items()]
+    return PrefetchPlan(wanted, nbytes, requests, taken)
+
+
+def bring(tensors: TensorStore, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
+    """Carry out a plan, some packs at a time."""
+    for number, (pack, units) in enumerate(plan.wanted):
+        if on_progress is not None:
+            done = sum(len(some) for _, some in plan.wanted[:number])
+            total = sum(len(some) for _, some in plan.wanted)
+            on_progress(
+                TransferProgress("packs", number, len(plan.wanted), plan.nbytes * done // max(total, 1), plan.nbytes)
+            )
+        tensors.fetcher.fetch([(pack, units)])
+    if on_progress is not None:
+        on_progress(TransferProgress("packs", len(plan.wanted), len(plan.wanted), plan.nbytes, plan.nbytes))
+
+
+def _iter_absent(tensors: TensorStore, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+    parts: dict[PackDigest, list[NDArray[np.int64]]] = {}
+    for start in range(0, len(digests), _CHUNKS_AT_ONCE):
+        for pack, units in tensors.find_absent(digests[start : start + _CHUNKS_AT_ONCE]):
+            parts.setdefault(pack, []).append(units)
+    return [(pack, np.unique(np.concatenate(units))) for pack, units in parts.items()]
+
+
+def _fit(filler: PackFiller, units: NDArray[np.int64], nbytes: int) -> NDArray[np.int64]:
+    """The first of `units` that together take at most `nbytes`."""
+    sizes = np.cumsum([filler.measure(units[i : i + 1]) for i in range(len(units))])
+    return units[: int(np.searchsorted(sizes, nbytes, "right"))]

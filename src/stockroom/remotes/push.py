@@ -1,0 +1,332 @@
+"""Push: packs, then a bundle of metadata, then the next ref state. Until that last step nobody sees any of it.
+
+Killed at any instant, it has at most left files there that the next push finds and does not send again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
+from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError, RemoteError
+from stockroom.refs import RefChange, RefMove, is_ancestor
+from stockroom.remotes.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
+from stockroom.remotes.contents import PushContents, plan_push
+from stockroom.remotes.download import download_file
+from stockroom.remotes.pack_files import LocalPack, find_unsent
+from stockroom.remotes.progress import OnProgress, Tally
+from stockroom.remotes.ref_state import BundleEntry, RefState, new_write_id
+from stockroom.remotes.settings import get_remote
+from stockroom.remotes.states import StateTakenError, find_newest_state, is_current, publish_state
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport import Transport, open_transport
+from stockroom.repository import Repository
+from stockroom.repository.paths import DEFAULT_BRANCH
+from stockroom.store.recovery import session_folder
+
+_PUTS_AT_ONCE: Final = 8
+_FEW_PACKS: Final = 4
+_ROUNDS: Final = 20
+_OBJECTS_AT_ONCE: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """One ref of the remote: "branch/main", "tag/v1", and where it stood and stands; None is nowhere."""
+
+    ref: str
+    old: CommitId | None
+    new: CommitId | None
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """What a push did; nothing `moved` if all was there."""
+
+    remote: str
+    number: int
+    moved: tuple[RefUpdate, ...]
+    packs: int
+    nbytes: int
+
+
+def push(
+    repository: Repository,
+    remote: str,
+    wanted: Mapping[str, CommitId | None],
+    *,
+    force: bool = False,
+    transport: Transport | None = None,
+    on_progress: OnProgress | None = None,
+) -> PushReport:
+    """Bring refs of a remote to where `wanted` says ("branch/main" -> commit; None deletes), with all they lead to.
+
+    Raises:
+        RefChangedError: a branch of the remote has commits that would be lost; nothing was moved.
+        RemoteError: the remote does not answer, or cannot be written to.
+    """
+    if transport is None:
+        transport = open_transport(get_remote(repository.paths, remote))
+    if not transport.can_write:
+        raise RemoteError(f"{transport.url}: is read-only; push to where it is kept")
+    return _Push(repository, remote, transport, wanted, force, on_progress).run()
+
+
+class _Push:
+    """One push, from the state it found to the one it made."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        remote: str,
+        transport: Transport,
+        wanted: Mapping[str, CommitId | None],
+        force: bool,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._repository = repository
+        self._remote = remote
+        self._transport = transport
+        self._wanted = wanted
+        self._force = force
+        self._on_progress = on_progress
+        self._tracking = Tracking(repository.paths, remote)
+        self._sent: set[PackDigest] = set()
+        self._described: set[PackDigest] = set()
+        self._bundles: set[bytes] = set()
+        self._nbytes = 0
+
+    def run(self) -> PushReport:
+        state = self._find_state()
+        for round_ in range(_ROUNDS):
+            updates = self._plan_updates(state)
+            if not updates:
+                self._remember(state)
+                return PushReport(self._remote, 0 if state is None else state.number, (), len(self._sent), self._nbytes)
+            self._check(state, updates)
+            following = self._send(state, updates)
+            try:
+                publish_state(self._transport, following)
+            except StateTakenError as taken:
+                state = find_newest_state(self._transport, taken.found)
+                time.sleep(random.uniform(0, 0.02 * min(round_, 5)))  # noqa: S311 - so that many do not meet again
+                continue
+            self._remember(following)
+            return PushReport(self._remote, following.number, tuple(updates), len(self._sent), self._nbytes)
+        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+
+    def _find_state(self) -> RefState | None:
+        """The remote's newest state as far as is known: whether there is a newer one shows on publishing."""
+        known = self._tracking.read_state()
+        if known is not None and is_current(self._transport, known):
+            return known
+        if known is not None:  # another remote in its place
+            self._tracking.forget()
+        return find_newest_state(self._transport)
+
+    def _plan_updates(self, state: RefState | None) -> list[RefUpdate]:
+        updates = []
+        for ref, new in self._wanted.items():
+            old = _find_in(state, ref)
+            if old != new:
+                updates.append(RefUpdate(ref, old, new))
+        return updates
+
+    def _check(self, state: RefState | None, updates: Sequence[RefUpdate]) -> None:
+        """Refuse what would lose commits of the remote."""
+        for update in updates:
+            if update.old is None or self._force:
+                continue
+            kind, _, name = update.ref.partition("/")
+            if update.new is None:
+                continue
+            if kind == "tag":
+                raise RefChangedError(
+                    f"remote {self._remote!r} has tag {name!r} at {update.old.hex()[:12]}, not {update.new.hex()[:12]}; a tag "
+                    "does not move unless forced (--force)"
+                )
+            refs = self._repository.refs
+            if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
+                raise RefChangedError(
+                    f"remote {self._remote!r} has {name!r} at {update.old.hex()[:12]}, which {update.new.hex()[:12]} does not "
+                    f"follow: run `stock pull` first (or `--force` to drop it there)"
+                )
+
+    def _send(self, state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
+        """Put packs and bundle on the remote; the state that makes them seen."""
+        tips = [update.new for update in updates if update.new is not None]
+        known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
+        contents = plan_push(self._repository, tips, known)
+        entries = () if state is None else state.bundles
+        if contents.commits:
+            packs = [LocalPack.open(self._repository, digest) for digest in contents.packs]
+            new = self._send_packs(packs)
+            entries = self._send_bundle(entries, contents, new)
+        return _follow(state, updates, entries)
+
+    def _send_packs(self, packs: Sequence[LocalPack]) -> list[LocalPack]:
+        """Send what is missing; returns the packs that no bundle of the remote describes yet."""
+        known = self._tracking.read_packs()
+        new = [pack for pack in packs if pack.digest not in known]
+        old = [pack for pack in packs if pack.digest in known and pack.digest not in self._sent]
+        unsent = [pack for pack in new if pack.digest not in self._sent]
+        missing = find_unsent(self._transport, old) if old else []
+        missing += find_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
+        missing = self._make_whole(missing)
+        self._put_files([file for pack in missing for file in pack.iter_files()])
+        self._sent.update(pack.digest for pack in missing)
+        self._described.update(pack.digest for pack in new)
+        return new
+
+    def _make_whole(self, packs: Sequence[LocalPack]) -> list[LocalPack]:
+        """The packs, all of their bytes here: what is absent is brought from where it is."""
+        partial = [pack.digest for pack in packs if pack.pack.presence is not None]
+        if partial:
+            self._repository.tensors.fetch_packs(partial)
+        return [
+            LocalPack.open(self._repository, pack.digest) if pack.pack.presence is not None else pack for pack in packs
+        ]
+
+    def _put_files(self, files: Sequence[tuple[str, Buffer]]) -> None:
+        sizes = [len(view_bytes(content)) for _, content in files]
+        tally = Tally("packs", self._on_progress, total_files=len(files), total_nbytes=sum(sizes))
+
+        def put(file: tuple[str, Buffer], nbytes: int) -> None:
+            self._transport.put(*file)
+            tally.add(files=1, nbytes=nbytes)
+
+        with _threads(_PUTS_AT_ONCE) as pool:
+            for _ in pool.map(put, files, sizes):
+                pass
+        self._nbytes += sum(sizes)
+
+    def _send_bundle(
+        self, entries: tuple[BundleEntry, ...], contents: PushContents, packs: Sequence[LocalPack]
+    ) -> tuple[BundleEntry, ...]:
+        """Put the new metadata on the remote, together with small bundles that are there; the bundles from now on."""
+        with session_folder(self._repository.tensors.tmp_directory) as folder:
+            writer = BundleWriter(folder / "bundle")
+            self._write_bundle(writer, contents, packs)
+            merged = plan_compaction(entries, writer.nbytes)
+            for entry in entries[len(entries) - merged :]:
+                self._merge(entry, writer, folder / entry.digest.hex())
+            entry = writer.finish()
+            tally = Tally("metadata", self._on_progress, total_files=1, total_nbytes=entry.nbytes)
+            self._transport.put(entry.path, writer.path)
+            tally.add(files=1, nbytes=entry.nbytes)
+            self._nbytes += entry.nbytes
+        if not {old.digest for old in entries[len(entries) - merged :]} - self._tracking.read_bundles():
+            self._bundles.add(entry.digest)  # nothing in it that is not here
+        return (*entries[: len(entries) - merged], entry)
+
+    def _write_bundle(self, writer: BundleWriter, contents: PushContents, packs: Sequence[LocalPack]) -> None:
+        for pack in packs:
+            writer.add_pack(pack.digest, pack.describe())
+        digests = list(contents.objects)
+        for start in range(0, len(digests), _OBJECTS_AT_ONCE):
+            some = digests[start : start + _OBJECTS_AT_ONCE]
+            for digest, value in zip(some, self._repository.objects.get_encoded(some), strict=True):
+                writer.add(RecordKind.OBJECT, digest, value)
+        for commit in contents.commits:
+            writer.add(RecordKind.COMMIT, commit, self._repository.refs.get_commit(commit).encode())
+
+    def _merge(self, entry: BundleEntry, writer: BundleWriter, path: Path) -> None:
+        download_file(self._transport, entry.path, path, entry.nbytes)
+        with open_bundle(path, entry, where=f"{self._transport.url}: {entry.path}") as bundle:
+            merge_bundle(bundle, writer)
+        path.unlink()
+
+    def _remember(self, state: RefState | None) -> None:
+        """Note the remote's state, and move the remote-tracking refs of what was pushed."""
+        if state is None:
+            return
+        published = {entry.digest for entry in state.bundles}
+        if published & self._bundles:
+            self._tracking.add_packs(self._described)
+            self._tracking.add_bundles(self._bundles & published)
+        self._tracking.write_state(state)
+        moves = []
+        for ref in self._wanted:
+            kind, _, name = ref.partition("/")
+            mine, now = f"remote/{self._remote}/{name}", _find_in(state, ref)
+            old = self._repository.refs.find_ref(mine)
+            if kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
+                moves.append(RefMove(ref=mine, old=old, new=now))
+        if moves:
+            with suppress(RefChangedError):  # a fetch at the same time, which saw the same or something newer
+                self._repository.refs.apply(RefChange(kind="push", moves=tuple(moves)))
+
+
+def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[str, CommitId | None]:
+    """What a user means by `stock push [REF]`: a branch (None: the one checked out), a tag, or `:NAME` to delete one."""
+    refs = repository.refs
+    wanted: dict[str, CommitId | None] = {}
+    if ref is not None and ref.startswith(":"):
+        wanted[f"branch/{ref[1:]}"] = None
+    elif ref is not None and refs.find_ref(f"branch/{ref}") is None and refs.find_ref(f"tag/{ref}") is not None:
+        wanted[f"tag/{ref}"] = refs.find_ref(f"tag/{ref}")
+    else:
+        name = repository.read_head().branch if ref is None else ref
+        if name is None:
+            raise InvalidInputError("HEAD is detached: say which branch or tag to push")
+        at = refs.find_ref(f"branch/{name}")
+        if at is None:
+            raise RefNotFoundError(f"nothing to push: branch {name!r} has no commit here", ref=name)
+        wanted[f"branch/{name}"] = at
+    if tags:
+        wanted.update({f"tag/{name}": at for name, at in refs.tags().items()})
+    return wanted
+
+
+def _find_in(state: RefState | None, ref: str) -> CommitId | None:
+    kind, _, name = ref.partition("/")
+    if state is None:
+        return None
+    found = (state.branches if kind == "branch" else state.tags).get(name)
+    return None if found is None else CommitId(found)
+
+
+def _follow(state: RefState | None, updates: Sequence[RefUpdate], bundles: tuple[BundleEntry, ...]) -> RefState:
+    """The state after `state`, with refs moved."""
+    refs: dict[str, dict[str, bytes]] = {
+        "branch": dict(state.branches) if state is not None else {},
+        "tag": dict(state.tags) if state is not None else {},
+    }
+    for update in updates:
+        kind, _, name = update.ref.partition("/")
+        if update.new is None:
+            refs[kind].pop(name, None)
+        else:
+            refs[kind][name] = update.new
+    branches = refs["branch"]
+    head = state.head if state is not None and state.head in branches else next(iter(sorted(branches)), None)
+    if state is None or state.head not in branches:
+        head = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else head
+    return RefState(
+        number=1 if state is None else state.number + 1,
+        write_id=new_write_id(),
+        time_ns=time.time_ns(),
+        head=head,
+        branches=branches,
+        tags=refs["tag"],
+        bundles=bundles,
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that, after an error, does not begin what is still waiting."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="put")
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()

@@ -1,0 +1,75 @@
+"""Tries a request again: a bounded number of times, with growing random pauses, within a deadline."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from stockroom.errors import TimeoutError, UnreachableError
+
+T = TypeVar("T")
+
+
+class TransientError(Exception):
+    """A request failed in a way that may pass: no connection, a server's error, an answer cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and for how long: `deadline_s` for all tries together, pauses random up to a doubling bound."""
+
+    tries: int = 6
+    deadline_s: float = 60.0
+    first_pause_s: float = 0.1
+    longest_pause_s: float = 5.0
+
+    def choose_pause_s(self, failed: int) -> float:
+        """A random pause after the `failed`-th try, from 1: full jitter keeps clients from coming back together."""
+        return random.uniform(0, min(self.first_pause_s * 2 ** (failed - 1) * 2, self.longest_pause_s))  # noqa: S311
+
+
+@dataclass(slots=True)
+class Retrier:
+    """Runs requests to one remote and knows which of them are in trouble."""
+
+    url: str
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    _troubles: dict[int, str] = field(default_factory=dict)
+
+    def call(self, what: str, request: Callable[[], T], *, extra_s: float = 0.0) -> T:
+        """What `request` gives, in the end; `what` says in words what it does, `extra_s` lengthens the deadline.
+
+        Raises:
+            UnreachableError: every try failed.
+            TimeoutError: the deadline passed.
+        """
+        start_s, policy = time.monotonic(), self.policy
+        deadline_s = policy.deadline_s + extra_s
+        mine = threading.get_ident()
+        try:
+            for failed in range(1, policy.tries + 1):
+                try:
+                    return request()
+                except TransientError as error:
+                    cause = error
+                self._troubles[mine] = f"try {failed} of {policy.tries} to {what} failed: {cause}"
+                pause_s = policy.choose_pause_s(failed)
+                if time.monotonic() - start_s + pause_s > deadline_s:
+                    raise TimeoutError(
+                        f"{self.url}: could not {what} within {deadline_s:g} s; the last cause: {cause}"
+                    ) from cause
+                if failed < policy.tries:
+                    time.sleep(pause_s)
+            raise UnreachableError(
+                f"{self.url}: could not {what} in {policy.tries} tries; the last cause: {cause}"
+            ) from cause
+        finally:
+            self._troubles.pop(mine, None)
+
+    def describe_trouble(self) -> str | None:
+        """What is being tried again at the moment, if anything."""
+        return next(iter(list(self._troubles.values())), None)

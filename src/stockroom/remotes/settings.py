@@ -1,0 +1,83 @@
+"""The remotes of a repository, by name, in a settings file of its own, `remotes.json`. Never a secret in it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import msgspec
+
+from stockroom.errors import InvalidInputError, MalformedRecordError, RemoteNotFoundError
+from stockroom.refs import check_name
+from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+from stockroom.repository.paths import RepositoryPaths
+
+
+def read_remotes(paths: RepositoryPaths) -> dict[str, RemoteSettings]:
+    """The remotes by name, `origin` first; `MalformedRecordError` if the settings cannot be read."""
+    try:
+        found = locate_settings(paths).stat()
+    except FileNotFoundError:
+        return {}
+    return dict(_read_file(paths, (found.st_mtime_ns, found.st_ino, found.st_size)))
+
+
+def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
+    """The settings of one remote; `RemoteNotFoundError` if there is none of that name."""
+    remotes = read_remotes(paths)
+    if name not in remotes:
+        known = ", ".join(remotes) or "none"
+        raise RemoteNotFoundError(f"no remote {name!r}; there are: {known}; `stock remote add {name} URL` adds it")
+    return remotes[name]
+
+
+def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
+    """Add a remote; `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules."""
+    check_name("remote", name)
+    if "/" in name:
+        raise InvalidInputError(f"remote name {name!r}: must not contain '/'")
+    remotes = read_remotes(paths)
+    if name in remotes:
+        raise InvalidInputError(f"remote {name!r} exists already, at {remotes[name].url}; remove it first")
+    _write(paths, {**remotes, name: settings})
+
+
+def set_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
+    """Change where a remote is; `RemoteNotFoundError` if there is none of that name."""
+    get_remote(paths, name)
+    _write(paths, {**read_remotes(paths), name: settings})
+
+
+def remove_remote(paths: RepositoryPaths, name: str) -> None:
+    """Take a remote out of the settings; `RemoteNotFoundError` if there is none of that name."""
+    get_remote(paths, name)
+    remotes = read_remotes(paths)
+    del remotes[name]
+    _write(paths, remotes)
+
+
+def locate_settings(paths: RepositoryPaths) -> Path:
+    """The settings file; it need not be there."""
+    return paths.state / "remotes.json"
+
+
+@functools.lru_cache(64)
+def _read_file(paths: RepositoryPaths, stamp: tuple[int, ...]) -> tuple[tuple[str, RemoteSettings], ...]:  # noqa: ARG001
+    file = locate_settings(paths)
+    try:
+        remotes = msgspec.json.decode(file.read_bytes(), type=dict[str, RemoteSettings])
+        for name, found in remotes.items():
+            check_name("remote", name)
+            parse_remote_settings(found.url, endpoint_url=found.endpoint_url, region=found.region, base=paths.root)
+    except (msgspec.DecodeError, InvalidInputError) as error:
+        raise MalformedRecordError(
+            f"{file}: malformed settings of remotes ({error}); mend the file", where=str(file)
+        ) from error
+    return tuple(sorted(remotes.items(), key=lambda item: (item[0] != "origin", item[0])))
+
+
+def _write(paths: RepositoryPaths, remotes: dict[str, RemoteSettings]) -> None:
+    file = locate_settings(paths)
+    replacement = file.with_suffix(".new")
+    replacement.write_bytes(msgspec.json.format(msgspec.json.encode(remotes), indent=2))
+    replacement.rename(file)

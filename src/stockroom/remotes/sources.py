@@ -1,0 +1,53 @@
+"""Where a clone's bytes can come from: its remotes, opened when they are first asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stockroom.digest import PackDigest
+from stockroom.remotes.settings import locate_settings, read_remotes
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport import Transport, open_transport
+from stockroom.repository.paths import RepositoryPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A remote, open."""
+
+    name: str
+    transport: Transport
+
+
+class SourceList:
+    """The remotes of the repository whose state folder is `state`, as its settings have them at the moment."""
+
+    def __init__(self, state: Path) -> None:
+        self._paths = RepositoryPaths(state.parent)
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int] | None = None
+        self._sources: list[Source] = []
+
+    def find(self, pack: PackDigest) -> Sequence[Source]:
+        """The remotes to ask for a pack: those known to have it before the others, else in the order of the settings."""
+        sources = self._read()
+        if len(sources) < 2:
+            return sources
+        return sorted(sources, key=lambda source: not Tracking(self._paths, source.name).has_packs([pack])[0])
+
+    def _read(self) -> list[Source]:
+        """All remotes, opened anew when the settings have changed."""
+        try:
+            found = locate_settings(self._paths).stat()
+        except FileNotFoundError:
+            return []
+        stamp = (found.st_mtime_ns, found.st_ino)
+        with self._lock:
+            if stamp != self._stamp:
+                remotes = read_remotes(self._paths)
+                self._sources = [Source(name, open_transport(settings)) for name, settings in remotes.items()]
+                self._stamp = stamp
+            return self._sources

@@ -1,0 +1,107 @@
+"""What a repository knows of a remote: the ref state last seen there, which packs it holds, which bundles were taken in.
+
+All of it is knowledge, not data: losing it costs requests, never bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, PackDigest
+from stockroom.errors import StockroomError
+from stockroom.remotes.ref_state import RefState, decode_state
+from stockroom.repository.paths import RepositoryPaths
+
+_DIRECTORY: Final = "remotes"
+
+
+class Tracking:
+    """What is known of the remote `name`."""
+
+    def __init__(self, paths: RepositoryPaths, name: str) -> None:
+        self._directory = paths.state / _DIRECTORY / name
+        self._state = self._directory / "state"
+        self._packs = self._directory / "packs"
+        self._bundles = self._directory / "bundles"
+
+    def read_state(self) -> RefState | None:
+        """The ref state last seen; None where there is none that can be read."""
+        try:
+            content = self._state.read_bytes()
+            number, _, encoded = content.partition(b"\n")
+            return decode_state(encoded, number=int(number), where=str(self._state))
+        except (OSError, ValueError, StockroomError):
+            return None
+
+    def write_state(self, state: RefState) -> None:
+        """Remember a ref state."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        replacement = self._state.with_suffix(".new")
+        replacement.write_bytes(f"{state.number}\n".encode() + state.encode())
+        replacement.rename(self._state)
+
+    def read_packs(self) -> set[PackDigest]:
+        """The packs known to be on the remote."""
+        return {PackDigest(digest) for digest in _read_digests(self._packs)}
+
+    def has_packs(self, packs: Sequence[PackDigest]) -> NDArray[np.bool_]:
+        """`(n,)`: whether each pack is known to be on the remote."""
+        known = self.read_packs()
+        return np.array([pack in known for pack in packs], bool)
+
+    def add_packs(self, packs: Iterable[PackDigest]) -> None:
+        """Remember packs that the remote was seen to hold."""
+        self._append(self._packs, set(packs) - self.read_packs())
+
+    def remove_packs(self, packs: Iterable[PackDigest]) -> None:
+        """Forget packs that the remote was seen not to hold."""
+        gone = set(packs)
+        if gone:
+            _replace(self._packs, b"".join(pack for pack in _read_digests(self._packs) if pack not in gone))
+
+    def read_bundles(self) -> set[bytes]:
+        """The bundles of the remote whose content is here."""
+        return set(_read_digests(self._bundles))
+
+    def add_bundles(self, digests: Iterable[bytes]) -> None:
+        """Remember bundles whose content is here."""
+        self._append(self._bundles, set(digests) - self.read_bundles())
+
+    def forget(self) -> None:
+        """Forget all of it."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _append(self, path: Path, digests: set[bytes] | set[PackDigest]) -> None:
+        if not digests:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            torn = os.fstat(fd).st_size % DIGEST_NBYTES
+            if torn:
+                os.ftruncate(fd, os.fstat(fd).st_size - torn)
+            os.write(fd, b"".join(digests))
+        finally:
+            os.close(fd)
+
+
+def _read_digests(path: Path) -> list[bytes]:
+    """The digests in a file; what a kill cut off at its end is left out."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return [content[at : at + DIGEST_NBYTES] for at in range(0, len(content) - DIGEST_NBYTES + 1, DIGEST_NBYTES)]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    replacement = path.with_suffix(".new")
+    replacement.write_bytes(content)
+    replacement.rename(path)

@@ -1,0 +1,72 @@
+"""What names a remote: its URL, and where its server is if the URL does not say. Never a secret."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from stockroom.errors import InvalidInputError
+
+OBJECT_STORE_SCHEMES: Final = ("s3", "gs", "az")
+WEB_SCHEMES: Final = ("http", "https")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """A remote as configured; `endpoint_url` and `region` are for object stores, None leaves them to the environment."""
+
+    url: str
+    endpoint_url: str | None = None
+    region: str | None = None
+
+
+def parse_remote_settings(
+    url: str, *, endpoint_url: str | None = None, region: str | None = None, base: Path
+) -> RemoteSettings:
+    """The settings of a remote as a user gives them; a folder becomes an absolute path, seen from `base`.
+
+    Raises:
+        InvalidInputError: the URL names no kind of remote we know, or carries credentials (which are not repeated).
+    """
+    if not isinstance(url, str) or not url or "\0" in url:
+        raise InvalidInputError(f"expected the URL or folder of a remote, found {url!r}")
+    match = _SCHEME.match(url)
+    if match is None:
+        return RemoteSettings(str((base / Path(url).expanduser()).resolve()))
+    scheme = match[1].lower()
+    if scheme == "file":
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise InvalidInputError("expected file:///absolute/path, found a file URL with a host or without a path")
+        return RemoteSettings(str(Path(unquote(parts.path)).resolve()))
+    if scheme not in OBJECT_STORE_SCHEMES + WEB_SCHEMES:
+        raise InvalidInputError(
+            f"expected a folder or a URL of file, s3, gs, az, http or https, found one of {match[1]!r}"
+        )
+    _check_no_secrets(url, "remote")
+    if not urlsplit(url).netloc:
+        raise InvalidInputError(f"expected a bucket or host after {scheme}://, found none")
+    if endpoint_url is not None:
+        _check_endpoint(endpoint_url)
+    return RemoteSettings(url.rstrip("/"), endpoint_url, region)
+
+
+def _check_endpoint(endpoint_url: str) -> None:
+    _check_no_secrets(endpoint_url, "endpoint")
+    parts = urlsplit(endpoint_url)
+    if parts.scheme not in WEB_SCHEMES or not parts.netloc:
+        raise InvalidInputError("expected an endpoint such as https://host:port")
+
+
+def _check_no_secrets(url: str, what: str) -> None:
+    """Refuse user:password@, queries and fragments, without repeating them."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InvalidInputError(
+            f"the {what} URL carries credentials or a query: leave them out; keys are read from the environment or the "
+            "provider's own files (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"
+        )

@@ -1,0 +1,49 @@
+"""Reading ahead on a partial clone: while samples are read in order, the next ones are asked for already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW_NBYTES: Final = 64 << 20
+"""How far ahead of the reader is asked for; again whenever half of it is used up."""
+
+
+class ReadAhead:
+    """Watches which positions are read, and hints at the next ones once they are seen to come in order.
+
+    Args:
+        count: number of samples in order.
+        sample_nbytes: bytes of one sample, about.
+        hint: told the positions in that order of the samples to come.
+    """
+
+    def __init__(self, count: int, sample_nbytes: int, hint: Callable[[NDArray[np.int64]], None]) -> None:
+        self._count = count
+        self._window = max(WINDOW_NBYTES // max(sample_nbytes, 1), 1)
+        self._hint = hint
+        self._hinted = 0
+        self._last = -1
+
+    def see(self, positions: NDArray[np.int64]) -> None:
+        """Take note that `positions` are read now.
+
+        Several workers share one order, each with every nth batch: positions need to follow each other within one
+        call, and only to grow from call to call.
+        """
+        if not len(positions):
+            return
+        first, last = int(positions[0]), int(positions[-1])
+        in_order = last - first == len(positions) - 1 and (len(positions) > 1 or first == self._last + 1)
+        is_next = in_order and (first > self._last or first == 0)
+        if first <= self._last:  # from the start again, or elsewhere
+            self._hinted = 0
+        self._last = last
+        if is_next and self._hinted < min(last + 1 + self._window // 2, self._count):
+            start, stop = max(self._hinted, last + 1), min(last + 1 + self._window, self._count)
+            self._hinted = stop
+            if start < stop:
+                self._hint(np.arange(start, stop))

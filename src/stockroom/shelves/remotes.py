@@ -1,0 +1,262 @@
+"""What a handle does with remotes: naming them, moving history to and from them, bringing bytes here and giving them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import InvalidInputError, SchemaError
+
+if TYPE_CHECKING:
+    from stockroom.remotes.fetch import FetchReport
+    from stockroom.remotes.progress import OnProgress
+    from stockroom.remotes.pull import PullReport
+    from stockroom.remotes.push import PushReport
+    from stockroom.repository import Head, Repository, WriteSession
+    from stockroom.shelves.access import Access
+    from stockroom.shelves.column import Column
+    from stockroom.shelves.data import DataShelf
+    from stockroom.trees import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How much of the packs is on this machine."""
+
+    packs: int
+    whole_packs: int
+    nbytes: int
+    present_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchReport:
+    """What was brought here, or, for a dry run, would be: samples asked for, bytes and requests for what was absent."""
+
+    samples: int
+    nbytes: int
+    requests: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropReport:
+    """What was given up, or, for a dry run, would be; `kept` packs stayed because no remote was seen to hold them."""
+
+    packs: int
+    nbytes: int
+    kept: int
+
+
+class _Handle(Protocol):
+    _access: Access
+    _repository: Repository
+
+    @property
+    def data(self) -> DataShelf: ...
+    def _moving(self) -> AbstractContextManager[WriteSession]: ...
+    def _pin_to(self, head: Head) -> None: ...
+    def refresh(self) -> None: ...
+
+
+class RemoteActions:
+    """The part of `StockRoom` that is about remotes."""
+
+    @property
+    def remotes(self: _Handle) -> Mapping[str, str]:
+        """Names of remotes and their URLs; read-only."""
+        from stockroom.remotes.settings import read_remotes
+
+        self._access.check_open()
+        found = read_remotes(self._repository.paths)
+        return MappingProxyType({name: settings.url for name, settings in found.items()})
+
+    def add_remote(
+        self: _Handle, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None
+    ) -> None:
+        """Name a remote: a folder, or a URL of s3, gs, az, https or http. Contacts nobody.
+
+        Credentials never belong here: they come from the environment or the provider's own files.
+        """
+        from stockroom.remotes.settings import add_remote
+        from stockroom.remotes.url import parse_remote_settings
+
+        self._access.check_open()
+        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+        add_remote(self._repository.paths, name, settings)
+
+    def set_remote(
+        self: _Handle, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None
+    ) -> None:
+        """Change where a remote is; `RemoteNotFoundError` if there is none of that name."""
+        from stockroom.remotes.settings import set_remote
+        from stockroom.remotes.url import parse_remote_settings
+
+        self._access.check_open()
+        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+        set_remote(self._repository.paths, name, settings)
+
+    def remove_remote(self: _Handle, name: str) -> None:
+        """Forget a remote. What lies there stays."""
+        from stockroom.refs import RefChange, RefMove
+        from stockroom.remotes.settings import remove_remote
+        from stockroom.remotes.tracking import Tracking
+
+        self._access.check_open()
+        refs = self._repository.refs
+        remove_remote(self._repository.paths, name)
+        Tracking(self._repository.paths, name).forget()
+        mine = {ref: at for ref, at in refs.remotes().items() if ref.startswith(f"{name}/")}
+        if mine:
+            moves = tuple(RefMove(ref=f"remote/{ref}", old=at, new=None) for ref, at in mine.items())
+            refs.apply(RefChange(kind="remove-remote", moves=moves))
+
+    @property
+    def remote_branches(self: _Handle) -> Mapping[str, str]:
+        """Names such as `origin/main` and the full hex ids of their commits, as last seen; read-only."""
+        self._access.check_open()
+        return MappingProxyType({name: at.hex() for name, at in self._repository.refs.remotes().items()})
+
+    def push(
+        self: _Handle,
+        remote: str = "origin",
+        ref: str | None = None,
+        force: bool = False,
+        *,
+        tags: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> PushReport:
+        """Bring a branch (None: the one checked out) or tag to a remote, with all that it leads to.
+
+        `:NAME` as `ref` deletes a branch there; `tags` brings all tags too. Only what is missing is sent, so a push that
+        was cut off goes on when it is run again.
+
+        Raises `RefChangedError` if the remote's branch has commits that this one does not follow, unless `force`.
+        """
+        from stockroom.remotes.push import push, resolve_push
+
+        self._access.check_open()
+        wanted = resolve_push(self._repository, ref, tags=tags)
+        return push(self._repository, remote, wanted, force=force, on_progress=on_progress)
+
+    def fetch(
+        self: _Handle, remote: str = "origin", *, prune: bool = False, on_progress: OnProgress | None = None
+    ) -> FetchReport:
+        """Take in a remote's new history, as `origin/main` and the like; samples stay there until they are read."""
+        from stockroom.remotes.fetch import fetch
+
+        self._access.check_open()
+        return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
+
+    def pull(self: _Handle, remote: str = "origin", *, on_progress: OnProgress | None = None) -> PullReport:
+        """Fetch, then bring the branch that is checked out to where the remote has it, by fast-forward.
+
+        Raises `ConflictError` if both have commits of their own, or changes are staged.
+        """
+        from stockroom.remotes.pull import pull
+
+        self._access.check_open()
+        with self._moving() as session:
+            report = pull(self._repository, session, remote, on_progress=on_progress)
+            self._pin_to(session.head)
+            return report
+
+    def measure_presence(self: _Handle) -> Presence:
+        """How much of this repository's packs is on this machine; contacts nobody."""
+        self._access.check_open()
+        counts = [(pack.mapped_nbytes, pack.measure_present()) for pack in self._repository.tensors.iter_packs()]
+        whole = sum(1 for nbytes, present in counts if present == nbytes)
+        return Presence(len(counts), whole, sum(n for n, _ in counts), sum(present for _, present in counts))
+
+    def prefetch(
+        self: _Handle,
+        path: str | None = None,
+        keys: Sequence[Key] | slice | None = None,
+        where: str | None = None,
+        *,
+        max_nbytes: int | None = None,
+        dry_run: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> PrefetchReport:
+        """Bring samples of the commit that this handle is pinned to here before they are read.
+
+        Args:
+            path: a column, as `data/image` or `image`; None brings all columns.
+            keys: which samples: keys, or a slice of positions in key order.
+            where: a condition on other columns of the same keys, as `label == 3`.
+            max_nbytes: bring no more than that.
+            dry_run: only say what it would cost.
+        """
+        from stockroom.remotes.prefetch import bring, plan_prefetch
+
+        self._access.check_open()
+        if path is None and (keys is not None or where is not None):
+            raise InvalidInputError("keys and where choose samples of one column: say which")
+        names = list(self.data) if path is None else [path.removeprefix("data/")]
+        samples, digests = 0, []
+        for name in names:
+            positions = _choose_positions(self.data, name, keys, where)
+            samples += len(positions)
+            digests.append(self.data[name].find_chunks(positions))
+        tensors = self._repository.tensors
+        plan = plan_prefetch(tensors, np.concatenate(digests or [np.empty((0, 32), np.uint8)]), max_nbytes=max_nbytes)
+        if not dry_run:
+            bring(tensors, plan, on_progress)
+        return PrefetchReport(samples, plan.nbytes, plan.requests, plan.left_out)
+
+    def drop(
+        self: _Handle, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False
+    ) -> DropReport:
+        """Give back disk: of the packs of one column, or of all, down to `keep_nbytes` in all.
+
+        Only what a remote holds at this moment is dropped; it comes again when it is read.
+        """
+        from stockroom.remotes.drop import drop, plan_drop
+
+        self._access.check_open()
+        candidates = None
+        if path is not None:
+            column = self.data[path.removeprefix("data/")]
+            candidates = self._repository.tensors.find_packs(column.find_chunks(np.arange(len(column))))
+        plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
+        if not dry_run:
+            drop(self._repository, plan)
+        return DropReport(len(plan.packs), plan.nbytes, plan.kept)
+
+
+def _choose_positions(
+    shelf: DataShelf, name: str, keys: Iterable[Key] | slice | None, where: str | None
+) -> NDArray[np.int64]:
+    column: Column = shelf[name]
+    count = len(column)
+    if keys is None:
+        positions = np.arange(count, dtype=np.int64)
+    elif isinstance(keys, slice):
+        positions = np.arange(*keys.indices(count), dtype=np.int64)
+    else:
+        positions = column.positions_of(keys)
+    if where is None:
+        return positions
+    from stockroom.shelves.where import choose_where
+
+    return positions[choose_where(where, lambda other: _read_along(shelf, column, other))[positions]]
+
+
+def _read_along(shelf: DataShelf, column: Column, name: str) -> NDArray[Any]:
+    """The values of another column under the keys of `column`, `(n,)`."""
+    other = shelf[name]
+    if other.find_unshared_key(column) is not None:
+        raise SchemaError(
+            f"columns {column.name!r} and {name!r} do not have the same keys, so {name!r} cannot choose samples"
+        )
+    values = np.asarray(other.take(np.arange(len(other))))
+    if values.ndim != 1:
+        raise SchemaError(f"column {name!r} holds arrays; a condition needs one value a sample")
+    return values
