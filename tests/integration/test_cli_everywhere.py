@@ -56,6 +56,18 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("import", "nope"): (1, 1, 1),
     ("import", "numpy", "{wine}"): (0, 0, 1),
     ("init",): (0, 0, 0),
+    ("remote",): (0, 0, 0),
+    ("remote", "add", "origin", "/nowhere/at/all"): (0, 0, 1),
+    ("remote", "remove", "nope"): (1, 1, 1),
+    ("fetch", "nope"): (1, 1, 1),
+    ("pull", "nope"): (1, 1, 1),
+    ("push", "nope"): (1, 1, 1),
+    ("prefetch", "--dry-run"): (0, 0, 0),
+    ("prefetch", "data/caption", "--keys", "0:1"): (1, 0, 0),
+    ("drop", "--all"): (0, 0, 0),
+    ("drop", "--to-size", "1GiB", "--dry-run"): (0, 0, 0),
+    ("export", "data/caption", "--to", "{folder}/caption.npy"): (1, 1, 1),
+    ("clone", "/nowhere/at/all", "{folder}/clone"): (1, 1, 1),
 }
 COMMANDS = list(EXPECTED)
 
@@ -115,13 +127,13 @@ def test_every_verb_is_in_the_table() -> None:
 def test_code_and_streams_are_as_documented(
     command: tuple[str, ...], state: str, as_json: bool, wine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word.format(wine=wine) for word in command]
+    words = [word.format(wine=wine, folder=wine.parent) for word in command]
     code = main([*words, "--json"] if as_json else words)
     out, err = capsys.readouterr()
     fresh, dirty, _ = EXPECTED[command]
     outside = 0 if command[0] == "init" else NO_REPOSITORY
-    if command == ("import", "nope"):
-        outside = 1  # what cannot be imported anywhere is said first
+    if command == ("import", "nope") or command[0] == "clone":
+        outside = 1  # what cannot be imported anywhere is said first; a clone needs no repository
     assert (code, err) == ({"none": outside, "fresh": fresh, "dirty": dirty}[state], err)
     check_streams(command, code, out, err, as_json=as_json)
 
@@ -184,7 +196,7 @@ def call_without_rights(commands: list[list[str]], root: Path) -> list[tuple[int
 
 
 def test_reading_works_and_writing_is_refused_where_nothing_may_be_written(read_only: Path, wine: Path) -> None:
-    words = [[word.format(wine=wine) for word in command] for command in COMMANDS]
+    words = [[word.format(wine=wine, folder=wine.parent) for word in command] for command in COMMANDS]
     texts = call_without_rights(words, read_only)
     documents = call_without_rights([[*command, "--json"] for command in words], read_only)
     expected = {" ".join(command): codes[2] for command, codes in EXPECTED.items()}

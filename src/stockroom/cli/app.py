@@ -29,6 +29,14 @@ VERBS: Final[dict[str, str]] = {
     "reset": "reset",
     "undo": "undo",
     "reflog": "reflog",
+    "clone": "clone",
+    "remote": "remote",
+    "fetch": "fetch",
+    "pull": "pull",
+    "push": "push",
+    "prefetch": "prefetch",
+    "drop": "drop",
+    "export": "export",
     "fsck": "fsck",
 }
 """Verb -> its module here, which holds a function of the module's name."""

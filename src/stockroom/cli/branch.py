@@ -25,6 +25,8 @@ def branch(
         str | None, typer.Option("-D", metavar="NAME", help="Delete a branch, merged or not.")
     ] = None,
     list_: Annotated[bool, typer.Option("-l", "--list", help="List the branches.")] = False,
+    remotes: Annotated[bool, typer.Option("-r", "--remotes", help="List those of remotes, as last seen.")] = False,
+    all_: Annotated[bool, typer.Option("-a", "--all", help="List both.")] = False,
 ) -> None:
     """List the branches, or make or delete one."""
     if sum((name is not None, delete is not None, force_delete is not None, list_)) > 1:
@@ -35,7 +37,7 @@ def branch(
         elif name is not None:
             _create(console, stock, name, at or "HEAD")
         else:
-            _list(console, stock)
+            _list(console, stock, own=not remotes, remote=remotes or all_)
 
 
 def _delete(console: Console, stock: StockRoom, name: str, *, force: bool) -> None:
@@ -52,12 +54,17 @@ def _create(console: Console, stock: StockRoom, name: str, at: str) -> None:
         console.document({"created": {"name": name, "id": stock.branches[name]}})
 
 
-def _list(console: Console, stock: StockRoom) -> None:
+def _list(console: Console, stock: StockRoom, *, own: bool, remote: bool) -> None:
     current = stock.branch
-    branches = sorted(stock.branches.items())
+    branches = sorted(stock.branches.items()) if own else []
+    seen = sorted(stock.remote_branches.items()) if remote else []
     if console.json:
-        console.document(
-            {"branches": [{"name": name, "id": id_, "current": name == current} for name, id_ in branches]}
-        )
-    else:
-        console.lines(f"{'*' if name == current else ' '} {name}" for name, _ in branches)
+        document: dict[str, object] = {
+            "branches": [{"name": name, "id": id_, "current": name == current} for name, id_ in branches]
+        }
+        if remote:
+            document["remote_branches"] = [{"name": name, "id": id_} for name, id_ in seen]
+        console.document(document)
+        return
+    console.lines(f"{'*' if name == current else ' '} {name}" for name, _ in branches)
+    console.lines(f"  {'remotes/' if own else ''}{name}" for name, _ in seen)

@@ -21,8 +21,10 @@ HEARTBEAT_S: Final = 10.0
 class Progress(Protocol):
     """Where a verb reports how far it is."""
 
-    def update(self, label: str, done: int, *, total: int | None = None, nbytes: int = 0) -> None:
-        """`done` samples of `total` (None: unknown) under `label`; `nbytes` of raw data so far."""
+    def update(
+        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
+    ) -> None:
+        """`done` samples or files of `total` (None: unknown) under `label`; `nbytes` of `total_nbytes` so far."""
 
 
 @contextlib.contextmanager
@@ -41,7 +43,9 @@ def show_progress(label: str, *, bar: bool, quiet: bool) -> Iterator[Progress]:
 class SilentProgress:
     """Says nothing."""
 
-    def update(self, label: str, done: int, *, total: int | None = None, nbytes: int = 0) -> None:
+    def update(
+        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
+    ) -> None:
         """Take the report and drop it."""
 
 
@@ -54,19 +58,27 @@ class Heartbeat:
     done: int = 0
     total: int | None = None
     nbytes: int = 0
+    total_nbytes: int | None = None
 
-    def update(self, label: str, done: int, *, total: int | None = None, nbytes: int = 0) -> None:
+    def update(
+        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
+    ) -> None:
         """Remember the newest report."""
-        self.label, self.done, self.total, self.nbytes = label, done, total, nbytes
+        self.label, self.done, self.total = label, done, total
+        self.nbytes, self.total_nbytes = nbytes, total_nbytes
 
     def line(self) -> str:
-        """`import image: 1200 of 5000, 41.0 MiB, 20 s`."""
+        """`import image: 1200 of 5000, 41.0 MiB, 20 s`; of a transfer also its rate and what is left of it."""
         elapsed_s = time.monotonic() - self.started_s
         parts = []
         if self.done:
             parts.append(f"{self.done} of {self.total}" if self.total is not None else f"{self.done}")
         if self.nbytes:
             parts.append(format_nbytes(self.nbytes))
+        if self.nbytes and self.total_nbytes is not None:
+            parts[-1] += f" of {format_nbytes(self.total_nbytes)}"
+            parts.append(f"{format_nbytes(int(self.nbytes / max(elapsed_s, 1e-3)))}/s")
+            parts.append(f"about {elapsed_s * (self.total_nbytes / self.nbytes - 1):.0f} s left")
         return f"{self.label}: {', '.join([*parts, f'{elapsed_s:.0f} s'])}"
 
 

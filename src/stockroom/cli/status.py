@@ -9,6 +9,7 @@ import typer
 from stockroom.cli.change_text import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.commit_text import short_id
 from stockroom.cli.console import Console
+from stockroom.cli.units import format_part
 from stockroom.cli.verb import verb
 
 
@@ -21,6 +22,7 @@ def status(
     with console.open_stock() as stock:
         state = stock.status()
         changes = changes_of_diff(state.changes)
+        presence = stock.measure_presence()
     if console.json:
         console.document(
             {
@@ -28,11 +30,21 @@ def status(
                 "commit": state.commit_id,
                 "clean": state.clean,
                 "changes": changes_document(changes),
+                "presence": {
+                    "packs": presence.packs,
+                    "whole_packs": presence.whole_packs,
+                    "nbytes": presence.nbytes,
+                    "present_nbytes": presence.present_nbytes,
+                },
             }
         )
         return
     if not short:
         where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
         console.line(f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}")
+        if presence.whole_packs < presence.packs:
+            console.line(
+                f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
+            )
         console.line("Nothing staged" if state.clean else "Staged, `stock commit` keeps it:")
     console.lines(iter_stat_lines(changes))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
+
+from stockroom.errors import InvalidInputError
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -18,3 +21,17 @@ def format_nbytes(nbytes: int) -> str:
 def format_count(count: int, noun: str) -> str:
     """`1 column`, `2 columns`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def format_part(nbytes: int, total_nbytes: int) -> str:
+    """`1.2 MiB of 1.1 GiB (0.1 %)`."""
+    return f"{format_nbytes(nbytes)} of {format_nbytes(total_nbytes)} ({nbytes / max(total_nbytes, 1):.1%})"
+
+
+def parse_nbytes(text: str) -> int:
+    """`10GiB`, `500 MB`, `4096` as bytes; `InvalidInputError` for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)(i?)b?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise InvalidInputError(f"expected a size such as 10GiB or 500MB, found {text!r}")
+    factor = 1024 if match[3] else 1000
+    return int(float(match[1]) * factor ** " kmgtp".index(match[2].lower() or " "))

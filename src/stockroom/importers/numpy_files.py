@@ -130,7 +130,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with translate_read_errors(path), zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError, UnicodeError) as error:
         # RuntimeError: encrypted; NotImplementedError: a compression that zipfile does not know.
         raise CorruptionError(f"{path}: not a whole .npz archive: {error}", where=str(path)) from error
 

@@ -184,7 +184,9 @@ def _clone_metadata(
     repository = Repository(paths)
     try:
         tracking = Tracking(paths, ORIGIN)
-        intake = Intake(repository, transport, tracking, keep=None if options.depth is None else (tip, options.depth))
+        intake = Intake(
+            repository, transport, tracking, keep=None if options.depth is None or tip is None else (tip, options.depth)
+        )
         intake.take_in(state, on_progress)
         moves = plan_moves(repository, ORIGIN, state, prune=False)
         if options.depth is not None:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import BinaryIO, Final, NoReturn
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError
@@ -113,7 +113,7 @@ class DirectoryTransport:
             raise InvalidInputError(f"expected a path inside the remote, found {path!r}")
         return self._root.joinpath(*parts)
 
-    def _open(self, path: str):  # type: ignore[no-untyped-def]
+    def _open(self, path: str) -> BinaryIO:
         try:
             return self._locate(path).open("rb")
         except OSError as error:
@@ -143,13 +143,13 @@ class DirectoryTransport:
         raise RemoteError(f"{self.url}: {path}: {error.strerror or error}") from error
 
 
-def _iter_pieces(source: PutSource) -> Iterator[Buffer]:
+def _iter_pieces(source: PutSource) -> Iterator[memoryview]:
     if not isinstance(source, Path):
         yield view_bytes(source)
         return
     with source.open("rb") as file:
         while piece := file.read(_PIECE_NBYTES):
-            yield piece
+            yield memoryview(piece)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom import errors
 from stockroom.digest import PackDigest
-from stockroom.errors import AbsentDataError, CorruptionError, StockroomError, TimeoutError
+from stockroom.errors import AbsentDataError, CorruptionError, StockroomError
 from stockroom.remotes.sources import Source
 from stockroom.remotes.transport import MissingFileError
 from stockroom.store.pack_cache import locate_pack
@@ -315,7 +316,7 @@ def _wait(
         elif any(other.done.is_set() for other in waiting):
             waiting = deque(sorted(waiting, key=lambda other: not other.done.is_set()))
         elif time.monotonic() - moved_s >= stall_s:
-            raise TimeoutError(f"nothing arrived for {stall_s:g} s: {explain(job)}")
+            raise errors.TimeoutError(f"nothing arrived for {stall_s:g} s: {explain(job)}")
         if on_working is not None and time.monotonic() - told_s >= _BEAT_S:
             told_s = time.monotonic()
             on_working(done_nbytes, explain(job) if told_s - moved_s >= 2 * _BEAT_S else None)

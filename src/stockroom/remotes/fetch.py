@@ -251,7 +251,7 @@ class Intake:
         self.commits += len(new)
 
     def _select(self, tips: Sequence[CommitId], *, depth: int | None) -> tuple[set[CommitId], set[CommitId]]:
-        """The commits that came, from `tips` down, `depth` of them in each line; and those whose parents are left out."""
+        """The commits that came, from `tips` down, `depth` in each line; and those whose parents are left out."""
         kept: set[CommitId] = set()
         cut: set[CommitId] = set()
         level, left = [tip for tip in tips if tip in self._records], depth

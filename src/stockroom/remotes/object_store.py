@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -101,7 +102,7 @@ class ObjectStoreTransport:
         if paths:
             self._check_writable(paths[0])
         for path in paths:
-            self._call(f"delete {path}", lambda store, path=path: _delete(store, path))
+            self._call(f"delete {path}", partial(_delete, path=path))
 
     def describe_trouble(self) -> str | None:
         """What is being tried again at the moment, and why."""
@@ -172,7 +173,7 @@ class ObjectStoreTransport:
         )
         if refused or status in (401, 403):
             return AuthenticationError(
-                f"{self.url}: could not {what}: the server refused the credentials; set them in the environment (for S3 "
+                f"{self.url}: could not {what}: the server refused the credentials; set them in the environment (S3: "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
             )
         if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):

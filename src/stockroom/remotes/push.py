@@ -110,7 +110,7 @@ class _Push:
             if not updates:
                 self._remember(state)
                 return PushReport(self._remote, 0 if state is None else state.number, (), len(self._sent), self._nbytes)
-            self._check(state, updates)
+            self._check(updates)
             following = self._send(state, updates)
             try:
                 publish_state(self._transport, following)
@@ -139,7 +139,7 @@ class _Push:
                 updates.append(RefUpdate(ref, old, new))
         return updates
 
-    def _check(self, state: RefState | None, updates: Sequence[RefUpdate]) -> None:
+    def _check(self, updates: Sequence[RefUpdate]) -> None:
         """Refuse what would lose commits of the remote."""
         for update in updates:
             if update.old is None or self._force:
@@ -149,14 +149,14 @@ class _Push:
                 continue
             if kind == "tag":
                 raise RefChangedError(
-                    f"remote {self._remote!r} has tag {name!r} at {update.old.hex()[:12]}, not {update.new.hex()[:12]}; a tag "
-                    "does not move unless forced (--force)"
+                    f"remote {self._remote!r} has tag {name!r} at {update.old.hex()[:12]}, not "
+                    f"{update.new.hex()[:12]}: a tag does not move unless forced (--force)"
                 )
             refs = self._repository.refs
             if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
                 raise RefChangedError(
-                    f"remote {self._remote!r} has {name!r} at {update.old.hex()[:12]}, which {update.new.hex()[:12]} does not "
-                    f"follow: run `stock pull` first (or `--force` to drop it there)"
+                    f"remote {self._remote!r} has {name!r} at {update.old.hex()[:12]}, which "
+                    f"{update.new.hex()[:12]} does not follow: run `stock pull` first (or `--force` to drop it there)"
                 )
 
     def _send(self, state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
@@ -265,7 +265,7 @@ class _Push:
 
 
 def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[str, CommitId | None]:
-    """What a user means by `stock push [REF]`: a branch (None: the one checked out), a tag, or `:NAME` to delete one."""
+    """What `stock push [REF]` means: a branch (None: the one checked out), a tag, or `:NAME` to delete a branch."""
     refs = repository.refs
     wanted: dict[str, CommitId | None] = {}
     if ref is not None and ref.startswith(":"):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stockroom.errors import TimeoutError, UnreachableError
+from stockroom import errors
+from stockroom.errors import UnreachableError
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class Retrier:
                 self._troubles[mine] = f"try {failed} of {policy.tries} to {what} failed: {cause}"
                 pause_s = policy.choose_pause_s(failed)
                 if time.monotonic() - start_s + pause_s > deadline_s:
-                    raise TimeoutError(
+                    raise errors.TimeoutError(
                         f"{self.url}: could not {what} within {deadline_s:g} s; the last cause: {cause}"
                     ) from cause
                 if failed < policy.tries:

@@ -32,7 +32,7 @@ class SourceList:
         self._sources: list[Source] = []
 
     def find(self, pack: PackDigest) -> Sequence[Source]:
-        """The remotes to ask for a pack: those known to have it before the others, else in the order of the settings."""
+        """The remotes to ask for a pack: those known to have it first, else in the order of the settings."""
         sources = self._read()
         if len(sources) < 2:
             return sources

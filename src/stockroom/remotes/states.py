@@ -1,4 +1,4 @@
-"""The newest ref state of a remote: found without listing, and followed by the next one, which exactly one push makes."""
+"""The newest ref state of a remote: found without listing, followed by the next one, which exactly one push makes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _resolve_lost_answer(transport: Transport, state: RefState, error: Stockroom
         found = find_state(transport, state.number)
     except StockroomError as again:
         raise UnreachableError(
-            f"{transport.url}: it is not known whether the push took effect ({again}); run it again: nothing is sent twice"
+            f"{transport.url}: whether the push took effect is not known ({again}); run it again: nothing is sent twice"
         ) from error
     if found is None:
         raise error

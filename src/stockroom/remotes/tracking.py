@@ -1,4 +1,4 @@
-"""What a repository knows of a remote: the ref state last seen there, which packs it holds, which bundles were taken in.
+"""What a repository knows of a remote: the ref state last seen, which packs it holds, which bundles were taken in.
 
 All of it is knowledge, not data: losing it costs requests, never bytes.
 """

@@ -17,7 +17,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
-    """A remote as configured; `endpoint_url` and `region` are for object stores, None leaves them to the environment."""
+    """A remote as configured; an `endpoint_url` or `region` of None is left to the environment."""
 
     url: str
     endpoint_url: str | None = None

@@ -167,7 +167,7 @@ class Column(Mapping[Key, Sample]):
         return self._reader.find_chunks(positions)
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
-        """What hints at samples to come while those at `positions` (None: all) are read in order; None if all are here."""
+        """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
         reader = self._reader
         if not len(self) or not reader.may_be_absent:
             return None

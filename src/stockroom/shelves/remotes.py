@@ -1,4 +1,4 @@
-"""What a handle does with remotes: naming them, moving history to and from them, bringing bytes here and giving them up."""
+"""What a handle does with remotes: naming them, moving history, bringing bytes here and giving them up."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ class RemoteActions:
     ) -> PushReport:
         """Bring a branch (None: the one checked out) or tag to a remote, with all that it leads to.
 
-        `:NAME` as `ref` deletes a branch there; `tags` brings all tags too. Only what is missing is sent, so a push that
-        was cut off goes on when it is run again.
+        `:NAME` as `ref` deletes a branch there; `tags` brings all tags too. Only what is missing is sent, so a push
+        that was cut off goes on when it is run again.
 
         Raises `RefChangedError` if the remote's branch has commits that this one does not follow, unless `force`.
         """

@@ -55,15 +55,15 @@ class _Condition:
     def choose(self, node: ast.expr) -> NDArray[np.bool_]:
         match node:
             case ast.BoolOp(op=ast.And(), values=values):
-                return np.logical_and.reduce([self.choose(value) for value in values])
+                return _reduce(np.logical_and, [self.choose(value) for value in values])
             case ast.BoolOp(op=ast.Or(), values=values):
-                return np.logical_or.reduce([self.choose(value) for value in values])
+                return _reduce(np.logical_or, [self.choose(value) for value in values])
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return np.logical_not(self.choose(operand))
+                return ~self.choose(operand)
             case ast.Compare(left=left, ops=ops, comparators=right):
                 sides = [left, *right]
                 pairs = zip(ops, sides, sides[1:], strict=False)
-                return np.logical_and.reduce([self._compare(op, a, b) for op, a, b in pairs])
+                return _reduce(np.logical_and, [self._compare(op, a, b) for op, a, b in pairs])
         raise _refused(self._text, "expected comparisons joined by and, or, not")
 
     def _compare(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> NDArray[np.bool_]:
@@ -92,6 +92,11 @@ class _Condition:
         if isinstance(value, str | int | float | bool | list | tuple | set):
             return list(value) if isinstance(value, list | tuple | set) else value
         raise _refused(self._text, "values must be numbers, strings, or lists of them")
+
+
+def _reduce(join: np.ufunc, parts: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    joined: NDArray[np.bool_] = join.reduce(parts)
+    return joined
 
 
 def _refused(condition: str, why: str) -> InvalidInputError:

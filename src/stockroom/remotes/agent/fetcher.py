@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -83,10 +84,8 @@ class AgentFetcher:
 
     def start(self) -> None:
         """Have the agent ready before it is needed, if it can be had."""
-        try:
+        with suppress(StockroomError, OSError):
             self._idle.append(self._borrow())
-        except (StockroomError, OSError):
-            pass
 
     def close(self) -> None:
         """Leave the agent, which then ends if nobody else needs it."""
@@ -153,15 +152,16 @@ def _converse(connection: socket.socket, request: protocol.Request, on_working: 
 
 
 def _take(answer: Done | Failed) -> Done:
-    if isinstance(answer, Done):
-        return answer
-    _raise(answer)
+    if isinstance(answer, Failed):
+        raise _make_error(answer)
+    return answer
 
 
-def _raise(failed: Failed) -> NoReturn:
+def _make_error(failed: Failed) -> StockroomError:
+    """The error that the agent met, as its class here."""
     if failed.kind == "AbsentDataError":
-        raise AbsentDataError(failed.message, remote=failed.remote, pack=failed.pack)
+        return AbsentDataError(failed.message, remote=failed.remote, pack=failed.pack)
     kind = getattr(errors, failed.kind, RemoteError)
     if kind is errors.DigestMismatchError or not (isinstance(kind, type) and issubclass(kind, StockroomError)):
         kind = errors.CorruptionError if failed.kind == "DigestMismatchError" else RemoteError
-    raise kind(failed.message)
+    return kind(failed.message)

@@ -86,8 +86,8 @@ Request: TypeAlias = Fetch | Hint | Drop | Measure
 Answer: TypeAlias = Welcome | Working | Done | Failed
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_requests: Final = msgspec.msgpack.Decoder(Request)
-_answers: Final = msgspec.msgpack.Decoder(Answer)
+_requests: Final = msgspec.msgpack.Decoder[Request](Request)
+_answers: Final = msgspec.msgpack.Decoder[Answer](Answer)
 
 
 class ConnectionLostError(Exception):
@@ -105,12 +105,22 @@ def send(connection: socket.socket, message: Request | Answer) -> None:
 
 def receive_request(connection: socket.socket) -> Request:
     """The next request; `ConnectionLostError` at the end."""
-    return _decode(_requests, _receive(connection))
+    body = _receive(connection)
+    try:
+        request: Request = _requests.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ConnectionLostError(f"not a request: {error}") from error
+    return request
 
 
 def receive_answer(connection: socket.socket) -> Answer:
     """The next answer; `ConnectionLostError` if none comes within the socket's time limit, or none any more."""
-    return _decode(_answers, _receive(connection))
+    body = _receive(connection)
+    try:
+        answer: Answer = _answers.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ConnectionLostError(f"not an answer: {error}") from error
+    return answer
 
 
 def pack_wanted(wanted: Wanted) -> list[Runs]:
@@ -161,10 +171,3 @@ def _receive_exactly(connection: socket.socket, nbytes: int) -> bytes:
             raise ConnectionLostError("the connection was closed")
         parts += part
     return bytes(parts)
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[Request] | msgspec.msgpack.Decoder[Answer], body: bytes):  # type: ignore[no-untyped-def]
-    try:
-        return decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise ConnectionLostError(f"not a message: {error}") from error

@@ -1,4 +1,4 @@
-"""The agent's process: takes requests from clients of the same user, one thread for each, and ends when they are gone."""
+"""The agent's process: takes requests from clients of the same user, a thread for each, and ends after the last."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _start(state: Path) -> None:
     with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
         if os.fstat(stderr.fileno()).st_size > 1 << 20:
             stderr.truncate(0)
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - this very Python
             [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -1,0 +1,68 @@
+"""`stock prefetch`: bring samples here before they are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.transfer import watch_transfer
+from stockroom.cli.units import format_count, format_nbytes, parse_nbytes
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.trees import Key
+
+
+@verb
+def prefetch(
+    console: Console,
+    column: Annotated[str | None, typer.Argument(help="As data/image; every column if left out.")] = None,
+    keys: Annotated[
+        str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or keys with commas between.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
+    ] = None,
+    ref: Annotated[str, typer.Option(help="The commit whose samples to bring.")] = "HEAD",
+    max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Bring no more than that, as 2GiB.")] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what it would cost.")] = False,
+) -> None:
+    """Bring samples to this machine before they are read."""
+    budget = None if max_size is None else parse_nbytes(max_size)
+    with console.open_stock(ref) as stock, watch_transfer(console, "prefetch") as show:
+        chosen = None if keys is None else _parse_keys(stock, column, keys)
+        report = stock.prefetch(column, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
+    if console.json:
+        console.document(
+            {
+                "samples": report.samples,
+                "nbytes": report.nbytes,
+                "requests": report.requests,
+                "left_out": report.left_out,
+                "dry_run": dry_run,
+            }
+        )
+        return
+    cost = f"{format_nbytes(report.nbytes)} in {format_count(report.requests, 'request')}"
+    console.line(f"{format_count(report.samples, 'sample')}: {'would bring' if dry_run else 'brought'} {cost}")
+    if report.left_out:
+        console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")
+
+
+def _parse_keys(stock: StockRoom, column: str | None, text: str) -> slice | list[Key]:
+    """`0:1000` as positions, else keys of the column's own type."""
+    if column is None:
+        raise CommandLineError("--keys chooses samples of one column: say which, as data/image")
+    parts = text.split(":")
+    try:
+        if 2 <= len(parts) <= 3:
+            return slice(*(int(part) if part else None for part in parts))
+        if stock.data[column.removeprefix("data/")].key_type == "int":
+            return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise CommandLineError(f"expected positions as 0:1000 or keys as 3,5,8, found {text!r}") from error
+    return list(text.split(","))

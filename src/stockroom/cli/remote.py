@@ -1,0 +1,62 @@
+"""`stock remote`: list, add, change and remove remotes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.transfer import EndpointOption, RegionOption
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+_USAGE = {
+    "list": "stock remote [list]",
+    "add": "stock remote add NAME URL",
+    "set-url": "stock remote set-url NAME URL",
+    "remove": "stock remote remove NAME",
+}
+
+
+@verb
+def remote(
+    console: Console,
+    action: Annotated[str, typer.Argument(help="list, add NAME URL, set-url NAME URL, or remove NAME.")] = "list",
+    name: Annotated[str | None, typer.Argument(help="The remote's name.")] = None,
+    url: Annotated[str | None, typer.Argument(help="A folder, or a URL of s3, gs, az, https or http.")] = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """List remotes, or add, change or remove one.
+
+    Credentials never go here: they come from the environment or the provider's own files.
+    """
+    takes = {"list": 0, "add": 2, "set-url": 2, "remove": 1}
+    if action not in takes:
+        raise CommandLineError(f"expected one of {', '.join(takes)}, found {action!r}")
+    if sum(value is not None for value in (name, url)) != takes[action]:
+        raise CommandLineError(f"expected `{_USAGE[action]}`")
+    with console.open_stock() as stock:
+        if action == "list":
+            _list(console, stock)
+            return
+        assert name is not None
+        if action == "remove":
+            stock.remove_remote(name)
+        else:
+            change = stock.add_remote if action == "add" else stock.set_remote
+            change(name, url or "", endpoint_url=endpoint_url, region=region)
+        if console.json:
+            console.document({"action": action, "remote": name, "url": stock.remotes.get(name)})
+
+
+def _list(console: Console, stock: StockRoom) -> None:
+    remotes = stock.remotes
+    if console.json:
+        console.document({"remotes": [{"name": name, "url": url} for name, url in remotes.items()]})
+    else:
+        console.lines(f"{name}\t{url}" for name, url in remotes.items())
