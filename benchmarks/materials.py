@@ -34,10 +34,13 @@ class Sizes:
     histories: tuple[int, ...]
     labels: int
     streamed_nbytes: int
+    pushed: int
+    cloned: int
+    lazy_epoch: int
 
 
-FULL = Sizes(50_000, 2_000, 7_133, (200_000, 2_000_000), 2_000_000, 2 << 30)
-QUICK = Sizes(10_000, 300, 700, (20_000, 200_000), 200_000, 256 << 20)
+FULL = Sizes(50_000, 2_000, 7_133, (200_000, 2_000_000), 2_000_000, 2 << 30, 6_644, 1_000_000, 162_760)
+QUICK = Sizes(10_000, 300, 700, (20_000, 200_000), 200_000, 256 << 20, 700, 50_000, 40_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from rich.table import Table
 
 import history
 import reading
+import remotes
 import sizes
 import torch_loading
 import writing
@@ -49,6 +50,10 @@ BENCHMARKS: Sequence[Benchmark] = (
     history.diff_ten_changes,
     sizes.metadata_on_disk,
     sizes.pickled_dataset,
+    remotes.whole_transfers,
+    remotes.metadata_clone,
+    remotes.lazy_epoch,
+    remotes.sparse_reads,
 )
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",

@@ -128,7 +128,11 @@ class Downloads:
             jobs = [job for digest, units in wanted for job in self._claim(digest, units)]
             if not jobs:
                 return
-            _wait(jobs, stall_s=stall_s, on_working=on_working, explain=self._explain)
+            try:
+                _wait(jobs, stall_s=stall_s, on_working=on_working, explain=self._explain)
+            finally:
+                for pack in {job.pack.digest: job.pack for job in jobs}.values():
+                    _settle(pack)
         raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
 
     def hint(self, wanted: Wanted) -> None:
@@ -244,10 +248,10 @@ class Downloads:
             self._finish(job)
 
     def _finish(self, job: _Job) -> None:
-        with job.pack.lock:
-            job.pack.claimed[job.span.units] = False
-            job.pack.jobs.discard(job)
+        """End a job. What came is synced and marked by whoever waits for it, all of it together, else here."""
         job.done.set()
+        if job.error is not None or not job.is_urgent:
+            _settle(job.pack)
 
     def _download(self, job: _Job) -> None:
         pack, failures = job.pack, list[StockroomError]()
@@ -280,7 +284,6 @@ class Downloads:
             self.figures.requests += 1
             self.figures.nbytes += span.nbytes
             bad = pack.filler.accept(span, content)
-            pack.filler.settle()
             if not len(bad):
                 return
             self.figures.bad_units += len(bad)
@@ -297,6 +300,19 @@ class Downloads:
             trouble = source.transport.describe_trouble() or "no answer"
             return f"pack {name} from remote {source.name!r} ({source.transport.url}): {trouble}"
         return f"pack {name}: no remote"
+
+
+def _settle(pack: _OpenPack) -> None:
+    """Sync and mark what has come for a pack, and forget the jobs that brought it."""
+    with pack.lock:
+        ended = [job for job in pack.jobs if job.done.is_set()]
+    try:
+        pack.filler.settle()
+    finally:
+        with pack.lock:
+            for job in ended:
+                pack.claimed[job.span.units] = False
+                pack.jobs.discard(job)
 
 
 def _wait(

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from stockroom.errors import InvalidInputError, MalformedRecordError, RemoteNotFoundError
-from stockroom.refs import check_name
 from stockroom.remotes.url import RemoteSettings, parse_remote_settings
 from stockroom.repository.paths import RepositoryPaths
 
@@ -33,6 +32,8 @@ def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
 
 def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
     """Add a remote; `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules."""
+    from stockroom.refs import check_name  # here for the start-up time of the fetch agent
+
     check_name("remote", name)
     if "/" in name:
         raise InvalidInputError(f"remote name {name!r}: must not contain '/'")
@@ -67,7 +68,8 @@ def _read_file(paths: RepositoryPaths, stamp: tuple[int, ...]) -> tuple[tuple[st
     try:
         remotes = msgspec.json.decode(file.read_bytes(), type=dict[str, RemoteSettings])
         for name, found in remotes.items():
-            check_name("remote", name)
+            if not name or "/" in name or name.startswith("."):
+                raise InvalidInputError(f"{name!r} is no name for a remote")
             parse_remote_settings(found.url, endpoint_url=found.endpoint_url, region=found.region, base=paths.root)
     except (msgspec.DecodeError, InvalidInputError) as error:
         raise MalformedRecordError(

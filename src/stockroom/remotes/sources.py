@@ -9,7 +9,6 @@ from pathlib import Path
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.settings import locate_settings, read_remotes
-from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport, open_transport
 from stockroom.repository.paths import RepositoryPaths
 
@@ -36,6 +35,8 @@ class SourceList:
         sources = self._read()
         if len(sources) < 2:
             return sources
+        from stockroom.remotes.tracking import Tracking  # here for start-up time
+
         return sorted(sources, key=lambda source: not Tracking(self._paths, source.name).has_packs([pack])[0])
 
     def _read(self) -> list[Source]:

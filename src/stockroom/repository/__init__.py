@@ -1,13 +1,36 @@
 """The only place where bytes and history meet: opening, write sessions, HEAD, differences, verification."""
 
-from stockroom.repository.column import ColumnRecord
-from stockroom.repository.column_edit import ColumnEdit
-from stockroom.repository.diff import ChangeCounts, ColumnDiff, Diff
-from stockroom.repository.head import Head
-from stockroom.repository.paths import Identity, init_repository
-from stockroom.repository.repository import Repository
-from stockroom.repository.session import STAGE_NAME, WriteSession
-from stockroom.repository.snapshot import DATA, Snapshot
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stockroom.repository.column import ColumnRecord
+    from stockroom.repository.column_edit import ColumnEdit
+    from stockroom.repository.diff import ChangeCounts, ColumnDiff, Diff
+    from stockroom.repository.head import Head
+    from stockroom.repository.paths import Identity, init_repository
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.session import STAGE_NAME, WriteSession
+    from stockroom.repository.snapshot import DATA, Snapshot
+
+_MODULES = {
+    "ChangeCounts": "stockroom.repository.diff",
+    "ColumnDiff": "stockroom.repository.diff",
+    "ColumnEdit": "stockroom.repository.column_edit",
+    "ColumnRecord": "stockroom.repository.column",
+    "DATA": "stockroom.repository.snapshot",
+    "Diff": "stockroom.repository.diff",
+    "Head": "stockroom.repository.head",
+    "Identity": "stockroom.repository.paths",
+    "Repository": "stockroom.repository.repository",
+    "STAGE_NAME": "stockroom.repository.session",
+    "Snapshot": "stockroom.repository.snapshot",
+    "WriteSession": "stockroom.repository.session",
+    "init_repository": "stockroom.repository.paths",
+}
+"""Where each name is: loaded when it is asked for, since a fetch agent needs only a few of them."""
 
 __all__ = [
     "DATA",
@@ -24,3 +47,12 @@ __all__ = [
     "WriteSession",
     "init_repository",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'stockroom.repository' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value

@@ -1,4 +1,7 @@
-"""`python -m stockroom.remotes.agent STATE`: become the fetch agent of the repository with that state folder."""
+"""`python -m stockroom.remotes.agent STATE LOCK`: become the fetch agent of the repository with that state folder.
+
+LOCK is the inherited file descriptor of its lock, which stays open, and locked, for as long as this process lives.
+"""
 
 import os
 import sys

@@ -12,14 +12,16 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
-from stockroom.store.tensor_store import Wanted
+
+if TYPE_CHECKING:
+    from stockroom.store.tensor_store import Wanted
 
 PROTOCOL: Final = 1
 MAX_MESSAGE_NBYTES: Final = 64 << 20

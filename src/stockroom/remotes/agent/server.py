@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import struct
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from stockroom.errors import AbsentDataError, StockroomError
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Request, Working
-from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path, prepare_directory
+from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path
 
 if TYPE_CHECKING:
     from stockroom.remotes.downloads import Downloads
@@ -28,31 +27,19 @@ _BACKLOG: Final = 512
 
 
 def run_agent(state_directory: str) -> None:
-    """Serve the repository with that state folder until nobody needs it; at once the end if another agent does."""
+    """Serve the repository with that state folder until nobody needs it. The caller holds its lock, to the end."""
     state = Path(state_directory)
-    lock = _take_lock(state)
-    if lock is None:
-        return
     path = choose_socket_path(state)
     listener = _listen(path)
+    agent = _Agent(state, listener)
+    threading.Thread(target=agent.open_downloads, daemon=True).start()  # all that takes to load, while clients connect
     try:
-        _Agent(state, listener).serve()
+        agent.serve()
     finally:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         listener.close()
         os._exit(0)  # downloads that nobody waits for any more are not waited for here either
-
-
-def _take_lock(state: Path) -> int | None:
-    """The lock that makes this process the repository's only agent, held until it ends; None if there is one."""
-    fd = os.open(prepare_directory(state) / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    return fd
 
 
 def _listen(path: Path) -> socket.socket:
@@ -125,7 +112,7 @@ class _Agent:
             protocol.send(connection, done)
 
     def _do(self, connection: socket.socket, request: Request) -> Done | Failed:
-        downloads = self._open_downloads()
+        downloads = self.open_downloads()
         match request:
             case Fetch(wanted, stall_s):
                 downloads.fetch(
@@ -146,7 +133,7 @@ class _Agent:
         for digest in map(PackDigest, packs):
             downloads.replace(digest, lambda digest=digest: hollow_out(self._state, digest))  # type: ignore[misc]
 
-    def _open_downloads(self) -> Downloads:
+    def open_downloads(self) -> Downloads:
         """The downloads, made when they are first needed: a client is welcomed before all that is loaded."""
         with self._opening:
             if self._downloads is None:

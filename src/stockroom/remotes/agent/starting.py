@@ -27,6 +27,7 @@ SILENCE_S: Final = 20.0
 """How long a living agent may be silent: it says that it is working every half second."""
 _STARTING_S: Final = 30.0
 _MAX_SOCKET_PATH_NBYTES: Final = 100
+_MAX_LOG_NBYTES: Final = 1 << 20
 _PAUSES_S: Final = (0.002, 0.005, 0.01, 0.02)
 
 
@@ -105,17 +106,29 @@ def _is_running(state: Path) -> bool:
 
 
 def _start(state: Path) -> None:
-    """Start an agent. Should several processes do so at once, all but one of the agents end at once."""
-    log = state / AGENT_DIRECTORY / LOG_NAME
-    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
-        if os.fstat(stderr.fileno()).st_size > 1 << 20:
-            stderr.truncate(0)
-        process = subprocess.Popen(  # noqa: S603 - this very Python
-            [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-            cwd="/",
-        )
-    process.wait()  # its first act is to go to the background
+    """Start an agent, unless another process is about to.
+
+    The lock that makes it the only one is taken here and inherited: from this moment on an agent is running.
+    """
+    directory = state / AGENT_DIRECTORY
+    lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        with open(directory / LOG_NAME, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
+            if os.fstat(stderr.fileno()).st_size > _MAX_LOG_NBYTES:
+                stderr.truncate(0)
+            process = subprocess.Popen(  # noqa: S603 - this very Python
+                [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve()), str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=(lock,),
+                start_new_session=True,
+                cwd="/",
+            )
+        process.wait()  # its first act is to go to the background
+    finally:
+        os.close(lock)
