@@ -41,7 +41,7 @@ from stockroom.repository.paths import (
 ORIGIN: Final = "origin"
 _MARKER_NAME: Final = "clone.json"
 _LOCK_NAME: Final = "clone.lock"
-_PACKS_AT_ONCE: Final = 8
+_PACKS_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

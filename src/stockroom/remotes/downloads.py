@@ -248,9 +248,11 @@ class Downloads:
             self._finish(job)
 
     def _finish(self, job: _Job) -> None:
-        """End a job. What came is synced and marked by whoever waits for it, all of it together, else here."""
+        """End a job. What came is synced and marked with all that is under way for its pack, or by who waits for it."""
         job.done.set()
-        if job.error is not None or not job.is_urgent:
+        with job.pack.lock:
+            is_last = all(other.done.is_set() for other in job.pack.jobs)
+        if is_last or job.error is not None or not job.is_urgent:
             _settle(job.pack)
 
     def _download(self, job: _Job) -> None:

@@ -171,6 +171,7 @@ class Column(Mapping[Key, Sample]):
         reader = self._reader
         if not len(self) or not reader.may_be_absent:
             return None
+        self._access.tensors.fetcher.start()
         count = len(self) if positions is None else len(positions)
         hint = reader.hint if positions is None else lambda indices: reader.hint(positions[indices])
         return ReadAhead(count, reader.sum_nbytes() // len(self), hint)

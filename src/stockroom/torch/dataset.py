@@ -76,6 +76,7 @@ class ColumnDataset(Dataset[Any]):
         self._stock: StockRoom | None = None
         self._ahead: list[ReadAhead] | None = None
         self._find_positions()
+        self._open_ahead()  # what fetches is started while workers are
 
     def __len__(self) -> int:
         return len(self._open()[0]) if self._keys is None else len(self._keys)

@@ -19,7 +19,7 @@ from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Measure, Working
-from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOG_NAME, connect
+from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOG_NAME, connect, start_agent
 from stockroom.store.tensor_store import Wanted
 
 TIMEOUT_VARIABLE: Final = "STOCKROOM_FETCH_TIMEOUT"
@@ -83,9 +83,10 @@ class AgentFetcher:
             pass
 
     def start(self) -> None:
-        """Have the agent ready before it is needed, if it can be had."""
+        """Have the agent start before it is needed, if it can be had; not waited for."""
         with suppress(StockroomError, OSError):
-            self._idle.append(self._borrow())
+            if self._has_remotes():
+                start_agent(self._state)
 
     def close(self) -> None:
         """Leave the agent, which then ends if nobody else needs it."""

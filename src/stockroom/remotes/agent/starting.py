@@ -59,7 +59,6 @@ def connect(state: Path) -> socket.socket:
         RemoteError: it does not start.
     """
     deadline_s = time.monotonic() + _STARTING_S
-    prepare_directory(state)
     path, attempt = choose_socket_path(state), 0
     while True:
         connection = _try_to_connect(path)
@@ -69,8 +68,7 @@ def connect(state: Path) -> socket.socket:
             raise RemoteError(
                 f"the fetch agent does not start; its last words are in {state / AGENT_DIRECTORY / LOG_NAME}"
             )
-        if not _is_running(state):
-            _start(state)
+        start_agent(state)
         time.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
         attempt += 1
 
@@ -90,27 +88,12 @@ def _try_to_connect(path: Path) -> socket.socket | None:
     return connection
 
 
-def _is_running(state: Path) -> bool:
-    """Whether an agent holds the repository's lock: then it listens already, or is about to, or is about to go."""
-    try:
-        fd = os.open(state / AGENT_DIRECTORY / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def _start(state: Path) -> None:
-    """Start an agent, unless another process is about to.
+def start_agent(state: Path) -> None:
+    """Start an agent, unless there is one, or another process is about to. Returns before it listens.
 
     The lock that makes it the only one is taken here and inherited: from this moment on an agent is running.
     """
-    directory = state / AGENT_DIRECTORY
+    directory = prepare_directory(state)
     lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
