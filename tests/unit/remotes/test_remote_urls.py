@@ -1,0 +1,51 @@
+"""What may name a remote, and that no secret ever does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stockroom.errors import InvalidInputError
+from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/srv/data", "/srv/data"),
+        ("shared/data", "/work/shared/data"),
+        ("../data", "/data"),
+        ("file:///srv/my%20data", "/srv/my data"),
+        ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
+        ("gs://bucket", "gs://bucket"),
+        ("az://container/prefix", "az://container/prefix"),
+        ("https://example.org/data", "https://example.org/data"),
+    ],
+)
+def test_folders_and_urls_are_understood(given: str, expected: str) -> None:
+    assert parse_remote_settings(given, base=Path("/work")) == RemoteSettings(expected)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "s3://AKIAEXAMPLE:topsecret@bucket/x",
+        "https://user:topsecret@example.org/x",
+        "https://example.org/x?X-Amz-Signature=topsecret",
+        "s3://bucket/x#topsecret",
+    ],
+)
+def test_a_url_with_credentials_is_refused_and_not_repeated(given: str) -> None:
+    with pytest.raises(InvalidInputError, match="credentials") as caught:
+        parse_remote_settings(given, base=Path("/"))
+    assert "topsecret" not in str(caught.value)
+    with pytest.raises(InvalidInputError) as caught:
+        parse_remote_settings("s3://bucket", endpoint_url=given.replace("s3:", "https:"), base=Path("/"))
+    assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["", "ftp://host/x", "s3://", "file://host/x", "a\0b"])
+def test_what_is_no_remote_is_refused(given: str) -> None:
+    with pytest.raises(InvalidInputError, match="expected"):
+        parse_remote_settings(given, base=Path("/"))
