@@ -9,11 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.servers import (
+    AZURE_ACCOUNT,
+    AZURE_KEY,
+    BUCKET,
+    find_azurite,
+    find_nginx,
+    serve_files,
+    start_azure,
+    start_s3,
+)
 
 from stockroom.errors import RemoteError, StockroomError
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
 from stockroom.remotes.url import RemoteSettings
-from tests.servers import BUCKET, find_nginx, serve_files, start_s3
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +34,25 @@ def s3() -> Iterator[str]:
             yield endpoint
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="module")
+def azure() -> Iterator[str]:
+    program = find_azurite()
+    if program is None:
+        pytest.skip("Azurite is not here, and npm cannot bring it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZURE_STORAGE_ACCOUNT_NAME", AZURE_ACCOUNT)
+        patch.setenv("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY)
+        with start_azure(program) as endpoint:
+            yield endpoint
+
+
+@pytest.fixture(params=["folder", "s3", "azure"])
 def transport(request: pytest.FixtureRequest, tmp_path: Path) -> Transport:
     if request.param == "folder":
         return open_transport(RemoteSettings(str(tmp_path / "remote")))
-    endpoint = request.getfixturevalue("s3")
-    return open_transport(RemoteSettings(f"s3://{BUCKET}/{tmp_path.name}/deep", endpoint))
+    scheme = {"s3": "s3", "azure": "az"}[request.param]
+    endpoint = request.getfixturevalue(request.param)
+    return open_transport(RemoteSettings(f"{scheme}://{BUCKET}/{tmp_path.name}/deep", endpoint))
 
 
 class ReadingPromises:
@@ -75,7 +97,10 @@ class TestWritable(ReadingPromises):
         assert list(transport.iter_files("")) == []
         for path in ("packs/aa/1/c", "packs/aa/1/z", "packs/ab/2/c", "refs/1"):
             transport.put(path, path.encode())
-        assert {(f.path, f.nbytes) for f in transport.iter_files("packs/aa/1/")} == {("packs/aa/1/c", 12), ("packs/aa/1/z", 12)}
+        assert {(f.path, f.nbytes) for f in transport.iter_files("packs/aa/1/")} == {
+            ("packs/aa/1/c", 12),
+            ("packs/aa/1/z", 12),
+        }
         assert {f.path for f in transport.iter_files("packs/a")} == {"packs/aa/1/c", "packs/aa/1/z", "packs/ab/2/c"}
         assert len(list(transport.iter_files(""))) == 4
         assert list(transport.iter_files("none/")) == []

@@ -24,7 +24,13 @@ from stockroom.remotes.pack_files import LocalPack, find_unsent
 from stockroom.remotes.progress import OnProgress, Tally
 from stockroom.remotes.ref_state import BundleEntry, RefState, new_write_id
 from stockroom.remotes.settings import get_remote
-from stockroom.remotes.states import StateTakenError, find_newest_state, is_current, publish_state
+from stockroom.remotes.states import (
+    StateTakenError,
+    find_newer_state,
+    find_newest_state,
+    is_current,
+    publish_state,
+)
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport, open_transport
 from stockroom.repository import Repository
@@ -105,17 +111,23 @@ class _Push:
 
     def run(self) -> PushReport:
         state = self._find_state()
+        is_newest = False
         for round_ in range(_ROUNDS):
             updates = self._plan_updates(state)
+            refusal = self._find_refusal(updates)
+            if (refusal is not None or not updates) and state is not None and not is_newest:
+                state, is_newest = find_newer_state(self._transport, state), True
+                continue
+            if refusal is not None:
+                raise refusal
             if not updates:
                 self._remember(state)
                 return PushReport(self._remote, 0 if state is None else state.number, (), len(self._sent), self._nbytes)
-            self._check(updates)
             following = self._send(state, updates)
             try:
                 publish_state(self._transport, following)
             except StateTakenError as taken:
-                state = find_newest_state(self._transport, taken.found)
+                state, is_newest = find_newer_state(self._transport, taken.found), True
                 time.sleep(random.uniform(0, 0.02 * min(round_, 5)))  # noqa: S311 - so that many do not meet again
                 continue
             self._remember(following)
@@ -139,25 +151,24 @@ class _Push:
                 updates.append(RefUpdate(ref, old, new))
         return updates
 
-    def _check(self, updates: Sequence[RefUpdate]) -> None:
-        """Refuse what would lose commits of the remote."""
+    def _find_refusal(self, updates: Sequence[RefUpdate]) -> RefChangedError | None:
+        """Why these updates must not be: one of them would lose commits of the remote."""
         for update in updates:
-            if update.old is None or self._force:
+            if update.old is None or update.new is None or self._force:
                 continue
             kind, _, name = update.ref.partition("/")
-            if update.new is None:
-                continue
+            old, new = update.old.hex()[:12], update.new.hex()[:12]
             if kind == "tag":
-                raise RefChangedError(
-                    f"remote {self._remote!r} has tag {name!r} at {update.old.hex()[:12]}, not "
-                    f"{update.new.hex()[:12]}: a tag does not move unless forced (--force)"
+                return RefChangedError(
+                    f"remote {self._remote!r} has tag {name!r} at {old}, not {new}: a tag does not move unless forced (--force)"
                 )
             refs = self._repository.refs
             if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
-                raise RefChangedError(
-                    f"remote {self._remote!r} has {name!r} at {update.old.hex()[:12]}, which "
-                    f"{update.new.hex()[:12]} does not follow: run `stock pull` first (or `--force` to drop it there)"
+                return RefChangedError(
+                    f"remote {self._remote!r} has {name!r} at {old}, which {new} does not follow: run `stock pull` first "
+                    "(or `--force` to drop it there)"
                 )
+        return None
 
     def _send(self, state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
         """Put packs and bundle on the remote; the state that makes them seen."""

@@ -34,13 +34,18 @@ def find_state(transport: Transport, number: int) -> RefState | None:
 def find_newest_state(transport: Transport, known: RefState | None = None) -> RefState | None:
     """The newest state of a remote, or None for one without any.
 
-    `known` is a state seen there earlier: with nothing newer than it, one request answers. Should the remote have been
+    `known` is a state seen there earlier: with nothing newer than it, two requests answer. Should the remote have been
     replaced by another since, so that it has no such state, the search starts anew.
     """
     if known is None:
         return _search(transport, _read_hint(transport))
-    newest = _climb(known, lambda number: find_state(transport, number))
+    newest = find_newer_state(transport, known)
     return newest if newest is not known or is_current(transport, known) else _search(transport, _read_hint(transport))
+
+
+def find_newer_state(transport: Transport, known: RefState) -> RefState:
+    """The newest state from `known` on, which is the remote's own: `known` itself, after one request, if that is it."""
+    return _climb(known, lambda number: find_state(transport, number))
 
 
 def is_current(transport: Transport, known: RefState) -> bool:

@@ -141,8 +141,10 @@ class RemoteActions:
         Raises `RefChangedError` if the remote's branch has commits that this one does not follow, unless `force`.
         """
         from stockroom.remotes.push import push, resolve_push
+        from stockroom.remotes.settings import get_remote
 
         self._access.check_open()
+        get_remote(self._repository.paths, remote)
         wanted = resolve_push(self._repository, ref, tags=tags)
         return push(self._repository, remote, wanted, force=force, on_progress=on_progress)
 

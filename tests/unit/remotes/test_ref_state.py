@@ -124,7 +124,10 @@ def test_absurd_counts_are_refused_before_anything_is_allocated(tmp_path: Path) 
         open_bundle(tmp_path / "forged", entry, where="b")
     record = struct.pack("<B3xI32s", 1, (1 << 32) - 1, TIP)
     entry = forge(tmp_path, header.pack(b"SRBUNDLE", 1, 1, 32 + 40) + record)
-    with open_bundle(tmp_path / "forged", entry, where="b") as bundle, pytest.raises(MalformedRecordError, match="4294967295"):
+    with (
+        open_bundle(tmp_path / "forged", entry, where="b") as bundle,
+        pytest.raises(MalformedRecordError, match="4294967295"),
+    ):
         list(bundle.iter_records())
     entry = forge(tmp_path, header.pack(b"SRBUNDLE", 9, 0, 32))
     with pytest.raises(FormatVersionError, match="upgrade"):

@@ -15,9 +15,7 @@ from stockroom.testing.transports import CountingTransport, UnreliableTransport
 
 
 def make_state(number: int) -> RefState:
-    return RefState(
-        number=number, write_id=new_write_id(), time_ns=0, head=None, branches={}, tags={}, bundles=()
-    )
+    return RefState(number=number, write_id=new_write_id(), time_ns=0, head=None, branches={}, tags={}, bundles=())
 
 
 @pytest.mark.parametrize(("count", "at_most"), [(0, 2), (1, 3), (7, 9), (9, 4), (100, 10), (1000, 10)])
@@ -80,7 +78,9 @@ def test_a_lost_answer_is_recognised_by_the_write_id(tmp_path: Path) -> None:
 
 
 def test_a_request_that_took_no_effect_is_no_success_and_no_conflict(tmp_path: Path) -> None:
-    transport = UnreliableTransport(DirectoryTransport(tmp_path), lambda kind, _, done: kind == "put_if_absent" and not done)
+    transport = UnreliableTransport(
+        DirectoryTransport(tmp_path), lambda kind, _, done: kind == "put_if_absent" and not done
+    )
     with pytest.raises(UnreachableError, match="no connection"):
         publish_state(transport, make_state(1))
     assert find_newest_state(transport) is None

@@ -1,0 +1,148 @@
+"""Filling partial packs: only right bytes are written and marked, in every layout and codec, in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stockroom.digest import PackDigest
+from stockroom.errors import CorruptionError
+from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.hollow import hollow_out
+from stockroom.store.pack import Pack
+from stockroom.store.pack_filler import PackFiller
+from stockroom.store.tensor_writer import Stream
+from stockroom.store.verify import iter_pack_damage
+
+KINDS = [(codec, ragged) for codec in ("raw", "zstd") for ragged in (False, True)]
+
+
+def make_pack(root: Path, codec: str, ragged: bool) -> tuple[Path, PackDigest, bytes]:
+    """A pack's folder, hollow, and what its shard held."""
+    random = np.random.default_rng(7)
+    store = TensorStore(root)
+    writer = TensorWriter(store)
+    stream = Stream("uint8", None if ragged else (5000,), codec)
+    for _ in range(120):
+        length = int(random.integers(40, 30_000)) if ragged else 5000
+        row = np.repeat(random.integers(0, 256, length // 50 + 1, dtype=np.uint8), 50)[:length]
+        writer.put_row(row.tobytes(), stream)
+    writer.flush()
+    writer.close()
+    (digest,) = store.catalog.read_packs().values()
+    directory = next(store.packs_directory.glob("*/*"))
+    store.close()
+    pack = Pack(directory, digest)
+    whole = bytes(pack.mapping)
+    hollow_out(root, digest)
+    return directory, digest, whole
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{'ragged' if kind[1] else 'uniform'}")
+def hollow(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, PackDigest, bytes]:
+    return make_pack(tmp_path, *request.param)
+
+
+def fill(filler: PackFiller, whole: bytes, units: np.ndarray, **options: int) -> np.ndarray:
+    absent = filler.find_absent(units)
+    plan = filler.plan_ranges(absent, **({"gap_nbytes": 0, "max_nbytes": 1 << 20} | options))
+    assert set(np.concatenate([span.units for span in plan] or [absent])) >= set(absent)
+    bad = [filler.accept(span, whole[span.start : span.stop]) for span in plan]
+    assert not any(len(units) for units in bad)
+    return filler.settle()
+
+
+def test_filled_in_any_order_the_pack_is_the_same_file(hollow: tuple[Path, PackDigest, bytes]) -> None:
+    directory, digest, whole = hollow
+    filler = PackFiller(directory, digest)
+    order = np.random.default_rng(3).permutation(filler.units)
+    for start in range(0, len(order), 7):
+        fill(filler, whole, order[start : start + 7], gap_nbytes=int(start) * 10)
+        assert list(iter_pack_damage(directory)) == []
+    assert not (directory / "present").exists()
+    assert bytes(Pack(directory, digest).mapping) == whole
+
+
+def test_a_wrong_byte_is_refused_wherever_it_is(hollow: tuple[Path, PackDigest, bytes]) -> None:
+    directory, digest, whole = hollow
+    filler = PackFiller(directory, digest)
+    everything = np.arange(filler.units)
+    for at in range(11, len(whole), len(whole) // 23):
+        changed = bytearray(whole)
+        changed[at] ^= 16
+        for span in filler.plan_ranges(filler.find_absent(everything), gap_nbytes=0, max_nbytes=1 << 16):
+            if span.start <= at < span.stop:
+                bad = filler.accept(span, bytes(changed[span.start : span.stop]))
+                covers = [u for u in span.units if filler._starts[u] <= at < filler._stops[u]]
+                assert set(covers) <= set(bad.tolist())
+                break
+        filler.settle()
+        assert list(iter_pack_damage(directory)) == []
+    fill(filler, whole, everything)
+    assert bytes(Pack(directory, digest).mapping) == whole
+
+
+def test_an_answer_cut_short_is_refused(hollow: tuple[Path, PackDigest, bytes]) -> None:
+    directory, digest, whole = hollow
+    filler = PackFiller(directory, digest)
+    (span, *_) = filler.plan_ranges(np.arange(filler.units), gap_nbytes=0, max_nbytes=1 << 16)
+    assert len(filler.accept(span, whole[span.start : span.stop - 1])) == len(span.units)
+    assert len(filler.settle()) == 0
+
+
+def test_units_that_no_such_pack_has_are_refused(hollow: tuple[Path, PackDigest, bytes]) -> None:
+    directory, digest, _ = hollow
+    filler = PackFiller(directory, digest)
+    for units in ([-1], [filler.units]):
+        with pytest.raises(CorruptionError, match="asked for others"):
+            filler.find_absent(np.array(units))
+
+
+def test_ranges_read_through_small_gaps_but_not_through_what_is_taken(tmp_path: Path) -> None:
+    directory, digest, _ = make_pack(tmp_path, "raw", False)
+    filler = PackFiller(directory, digest)
+    units = np.array([0, 2, 4, 50])
+    plan = filler.plan_ranges(units, gap_nbytes=5000, max_nbytes=1 << 20)
+    assert [(span.start, span.stop, span.units.tolist()) for span in plan] == [
+        (0, 25_000, [0, 1, 2, 3, 4]),
+        (250_000, 255_000, [50]),
+    ]
+    taken = np.zeros(filler.units, bool)
+    taken[3] = True
+    plan = filler.plan_ranges(units, gap_nbytes=5000, max_nbytes=1 << 20, taken=taken)
+    assert [span.units.tolist() for span in plan] == [[0, 1, 2], [4], [50]]
+    plan = filler.plan_ranges(np.arange(10), gap_nbytes=0, max_nbytes=20_000)
+    assert [span.units.tolist() for span in plan] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert filler.widen(np.array([1]), 20_000).tolist() == [0, 1, 2, 3]
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_any_plan_covers_what_was_asked(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    codec, ragged = data.draw(st.sampled_from(KINDS))
+    directory, digest, whole = _cached_pack(tmp_path_factory, codec, ragged)
+    filler = PackFiller(directory, digest)
+    units = np.unique(data.draw(st.lists(st.integers(0, filler.units - 1), max_size=40)))
+    plan = filler.plan_ranges(
+        units.astype(np.int64),
+        gap_nbytes=data.draw(st.integers(0, 100_000)),
+        max_nbytes=data.draw(st.integers(1, 300_000)),
+    )
+    covered = np.concatenate([span.units for span in plan]) if plan else units
+    assert len(np.unique(covered)) == len(covered)
+    assert set(units) <= set(covered)
+    assert all(0 <= span.start < span.stop <= len(whole) for span in plan)
+    filler.close()
+
+
+_packs: dict[tuple[str, bool], tuple[Path, PackDigest, bytes]] = {}
+
+
+def _cached_pack(factory: pytest.TempPathFactory, codec: str, ragged: bool) -> tuple[Path, PackDigest, bytes]:
+    if (codec, ragged) not in _packs:
+        _packs[codec, ragged] = make_pack(factory.mktemp("pack"), codec, ragged)
+    return _packs[codec, ragged]
