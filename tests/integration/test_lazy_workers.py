@@ -117,7 +117,9 @@ def test_eight_processes_fetch_each_block_once(clone: Path, proxy: Proxy) -> Non
     assert len({done.get(timeout=100) for _ in processes}) == 8
     for process in processes:
         process.join(20)
-    spans = sorted(tuple(map(int, span.removeprefix("bytes=").split("-"))) for _, path, span in proxy.requests if "packs" in path)
+    spans = sorted(
+        tuple(map(int, span.removeprefix("bytes=").split("-"))) for _, path, span in proxy.requests if "packs" in path
+    )
     assert all(left[1] < right[0] for left, right in zip(spans, spans[1:], strict=False)), spans
     assert sum(stop - start + 1 for start, stop in spans) == IMAGES.nbytes
     assert len(find_agents(clone)) <= 1
@@ -215,7 +217,9 @@ def test_a_stall_ends_with_an_error_that_names_remote_pack_and_cause(
     proxy.add("GET .*/packs/", lambda _: proxy.released.wait(60) and None)
     with StockRoom(clone) as stock:
         start_s = time.monotonic()
-        with pytest.raises(errors.TimeoutError, match=r"nothing arrived for 1.5 s: pack [0-9a-f]{12} from remote 'origin'"):
+        with pytest.raises(
+            errors.TimeoutError, match=r"nothing arrived for 1.5 s: pack [0-9a-f]{12} from remote 'origin'"
+        ):
             stock.data["image"][3]
         assert time.monotonic() - start_s < 15
         proxy.clear()

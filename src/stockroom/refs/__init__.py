@@ -5,7 +5,7 @@ Knows no tensor bytes and no trees: to it the content of a commit is one digest.
 
 from stockroom.refs.changes import RefChange, RefMove, Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
-from stockroom.refs.graph import LoggedCommit, is_ancestor, iter_log
+from stockroom.refs.graph import LoggedCommit, is_ancestor, iter_log, sort_parents_first
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import Operation, plan_undo
@@ -29,4 +29,5 @@ __all__ = [
     "iter_log",
     "plan_undo",
     "resolve",
+    "sort_parents_first",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -42,6 +42,23 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
         level = sorted(parents - seen)
         seen |= parents
     return False
+
+
+def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator[CommitId]:
+    """The commits of `found`, commit -> parents, each after those of its parents that are among them."""
+    done: set[CommitId] = set()
+    for start in found:
+        waiting = [start]
+        while waiting:
+            commit = waiting[-1]
+            missing = [parent for parent in found[commit] if parent in found and parent not in done]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if commit not in done:
+                done.add(commit)
+                yield commit
 
 
 def _walk(refs: RefStore, start: CommitId) -> Iterator[LoggedCommit]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
-from stockroom.refs import RefStore
+from stockroom.refs import RefStore, sort_parents_first
 from stockroom.repository import Repository, Snapshot
 from stockroom.repository.column import ColumnRecord
 from stockroom.store.chunking import decode_chunk_list
@@ -48,23 +48,7 @@ def list_new_commits(
             found[commit] = () if commit in shallow else record.parent_ids
         wanted = dict.fromkeys(parent for commit in level for parent in found[commit])
         level = [parent for parent in wanted if parent not in found and parent not in behind]
-    return {commit: next(iter(found[commit]), None) for commit in _sort_parents_first(found)}
-
-
-def _sort_parents_first(found: dict[CommitId, tuple[CommitId, ...]]) -> Iterator[CommitId]:
-    done: set[CommitId] = set()
-    for start in found:
-        waiting = [start]
-        while waiting:
-            commit = waiting[-1]
-            missing = [parent for parent in found[commit] if parent in found and parent not in done]
-            if missing:
-                waiting += missing
-                continue
-            waiting.pop()
-            if commit not in done:
-                done.add(commit)
-                yield commit
+    return {commit: next(iter(found[commit]), None) for commit in sort_parents_first(found)}
 
 
 class _Difference:

@@ -145,12 +145,15 @@ class Downloads:
         """Run `change`, which puts another folder in the place of a pack's, while nothing is written to it."""
         while True:
             pack = self._packs.get(digest)
-            for job in list(pack.jobs) if pack is not None else []:
-                job.done.wait()
+            if pack is not None:
+                for job in list(pack.jobs):
+                    job.done.wait()
+                _settle(pack)
             with self._opening:
                 if pack is None or not pack.jobs:
                     change()
-                    self._packs.pop(digest, None)
+                    if self._packs.pop(digest, None) is not None and pack is not None:
+                        pack.filler.close()  # what it holds open would keep the disk from being given back
                     return
 
     def drop_hints(self) -> None:
@@ -246,6 +249,7 @@ class Downloads:
             except Exception as error:
                 job.error = error
             self._finish(job)
+            del job  # while this thread waits for the next, it must not keep a pack's files open
 
     def _finish(self, job: _Job) -> None:
         """End a job. What came is synced and marked with all that is under way for its pack, or by who waits for it."""

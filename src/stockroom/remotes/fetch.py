@@ -14,7 +14,7 @@ from typing import Final
 
 from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
 from stockroom.errors import CorruptionError, NotFoundError, RefChangedError, RemoteError
-from stockroom.refs import CommitRecord, RefChange, RefMove, decode_commit
+from stockroom.refs import CommitRecord, RefChange, RefMove, decode_commit, sort_parents_first
 from stockroom.refs.objects import decode_object
 from stockroom.remotes.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.download import download_file
@@ -239,7 +239,8 @@ class Intake:
         else:
             kept, cut = set(self._records), set()
             self._check_complete(state)
-        new = [record for commit, record in self._records.items() if commit in kept and not refs.has_commit(commit)]
+        parents = {c: r.parent_ids for c, r in self._records.items() if c in kept and not refs.has_commit(c)}
+        new = [self._records[commit] for commit in sort_parents_first(parents)]
         if new:
             try:
                 refs.apply(RefChange(kind="fetch", commits=tuple(new), shallow=tuple(sorted(cut - shallow))))

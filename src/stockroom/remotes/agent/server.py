@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import struct
@@ -132,6 +133,7 @@ class _Agent:
 
         for digest in map(PackDigest, packs):
             downloads.replace(digest, lambda digest=digest: hollow_out(self._state, digest))  # type: ignore[misc]
+        gc.collect()  # errors of the past may hold maps of what was dropped, and with them its disk
 
     def open_downloads(self) -> Downloads:
         """The downloads, made when they are first needed: a client is welcomed before all that is loaded."""
