@@ -55,7 +55,8 @@ class Remote:
         from obstore.store import S3Store
 
         client = {"allow_http": True, "timeout": "60s"}
-        return S3Store(BUCKET, prefix=self.prefix, endpoint=self.server.endpoint_url, region="us-east-1", client_options=client)
+        endpoint = self.server.endpoint_url
+        return S3Store(BUCKET, prefix=self.prefix, endpoint=endpoint, region="us-east-1", client_options=client)
 
 
 def whole_transfers(materials: Materials) -> Iterator[Row]:
@@ -115,9 +116,8 @@ def metadata_clone(materials: Materials) -> Iterator[Row]:
         yield Row(f"{name}: requests", REQUESTS, transport.requests.total(), at_most=12)
         yield Row("first sample after it, in a fresh process", SECONDS, median(firsts), at_most=0.3, rounds=ROUNDS)
         yield Row("pulled for it", BYTES, median(pulled), at_most=1 << 20)
-        with StockRoom(source) as stock:
-            with stock.enable_write("Change one"):
-                stock.data["image"][count // 2] = np.full(SMALL_SHAPE, 7, np.uint8)
+        with StockRoom(source) as stock, stock.enable_write("Change one"):
+            stock.data["image"][count // 2] = np.full(SMALL_SHAPE, 7, np.uint8)
         transport = CountingTransport(open_transport(remote.settings))
         push_to(source, remote, transport)
         yield Row(f"push after changing 1 of {count:,}: requests", REQUESTS, transport.requests.total(), at_most=6)
@@ -130,7 +130,7 @@ def lazy_epoch(materials: Materials) -> Iterator[Row]:
     source = make_repository(
         materials.folder / "epoch", image=materials.make_samples(count, SMALL_SHAPE), label=np.arange(count)
     )
-    packs = [path for path in (source / ".stockroom/packs").rglob("c.*")]
+    packs = list((source / ".stockroom/packs").rglob("c.*"))
     with start_server() as server:
         remote = Remote(server, "epoch")
         push_to(source, remote)
@@ -178,7 +178,7 @@ def sparse_reads(materials: Materials) -> Iterator[Row]:
                 with StockRoom.clone(remote.settings.url, target, metadata_only=True, **remote.options) as stock:
                     column = stock.data["image"]
                     ranges = find_ranges(column, chosen)
-                    times["get"].append(measure(lambda ranges=ranges: get_ranges_raw(raw, ranges)))
+                    times["get"].append(measure(lambda raw=raw, ranges=ranges: get_ranges_raw(raw, ranges)))
                     start = time.perf_counter()
                     read = column.take(chosen)
                     times["take"].append(time.perf_counter() - start)

@@ -74,9 +74,8 @@ def _find_port() -> int:
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s and process.poll() is None:
-        with suppress(OSError):
-            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1):
-                return
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1):
+            return
         time.sleep(0.1)
     raise RuntimeError("the S3 server does not start")
 

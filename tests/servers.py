@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in exchange.headers:
                 if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                     self.send_header(name, value)
-            length = dict((n.lower(), v) for n, v in exchange.headers).get("content-length")
+            length = {n.lower(): v for n, v in exchange.headers}.get("content-length")
             is_head = exchange.method == "HEAD"
             self.send_header("Content-Length", length if is_head and length else str(len(exchange.body)))
             self.end_headers()
@@ -280,7 +280,7 @@ def fail_with(status: int) -> Callable[[Exchange], None]:
 
 
 def cut(after: int = -1) -> Callable[[Exchange], None]:
-    """The connection cut after so many bytes of the body; below zero, before any answer, though the request was done."""
+    """The connection cut after so many bytes of the body; below zero before any answer, though all was done."""
 
     def act(exchange: Exchange) -> None:
         exchange.cut_after = after

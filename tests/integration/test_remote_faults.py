@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from blake3 import blake3
+from tests.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit, start_s3
 
 from stockroom import (
     AbsentDataError,
@@ -20,8 +22,9 @@ from stockroom import (
     CorruptionError,
     FormatVersionError,
     RefChangedError,
-    StockroomError,
     StockRoom,
+    StockroomError,
+    UnreachableError,
 )
 from stockroom.remotes.push import push, resolve_push
 from stockroom.remotes.ref_state import BundleEntry, RefState, decode_state, new_write_id
@@ -29,7 +32,6 @@ from stockroom.remotes.retry import RetryPolicy
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
 from stockroom.testing.transports import UnreliableTransport
-from tests.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit, start_s3
 
 IMAGES = np.random.default_rng(4).integers(0, 256, (300, 3, 32, 32), dtype=np.uint8)
 
@@ -161,11 +163,9 @@ def test_a_push_whose_replies_get_lost_is_neither_twice_nor_half(tmp_path: Path,
                 source.data["label"][turn] = turn + 1000
             transport = UnreliableTransport(inner, fails)
             for _ in range(2):
-                try:
+                with suppress(UnreachableError):
                     push(source._repository, "origin", resolve_push(source._repository, None), transport=transport)
                     break
-                except StockroomError as error:
-                    assert "lost" in str(error)
             with StockRoom.clone(url, tmp_path / f"clone-{turn}", metadata_only=True) as clone:
                 assert clone.commit_id == source.commit_id
                 assert clone.data["label"][turn] == turn + 1000
@@ -344,7 +344,7 @@ def test_pushes_to_different_branches_at_once_all_succeed(tmp_path: Path) -> Non
                 with clones[number].enable_write(f"{turn}"):
                     clones[number].data["label"][number] = turn + 5000
                 clones[number].push()
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 errors.append(error)
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]

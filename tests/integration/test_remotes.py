@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ def test_a_clone_of_metadata_only_works_without_the_rest(folder: dict[str, Any],
         source.create_tag("v1")
         source.push(ref="v1")
     with StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder) as clone:
-        os.rename(tmp_path / "remote", tmp_path / "away")  # nobody to ask from here on
+        (tmp_path / "remote").rename(tmp_path / "away")  # nobody to ask from here on
         assert [commit.message for commit in clone.log()] == ["Samples"]
         assert clone.data["label"][7] == 7
         assert list(clone.data["label"].values())[:12] == [*range(10), 0, 1]
@@ -127,7 +126,7 @@ def test_a_clone_of_metadata_only_works_without_the_rest(folder: dict[str, Any],
         assert clone.measure_presence().present_nbytes < 2000
         with pytest.raises(AbsentDataError, match="remote 'origin' does not have it"):
             clone.data["image"][3]
-        os.rename(tmp_path / "away", tmp_path / "remote")
+        (tmp_path / "away").rename(tmp_path / "remote")
         assert np.array_equal(clone.data["image"][500], IMAGES[0])
         clone.push()
         commit = clone.commit_id

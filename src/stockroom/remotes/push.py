@@ -160,13 +160,14 @@ class _Push:
             old, new = update.old.hex()[:12], update.new.hex()[:12]
             if kind == "tag":
                 return RefChangedError(
-                    f"remote {self._remote!r} has tag {name!r} at {old}, not {new}: a tag does not move unless forced (--force)"
+                    f"remote {self._remote!r} has tag {name!r} at {old}, not {new}: a tag does not move unless forced "
+                    "(--force)"
                 )
             refs = self._repository.refs
             if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
                 return RefChangedError(
-                    f"remote {self._remote!r} has {name!r} at {old}, which {new} does not follow: run `stock pull` first "
-                    "(or `--force` to drop it there)"
+                    f"remote {self._remote!r} has {name!r} at {old}, which {new} does not follow: run `stock pull` "
+                    "first (or `--force` to drop it there)"
                 )
         return None
 
