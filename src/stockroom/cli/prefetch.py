@@ -41,13 +41,15 @@ def prefetch(
             {
                 "samples": report.samples,
                 "nbytes": report.nbytes,
+                "read_nbytes": report.read_nbytes,
                 "requests": report.requests,
                 "left_out": report.left_out,
                 "dry_run": dry_run,
             }
         )
         return
-    cost = f"{format_nbytes(report.nbytes)} in {format_count(report.requests, 'request')}"
+    read = f"reading {format_nbytes(report.read_nbytes)} in {format_count(report.requests, 'request')}"
+    cost = f"{format_nbytes(report.nbytes)}, {read}"
     console.line(f"{format_count(report.samples, 'sample')}: {'would bring' if dry_run else 'brought'} {cost}")
     if report.left_out:
         console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
-from stockroom.remotes.clone import bring_packs
 from stockroom.remotes.downloads import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.store import TensorStore
@@ -17,17 +16,15 @@ from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_filler import PackFiller
 
 _CHUNKS_AT_ONCE: Final = 65536
-_NBYTES_AT_ONCE: Final = 256 << 20
-
-__all__ = ["PrefetchPlan", "bring", "bring_packs", "plan_prefetch"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrefetchPlan:
-    """Units to bring, and the bytes and requests that takes; `left_out` chunks are beyond the budget."""
+    """Units to bring and their bytes; the bytes and requests to read them with; units left out beyond the budget."""
 
     wanted: list[tuple[PackDigest, NDArray[np.int64]]]
     nbytes: int
+    read_nbytes: int
     requests: int
     left_out: int
 
@@ -35,20 +32,22 @@ class PrefetchPlan:
 def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbytes: int | None = None) -> PrefetchPlan:
     """What is absent of the chunks `(n, 32)`, in their order, up to `max_nbytes`."""
     parts: dict[PackDigest, list[NDArray[np.int64]]] = {}
-    nbytes = requests = taken = 0
+    nbytes = read_nbytes = requests = left_out = 0
     for pack, units in _iter_absent(tensors, digests):
         filler = PackFiller(locate_pack(tensors.packs_directory, pack), pack)
         try:
             fitting = units if max_nbytes is None else _fit(filler, units, max_nbytes - nbytes)
-            taken += len(units) - len(fitting)
+            left_out += len(units) - len(fitting)
             if len(fitting):
                 parts.setdefault(pack, []).append(fitting)
                 nbytes += filler.measure(fitting)
-                requests += len(filler.plan_ranges(fitting, gap_nbytes=GAP_NBYTES, max_nbytes=PIECE_NBYTES))
+                ranges = filler.plan_ranges(fitting, gap_nbytes=GAP_NBYTES, max_nbytes=PIECE_NBYTES)
+                requests += len(ranges)
+                read_nbytes += sum(span.nbytes for span in ranges)
         finally:
             filler.close()
     wanted = [(pack, np.unique(np.concatenate(units))) for pack, units in parts.items()]
-    return PrefetchPlan(wanted, nbytes, requests, taken)
+    return PrefetchPlan(wanted, nbytes, read_nbytes, requests, left_out)
 
 
 def bring(tensors: TensorStore, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:

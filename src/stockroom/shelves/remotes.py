@@ -38,10 +38,14 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchReport:
-    """What was brought here, or, for a dry run, would be: samples asked for, bytes and requests for what was absent."""
+    """What was brought here, or, for a dry run, would be: of the samples asked for, what was absent.
+
+    `read_nbytes` in `requests` are what that takes: small gaps between samples are read through.
+    """
 
     samples: int
     nbytes: int
+    read_nbytes: int
     requests: int
     left_out: int
 
@@ -211,7 +215,7 @@ class RemoteActions:
         plan = plan_prefetch(tensors, np.concatenate(digests or [np.empty((0, 32), np.uint8)]), max_nbytes=max_nbytes)
         if not dry_run:
             bring(tensors, plan, on_progress)
-        return PrefetchReport(samples, plan.nbytes, plan.requests, plan.left_out)
+        return PrefetchReport(samples, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(
         self: _Handle, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False

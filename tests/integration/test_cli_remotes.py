@@ -1,0 +1,223 @@
+"""The command line with remotes: every verb in a real process, JSON, progress, exit codes, and no secret anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.servers import BUCKET, Proxy, fail_with, start_s3
+
+from stockroom import StockRoom
+
+IMAGES = np.random.default_rng(5).integers(0, 256, (100, 3, 32, 32), dtype=np.uint8)
+KEY_ID, SECRET, PASSWORD = (
+    "AKIACANARYKEYID00000",
+    "canary/secret+0123456789abcdefghijklmnop",
+    "canaryprofilesecret0000000000",
+)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with start_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    with StockRoom.init(tmp_path / "source") as stock, stock.enable_write("Images"):
+        stock.data["image"] = IMAGES
+        stock.data["label"] = np.arange(100) % 10
+    return tmp_path / "source"
+
+
+def stock(*words: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stockroom.cli", *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        errors="replace",  # `cat` writes bytes
+        timeout=120,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def read_json(*words: object, cwd: Path) -> dict[str, object]:
+    done = stock(*words, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    document: dict[str, object] = json.loads(done.stdout)
+    assert document["version"] == 1
+    return document
+
+
+def test_a_colleague_works_from_metadata(source: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    assert stock("remote", "add", "origin", remote, cwd=source).returncode == 0
+    assert stock("remote", cwd=source).stdout == f"origin\t{remote}\n"
+    pushed = stock("push", cwd=source)
+    assert (pushed.returncode, pushed.stdout) == (0, "")
+    assert "1 pack" in pushed.stderr
+    assert "everything up to date" in stock("push", cwd=source).stderr
+    cloned = stock("clone", "--metadata-only", remote, "clone", cwd=tmp_path)
+    assert cloned.returncode == 0
+    assert "here: 0 B of" in cloned.stderr
+    clone = tmp_path / "clone"
+    assert "Here: 0 B of" in stock("status", cwd=clone).stdout
+    assert stock("branch", "-r", cwd=clone).stdout.split() == ["origin/main"]
+    assert stock("log", "--oneline", "origin/main", cwd=clone).returncode == 0
+    planned = stock("prefetch", "data/image", "--keys", "0:50", "--where", "label == 3", "--dry-run", cwd=clone)
+    assert planned.stdout == "5 samples: would bring 15.0 KiB, reading 123.0 KiB in 1 request\n"
+    assert (
+        stock("prefetch", "data/image", "--keys", "3,13", cwd=clone).stdout
+        == "2 samples: brought 6.0 KiB, reading 33.0 KiB in 1 request\n"
+    )
+    assert stock("cat", "data/image/7", cwd=clone).returncode == 0
+    assert stock("export", "data/image", "--to", "all.npy", cwd=clone).returncode == 0
+    assert np.array_equal(np.load(clone / "all.npy"), IMAGES)
+    assert "gave back" in stock("drop", "--all", cwd=clone).stdout
+    with StockRoom(clone) as handle, handle.enable_write("Relabel"):
+        handle.data["label"][0] = 9
+    assert stock("push", cwd=clone).returncode == 0
+    pulled = stock("pull", cwd=source)
+    assert "main is now at" in pulled.stderr
+    assert "already up to date" in stock("fetch", cwd=source).stderr
+
+
+def test_every_verb_answers_in_json(source: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    assert read_json("remote", "add", "origin", remote, cwd=source)["url"] == str(remote)
+    assert read_json("remote", cwd=source)["remotes"] == [{"name": "origin", "url": str(remote)}]
+    assert read_json("push", cwd=source)["packs"] == 1
+    clone = tmp_path / "clone"
+    assert read_json("clone", "--metadata-only", remote, clone, cwd=tmp_path)["present_nbytes"] == 0
+    assert read_json("fetch", cwd=clone)["moved"] == []
+    assert read_json("pull", cwd=clone)["branch"] == "main"
+    assert read_json("prefetch", "image", "--keys", ":10", "-n", cwd=clone)["nbytes"] == 30720
+    assert read_json("prefetch", "--max-size", "6KiB", cwd=clone)["left_out"] == 98
+    presence = read_json("status", cwd=clone)["presence"]
+    assert isinstance(presence, dict)
+    assert presence["packs"] == 1
+    assert read_json("drop", "--to-size", "1KB", cwd=clone)["packs"] == 1
+    assert read_json("export", "data/label", "--to", "label.npy", cwd=clone)["samples"] == 100
+
+
+def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3: str) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "STOCKROOM_FETCH_TIMEOUT": "5"}
+    with Proxy(s3) as proxy:
+        proxy.add("", fail_with(403))
+        stock("remote", "add", "origin", f"s3://{BUCKET}/codes", "--endpoint-url", proxy.url, cwd=source)
+        assert stock("push", cwd=source, env=env).returncode == 12
+        proxy.clear()
+        proxy.add("PUT", fail_with(500))
+        assert stock("push", cwd=source, env=env).returncode == 13
+        proxy.clear()
+        assert stock("push", cwd=source, env=env).returncode == 0
+        assert (
+            stock(
+                "clone",
+                "--metadata-only",
+                f"s3://{BUCKET}/codes",
+                "c",
+                "--endpoint-url",
+                proxy.url,
+                cwd=tmp_path,
+                env=env,
+            ).returncode
+            == 0
+        )
+        proxy.add("GET .*packs", fail_with(404))
+        done = stock("cat", "data/image/3", cwd=tmp_path / "c", env=env)
+        assert done.returncode == 13
+        assert "pack" in done.stderr
+        assert "origin" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    with StockRoom(tmp_path / "c") as clone, clone.enable_write("Theirs"):
+        clone.data["label"][0] = 1
+    with StockRoom(source) as stock_, stock_.enable_write("Ours"):
+        stock_.data["label"][0] = 2
+    remotes = ("remote", "set-url", "origin", tmp_path / "folder")
+    assert stock(*remotes, cwd=source).returncode == 0
+    assert stock("push", cwd=source).returncode == 0
+    assert stock(*remotes, cwd=tmp_path / "c").returncode == 0
+    assert stock("push", cwd=tmp_path / "c").returncode == 14
+    assert stock("pull", cwd=tmp_path / "c").returncode == 14
+    assert stock("push", "--force", cwd=tmp_path / "c").returncode == 0
+    for words in (
+        ("remote", "frobnicate"),
+        ("remote", "add", "x"),
+        ("drop",),
+        ("prefetch", "--keys", "1:2"),
+        ("export", "data/label", "--to", "x.csv"),
+    ):
+        assert stock(*words, cwd=source).returncode == 2
+    assert "credentials" in stock("remote", "add", "bad", "https://user:hunter2@example.org/", cwd=source).stderr
+
+
+def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp_path: Path, s3: str) -> None:
+    env = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    with Proxy(s3) as proxy:
+        stock("remote", "add", "origin", f"s3://{BUCKET}/interrupted", "--endpoint-url", proxy.url, cwd=source)
+        proxy.add("PUT", lambda _: proxy.released.wait(60) and None)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stockroom.cli", "push"], cwd=source, env=env, stderr=subprocess.PIPE, text=True
+        )
+        while not proxy.count("PUT"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        proxy.released.set()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "goes on from there" in errors
+        proxy.clear()
+        assert stock("push", cwd=source, env={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}).returncode == 0
+
+
+def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) -> None:
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    (home / ".aws/credentials").write_text(
+        f"[default]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {PASSWORD}\n"
+        f"[other]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {PASSWORD}\n"
+    )
+    keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": f"token-{SECRET}"}
+    said: list[str] = []
+    with Proxy(s3) as proxy:
+        for number, env in enumerate((keys, {"AWS_PROFILE": "other"}, {})):
+            env = {**env, "HOME": str(home), "STOCKROOM_FETCH_TIMEOUT": "3"}
+            clone = tmp_path / f"clone-{number}"
+            url = f"s3://{BUCKET}/canary-{number}"
+            options = ("--endpoint-url", proxy.url, "--region", "eu-west-1")
+            commands: list[tuple[object, ...]] = [
+                ("-C", source, "remote", "add", f"r{number}", url, *options),
+                ("-C", source, "push", f"r{number}"),
+                ("clone", "--metadata-only", url, clone, *options),
+                ("-C", clone, "cat", "data/image/1"),
+                ("-C", clone, "fetch"),
+                ("-C", clone, "status"),
+                ("-C", clone, "remote"),
+            ]
+            for command in commands:
+                done = stock(*command, *((), ("-v",), ("--json",))[number], cwd=tmp_path, env=env)
+                said += [done.stdout, done.stderr]
+            for fault in (403, 404) if number else (403, 404, 500):
+                proxy.add("", fail_with(fault))
+                for command in (("-C", source, "push", f"r{number}"), ("-C", clone, "cat", "data/image/9")):
+                    done = stock(*command, "-v" if number else "--json", cwd=tmp_path, env=env)
+                    said += [done.stdout, done.stderr]
+                proxy.clear()
+            for root in (source, clone):
+                said += [path.read_bytes().decode("latin-1") for path in root.rglob("*") if path.is_file()]
+    everything = "\n".join(said)
+    assert "canary-0" in everything
+    for secret in (KEY_ID, SECRET, PASSWORD, SECRET.replace("/", "%2F").replace("+", "%2B")):
+        assert secret not in everything
