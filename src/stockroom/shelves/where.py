@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.GtE: operator.ge,
 }
 _MAX_NODES: Final = 500
+_QUOTED: Final = re.compile(r"`([^`]+)`")
 
 
 def choose_where(condition: str, read_column: Callable[[str], NDArray[Any]]) -> NDArray[np.bool_]:
@@ -28,19 +30,26 @@ def choose_where(condition: str, read_column: Callable[[str], NDArray[Any]]) -> 
 
     Args:
         condition: comparisons (`== != < <= > >= in`, `not in`) of column names with numbers, strings or lists of them,
-            joined by `and`, `or`, `not`.
+            joined by `and`, `or`, `not`. A name that is no word, as train-label, stands between backticks.
         read_column: gives a column's values, `(n,)`, one for each sample.
 
     Raises:
         InvalidInputError: it is not such a condition.
     """
+    quoted: dict[str, str] = {}
+
+    def take_name(match: re.Match[str]) -> str:
+        return quoted.setdefault(match[1], f"_quoted_{len(quoted)}")
+
+    plain = _QUOTED.sub(take_name, condition.strip())
+    names = {word: name for name, word in quoted.items()}
     try:
-        tree = ast.parse(condition.strip(), mode="eval")
+        tree = ast.parse(plain, mode="eval")
     except (SyntaxError, ValueError, RecursionError) as error:
         raise _refused(condition, "it cannot be parsed") from error
     if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
         raise _refused(condition, "it is too long")
-    chosen = _Condition(condition, read_column).choose(tree.body)
+    chosen = _Condition(condition, lambda word: read_column(names.get(word, word))).choose(tree.body)
     return np.asarray(chosen, bool)
 
 
@@ -68,7 +77,7 @@ class _Condition:
 
     def _compare(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> NDArray[np.bool_]:
         if not isinstance(left, ast.Name) and not isinstance(right, ast.Name):
-            raise _refused(self._text, "each comparison needs the name of a column")
+            raise _refused(self._text, "each comparison needs the name of a column, between backticks if it is no word")
         a, b = self._read(left), self._read(right)
         if isinstance(op, ast.In | ast.NotIn):
             found = np.isin(a, np.asarray(b))
