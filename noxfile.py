@@ -32,14 +32,17 @@ def install(session: nox.Session, *packages: str, torch: bool = False, extra: st
 @nox.session
 def tests(session: nox.Session) -> None:
     """The whole suite on two processes; arguments go to pytest."""
+    for program, package in (("nginx", "nginx-light"), ("node", "nodejs")):
+        if not any(Path(folder, program).exists() for folder in (*os.environ["PATH"].split(":"), "/usr/sbin")):
+            session.warn(f"{program} is not installed ({package}): the tests of its transport will be skipped")
     install(session, torch=True, extra="test")
     session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Version real images, train on them, relabel some on a branch; arguments go to the demo."""
-    install(session, "scikit-learn>=1.5", torch=True)
+    """Version real images, train on them, relabel some, push and read lazily; arguments go to the demo."""
+    install(session, "scikit-learn>=1.5", "moto[s3,server]>=5.1.6", torch=True, extra="remote")
     session.run("python", "demo/fashion_mnist.py", *session.posargs)
 
 
@@ -48,6 +51,15 @@ def bench(session: nox.Session) -> None:
     """Every target of the benchmarks against its limit; arguments go to the runner."""
     install(session, torch=True, extra="test")
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session
+def kill(session: nox.Session) -> None:
+    """The long campaign: writers, pushes, clones, readers and agents killed a hundred times and more."""
+    install(session, torch=True, extra="test")
+    session.env.setdefault("STOCKROOM_KILLS", "120")
+    tests = ("tests/integration/test_kill_campaign.py", "tests/integration/test_remote_kills.py")
+    session.run("pytest", "-s", "-o", "timeout=3600", *tests, *session.posargs)
 
 
 @nox.session

@@ -14,7 +14,7 @@ SECONDS, BYTES, RATE = "s", "bytes", "/s"
 class Row:
     """A figure beside its target. `limit`, `product` are in `unit`; `ratio` is the product's rate over the limit's.
 
-    `at_least_ratio` bounds the ratio; `at_most`, `at_least` bound the product's own figure. One of them is given.
+    `at_least_ratio` bounds the ratio; `at_most`, `at_least` bound the product's own figure. One is given at most.
     """
 
     work: str
@@ -36,6 +36,8 @@ class Row:
         """Whether the target is met."""
         if self.at_least_ratio is not None:
             return self.ratio is not None and self.ratio >= self.at_least_ratio
+        if self.at_most is None and self.at_least is None:
+            return True  # a row that only informs
         if self.at_most is not None:
             return self.product <= self.at_most
         return self.at_least is not None and self.product >= self.at_least

@@ -1,4 +1,4 @@
-"""The main job on real images: import, commit, train from the commit, relabel on a branch, go back and forth.
+"""The main job on real images: import, commit, train from the commit, relabel on a branch, go back and forth, share.
 
 Run by `nox -s demo`, or `python demo/fashion_mnist.py [--quick] [--keep DIR]`. Prints each command and what it said,
 then what every step took and wrote. Owns no part of the product: whatever it does, a user can do.
@@ -7,13 +7,16 @@ then what every step took and wrote. Owns no part of the product: whatever it do
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,6 +33,8 @@ QUICK_BATCHES = 200
 FULL_SAMPLES = 20_000  # below this one epoch teaches too little, so a small data set gets several
 SUSPECTS_AMONG = 10_000
 SUSPECTS = 60
+LAZY_SAMPLES = 5_000
+BUCKET = "stock"
 
 
 def main() -> None:
@@ -72,6 +77,8 @@ class Demo:
             self.relabel(stock, find_suspects(model, stock, prefix=self.prefix))
             self.show_history()
             self.go_back_and_forth(stock)
+        with tempfile.TemporaryDirectory(prefix="stockroom-demo-clone-") as folder, start_s3() as endpoint:
+            self.share(endpoint, Path(folder, "clone"))
         self.print_table()
 
     @property
@@ -127,10 +134,31 @@ class Demo:
         if labels["main"] == labels["relabel"]:
             sys.exit("both branches gave the same labels")
 
-    def stock(self, *words: str, lines: int | None = None) -> None:
+    def share(self, endpoint: str, clone: Path) -> None:
+        """Push to an S3 server, clone the metadata, and read the first images of the clone lazily."""
+        url = f"s3://{BUCKET}/{self.prefix}"
+        self.stock("remote", "add", "origin", url, "--endpoint-url", endpoint)
+        with self.step("push to an S3 server"):
+            self.stock("push")
+        with self.step("clone the metadata"):
+            self.stock("clone", "--metadata-only", "--endpoint-url", endpoint, url, str(clone))
+        with StockRoom(clone) as stock:
+            heading(f"Read the first {LAZY_SAMPLES:,} images of the clone with a DataLoader: they come as it asks")
+            columns = [stock.data[f"{self.prefix}-train-image"], stock.data[f"{self.prefix}-train-label"]]
+            keys = list(columns[0])[:LAZY_SAMPLES]
+            with self.step(f"read {len(keys):,} lazily"):
+                loader = DataLoader(make_torch_dataset(columns, keys=keys), batch_size=250, num_workers=2)
+                seen = sum(len(labels) for _, labels in loader)
+            here = stock.measure_presence()
+        tell(f"read {seen:,} images: {here.present_nbytes:,} of {here.nbytes:,} bytes pulled")
+        if not 0 < here.present_nbytes < here.nbytes:
+            sys.exit("expected a part of the images to be here")
+        self.stock("status", cwd=clone)
+
+    def stock(self, *words: str, lines: int | None = None, cwd: Path | None = None) -> None:
         """Run the command line in the folder; prints the command and its output, or the first `lines` of that."""
         heading(f"$ stock {shlex.join(words)}")
-        command = [sys.executable, "-m", "stockroom.cli", "-C", str(self.folder), *words]
+        command = [sys.executable, "-m", "stockroom.cli", "-C", str(cwd or self.folder), *words]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             sys.exit(f"stock {words[0]} exited with {done.returncode}")
@@ -154,6 +182,35 @@ class Demo:
         for step in self.steps:
             tell(f"{step.name:32} {step.seconds:10.3f} s {step.format_written():>16}")
         tell(f"{'the whole repository':32} {'':12} {f'{count_allocated(self.folder):,} B':>16}")
+
+
+@contextmanager
+def start_s3() -> Iterator[str]:
+    """The endpoint of an S3 server on this machine that has an empty `BUCKET`, for the time of the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(AWS_ACCESS_KEY_ID="demo", AWS_SECRET_ACCESS_KEY="demo")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        make_bucket(f"http://127.0.0.1:{port}", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def make_bucket(endpoint: str, server: subprocess.Popen[bytes]) -> None:
+    """Make the bucket as soon as the server answers."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s and server.poll() is None:
+        with suppress(OSError):
+            request = urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT")
+            urllib.request.urlopen(request, timeout=10).close()
+            return
+        time.sleep(0.1)
+    sys.exit("the S3 server does not start")
 
 
 @dataclass(frozen=True, slots=True)
