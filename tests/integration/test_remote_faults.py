@@ -395,3 +395,23 @@ def test_a_disk_that_fills_while_fetching_loses_nothing(tmp_path: Path, small_di
         assert np.array_equal(clone.data["big"][29], big[29])
     with pytest.raises((StockroomError, OSError)):
         StockRoom.clone(url, small_disk / "c")
+
+
+def test_a_bundle_that_claims_an_absurd_size_is_refused_at_once(pushed: Path, tmp_path: Path) -> None:
+    def claim(state: RefState) -> RefState:
+        (entry,) = state.bundles
+        huge = BundleEntry(entry.digest, 1 << 47, entry.objects, entry.commits, entry.packs)
+        return RefState(
+            number=1,
+            write_id=state.write_id,
+            time_ns=0,
+            head=state.head,
+            branches=state.branches,
+            tags=state.tags,
+            bundles=(huge,),
+        )
+
+    rewrite_newest(pushed, claim)
+    with pytest.raises(StockroomError, match="bundles"):
+        StockRoom.clone(str(pushed), tmp_path / "b")
+    assert not (tmp_path / "b").exists()

@@ -21,6 +21,7 @@ from stockroom import (
     RemoteNotFoundError,
     StockRoom,
 )
+from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.push import push, resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
@@ -421,3 +422,42 @@ def test_undo_does_not_take_back_what_others_did(folder: dict[str, Any], tmp_pat
         source.undo()
         assert source.commit_id == first
         assert source.remote_branches["origin/main"] != first
+
+
+def test_samples_read_one_by_one_in_order_do_not_cost_a_request_each(folder: dict[str, Any], tmp_path: Path) -> None:
+    with make_source(tmp_path / "a") as source:
+        source.add_remote("origin", **folder)
+        source.push()
+    with StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder) as clone:
+        image = clone.data["image"]
+        for key in range(500):
+            assert np.array_equal(image[key], IMAGES[key])
+        fetcher = AgentFetcher(tmp_path / "b/.stockroom", has_remotes=lambda: True)
+        assert fetcher.measure().requests < 20
+        fetcher.close()
+
+
+def test_a_reader_survives_a_drop_by_another(folder: dict[str, Any], tmp_path: Path) -> None:
+    with make_source(tmp_path / "a") as source:
+        source.add_remote("origin", **folder)
+        source.push()
+    with StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder) as clone:
+        image = clone.data["image"]
+        assert np.array_equal(image.take([1, 2, 3]), IMAGES[1:4])  # the pack is open, and partial
+        with StockRoom(tmp_path / "b") as other:
+            other.drop()
+        assert np.array_equal(image.take([2, 400]), IMAGES[[2, 400]])
+        assert np.array_equal(image[300], IMAGES[300])
+        assert np.array_equal(np.asarray(image), IMAGES)
+
+
+def test_a_clone_that_was_killed_before_its_first_file_is_begun_again(folder: dict[str, Any], tmp_path: Path) -> None:
+    with make_source(tmp_path / "a") as source:
+        source.add_remote("origin", **folder)
+        source.push()
+    (tmp_path / "b/.stockroom").mkdir(parents=True)
+    StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder).close()
+    (tmp_path / "c/.stockroom").mkdir(parents=True)
+    (tmp_path / "c/.stockroom/mine").write_text("x")
+    with pytest.raises(InvalidInputError, match="with files in it"):
+        StockRoom.clone(path=tmp_path / "c", **folder)

@@ -39,7 +39,8 @@ from stockroom.repository.paths import (
 )
 
 ORIGIN: Final = "origin"
-_MARKER_NAME: Final = "clone.json"
+_MARKER_STEM: Final = "clone"
+_MARKER_NAME: Final = f"{_MARKER_STEM}.json"
 _LOCK_NAME: Final = "clone.lock"
 _PACKS_AT_ONCE: Final = 64
 
@@ -147,14 +148,21 @@ def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
                 f"{paths.root}: holds an unfinished clone of {found.url}; remove it, or choose another folder"
             )
         return
-    if is_repository(paths) or (paths.root.is_dir() and any(paths.root.iterdir())):
+    if is_repository(paths) or (paths.root.is_dir() and not _is_barely_begun(paths)):
         raise InvalidInputError(
             f"{paths.root}: expected a new or empty folder to clone into, found one with files in it"
         )
-    paths.state.mkdir(parents=True)
+    paths.state.mkdir(parents=True, exist_ok=True)
     replacement = marker.with_suffix(".new")
     replacement.write_bytes(msgspec.json.encode(_Marker(settings.url)))
     replacement.rename(marker)
+
+
+def _is_barely_begun(paths: RepositoryPaths) -> bool:
+    """Whether a folder is empty, or holds no more than a clone that was killed before its marker was there."""
+    if {path.name for path in paths.root.iterdir()} - {paths.state.name}:
+        return False
+    return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= {f"{_MARKER_STEM}.new"}
 
 
 def _lock(paths: RepositoryPaths) -> int:

@@ -45,8 +45,10 @@ class DirectoryTransport:
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
         """Exactly the bytes from `start` up to `stop`."""
         with self._open(path) as file:
-            file.seek(start)
-            content = file.read(stop - start)
+            try:
+                content = os.pread(file.fileno(), stop - start, start)
+            except OSError as error:
+                self._fail(path, error)
         if len(content) != stop - start:
             raise RemoteError(
                 f"{self.url}: {path} gave {len(content)} of the {stop - start} bytes from {start}: it is damaged there"

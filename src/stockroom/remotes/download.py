@@ -32,12 +32,10 @@ def download_file(
 
     try:
         starts = range(0, nbytes, _PIECE_NBYTES)
-        if len(starts) < 2:
-            for start in starts:
-                bring(start)
-            return
+        if starts:
+            bring(starts[-1])  # first of all: a remote may claim a size that its file does not have
         with ThreadPoolExecutor(_PIECES_AT_ONCE) as pool:
-            for _ in pool.map(bring, starts):
+            for _ in pool.map(bring, starts[:-1]):
                 pass
     finally:
         os.close(fd)

@@ -168,13 +168,7 @@ class Column(Mapping[Key, Sample]):
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
         """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
-        reader = self._reader
-        if not len(self) or not reader.may_be_absent:
-            return None
-        self._access.tensors.fetcher.start()
-        count = len(self) if positions is None else len(positions)
-        hint = reader.hint if positions is None else lambda indices: reader.hint(positions[indices])
-        return ReadAhead(count, reader.sum_nbytes() // len(self), hint)
+        return self._reader.read_ahead(positions)
 
     def positions_of(self, keys: Iterable[Key]) -> NDArray[np.int64]:
         """Where each key stands in key order, for `take`; `SampleNotFoundError` for one that is not there."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.errors import CorruptionError
 from stockroom.repository.column import ColumnRecord
+from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.values import Array, decode_text
 from stockroom.shelves.vectors import LeafVectors
 from stockroom.store import TensorStore
@@ -30,6 +31,7 @@ Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 
 _MAX_KEPT_PACKS = 32
 _LOOKUPS_BEFORE_VECTORS = 8
+_SAMPLES_TO_MEASURE = 16
 
 
 class SampleReader:
@@ -59,6 +61,7 @@ class SampleReader:
         self._plan: GatherPlan | None = None
         self._may_plan = True
         self._partial: list[Pack] = []
+        self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
         self._count = tree.count
@@ -99,10 +102,21 @@ class SampleReader:
             return self._load_values(positions)
         return self._find_digests(positions)[0]
 
-    @property
-    def may_be_absent(self) -> bool:
-        """Whether reading may have to wait for chunks that are elsewhere."""
-        return self.format.kind is not EntryKind.INLINE and self._tensors.is_partial()
+    def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
+        """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
+        if not self._count or self.format.kind is EntryKind.INLINE or not self._tensors.is_partial():
+            return None
+        self._tensors.fetcher.start()
+        nbytes = int(self.format.measure(self._sample_values()).mean())
+        if positions is None:
+            return ReadAhead(self._count, nbytes, self.hint)
+        return ReadAhead(len(positions), nbytes, lambda indices: self.hint(positions[indices]))
+
+    def _sample_values(self) -> NDArray[np.uint8]:
+        """Some of the column's values, enough to know the size of its samples about."""
+        some = np.unique(np.linspace(0, self._count - 1, _SAMPLES_TO_MEASURE).astype(np.int64))
+        values = [np.frombuffer(self.tree.at(position)[1], np.uint8) for position in some.tolist()]
+        return np.stack(values)
 
     def hint(self, positions: NDArray[np.int64]) -> None:
         """Say that samples at these positions will be read soon."""
@@ -144,6 +158,8 @@ class SampleReader:
         vectors = self._open_vectors()
         if not vectors.is_filled(position):
             vectors.fill(np.array([position], np.int64))
+        if self._ahead is not None:
+            self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
             return self._read_located(vectors.locations.item(position), position)
         return self.read_entry(vectors.values[position].tobytes())
@@ -267,6 +283,8 @@ class SampleReader:
         vectors = self._vectors
         if vectors is None:
             vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+            if self._find_unflushed is None:
+                self._ahead = self.read_ahead()
         return vectors
 
     def _locate(self, values: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -123,10 +123,16 @@ class Pack:
 
     def find_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The units that `rows` need and that are not on this machine."""
+        if self.presence is None:
+            return np.empty(0, np.int64)
+        return self.find_absent_units(self.find_units(rows))
+
+    def find_absent_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `units` that are not on this machine, sorted, each once."""
         presence = self.presence
         if presence is None:
             return np.empty(0, np.int64)
-        absent = presence.find_absent(self.find_units(rows))
+        absent = presence.find_absent(units)
         if not len(absent) and presence.is_complete:
             self.presence = None  # filled meanwhile: from now on a pack like any other
         return absent

@@ -14,7 +14,9 @@ import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import MalformedRecordError
+from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
+from stockroom.store.layout import BLOCK_TARGET_NBYTES
 from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.presence import PresenceMap
@@ -22,6 +24,7 @@ from stockroom.store.shard import decode_index, encode_index, index_nbytes
 from stockroom.store.zarr_metadata import METADATA_NAME
 
 _ENCODING_OVERHEAD_NBYTES = 1024
+_MAX_BLOCKS_A_ROW = 2 * CHUNK_MAX_NBYTES // BLOCK_TARGET_NBYTES
 
 
 def create_sparse_pack(
@@ -95,6 +98,8 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
     """The shard's last bytes: as given, or made from the layout for a raw pack."""
     layout = manifest.layout
     blocks = layout.count_blocks(manifest.units)
+    if blocks > _MAX_BLOCKS_A_ROW * manifest.rows:
+        raise _malformed(where, f"at most {_MAX_BLOCKS_A_ROW} blocks a row", blocks)
     body_nbytes = manifest.shard_nbytes - index_nbytes(blocks)
     raw_nbytes = blocks * layout.block_nbytes
     if layout.codec is Codec.RAW:
@@ -112,9 +117,7 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
 
 
 def _malformed(where: str, expected: str, found: int) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{where}: expected {expected}, found {found} bytes: the remote is damaged", where=where
-    )
+    return MalformedRecordError(f"{where}: expected {expected}, found {found}: the remote is damaged", where=where)
 
 
 def _write_synced(path: Path, content: Buffer) -> None:

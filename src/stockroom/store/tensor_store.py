@@ -394,8 +394,13 @@ class TensorStore:
                 return
             self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
             wanted = _find_absent(needed)
-        if wanted:
-            raise_absent(*wanted[0], why=self.fetcher.why)
+        if not wanted:
+            return
+        for pack, absent in wanted:
+            if len(Pack(pack.directory, pack.digest).find_absent_units(absent)):
+                raise_absent(pack, absent, why=self.fetcher.why)
+        self.cache.forget()  # another folder has taken the place of one that this process holds open: it was dropped
+        raise StalePackError(wanted[0][0].digest)
 
 
 def _find_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:
