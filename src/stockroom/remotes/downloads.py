@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stockroom import errors
 from stockroom.digest import PackDigest
-from stockroom.errors import AbsentDataError, CorruptionError, StockroomError
+from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
 from stockroom.remotes.sources import Source
 from stockroom.remotes.transport import MissingFileError
 from stockroom.store.pack_cache import locate_pack
@@ -287,6 +287,9 @@ class Downloads:
                     remote=source.name,
                     pack=pack.digest.hex(),
                 ) from error
+            except RemoteError as error:
+                name = pack.digest.hex()[:12]
+                raise type(error)(f"pack {name} from remote {source.name!r}: {error}") from error
             self.figures.requests += 1
             self.figures.nbytes += span.nbytes
             bad = pack.filler.accept(span, content)
