@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
@@ -42,13 +43,21 @@ OnWorking = Callable[[int, "str | None"], None]
 """Called now and then with the bytes done so far of one request, and what holds it up, if anything does."""
 
 
+class Priority(IntEnum):
+    """What comes first: what a reader waits for, what it will want soon, what is brought in bulk."""
+
+    NOW = 0
+    SOON = 1
+    BULK = 2
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     """One request to a remote, from its planning to its end."""
 
     pack: _OpenPack
     span: ByteRange
-    is_urgent: bool
+    priority: Priority
     done: threading.Event = field(default_factory=threading.Event)
     is_started: bool = False
     error: Exception | None = None
@@ -96,10 +105,10 @@ class Downloads:
         self._packs_directory = packs_directory
         self._find_sources = find_sources
         self._packs: dict[PackDigest, _OpenPack] = {}
-        self._opening = threading.Lock()
-        self._urgent: deque[_Job] = deque()
-        self._soon: deque[_Job] = deque()
+        self._opening = threading.RLock()
+        self._queues: dict[Priority, deque[_Job]] = {priority: deque() for priority in Priority}
         self._soon_nbytes = 0
+        self._moved_s = time.monotonic()
         self._ready = threading.Condition()
         self._is_closed = False
         self.figures = Figures()
@@ -113,11 +122,14 @@ class Downloads:
             self._is_closed = True
             self._ready.notify_all()
 
-    def fetch(self, wanted: Wanted, *, stall_s: float, on_working: OnWorking | None = None) -> None:
+    def fetch(
+        self, wanted: Wanted, *, stall_s: float, is_bulk: bool = False, on_working: OnWorking | None = None
+    ) -> None:
         """Return once all of `wanted` is present.
 
         Args:
-            stall_s: how long nothing at all may arrive before `TimeoutError`.
+            stall_s: how long nothing at all may arrive, for anybody, before `TimeoutError`.
+            is_bulk: let readers go first.
 
         Raises:
             AbsentDataError: no remote has a pack.
@@ -125,11 +137,12 @@ class Downloads:
             RemoteError: a remote does not answer, or refuses.
         """
         for _ in range(_ROUNDS):
-            jobs = [job for digest, units in wanted for job in self._claim(digest, units)]
+            priority = Priority.BULK if is_bulk else Priority.NOW
+            jobs = [job for digest, units in wanted for job in self._claim(digest, units, priority)]
             if not jobs:
                 return
             try:
-                _wait(jobs, stall_s=stall_s, on_working=on_working, explain=self._explain)
+                self._wait(jobs, stall_s=stall_s, on_working=on_working)
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
                     _settle(pack)
@@ -139,7 +152,7 @@ class Downloads:
         """Begin to bring `wanted`, and what lies around it, while nothing more urgent is to be done."""
         for digest, units in wanted:
             pack = self._open(digest)
-            self._claim(digest, pack.filler.widen(units, PIECE_NBYTES), is_urgent=False)
+            self._claim(digest, pack.filler.widen(units, PIECE_NBYTES), Priority.SOON)
 
     def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
         """Run `change`, which puts another folder in the place of a pack's, while nothing is written to it."""
@@ -158,7 +171,7 @@ class Downloads:
 
     def drop_hints(self) -> None:
         """Forget what is expected but not begun."""
-        while self._soon:
+        while self._queues[Priority.SOON]:
             self._drop_newest_hint()
 
     def _open(self, digest: PackDigest) -> _OpenPack:
@@ -176,22 +189,27 @@ class Downloads:
         for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
             self._packs.pop(digest).filler.close()
 
-    def _claim(self, digest: PackDigest, units: NDArray[np.int64], *, is_urgent: bool = True) -> list[_Job]:
+    def _claim(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[_Job]:
         """The jobs that bring what is absent of `units`: those going on already, and new ones for the rest."""
-        pack = self._open(digest)
+        with self._opening:  # so that nobody closes or replaces the pack before its jobs are seen
+            going, new = self._claim_of(self._open(digest), units, priority)
+        self._enqueue([*(job for job in going if job.priority > priority), *new], priority)
+        return [] if priority is Priority.SOON else going + new
+
+    def _claim_of(self, pack: _OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[_Job], list[_Job]]:
         with pack.lock:
             absent = pack.filler.find_absent(units if len(units) else np.arange(pack.filler.units))
             if not len(absent):
-                return []
-            going = [job for job in pack.jobs if np.isin(job.span.units, absent).any()] if is_urgent else []
+                return [], []
+            waits = priority is not Priority.SOON
+            going = [job for job in pack.jobs if np.isin(job.span.units, absent).any()] if waits else []
             free = absent[~pack.claimed[absent]]
-            new = [_Job(pack, span, is_urgent) for span in self._plan(pack, free)]
+            new = [_Job(pack, span, priority) for span in self._plan(pack, free)]
             for job in new:
                 pack.claimed[job.span.units] = True
             pack.jobs.update(new)
             pack.requests += len(new)
-        self._enqueue([*(job for job in going if not job.is_urgent), *new], is_urgent=is_urgent)
-        return going + new
+        return going, new
 
     def _plan(self, pack: _OpenPack, free: NDArray[np.int64]) -> list[ByteRange]:
         """Requests for `free`. The more a pack has been asked for, the wider the gaps that are read through."""
@@ -200,14 +218,13 @@ class Downloads:
         gap_nbytes = min(GAP_NBYTES * (1 + pack.requests // _REQUESTS_A_WIDENING), _MAX_GAP_NBYTES)
         return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.claimed)
 
-    def _enqueue(self, jobs: Iterable[_Job], *, is_urgent: bool) -> None:
+    def _enqueue(self, jobs: Iterable[_Job], priority: Priority) -> None:
+        """Queue jobs; one that waits in another queue stays there too, and is passed over when its turn comes."""
         with self._ready:
             for job in jobs:
-                job.is_urgent = is_urgent
-                if is_urgent:
-                    self._urgent.append(job)
-                else:
-                    self._soon.append(job)
+                job.priority = priority
+                self._queues[priority].append(job)
+                if priority is Priority.SOON:
                     self._soon_nbytes += job.span.nbytes
             self._ready.notify_all()
         while self._soon_nbytes > _MAX_SOON_NBYTES:
@@ -215,11 +232,11 @@ class Downloads:
 
     def _drop_newest_hint(self) -> None:
         with self._ready:
-            if not self._soon:
+            if not self._queues[Priority.SOON]:
                 return
-            job = self._soon.pop()
+            job = self._queues[Priority.SOON].pop()
             self._soon_nbytes -= job.span.nbytes
-            if job.is_urgent or job.is_started:
+            if job.priority is not Priority.SOON or job.is_started:
                 return
             job.is_started = True
         self._finish(job)
@@ -228,24 +245,23 @@ class Downloads:
         """The next job, or None when all is over."""
         with self._ready:
             while True:
-                while self._urgent or self._soon:
-                    job = self._urgent.popleft() if self._urgent else self._take_soon()
-                    if not job.is_started:
-                        job.is_started = True
-                        return job
+                for priority, queue in self._queues.items():
+                    while queue:
+                        job = queue.popleft()
+                        if priority is Priority.SOON:
+                            self._soon_nbytes -= job.span.nbytes
+                        if not job.is_started:
+                            job.is_started = True
+                            return job
                 if self._is_closed:
                     return None
                 self._ready.wait()
-
-    def _take_soon(self) -> _Job:
-        job = self._soon.popleft()
-        self._soon_nbytes -= job.span.nbytes
-        return job
 
     def _work(self) -> None:
         while (job := self._take()) is not None:
             try:
                 self._download(job)
+                self._moved_s = time.monotonic()
             except Exception as error:
                 job.error = error
             self._finish(job)
@@ -256,8 +272,11 @@ class Downloads:
         job.done.set()
         with job.pack.lock:
             is_last = all(other.done.is_set() for other in job.pack.jobs)
-        if is_last or job.error is not None or not job.is_urgent:
-            _settle(job.pack)
+        if is_last or job.error is not None or job.priority is Priority.SOON:
+            try:
+                _settle(job.pack)
+            except OSError as error:  # a full disk: nothing is marked, and whoever waits finds it absent and asks again
+                job.error = error
 
     def _download(self, job: _Job) -> None:
         pack, failures = job.pack, list[StockroomError]()
@@ -302,6 +321,26 @@ class Downloads:
             where=f"{source.name}: pack {pack.digest.hex()}",
         )
 
+    def _wait(self, jobs: Sequence[_Job], *, stall_s: float, on_working: OnWorking | None) -> None:
+        """Wait for every job; raise the first error met, or `TimeoutError` once nothing has come for `stall_s`."""
+        waiting, done_nbytes, moved_s = deque(jobs), 0, time.monotonic()
+        told_s = moved_s
+        while waiting:
+            job = waiting[0]
+            if job.done.wait(min(_BEAT_S, stall_s)):
+                waiting.popleft()
+                done_nbytes += job.span.nbytes
+                moved_s = time.monotonic()
+                if job.error is not None:
+                    raise job.error
+            elif any(other.done.is_set() for other in waiting):
+                waiting = deque(sorted(waiting, key=lambda other: not other.done.is_set()))
+            elif time.monotonic() - max(moved_s, self._moved_s) >= stall_s:
+                raise errors.TimeoutError(f"nothing arrived for {stall_s:g} s: {self._explain(job)}")
+            if on_working is not None and time.monotonic() - told_s >= _BEAT_S:
+                told_s = time.monotonic()
+                on_working(done_nbytes, self._explain(job) if told_s - moved_s >= 2 * _BEAT_S else None)
+
     def _explain(self, job: _Job) -> str:
         """What is known of why a job takes so long."""
         name = job.pack.digest.hex()[:12]
@@ -322,26 +361,3 @@ def _settle(pack: _OpenPack) -> None:
             for job in ended:
                 pack.claimed[job.span.units] = False
                 pack.jobs.discard(job)
-
-
-def _wait(
-    jobs: Sequence[_Job], *, stall_s: float, on_working: OnWorking | None, explain: Callable[[_Job], str]
-) -> None:
-    """Wait for every job; raise the first error met, or `TimeoutError` once none has ended for `stall_s`."""
-    waiting, done_nbytes, moved_s = deque(jobs), 0, time.monotonic()
-    told_s = moved_s
-    while waiting:
-        job = waiting[0]
-        if job.done.wait(min(_BEAT_S, stall_s)):
-            waiting.popleft()
-            done_nbytes += job.span.nbytes
-            moved_s = time.monotonic()
-            if job.error is not None:
-                raise job.error
-        elif any(other.done.is_set() for other in waiting):
-            waiting = deque(sorted(waiting, key=lambda other: not other.done.is_set()))
-        elif time.monotonic() - moved_s >= stall_s:
-            raise errors.TimeoutError(f"nothing arrived for {stall_s:g} s: {explain(job)}")
-        if on_working is not None and time.monotonic() - told_s >= _BEAT_S:
-            told_s = time.monotonic()
-            on_working(done_nbytes, explain(job) if told_s - moved_s >= 2 * _BEAT_S else None)

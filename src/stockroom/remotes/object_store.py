@@ -25,8 +25,8 @@ from stockroom.remotes.url import WEB_SCHEMES, RemoteSettings
 
 T = TypeVar("T")
 _SLOWEST_NBYTES_PER_S: Final = 256 << 10
-_PART_NBYTES: Final = 16 << 20
-_SINGLE_PUT_NBYTES: Final = 64 << 20
+_PART_NBYTES: Final = 8 << 20
+_SINGLE_PUT_NBYTES: Final = 16 << 20
 _STATUS: Final = re.compile(
     r"\b(?:status|code)[^0-9]{0,12}([1-5][0-9]{2})\b|\b([45][0-9]{2}) [A-Z][a-z]+", re.IGNORECASE
 )
@@ -251,7 +251,7 @@ def _open_store(settings: RemoteSettings) -> Any:
     prefix = parts.path.strip("/") or None
     options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=10),
-        "timeout": timedelta(seconds=60),
+        "timeout": timedelta(seconds=120),
         "pool_max_idle_per_host": "32",
         "user_agent": "stockroom",
     }

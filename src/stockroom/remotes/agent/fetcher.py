@@ -52,12 +52,11 @@ class AgentFetcher:
             AbsentDataError, CorruptionError, RemoteError: as the agent met them.
             TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds (120 unless set).
         """
-        if self._has_remotes():
-            self._ask(Fetch(protocol.pack_wanted(wanted), read_stall_s()), on_working)
+        self._fetch(wanted, on_working, is_bulk=False)
 
     def fetch_packs(self, packs: Sequence[PackDigest], on_working: OnWorking | None = None) -> None:
-        """Return once these packs are whole."""
-        self.fetch([(digest, np.empty(0, np.int64)) for digest in packs], on_working)
+        """Return once these packs are whole; readers go first."""
+        self._fetch([(digest, np.empty(0, np.int64)) for digest in packs], on_working, is_bulk=True)
 
     def drop(self, packs: Sequence[PackDigest]) -> None:
         """Give back the disk that packs take. The caller has made sure that a remote holds them, whole."""
@@ -93,6 +92,10 @@ class AgentFetcher:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _fetch(self, wanted: Wanted, on_working: OnWorking | None, *, is_bulk: bool) -> None:
+        if self._has_remotes():
+            self._ask(Fetch(protocol.pack_wanted(wanted), read_stall_s(), is_bulk), on_working)
 
     def _ask(self, request: protocol.Request, on_working: OnWorking | None = None) -> Done:
         """The agent's answer; should it die meanwhile, another one is asked, once."""

@@ -23,7 +23,7 @@ from stockroom.digest import PackDigest
 if TYPE_CHECKING:
     from stockroom.store.tensor_store import Wanted
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAX_MESSAGE_NBYTES: Final = 64 << 20
 _LENGTH: Final = struct.Struct("<I")
 
@@ -39,10 +39,11 @@ class Welcome(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 class Fetch(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Make units present; give up when nothing arrives for `stall_s`."""
+    """Make units present; give up when nothing arrives for `stall_s`. Readers go before what is brought in bulk."""
 
     wanted: list[Runs]
     stall_s: float
+    is_bulk: bool = False
 
 
 class Hint(msgspec.Struct, tag=True, array_like=True, frozen=True):

@@ -115,10 +115,11 @@ class _Agent:
     def _do(self, connection: socket.socket, request: Request) -> Done | Failed:
         downloads = self.open_downloads()
         match request:
-            case Fetch(wanted, stall_s):
+            case Fetch(wanted, stall_s, is_bulk):
                 downloads.fetch(
                     protocol.parse_wanted(wanted),
                     stall_s=stall_s,
+                    is_bulk=is_bulk,
                     on_working=lambda nbytes, trouble: protocol.send(connection, Working(nbytes, trouble)),
                 )
             case Hint(wanted):
