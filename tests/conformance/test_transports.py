@@ -178,3 +178,27 @@ class TestWeb(ReadingPromises):
             with pytest.raises(RemoteError, match="cannot be listed"):
                 list(transport.iter_files(""))
         assert not (root / "x").exists()
+
+
+def ask_in_a_child(transport: Transport) -> str:
+    try:
+        transport.get("refs/00000001", max_nbytes=9)
+    except StockroomError as error:
+        return str(error)
+    return "answered"
+
+
+def test_a_forked_child_gets_an_error_and_does_not_hang(s3: str, tmp_path: Path) -> None:
+    """obstore's threads do not survive a fork: a child that used them would wait for ever."""
+    transport = open_transport(RemoteSettings(f"s3://{BUCKET}/{tmp_path.name}", s3))
+    transport.put("refs/00000001", b"one")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, ask_in_a_child(transport).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert "forked" in answer.read()
+    os.waitpid(child, 0)
+    assert transport.get("refs/00000001", max_nbytes=9) == b"one"

@@ -177,7 +177,7 @@ class RemoteActions:
     def measure_presence(self: _Handle) -> Presence:
         """How much of this repository's packs is on this machine; contacts nobody."""
         self._access.check_open()
-        counts = [(pack.mapped_nbytes, pack.measure_present()) for pack in self._repository.tensors.iter_packs()]
+        counts = list(self._repository.tensors.iter_sizes())
         whole = sum(1 for nbytes, present in counts if present == nbytes)
         return Presence(len(counts), whole, sum(n for n, _ in counts), sum(present for _, present in counts))
 

@@ -5,6 +5,7 @@ The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.catalog import Catalog
+from stockroom.store.layout import SHARD_NAME
 from stockroom.store.location_index import LocationIndex
 from stockroom.store.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.manifest import Manifest
@@ -167,6 +169,20 @@ class TensorStore:
         """Every pack, opened for the moment."""
         for digest in self.catalog.read_packs().values():
             yield Pack(locate_pack(self.packs_directory, digest), digest)
+
+    def iter_sizes(self) -> Iterator[tuple[int, int]]:
+        """Of every pack, the bytes of its shard, and how many of them are on this machine, about.
+
+        Whole packs are not opened.
+        """
+        for digest in self.catalog.read_packs().values():
+            directory = locate_pack(self.packs_directory, digest)
+            try:
+                files = {entry.name: entry.stat().st_size for entry in os.scandir(directory)}
+            except FileNotFoundError:  # lost, or on its way to another place
+                continue
+            nbytes = sum(size for name, size in files.items() if name.startswith(f"{SHARD_NAME}."))
+            yield nbytes, Pack(directory, digest).measure_present() if PRESENCE_NAME in files else nbytes
 
     def iter_partial_packs(self) -> Iterator[Pack]:
         """The packs that are not all on this machine."""
