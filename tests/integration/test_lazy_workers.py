@@ -132,6 +132,20 @@ def test_reading_in_order_takes_few_requests(clone: Path, proxy: Proxy) -> None:
     assert proxy.count("GET .*/packs/") <= 6
 
 
+@pytest.mark.parametrize(
+    "keys", [range(100, 300), range(0, 1200, 60), [7, 900, 30, 31, 500]], ids=["run", "stride", "some"]
+)
+def test_a_data_set_of_some_samples_brings_only_those(clone: Path, keys: Any) -> None:
+    with StockRoom(clone) as stock:
+        column = stock.data["image"]
+        dataset = make_torch_dataset([column, stock.data["label"]], keys=keys)
+        seen = [label for _, labels in DataLoader(dataset, batch_size=4, num_workers=2) for label in labels.tolist()]
+        assert seen == list(keys)
+        others = [key for key in range(1200) if min(abs(key - chosen) for chosen in keys) > 12]
+        assert column.present(keys) == 1
+        assert column.present(others) == 0
+
+
 def test_the_agent_is_its_owners_alone_and_leaves_soon_after_its_last_client(clone: Path) -> None:
     with StockRoom(clone) as stock:
         assert stock.data["image"][0].shape == (3, 32, 32)

@@ -148,11 +148,15 @@ class Downloads:
                     _settle(pack)
         raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
 
-    def hint(self, wanted: Wanted) -> None:
-        """Begin to bring `wanted`, and what lies around it, while nothing more urgent is to be done."""
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
+        """Begin to bring `wanted` while nothing more urgent is to be done.
+
+        Where it `goes_on`, more of the same is about to be hinted at: then the last piece waits until it is whole.
+        """
         for digest, units in wanted:
-            pack = self._open(digest)
-            self._claim(digest, pack.filler.widen(units, PIECE_NBYTES), Priority.SOON)
+            chosen = self._open(digest).filler.trim(units, PIECE_NBYTES) if goes_on else units
+            if len(chosen):
+                self._claim(digest, chosen, Priority.SOON)
 
     def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
         """Run `change`, which puts another folder in the place of a pack's, while nothing is written to it."""

@@ -18,10 +18,10 @@ class ReadAhead:
     Args:
         count: number of samples in order.
         sample_nbytes: bytes of one sample, about.
-        hint: told the positions in that order of the samples to come.
+        hint: told the positions in that order of the samples to come, and whether there are more after them.
     """
 
-    def __init__(self, count: int, sample_nbytes: int, hint: Callable[[NDArray[np.int64]], None]) -> None:
+    def __init__(self, count: int, sample_nbytes: int, hint: Callable[[NDArray[np.int64], bool], None]) -> None:
         self._count = count
         self._window = max(WINDOW_NBYTES // max(sample_nbytes, 1), 1)
         self._hint = hint
@@ -43,7 +43,6 @@ class ReadAhead:
             self._hinted = 0
         self._last = last
         if is_next and self._hinted < min(last + 1 + self._window // 2, self._count):
-            start, stop = max(self._hinted, last + 1), min(last + 1 + self._window, self._count)
-            self._hinted = stop
-            if start < stop:
-                self._hint(np.arange(start, stop))
+            self._hinted = min(last + 1 + self._window, self._count)
+            if last + 1 < self._hinted:
+                self._hint(np.arange(last + 1, self._hinted), self._hinted < self._count)

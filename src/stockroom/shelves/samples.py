@@ -109,8 +109,14 @@ class SampleReader:
         self._tensors.fetcher.start()
         nbytes = int(self.format.measure(self._sample_values()).mean())
         if positions is None:
-            return ReadAhead(self._count, nbytes, self.hint)
-        return ReadAhead(len(positions), nbytes, lambda indices: self.hint(positions[indices]))
+            return ReadAhead(self._count, nbytes, lambda indices, goes_on: self.hint(indices, goes_on=goes_on))
+
+        def hint_chosen(indices: NDArray[np.int64], goes_on: bool) -> None:
+            chosen = positions[indices]
+            is_run = int(chosen[-1]) - int(chosen[0]) == len(chosen) - 1
+            self.hint(chosen, goes_on=goes_on and is_run)
+
+        return ReadAhead(len(positions), nbytes, hint_chosen)
 
     def _sample_values(self) -> NDArray[np.uint8]:
         """Some of the column's values, enough to know the size of its samples about."""
@@ -118,16 +124,16 @@ class SampleReader:
         values = [np.frombuffer(self.tree.at(position)[1], np.uint8) for position in some.tolist()]
         return np.stack(values)
 
-    def hint(self, positions: NDArray[np.int64]) -> None:
-        """Say that samples at these positions will be read soon."""
+    def hint(self, positions: NDArray[np.int64], *, goes_on: bool = False) -> None:
+        """Say that samples at these positions will be read soon, and whether those after them will."""
         if self._is_chunked:
             vectors = self._open_vectors()
             vectors.fill(positions)
-            self._tensors.hint(vectors.locations[positions])
+            self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
             return
         digests, _ = self._find_digests(positions)
         if len(digests) and self._find_unflushed is None:
-            self._tensors.hint(self._tensors.locate(digests))
+            self._tensors.hint(self._tensors.locate(digests), goes_on=goes_on)
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
         """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.

@@ -74,12 +74,16 @@ class PackFiller:
         """Bytes of `units` in the shard."""
         return int((self._stops[units] - self._starts[units]).sum())
 
-    def widen(self, units: NDArray[np.int64], segment_nbytes: int) -> NDArray[np.int64]:
-        """`units` and all others that begin in the same segments of the shard, segments being aligned to their size."""
-        wanted = np.unique(self._starts[units] // segment_nbytes)
-        first = np.searchsorted(self._starts, wanted * segment_nbytes)
-        last = np.searchsorted(self._starts, (wanted + 1) * segment_nbytes)
-        return np.concatenate([np.arange(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)] or [units])
+    def trim(self, units: NDArray[np.int64], segment_nbytes: int) -> NDArray[np.int64]:
+        """`units`, sorted, without those at their end that share a segment of the shard with a unit after them.
+
+        Segments are aligned to their size, and a unit belongs to the one it begins in.
+        """
+        if not len(units) or int(units[-1]) + 1 == self.units:
+            return units
+        segments = self._starts // segment_nbytes
+        last, following = segments[units[-1]], segments[units[-1] + 1]
+        return units if last != following else units[segments[units] != last]
 
     def plan_ranges(
         self, units: NDArray[np.int64], *, gap_nbytes: int, max_nbytes: int, taken: NDArray[np.bool_] | None = None

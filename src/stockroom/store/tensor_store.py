@@ -49,8 +49,8 @@ class Fetcher(Protocol):
     def fetch(self, wanted: Wanted) -> None:
         """Make units present, verified and on disk, or raise."""
 
-    def hint(self, wanted: Wanted) -> None:
-        """Say that units will be wanted soon. Returns at once and never fails."""
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
+        """Say that units will be wanted soon, and whether those after them will. Returns at once and never fails."""
 
     def start(self) -> None:
         """Make ready for a `fetch` to come, if that helps. Never fails."""
@@ -73,7 +73,7 @@ class NoFetcher:
     def fetch(self, wanted: Wanted) -> None:
         """Leave them absent."""
 
-    def hint(self, wanted: Wanted) -> None:
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Ignore it."""
 
     def start(self) -> None:
@@ -253,12 +253,12 @@ class TensorStore:
         """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
         self.retry_when_moved(lambda: self._ensure_all_present(self.locate(digests)))
 
-    def hint(self, locations: NDArray[np.uint64]) -> None:
-        """Say that chunks will be read soon, so that those that are not here may be brought meanwhile."""
+    def hint(self, locations: NDArray[np.uint64], *, goes_on: bool = False) -> None:
+        """Say that chunks will be read soon, and whether those after them will: they may be brought meanwhile."""
         with suppress(StalePackError):
             wanted = _find_absent([(pack, rows) for pack, rows, _ in self._iter_packs(locations)])
             if wanted:
-                self.fetcher.hint([(pack.digest, units) for pack, units in wanted])
+                self.fetcher.hint([(pack.digest, units) for pack, units in wanted], goes_on=goes_on)
 
     def is_partial(self) -> bool:
         """Whether some pack here has a presence map: all others are whole."""

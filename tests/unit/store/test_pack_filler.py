@@ -117,7 +117,10 @@ def test_ranges_read_through_small_gaps_but_not_through_what_is_taken(tmp_path: 
     assert [span.units.tolist() for span in plan] == [[0, 1, 2], [4], [50]]
     plan = filler.plan_ranges(np.arange(10), gap_nbytes=0, max_nbytes=20_000)
     assert [span.units.tolist() for span in plan] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert filler.widen(np.array([1]), 20_000).tolist() == [0, 1, 2, 3]
+    assert filler.trim(np.arange(3, 9), 20_000).tolist() == [3, 4, 5, 6, 7]
+    assert filler.trim(np.arange(3, 8), 20_000).tolist() == [3, 4, 5, 6, 7]
+    assert filler.trim(np.arange(5, 7), 20_000).tolist() == []
+    assert filler.trim(np.arange(filler.units - 1, filler.units), 20_000).tolist() == [filler.units - 1]
 
 
 @settings(max_examples=30)

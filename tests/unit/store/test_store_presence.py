@@ -45,7 +45,7 @@ class MirrorFetcher:
 
     why = "this fetcher brings all"
 
-    def hint(self, wanted: Wanted) -> None:
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         raise AssertionError("nobody hints here")
 
     def start(self) -> None:

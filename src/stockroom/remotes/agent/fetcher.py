@@ -66,14 +66,14 @@ class AgentFetcher:
         """What the agent has asked of remotes since it started."""
         return self._ask(Measure())
 
-    def hint(self, wanted: Wanted) -> None:
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Say that units will be wanted soon; nothing more comes of it if the agent cannot be had."""
         if not self._has_remotes():
             return
         try:
             connection = self._borrow()
             try:
-                protocol.send(connection, Hint(protocol.pack_wanted(wanted)))
+                protocol.send(connection, Hint(protocol.pack_wanted(wanted), goes_on))
             except BaseException:
                 connection.close()
                 raise

@@ -47,9 +47,10 @@ class Fetch(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 class Hint(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Units will be wanted soon. There is no answer."""
+    """Units will be wanted soon; where it `goes_on`, so will those that follow them. There is no answer."""
 
     wanted: list[Runs]
+    goes_on: bool = False
 
 
 class Drop(msgspec.Struct, tag=True, array_like=True, frozen=True):

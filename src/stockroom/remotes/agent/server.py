@@ -122,8 +122,8 @@ class _Agent:
                     is_bulk=is_bulk,
                     on_working=lambda nbytes, trouble: protocol.send(connection, Working(nbytes, trouble)),
                 )
-            case Hint(wanted):
-                downloads.hint(protocol.parse_wanted(wanted))
+            case Hint(wanted, goes_on):
+                downloads.hint(protocol.parse_wanted(wanted), goes_on=goes_on)
             case Drop(packs):
                 self._drop(downloads, packs)
         return Done(downloads.figures.requests, downloads.figures.nbytes)
