@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,9 +56,10 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
 
 
 def _list_changes(stock: StockRoom, commit: Commit) -> list[Change]:
-    """What a commit changed against its first parent; all of it in a first commit."""
-    if commit.parents:
-        return changes_of_diff(stock.diff(commit.parents[0], commit.id))
+    """What a commit changed against its first parent; all of it in a first commit, or where history is cut off."""
+    with suppress(RefNotFoundError):
+        if commit.parents:
+            return changes_of_diff(stock.diff(commit.parents[0], commit.id))
     return [Change(f"data/{name}", "added", len(column), 0, 0) for name, column in stock.data.items()]
 
 

@@ -16,6 +16,7 @@ from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_filler import PackFiller
 
 _CHUNKS_AT_ONCE: Final = 65536
+_PACKS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,16 +53,16 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
 
 def bring(tensors: TensorStore, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
     """Carry out a plan, some packs at a time."""
-    for number, (pack, units) in enumerate(plan.wanted):
+    count, done_units = len(plan.wanted), 0
+    units = sum(len(some) for _, some in plan.wanted)
+    for start in range(0, count, _PACKS_AT_ONCE):
         if on_progress is not None:
-            done = sum(len(some) for _, some in plan.wanted[:number])
-            total = sum(len(some) for _, some in plan.wanted)
-            on_progress(
-                TransferProgress("packs", number, len(plan.wanted), plan.nbytes * done // max(total, 1), plan.nbytes)
-            )
-        tensors.fetcher.fetch([(pack, units)])
+            on_progress(TransferProgress("packs", start, count, plan.nbytes * done_units // units, plan.nbytes))
+        some = plan.wanted[start : start + _PACKS_AT_ONCE]
+        tensors.fetch_units(some)
+        done_units += sum(len(wanted) for _, wanted in some)
     if on_progress is not None:
-        on_progress(TransferProgress("packs", len(plan.wanted), len(plan.wanted), plan.nbytes, plan.nbytes))
+        on_progress(TransferProgress("packs", count, count, plan.nbytes, plan.nbytes))
 
 
 def _iter_absent(tensors: TensorStore, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:

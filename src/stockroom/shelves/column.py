@@ -30,6 +30,7 @@ from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, Tree, find_unshared_key, iter_positions
 
 if TYPE_CHECKING:
+    from stockroom.remotes.progress import OnProgress
     from stockroom.shelves.access import Access
 
 
@@ -158,9 +159,15 @@ class Column(Mapping[Key, Sample]):
         """The fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
         return self._reader.measure_present(self._choose_positions(keys))
 
-    def prefetch(self, keys: Iterable[Key] | None = None) -> None:
-        """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can."""
-        self._reader.ensure_present(self._choose_positions(keys))
+    def prefetch(self, keys: Iterable[Key] | None = None, *, on_progress: OnProgress | None = None) -> None:
+        """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can.
+
+        `on_progress` is called with a `TransferProgress` now and then.
+        """
+        from stockroom.remotes.prefetch import bring, plan_prefetch
+
+        tensors, digests = self._access.tensors, self._reader.find_stored(self._choose_positions(keys))
+        bring(tensors, plan_prefetch(tensors, digests), on_progress)
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind the samples at `positions`, in their order; none for inline ones."""

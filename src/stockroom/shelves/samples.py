@@ -92,9 +92,10 @@ class SampleReader:
         weights = nbytes[owners] / np.bincount(owners, minlength=len(positions))[owners]
         return float((weights * is_here).sum() / weights.sum())
 
-    def ensure_present(self, positions: NDArray[np.int64]) -> None:
-        """Bring the chunks behind these positions to this machine."""
-        self._bring(self.find_chunks(positions))
+    def find_stored(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind these positions, but for those only this session's writer has."""
+        digests = self.find_chunks(positions)
+        return digests[~self._find_unwritten(digests)]
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind these positions, in their order."""

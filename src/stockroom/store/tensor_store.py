@@ -46,8 +46,8 @@ class Fetcher(Protocol):
     def why(self) -> str:
         """Why units may still be absent after `fetch`, and what to do about it."""
 
-    def fetch(self, wanted: Wanted) -> None:
-        """Make units present, verified and on disk, or raise."""
+    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
+        """Make units present, verified and on disk, or raise; in bulk, others' reads go first."""
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Say that units will be wanted soon, and whether those after them will. Returns at once and never fails."""
@@ -70,7 +70,7 @@ class NoFetcher:
         """As given."""
         return self._why
 
-    def fetch(self, wanted: Wanted) -> None:
+    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
         """Leave them absent."""
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
@@ -187,6 +187,15 @@ class TensorStore:
     def iter_partial_packs(self) -> Iterator[Pack]:
         """The packs that are not all on this machine."""
         return (pack for pack in self.iter_packs() if pack.presence is not None)
+
+    def fetch_units(self, wanted: Wanted) -> None:
+        """Bring units of packs to this machine, others' reads first; `AbsentDataError` if nothing brings them."""
+        self.fetcher.fetch(wanted, is_bulk=True)
+        for digest, units in wanted:
+            pack = Pack(locate_pack(self.packs_directory, digest), digest)
+            absent = pack.find_absent_units(units)
+            if len(absent):
+                raise_absent(pack, absent, why=self.fetcher.why)
 
     def find_packs(self, digests: NDArray[np.uint8]) -> list[PackDigest]:
         """The packs that hold these chunks."""

@@ -39,7 +39,7 @@ class MirrorFetcher:
         PresenceMap.create(directory, units)
         return pack
 
-    def fetch(self, wanted: Wanted) -> None:
+    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
         for pack, units in wanted:
             self._fill(pack, units)
 

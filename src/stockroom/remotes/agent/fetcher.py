@@ -45,14 +45,14 @@ class AgentFetcher:
             return "no remote is configured that could give them: `stock remote add origin URL` names one"
         return "no remote gave them"
 
-    def fetch(self, wanted: Wanted, on_working: OnWorking | None = None) -> None:
+    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
         """Return once units are present; empty `units` are all of a pack. Without a remote they stay absent.
 
         Raises:
             AbsentDataError, CorruptionError, RemoteError: as the agent met them.
             TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds (120 unless set).
         """
-        self._fetch(wanted, on_working, is_bulk=False)
+        self._fetch(wanted, None, is_bulk=is_bulk)
 
     def fetch_packs(self, packs: Sequence[PackDigest], on_working: OnWorking | None = None) -> None:
         """Return once these packs are whole; readers go first."""
