@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import heapq
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,16 +40,44 @@ def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collectio
 def list_new_commits(
     refs: RefStore, tips: Sequence[CommitId], known: Collection[CommitId]
 ) -> dict[CommitId, CommitId | None]:
-    """The commits from `tips` down to those `known`, parents first, each with its first parent that is here."""
-    shallow, behind = refs.shallow(), set(known)
+    """The commits from `tips` down that are not behind `known`, parents first, each with its first parent.
+
+    Newest first, from both sides at once, until only what is behind `known` is left: so cost follows what is new. Where
+    clocks were wrong some commits too many may be given.
+    """
+    shallow = refs.shallow()
+    is_known = dict.fromkeys(tips, False) | dict.fromkeys(known, True)
     found: dict[CommitId, tuple[CommitId, ...]] = {}
-    level = [tip for tip in dict.fromkeys(tips) if tip not in behind]
-    while level:
-        for commit, record in zip(level, refs.get_commits(level), strict=True):
-            found[commit] = () if commit in shallow else record.parent_ids
-        wanted = dict.fromkeys(parent for commit in level for parent in found[commit])
-        level = [parent for parent in wanted if parent not in found and parent not in behind]
-    return {commit: next(iter(found[commit]), None) for commit in sort_parents_first(found)}
+    waiting: list[tuple[int, CommitId]] = []
+
+    def visit(commit: CommitId) -> None:
+        record = refs.get_commit(commit)
+        found[commit] = () if commit in shallow else record.parent_ids
+        heapq.heappush(waiting, (-record.time_ns, commit))
+
+    for commit in is_known:
+        visit(commit)
+    while any(not is_known[commit] for _, commit in waiting):
+        _, commit = heapq.heappop(waiting)
+        for parent in found[commit]:
+            if parent not in found:
+                is_known[parent] = is_known[commit]
+                visit(parent)
+            elif is_known[commit] and not is_known[parent]:
+                _mark_known(parent, found, is_known)
+    new = {commit: parents for commit, parents in found.items() if not is_known[commit]}
+    return {commit: next(iter(new[commit]), None) for commit in sort_parents_first(new)}
+
+
+def _mark_known(
+    start: CommitId, found: Mapping[CommitId, tuple[CommitId, ...]], is_known: dict[CommitId, bool]
+) -> None:
+    """Mark a commit that was taken for new, and all behind it that were."""
+    waiting = [start]
+    while waiting:
+        commit = waiting.pop()
+        is_known[commit] = True
+        waiting += [parent for parent in found.get(commit, ()) if not is_known.get(parent, True)]
 
 
 class _Difference:

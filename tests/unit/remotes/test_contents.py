@@ -73,3 +73,19 @@ def test_history_is_sent_parents_first(stock: StockRoom) -> None:
     order = [commit.hex() for commit in contents.commits]
     assert order == [commit.id for commit in stock.log()][::-1]
     assert len(set(contents.objects)) == len(contents.objects)
+
+
+def test_an_old_commit_behind_what_the_remote_has_needs_nothing(stock: StockRoom) -> None:
+    for number in range(10):
+        with stock.enable_write(f"{number}"):
+            stock.data["label"][number] = -number - 1
+    tip = CommitId(bytes.fromhex(stock.commit_id or ""))
+    old = stock._repository.resolve("HEAD~5")
+    assert plan_push(stock._repository, [old], [tip]).commits == []
+    assert len(plan_push(stock._repository, [tip], [old]).commits) == 5
+    stock.checkout("HEAD~5")
+    stock.checkout("side", create=True)
+    with stock.enable_write("Aside"):
+        stock.data["label"][77] = 1
+    aside = CommitId(bytes.fromhex(stock.commit_id or ""))
+    assert plan_push(stock._repository, [aside], [tip]).commits == [aside]
