@@ -173,6 +173,12 @@ def test_lazy_reading_can_be_turned_off(
         with pytest.raises(AbsentDataError, match="STOCKROOM_NO_LAZY_FETCH"):
             clone.data["image"][3]
         assert clone.data["label"][3] == 3
+        clone.prefetch("image", [3])  # asked for by name, it comes
+        assert np.array_equal(clone.data["image"][3], IMAGES[3])
+        clone.data["image"].prefetch([4])
+        assert clone.drop().packs == 1
+    with StockRoom.clone(path=tmp_path / "c", **folder) as whole:
+        assert np.array_equal(whole.data["image"][3], IMAGES[3])
 
 
 def test_opening_and_reading_labels_contacts_nobody(tmp_path: Path, folder: dict[str, Any]) -> None:
@@ -387,6 +393,18 @@ def test_drop_gives_back_only_what_a_remote_holds(folder: dict[str, Any], tmp_pa
 
 def measure_disk(path: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in (path / ".stockroom/packs").rglob("c.*"))
+
+
+def test_without_a_remote_that_can_give_it_a_prefetch_says_so(folder: dict[str, Any], tmp_path: Path) -> None:
+    with make_source(tmp_path / "a") as source:
+        source.add_remote("origin", **folder)
+        source.push()
+    with StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder) as clone:
+        clone.remove_remote("origin")
+        with pytest.raises(AbsentDataError, match="stock remote add"):
+            clone.data["image"].prefetch([4])
+        with pytest.raises(AbsentDataError, match="stock remote add"):
+            clone.data["image"][4]
 
 
 def test_remotes_are_named_changed_and_forgotten(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from stockroom.errors import InvalidInputError, LockedError, RefNotFoundError, R
 from stockroom.refs import RefMove
 from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.fetch import Intake, apply_moves, plan_moves
-from stockroom.remotes.lazy import choose_fetcher
+from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.remotes.ref_state import RefState
 from stockroom.remotes.settings import add_remote, read_remotes
@@ -104,11 +104,11 @@ def clone(
 
 def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
     """Make every pack of a repository whole, by way of its fetch agent."""
-    repository = Repository(paths, fetcher=choose_fetcher(True)(paths))
+    fetcher = make_agent_fetcher(paths)
+    repository = Repository(paths, fetcher=fetcher)
     try:
-        tensors = repository.tensors
-        sizes = {pack.digest: pack.mapped_nbytes for pack in tensors.iter_partial_packs()}
-        bring_packs(tensors.fetcher, sizes, on_progress)  # type: ignore[arg-type]
+        sizes = {pack.digest: pack.mapped_nbytes for pack in repository.tensors.iter_partial_packs()}
+        bring_packs(fetcher, sizes, on_progress)
     finally:
         repository.close()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from stockroom.digest import PackDigest
-from stockroom.remotes.agent.fetcher import AgentFetcher
-from stockroom.remotes.lazy import choose_fetcher
+from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_files import LocalPack, find_unsent
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
@@ -53,7 +51,7 @@ def drop(repository: Repository, plan: DropPlan) -> None:
     """Carry out a plan, by way of the fetch agent, which alone writes to partial packs."""
     if not plan.packs:
         return
-    fetcher = cast(AgentFetcher, choose_fetcher(True)(repository.paths))
+    fetcher = make_agent_fetcher(repository.paths)
     try:
         fetcher.drop(plan.packs)
     finally:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.store import Fetcher, NoFetcher
+
+if TYPE_CHECKING:
+    from stockroom.remotes.agent.fetcher import AgentFetcher
 
 OFF_VARIABLE: Final = "STOCKROOM_NO_LAZY_FETCH"
 
@@ -18,10 +21,11 @@ def choose_fetcher(lazy: bool) -> Callable[[RepositoryPaths], Fetcher]:
         return lambda _: NoFetcher("this handle was opened with lazy=False: fetch them first with `stock prefetch`")
     if os.environ.get(OFF_VARIABLE, "") not in ("", "0"):
         return lambda _: NoFetcher(f"{OFF_VARIABLE} is set: unset it, or fetch them first with `stock prefetch`")
-    return _make_agent_fetcher
+    return make_agent_fetcher
 
 
-def _make_agent_fetcher(paths: RepositoryPaths) -> Fetcher:
+def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
+    """What fetches through the repository's agent, for those who ask by name: `prefetch`, `clone`, `push`, `drop`."""
     from stockroom.remotes.agent.fetcher import AgentFetcher  # here for start-up time
 
     return AgentFetcher(paths.state, has_remotes=lambda: _has_remotes(paths))

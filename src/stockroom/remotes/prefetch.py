@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
+from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.downloads import GAP_NBYTES, PIECE_NBYTES
+from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
+from stockroom.repository import Repository
 from stockroom.store import TensorStore
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_filler import PackFiller
@@ -51,15 +54,24 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
     return PrefetchPlan(wanted, nbytes, read_nbytes, requests, left_out)
 
 
-def bring(tensors: TensorStore, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
-    """Carry out a plan, some packs at a time."""
+def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
+    """Carry out a plan, some packs at a time; `AbsentDataError` if no remote can."""
+    fetcher = make_agent_fetcher(repository.paths)
+    try:
+        _bring(repository.tensors, fetcher, plan, on_progress)
+    finally:
+        fetcher.close()
+
+
+def _bring(tensors: TensorStore, fetcher: AgentFetcher, plan: PrefetchPlan, on_progress: OnProgress | None) -> None:
     count, done_units = len(plan.wanted), 0
     units = sum(len(some) for _, some in plan.wanted)
     for start in range(0, count, _PACKS_AT_ONCE):
         if on_progress is not None:
             on_progress(TransferProgress("packs", start, count, plan.nbytes * done_units // units, plan.nbytes))
         some = plan.wanted[start : start + _PACKS_AT_ONCE]
-        tensors.fetch_units(some)
+        fetcher.fetch(some, is_bulk=True)
+        tensors.check_present(some, why=fetcher.why)
         done_units += sum(len(wanted) for _, wanted in some)
     if on_progress is not None:
         on_progress(TransferProgress("packs", count, count, plan.nbytes, plan.nbytes))

@@ -20,6 +20,7 @@ from stockroom.refs import RefChange, RefMove, is_ancestor
 from stockroom.remotes.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.contents import PushContents, plan_push
 from stockroom.remotes.download import download_file
+from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_files import LocalPack, find_unsent
 from stockroom.remotes.progress import OnProgress, Tally
 from stockroom.remotes.ref_state import BundleEntry, RefState, new_write_id
@@ -201,7 +202,11 @@ class _Push:
         """The packs, all of their bytes here: what is absent is brought from where it is."""
         partial = [pack.digest for pack in packs if pack.pack.presence is not None]
         if partial:
-            self._repository.tensors.fetch_packs(partial)
+            fetcher = make_agent_fetcher(self._repository.paths)
+            try:
+                fetcher.fetch_packs(partial)
+            finally:
+                fetcher.close()
         return [
             LocalPack.open(self._repository, pack.digest) if pack.pack.presence is not None else pack for pack in packs
         ]

@@ -167,7 +167,7 @@ class Column(Mapping[Key, Sample]):
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
         tensors, digests = self._access.tensors, self._reader.find_stored(self._choose_positions(keys))
-        bring(tensors, plan_prefetch(tensors, digests), on_progress)
+        bring(self._access.repository, plan_prefetch(tensors, digests), on_progress)
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind the samples at `positions`, in their order; none for inline ones."""

@@ -214,7 +214,7 @@ class RemoteActions:
         tensors = self._repository.tensors
         plan = plan_prefetch(tensors, np.concatenate(digests or [np.empty((0, 32), np.uint8)]), max_nbytes=max_nbytes)
         if not dry_run:
-            bring(tensors, plan, on_progress)
+            bring(self._repository, plan, on_progress)
         return PrefetchReport(samples, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(

@@ -159,12 +159,6 @@ class TensorStore:
         rows = (locations & ROW_MASK).view(np.int64)
         return GatherPlan(opened, starts + rows * row_nbytes, row_nbytes)
 
-    def fetch_packs(self, packs: Sequence[PackDigest]) -> None:
-        """Bring whole packs to this machine; `AbsentDataError` if they are not here and nothing brings them."""
-        numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
-        opened = [self.cache.get(numbers[digest]) for digest in packs]
-        self._ensure_present([(pack, np.arange(pack.rows)) for pack in opened])
-
     def iter_packs(self) -> Iterator[Pack]:
         """Every pack, opened for the moment."""
         for digest in self.catalog.read_packs().values():
@@ -188,14 +182,13 @@ class TensorStore:
         """The packs that are not all on this machine."""
         return (pack for pack in self.iter_packs() if pack.presence is not None)
 
-    def fetch_units(self, wanted: Wanted) -> None:
-        """Bring units of packs to this machine, others' reads first; `AbsentDataError` if nothing brings them."""
-        self.fetcher.fetch(wanted, is_bulk=True)
+    def check_present(self, wanted: Wanted, *, why: str) -> None:
+        """Raise `AbsentDataError`, saying why, unless units of packs are on this machine."""
         for digest, units in wanted:
             pack = Pack(locate_pack(self.packs_directory, digest), digest)
             absent = pack.find_absent_units(units)
             if len(absent):
-                raise_absent(pack, absent, why=self.fetcher.why)
+                raise_absent(pack, absent, why=why)
 
     def find_packs(self, digests: NDArray[np.uint8]) -> list[PackDigest]:
         """The packs that hold these chunks."""

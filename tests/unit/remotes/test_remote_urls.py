@@ -14,8 +14,8 @@ from stockroom.remotes.url import RemoteSettings, parse_remote_settings
     ("given", "expected"),
     [
         ("/srv/data", "/srv/data"),
-        ("shared/data", "/work/shared/data"),
-        ("../data", "/data"),
+        ("shared/data", "/home/ada/shared/data"),
+        ("../data", "/home/data"),
         ("file:///srv/my%20data", "/srv/my data"),
         ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
         ("gs://bucket", "gs://bucket"),
@@ -24,7 +24,7 @@ from stockroom.remotes.url import RemoteSettings, parse_remote_settings
     ],
 )
 def test_folders_and_urls_are_understood(given: str, expected: str) -> None:
-    assert parse_remote_settings(given, base=Path("/work")) == RemoteSettings(expected)
+    assert parse_remote_settings(given, base=Path("/home/ada")) == RemoteSettings(expected)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,13 @@ class AgentFetcher:
         try:
             return self._idle.pop()
         except IndexError:
+            pass
+        try:
             return connect(self._state)
+        except OSError as error:
+            raise AbsentDataError(
+                f"{self._state}: nothing can be fetched into it, since this user may not write there ({error.strerror})"
+            ) from error
 
 
 def read_stall_s() -> float:
