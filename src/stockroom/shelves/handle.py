@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from stockroom.digest import CommitId
 from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
@@ -30,9 +30,6 @@ from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.history import Commit, Status, describe_commit
 from stockroom.shelves.remotes import RemoteActions
-
-if TYPE_CHECKING:
-    from stockroom.remotes.progress import OnProgress
 
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -94,38 +91,6 @@ class StockRoom(RemoteActions):
             paths.write_identity(Identity(name or known.name, email or known.email))
         stock = cls(paths.root)
         stock.is_new = is_new
-        return stock
-
-    @classmethod
-    def clone(
-        cls,
-        url: str,
-        path: str | Path,
-        metadata_only: bool = False,
-        ref: str | None = None,
-        *,
-        depth: int | None = None,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Self:
-        """The handle of a new repository in `path`, cloned from a remote.
-
-        Args:
-            url: a folder, or a URL of s3, gs, az, https or http.
-            path: a new or empty folder; or one with a clone that was cut off, which goes on.
-            metadata_only: leave samples where they are until they are read.
-            ref: the branch or tag to check out; None is the remote's own choice.
-            depth: keep only so many commits of it.
-        """
-        from stockroom.remotes.clone import CloneOptions, clone
-        from stockroom.remotes.url import parse_remote_settings
-
-        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
-        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
-        stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)
-        if metadata_only:
-            stock._repository.tensors.fetcher.start()  # what is read next is not here
         return stock
 
     is_new: bool = False

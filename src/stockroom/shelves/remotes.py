@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,38 @@ class _Handle(Protocol):
 
 class RemoteActions:
     """The part of `StockRoom` that is about remotes."""
+
+    @classmethod
+    def clone(
+        cls,
+        url: str,
+        path: str | Path,
+        metadata_only: bool = False,
+        ref: str | None = None,
+        *,
+        depth: int | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """The handle of a new repository in `path`, cloned from a remote.
+
+        Args:
+            url: a folder, or a URL of s3, gs, az, https or http.
+            path: a new or empty folder; or one with a clone that was cut off, which goes on.
+            metadata_only: leave samples where they are until they are read.
+            ref: the branch or tag to check out; None is the remote's own choice.
+            depth: keep only so many commits of it.
+        """
+        from stockroom.remotes.clone import CloneOptions, clone
+        from stockroom.remotes.url import parse_remote_settings
+
+        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
+        stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)  # type: ignore[call-arg]
+        if metadata_only:
+            stock._repository.tensors.fetcher.start()  # type: ignore[attr-defined]  # what is read next is not here
+        return stock
 
     @property
     def remotes(self: _Handle) -> Mapping[str, str]:
