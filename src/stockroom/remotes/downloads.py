@@ -23,9 +23,9 @@ from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
 from stockroom.remotes.sources import Source
 from stockroom.remotes.transport import MissingFileError
+from stockroom.store.fetcher import Wanted
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_filler import ByteRange, PackFiller
-from stockroom.store.tensor_store import Wanted
 
 PIECE_NBYTES: Final = 8 << 20
 """The largest request: many enough to fill a line side by side, few enough to cost little each."""

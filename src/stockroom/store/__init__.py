@@ -5,7 +5,8 @@ A tensor's raw bytes are cut into chunks (`chunking`), kept under their BLAKE3 d
 `TensorWriter` writes.
 """
 
-from stockroom.store.tensor_store import Fetcher, NoFetcher, TensorStore, Wanted
+from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
+from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 
 __all__ = ["Fetcher", "NoFetcher", "TensorStore", "TensorWriter", "Wanted"]

@@ -1,6 +1,6 @@
 """Finds and reads chunks by digest: `locate` gives locations, `gather` gives bytes.
 
-The one seam for lazy transfer is `Fetcher`: it is asked for units of a pack that are not on this machine.
+Units of packs that are not on this machine are asked of a `Fetcher`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.catalog import Catalog
+from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 from stockroom.store.layout import SHARD_NAME
 from stockroom.store.location_index import LocationIndex
 from stockroom.store.location_table import ROW_BITS, ROW_MASK
@@ -33,54 +34,6 @@ NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 T = TypeVar("T")
 _MOVES_AT_MOST = 3
 _FETCHES_AT_MOST = 2  # what was fetched may have been dropped again at that very moment
-
-
-Wanted: TypeAlias = Sequence[tuple[PackDigest, NDArray[np.int64]]]
-"""Units of packs: rows `(n,)` of a raw pack, blocks `(n,)` of a compressed one."""
-
-
-class Fetcher(Protocol):
-    """Brings units of packs to this machine."""
-
-    @property
-    def why(self) -> str:
-        """Why units may still be absent after `fetch`, and what to do about it."""
-
-    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
-        """Make units present, verified and on disk, or raise; in bulk, others' reads go first."""
-
-    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
-        """Say that units will be wanted soon, and whether those after them will. Returns at once and never fails."""
-
-    def start(self) -> None:
-        """Make ready for a `fetch` to come, if that helps. Never fails."""
-
-    def close(self) -> None:
-        """Let go of what fetching holds open; the next `fetch` opens it again."""
-
-
-class NoFetcher:
-    """Brings nothing, and says why."""
-
-    def __init__(self, why: str = "no remote is configured that could give them") -> None:
-        self._why = why
-
-    @property
-    def why(self) -> str:
-        """As given."""
-        return self._why
-
-    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
-        """Leave them absent."""
-
-    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
-        """Ignore it."""
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class TensorStore:

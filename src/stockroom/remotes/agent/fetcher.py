@@ -20,7 +20,7 @@ from stockroom.errors import AbsentDataError, InvalidInputError, RemoteError, St
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Measure, Working
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOG_NAME, connect, start_agent
-from stockroom.store.tensor_store import Wanted
+from stockroom.store.fetcher import Wanted
 
 TIMEOUT_VARIABLE: Final = "STOCKROOM_FETCH_TIMEOUT"
 DEFAULT_STALL_S: Final = 120.0

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest
 
 if TYPE_CHECKING:
-    from stockroom.store.tensor_store import Wanted
+    from stockroom.store.fetcher import Wanted
 
 PROTOCOL: Final = 2
 MAX_MESSAGE_NBYTES: Final = 64 << 20
