@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.servers import BUCKET, start_s3
+from tests.servers import BUCKET, find_nginx, serve_files, start_s3
 
 from stockroom import (
     AbsentDataError,
@@ -479,3 +479,25 @@ def test_a_clone_that_was_killed_before_its_first_file_is_begun_again(folder: di
     (tmp_path / "c/.stockroom/mine").write_text("x")
     with pytest.raises(InvalidInputError, match="with files in it"):
         StockRoom.clone(path=tmp_path / "c", **folder)
+
+
+def test_a_folder_behind_a_web_server_is_a_remote_to_read_from(folder: dict[str, Any], tmp_path: Path) -> None:
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed: `apt-get install nginx-light`")
+    with make_source(tmp_path / "a") as source:
+        source.add_remote("origin", **folder)
+        source.push()
+        tmp_path.chmod(0o755)
+        with serve_files(tmp_path / "remote", tmp_path / "nginx") as url:
+            with StockRoom.clone(url, tmp_path / "b", metadata_only=True) as clone:
+                assert np.array_equal(clone.data["image"][17], IMAGES[17])
+                check_equal(clone, source)
+                with clone.enable_write("Mine"):
+                    clone.data["label"][0] = 5
+                with pytest.raises(RemoteError, match="read-only"):
+                    clone.push()
+            with source.enable_write("Theirs"):
+                source.data["label"][0] = 6
+            source.push()
+            with StockRoom.clone(url, tmp_path / "c") as clone:
+                check_equal(clone, source)
