@@ -13,7 +13,7 @@ from stockroom import errors
 from stockroom.errors import *  # noqa: F403 - the errors module declares what it exports
 
 if TYPE_CHECKING:
-    from stockroom.shelves import Column, Commit, DataShelf, StockRoom
+    from stockroom.shelves import Column, Commit, DataShelf, LeafInfo, ModelShelf, State, StockRoom
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
@@ -22,11 +22,25 @@ _LAZY = {
     "Column": "stockroom.shelves",
     "Commit": "stockroom.shelves",
     "DataShelf": "stockroom.shelves",
+    "LeafInfo": "stockroom.shelves",
+    "ModelShelf": "stockroom.shelves",
+    "State": "stockroom.shelves",
     "StockRoom": "stockroom.shelves",
     "make_torch_dataset": "stockroom.torch",
 }
 
-__all__ = ["Column", "Commit", "DataShelf", "StockRoom", "__version__", "make_torch_dataset", *errors.__all__]
+__all__ = [
+    "Column",
+    "Commit",
+    "DataShelf",
+    "LeafInfo",
+    "ModelShelf",
+    "State",
+    "StockRoom",
+    "__version__",
+    "make_torch_dataset",
+    *errors.__all__,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,8 @@
 
     StockroomError
     ├── NotFoundError (KeyError)         RepositoryNotFoundError, RefNotFoundError, ColumnNotFoundError,
-    │                                    SampleNotFoundError, RemoteNotFoundError
+    │                                    SampleNotFoundError, ModelNotFoundError, LeafNotFoundError,
+    │                                    ValueNotFoundError, RemoteNotFoundError
     ├── InvalidInputError (ValueError)   SchemaError, InvalidNameError, AmbiguousRefError
     ├── ConflictError                    RefChangedError, MergeConflictError
     ├── LockedError    ClosedError    ReadOnlyError (PermissionError)    NothingToCommitError
@@ -30,9 +31,11 @@ __all__ = [
     "FormatVersionError",
     "InvalidInputError",
     "InvalidNameError",
+    "LeafNotFoundError",
     "LockedError",
     "MalformedRecordError",
     "MergeConflictError",
+    "ModelNotFoundError",
     "NotFoundError",
     "NothingToCommitError",
     "ReadOnlyError",
@@ -46,6 +49,7 @@ __all__ = [
     "StockroomError",
     "TimeoutError",
     "UnreachableError",
+    "ValueNotFoundError",
 ]
 
 
@@ -80,6 +84,18 @@ class ColumnNotFoundError(NotFoundError):
 
 class SampleNotFoundError(NotFoundError):
     """No sample under that key in the column."""
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name in this commit or stage."""
+
+
+class LeafNotFoundError(NotFoundError):
+    """Nothing under that key or path in a model's state."""
+
+
+class ValueNotFoundError(NotFoundError):
+    """No value, metric or artifact of that name on the experiment shelf."""
 
 
 class RemoteNotFoundError(NotFoundError):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import AUTO, Codec
 from stockroom.store.pack_cache import PackCache
 from stockroom.store.repack import plan_repack, repack
-from stockroom.store.tensor_writer import Stream
 from stockroom.store.verify import iter_pack_damage, list_pack_directories
 
 CODECS = st.sampled_from([AUTO, *Codec])

@@ -10,7 +10,7 @@ from stockroom.cli.printable import format_key
 from stockroom.cli.units import format_count
 
 if TYPE_CHECKING:
-    from stockroom.repository import ColumnDiff, Diff
+    from stockroom.repository import Diff, RecordDiff
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def changes_of_diff(diff: Diff) -> list[Change]:
     return [change_of_column(path, column) for path, column in diff.items()]
 
 
-def change_of_column(path: str, column: ColumnDiff) -> Change:
+def change_of_column(path: str, column: RecordDiff) -> Change:
     """The counts of one column of a diff."""
     counts = column.counts
     return Change(path, column.kind, counts.added, counts.removed, counts.changed)
@@ -70,14 +70,14 @@ def summary_text(changes: Sequence[Change]) -> str:
     return f"{format_count(len(changes), 'column')} changed: {total.counts_text()}"
 
 
-def iter_key_lines(column: ColumnDiff) -> Iterator[str]:
+def iter_key_lines(column: RecordDiff) -> Iterator[str]:
     """The keys of one column's diff: `+ 5`, `- 6`, `~ 7`; lazily, in that order."""
     yield from _marked("+", column.added)
     yield from _marked("-", column.removed)
     yield from _marked("~", column.changed)
 
 
-def keys_document(column: ColumnDiff) -> dict[str, object]:
+def keys_document(column: RecordDiff) -> dict[str, object]:
     """The keys of one column's diff as JSON."""
     return {
         "added_keys": list(column.added),

@@ -25,6 +25,21 @@ def check_name(kind: str, name: str) -> None:
         raise InvalidNameError(f"{kind} name {name!r}: {broken}; choose another name")
 
 
+def check_free_name(kind: str, name: object) -> None:
+    """Raise `InvalidNameError` unless `name` is printable text: all that is asked of names no ref or file carries."""
+    broken = None
+    if not isinstance(name, str):
+        broken = "must be a str"
+    elif not name or name != name.strip():
+        broken = "must not be empty, nor begin or end with a space"
+    elif not name.isprintable():
+        broken = "must not contain control characters or lone surrogates"
+    elif len(name.encode()) > MAX_NAME_NBYTES:
+        broken = f"must be at most {MAX_NAME_NBYTES} bytes of UTF-8"
+    if broken is not None:
+        raise InvalidNameError(f"{kind} name {name!r}: {broken}; choose another name")
+
+
 def find_broken_rule(name: str) -> str | None:
     """The first rule that `name` breaks, as words that follow "name 'x':"; None for a good name."""
     for broken, rule in _whole_name_rules(name):

@@ -13,6 +13,7 @@ from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
 from stockroom.refs import RefStore, sort_parents_first
 from stockroom.repository import Repository, Snapshot
 from stockroom.repository.column import ColumnRecord
+from stockroom.repository.state import StateRecord, ValueRecord
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryKind
 from stockroom.trees import DiffBatch, diff_trees, iter_new_nodes, iter_range
@@ -94,13 +95,17 @@ class _Difference:
         for batch in iter_new_nodes(new.tree, None if old is None else old.tree):
             self._add_objects(batch.digests)
         for record, before in _iter_changed_records(new, old):
-            self._add_column(new, record, before)
+            self._add_record(new, record, before)
 
-    def _add_column(self, snapshot: Snapshot, digest: ObjectDigest, before: ObjectDigest | None) -> None:
+    def _add_record(self, snapshot: Snapshot, digest: ObjectDigest, before: ObjectDigest | None) -> None:
         self._add_objects([digest])
-        record = snapshot.read_column(digest)
-        base = None if before is None else snapshot.read_column(before)
-        base_tree = None if base is None or base.tree_format != record.tree_format else snapshot.open_tree(base)
+        record = snapshot.read_record(digest)
+        if isinstance(record, ValueRecord):
+            return
+        self._add_objects(record.objects)
+        base = None if before is None else snapshot.read_record(before)
+        is_alike = base is not None and not isinstance(base, ValueRecord) and base.tree_format == record.tree_format
+        base_tree = snapshot.open_tree(base) if is_alike else None  # type: ignore[arg-type]
         for batch in iter_new_nodes(snapshot.open_tree(record), base_tree):
             self._add_objects(batch.digests)
             self._add_chunks(list_chunks(self._repository, record, batch.values, self._contents.objects))
@@ -115,11 +120,11 @@ class _Difference:
 
 def list_chunks(
     repository: Repository,
-    record: ColumnRecord,
+    record: ColumnRecord | StateRecord,
     values: NDArray[np.uint8],
     objects: dict[ObjectDigest, None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Digests `(n, 32)` of the chunks behind a column's tree values; chunk lists met are added to `objects`."""
+    """Digests `(n, 32)` of the chunks behind values of a record's tree; chunk lists met are added to `objects`."""
     entries = record.entry_format
     kinds = entries.decode_kinds(values)
     chunks = [entries.slice_digests(values[kinds == EntryKind.CHUNK])]

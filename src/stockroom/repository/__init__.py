@@ -8,24 +8,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stockroom.repository.column import ColumnRecord
     from stockroom.repository.column_edit import ColumnEdit
-    from stockroom.repository.diff import ChangeCounts, ColumnDiff, Diff
+    from stockroom.repository.diff import ChangeCounts, ColumnDiff, Diff, RecordDiff, StateDiff
     from stockroom.repository.head import Head
     from stockroom.repository.paths import Identity, init_repository
     from stockroom.repository.repository import Repository
     from stockroom.repository.session import STAGE_NAME, WriteSession
-    from stockroom.repository.snapshot import DATA, Snapshot
+    from stockroom.repository.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
+    from stockroom.repository.state import StateRecord, ValueRecord
 
 _MODULES = {
     "ChangeCounts": "stockroom.repository.diff",
     "ColumnDiff": "stockroom.repository.diff",
     "ColumnEdit": "stockroom.repository.column_edit",
     "ColumnRecord": "stockroom.repository.column",
+    "ARTIFACT": "stockroom.repository.snapshot",
     "DATA": "stockroom.repository.snapshot",
+    "EXPERIMENT": "stockroom.repository.snapshot",
+    "METRIC": "stockroom.repository.snapshot",
+    "MODEL": "stockroom.repository.snapshot",
     "Diff": "stockroom.repository.diff",
     "Head": "stockroom.repository.head",
     "Identity": "stockroom.repository.paths",
+    "RecordDiff": "stockroom.repository.diff",
     "Repository": "stockroom.repository.repository",
     "STAGE_NAME": "stockroom.repository.session",
+    "StateDiff": "stockroom.repository.diff",
+    "StateRecord": "stockroom.repository.state",
+    "ValueRecord": "stockroom.repository.state",
     "Snapshot": "stockroom.repository.snapshot",
     "WriteSession": "stockroom.repository.session",
     "init_repository": "stockroom.repository.paths",
@@ -33,7 +42,11 @@ _MODULES = {
 """Where each name is: loaded when it is asked for, since a fetch agent needs only a few of them."""
 
 __all__ = [
+    "ARTIFACT",
     "DATA",
+    "EXPERIMENT",
+    "METRIC",
+    "MODEL",
     "STAGE_NAME",
     "ChangeCounts",
     "ColumnDiff",
@@ -42,8 +55,12 @@ __all__ = [
     "Diff",
     "Head",
     "Identity",
+    "RecordDiff",
     "Repository",
     "Snapshot",
+    "StateDiff",
+    "StateRecord",
+    "ValueRecord",
     "WriteSession",
     "init_repository",
 ]

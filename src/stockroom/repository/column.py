@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.errors import InvalidInputError, MalformedRecordError, SchemaError
 from stockroom.refs.record import RecordFormat
+from stockroom.repository.json_mapping import check_json
 from stockroom.store.codecs import check_codec
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import EntryFormat
@@ -18,7 +18,6 @@ from stockroom.trees import KeyType, TreeFormat
 
 STR, BYTES = "str", "bytes"
 _MAX_AXES = 32
-_MAX_ATTRS_NBYTES = 64 << 10
 
 
 class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +52,11 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def tree_format(self) -> TreeFormat:
         """The format of the column's tree."""
         return TreeFormat(KeyType(self.key_type), self.entry_format.width)
+
+    @property
+    def objects(self) -> tuple[ObjectDigest, ...]:
+        """Metadata objects it refers to, besides its tree: none."""
+        return ()
 
     @property
     def schema(self) -> tuple[object, ...]:
@@ -106,12 +110,4 @@ def check_schema(record: ColumnRecord) -> None:
 
 def check_attrs(attrs: object, *, column: str) -> dict[str, Any]:
     """`attrs` as plain JSON values; `SchemaError` if it is not a mapping of them or is over 64 KiB."""
-    try:
-        encoded = json.dumps(attrs, allow_nan=False, ensure_ascii=False).encode()
-        plain = msgspec.json.decode(encoded, type=dict[str, Any])
-        msgspec.msgpack.encode(plain)  # as it will be recorded: integers of more than 64 bits are refused
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError, RecursionError) as error:
-        raise SchemaError(f"column {column!r}: attrs must be a mapping of JSON values ({error})") from error
-    if len(encoded) > _MAX_ATTRS_NBYTES:
-        raise SchemaError(f"column {column!r}: attrs take {len(encoded)} bytes; expected at most {_MAX_ATTRS_NBYTES}")
-    return plain
+    return check_json(attrs, where=f"column {column!r}", name="attrs")

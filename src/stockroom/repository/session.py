@@ -7,7 +7,7 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, wraps
@@ -15,16 +15,15 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from stockroom.digest import CommitId
+from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import (
     ClosedError,
-    ColumnNotFoundError,
     ConflictError,
     InvalidInputError,
     NothingToCommitError,
     RefChangedError,
 )
-from stockroom.refs import CommitRecord, ObjectStore, RefChange, Stage, check_collision, check_name
+from stockroom.refs import CommitRecord, ObjectStore, RefChange, Stage
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.column import ColumnRecord, check_schema
@@ -33,7 +32,9 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.snapshot import DATA, Snapshot
+from stockroom.repository.series import SeriesLog
+from stockroom.repository.snapshot import Snapshot
+from stockroom.repository.state import StateRecord, ValueRecord
 from stockroom.store import TensorWriter
 from stockroom.store.fork_lock import make_fork_lock
 from stockroom.trees import NodeCache, Tree
@@ -79,7 +80,8 @@ class WriteSession:
         except BaseException:
             self._lease.release()
             raise
-        self._edits: dict[str, ColumnEdit | None] = {}
+        self._edits: dict[str, ColumnEdit] = {}
+        self._series = SeriesLog()
         self._start = self._staged.root
 
     @cached_property
@@ -107,40 +109,54 @@ class WriteSession:
         return self._staged
 
     @_in_turn
-    def iter_columns(self) -> list[str]:
-        """The names of the columns, in order, as they are now."""
-        names = set(self._staged.iter_names(DATA))
-        names |= {name for name, edit in self._edits.items() if edit is not None}
-        return sorted(names - {name for name, edit in self._edits.items() if edit is None})
+    def iter_names(self, shelf: str) -> list[str]:
+        """The names on a shelf, in order, as they are now."""
+        return list(self.snapshot.iter_names(shelf))
 
     @_in_turn
-    def find_column(self, name: str) -> ColumnEdit | None:
-        """The column of that name, for reading and writing, or None."""
-        if name not in self._edits:
-            record = self._staged.find_column(name)
+    def find_column(self, path: str) -> ColumnEdit | None:
+        """The column or series at a path, for reading and writing, or None."""
+        edit = self._edits.get(path)
+        if edit is None:
+            record = self._staged.find_column(path)
             if record is None:
                 return None
-            self._edits[name] = ColumnEdit(self.nodes, record, staged=record)
-        return self._edits[name]
-
-    @_in_turn
-    def create_column(self, name: str, record: ColumnRecord) -> ColumnEdit:
-        """A new, empty column with the schema in `record`; `InvalidInputError` if the name is taken or bad."""
-        check_name("column", name)
-        check_schema(record)
-        if self.find_column(name) is not None:
-            raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
-        check_collision("column", name, self.iter_columns())
-        empty = Tree.empty(self.nodes, record.tree_format)
-        edit = self._edits[name] = ColumnEdit(self.nodes, record.replace_root(empty.root))
+            edit = self._edits[path] = ColumnEdit(self.nodes, record, staged=record)
         return edit
 
     @_in_turn
-    def delete_column(self, name: str) -> None:
-        """Take out a column; `ColumnNotFoundError` if there is none."""
-        if self.find_column(name) is None:
-            raise ColumnNotFoundError(f"no column {name!r} to delete; there are: {', '.join(self.iter_columns())}")
-        self._edits[name] = None
+    def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit:
+        """A new, empty column with the schema in `record`, at a path where there is nothing."""
+        check_schema(record)
+        empty = Tree.empty(self.nodes, record.tree_format)
+        edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
+        return edit
+
+    @_in_turn
+    def find_state(self, path: str) -> StateRecord | ValueRecord | None:
+        """The record of the state at a path, or None."""
+        return self._staged.find_state(path)
+
+    @_in_turn
+    def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
+        """Set what is at each of these paths: all of them, or, should one not fit its format, none."""
+        encoded = {path: record.encode() for path, record in records.items()}
+        self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
+
+    @_in_turn
+    def delete(self, path: str) -> bool:
+        """Take out what is at a path; whether there was anything."""
+        self._series.work_in(self)
+        edit = self._edits.pop(path, None)
+        known = self._staged.find_digest(path)
+        if known is not None:
+            self._stage({}, [path])
+        return edit is not None or known is not None
+
+    @_in_turn
+    def log(self, values: Mapping[str, object], step: int | None) -> int:
+        """Add one point to each of some series; the step they are under."""
+        return self._series.log(self, values, step)
 
     @property
     def is_flushed(self) -> bool:
@@ -272,25 +288,24 @@ class WriteSession:
         return None
 
     def _stage_edits(self) -> None:
-        """Work every open column into the staged root."""
-        puts: dict[str, bytes] = {}
-        deletes = []
+        """Work every open column, and what was logged, into the staged root."""
+        self._series.work_in(self)
+        puts: dict[str, ObjectDigest] = {}
         changed = []
-        for name, edit in self._edits.items():
-            path = f"{DATA}/{name}"
-            if edit is None:
-                deletes.append(path)
-                continue
+        for path, edit in self._edits.items():
             edit.record = edit.finish()
             if edit.record != edit.staged:
                 changed.append(edit)
                 puts[path] = self.objects.put_object(edit.record.encode())
-        if puts or deletes:
-            values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, 32)
-            self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
-            self._edits = {name: edit for name, edit in self._edits.items() if edit is not None}
+        self._stage(puts, [])
         for edit in changed:  # only now: an interrupt before this makes the next call do it all again
             edit.staged = edit.record
+
+    def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
+        """Set and take out records in the staged root."""
+        if puts or deletes:
+            values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
+            self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
 
     def _flush_tensors(self) -> None:
         writer = self.__dict__.get("tensors")
@@ -326,6 +341,7 @@ class WriteSession:
 
     def _drop_edits(self) -> None:
         self._edits = {}
+        self._series = SeriesLog()
         self.objects.discard_pending()
         Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
         writer = self.__dict__.get("tensors")

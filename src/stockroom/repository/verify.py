@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, StockroomError
 from stockroom.repository.column import ColumnRecord
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
+from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
+from stockroom.repository.structure import iter_stored, measure_leaf
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryKind
 from stockroom.store.verify import Damage, iter_pack_damage, list_pack_directories
@@ -140,15 +143,30 @@ class _Connectivity:
                 record_digest = ObjectDigest(digest.tobytes())
                 if record_digest not in self._seen:
                     self._seen.add(record_digest)
-                    self._guard(str(path), lambda d=record_digest: self._check_column(snapshot, d))  # type: ignore[misc]
+                    self._guard(str(path), lambda d=record_digest: self._check_record(snapshot, d))  # type: ignore[misc]
 
-    def _check_column(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
-        record = snapshot.read_column(digest)
+    def _check_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
+        record = snapshot.read_record(digest)
+        if isinstance(record, ValueRecord):
+            return
         tree = snapshot.open_tree(record)
         for values in check_tree(tree, self._seen):
             self._check_values(record, values)
+        if isinstance(record, StateRecord):
+            self._check_leaves(snapshot, record)
 
-    def _check_values(self, record: ColumnRecord, values: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> None:
+    def _check_leaves(self, snapshot: Snapshot, record: StateRecord) -> None:
+        """Whether a state's structure and its tree tell of the same leaves."""
+        where = f"structure {record.structure.hex()[:16]}"
+        expected = {path: measure_leaf(leaf) for path, leaf in iter_stored(snapshot.read_structure(record))}
+        for paths, values in iter_range(snapshot.open_tree(record)):
+            for path, nbytes in zip(paths, STATE_ENTRIES.measure(values).tolist(), strict=True):
+                if path not in expected or expected.pop(path) not in (None, nbytes):
+                    raise CorruptionError(f"{where}: leaf {path!r} of {nbytes} bytes does not fit it")
+        if expected:
+            raise CorruptionError(f"{where}: leaf {next(iter(expected))!r} is nowhere")
+
+    def _check_values(self, record: ColumnRecord | StateRecord, values: NDArray[np.uint8]) -> None:
         entry_format = record.entry_format
         kinds = entry_format.decode_kinds(values)
         chunks = values[kinds == EntryKind.CHUNK]

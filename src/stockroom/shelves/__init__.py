@@ -4,5 +4,7 @@ from stockroom.shelves.column import Column
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.handle import StockRoom
 from stockroom.shelves.history import Commit
+from stockroom.shelves.model import ModelShelf
+from stockroom.shelves.state import LeafInfo, State
 
-__all__ = ["Column", "Commit", "DataShelf", "StockRoom"]
+__all__ = ["Column", "Commit", "DataShelf", "LeafInfo", "ModelShelf", "State", "StockRoom"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import TypeVar
 
-from stockroom.errors import ClosedError, ColumnNotFoundError
-from stockroom.repository import DATA, Repository, Snapshot, WriteSession
+from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
+from stockroom.repository import Repository, Snapshot, WriteSession
 from stockroom.store import TensorStore
+
+E = TypeVar("E", bound=NotFoundError)
 
 
 @dataclass(slots=True, eq=False)
@@ -32,14 +35,30 @@ class Access:
                 f"this handle on {self.repository.paths.root} is closed: open it again with StockRoom(...)"
             )
 
-    def list_columns(self) -> list[str]:
-        """The names of the columns, in order."""
+    @property
+    def source(self) -> Snapshot | WriteSession:
+        """What is read: the stage while writing, else the snapshot."""
         self.check_open()
-        return list(self.snapshot.iter_names(DATA)) if self.session is None else self.session.iter_columns()
+        return self.snapshot if self.session is None else self.session
 
-    def missing_column(self, name: str) -> ColumnNotFoundError:
-        """The error for a column that is not there, with names near to it."""
-        names = self.list_columns()
+    def list_names(self, shelf: str) -> list[str]:
+        """The names on a shelf, in order."""
+        return list(self.source.iter_names(shelf))
+
+    def writer(self) -> WriteSession:
+        """The write session; `ReadOnlyError` if this handle only reads."""
+        self.check_open()
+        if self.session is None:
+            raise ReadOnlyError(
+                "this handle only reads: write inside `with stock.enable_write():`, or open with "
+                "StockRoom(enable_write=True)"
+            )
+        self.session.check_open()
+        return self.session
+
+    def missing(self, kind: str, shelf: str, name: object, error: type[E]) -> E:
+        """The error for a name that is not on a shelf, with names near to it."""
+        names = self.list_names(shelf)
         near = difflib.get_close_matches(name, names, n=3) if isinstance(name, str) else []
         if near:
             hint = f"did you mean {' or '.join(map(repr, near))}?"
@@ -47,4 +66,4 @@ class Access:
             hint = f"there are {', '.join(map(repr, names[:5]))}{' and more' if len(names) > 5 else ''}"
         else:
             hint = "there are none yet"
-        return ColumnNotFoundError(f"no column {name!r} here; {hint}")
+        return error(f"no {kind} {name!r} here; {hint}")

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest, compute_digest
 from stockroom.errors import (
+    ColumnNotFoundError,
     InvalidInputError,
     ReadOnlyError,
     SampleNotFoundError,
     SchemaError,
 )
-from stockroom.repository import ColumnEdit, ColumnRecord
+from stockroom.repository import DATA, ColumnEdit, ColumnRecord
 from stockroom.repository.column import check_attrs
 from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.column_views import ColumnItems, ColumnValues
@@ -44,6 +45,7 @@ class Column(Mapping[Key, Sample]):
     def __init__(self, access: Access, name: str) -> None:
         self._access = access
         self._name = name
+        self._path = f"{DATA}/{name}"
         self._session = access.session
         self._pinned = None if self._session is not None else self._open_pinned()
         self._staged: SampleReader | None = None
@@ -298,17 +300,17 @@ class Column(Mapping[Key, Sample]):
 
     def _open_pinned(self) -> SampleReader:
         snapshot = self._access.snapshot
-        record = snapshot.find_column(self._name)
+        record = snapshot.find_column(self._path)
         if record is None:
-            raise self._access.missing_column(self._name)
+            raise self._missing_here()
         return SampleReader(record, snapshot.open_tree(record), self._access.tensors, commit=self._access.commit)
 
     def _find_edit(self) -> ColumnEdit:
         self._access.check_open()
         assert self._session is not None
-        edit = self._session.find_column(self._name)
+        edit = self._session.find_column(self._path)
         if edit is None:
-            raise self._access.missing_column(self._name)
+            raise self._missing_here()
         return edit
 
     def _read_staged(self) -> SampleReader:
@@ -410,6 +412,9 @@ class Column(Mapping[Key, Sample]):
                 f"column {self._name!r}: expected pairs of key and sample, found {describe_value(pair)}"
             ) from error
         return self._check_key(key), value
+
+    def _missing_here(self) -> ColumnNotFoundError:
+        return self._access.missing("column", DATA, self._name, ColumnNotFoundError)
 
     def _missing(self, key: object) -> SampleNotFoundError:
         return SampleNotFoundError(

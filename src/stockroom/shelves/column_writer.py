@@ -19,9 +19,9 @@ from stockroom.digest import Buffer
 from stockroom.errors import InvalidInputError
 from stockroom.repository import ColumnEdit, ColumnRecord, WriteSession
 from stockroom.shelves.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
+from stockroom.store.chunk_run import Stream
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.entry import EntryKind, choose_kind
-from stockroom.store.tensor_writer import Stream
 from stockroom.trees import Key
 from stockroom.trees.str_keys import MAX_KEY_NBYTES
 

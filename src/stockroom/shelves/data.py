@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from stockroom.digest import DIGEST_NBYTES
-from stockroom.errors import ReadOnlyError, SchemaError
-from stockroom.repository import ColumnRecord, WriteSession
-from stockroom.repository.column import check_attrs
+from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
+from stockroom.refs import check_collision, check_name
+from stockroom.repository import DATA, ColumnRecord
+from stockroom.repository.column import check_attrs, check_schema
 from stockroom.shelves.access import Access
 from stockroom.shelves.column import Column
 from stockroom.shelves.column_writer import ColumnWriter
@@ -40,26 +41,22 @@ class DataShelf(Mapping[str, Column]):
             self._assign(name, values)
 
     def __delitem__(self, name: str) -> None:
-        session = self._session()
+        session = self._access.writer()
         if name not in self:
-            raise self._access.missing_column(name)
-        session.delete_column(name)
+            raise self._access.missing("column", DATA, name, ColumnNotFoundError)
+        session.delete(f"{DATA}/{name}")
 
     def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_columns():
+        for name in self._access.list_names(DATA):
             self._access.check_open()
             yield name
 
     def __len__(self) -> int:
-        return len(self._access.list_columns())
+        return len(self._access.list_names(DATA))
 
     def __contains__(self, name: object) -> bool:
-        self._access.check_open()
-        session = self._access.session
-        if not isinstance(name, str):
-            return False
-        source = self._access.snapshot if session is None else session
-        return source.find_column(name) is not None
+        source = self._access.source
+        return isinstance(name, str) and source.find_column(f"{DATA}/{name}") is not None
 
     def __repr__(self) -> str:
         return f"DataShelf({', '.join(self)})"
@@ -102,7 +99,7 @@ class DataShelf(Mapping[str, Column]):
         codec: str = AUTO,
         attrs: Mapping[str, Any] | None = None,
     ) -> ColumnWriter:
-        session = self._session()
+        session = self._access.writer()
         key_type = keys if isinstance(keys, str) else getattr(keys, "__name__", repr(keys))
         record = ColumnRecord(
             dtype=schema.dtype,
@@ -112,15 +109,20 @@ class DataShelf(Mapping[str, Column]):
             root=bytes(DIGEST_NBYTES),
             attrs=check_attrs(attrs or {}, column=name),
         )
-        return ColumnWriter(session, session.create_column(name, record), name)
+        check_name("column", name)
+        check_schema(record)
+        if name in self:
+            raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
+        check_collision("column", name, self._access.list_names(DATA))
+        return ColumnWriter(session, session.create_column(f"{DATA}/{name}", record), name)
 
     def _assign(self, name: str, values: object) -> None:
         """Make `values` the column's contents, creating the column from the first value if need be."""
-        session = self._session()
+        session = self._access.writer()
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, found {name!r}")
         keys, samples = _split_keys(name, values)
-        edit = session.find_column(name)
+        edit = session.find_column(f"{DATA}/{name}")
         key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
@@ -135,18 +137,8 @@ class DataShelf(Mapping[str, Column]):
         try:
             writer.replace_all(keys, samples)
         except BaseException:
-            session.delete_column(name)
+            session.delete(f"{DATA}/{name}")
             raise
-
-    def _session(self) -> WriteSession:
-        self._access.check_open()
-        if self._access.session is None:
-            raise ReadOnlyError(
-                "this handle only reads: write inside `with stock.enable_write():`, or open with "
-                "StockRoom(enable_write=True)"
-            )
-        self._access.session.check_open()
-        return self._access.session
 
 
 def _format_any_dtype(dtype: Any) -> str:

@@ -29,6 +29,7 @@ from stockroom.repository.verify import VerifyReport, verify_repository
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.history import Commit, Status, describe_commit
+from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -120,6 +121,12 @@ class StockRoom(RemoteActions):
         """The data shelf."""
         self._access.check_open()
         return DataShelf(self._access)
+
+    @property
+    def model(self) -> ModelShelf:
+        """The model shelf."""
+        self._access.check_open()
+        return ModelShelf(self._access)
 
     def refresh(self) -> None:
         """Pin to the newest HEAD (or ref, if the handle was opened on one). Columns taken earlier stay as they were."""

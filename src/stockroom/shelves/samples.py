@@ -22,8 +22,8 @@ from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.pack import Pack
-from stockroom.store.pack_cache import GatherPlan, StalePackError
+from stockroom.store.pack import Pack, StalePackError
+from stockroom.store.pack_cache import GatherPlan
 from stockroom.trees import Key, KeyType, Tree
 
 Sample: TypeAlias = Array | str | bytes

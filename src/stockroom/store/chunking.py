@@ -19,7 +19,6 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, view_bytes
@@ -27,6 +26,7 @@ from stockroom.errors import FormatVersionError, MalformedRecordError
 
 CHUNK_MAX_NBYTES = 4 << 20
 INLINE_MAX_NBYTES = 32
+CHUNK_ALIGNMENT_NBYTES = 64
 
 _HEADER = struct.Struct("<4sIQQ32s")
 _MAGIC = b"SRcl"
@@ -66,25 +66,22 @@ def decode_chunk_list(data: bytes, *, where: str) -> ChunkList:
 
 
 def measure_chunk(shape: tuple[int, ...], itemsize: int) -> int:
-    """Bytes of a full chunk of a tensor over 4 MiB: whole rows of axis 0, or elements where a row is larger."""
+    """Bytes of a full chunk of a tensor over 4 MiB: whole rows of axis 0, or elements where a row is larger.
+
+    As many as make a multiple of 64 bytes, if any number does: chunks of one tensor then follow each other without a
+    gap in a ragged pack, and can be mapped as one.
+    """
     row_nbytes = itemsize * math.prod(shape[1:])
     unit = row_nbytes if row_nbytes <= CHUNK_MAX_NBYTES else itemsize
-    return CHUNK_MAX_NBYTES // unit * unit
+    count = CHUNK_MAX_NBYTES // unit
+    step = CHUNK_ALIGNMENT_NBYTES // math.gcd(unit, CHUNK_ALIGNMENT_NBYTES)
+    return (count // step * step or count) * unit
 
 
 def split_tensor(raw: Buffer, chunk_nbytes: int) -> list[memoryview]:
     """Cut a tensor's raw bytes into chunks; views, not copies."""
     view = view_bytes(raw)
     return [view[start : start + chunk_nbytes] for start in range(0, len(view), chunk_nbytes)]
-
-
-def list_chunks(chunks: list[memoryview], digests: list[bytes]) -> ChunkList:
-    """The chunk list of chunks cut by `split_tensor`."""
-    whole = blake3()
-    for chunk in chunks:
-        whole.update(chunk)
-    joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-    return ChunkList(sum(map(len, chunks)), len(chunks[0]), whole.digest(), joined)
 
 
 def _malformed(where: str) -> MalformedRecordError:

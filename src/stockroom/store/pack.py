@@ -23,6 +23,10 @@ from stockroom.store.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.shard import decode_index, index_nbytes
 
 
+class StalePackError(Exception):
+    """A pack is no longer where it was, or no longer there: the caller's locations are out of date."""
+
+
 class Pack:
     """An open pack. Rows are addressed by number; bytes given out are copies unless a method says view."""
 
@@ -31,9 +35,8 @@ class Pack:
         self.digest = digest
         folder = _open_folder(directory)
         try:
-            self.manifest = decode_manifest(
-                _map_file(folder, MANIFEST_NAME, directory), where=str(directory / MANIFEST_NAME)
-            )
+            encoded, _ = _map_file(folder, MANIFEST_NAME, directory)
+            self.manifest = decode_manifest(encoded, where=str(directory / MANIFEST_NAME))
             self.layout = self.manifest.layout
             self.presence = self._open_presence(folder)
             self._shard = self._map_shard(folder)
@@ -91,6 +94,17 @@ class Pack:
         if span[0] + span[1] > self.body_nbytes:
             raise CorruptionError(f"{self.directory}: row {row} lies outside the pack; run `stock fsck`")
         return span
+
+    def open_shard(self) -> int:
+        """A file descriptor of the very shard file this pack has mapped; `StalePackError` if another took its place."""
+        try:
+            fd = os.open(self.directory / self.layout.shard_name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise StalePackError(self.digest) from None
+        if _identify(fd) != self._shard_file:
+            os.close(fd)
+            raise StalePackError(self.digest)
+        return fd
 
     def view_row(self, row: int) -> NDArray[np.uint8]:
         """A read-only view of a row of a raw pack: no copy."""
@@ -180,7 +194,7 @@ class Pack:
 
     def _map_shard(self, folder: int) -> NDArray[np.uint8]:
         path = self.directory / self.layout.shard_name
-        mapped = _map_file(folder, self.layout.shard_name, self.directory)
+        mapped, self._shard_file = _map_file(folder, self.layout.shard_name, self.directory)
         expected = self.manifest.shard_nbytes
         least = index_nbytes(self.layout.count_blocks(self.manifest.units)) + (self.body_nbytes if self.is_raw else 0)
         if mapped.nbytes != expected or expected < least:
@@ -209,14 +223,20 @@ def _open_folder(directory: Path) -> int:
         ) from error
 
 
-def _map_file(folder: int, name: str, directory: Path) -> NDArray[np.uint8]:
+def _map_file(folder: int, name: str, directory: Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """A file's bytes, and what tells the file from all others."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
         try:
-            mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+            mapped, identity = mmap.mmap(fd, 0, access=mmap.ACCESS_READ), _identify(fd)
         finally:
             os.close(fd)
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         path = directory / name
         raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
-    return np.frombuffer(mapped, np.uint8)
+    return np.frombuffer(mapped, np.uint8), identity
+
+
+def _identify(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

@@ -17,7 +17,7 @@ from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.catalog import Catalog
 from stockroom.store.fork_lock import make_fork_lock
-from stockroom.store.pack import Pack
+from stockroom.store.pack import Pack, StalePackError
 from stockroom.store.window import Window
 
 _HANDLES_PER_PACK = 3  # mmap keeps a duplicate of each of its files
@@ -29,10 +29,6 @@ def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
     """The folder of a pack."""
     name = digest.hex()
     return packs_directory / name[:2] / name
-
-
-class StalePackError(Exception):
-    """A pack number that the catalog no longer has: the caller's locations are out of date."""
 
 
 class OpenPacks:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest, check_digest
 from stockroom.store.codecs import AUTO, check_codec
 from stockroom.store.layout import PACK_TARGET_NBYTES
-from stockroom.store.pack import Pack
-from stockroom.store.pack_cache import StalePackError, locate_pack
+from stockroom.store.pack import Pack, StalePackError
+from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_writer import PackWriter
 from stockroom.store.recovery import PUBLISHING_SUFFIX, open_session
 from stockroom.store.removal import lock_removal, remove_packs

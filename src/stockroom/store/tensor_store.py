@@ -22,8 +22,8 @@ from stockroom.store.layout import SHARD_NAME
 from stockroom.store.location_index import LocationIndex
 from stockroom.store.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.manifest import Manifest
-from stockroom.store.pack import Pack, raise_absent
-from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, StalePackError, locate_pack
+from stockroom.store.pack import Pack, StalePackError, raise_absent
+from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, locate_pack
 from stockroom.store.presence import PRESENCE_NAME
 from stockroom.store.recovery import find_unregistered
 
@@ -207,6 +207,10 @@ class TensorStore:
     def ensure_present(self, digests: NDArray[np.uint8]) -> None:
         """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
         self.retry_when_moved(lambda: self._ensure_all_present(self.locate(digests)))
+
+    def ensure_located(self, locations: NDArray[np.uint64]) -> None:
+        """Bring chunks whose places are known to this machine, as `ensure_present` does."""
+        self._ensure_all_present(locations)
 
     def hint(self, locations: NDArray[np.uint64], *, goes_on: bool = False) -> None:
         """Say that chunks will be read soon, and whether those after them will: they may be brought meanwhile."""

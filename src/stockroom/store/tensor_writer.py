@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, ChunkDigest, PackDigest
 from stockroom.errors import StockroomError
-from stockroom.store.chunking import ChunkList, list_chunks, measure_chunk, split_tensor
+from stockroom.store.chunk_run import ChunkRun, RunHasher, Stream, make_chunk_list
+from stockroom.store.chunking import ChunkList, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
+from stockroom.store.layout import PACK_TARGET_NBYTES, align_row
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_writer import PackWriter, SealedPack
 from stockroom.store.recovery import PUBLISHING_SUFFIX, collect_leftovers, open_session
@@ -31,15 +33,6 @@ _WAITING_ROWS = 512
 _WAITING_NBYTES = 8 << 20
 _MAX_OPEN_PACKS = 16
 _MAX_SYNCING = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """What goes into one series of packs: `item_shape` None for rows of many shapes."""
-
-    dtype: str
-    item_shape: tuple[int, ...] | None
-    codec: str
 
 
 @dataclass(slots=True)
@@ -63,6 +56,7 @@ class TensorWriter:
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="stockroom-sync")
         self._behind = ThreadPoolExecutor(1, thread_name_prefix="stockroom-write")
+        self._hasher = RunHasher()
         self._failure: BaseException | None = None
         self.written_nbytes = 0
 
@@ -106,11 +100,39 @@ class TensorWriter:
 
     def put_tensor(self, raw: Buffer, shape: tuple[int, ...], *, dtype: str, codec: str) -> ChunkList:
         """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
-        chunks = split_tensor(raw, measure_chunk(shape, parse_dtype(dtype).itemsize))
-        stream = Stream(format_storage(dtype), None, codec)
-        listed = list_chunks(chunks, [self._put_chunk(chunk, stream) for chunk in chunks])
+        chunk_nbytes = measure_chunk(shape, parse_dtype(dtype).itemsize)
+        run = ChunkRun(split_tensor(raw, chunk_nbytes), Stream(format_storage(dtype), None, codec), whole=blake3())
+        self.put_runs([run])
         self.wait()  # from here on the caller may change the tensor
-        return listed
+        assert run.whole is not None
+        return make_chunk_list(run.nbytes, chunk_nbytes, run.whole, run.digests)
+
+    def put_runs(self, runs: Sequence[ChunkRun]) -> None:
+        """Put the chunks of many tensors into ragged packs, setting the runs' digests; none may change before `wait`.
+
+        The fresh chunks of one run follow each other in one pack, if they fit into one.
+        """
+        self._hasher.hash(runs)
+        digests = [digest for run in runs for digest in run.digests]
+        if not digests:
+            return
+        for stream in {run.stream for run in runs}:
+            self._drain(stream)
+        joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
+        fresh = set(self._find_fresh(digests, joined))
+        first = 0
+        with self._remember_failure():
+            for run in runs:
+                mine = [position for position in range(len(run.chunks)) if first + position in fresh]
+                self._take_run(run, mine)
+                first += len(run.chunks)
+
+    def _take_run(self, run: ChunkRun, positions: Sequence[int]) -> None:
+        nbytes = sum(align_row(len(run.chunks[position])) for position in positions)
+        if 0 < nbytes <= PACK_TARGET_NBYTES:
+            self._find_room(run.stream, nbytes)
+        for position in positions:
+            self._take(run.chunks[position], run.digests[position], run.stream)
 
     @property
     def is_flushed(self) -> bool:
@@ -162,16 +184,9 @@ class TensorWriter:
         self.abort()
         self._syncer.shutdown()
         self._behind.shutdown()
+        self._hasher.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         os.close(self._lock_fd)
-
-    def _put_chunk(self, chunk: memoryview, stream: Stream) -> bytes:
-        digest = blake3(chunk).digest()
-        joined = np.frombuffer(digest, np.uint8).reshape(1, DIGEST_NBYTES)
-        if self._find_fresh([digest], joined):
-            with self._remember_failure():
-                self._take(chunk, digest, stream)
-        return digest
 
     def _drain(self, stream: Stream) -> None:
         """Look up the waiting rows of a stream, and append those the store lacks."""
@@ -253,14 +268,14 @@ class TensorWriter:
             self._seal(stream)
         if len(self._open) >= _MAX_OPEN_PACKS:
             self._seal(next(iter(self._open)))
+        serial, self._serial = self._serial, self._serial + 1  # first: an interrupt may leave the folder behind
         writer = self._open[stream] = PackWriter(
-            self._directory / str(self._serial),
+            self._directory / str(serial),
             dtype=stream.dtype,
             item_shape=stream.item_shape,
             codec=stream.codec,
             executor=self._behind,
         )
-        self._serial += 1
         return writer, writer.count_room(row_nbytes)
 
     def _seal(self, stream: Stream) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from stockroom.digest import PackDigest
 from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.chunk_run import Stream
 from stockroom.store.pack_cache import locate_pack
-from stockroom.store.tensor_writer import Stream
 
 Put: TypeAlias = Callable[..., np.ndarray]
 

@@ -8,10 +8,10 @@ from stockroom.errors import FormatVersionError, MalformedRecordError
 from stockroom.store.chunking import (
     CHUNK_MAX_NBYTES,
     decode_chunk_list,
-    list_chunks,
     measure_chunk,
     split_tensor,
 )
+from stockroom.testing.chunk_lists import list_chunks
 
 MIB = 1 << 20
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from stockroom.store import TensorStore
-from stockroom.store.pack_cache import PackCache, StalePackError, locate_pack
+from stockroom.store.pack import StalePackError
+from stockroom.store.pack_cache import PackCache, locate_pack
 
 PACKS, ROWS, NBYTES = 30, 8, 64
 

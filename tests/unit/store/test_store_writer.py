@@ -12,8 +12,8 @@ from blake3 import blake3
 
 from stockroom.errors import CorruptionError
 from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import Codec
-from stockroom.store.tensor_writer import Stream
 
 RAW = Stream("uint8", (1000,), "raw")
 
@@ -121,7 +121,7 @@ from pathlib import Path
 import numpy as np
 from stockroom.errors import StockroomError
 from stockroom.store import TensorStore, TensorWriter
-from stockroom.store.tensor_writer import Stream
+from stockroom.store.chunk_run import Stream
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes fail with an error, as on a full disk
 store = TensorStore(Path(sys.argv[1]))
@@ -179,7 +179,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from stockroom.store import TensorStore, TensorWriter
-from stockroom.store.tensor_writer import Stream
+from stockroom.store.chunk_run import Stream
 
 store = TensorStore(Path(sys.argv[1]))
 writer = TensorWriter(store)

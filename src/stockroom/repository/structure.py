@@ -1,0 +1,257 @@
+"""The structure of a nested state: containers in order, and what each leaf is; but for `None`, no values.
+
+A state is any nesting of dict, list and tuple. Its leaves' bytes lie elsewhere, under the leaf's path: the keys and
+positions that lead to it, joined by `/`. In a str key `~` is written `~0` and `/` is written `~1`; one that is empty or
+reads as an integer has `~2` in front, so that no two leaves of one state share a path.
+
+As a metadata object a structure is magic `SRsu`, version 1, then its top node as msgpack. A node is an array that
+begins with its tag:
+
+| tag | then | node |
+|---|---|---|
+| `d` | kind, keys, nodes, metadata | dict, OrderedDict or Counter; `metadata` is a state dict's `_metadata`, or nil |
+| `l` | nodes | list |
+| `t` | nodes | tuple |
+| `c` | value | a value kept here: nil, or, within `_metadata`, any scalar |
+| `s` | kind | bool, int, float, complex, str or bytes |
+| `a` | library, dtype, shape | numpy array, numpy scalar, or dense torch tensor in C order |
+| `v` | dtype, shape, strides, offset, length, base | torch tensor over `length` elements kept under `base` |
+| `=` | path | the same memory as the leaf at `path` |
+
+Strides and offset count elements. Keys are msgpack int or str. A str key with lone surrogates, which msgpack does not
+have, or that begins with U+0000, is written as U+0000 and the hex digits of its UTF-8 with surrogates let through.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from stockroom.errors import MalformedRecordError, SchemaError
+from stockroom.refs.record import RecordFormat
+from stockroom.store.dtypes import parse_dtype
+
+MAX_DEPTH: Final = 100
+MAX_AXES: Final = 64
+
+StateKey: TypeAlias = int | str
+Scalar: TypeAlias = bool | int | float | str | None
+_Length = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+_Shape = Annotated[tuple[_Length, ...], msgspec.Meta(max_length=MAX_AXES)]
+
+TORCH_ONLY: Final = {
+    "complex32": ("float16", 4),
+    "float4_e2m1fn_x2": ("uint8", 1),
+    "bits1x8": ("uint8", 1),
+    "bits2x4": ("uint8", 1),
+    "bits4x2": ("uint8", 1),
+    "bits8": ("uint8", 1),
+    "bits16": ("uint16", 2),
+} | {f"{sign}int{bits}": ("uint8", 1) for sign in ("", "u") for bits in range(1, 8)}
+"""torch's dtypes that numpy cannot name: the dtype their bytes are stored as, and the bytes of one element."""
+
+
+class DictNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
+    """A mapping, in order."""
+
+    kind: Literal["dict", "OrderedDict", "Counter"]
+    keys: tuple[int | str, ...]
+    nodes: tuple[Node, ...]
+    metadata: Node | None
+
+
+class ListNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
+    """A list."""
+
+    nodes: tuple[Node, ...]
+
+
+class TupleNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="t"):
+    """A tuple."""
+
+    nodes: tuple[Node, ...]
+
+
+class Constant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
+    """A value that is part of the structure."""
+
+    value: Scalar
+
+
+class ScalarLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
+    """A Python scalar, text or bytes."""
+
+    kind: Literal["bool", "int", "float", "complex", "str", "bytes"]
+
+
+class ArrayLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
+    """An array, a numpy scalar or a tensor; its bytes are in C order."""
+
+    library: Literal["numpy", "scalar", "torch"]
+    dtype: str
+    shape: _Shape
+
+
+class StridedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="v"):
+    """A torch tensor that shares memory with others, or repeats its own."""
+
+    dtype: str
+    shape: _Shape
+    strides: _Shape
+    offset: _Length
+    length: _Length
+    base: str
+
+
+class TiedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="="):
+    """The same memory, dtype and shape as another leaf."""
+
+    path: str
+
+
+Leaf: TypeAlias = ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf
+Node: TypeAlias = DictNode | ListNode | TupleNode | Constant | Leaf
+
+
+class _Top(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    node: Node
+
+
+_FORMAT: Final = RecordFormat(_Top, magic=b"SRsu", version=1, name="structure", max_nbytes=48 << 20)
+_LOOKS_INT: Final = re.compile(r"-?[0-9]+")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def encode_structure(node: Node) -> bytes:
+    """The canonical bytes of the object."""
+    return _FORMAT.encode(_Top(node))
+
+
+def decode_structure(data: bytes, *, where: str) -> Node:
+    """The structure in `data`; `MalformedRecordError` naming `where` if it is none."""
+    node = _FORMAT.decode(data, where=where).node
+    check_structure(node, where=where)
+    return node
+
+
+def check_structure(node: Node, *, where: str) -> None:
+    """Raise `MalformedRecordError` naming `where` unless the leaves of a decoded structure make sense together."""
+    leaves: dict[str, Leaf] = {}
+    lengths: dict[str, tuple[str, int]] = {}
+    try:
+        for path, leaf in iter_leaves(node):
+            if path in leaves:
+                raise ValueError(f"two leaves at {path!r}")
+            _check_leaf(leaf, leaves, lengths)
+            leaves[path] = leaf
+    except (ValueError, SchemaError) as error:
+        raise MalformedRecordError(f"{where}: malformed structure ({error}); run `stock fsck`", where=where) from error
+
+
+def _check_leaf(leaf: Leaf, before: dict[str, Leaf], lengths: dict[str, tuple[str, int]]) -> None:
+    if isinstance(leaf, TiedLeaf):
+        if not isinstance(before.get(leaf.path), ArrayLeaf | StridedLeaf):
+            raise ValueError(f"tied to {leaf.path!r}, which is no array before it")
+    elif isinstance(leaf, ArrayLeaf):
+        measure_element(leaf.dtype)
+    elif isinstance(leaf, StridedLeaf):
+        measure_element(leaf.dtype)
+        if len(leaf.strides) != len(leaf.shape):
+            raise ValueError("as many strides as axes are needed")
+        reach = sum((n - 1) * stride for n, stride in zip(leaf.shape, leaf.strides, strict=True))
+        if 0 in leaf.shape or leaf.offset + reach >= leaf.length:
+            raise ValueError("a tensor reaches beyond its memory")
+        if lengths.setdefault(leaf.base, (leaf.dtype, leaf.length)) != (leaf.dtype, leaf.length):
+            raise ValueError(f"tensors over {leaf.base!r} disagree about it")
+
+
+def list_nodes(node: Node) -> tuple[Node, ...]:
+    """What a container holds, in order; nothing for a leaf."""
+    return node.nodes if isinstance(node, DictNode | ListNode | TupleNode) else ()
+
+
+def list_keys(node: Node) -> list[StateKey]:
+    """The keys of a dict, or the positions of a list or tuple."""
+    if isinstance(node, DictNode):
+        return [_decode_key(key) for key in node.keys]
+    return list(range(len(list_nodes(node))))
+
+
+def encode_key(key: StateKey) -> StateKey:
+    """A key as a structure holds it."""
+    if isinstance(key, int) or not (key.startswith("\0") or _SURROGATE.search(key)):
+        return key
+    return "\0" + key.encode("utf-8", "surrogatepass").hex()
+
+
+def _decode_key(key: StateKey) -> StateKey:
+    if isinstance(key, int) or not key.startswith("\0"):
+        return key
+    return bytes.fromhex(key[1:]).decode("utf-8", "surrogatepass")
+
+
+def iter_leaves(node: Node, path: str = "", depth: int = 0) -> Iterator[tuple[str, Leaf]]:
+    """Every leaf with its path, in order; `ValueError` for a malformed container."""
+    if isinstance(node, ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf):
+        yield path, node
+    elif not isinstance(node, Constant):
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, DictNode) and len(node.keys) != len(node.nodes):
+            raise ValueError("as many keys as nodes are needed")
+        prefix = f"{path}/" if depth else ""
+        for key, child in zip(list_keys(node), list_nodes(node), strict=True):
+            yield from iter_leaves(child, prefix + format_component(key), depth + 1)
+
+
+def format_component(key: StateKey) -> str:
+    """A key or position as one part of a path."""
+    if isinstance(key, int):
+        return str(key)
+    escaped = key.replace("~", "~0").replace("/", "~1")
+    return f"~2{escaped}" if not key or _LOOKS_INT.fullmatch(key) else escaped
+
+
+def join_path(path: str, key: StateKey) -> str:
+    """The path of what is under `key` in the container at `path`; the top one's is empty."""
+    return f"{path}/{format_component(key)}" if path else format_component(key)
+
+
+def measure_element(dtype: str) -> int:
+    """Bytes of one element; `SchemaError` for a dtype that is not known."""
+    known = TORCH_ONLY.get(dtype)
+    return parse_dtype(dtype).itemsize if known is None else known[1]
+
+
+def name_storage(dtype: str) -> str:
+    """The dtype, among those columns have, that a leaf's bytes are stored as."""
+    known = TORCH_ONLY.get(dtype)
+    return dtype if known is None else known[0]
+
+
+def measure_leaf(leaf: Leaf) -> int | None:
+    """Bytes that a leaf keeps; None where they have any number, as for text. A tied leaf keeps none of its own."""
+    if isinstance(leaf, ArrayLeaf):
+        return measure_element(leaf.dtype) * math.prod(leaf.shape)
+    if isinstance(leaf, StridedLeaf):
+        return measure_element(leaf.dtype) * leaf.length
+    if isinstance(leaf, TiedLeaf):
+        return 0
+    return {"bool": 1, "float": 8, "complex": 16}.get(leaf.kind)
+
+
+def iter_stored(node: Node) -> Iterator[tuple[str, Leaf]]:
+    """The leaves that have bytes of their own, each with the path they are kept under, in order."""
+    bases = set()
+    for path, leaf in iter_leaves(node):
+        if isinstance(leaf, StridedLeaf):
+            if leaf.base in bases:
+                continue
+            bases.add(leaf.base)
+            yield leaf.base, leaf
+        elif not isinstance(leaf, TiedLeaf):
+            yield path, leaf

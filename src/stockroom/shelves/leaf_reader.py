@@ -1,0 +1,176 @@
+"""Reads the leaves of one stored state: from paths to raw bytes that are the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES, ObjectDigest, compute_digest, view_bytes
+from stockroom.errors import CorruptionError
+from stockroom.repository import Snapshot, StateRecord, ValueRecord
+from stockroom.repository.state import STATE_ENTRIES
+from stockroom.repository.structure import Node
+from stockroom.store import TensorStore
+from stockroom.store.chunking import ChunkList, decode_chunk_list
+from stockroom.store.entry import Entry, EntryKind
+from stockroom.store.private_read import StoredTensor, read_private
+
+FindUnflushed = Callable[[bytes], bytes | None]
+
+_NO_DIGESTS: Final = np.empty((0, DIGEST_NBYTES), np.uint8)
+
+
+class LeafReader:
+    """The bytes of one state's leaves. Paths are those that leaves are stored under."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        record: StateRecord | ValueRecord,
+        tensors: TensorStore,
+        find_unflushed: FindUnflushed | None = None,
+    ) -> None:
+        """`find_unflushed` gives chunks that only a write session has yet."""
+        self._snapshot = snapshot
+        self.record = record
+        self.tensors = tensors
+        self._find_unflushed = find_unflushed
+
+    @cached_property
+    def structure(self) -> Node:
+        """The state's structure."""
+        return self._snapshot.read_structure(self.record)
+
+    def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+        """The raw bytes of leaves, each `(nbytes,)`, writable; what is absent is fetched in one request."""
+        found: dict[str, NDArray[np.uint8]] = {}
+        wanted: dict[str, StoredTensor] = {}
+        for path, entry in self.find_entries(paths).items():
+            if entry.kind is EntryKind.INLINE:
+                found[path] = np.frombuffer(bytearray(entry.payload), np.uint8)
+            else:
+                wanted[path] = self._list_chunks(entry)
+        found.update(zip(wanted, self._read_tensors(list(wanted.values())), strict=True))
+        return found
+
+    def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
+        """Rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; only the chunks that hold them are read."""
+        if not len(rows) or not row_nbytes:
+            return np.empty(0, np.uint8)
+        entry = self.find_entries([path])[path]
+        if entry.kind is not EntryKind.CHUNK_LIST:
+            picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
+            return picked
+        chunks = self._read_chunk_list(entry)
+        first = rows * row_nbytes // chunks.chunk_nbytes
+        last = ((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes
+        needed = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
+        runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
+        stored = self._as_stored(chunks)
+        read = self._read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
+        return _pick_rows(rows, row_nbytes, [int(run[0]) * chunks.chunk_nbytes for run in runs], read)
+
+    def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
+        """Where the bytes of leaves are; a value record has them all inline, whatever their length."""
+        if isinstance(self.record, ValueRecord):
+            leaves = self.record.list_leaves()
+            return {
+                path: Entry(EntryKind.INLINE, (len(leaves[path][1]),), len(leaves[path][1]), leaves[path][1])
+                for path in paths
+            }
+        found, values = self._snapshot.open_tree(self.record).get_many(list(paths))
+        if not found.all():
+            missing = paths[int(np.argmin(found))]
+            raise CorruptionError(f"leaf {missing!r} is in the structure and not in the tree; run `stock fsck`")
+        return {path: STATE_ENTRIES.decode(value.tobytes()) for path, value in zip(paths, values, strict=True)}
+
+    def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind leaves, in their order; none for inline ones."""
+        entries = self.find_entries(paths).values()
+        chunks = [self._list_chunks(entry).digests for entry in entries if entry.kind is not EntryKind.INLINE]
+        joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
+        return joined
+
+    def find_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """`find_chunks`, but for those that only a write session has yet."""
+        digests = self.find_chunks(paths)
+        find = self._find_unflushed
+        if find is None:
+            return digests
+        is_stored = [find(digest.tobytes()) is None for digest in digests]
+        return digests.compress(is_stored, axis=0)
+
+    def digest_entries(self, entries: Iterable[Entry]) -> list[str]:
+        """The hex BLAKE3 digest of the raw bytes behind each entry; needs no data."""
+        return [self._digest(entry).hex() for entry in entries]
+
+    def _digest(self, entry: Entry) -> bytes:
+        if entry.kind is EntryKind.INLINE:
+            return compute_digest(entry.payload)
+        return entry.payload if entry.kind is EntryKind.CHUNK else self._read_chunk_list(entry).tensor_digest
+
+    def _list_chunks(self, entry: Entry) -> StoredTensor:
+        if entry.kind is EntryKind.CHUNK:
+            digest = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
+            return StoredTensor(digest, np.array([entry.nbytes], np.int64))
+        return self._as_stored(self._read_chunk_list(entry))
+
+    def _as_stored(self, chunks: ChunkList) -> StoredTensor:
+        lengths = np.full(len(chunks.digests), chunks.chunk_nbytes, np.int64)
+        lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(lengths) - 1)
+        return StoredTensor(chunks.digests, lengths)
+
+    def _read_chunk_list(self, entry: Entry) -> ChunkList:
+        where = f"chunk list {entry.payload.hex()[:16]}"
+        chunks = decode_chunk_list(self._snapshot.nodes.get_object(ObjectDigest(entry.payload)), where=where)
+        if chunks.nbytes != entry.nbytes:
+            raise CorruptionError(f"{where}: expected {entry.nbytes} bytes, found {chunks.nbytes}; run `stock fsck`")
+        return chunks
+
+    def _read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
+        """Each tensor's bytes, from the write session where it is not in the store yet."""
+        pending = [self._find_pending(tensor) for tensor in wanted]
+        stored = [tensor for tensor, parts in zip(wanted, pending, strict=True) if parts is None]
+        read = iter(read_private(self.tensors, stored))
+        return [
+            next(read) if parts is None else self._join(tensor, parts)
+            for tensor, parts in zip(wanted, pending, strict=True)
+        ]
+
+    def _find_pending(self, tensor: StoredTensor) -> list[bytes | None] | None:
+        """The chunks only the write session has, None for the others; None if it has none of them."""
+        find = self._find_unflushed
+        parts = [] if find is None else [find(digest.tobytes()) for digest in tensor.digests]
+        return None if all(part is None for part in parts) else parts
+
+    def _join(self, tensor: StoredTensor, parts: list[bytes | None]) -> NDArray[np.uint8]:
+        stored = [position for position, part in enumerate(parts) if part is None]
+        some = StoredTensor(tensor.digests[stored], tensor.lengths[stored])
+        rest = view_bytes(read_private(self.tensors, [some])[0]) if stored else memoryview(b"")
+        joined = bytearray()
+        for part, nbytes in zip(parts, tensor.lengths.tolist(), strict=True):
+            if part is None:
+                joined += rest[:nbytes]
+                rest = rest[nbytes:]
+            else:
+                joined += part
+        return np.frombuffer(joined, np.uint8)
+
+
+def _pick_rows(
+    rows: NDArray[np.int64], row_nbytes: int, starts: list[int], read: list[NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """Rows out of stretches of a leaf's bytes that begin at `starts`; not copied where they are one stretch."""
+    if len(read) == 1 and (np.diff(rows) == 1).all():
+        start = int(rows[0]) * row_nbytes - starts[0]
+        return read[0][start : start + len(rows) * row_nbytes]
+    out = np.empty((len(rows), row_nbytes), np.uint8)
+    which = np.searchsorted(starts, rows * row_nbytes, "right") - 1
+    for position, (row, part) in enumerate(zip(rows.tolist(), which.tolist(), strict=True)):
+        start = row * row_nbytes - starts[part]
+        out[position] = read[part][start : start + row_nbytes]
+    return out.reshape(-1)

@@ -1,0 +1,208 @@
+"""Makes values of leaves again: Python scalars, arrays, and tensors by way of the tensor library."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import InvalidInputError
+from stockroom.repository.structure import (
+    TORCH_ONLY,
+    ArrayLeaf,
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    ScalarLeaf,
+    StateKey,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    join_path,
+    list_keys,
+    list_nodes,
+    measure_element,
+)
+from stockroom.shelves.leaf_reader import LeafReader
+from stockroom.shelves.tensor_library import load_torch
+from stockroom.store.dtypes import parse_dtype
+
+Rows: TypeAlias = slice | list[int] | NDArray[Any] | None
+
+_DICTS: Final[Mapping[str, type[dict[Any, Any]]]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How leaves become values: `rows` of axis 0 of each array, tensors as numpy arrays."""
+
+    rows: Rows = None
+    as_numpy: bool = False
+
+
+@dataclass(slots=True)
+class ValueMaker:
+    """Makes the values of leaves that are read together; ties among them are ties again.
+
+    `forms` are the forms of all leaves of the state by path, for what leaves are tied to.
+    """
+
+    reader: LeafReader
+    forms: Mapping[str, Leaf]
+    options: LoadOptions = LoadOptions()
+    _raw: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
+    _bases: dict[str, Any] = field(default_factory=dict)
+
+    def read(self, paths: Iterable[str]) -> None:
+        """Read what the leaves at `paths` need, in one go."""
+        sources = dict.fromkeys(source for path in paths for source in self._list_sources(path))
+        self._raw.update(self.reader.read([source for source in sources if source not in self._raw]))
+
+    def make(self, path: str, leaf: Leaf) -> Any:
+        """The value of one leaf that was read."""
+        if isinstance(leaf, TiedLeaf):
+            origin = self.forms[leaf.path]
+            if leaf.path not in self._made:
+                self.make(leaf.path, origin)
+            return self._alias(origin, self._made[leaf.path])
+        if isinstance(leaf, ScalarLeaf):
+            return decode_scalar(leaf.kind, self._raw[path].tobytes())
+        made = self._made.get(path)
+        if made is None:  # it may have been made already, for one tied to it that came first
+            made = self._made[path] = (
+                self._make_strided(leaf) if isinstance(leaf, StridedLeaf) else self._make(path, leaf)
+            )
+        return made
+
+    def _list_sources(self, path: str) -> list[str]:
+        leaf = self.forms[path]
+        if isinstance(leaf, TiedLeaf):
+            return self._list_sources(leaf.path)
+        if isinstance(leaf, StridedLeaf):
+            return [leaf.base]
+        return [] if self._reads_rows(leaf) else [path]
+
+    def _reads_rows(self, leaf: Leaf) -> bool:
+        return self.options.rows is not None and isinstance(leaf, ArrayLeaf) and len(leaf.shape) > 0
+
+    def _make(self, path: str, leaf: ArrayLeaf) -> Any:
+        if not self._reads_rows(leaf):
+            return self._shape(self._raw[path], leaf, leaf.shape)
+        rows = choose_rows(self.options.rows, leaf.shape[0], path)
+        row_nbytes = measure_element(leaf.dtype) * math.prod(leaf.shape[1:])
+        return self._shape(self.reader.read_rows(path, rows, row_nbytes), leaf, (len(rows), *leaf.shape[1:]))
+
+    def _shape(self, raw: NDArray[np.uint8], leaf: ArrayLeaf, shape: tuple[int, ...]) -> Any:
+        if leaf.library == "torch" and not self.options.as_numpy:
+            return load_torch().make(raw, leaf.dtype, shape)
+        array = as_array(raw, leaf.dtype, shape)
+        return array[()] if leaf.library == "scalar" else array
+
+    def _make_strided(self, leaf: StridedLeaf) -> Any:
+        base = self._bases.get(leaf.base)
+        if self.options.as_numpy:
+            if base is None:
+                base = self._bases[leaf.base] = as_array(self._raw[leaf.base], leaf.dtype, (leaf.length,))
+            steps = [stride * base.strides[0] for stride in leaf.strides]
+            array = np.lib.stride_tricks.as_strided(
+                base[leaf.offset :], (*leaf.shape, *base.shape[1:]), (*steps, *base.strides[1:])
+            )
+            return array if self.options.rows is None else array[self._choose(leaf)]
+        if base is None:
+            base = self._bases[leaf.base] = load_torch().make(self._raw[leaf.base], leaf.dtype, (leaf.length,))
+        tensor = load_torch().make_strided(base, leaf.shape, leaf.strides, leaf.offset)
+        return tensor if self.options.rows is None or not leaf.shape else tensor[self._choose(leaf)]
+
+    def _choose(self, leaf: StridedLeaf) -> Any:
+        return choose_rows(self.options.rows, leaf.shape[0], leaf.base) if leaf.shape else ()
+
+    def _alias(self, leaf: Leaf, made: Any) -> Any:
+        is_numpy = self.options.as_numpy or (isinstance(leaf, ArrayLeaf) and leaf.library == "numpy")
+        return made[...] if is_numpy else load_torch().alias(made)
+
+
+def as_array(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array on the memory of `raw`; one axis more, of what an element is made of, where numpy has no such dtype."""
+    known = TORCH_ONLY.get(dtype)
+    if known is None:
+        return raw.view(parse_dtype(dtype)).reshape(shape)
+    stored = parse_dtype(known[0])
+    parts = known[1] // stored.itemsize
+    return raw.view(stored).reshape((*shape, parts) if parts > 1 else shape)
+
+
+def choose_rows(rows: Rows, count: int, path: str) -> NDArray[np.int64]:
+    """The rows of an axis of `count` that a slice, positions or a mask name; `InvalidInputError` if it has not."""
+    try:
+        return np.atleast_1d(np.arange(count, dtype=np.int64)[rows])
+    except (IndexError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"rows: expected a slice, positions below {count} or a mask for {path!r}, found {rows!r} ({error})"
+        ) from error
+
+
+def decode_scalar(kind: str, data: bytes) -> Any:
+    """The Python scalar that `flatten.encode_scalar` encoded."""
+    if kind == "bool":
+        return data != b"\0"
+    if kind == "int":
+        return int.from_bytes(data, "little", signed=True)
+    if kind == "float":
+        return float(np.frombuffer(data, "<f8")[0])
+    if kind == "complex":
+        return complex(np.frombuffer(data, "<c16")[0])
+    return data.decode("utf-8", "surrogatepass") if kind == "str" else data
+
+
+def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
+    """A container and all in it as Python's own containers; `make` gives leaves, and what it gives stands as it is."""
+    if isinstance(node, DictNode | ListNode | TupleNode):
+        return _fill(node, {key: assemble(part, at, make) for key, at, part in iter_parts(node, path)})
+    return make_constant(node) if isinstance(node, Constant) else make(path, node)
+
+
+def assemble_some(node: Node, path: str, wanted: set[str], make: Callable[[str, Node], Any]) -> Any:
+    """`assemble`, with only the leaves at the paths in `wanted`, and the containers they are in."""
+    if not isinstance(node, DictNode | ListNode | TupleNode):
+        return make_constant(node) if isinstance(node, Constant) else make(path, node)
+    parts: dict[StateKey, Any] = {}
+    for key, at, part in iter_parts(node, path):
+        if at in wanted:  # containers with anything wanted in them are there themselves
+            parts[key] = assemble_some(part, at, wanted, make)
+    return _fill(node, parts)
+
+
+def iter_parts(node: Node, path: str) -> Iterable[tuple[StateKey, str, Node]]:
+    """What a container holds: key or position, path, node."""
+    for key, part in zip(list_keys(node), list_nodes(node), strict=True):
+        yield key, join_path(path, key), part
+
+
+def make_metadata(node: DictNode) -> Any:
+    """A state dict's own `_metadata`, or None."""
+    return None if node.metadata is None else assemble(node.metadata, "", lambda _, leaf: leaf)
+
+
+def make_constant(node: Constant) -> Any:
+    """The value that a constant is."""
+    return node.value
+
+
+def _fill(node: DictNode | ListNode | TupleNode, parts: dict[StateKey, Any]) -> Any:
+    if isinstance(node, ListNode):
+        return list(parts.values())
+    if isinstance(node, TupleNode):
+        return tuple(parts.values())
+    made = _DICTS[node.kind](parts)
+    metadata = make_metadata(node)
+    if metadata is not None and isinstance(made, OrderedDict):
+        made._metadata = metadata  # type: ignore[attr-defined]
+    return made

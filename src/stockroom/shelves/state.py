@@ -1,0 +1,426 @@
+"""A stored state as users hold it: a mapping whose leaves are read when they are touched."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import numpy as np
+
+from stockroom.errors import LeafNotFoundError
+from stockroom.repository.structure import (
+    ArrayLeaf,
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    StateKey,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    iter_leaves,
+    join_path,
+    list_keys,
+    list_nodes,
+    measure_leaf,
+)
+from stockroom.shelves.ahead import ReadAhead
+from stockroom.shelves.leaf_reader import LeafReader
+from stockroom.shelves.leaf_values import (
+    LoadOptions,
+    Rows,
+    ValueMaker,
+    assemble,
+    assemble_some,
+    iter_parts,
+    make_metadata,
+)
+
+if TYPE_CHECKING:
+    from stockroom.remotes.progress import OnProgress
+    from stockroom.repository import Repository
+
+_WINDOW_NBYTES: Final = 64 << 20
+_GLOB: Final = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class LeafInfo:
+    """What is known of a leaf without reading it.
+
+    `dtype` is a numpy or torch dtype's name, or a Python type's; `digest` the hex BLAKE3 of its raw bytes; `tied_to`
+    the path of the leaf whose memory it shares.
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    digest: str
+    tied_to: str | None = None
+
+
+class StateSource:
+    """What all views of one stored state share."""
+
+    def __init__(
+        self, repository: Repository, reader: LeafReader, *, kind: str, name: str, check_open: Callable[[], None]
+    ) -> None:
+        self.repository = repository
+        self.reader = reader
+        self.kind = kind
+        self.name = name
+        self.check_open = check_open
+
+    @cached_property
+    def forms(self) -> dict[str, Leaf]:
+        """The form of each leaf by path, in order."""
+        return dict(iter_leaves(self.reader.structure))
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where each leaf stands in order."""
+        return {path: position for position, path in enumerate(self.forms)}
+
+    @cached_property
+    def ahead(self) -> ReadAhead | None:
+        """What asks for the next leaves while they are touched in order; None if everything is here."""
+        tensors = self.reader.tensors
+        if not self.forms or not tensors.is_partial():
+            return None
+        tensors.fetcher.start()
+        paths = list(self.forms)
+        nbytes = sum(measure_leaf(leaf) or 0 for leaf in self.forms.values()) // len(paths)
+
+        def hint(positions: np.ndarray[Any, np.dtype[np.int64]], goes_on: bool) -> None:
+            digests = self.reader.find_stored(self.list_stored(paths[position] for position in positions.tolist()))
+            if len(digests):
+                tensors.hint(tensors.locate(digests), goes_on=goes_on)
+
+        return ReadAhead(len(paths), nbytes, hint)
+
+    def list_stored(self, paths: Iterable[str]) -> list[str]:
+        """The paths under which the bytes of leaves are stored, each once."""
+        stored: dict[str, None] = {}
+        for path in paths:
+            at, leaf = path, self.forms[path]
+            while isinstance(leaf, TiedLeaf):
+                at, leaf = leaf.path, self.forms[leaf.path]
+            stored[leaf.base if isinstance(leaf, StridedLeaf) else at] = None
+        return list(stored)
+
+    def make(self, node: Node, path: str, options: LoadOptions, *, wraps: bool = False) -> Any:
+        """The value of a node, its leaves read in one go; with `wraps`, dicts in it are lazy again."""
+        paths = list(_iter_paths(node, path, wraps=wraps))
+        maker = ValueMaker(self.reader, self.forms, options)
+        maker.read(paths)
+        if not wraps:
+            return assemble(node, path, maker.make)  # type: ignore[arg-type]
+        return _assemble_lazily(self, node, path, maker)
+
+
+class State(Mapping[StateKey, Any]):
+    """A nested state, or a dict within one: reading it reads its structure only, touching a leaf reads that leaf.
+
+    Dicts within it are lazy too. A list or tuple is read when it is touched, but for the dicts in it. What is given out
+    is the caller's own and never writes back. `load` gives everything, as it was saved.
+
+    A state that is no dict at its top has the positions of its list or tuple as keys, or none.
+    """
+
+    def __init__(self, source: StateSource, node: Node, path: str = "") -> None:
+        self._source = source
+        self._node = node
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """The name it is saved under."""
+        return self._source.name
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The small JSON mapping it was saved with; read-only."""
+        return MappingProxyType(dict(getattr(self._source.reader.record, "metadata", {})))
+
+    @property
+    def _metadata(self) -> Any:
+        """A state dict's own notes, which `load_state_dict` looks for."""
+        return make_metadata(self._node) if isinstance(self._node, DictNode) else None
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes of all leaves in it, memory that several share counted once."""
+        stored = self._source.list_stored(self._paths)
+        entries = self._source.reader.find_entries(stored)
+        return sum(entry.nbytes for entry in entries.values())
+
+    def load(
+        self, names: str | StateKey | Iterable[StateKey] | None = None, *, rows: Rows = None, as_numpy: bool = False
+    ) -> Any:
+        """Its containers and values as they were saved, all the caller's own; read in one go, mapped where they can be.
+
+        Args:
+            names: keys, paths as `paths()` gives them, or patterns of paths such as `encoder.*`: only the leaves they
+                name are read, and only the containers those are in come with them.
+            rows: of every array with axes only these rows of axis 0: a slice, positions, or a mask. Of large tensors
+                only the chunks that hold them are read.
+            as_numpy: torch's tensors as numpy arrays; takes no torch.
+
+        Raises `LeafNotFoundError`, `InvalidInputError` for rows that are not there, `AbsentDataError`.
+        """
+        self._source.check_open()
+        options = LoadOptions(rows, as_numpy)
+        if names is None:
+            return self._source.make(self._node, self._path, options)
+        wanted = self._choose([names] if isinstance(names, str | int) else list(names))
+        maker = ValueMaker(self._source.reader, self._source.forms, options)
+        maker.read([path for path in self._paths if path in wanted])
+        return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
+
+    def copy(self) -> Any:
+        """As `load()`: what optimisers call before they take a state in."""
+        return self.load()
+
+    def paths(self) -> list[str]:
+        """The paths of all leaves, in order: the keys and positions that lead to each, joined by `/`.
+
+        In a key `~` is written `~0` and `/` `~1`; a str key that is empty or reads as a number has `~2` in front.
+        """
+        self._source.check_open()
+        return [self._relative(path) for path in self._paths]
+
+    def leaves(self) -> Iterator[LeafInfo]:
+        """What each leaf is, in order; reads no data."""
+        self._source.check_open()
+        source = self._source
+        entries = source.reader.find_entries(source.list_stored(self._paths))
+        digests = dict(zip(entries, source.reader.digest_entries(entries.values()), strict=True))
+        for path in self._paths:
+            leaf, tied_to = source.forms[path], None
+            while isinstance(leaf, TiedLeaf):
+                tied_to, leaf = leaf.path, source.forms[leaf.path]
+            at = leaf.base if isinstance(leaf, StridedLeaf) else tied_to or path
+            if at != path:
+                tied_to = tied_to or at
+            dtype = leaf.dtype if isinstance(leaf, ArrayLeaf | StridedLeaf) else leaf.kind
+            shape = leaf.shape if isinstance(leaf, ArrayLeaf | StridedLeaf) else ()
+            yield LeafInfo(self._relative(path), dtype, shape, entries[at].nbytes, digests[at], tied_to)
+
+    def present(self) -> float:
+        """The fraction of its chunks that is on this machine; 1.0 if it has none."""
+        self._source.check_open()
+        digests = self.find_chunks()
+        return float(self._source.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
+
+    def prefetch(self, names: Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
+        """Bring the leaves that `names` name, as in `load` (None: all), to this machine; `AbsentDataError`."""
+        from stockroom.remotes.prefetch import bring, plan_prefetch
+
+        digests, source = self.find_chunks(names), self._source
+        bring(source.repository, plan_prefetch(source.reader.tensors, digests), on_progress)
+
+    def find_chunks(self, names: Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
+        self._source.check_open()
+        paths: Sequence[str] = self._paths
+        if names is not None:
+            wanted = self._choose(list(names))
+            paths = [path for path in paths if path in wanted]
+        return self._source.reader.find_stored(self._source.list_stored(paths))
+
+    # -- as a mapping
+
+    def __getitem__(self, key: Any) -> Any:
+        source = self._source
+        source.check_open()
+        found = self._find(key)
+        if found is None:
+            raise self._missing(key)
+        path, node = found
+        if isinstance(node, DictNode):
+            return State(source, node, path)
+        if source.ahead is not None and path in source.positions:
+            source.ahead.see(np.array([source.positions[path]], np.int64))
+        return source.make(node, path, LoadOptions(), wraps=True)
+
+    def __contains__(self, key: object) -> bool:
+        self._source.check_open()
+        return self._find(key) is not None
+
+    def __iter__(self) -> Iterator[StateKey]:
+        for key in self._keys:
+            self._source.check_open()
+            yield key
+
+    def __len__(self) -> int:
+        self._source.check_open()
+        return len(self._keys)
+
+    def values(self) -> ValuesView[Any]:
+        """The values in order; leaves are read many at a time."""
+        return _StateValues(self)
+
+    def items(self) -> ItemsView[StateKey, Any]:
+        """Keys and values in order; leaves are read many at a time."""
+        return _StateItems(self)
+
+    def iter_items(self) -> Iterator[tuple[StateKey, Any]]:
+        """Keys and values in order, leaves read in windows of about 64 MiB."""
+        group: dict[StateKey, tuple[str, Node]] = {}
+        nbytes = 0
+        for key, path, node in iter_parts(self._node, self._path):
+            group[key] = (path, node)
+            if not isinstance(node, DictNode):
+                nbytes += sum(measure_leaf(self._source.forms[at]) or 0 for at in _iter_paths(node, path, wraps=True))
+            if nbytes >= _WINDOW_NBYTES:
+                yield from self._make_group(group)
+                group, nbytes = {}, 0
+        yield from self._make_group(group)
+
+    def _make_group(self, group: Mapping[StateKey, tuple[str, Node]]) -> Iterator[tuple[StateKey, Any]]:
+        source = self._source
+        source.check_open()
+        maker = ValueMaker(source.reader, source.forms)
+        maker.read([at for path, node in group.values() for at in _iter_paths(node, path, wraps=True)])
+        for key, (path, node) in group.items():
+            source.check_open()
+            yield key, _assemble_lazily(source, node, path, maker)
+
+    def __repr__(self) -> str:
+        at = f" at {self._path!r}" if self._path else ""
+        return f"<State of {self._source.kind} {self._source.name!r}{at}: {len(self._paths)} leaves>"
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self.load()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a lazy state of {self._source.kind} {self._source.name!r} cannot be pickled: call `.load()` first"
+        )
+
+    # -- how
+
+    @cached_property
+    def _keys(self) -> list[StateKey]:
+        return list_keys(self._node)
+
+    @cached_property
+    def _places(self) -> dict[StateKey, int]:
+        return {key: position for position, key in enumerate(self._keys)}
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return list(_iter_paths(self._node, self._path))
+
+    def _find(self, key: object) -> tuple[str, Node] | None:
+        """The path and node under a key of this container."""
+        if isinstance(key, np.integer):
+            key = int(key)
+        if not isinstance(key, str | int) or isinstance(key, bool):
+            return None
+        place = self._places.get(key)
+        if place is None and isinstance(key, int) and isinstance(self._node, ListNode | TupleNode) and key < 0:
+            key += len(self._keys)
+            place = self._places.get(key)
+        return None if place is None else (join_path(self._path, key), list_nodes(self._node)[place])
+
+    def _choose(self, names: Sequence[object]) -> set[str]:
+        """The paths of the leaves and constants that `names` name, and of all containers around them."""
+        places = dict(_iter_places(self._node, self._path))
+        wanted: set[str] = set()
+        for name in names:
+            found = self._find(name)
+            chosen = [found[0]] if found is not None else self._match(name, places)
+            if not chosen:
+                raise self._missing(name)
+            for at in chosen:
+                inside = dict(_iter_places(places[at], at))
+                wanted |= {at, *inside, *_iter_around(at)}
+        return wanted
+
+    def _match(self, name: object, places: Mapping[str, Node]) -> list[str]:
+        if not isinstance(name, str):
+            return []
+        exact = join_raw(self._path, name)
+        if exact in places:
+            return [exact]
+        if _GLOB.isdisjoint(name):
+            return []
+        return [path for path, node in places.items() if not list_nodes(node) and fnmatchcase(path, exact)]
+
+    def _missing(self, name: object) -> LeafNotFoundError:
+        known = [*map(str, self._keys), *map(self._relative, self._paths)]
+        near = difflib.get_close_matches(str(name), known, n=3)
+        there = near or known[:5]
+        hint = f"{'did you mean' if near else 'there are'} {', '.join(map(repr, there))}{'?' if near else ''}"
+        return LeafNotFoundError(
+            f"{self._source.kind} {self._source.name!r} has nothing under {name!r}{self._at()}; "
+            f"{hint if there else 'it is empty'}"
+        )
+
+    def _at(self) -> str:
+        return f" at {self._path!r}" if self._path else ""
+
+    def _relative(self, path: str) -> str:
+        return path.removeprefix(f"{self._path}/") if self._path else path
+
+
+class _StateValues(ValuesView[Any]):
+    _mapping: State
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, value in self._mapping.iter_items():
+            yield value
+
+
+class _StateItems(ItemsView[StateKey, Any]):
+    _mapping: State
+
+    def __iter__(self) -> Iterator[tuple[StateKey, Any]]:
+        return self._mapping.iter_items()
+
+
+def join_raw(path: str, name: str) -> str:
+    """The path of what is at `name`, itself a path, within the container at `path`."""
+    return f"{path}/{name}" if path else name
+
+
+def _iter_paths(node: Node, path: str, *, wraps: bool = False) -> Iterator[str]:
+    """The paths of the leaves in a node; with `wraps` not of those in dicts."""
+    if isinstance(node, DictNode | ListNode | TupleNode):
+        if not (wraps and isinstance(node, DictNode)):
+            for _, at, part in iter_parts(node, path):
+                yield from _iter_paths(part, at, wraps=wraps)
+    elif not isinstance(node, Constant):
+        yield path
+
+
+def _iter_places(node: Node, path: str) -> Iterator[tuple[str, Node]]:
+    """Everything in a container, at any depth, by path."""
+    for _, at, part in iter_parts(node, path):
+        yield at, part
+        yield from _iter_places(part, at)
+
+
+def _iter_around(path: str) -> Iterator[str]:
+    """The paths of the containers around a path."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _assemble_lazily(source: StateSource, node: Node, path: str, maker: ValueMaker) -> Any:
+    """Lists and tuples with their leaves, dicts in them as lazy states."""
+    if isinstance(node, DictNode):
+        return State(source, node, path)
+    if isinstance(node, ListNode | TupleNode):
+        parts = [_assemble_lazily(source, part, at, maker) for _, at, part in iter_parts(node, path)]
+        return parts if isinstance(node, ListNode) else tuple(parts)
+    return node.value if isinstance(node, Constant) else maker.make(path, node)
