@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter
 from typing import Annotated, Any, Final
@@ -41,6 +43,43 @@ VERBS: Final[dict[str, str]] = {
 }
 """Verb -> its module here, which holds a function of the module's name."""
 
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A verb that has verbs of its own, such as `stock model ls`; `verbs` is a table like `VERBS`."""
+
+    help: str
+    verbs: Mapping[str, str]
+
+
+GROUPS: Final[dict[str, Group]] = {
+    "model": Group(
+        "Look at the models, compare them, and move them in and out.",
+        {
+            "ls": "model_ls",
+            "show": "model_show",
+            "diff": "model_diff",
+            "stats": "model_stats",
+            "export": "model_export",
+            "import": "model_import",
+        },
+    ),
+    "exp": Group(
+        "Compare experiments: values, metrics and artifacts of commits. Also called `stock experiment`.",
+        {
+            "show": "exp_show",
+            "plot": "exp_plot",
+            "diff": "exp_diff",
+            "ls": "exp_ls",
+            "export": "exp_export",
+        },
+    ),
+}
+"""Verb -> the verbs under it."""
+
+ALIASES: Final = {"experiment": "exp"}
+"""Full name -> the group that is listed."""
+
 VERB_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -49,21 +88,58 @@ class VerbGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         """Every verb, in the order of the help."""
-        return list(VERBS)
+        return [*VERBS, *GROUPS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """The command of a verb; raises `CommandLineError` naming near verbs where there is none."""
-        if cmd_name not in VERBS:
-            raise CommandLineError(_unknown_verb(cmd_name))
-        return load_verb(cmd_name)
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name in GROUPS:
+            return load_group(name)
+        if name not in VERBS:
+            raise CommandLineError(_unknown_verb("stock", cmd_name, [*VERBS, *GROUPS, *ALIASES]))
+        return load_verb(name, VERBS[name])
 
 
-def load_verb(name: str) -> Any:
-    """The click command of one verb."""
-    module = import_module(f"stockroom.cli.{VERBS[name]}")
+class SubverbGroup(TyperGroup):
+    """Loads the verbs under one verb, which is called `name` in `GROUPS`."""
+
+    @property
+    def verbs(self) -> Mapping[str, str]:
+        """Each verb in it and its module."""
+        return GROUPS[self.name or ""].verbs
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Its verbs, in the order of the help."""
+        return list(self.verbs)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """The command of a verb in it; raises `CommandLineError` naming near ones where there is none."""
+        if cmd_name not in self.verbs:
+            raise CommandLineError(_unknown_verb(f"stock {self.name}", cmd_name, list(self.verbs)))
+        return load_verb(cmd_name, self.verbs[cmd_name])
+
+
+def load_verb(name: str, module_name: str) -> Any:
+    """The click command of one verb, which is a function called as its module is."""
+    module = import_module(f"stockroom.cli.{module_name}")
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=VERB_CONTEXT)
-    single.command(name)(getattr(module, VERBS[name]))
+    single.command(name)(getattr(module, module_name))
     return typer.main.get_command(single)
+
+
+def load_group(name: str) -> Any:
+    """The click command of a verb that has verbs under it; none of those is loaded yet."""
+    app = typer.Typer(
+        name=name,
+        cls=SubverbGroup,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings=VERB_CONTEXT,
+        invoke_without_command=True,
+        help=GROUPS[name].help,
+    )
+    app.callback()(add_global_options(_before_the_subverb, [], hidden=True))
+    return typer.main.get_command(app)
 
 
 def make_program() -> Any:
@@ -98,6 +174,13 @@ def _before_the_verb(context: typer.Context, version: bool, **options: Any) -> N
         raise CommandLineError("expected a verb, found none; see the list above")
 
 
+def _before_the_subverb(context: typer.Context, **options: Any) -> None:
+    context.obj = context.obj.joined(take_settings(options))
+    if context.invoked_subcommand is None:
+        path = f"stock {context.command.name}"
+        raise CommandLineError(f"expected a verb after {path}, found none; {path} --help lists them")
+
+
 def _tell_version(settings: Settings) -> None:
     from stockroom.cli.console import Console
     from stockroom.cli.version import version_line
@@ -109,7 +192,8 @@ def _tell_version(settings: Settings) -> None:
         console.line(version_line())
 
 
-def _unknown_verb(name: str) -> str:
-    near = difflib.get_close_matches(name, list(VERBS), n=2)
+def _unknown_verb(path: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"expected a verb, found {name!r}; {hint}stock --help lists them"
+    after = "" if path == "stock" else f" after {path}"
+    return f"expected a verb{after}, found {name!r}; {hint}{path} --help lists them"

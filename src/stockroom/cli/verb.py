@@ -28,10 +28,20 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         before: Settings = context.obj
         settings = before.joined(take_settings(options))
         with _working_directory(settings):
-            function(Console(context.info_name or "", settings), **options)
+            function(Console(_full_name(context), settings), **options)
 
     command.__doc__ = function.__doc__
     return add_global_options(command, _own_parameters(function), hidden=True)
+
+
+def _full_name(context: typer.Context) -> str:
+    """The verb as it is listed: `tag`, or `exp show` for one under another."""
+    names: list[str] = []
+    level: Any = context
+    while level.parent is not None:
+        names.insert(0, level.command.name)
+        level = level.parent
+    return " ".join(names)
 
 
 def _own_parameters(function: Callable[..., None]) -> list[Parameter]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stockroom.cli import main
-from stockroom.cli.app import VERBS
+from stockroom.cli.app import GROUPS, VERBS
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.identity import parse_author, resolve_author
 from stockroom.cli.settings import Settings
@@ -20,7 +20,7 @@ def test_later_settings_stand_on_earlier_ones() -> None:
     assert before.joined(Settings(Path("/b"))).directory == Path("/b")
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", [*VERBS, *GROUPS, "experiment"])
 def test_every_verb_explains_itself_on_stdout(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     out, err = capsys.readouterr()
@@ -31,7 +31,7 @@ def test_every_verb_explains_itself_on_stdout(name: str, capsys: pytest.CaptureF
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {name} " in out for name in VERBS)
+    assert all(f"\n  {name} " in out for name in [*VERBS, *GROUPS])
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["-q", "--version"], ["--json", "--version"]])
@@ -50,6 +50,9 @@ def test_version_is_data(arguments: list[str], capsys: pytest.CaptureFixture[str
     [
         [],
         ["statsu"],
+        ["exp", "shwo"],
+        ["experiment", "--json", "shwo"],
+        ["model", "lss"],
         ["status", "--nope"],
         ["log", "-n", "x"],
         ["log", "-n", "-1"],
@@ -93,6 +96,21 @@ def test_a_wrong_command_line_is_one_line_on_stderr_and_code_2(
 def test_a_mistyped_verb_names_the_one_meant(capsys: pytest.CaptureFixture[str]) -> None:
     main(["chekout"])
     assert "did you mean checkout?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", ["exp", "experiment"])
+def test_a_mistyped_verb_under_another_names_the_one_meant(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([group, "shwo"])
+    assert "'shwo'; did you mean show? stock exp --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_verb_that_has_verbs_needs_one_of_them(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"stock: expected a verb after stock {group}, found none; stock {group} --help lists them\n",
+    )
 
 
 def test_an_author_is_a_name_and_an_email() -> None:
