@@ -1,17 +1,21 @@
-"""Conditions on columns of small values, such as `label == 3 and split != "test"`: parsed, never evaluated as code."""
+"""Conditions on named values, such as `label == 3 and split != "test"`: parsed, never evaluated as code.
+
+One language for two uses: columns of small values, compared all at once, and the values of one row of a table.
+"""
 
 from __future__ import annotations
 
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import InvalidInputError, StockroomError
 
 _COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
     ast.Eq: operator.eq,
@@ -24,88 +28,195 @@ _COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], Any]]] = {
 _MAX_NODES: Final = 500
 _QUOTED: Final = re.compile(r"`([^`]+)`")
 
+_Compare: TypeAlias = Callable[[ast.cmpop, Any, Any], Any]
+
 
 def choose_where(condition: str, read_column: Callable[[str], NDArray[Any]]) -> NDArray[np.bool_]:
-    """`(n,)`: which samples meet a condition.
+    """`(n,)`: which samples meet a condition, as `parse_where` takes it.
 
     Args:
-        condition: comparisons (`== != < <= > >= in`, `not in`) of column names with numbers, strings or lists of them,
-            joined by `and`, `or`, `not`. A name that is no word, as train-label, stands between backticks.
+        condition: of the names of columns.
         read_column: gives a column's values, `(n,)`, one for each sample.
 
     Raises:
         InvalidInputError: it is not such a condition.
+    """
+    return parse_where(condition).choose(read_column)
+
+
+def parse_where(text: str) -> Condition:
+    """The condition that `text` says; `InvalidInputError` if it says none.
+
+    Comparisons (`== != < <= > >= in`, `not in`) of names with numbers, strings, None or lists of them, joined by `and`,
+    `or`, `not`. Names may have dots, as optimizer.lr; one that is no word, as train-label, stands between backticks.
     """
     quoted: dict[str, str] = {}
 
     def take_name(match: re.Match[str]) -> str:
         return quoted.setdefault(match[1], f"_quoted_{len(quoted)}")
 
-    plain = _QUOTED.sub(take_name, condition.strip())
-    names = {word: name for name, word in quoted.items()}
+    plain = _QUOTED.sub(take_name, text.strip())
     try:
         tree = ast.parse(plain, mode="eval")
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise _refused(condition, "it cannot be parsed") from error
+        raise _refused(text, "it cannot be parsed") from error
     if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
-        raise _refused(condition, "it is too long")
-    chosen = _Condition(condition, lambda word: read_column(names.get(word, word))).choose(tree.body)
-    return np.asarray(chosen, bool)
+        raise _refused(text, "it is too long")
+    return Condition(text, _Parser(text, {word: name for name, word in quoted.items()}).parse(tree.body))
 
 
-class _Condition:
-    """One condition and the columns it reads, each once."""
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """One side of a comparison: what is called so."""
 
-    def __init__(self, text: str, read_column: Callable[[str], NDArray[Any]]) -> None:
-        self._text = text
-        self._read_column = read_column
-        self._columns: dict[str, NDArray[Any]] = {}
+    name: str
 
-    def choose(self, node: ast.expr) -> NDArray[np.bool_]:
-        match node:
-            case ast.BoolOp(op=ast.And(), values=values):
-                return _reduce(np.logical_and, [self.choose(value) for value in values])
-            case ast.BoolOp(op=ast.Or(), values=values):
-                return _reduce(np.logical_or, [self.choose(value) for value in values])
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return ~self.choose(operand)
-            case ast.Compare(left=left, ops=ops, comparators=right):
-                sides = [left, *right]
-                pairs = zip(ops, sides, sides[1:], strict=False)
-                return _reduce(np.logical_and, [self._compare(op, a, b) for op, a, b in pairs])
-        raise _refused(self._text, "expected comparisons joined by and, or, not")
+    def take(self, values: Mapping[str, Any]) -> Any:
+        return values[self.name]
 
-    def _compare(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> NDArray[np.bool_]:
-        if not isinstance(left, ast.Name) and not isinstance(right, ast.Name):
-            raise _refused(self._text, "each comparison needs the name of a column, between backticks if it is no word")
-        a, b = self._read(left), self._read(right)
+    def list_names(self) -> list[str]:
+        return [self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    """One side of a comparison: a number, a string, None, or a list of them."""
+
+    value: Any
+
+    def take(self, values: Mapping[str, Any]) -> Any:  # noqa: ARG002 - a side is either of the two
+        return self.value
+
+    def list_names(self) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    op: ast.cmpop
+    left: _Name | _Literal
+    right: _Name | _Literal
+
+    def ask(self, values: Mapping[str, Any], compare: _Compare) -> Any:
+        return compare(self.op, self.left.take(values), self.right.take(values))
+
+    def list_names(self) -> list[str]:
+        return self.left.list_names() + self.right.list_names()
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Conditions joined by `and` or `or`, which is `join`; or one negated."""
+
+    join: np.ufunc
+    parts: Sequence[_Comparison | _Joined]
+    negates: bool = False
+
+    def ask(self, values: Mapping[str, Any], compare: _Compare) -> Any:
+        joined = self.join.reduce([part.ask(values, compare) for part in self.parts])
+        return ~joined if self.negates else joined
+
+    def list_names(self) -> list[str]:
+        return [name for part in self.parts for name in part.list_names()]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A parsed condition, to be asked as often as need be."""
+
+    text: str
+    _top: _Comparison | _Joined
+
+    @property
+    def names(self) -> list[str]:
+        """The names that it reads, each once, in order."""
+        return list(dict.fromkeys(self._top.list_names()))
+
+    def choose(self, read_column: Callable[[str], NDArray[Any]]) -> NDArray[np.bool_]:
+        """`(n,)`: which samples meet it, all compared at once; each column is read once."""
+        columns: dict[str, NDArray[Any]] = {}
+        for name in self.names:
+            try:
+                columns[name] = read_column(name)
+            except KeyError as error:
+                if isinstance(error, StockroomError):  # which says it better
+                    raise
+                raise _refused(self.text, f"there is no {name!r}") from error
+        return np.asarray(self._top.ask(columns, self._compare_columns), bool)
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether the values of one row meet it; what cannot be compared does not. `values` has all its `names`."""
+        return bool(self._top.ask(values, _compare_values))
+
+    def _compare_columns(self, op: ast.cmpop, a: Any, b: Any) -> NDArray[np.bool_]:
         if isinstance(op, ast.In | ast.NotIn):
             found = np.isin(a, np.asarray(b))
             return found if isinstance(op, ast.In) else ~found
-        if type(op) not in _COMPARISONS:
-            raise _refused(self._text, "it compares in a way that is not known")
         try:
             return np.asarray(_COMPARISONS[type(op)](a, b), bool)
         except TypeError as error:
-            raise _refused(self._text, str(error)) from error
+            raise _refused(self.text, str(error)) from error
 
-    def _read(self, node: ast.expr) -> Any:
-        if isinstance(node, ast.Name):
-            if node.id not in self._columns:
-                self._columns[node.id] = self._read_column(node.id)
-            return self._columns[node.id]
+
+def _compare_values(op: ast.cmpop, a: Any, b: Any) -> np.bool_:
+    """Whether two values compare so; False where such values do not compare."""
+    try:
+        if isinstance(op, ast.In | ast.NotIn):
+            return np.bool_((a in b) is isinstance(op, ast.In))
+        return np.bool_(_COMPARISONS[type(op)](a, b))
+    except (TypeError, ValueError):
+        return np.False_
+
+
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    """Takes what Python's own parser found for a condition, and refuses all that is not in the language."""
+
+    text: str
+    quoted: Mapping[str, str]
+
+    def parse(self, node: ast.expr) -> _Comparison | _Joined:
+        match node:
+            case ast.BoolOp(op=op, values=parts):
+                join = np.logical_and if isinstance(op, ast.And) else np.logical_or
+                return _Joined(join, [self.parse(part) for part in parts])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return _Joined(np.logical_and, [self.parse(operand)], negates=True)
+            case ast.Compare(left=left, ops=ops, comparators=right):
+                sides = [self._parse_side(side) for side in (left, *right)]
+                pairs = zip(ops, sides, sides[1:], strict=False)
+                return _Joined(np.logical_and, [self._compare(op, a, b) for op, a, b in pairs])
+        raise _refused(self.text, "expected comparisons joined by and, or, not")
+
+    def _compare(self, op: ast.cmpop, left: _Name | _Literal, right: _Name | _Literal) -> _Comparison:
+        if isinstance(left, _Literal) and isinstance(right, _Literal):
+            raise _refused(self.text, "each comparison needs a name, between backticks if it is no word")
+        if type(op) not in _COMPARISONS and not isinstance(op, ast.In | ast.NotIn):
+            raise _refused(self.text, "it compares in a way that is not known")
+        return _Comparison(op, left, right)
+
+    def _parse_side(self, node: ast.expr) -> _Name | _Literal:
+        name = self._find_name(node)
+        if name is not None:
+            return _Name(name)
         try:
             value = ast.literal_eval(node)
         except (ValueError, TypeError, RecursionError) as error:
-            raise _refused(self._text, "values must be numbers, strings, or lists of them") from error
-        if isinstance(value, str | int | float | bool | list | tuple | set):
-            return list(value) if isinstance(value, list | tuple | set) else value
-        raise _refused(self._text, "values must be numbers, strings, or lists of them")
+            raise _refused(self.text, "values must be numbers, strings, or lists of them") from error
+        if value is None or isinstance(value, str | int | float | bool):
+            return _Literal(value)
+        if isinstance(value, list | tuple | set):
+            return _Literal(list(value))
+        raise _refused(self.text, "values must be numbers, strings, or lists of them")
 
-
-def _reduce(join: np.ufunc, parts: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    joined: NDArray[np.bool_] = join.reduce(parts)
-    return joined
+    def _find_name(self, node: ast.expr) -> str | None:
+        """The name that a node is, dots and all; None for anything else."""
+        if isinstance(node, ast.Name):
+            return self.quoted.get(node.id, node.id)
+        if isinstance(node, ast.Attribute):
+            before = self._find_name(node.value)
+            return None if before is None else f"{before}.{self.quoted.get(node.attr, node.attr)}"
+        return None
 
 
 def _refused(condition: str, why: str) -> InvalidInputError:
