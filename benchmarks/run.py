@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import history
+import models
 import reading
 import remotes
 import sizes
@@ -54,6 +55,11 @@ BENCHMARKS: Sequence[Benchmark] = (
     remotes.metadata_clone,
     remotes.lazy_epoch,
     remotes.sparse_reads,
+    models.first_save,
+    models.save_again,
+    models.load_whole,
+    models.load_one_tensor,
+    models.frozen_backbone,
 )
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",

@@ -33,6 +33,17 @@ def measure_allocated(repository: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in _iter_metadata(repository))
 
 
+def measure_disk(folder: Path) -> int:
+    """Bytes of disk that everything in a folder occupies."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def measure_content(repository: Path) -> int:
+    """Bytes of every file but LMDB's, and of the records in the environment of names and history."""
+    files = (path for path in repository.rglob("*") if path.is_file() and path.suffix != ".mdb")
+    return sum(path.stat().st_size for path in files) + sum(list_records(repository).values())
+
+
 def read_written_nbytes() -> int:
     """Bytes that this process has passed to the operating system for writing so far."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())

@@ -13,7 +13,7 @@ from stockroom.digest import ObjectDigest, compute_digest
 from stockroom.repository.column import ColumnRecord
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
-from stockroom.repository.structure import Leaf, StridedLeaf, TiedLeaf, iter_leaves
+from stockroom.repository.structure import Leaf, StridedLeaf, TiedLeaf
 from stockroom.store.chunking import INLINE_MAX_NBYTES
 from stockroom.trees import DiffBatch, Key, KeyBatch, diff_trees, iter_range
 
@@ -179,7 +179,7 @@ def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[st
 def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
     """By path: where a leaf's bytes are, and its form."""
     leaves: dict[str, tuple[str, Leaf]] = {}
-    for path, leaf in () if side is None else iter_leaves(side[0].read_structure(side[1])):
+    for path, leaf in () if side is None else side[0].read_structure(side[1]).leaves.items():
         if isinstance(leaf, TiedLeaf):
             leaves[path] = leaves[leaf.path]
         else:

@@ -15,7 +15,7 @@ from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.errors import MalformedRecordError
 from stockroom.repository.column import ColumnRecord, decode_column
 from stockroom.repository.state import StateRecord, ValueRecord, decode_state, decode_value
-from stockroom.repository.structure import Node, decode_structure
+from stockroom.repository.structure import Structure, decode_structure, iter_leaves
 from stockroom.trees import KeyType, NodeCache, Tree, TreeFormat, iter_range
 from stockroom.trees.str_keys import MAX_KEY_NBYTES
 
@@ -98,10 +98,10 @@ class Snapshot:
         """The record, of whatever kind, kept under `digest`."""
         return decode_record(self.nodes.get_object(digest), where=f"record {digest.hex()[:16]}")
 
-    def read_structure(self, record: StateRecord | ValueRecord) -> Node:
+    def read_structure(self, record: StateRecord | ValueRecord) -> Structure:
         """The structure of a state."""
         if isinstance(record, ValueRecord):
-            return record.structure
+            return Structure(record.structure, dict(iter_leaves(record.structure)))
         where = f"structure {record.structure.hex()[:16]}"
         return decode_structure(self.nodes.get_object(ObjectDigest(record.structure)), where=where)
 

@@ -26,7 +26,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -37,6 +39,7 @@ from stockroom.store.dtypes import parse_dtype
 
 MAX_DEPTH: Final = 100
 MAX_AXES: Final = 64
+_KEPT: Final = 16
 
 StateKey: TypeAlias = int | str
 Scalar: TypeAlias = bool | int | float | str | None
@@ -131,15 +134,23 @@ def encode_structure(node: Node) -> bytes:
     return _FORMAT.encode(_Top(node))
 
 
-def decode_structure(data: bytes, *, where: str) -> Node:
-    """The structure in `data`; `MalformedRecordError` naming `where` if it is none."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """A decoded structure: its top node, and every leaf by path, in order."""
+
+    top: Node
+    leaves: Mapping[str, Leaf]
+
+
+@lru_cache(maxsize=_KEPT)
+def decode_structure(data: bytes, *, where: str) -> Structure:
+    """The structure in `data`; `MalformedRecordError` naming `where` if it is none. Those last used are kept."""
     node = _FORMAT.decode(data, where=where).node
-    check_structure(node, where=where)
-    return node
+    return Structure(node, check_structure(node, where=where))
 
 
-def check_structure(node: Node, *, where: str) -> None:
-    """Raise `MalformedRecordError` naming `where` unless the leaves of a decoded structure make sense together."""
+def check_structure(node: Node, *, where: str) -> dict[str, Leaf]:
+    """The leaves of a decoded structure; `MalformedRecordError` naming `where` unless they make sense together."""
     leaves: dict[str, Leaf] = {}
     lengths: dict[str, tuple[str, int]] = {}
     try:
@@ -150,6 +161,7 @@ def check_structure(node: Node, *, where: str) -> None:
             leaves[path] = leaf
     except (ValueError, SchemaError) as error:
         raise MalformedRecordError(f"{where}: malformed structure ({error}); run `stock fsck`", where=where) from error
+    return leaves
 
 
 def _check_leaf(leaf: Leaf, before: dict[str, Leaf], lengths: dict[str, tuple[str, int]]) -> None:
@@ -214,6 +226,11 @@ def format_component(key: StateKey) -> str:
         return str(key)
     escaped = key.replace("~", "~0").replace("/", "~1")
     return f"~2{escaped}" if not key or _LOOKS_INT.fullmatch(key) else escaped
+
+
+def parse_component(component: str) -> str:
+    """The key or position that one part of a path stands for, as text."""
+    return component.removeprefix("~2").replace("~1", "/").replace("~0", "~")
 
 
 def join_path(path: str, key: StateKey) -> str:

@@ -158,7 +158,7 @@ class _Connectivity:
     def _check_leaves(self, snapshot: Snapshot, record: StateRecord) -> None:
         """Whether a state's structure and its tree tell of the same leaves."""
         where = f"structure {record.structure.hex()[:16]}"
-        expected = {path: measure_leaf(leaf) for path, leaf in iter_stored(snapshot.read_structure(record))}
+        expected = {path: measure_leaf(leaf) for path, leaf in iter_stored(snapshot.read_structure(record).top)}
         for paths, values in iter_range(snapshot.open_tree(record)):
             for path, nbytes in zip(paths, STATE_ENTRIES.measure(values).tolist(), strict=True):
                 if path not in expected or expected.pop(path) not in (None, nbytes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -13,13 +13,17 @@ from stockroom.digest import DIGEST_NBYTES, ObjectDigest, compute_digest, view_b
 from stockroom.errors import CorruptionError
 from stockroom.repository import Snapshot, StateRecord, ValueRecord
 from stockroom.repository.state import STATE_ENTRIES
-from stockroom.repository.structure import Node
+from stockroom.repository.structure import Structure, iter_stored
 from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.private_read import StoredTensor, read_private
+from stockroom.store.pack import StalePackError
+from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed, read_private
 
 FindUnflushed = Callable[[bytes], bytes | None]
+
+_READS_BEFORE_PLACING: Final = 4
+"""After so many reads all leaves are looked up at once: for a few of them that would be the longer way."""
 
 _NO_DIGESTS: Final = np.empty((0, DIGEST_NBYTES), np.uint8)
 
@@ -39,23 +43,52 @@ class LeafReader:
         self.record = record
         self.tensors = tensors
         self._find_unflushed = find_unflushed
+        self._reads = 0
+        self._placed: dict[str, PlacedTensor] = {}
+        self._inline: dict[str, bytes] = {}
 
     @cached_property
-    def structure(self) -> Node:
+    def structure(self) -> Structure:
         """The state's structure."""
         return self._snapshot.read_structure(self.record)
 
     def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """The raw bytes of leaves, each `(nbytes,)`, writable; what is absent is fetched in one request."""
+        self._reads += 1
+        if self._reads > _READS_BEFORE_PLACING and self._find_unflushed is None:
+            return self._read_placed(paths)
+        return self._read(paths)
+
+    def _read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         found: dict[str, NDArray[np.uint8]] = {}
         wanted: dict[str, StoredTensor] = {}
         for path, entry in self.find_entries(paths).items():
             if entry.kind is EntryKind.INLINE:
                 found[path] = np.frombuffer(bytearray(entry.payload), np.uint8)
             else:
-                wanted[path] = self._list_chunks(entry)
+                wanted[path] = self.list_chunks(entry)
         found.update(zip(wanted, self._read_tensors(list(wanted.values())), strict=True))
         return found
+
+    def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+        """`_read`, once the places of all leaves are known."""
+        found = {path: np.frombuffer(bytearray(self._inline[path]), np.uint8) for path in paths if path in self._inline}
+        others = [path for path in paths if path not in found]
+        try:
+            if not self._placed.keys() >= set(others):
+                self._place_all()
+                return self._read_placed(paths)
+            read = read_placed(self.tensors, [self._placed[path] for path in others])
+        except StalePackError:  # packs were rewritten since
+            self._placed = {}
+            return self._read(paths)
+        return found | dict(zip(others, read, strict=True))
+
+    def _place_all(self) -> None:
+        entries = self.find_entries([path for path, _ in iter_stored(self.structure.top)])
+        self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
+        stored = {path: self.list_chunks(e) for path, e in entries.items() if e.kind is not EntryKind.INLINE}
+        self._placed = dict(zip(stored, place_tensors(self.tensors, list(stored.values())), strict=True))
 
     def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
         """Rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; only the chunks that hold them are read."""
@@ -65,7 +98,7 @@ class LeafReader:
         if entry.kind is not EntryKind.CHUNK_LIST:
             picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
             return picked
-        chunks = self._read_chunk_list(entry)
+        chunks = self.read_chunk_list(entry)
         first = rows * row_nbytes // chunks.chunk_nbytes
         last = ((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes
         needed = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
@@ -73,6 +106,18 @@ class LeafReader:
         stored = self._as_stored(chunks)
         read = self._read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
         return _pick_rows(rows, row_nbytes, [int(run[0]) * chunks.chunk_nbytes for run in runs], read)
+
+    def iter_bytes(self, path: str, nbytes: int) -> Iterator[NDArray[np.uint8]]:
+        """The raw bytes of a leaf in order, writable, in pieces of about `nbytes`, but at least of a chunk."""
+        entry = self.find_entries([path])[path]
+        if entry.kind is not EntryKind.CHUNK_LIST:
+            yield self.read([path])[path]
+            return
+        stored = self.list_chunks(entry)
+        step = max(1, nbytes // int(stored.lengths[0]))
+        for start in range(0, len(stored.lengths), step):
+            part = slice(start, start + step)
+            yield self._read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
 
     def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Where the bytes of leaves are; a value record has them all inline, whatever their length."""
@@ -82,16 +127,26 @@ class LeafReader:
                 path: Entry(EntryKind.INLINE, (len(leaves[path][1]),), len(leaves[path][1]), leaves[path][1])
                 for path in paths
             }
+        entries = self.look_up(paths)
+        for path in paths:
+            if path not in entries:
+                raise CorruptionError(f"leaf {path!r} is in the structure and not in the tree; run `stock fsck`")
+        return entries
+
+    def look_up(self, paths: Sequence[str]) -> dict[str, Entry]:
+        """The entries of those of `paths` that a state record's tree has."""
+        assert isinstance(self.record, StateRecord)
         found, values = self._snapshot.open_tree(self.record).get_many(list(paths))
-        if not found.all():
-            missing = paths[int(np.argmin(found))]
-            raise CorruptionError(f"leaf {missing!r} is in the structure and not in the tree; run `stock fsck`")
-        return {path: STATE_ENTRIES.decode(value.tobytes()) for path, value in zip(paths, values, strict=True)}
+        return {
+            path: STATE_ENTRIES.decode(value.tobytes())
+            for path, is_there, value in zip(paths, found.tolist(), values, strict=True)
+            if is_there
+        }
 
     def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind leaves, in their order; none for inline ones."""
         entries = self.find_entries(paths).values()
-        chunks = [self._list_chunks(entry).digests for entry in entries if entry.kind is not EntryKind.INLINE]
+        chunks = [self.list_chunks(entry).digests for entry in entries if entry.kind is not EntryKind.INLINE]
         joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
         return joined
 
@@ -111,20 +166,22 @@ class LeafReader:
     def _digest(self, entry: Entry) -> bytes:
         if entry.kind is EntryKind.INLINE:
             return compute_digest(entry.payload)
-        return entry.payload if entry.kind is EntryKind.CHUNK else self._read_chunk_list(entry).tensor_digest
+        return entry.payload if entry.kind is EntryKind.CHUNK else self.read_chunk_list(entry).tensor_digest
 
-    def _list_chunks(self, entry: Entry) -> StoredTensor:
+    def list_chunks(self, entry: Entry) -> StoredTensor:
+        """The chunks behind an entry that is not inline."""
         if entry.kind is EntryKind.CHUNK:
             digest = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
             return StoredTensor(digest, np.array([entry.nbytes], np.int64))
-        return self._as_stored(self._read_chunk_list(entry))
+        return self._as_stored(self.read_chunk_list(entry))
 
     def _as_stored(self, chunks: ChunkList) -> StoredTensor:
         lengths = np.full(len(chunks.digests), chunks.chunk_nbytes, np.int64)
         lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(lengths) - 1)
         return StoredTensor(chunks.digests, lengths)
 
-    def _read_chunk_list(self, entry: Entry) -> ChunkList:
+    def read_chunk_list(self, entry: Entry) -> ChunkList:
+        """The chunk list that the entry of a large leaf refers to."""
         where = f"chunk list {entry.payload.hex()[:16]}"
         chunks = decode_chunk_list(self._snapshot.nodes.get_object(ObjectDigest(entry.payload)), where=where)
         if chunks.nbytes != entry.nbytes:

@@ -1,14 +1,14 @@
 """Puts a nested state into a write session: its leaves as chunks, its structure, and the record that leads to both.
 
-Leaves go through in windows of at most 64 MiB, hashed side by side, so that memory stays bounded wherever the bytes
-are not on the host already.
+Leaves go through in windows of some 64 MiB, hashed side by side, two at a time, so that memory stays bounded wherever
+the bytes are not on the host already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -21,7 +21,7 @@ from stockroom.repository.json_mapping import check_json
 from stockroom.repository.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE
 from stockroom.repository.structure import Node, encode_structure, measure_element, name_storage
 from stockroom.shelves.flatten import LeafSource, flatten
-from stockroom.store.chunk_run import ChunkRun, Stream, make_chunk_list
+from stockroom.store.chunk_run import ChunkRun, Hashing, Stream, make_chunk_list
 from stockroom.store.chunking import measure_chunk
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_storage
@@ -79,20 +79,26 @@ class _Large:
     chunk_nbytes: int
     whole: blake3 = field(default_factory=blake3)
     digests: list[bytes] = field(default_factory=list)
+    is_begun: bool = False
+
+
+_Window: TypeAlias = list[tuple[ChunkRun, LeafSource | _Large]]
 
 
 class _LeafWriter:
     def __init__(self, session: WriteSession) -> None:
         self._session = session
         self._entries: dict[str, bytes] = {}
-        self._window: list[tuple[ChunkRun, LeafSource | _Large]] = []
+        self._window: _Window = []
+        self._started: tuple[_Window, Hashing] | None = None
         self._nbytes = 0
 
     def put_all(self, sources: Iterable[LeafSource]) -> dict[str, bytes]:
         """The entries of all leaves by path, their chunks put."""
         for source in sources:
             self._put(source)
-        self._put_window()
+        self._start_window()
+        self._put_started()
         return self._entries
 
     def _put(self, source: LeafSource) -> None:
@@ -113,7 +119,7 @@ class _LeafWriter:
         chunk_nbytes = measure_chunk(source.shape, measure_element(source.dtype))
         large, stream = _Large(source, chunk_nbytes), _choose_stream(source)
         if self._nbytes + source.nbytes > _WINDOW_NBYTES:
-            self._put_window()  # so that a tensor which fits into one pack is put at once
+            self._start_window()  # so that a tensor which fits into one pack is put at once
         chunks: list[memoryview] = []
         nbytes = taken = 0
         for chunk in _cut(source.pieces, chunk_nbytes):
@@ -132,13 +138,29 @@ class _LeafWriter:
         self._window.append((run, owner))
         self._nbytes += run.nbytes
         if self._nbytes >= _WINDOW_NBYTES or len(self._window) >= _WINDOW_RUNS:
-            self._put_window()
+            self._start_window()
 
-    def _put_window(self) -> None:
+    def _start_window(self) -> None:
+        """Let the window be hashed; meanwhile the one before it is put, and the next one filled."""
         window, self._window, self._nbytes = self._window, [], 0
-        if not window:
-            return
-        self._session.tensors.put_runs([run for run, _ in window])
+        if any(isinstance(owner, _Large) and owner.is_begun for _, owner in window):
+            self._put_started()  # a tensor's own digest takes its bytes in order
+        before, self._started = self._started, None
+        if window:
+            for _, owner in window:
+                if isinstance(owner, _Large):
+                    owner.is_begun = True
+            self._started = window, self._session.tensors.start_hashing([run for run, _ in window])
+        if before is not None:
+            self._put_hashed(*before)
+
+    def _put_started(self) -> None:
+        started, self._started = self._started, None
+        if started is not None:
+            self._put_hashed(*started)
+
+    def _put_hashed(self, window: _Window, hashing: Hashing) -> None:
+        self._session.tensors.put_hashed(hashing)
         for run, owner in window:
             if isinstance(owner, LeafSource):
                 self._entries[owner.path] = STATE_ENTRIES.encode(EntryKind.CHUNK, (owner.nbytes,), run.digests[0])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -49,16 +49,33 @@ def make_chunk_list(nbytes: int, chunk_nbytes: int, whole: blake3, digests: Sequ
     return ChunkList(nbytes, chunk_nbytes, whole.digest(), joined)
 
 
+class Hashing:
+    """Runs of chunks whose digests are being computed."""
+
+    def __init__(self, runs: Sequence[ChunkRun], tasks: Sequence[Future[None]]) -> None:
+        self.runs = runs
+        self._tasks = tasks
+
+    def wait(self) -> Sequence[ChunkRun]:
+        """The runs, once they have their digests."""
+        for task in self._tasks:
+            task.result()
+        return self.runs
+
+
 class RunHasher:
     """Hashes runs of chunks side by side, on threads of its own: BLAKE3's would not outlive a fork."""
 
-    def hash(self, runs: Sequence[ChunkRun]) -> None:
-        """Set the digests of all chunks, and take their bytes into the tensors' digests."""
+    def start(self, runs: Sequence[ChunkRun]) -> Hashing:
+        """Begin to set the digests of all chunks, and to take their bytes into the tensors' digests.
+
+        A tensor's next run may only be started after this one has been waited for.
+        """
         if sum(run.nbytes for run in runs) < _TASK_NBYTES:
             for task in _iter_tasks(runs):
                 task()
-        else:
-            list(self._threads.map(lambda task: task(), list(_iter_tasks(runs))))
+            return Hashing(runs, ())
+        return Hashing(runs, [self._threads.submit(task) for task in list(_iter_tasks(runs))])
 
     def close(self) -> None:
         """End the threads."""
@@ -71,7 +88,7 @@ class RunHasher:
         return ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_THREADS), thread_name_prefix="stockroom-hash")
 
 
-def _iter_tasks(runs: Sequence[ChunkRun]) -> Iterable[Callable[[], None]]:
+def _iter_tasks(runs: Sequence[ChunkRun]) -> Iterator[Callable[[], None]]:
     """What there is to do: about equal parts, but for large tensors, whose own digest has to be made in order."""
     small: list[ChunkRun] = []
     nbytes = 0

@@ -95,6 +95,16 @@ class Pack:
             raise CorruptionError(f"{self.directory}: row {row} lies outside the pack; run `stock fsck`")
         return span
 
+    def find_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where each of `rows` begins among the pack's raw bytes."""
+        if self.manifest.offsets is None or self.manifest.lengths is None:
+            return rows * self.layout.unit_nbytes
+        offsets, lengths = self.manifest.offsets[rows], self.manifest.lengths[rows]
+        limit = np.uint64(self.body_nbytes)
+        if ((lengths > limit) | (offsets > limit - np.minimum(lengths, limit))).any():
+            raise CorruptionError(f"{self.directory}: a row lies outside the pack; run `stock fsck`")
+        return offsets.astype(np.int64)
+
     def open_shard(self) -> int:
         """A file descriptor of the very shard file this pack has mapped; `StalePackError` if another took its place."""
         try:

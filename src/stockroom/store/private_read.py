@@ -7,7 +7,6 @@ pack's file stays as it is.
 from __future__ import annotations
 
 import itertools
-import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from stockroom.store.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.pack import Pack
+from stockroom.store.private_map import map_private
 from stockroom.store.tensor_store import TensorStore
 
 _MAP_AT_LEAST: Final = 64 << 10
@@ -25,6 +25,8 @@ _MAP_AT_LEAST: Final = 64 << 10
 
 _GAP: Final = 1 << 20
 """Tensors no further apart in one pack are mapped together."""
+
+_IN_PARTS: Final = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,22 +36,20 @@ class StoredTensor:
     digests: NDArray[np.uint8]
     lengths: NDArray[np.int64]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor."""
-        return int(self.lengths.sum())
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedTensor:
+    """Where a tensor lies: in one piece at `offset` of the raw pack `number`, or, if that is -1, chunk by chunk."""
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Which tensor lies in one piece at `offset` of a pack's shard."""
-
-    tensor: int
-    offset: int
     nbytes: int
+    number: int
+    offset: int
+    locations: NDArray[np.uint64]
+    lengths: NDArray[np.int64]
 
     @property
     def end(self) -> int:
+        """Where it ends in its pack."""
         return self.offset + self.nbytes
 
 
@@ -58,75 +58,122 @@ def read_private(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[N
 
     What is not on this machine is fetched in one request; `AbsentDataError` if nothing brings it.
     """
-    return tensors.retry_when_moved(lambda: _read(tensors, wanted))
+    return tensors.retry_when_moved(lambda: read_placed(tensors, place_tensors(tensors, wanted)))
 
 
-def _read(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
-    out = [np.empty(0, np.uint8)] * len(wanted)
+def place_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[PlacedTensor]:
+    """Where each tensor lies; reads and fetches nothing."""
     if not wanted:
-        return out
+        return []
     lengths = np.concatenate([tensor.lengths for tensor in wanted])
     locations = tensors.locate(np.concatenate([tensor.digests for tensor in wanted]), lengths)
-    tensors.ensure_located(locations)
-    starts = np.cumsum([0, *(len(tensor.lengths) for tensor in wanted)]).tolist()
-    runs: dict[int, list[_Run]] = {}
-    for tensor, (start, stop) in enumerate(itertools.pairwise(starts)):
-        mine = locations[start:stop]
-        offset = _find_run(tensors, mine, lengths[start:stop])
-        if offset is None:
-            out[tensor] = _copy(tensors, mine, lengths[start:stop])
+    starts = np.cumsum([0, *(len(tensor.lengths) for tensor in wanted)])
+    offsets = _find_offsets(tensors, locations)
+    numbers = (locations >> ROW_BITS).astype(np.int64)
+    breaks = (offsets[:-1] + lengths[:-1] != offsets[1:]) | (numbers[:-1] != numbers[1:])
+    broken = np.cumsum(np.concatenate([[0], breaks]))  # breaks before each chunk: a tensor has none if both ends agree
+    first, last = starts[:-1], starts[1:] - 1
+    whole = (offsets[first] != _IN_PARTS) & (broken[first] == broken[last])
+    at = np.where(whole, offsets[first], _IN_PARTS).tolist()
+    sums = np.add.reduceat(lengths, first).tolist()
+    spans = itertools.pairwise(starts.tolist())
+    return [
+        PlacedTensor(nbytes, number, offset, locations[start:stop], lengths[start:stop])
+        for nbytes, number, offset, (start, stop) in zip(sums, numbers[first].tolist(), at, spans, strict=True)
+    ]
+
+
+def read_placed(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> list[NDArray[np.uint8]]:
+    """`read_private` of tensors whose places are known; `StalePackError` if they have moved since."""
+    _fetch(tensors, placed)
+    out = [np.empty(0, np.uint8)] * len(placed)
+    mapped: dict[int, list[int]] = {}
+    for position, tensor in enumerate(placed):
+        if tensor.offset == _IN_PARTS:
+            out[position] = _join(tensors, tensor)
         else:
-            runs.setdefault(int(mine[0] >> ROW_BITS), []).append(_Run(tensor, offset, wanted[tensor].nbytes))
-    for number, mapped in runs.items():
-        _map_runs(tensors.cache.get(number), mapped, out)
+            mapped.setdefault(tensor.number, []).append(position)
+    for number, positions in mapped.items():
+        _map_tensors(tensors.cache.get(number), placed, positions, out)
     return out
 
 
-def _find_run(tensors: TensorStore, locations: NDArray[np.uint64], lengths: NDArray[np.int64]) -> int | None:
-    """Where a tensor's bytes begin in a raw pack's shard, if they lie there in one piece."""
+def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where each chunk begins in its pack's shard; -1 where it is encoded."""
     numbers = locations >> ROW_BITS
-    pack = tensors.cache.get(int(numbers[0]))
-    if not pack.is_raw or (numbers != numbers[0]).any():
-        return None
-    offsets = np.array([pack.find_span(row)[0] for row in (locations & ROW_MASK).astype(np.int64).tolist()])
-    if (offsets[:-1] + lengths[:-1] != offsets[1:]).any():
-        return None
-    return int(offsets[0])
+    rows = (locations & ROW_MASK).astype(np.int64)
+    offsets = np.full(len(locations), _IN_PARTS, np.int64)
+    for number in np.unique(numbers).tolist():
+        pack = tensors.cache.get(number)
+        if pack.is_raw:
+            mine = numbers == number
+            offsets[mine] = pack.find_offsets(rows[mine])
+    return offsets
 
 
-def _copy(tensors: TensorStore, locations: NDArray[np.uint64], lengths: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _fetch(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> None:
+    """Bring what is absent here, all in one request."""
+    numbers = {number for tensor in placed for number in _list_packs(tensor)}
+    partial = {number for number in numbers if tensors.cache.get(number).presence is not None}
+    needed = [tensor.locations for tensor in placed if partial.intersection(_list_packs(tensor))]
+    if needed:
+        tensors.ensure_located(np.concatenate(needed))
+
+
+def _list_packs(tensor: PlacedTensor) -> list[int]:
+    if tensor.offset != _IN_PARTS:
+        return [tensor.number]
+    packs: list[int] = np.unique(tensor.locations >> ROW_BITS).tolist()
+    return packs
+
+
+def _join(tensors: TensorStore, tensor: PlacedTensor) -> NDArray[np.uint8]:
     """The chunks one after the other, each copied or decoded into its place."""
-    out = np.empty(int(lengths.sum()), np.uint8)
+    out = np.empty(tensor.nbytes, np.uint8)
     start = 0
-    for location, nbytes in zip(locations.tolist(), lengths.tolist(), strict=True):
+    for location, nbytes in zip(tensor.locations.tolist(), tensor.lengths.tolist(), strict=True):
         out[start : start + nbytes] = tensors.view(location)
         start += nbytes
     return out
 
 
-def _map_runs(pack: Pack, runs: list[_Run], out: list[NDArray[np.uint8]]) -> None:
-    """Map neighbours together, and copy what is too small to be worth a map."""
-    runs.sort(key=lambda run: run.offset)
-    first = 0
-    for position in range(1, len(runs) + 1):
-        if position < len(runs) and runs[position].offset - runs[position - 1].end <= _GAP:
-            continue
-        group = runs[first:position]
-        start, stop = group[0].offset, max(run.end for run in group)
-        first = position
-        if sum(run.nbytes for run in group) < _MAP_AT_LEAST:
-            for run in group:
-                out[run.tensor] = pack.mapping[run.offset : run.end].copy()
-            continue
-        page = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        mapped = _map_private(pack, page, stop - page)
-        for run in group:
-            out[run.tensor] = mapped[run.offset - page : run.end - page]
+def _map_tensors(
+    pack: Pack, placed: Sequence[PlacedTensor], positions: Sequence[int], out: list[NDArray[np.uint8]]
+) -> None:
+    """Map those that are neighbours in a pack together, and copy what is too small to be worth a map."""
+    for group in _find_neighbours(placed, positions):
+        start, stop = placed[group[0]].offset, placed[group[-1]].end
+        memory = None
+        if sum(placed[position].nbytes for position in group) >= _MAP_AT_LEAST:
+            memory = _map_part(pack, start, stop - start)
+        for position in group:
+            tensor = placed[position]
+            if memory is None:
+                out[position] = pack.mapping[tensor.offset : tensor.end].copy()
+            else:
+                out[position] = memory[tensor.offset - start : tensor.end - start]
 
 
-def _map_private(pack: Pack, offset: int, nbytes: int) -> NDArray[np.uint8]:
+def _find_neighbours(placed: Sequence[PlacedTensor], positions: Sequence[int]) -> list[list[int]]:
+    """Tensors that follow each other in one pack, in groups. Equal ones lie in one place, and must not share memory."""
+    groups: list[list[int]] = []
+    apart: list[list[int]] = []
+    end = -_GAP - 1
+    for position in sorted(positions, key=lambda position: placed[position].offset):
+        tensor = placed[position]
+        if tensor.offset < end:
+            apart.append([position])
+            continue
+        if tensor.offset - end > _GAP:
+            groups.append([])
+        groups[-1].append(position)
+        end = tensor.end
+    return groups + apart
+
+
+def _map_part(pack: Pack, offset: int, nbytes: int) -> NDArray[np.uint8] | None:
     fd = pack.open_shard()
     try:
-        return np.frombuffer(mmap.mmap(fd, nbytes, access=mmap.ACCESS_COPY, offset=offset), np.uint8)
+        return map_private(fd, offset, nbytes)
     finally:
         os.close(fd)

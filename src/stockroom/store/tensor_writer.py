@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, ChunkDigest, PackDigest
 from stockroom.errors import StockroomError
-from stockroom.store.chunk_run import ChunkRun, RunHasher, Stream, make_chunk_list
+from stockroom.store.chunk_run import ChunkRun, Hashing, RunHasher, Stream, make_chunk_list
 from stockroom.store.chunking import ChunkList, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.layout import PACK_TARGET_NBYTES, align_row
@@ -102,17 +102,21 @@ class TensorWriter:
         """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
         chunk_nbytes = measure_chunk(shape, parse_dtype(dtype).itemsize)
         run = ChunkRun(split_tensor(raw, chunk_nbytes), Stream(format_storage(dtype), None, codec), whole=blake3())
-        self.put_runs([run])
+        self.put_hashed(self.start_hashing([run]))
         self.wait()  # from here on the caller may change the tensor
         assert run.whole is not None
         return make_chunk_list(run.nbytes, chunk_nbytes, run.whole, run.digests)
 
-    def put_runs(self, runs: Sequence[ChunkRun]) -> None:
-        """Put the chunks of many tensors into ragged packs, setting the runs' digests; none may change before `wait`.
+    def start_hashing(self, runs: Sequence[ChunkRun]) -> Hashing:
+        """Begin to compute the digests of the chunks of many tensors; `put_hashed` puts them."""
+        return self._hasher.start(runs)
+
+    def put_hashed(self, hashing: Hashing) -> None:
+        """Put chunks into ragged packs, once they have their digests; none may change before `wait`.
 
         The fresh chunks of one run follow each other in one pack, if they fit into one.
         """
-        self._hasher.hash(runs)
+        runs = hashing.wait()
         digests = [digest for run in runs for digest in run.digests]
         if not digests:
             return
