@@ -38,7 +38,7 @@ class ModelShelf(Mapping[str, State]):
             reader = LeafReader(session.snapshot, record, self._access.tensors, find)
         access = self._access
         opened = StateSource(access.repository, reader, kind="model", name=name, check_open=access.check_open)
-        return State(opened, reader.structure)
+        return State(opened, reader.structure.top)
 
     def __setitem__(self, name: str, state: object) -> None:
         self.save(name, state)
