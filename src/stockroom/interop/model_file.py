@@ -1,0 +1,56 @@
+"""Reads a model from a file of whichever format its ending names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stockroom.errors import InvalidInputError
+
+_TORCH_MODULE: Final = "stockroom.torch.checkpoint"
+_TORCH_ENDINGS: Final = (".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """What a file holds: a state to save, its tensors still in the file, and notes that came with it."""
+
+    state: object
+    metadata: Mapping[str, Any]
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """The model in a `.safetensors` file, or in a PyTorch checkpoint (`.pt`, `.pth`, `.bin`, `.ckpt`).
+
+    Nothing in the file is ever executed, and its tensors are mapped, not read. Raises `InvalidInputError` for files of
+    another kind, for pickles that ask for code, and where a library is missing; `CorruptionError` for damaged ones.
+    """
+    ending = path.suffix.lower()
+    read = _read_safetensors if ending == ".safetensors" else _read_checkpoint if ending in _TORCH_ENDINGS else None
+    if read is None:
+        known = ", ".join((".safetensors", *_TORCH_ENDINGS))
+        raise InvalidInputError(f"expected a file that ends in one of {known}, found {path}")
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: {'expected a file, found a folder' if path.is_dir() else 'no such file'}")
+    return read(path)
+
+
+def _read_safetensors(path: Path) -> ModelFile:
+    from stockroom.interop.safetensors_reader import read_safetensors
+
+    return ModelFile(*read_safetensors(path))
+
+
+def _read_checkpoint(path: Path) -> ModelFile:
+    try:
+        module = importlib.import_module(_TORCH_MODULE)
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            f"{path}: only PyTorch reads its checkpoints: install it with `pip install stockroom[torch]`, or give a "
+            ".safetensors file"
+        ) from error
+    read: Callable[[Path], object] = module.read_checkpoint
+    return ModelFile(read(path), {})

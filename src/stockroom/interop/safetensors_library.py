@@ -1,0 +1,48 @@
+"""The one place that imports safetensors, which is optional; its dtypes by our names."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from stockroom.errors import InvalidInputError
+
+DTYPES: Final = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F4": "float4_e2m1fn_x2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+"""A dtype's name in a file -> its name here."""
+
+TWO_IN_A_BYTE: Final = "float4_e2m1fn_x2"
+"""Of this dtype a file's shape counts the halves of bytes, on its last axis."""
+
+NOTES_KEY: Final = "stockroom.export"
+"""Where a file's metadata has, as JSON, what else a model held than tensors."""
+
+
+def load_safetensors() -> Any:
+    """The safetensors package; `InvalidInputError` saying what to install where there is none."""
+    try:
+        import safetensors
+    except ModuleNotFoundError as error:
+        raise InvalidInputError(
+            "safetensors files need the safetensors package: install it with `pip install stockroom[safetensors]`"
+        ) from error
+    return safetensors

@@ -1,0 +1,70 @@
+"""Reads safetensors files: the library checks the file, the tensors are mapped from it with every dtype it has.
+
+The library itself gives numpy no float8, and copies each tensor that it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.interop.plain_values import decode_value
+from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, TWO_IN_A_BYTE, load_safetensors
+from stockroom.shelves.tensor_library import RawTensor
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors of a file by name, mapped, and its metadata. Values that an export noted come back as well.
+
+    Raises `InvalidInputError` for a dtype that is not kept or where safetensors is missing, `CorruptionError`.
+    """
+    _check(path)
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = 8 + int.from_bytes(mapped[:8], "little")
+    header: dict[str, Any] = json.loads(mapped[8:start])
+    metadata: dict[str, Any] = header.pop("__metadata__", None) or {}
+    data = np.frombuffer(mapped, np.uint8)[start:]
+    state: dict[str, Any] = {name: _make_tensor(path, name, form, data) for name, form in header.items()}
+    return _take_notes(state, metadata)
+
+
+def _check(path: Path) -> None:
+    """Have the library hold every length in the file against every other."""
+    library = load_safetensors()
+    try:
+        with library.safe_open(str(path), framework="np") as opened:
+            opened.keys()
+    except library.SafetensorError as error:
+        raise CorruptionError(f"{path}: not a whole safetensors file: {error}", where=str(path)) from error
+
+
+def _make_tensor(path: Path, name: str, form: dict[str, Any], data: NDArray[np.uint8]) -> RawTensor:
+    dtype = DTYPES.get(form["dtype"])
+    if dtype is None:
+        raise InvalidInputError(
+            f"{path}: tensor {name!r} has dtype {form['dtype']}, which is not kept here; convert it first"
+        )
+    shape = tuple(form["shape"])
+    if dtype == TWO_IN_A_BYTE and shape:
+        shape = (*shape[:-1], shape[-1] // 2)
+    start, stop = form["data_offsets"]
+    return RawTensor(dtype, shape, data[start:stop])
+
+
+def _take_notes(state: dict[str, Any], metadata: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State and metadata with what an export of ours noted put back; other people's notes stay as they are."""
+    try:
+        notes = json.loads(metadata[NOTES_KEY])
+        values = {name: decode_value(value) for name, value in notes["values"].items() if name not in state}
+        parsed = {name: json.loads(metadata[name]) for name in notes["json"]}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return state, metadata
+    rest = {name: value for name, value in metadata.items() if name != NOTES_KEY}
+    return state | values, rest | parsed

@@ -1,0 +1,147 @@
+"""Writes a model to a safetensors file: one flat table of tensors, and a few notes.
+
+Names of nested tensors are joined by `.`. What is no tensor is noted in the file's metadata, as JSON, from where
+importing the file brings it back; containers that hold nothing leave no trace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import InvalidInputError
+from stockroom.interop.plain_values import encode_value
+from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, load_safetensors
+from stockroom.repository.structure import StridedLeaf, parse_component
+from stockroom.shelves.state import LeafInfo, State
+
+_WRITABLE: Final = frozenset(DTYPES.values())
+_RESERVED: Final = "__metadata__"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written: tensors, their bytes, and the plain values noted beside them."""
+
+    tensors: int
+    nbytes: int
+    values: int
+
+
+def write_safetensors(state: State, to: Path, *, tensors_only: bool = False, overwrite: bool = False) -> ExportReport:
+    """Write a model to a new file, whole or not at all; with `overwrite` in place of another.
+
+    `tensors_only` leaves out numbers, text and None. Tensors that lie raw in the store are mapped; the others are in
+    memory together. Raises `InvalidInputError` for dtypes and names that such a file cannot hold; then nothing was
+    written.
+    """
+    library = load_safetensors()
+    if to.exists() and not overwrite:
+        raise InvalidInputError(f"{to} exists already; choose another name")
+    leaves = list(state.leaves())
+    names = _choose_names(state, leaves)
+    tensors = {names[leaf.path]: leaf for leaf in leaves if leaf.library != "python"}
+    _check_dtypes(tensors)
+    values = {} if tensors_only else _read_values(state, leaves, names)
+    metadata = _make_metadata(state, tensors, values)
+    state.prefetch([leaf.path for leaf in tensors.values()] if state.paths() != [""] else None)
+    arrays = _read_arrays(state, tensors)
+    _write(library, _describe(library, tensors, arrays), metadata, to)
+    return ExportReport(len(arrays), sum(array.nbytes for array in arrays.values()), len(values))
+
+
+def _choose_names(state: State, leaves: list[LeafInfo]) -> dict[str, str]:
+    """The name of each leaf, and of each None, by path."""
+    paths = [*(leaf.path for leaf in leaves), *state.none_paths()]
+    names = {path: ".".join(map(parse_component, path.split("/"))) if path else state.name for path in paths}
+    taken: dict[str, str] = {}
+    for path, name in names.items():
+        if name == _RESERVED or name.encode("utf-8", "replace").decode() != name:
+            raise InvalidInputError(f"a safetensors file cannot hold a tensor called {name!r}; rename it first")
+        if taken.setdefault(name, path) != path:
+            raise InvalidInputError(
+                f"{taken[name]!r} and {path!r} would both be called {name!r} in the file; export a part of the model"
+            )
+    return names
+
+
+def _check_dtypes(tensors: Mapping[str, LeafInfo]) -> None:
+    for leaf in tensors.values():
+        if leaf.dtype not in _WRITABLE:
+            raise InvalidInputError(
+                f"a safetensors file cannot hold {leaf.dtype}, which {leaf.path!r} has; convert it first, or export a "
+                "part of the model without it"
+            )
+
+
+def _read_values(state: State, leaves: list[LeafInfo], names: Mapping[str, str]) -> dict[str, Any]:
+    """What is no tensor, by name, as JSON."""
+    scalars = [leaf.path for leaf in leaves if leaf.library == "python"]
+    values = {names[path]: encode_value(state.read(path)) for path in scalars}
+    return values | {names[path]: None for path in state.none_paths()}
+
+
+def _make_metadata(state: State, tensors: Mapping[str, LeafInfo], values: Mapping[str, Any]) -> dict[str, str]:
+    """The model's metadata and `values`; what is not text as JSON."""
+    given = state.metadata
+    if NOTES_KEY in given:
+        raise InvalidInputError(f"the model's metadata have {NOTES_KEY!r}, where an export keeps its own notes")
+    as_json = [name for name, value in given.items() if not isinstance(value, str)]
+    metadata = {name: json.dumps(value) if name in as_json else value for name, value in given.items()}
+    if any(leaf.library == "torch" for leaf in tensors.values()):
+        metadata.setdefault("format", "pt")  # what transformers asks for
+    if values or as_json:
+        metadata[NOTES_KEY] = json.dumps({"values": dict(values), "json": as_json})
+    return metadata
+
+
+def _read_arrays(state: State, tensors: Mapping[str, LeafInfo]) -> dict[str, NDArray[Any]]:
+    """Each tensor by name, contiguous; those of equal bytes in one memory."""
+    arrays: dict[str, NDArray[Any]] = {}
+    seen: dict[tuple[object, ...], NDArray[Any]] = {}
+    for name, leaf in tensors.items():
+        key: tuple[object, ...] = (leaf.digest, leaf.dtype, leaf.shape)
+        if isinstance(state.find_form(leaf.path), StridedLeaf):
+            key = (leaf.path,)
+        if key not in seen:
+            seen[key] = np.ascontiguousarray(state.read(leaf.path, as_numpy=True)).reshape(leaf.shape)
+        arrays[name] = seen[key]
+    return arrays
+
+
+def _describe(library: Any, tensors: Mapping[str, LeafInfo], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The tensors as the library takes them: by address, or, by versions before 0.8, as a copy of their bytes."""
+    make = getattr(library, "TensorSpec", None)
+    described: dict[str, Any] = {}
+    for name, leaf in tensors.items():
+        array = arrays[name]
+        form = {"dtype": leaf.dtype, "shape": leaf.shape}
+        if make is None:
+            described[name] = form | {"data": array.tobytes()}
+        else:
+            described[name] = make(**form, data_ptr=array.ctypes.data, data_len=array.nbytes)
+    return described
+
+
+def _write(library: Any, described: dict[str, Any], metadata: dict[str, str], to: Path) -> None:
+    """Write by way of a temporary file beside `to`, which is opened once before it takes its place."""
+    temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
+    try:
+        temporary.touch()  # so that a folder that cannot be written is told as the operating system tells it
+        library.serialize_file(described, str(temporary), metadata=metadata or None)
+        with library.safe_open(str(temporary), framework="np") as written:
+            assert len(list(written.keys())) == len(described)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(to)
+    except library.SafetensorError as error:
+        raise InvalidInputError(f"{to}: safetensors cannot write it: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""Reads PyTorch's checkpoints without running anything from them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from stockroom.errors import CorruptionError, InvalidInputError
+
+_SAFE_SINCE: Final = (2, 6)
+"""Before this version `weights_only=True` could be made to run code (CVE-2025-32434)."""
+
+_NAMED: Final = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def read_checkpoint(path: Path) -> object:
+    """What `torch.save` wrote: tensors, mapped where the file allows, in plain containers, on the host.
+
+    Raises `InvalidInputError` for a file that asks for code or is a program, and nothing of it is executed;
+    `CorruptionError` for a damaged one.
+    """
+    found = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+    if found < _SAFE_SINCE:
+        raise InvalidInputError(
+            f"{path}: checkpoints are read safely by PyTorch 2.6 and later, found {torch.__version__}; upgrade it"
+        )
+    try:
+        loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
+    except Exception as error:  # a hostile file can make the reader raise anything
+        raise _translate(path, error) from error
+    return loaded
+
+
+def _translate(path: Path, error: Exception) -> Exception:
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError):
+        named = _NAMED.search(text)
+        what = f"{named[1]}, which is code" if named else "something else"
+        return InvalidInputError(
+            f"{path}: expected tensors in plain containers, found {what}; nothing was executed; if you trust the file, "
+            "load it yourself and save its `state_dict()` alone"
+        )
+    if "TorchScript" in text:
+        return InvalidInputError(
+            f"{path}: expected a checkpoint, found a TorchScript program; nothing was executed; if you trust the file, "
+            "load it yourself and save its `state_dict()` alone"
+        )
+    first = (text.splitlines() or [type(error).__name__])[0]
+    return CorruptionError(f"{path}: not a whole PyTorch checkpoint: {first}", where=str(path))
