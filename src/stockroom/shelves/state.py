@@ -20,17 +20,18 @@ from stockroom.repository.structure import (
     Leaf,
     ListNode,
     Node,
+    ScalarLeaf,
     StateKey,
     StridedLeaf,
     TiedLeaf,
     TupleNode,
-    iter_leaves,
     join_path,
     list_keys,
     list_nodes,
     measure_leaf,
 )
 from stockroom.shelves.ahead import ReadAhead
+from stockroom.shelves.leaf_pieces import PIECE_NBYTES, iter_pieces
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.leaf_values import (
     LoadOptions,
@@ -55,7 +56,8 @@ class LeafInfo:
     """What is known of a leaf without reading it.
 
     `dtype` is a numpy or torch dtype's name, or a Python type's; `digest` the hex BLAKE3 of its raw bytes; `tied_to`
-    the path of the leaf whose memory it shares.
+    the path of the leaf whose memory it shares; `library` is `torch`, `numpy`, `scalar` for numpy's scalars, or
+    `python`.
     """
 
     path: str
@@ -64,6 +66,7 @@ class LeafInfo:
     nbytes: int
     digest: str
     tied_to: str | None = None
+    library: str = "python"
 
 
 class StateSource:
@@ -78,10 +81,10 @@ class StateSource:
         self.name = name
         self.check_open = check_open
 
-    @cached_property
-    def forms(self) -> dict[str, Leaf]:
+    @property
+    def forms(self) -> Mapping[str, Leaf]:
         """The form of each leaf by path, in order."""
-        return dict(iter_leaves(self.reader.structure))
+        return self.reader.structure.leaves
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -107,13 +110,15 @@ class StateSource:
 
     def list_stored(self, paths: Iterable[str]) -> list[str]:
         """The paths under which the bytes of leaves are stored, each once."""
-        stored: dict[str, None] = {}
-        for path in paths:
-            at, leaf = path, self.forms[path]
-            while isinstance(leaf, TiedLeaf):
-                at, leaf = leaf.path, self.forms[leaf.path]
-            stored[leaf.base if isinstance(leaf, StridedLeaf) else at] = None
-        return list(stored)
+        origins = map(self.find_origin, paths)
+        return list(dict.fromkeys(leaf.base if isinstance(leaf, StridedLeaf) else at for at, leaf in origins))
+
+    def find_origin(self, path: str) -> tuple[str, Leaf]:
+        """The path and form of the leaf that the one at `path` is tied to, or of itself."""
+        leaf = self.forms[path]
+        while isinstance(leaf, TiedLeaf):
+            path, leaf = leaf.path, self.forms[leaf.path]
+        return path, leaf
 
     def make(self, node: Node, path: str, options: LoadOptions, *, wraps: bool = False) -> Any:
         """The value of a node, its leaves read in one go; with `wraps`, dicts in it are lazy again."""
@@ -196,22 +201,59 @@ class State(Mapping[StateKey, Any]):
         self._source.check_open()
         return [self._relative(path) for path in self._paths]
 
-    def leaves(self) -> Iterator[LeafInfo]:
-        """What each leaf is, in order; reads no data."""
+    def none_paths(self) -> list[str]:
+        """The paths of what is None, which `paths` leaves out."""
         self._source.check_open()
-        source = self._source
-        entries = source.reader.find_entries(source.list_stored(self._paths))
+        places = _iter_places(self._node, self._path)
+        return [self._relative(path) for path, node in places if isinstance(node, Constant)]
+
+    def leaves(self, names: Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
+        """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
+        self._source.check_open()
+        source, paths = self._source, self._list_paths(names)
+        entries = source.reader.find_entries(source.list_stored(paths))
         digests = dict(zip(entries, source.reader.digest_entries(entries.values()), strict=True))
-        for path in self._paths:
-            leaf, tied_to = source.forms[path], None
-            while isinstance(leaf, TiedLeaf):
-                tied_to, leaf = leaf.path, source.forms[leaf.path]
-            at = leaf.base if isinstance(leaf, StridedLeaf) else tied_to or path
-            if at != path:
-                tied_to = tied_to or at
-            dtype = leaf.dtype if isinstance(leaf, ArrayLeaf | StridedLeaf) else leaf.kind
-            shape = leaf.shape if isinstance(leaf, ArrayLeaf | StridedLeaf) else ()
-            yield LeafInfo(self._relative(path), dtype, shape, entries[at].nbytes, digests[at], tied_to)
+        for path in paths:
+            at, leaf = source.find_origin(path)
+            stored = leaf.base if isinstance(leaf, StridedLeaf) else at
+            tied_to = next((other for other in (at, stored) if other != path), None)
+            entry, digest = entries[stored], digests[stored]
+            yield LeafInfo(self._relative(path), *_describe(leaf), entry.nbytes, digest, tied_to, _name_library(leaf))
+
+    def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
+        """The values of the array or tensor at a path, flat and in C order, in numpy arrays of about `nbytes` each.
+
+        Raises `LeafNotFoundError` where there is none, `AbsentDataError`.
+        """
+        source, at = self._source, join_raw(self._path, path)
+        source.check_open()
+        if isinstance(source.forms.get(at, ScalarLeaf("int")), ScalarLeaf):
+            raise self._missing(path)
+        if source.ahead is not None:
+            source.ahead.see(np.array([source.positions[at]], np.int64))
+        yield from iter_pieces(source.reader, source.forms, at, nbytes=nbytes)
+
+    def at(self, path: str) -> State:
+        """The dict, list or tuple in it at a path, as a lazy state; `LeafNotFoundError`."""
+        self._source.check_open()
+        node = dict(_iter_places(self._node, self._path)).get(join_raw(self._path, path))
+        if not isinstance(node, DictNode | ListNode | TupleNode):
+            raise self._missing(path)
+        return State(self._source, node, join_raw(self._path, path))
+
+    def read(self, path: str, *, as_numpy: bool = False) -> Any:
+        """The value of the leaf at a path; `LeafNotFoundError`, `AbsentDataError`."""
+        source, at = self._source, join_raw(self._path, path)
+        source.check_open()
+        if at not in source.forms:
+            raise self._missing(path)
+        maker = ValueMaker(source.reader, source.forms, LoadOptions(as_numpy=as_numpy))
+        maker.read([at])
+        return maker.make(at, source.forms[at])
+
+    def find_form(self, path: str) -> Leaf:
+        """What the structure says of the leaf at a path, or of the one it is tied to."""
+        return self._source.find_origin(join_raw(self._path, path))[1]
 
     def present(self) -> float:
         """The fraction of its chunks that is on this machine; 1.0 if it has none."""
@@ -229,11 +271,7 @@ class State(Mapping[StateKey, Any]):
     def find_chunks(self, names: Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
         self._source.check_open()
-        paths: Sequence[str] = self._paths
-        if names is not None:
-            wanted = self._choose(list(names))
-            paths = [path for path in paths if path in wanted]
-        return self._source.reader.find_stored(self._source.list_stored(paths))
+        return self._source.reader.find_stored(self._source.list_stored(self._list_paths(names)))
 
     # -- as a mapping
 
@@ -319,6 +357,13 @@ class State(Mapping[StateKey, Any]):
     def _paths(self) -> list[str]:
         return list(_iter_paths(self._node, self._path))
 
+    def _list_paths(self, names: Iterable[StateKey] | None) -> Sequence[str]:
+        """The paths of the leaves that `names` name, in order; None names all."""
+        if names is None:
+            return self._paths
+        wanted = self._choose(list(names))
+        return [path for path in self._paths if path in wanted]
+
     def _find(self, key: object) -> tuple[str, Node] | None:
         """The path and node under a key of this container."""
         if isinstance(key, np.integer):
@@ -385,6 +430,19 @@ class _StateItems(ItemsView[StateKey, Any]):
 
     def __iter__(self) -> Iterator[tuple[StateKey, Any]]:
         return self._mapping.iter_items()
+
+
+def _describe(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
+    """The name of a leaf's type, and its shape."""
+    if isinstance(leaf, ArrayLeaf | StridedLeaf):
+        return leaf.dtype, leaf.shape
+    return (leaf.kind if isinstance(leaf, ScalarLeaf) else ""), ()
+
+
+def _name_library(leaf: Leaf) -> str:
+    if isinstance(leaf, ArrayLeaf):
+        return leaf.library
+    return "torch" if isinstance(leaf, StridedLeaf) else "python"
 
 
 def join_raw(path: str, name: str) -> str:
