@@ -34,7 +34,7 @@ from stockroom.repository.structure import (
     encode_key,
     join_path,
 )
-from stockroom.shelves.tensor_library import TensorForm, load_torch
+from stockroom.shelves.tensor_library import RawTensor, TensorForm, load_torch
 from stockroom.shelves.values import is_tensor
 from stockroom.store.dtypes import format_dtype
 from stockroom.trees.str_keys import MAX_KEY_NBYTES
@@ -183,6 +183,9 @@ class _Flattener:
             self._take_tensor(value, slot)
         elif isinstance(value, np.ndarray):
             self._take_array(value, slot)
+        elif isinstance(value, RawTensor):
+            slot.leaf = ArrayLeaf("torch", value.dtype, value.shape)
+            slot.source = LeafSource(slot.path, value.dtype, value.shape, value.data.nbytes, (value.data,))
         elif value is None:
             slot.leaf = Constant(None)
         elif isinstance(value, np.generic) and not isinstance(value, str | bytes):

@@ -34,6 +34,15 @@ class TensorForm:
         return 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RawTensor:
+    """A torch tensor's raw bytes in C order, flat uint8, which can be saved where there is no torch."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+
 class TensorLibrary(Protocol):
     """What Stockroom asks of torch."""
 
