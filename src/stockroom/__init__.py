@@ -13,28 +13,51 @@ from stockroom import errors
 from stockroom.errors import *  # noqa: F403 - the errors module declares what it exports
 
 if TYPE_CHECKING:
-    from stockroom.shelves import Column, Commit, DataShelf, LeafInfo, ModelShelf, State, StockRoom
+    from stockroom.shelves import (
+        Artifact,
+        Column,
+        Commit,
+        DataShelf,
+        ExperimentRow,
+        ExperimentShelf,
+        ExperimentTable,
+        LeafInfo,
+        ModelShelf,
+        Series,
+        State,
+        StockRoom,
+    )
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Artifact": "stockroom.shelves",
     "Column": "stockroom.shelves",
     "Commit": "stockroom.shelves",
     "DataShelf": "stockroom.shelves",
+    "ExperimentRow": "stockroom.shelves",
+    "ExperimentShelf": "stockroom.shelves",
+    "ExperimentTable": "stockroom.shelves",
     "LeafInfo": "stockroom.shelves",
     "ModelShelf": "stockroom.shelves",
+    "Series": "stockroom.shelves",
     "State": "stockroom.shelves",
     "StockRoom": "stockroom.shelves",
     "make_torch_dataset": "stockroom.torch",
 }
 
 __all__ = [
+    "Artifact",
     "Column",
     "Commit",
     "DataShelf",
+    "ExperimentRow",
+    "ExperimentShelf",
+    "ExperimentTable",
     "LeafInfo",
     "ModelShelf",
+    "Series",
     "State",
     "StockRoom",
     "__version__",

@@ -1,10 +1,27 @@
 """What users hold: the `StockRoom` handle and its shelves."""
 
+from stockroom.shelves.artifacts import Artifact
 from stockroom.shelves.column import Column
 from stockroom.shelves.data import DataShelf
+from stockroom.shelves.experiment import ExperimentShelf
+from stockroom.shelves.experiment_table import ExperimentRow, ExperimentTable
 from stockroom.shelves.handle import StockRoom
 from stockroom.shelves.history import Commit
+from stockroom.shelves.metrics import Series
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.state import LeafInfo, State
 
-__all__ = ["Column", "Commit", "DataShelf", "LeafInfo", "ModelShelf", "State", "StockRoom"]
+__all__ = [
+    "Artifact",
+    "Column",
+    "Commit",
+    "DataShelf",
+    "ExperimentRow",
+    "ExperimentShelf",
+    "ExperimentTable",
+    "LeafInfo",
+    "ModelShelf",
+    "Series",
+    "State",
+    "StockRoom",
+]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
-from stockroom.repository import Repository, Snapshot, WriteSession
+from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, WriteSession
+from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.store import TensorStore
 
 E = TypeVar("E", bound=NotFoundError)
@@ -40,6 +41,18 @@ class Access:
         """What is read: the stage while writing, else the snapshot."""
         self.check_open()
         return self.snapshot if self.session is None else self.session
+
+    @property
+    def content(self) -> Snapshot:
+        """What is read, as one snapshot: while writing, with all that is staged worked in."""
+        source = self.source
+        return source.snapshot if isinstance(source, WriteSession) else source
+
+    def open_leaves(self, record: StateRecord | ValueRecord) -> LeafReader:
+        """What reads the leaves of a state, those too that only the write session has yet."""
+        session = self.session
+        find = None if session is None or session.is_flushed else session.read_pending_chunk
+        return LeafReader(self.content, record, self.tensors, find)
 
     def list_names(self, shelf: str) -> list[str]:
         """The names on a shelf, in order."""

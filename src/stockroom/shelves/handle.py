@@ -28,6 +28,7 @@ from stockroom.repository import (
 from stockroom.repository.verify import VerifyReport, verify_repository
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
+from stockroom.shelves.experiment import ExperimentShelf
 from stockroom.shelves.history import Commit, Status, describe_commit
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
@@ -127,6 +128,12 @@ class StockRoom(RemoteActions):
         """The model shelf."""
         self._access.check_open()
         return ModelShelf(self._access)
+
+    @property
+    def experiment(self) -> ExperimentShelf:
+        """The experiment shelf."""
+        self._access.check_open()
+        return ExperimentShelf(self._access)
 
     def refresh(self) -> None:
         """Pin to the newest HEAD (or ref, if the handle was opened on one). Columns taken earlier stay as they were."""

@@ -9,7 +9,6 @@ from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.repository import MODEL
 from stockroom.shelves.access import Access
-from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.state import State, StateSource
 from stockroom.shelves.state_writer import write_state
 
@@ -30,13 +29,8 @@ class ModelShelf(Mapping[str, State]):
         record = source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
         if record is None:
             raise self._access.missing("model", MODEL, name, ModelNotFoundError)
-        session = self._access.session
-        if session is None:
-            reader = LeafReader(self._access.snapshot, record, self._access.tensors)
-        else:
-            find = None if session.is_flushed else session.read_pending_chunk
-            reader = LeafReader(session.snapshot, record, self._access.tensors, find)
         access = self._access
+        reader = access.open_leaves(record)
         opened = StateSource(access.repository, reader, kind="model", name=name, check_open=access.check_open)
         return State(opened, reader.structure.top)
 

@@ -164,7 +164,7 @@ def _compare_values(op: ast.cmpop, a: Any, b: Any) -> np.bool_:
         if isinstance(op, ast.In | ast.NotIn):
             return np.bool_((a in b) is isinstance(op, ast.In))
         return np.bool_(_COMPARISONS[type(op)](a, b))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.False_
 
 
