@@ -29,14 +29,17 @@ class LeafDifference:
     values: tuple[Any, Any] | None = None
 
 
-def iter_differences(old: State, new: State) -> Iterator[LeafDifference]:
-    """The leaves that differ, in the order of `new`, then those it lacks; each read as it comes, a piece at a time."""
-    before = {leaf.path: leaf for leaf in old.leaves()}
+def iter_differences(old: State | None, new: State) -> Iterator[LeafDifference]:
+    """The leaves that differ, in the order of `new`, then those it lacks; each read as it comes, a piece at a time.
+
+    Without an old state every leaf is added.
+    """
+    before = {} if old is None else {leaf.path: leaf for leaf in old.leaves()}
     for leaf in new.leaves():
         other = before.pop(leaf.path, None)
-        if other is None:
+        if old is None or other is None:
             yield LeafDifference(leaf.path, "added", None, leaf)
-        elif (other.dtype, other.shape, other.digest) != (leaf.dtype, leaf.shape, leaf.digest):
+        elif _identify(other) != _identify(leaf):
             yield _compare(old, new, other, leaf)
         elif _find_view(old, leaf.path) != _find_view(new, leaf.path):
             found = _compare(old, new, other, leaf)
@@ -44,6 +47,11 @@ def iter_differences(old: State, new: State) -> Iterator[LeafDifference]:
                 yield found
     for leaf in before.values():
         yield LeafDifference(leaf.path, "removed", leaf, None)
+
+
+def _identify(leaf: LeafInfo) -> tuple[object, ...]:
+    """What tells a leaf's value from others, but for how it lies in memory."""
+    return leaf.dtype, leaf.library == "python", leaf.shape, leaf.digest
 
 
 def _find_view(state: State, path: str) -> tuple[object, ...] | None:
@@ -54,7 +62,7 @@ def _find_view(state: State, path: str) -> tuple[object, ...] | None:
 
 def _compare(old_state: State, new_state: State, old: LeafInfo, new: LeafInfo) -> LeafDifference:
     path = new.path
-    if old.dtype != new.dtype or (old.library == "python") != (new.library == "python"):
+    if _identify(old)[:2] != _identify(new)[:2]:
         return LeafDifference(path, "dtype", old, new)
     if old.shape != new.shape:
         return LeafDifference(path, "shape", old, new)

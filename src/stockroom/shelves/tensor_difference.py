@@ -88,7 +88,8 @@ class _Sums:
 
 def _differ(old: Array, new: Array) -> NDArray[np.bool_]:
     """Which elements differ by value; one may be made of several."""
-    differ = np.asarray(old != new)
+    with np.errstate(invalid="ignore"):  # some dtypes warn of NaN
+        differ = np.asarray(old != new)
     return np.asarray(differ.any(axis=1)) if differ.ndim > 1 else differ
 
 

@@ -125,11 +125,14 @@ class _Moments:
 
     def _join(self, count: int, mean: float, squares: float) -> None:
         """Join the moments of another piece with these."""
-        total = self.finite + count
-        part = count / total
-        self.squares += squares + np.square(mean - self.mean) * self.finite * part
-        self.mean = self.mean * (1 - part) + mean * part if self.finite else mean
-        self.finite = total
+        if not self.finite:
+            self.finite, self.mean, self.squares = count, mean, squares
+            return
+        part = count / (self.finite + count)
+        apart = mean - self.mean
+        self.squares += squares + float(np.square(apart)) * self.finite * part
+        self.mean = self.mean * (1 - part) + mean * part if math.isinf(apart) else self.mean + apart * part
+        self.finite += count
 
 
 def _keep_finite(values: Reals) -> Reals:
