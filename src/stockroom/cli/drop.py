@@ -15,7 +15,9 @@ from stockroom.cli.verb import verb
 @verb
 def drop(
     console: Console,
-    column: Annotated[str | None, typer.Argument(help="As data/image: the packs that hold its samples.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="As data/image or model/resnet: the packs that hold what is there.")
+    ] = None,
     to_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Drop until all packs take no more, as 10GiB.")
     ] = None,
@@ -23,11 +25,11 @@ def drop(
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be given back.")] = False,
 ) -> None:
     """Give back disk. Only what a remote holds at this moment is dropped; it comes again when it is read."""
-    if column is None and to_size is None and not all_:
-        raise CommandLineError("expected a column, --to-size or --all, found none: say what to drop")
+    if path is None and to_size is None and not all_:
+        raise CommandLineError("expected a column or model, --to-size or --all, found none: say what to drop")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)
     with console.open_stock() as stock:
-        report = stock.drop(column, keep_nbytes=keep_nbytes, dry_run=dry_run)
+        report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run)
     if console.json:
         console.document({"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run})
         return

@@ -1,4 +1,4 @@
-"""`stock prefetch`: bring samples here before they are read."""
+"""`stock prefetch`: bring samples and models here before they are read."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ if TYPE_CHECKING:
 @verb
 def prefetch(
     console: Console,
-    column: Annotated[str | None, typer.Argument(help="As data/image; every column if left out.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="As data/image, model/resnet or artifact/plot.png; everything if left out.")
+    ] = None,
     keys: Annotated[
-        str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or keys with commas between.")
+        str | None,
+        typer.Option(
+            metavar="A:B|K1,K2",
+            help="Positions in key order, or keys with commas between; of a model names or patterns of leaves.",
+        ),
     ] = None,
     where: Annotated[
         str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
     ] = None,
-    ref: Annotated[str, typer.Option(help="The commit whose samples to bring.")] = "HEAD",
+    ref: Annotated[str, typer.Option(help="The commit to bring it from.")] = "HEAD",
     max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Bring no more than that, as 2GiB.")] = None,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what it would cost.")] = False,
 ) -> None:
-    """Bring samples to this machine before they are read."""
+    """Bring samples and models to this machine before they are read."""
     budget = None if max_size is None else parse_nbytes(max_size)
     with console.open_stock(ref) as stock, watch_transfer(console, "prefetch") as show:
-        chosen = None if keys is None else _parse_keys(stock, column, keys)
-        report = stock.prefetch(column, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
+        chosen = None if keys is None else _parse_keys(stock, path, keys)
+        report = stock.prefetch(path, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
     if console.json:
         console.document(
             {
@@ -50,20 +56,23 @@ def prefetch(
         return
     read = f"reading {format_nbytes(report.read_nbytes)} in {format_count(report.requests, 'request')}"
     cost = f"{format_nbytes(report.nbytes)}, {read}"
-    console.line(f"{format_count(report.samples, 'sample')}: {'would bring' if dry_run else 'brought'} {cost}")
+    noun = "tensor" if path is not None and path.startswith("model/") else "sample"
+    console.line(f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}")
     if report.left_out:
         console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")
 
 
-def _parse_keys(stock: StockRoom, column: str | None, text: str) -> slice | list[Key]:
-    """`0:1000` as positions, else keys of the column's own type."""
-    if column is None:
-        raise CommandLineError("--keys chooses samples of one column: say which, as data/image")
+def _parse_keys(stock: StockRoom, path: str | None, text: str) -> slice | list[Key]:
+    """`0:1000` as positions, else keys of the column's own type, or names of a model's leaves."""
+    if path is None:
+        raise CommandLineError("--keys chooses within one column or model: say which, as data/image")
+    if path.startswith("model/"):
+        return list(text.split(","))
     parts = text.split(":")
     try:
         if 2 <= len(parts) <= 3:
             return slice(*(int(part) if part else None for part in parts))
-        if stock.data[column.removeprefix("data/")].key_type == "int":
+        if stock.data[path.removeprefix("data/")].key_type == "int":
             return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise CommandLineError(f"expected positions as 0:1000 or keys as 3,5,8, found {text!r}") from error

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves.chosen import choose
 
 if TYPE_CHECKING:
     from stockroom.remotes.fetch import FetchReport
@@ -21,9 +18,8 @@ if TYPE_CHECKING:
     from stockroom.remotes.push import PushReport
     from stockroom.repository import Head, Repository, WriteSession
     from stockroom.shelves.access import Access
-    from stockroom.shelves.column import Column
     from stockroom.shelves.data import DataShelf
-    from stockroom.trees import Key
+    from stockroom.shelves.model import ModelShelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchReport:
-    """What was brought here, or, for a dry run, would be: of the samples asked for, what was absent.
+    """What was brought here, or, for a dry run, would be: of the samples and leaves asked for, what was absent.
 
     `read_nbytes` in `requests` are what that takes: small gaps between samples are read through.
     """
@@ -65,6 +61,8 @@ class _Handle(Protocol):
 
     @property
     def data(self) -> DataShelf: ...
+    @property
+    def model(self) -> ModelShelf: ...
     def _moving(self) -> AbstractContextManager[WriteSession]: ...
     def _pin_to(self, head: Head) -> None: ...
     def refresh(self) -> None: ...
@@ -216,18 +214,19 @@ class RemoteActions:
     def prefetch(
         self: _Handle,
         path: str | None = None,
-        keys: Sequence[Key] | slice | None = None,
+        keys: Sequence[Any] | slice | None = None,
         where: str | None = None,
         *,
         max_nbytes: int | None = None,
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
     ) -> PrefetchReport:
-        """Bring samples of the commit that this handle is pinned to here before they are read.
+        """Bring samples and models of the commit that this handle is pinned to here before they are read.
 
         Args:
-            path: a column, as `data/image` or `image`; None brings all columns.
-            keys: which samples: keys, or a slice of positions in key order.
+            path: a column, as `data/image` or `image`, or `model/resnet`, `artifact/plot.png`; None brings everything.
+            keys: which samples: keys, or a slice of positions in key order. Of a model: names of leaves, as `load`
+                takes them.
             where: a condition on other columns of the same keys, as `label == 3`.
             max_nbytes: bring no more than that.
             dry_run: only say what it would cost.
@@ -235,24 +234,16 @@ class RemoteActions:
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
         self._access.check_open()
-        if path is None and (keys is not None or where is not None):
-            raise InvalidInputError("keys and where choose samples of one column: say which")
-        names = list(self.data) if path is None else [path.removeprefix("data/")]
-        samples, digests = 0, []
-        for name in names:
-            positions = _choose_positions(self.data, name, keys, where)
-            samples += len(positions)
-            digests.append(self.data[name].find_chunks(positions))
-        tensors = self._repository.tensors
-        plan = plan_prefetch(tensors, np.concatenate(digests or [np.empty((0, 32), np.uint8)]), max_nbytes=max_nbytes)
+        chosen = choose(self, path, keys, where)
+        plan = plan_prefetch(self._repository.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:
             bring(self._repository, plan, on_progress)
-        return PrefetchReport(samples, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
+        return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(
         self: _Handle, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False
     ) -> DropReport:
-        """Give back disk: of the packs of one column, or of all, down to `keep_nbytes` in all.
+        """Give back disk: of the packs of one column or model, or of all, down to `keep_nbytes` in all.
 
         Only what a remote holds at this moment is dropped; it comes again when it is read.
         """
@@ -261,40 +252,8 @@ class RemoteActions:
         self._access.check_open()
         candidates = None
         if path is not None:
-            column = self.data[path.removeprefix("data/")]
-            candidates = self._repository.tensors.find_packs(column.find_chunks(np.arange(len(column))))
+            candidates = self._repository.tensors.find_packs(choose(self, path, None, None).digests)
         plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
         if not dry_run:
             drop(self._repository, plan)
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
-
-
-def _choose_positions(
-    shelf: DataShelf, name: str, keys: Iterable[Key] | slice | None, where: str | None
-) -> NDArray[np.int64]:
-    column: Column = shelf[name]
-    count = len(column)
-    if keys is None:
-        positions = np.arange(count, dtype=np.int64)
-    elif isinstance(keys, slice):
-        positions = np.arange(*keys.indices(count), dtype=np.int64)
-    else:
-        positions = column.positions_of(keys)
-    if where is None:
-        return positions
-    from stockroom.shelves.where import choose_where
-
-    return positions[choose_where(where, lambda other: _read_along(shelf, column, other))[positions]]
-
-
-def _read_along(shelf: DataShelf, column: Column, name: str) -> NDArray[Any]:
-    """The values of another column under the keys of `column`, `(n,)`."""
-    other = shelf[name]
-    if other.find_unshared_key(column) is not None:
-        raise SchemaError(
-            f"columns {column.name!r} and {name!r} do not have the same keys, so {name!r} cannot choose samples"
-        )
-    values = np.asarray(other.take(np.arange(len(other))))
-    if values.ndim != 1:
-        raise SchemaError(f"column {name!r} holds arrays; a condition needs one value a sample")
-    return values
