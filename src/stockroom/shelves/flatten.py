@@ -34,6 +34,7 @@ from stockroom.repository.structure import (
     encode_key,
     join_path,
 )
+from stockroom.shelves.state import State
 from stockroom.shelves.tensor_library import RawTensor, TensorForm, load_torch
 from stockroom.shelves.values import is_tensor
 from stockroom.store.dtypes import format_dtype
@@ -120,6 +121,8 @@ class _Flattener:
 
     def take(self, value: Any, path: str, depth: int) -> _Slot | _Group:
         """Take one value apart, and what it holds."""
+        if isinstance(value, State):
+            value = value.load()  # ties within it are ties again
         if isinstance(value, Mapping | list | tuple) and not hasattr(value, "_fields"):
             if depth >= MAX_DEPTH or id(value) in self.within:
                 raise SchemaError(f"{self._at(path)}: nested deeper than {MAX_DEPTH} levels, or within itself")
@@ -173,8 +176,7 @@ class _Flattener:
         if depth < MAX_DEPTH and isinstance(value, list | tuple):
             kind = "list" if isinstance(value, list) else "tuple"
             return _Group(kind, [], [self._take_constants(part, path, depth + 1) for part in value])
-        fits = type(value) is not int or -_MAX_INT_KEY <= value < _MAX_INT_KEY
-        if not (value is None or (type(value) in (bool, int, float, str) and fits)):
+        if not _is_constant(value):
             raise SchemaError(f"{self._at(path)}: expected scalars, found {type(value).__name__}")
         return _Slot(path, Constant(value))
 
@@ -252,7 +254,9 @@ class _Flattener:
     def _check_key(self, key: object, path: str) -> StateKey:
         if isinstance(key, np.integer):
             key = int(key)
-        if isinstance(key, str) or (type(key) is int and -_MAX_INT_KEY <= key < _MAX_INT_KEY):
+        if isinstance(key, str):
+            return str.__str__(key)  # of whatever class
+        if type(key) is int and -_MAX_INT_KEY <= key < _MAX_INT_KEY:
             return key
         raise SchemaError(f"{self._at(path)}: expected keys of int (64 bits) or str, found {key!r}")
 
@@ -285,16 +289,16 @@ class _ArrayPieces:
     array: NDArray[Any]
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        array = self.array
+        array = np.atleast_1d(np.asarray(self.array))
         if not array.size:
             return
-        is_plain = array.flags.c_contiguous and array.dtype.byteorder != ">"
-        row_nbytes = array.itemsize * math.prod(array.shape[1:])
-        rows = len(array) if is_plain or not array.ndim else max(1, _PIECE_NBYTES // row_nbytes)
-        for start in range(0, len(array) if array.ndim else 1, max(rows, 1)) if array.ndim else (0,):
-            part = array[start : start + rows] if array.ndim else array
-            little = part.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else part
-            yield np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+        if array.flags.c_contiguous and array.dtype.byteorder != ">":
+            yield array.reshape(-1).view(np.uint8)
+            return
+        rows = max(1, _PIECE_NBYTES // (array.itemsize * math.prod(array.shape[1:])))
+        for start in range(0, len(array), rows):
+            little = np.ascontiguousarray(array[start : start + rows], array.dtype.newbyteorder("<"))
+            yield little.reshape(-1).view(np.uint8)
 
 
 _ScalarKind: TypeAlias = Literal["bool", "int", "float", "complex", "str", "bytes"]
@@ -316,6 +320,15 @@ def encode_scalar(value: object) -> tuple[_ScalarKind, bytes] | None:
     if isinstance(value, bytes | bytearray | memoryview):
         return "bytes", bytes(value)
     return None
+
+
+def _is_constant(value: object) -> bool:
+    """Whether a structure can hold a value itself: msgpack has no integers of more bits, nor lone surrogates."""
+    if type(value) is int:
+        return -_MAX_INT_KEY <= value < _MAX_INT_KEY
+    if type(value) is str:
+        return value.encode("utf-8", "replace").decode() == value
+    return value is None or type(value) in (bool, float)
 
 
 def _find_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.repository.structure import (
     TORCH_ONLY,
     ArrayLeaf,
@@ -88,13 +88,14 @@ class ValueMaker:
             return self._list_sources(leaf.path)
         if isinstance(leaf, StridedLeaf):
             return [leaf.base]
-        return [] if self._reads_rows(leaf) else [path]
+        return [] if isinstance(leaf, ArrayLeaf) and self._has_rows(leaf) else [path]
 
-    def _reads_rows(self, leaf: Leaf) -> bool:
-        return self.options.rows is not None and isinstance(leaf, ArrayLeaf) and len(leaf.shape) > 0
+    def _has_rows(self, leaf: ArrayLeaf | StridedLeaf) -> bool:
+        """Whether only some rows of a leaf are wanted."""
+        return self.options.rows is not None and len(leaf.shape) > 0
 
     def _make(self, path: str, leaf: ArrayLeaf) -> Any:
-        if not self._reads_rows(leaf):
+        if not self._has_rows(leaf):
             return self._shape(self._raw[path], leaf, leaf.shape)
         rows = choose_rows(self.options.rows, leaf.shape[0], path)
         row_nbytes = measure_element(leaf.dtype) * math.prod(leaf.shape[1:])
@@ -115,14 +116,14 @@ class ValueMaker:
             array = np.lib.stride_tricks.as_strided(
                 base[leaf.offset :], (*leaf.shape, *base.shape[1:]), (*steps, *base.strides[1:])
             )
-            return array if self.options.rows is None else array[self._choose(leaf)]
+            return array[self._choose(leaf)] if self._has_rows(leaf) else array
         if base is None:
             base = self._bases[leaf.base] = load_torch().make(self._raw[leaf.base], leaf.dtype, (leaf.length,))
         tensor = load_torch().make_strided(base, leaf.shape, leaf.strides, leaf.offset)
-        return tensor if self.options.rows is None or not leaf.shape else tensor[self._choose(leaf)]
+        return load_torch().take_rows(tensor, self._choose(leaf)) if self._has_rows(leaf) else tensor
 
-    def _choose(self, leaf: StridedLeaf) -> Any:
-        return choose_rows(self.options.rows, leaf.shape[0], leaf.base) if leaf.shape else ()
+    def _choose(self, leaf: StridedLeaf) -> NDArray[np.int64]:
+        return choose_rows(self.options.rows, leaf.shape[0], leaf.base)
 
     def _alias(self, leaf: Leaf, made: Any) -> Any:
         is_numpy = self.options.as_numpy or (isinstance(leaf, ArrayLeaf) and leaf.library == "numpy")
@@ -142,15 +143,32 @@ def as_array(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDAr
 def choose_rows(rows: Rows, count: int, path: str) -> NDArray[np.int64]:
     """The rows of an axis of `count` that a slice, positions or a mask name; `InvalidInputError` if it has not."""
     try:
-        return np.atleast_1d(np.arange(count, dtype=np.int64)[rows])
+        if isinstance(rows, slice):
+            return np.arange(*rows.indices(count), dtype=np.int64)
+        return _choose_positions(np.atleast_1d(np.asarray(rows)), count)
     except (IndexError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"rows: expected a slice, positions below {count} or a mask for {path!r}, found {rows!r} ({error})"
         ) from error
 
 
+def _choose_positions(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if rows.ndim != 1:
+        raise IndexError("they have more than one axis")
+    if rows.dtype == bool:
+        if len(rows) != count:
+            raise IndexError(f"the mask is of {len(rows)}")
+        return np.flatnonzero(rows)
+    if len(rows) and rows.dtype.kind not in "iu":
+        raise TypeError(f"they are {rows.dtype}")
+    positions = rows.astype(np.int64)
+    if ((rows < -count) | (rows >= count)).any():
+        raise IndexError("out of range")
+    return np.where(positions < 0, positions + count, positions)
+
+
 def decode_scalar(kind: str, data: bytes) -> Any:
-    """The Python scalar that `flatten.encode_scalar` encoded."""
+    """The Python scalar that `flatten.encode_scalar` encoded; `CorruptionError` for bytes that are none."""
     if kind == "bool":
         return data != b"\0"
     if kind == "int":
@@ -159,7 +177,12 @@ def decode_scalar(kind: str, data: bytes) -> Any:
         return float(np.frombuffer(data, "<f8")[0])
     if kind == "complex":
         return complex(np.frombuffer(data, "<c16")[0])
-    return data.decode("utf-8", "surrogatepass") if kind == "str" else data
+    if kind == "bytes":
+        return data
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise CorruptionError(f"a text is not UTF-8 ({error}); run `stock fsck`") from error
 
 
 def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:

@@ -66,6 +66,10 @@ class TensorLibrary(Protocol):
         """A tensor that lies in the memory of `base`, a tensor of one axis."""
         ...
 
+    def take_rows(self, tensor: Any, rows: NDArray[np.int64]) -> Any:
+        """A tensor of the elements of axis 0 at `rows`, on memory of its own."""
+        ...
+
     def alias(self, tensor: Any) -> Any:
         """Another tensor on the same memory."""
         ...

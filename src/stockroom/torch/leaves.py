@@ -23,13 +23,17 @@ except ModuleNotFoundError as error:
     ) from error
 
 _QUANTISED: Final = {torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4}
+_WORDS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class TorchLibrary:
     """The `TensorLibrary` of torch."""
 
     def describe(self, tensor: torch.Tensor, *, where: str) -> TensorForm:
-        """Its form; `SchemaError` naming `where` if it is sparse, quantised, nested, meta or of an odd dtype."""
+        """Its form; `SchemaError` naming `where` if it is sparse, quantised, nested, meta, lazy or of an odd dtype.
+
+        Memory that is read as its conjugate or negative counts as another than the same memory read as it is.
+        """
         _check_plain(tensor, where)
         name = str(tensor.dtype).removeprefix("torch.")
         try:
@@ -37,19 +41,20 @@ class TorchLibrary:
         except SchemaError as error:
             raise SchemaError(f"{where}: torch dtype {name} cannot be stored; convert it with `.to(...)`") from error
         storage = tensor.untyped_storage()
-        memory = (str(tensor.device), storage.data_ptr(), storage.nbytes())
+        memory = (str(tensor.device), storage.data_ptr(), storage.nbytes(), tensor.is_conj(), tensor.is_neg())
         return TensorForm(
             name, itemsize, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()), memory
         )
 
     def iter_bytes(self, tensor: torch.Tensor, nbytes: int) -> Iterator[NDArray[np.uint8]]:
         """The raw bytes in C order; from another device piece by piece."""
-        plain = tensor.detach().resolve_conj().resolve_neg()
+        plain = _resolve(tensor.detach())
         if not plain.numel():
             return
         if plain.is_contiguous():
             yield from _iter_flat(plain, int(plain.storage_offset()), plain.numel(), nbytes)
             return
+        plain = _as_words(plain)
         row_nbytes = plain.element_size() * math.prod(plain.shape[1:])
         rows = max(1, nbytes // max(row_nbytes, 1))
         for start in range(0, plain.shape[0], rows):
@@ -57,9 +62,13 @@ class TorchLibrary:
             yield from _iter_flat(part, int(part.storage_offset()), part.numel(), nbytes)
 
     def iter_memory(self, tensor: torch.Tensor, span: tuple[int, int], nbytes: int) -> Iterator[NDArray[np.uint8]]:
-        """The raw bytes of elements of the storage that a tensor lies in."""
+        """The raw bytes of elements of the storage that a tensor lies in, as the tensor reads them."""
         start, stop = span
-        yield from _iter_flat(tensor.detach(), start, stop - start, nbytes)
+        plain = tensor.detach()
+        if plain.is_conj() or plain.is_neg():
+            plain = _resolve(plain.as_strided((stop - start,), (1,), start))
+            start = int(plain.storage_offset())
+        yield from _iter_flat(plain, start, stop - span[0], nbytes)
 
     def make(self, data: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
         """A tensor on the memory of `data`."""
@@ -67,7 +76,7 @@ class TorchLibrary:
         if kind is None:
             raise SchemaError(f"this torch has no dtype {dtype}: upgrade it, or read with `.load(as_numpy=True)`")
         if not len(data):
-            return torch.empty(shape, dtype=kind)
+            return torch.empty(shape, dtype=kind, device="cpu")  # whatever the default device is just now
         return torch.from_numpy(data).view(kind).reshape(shape)
 
     def make_strided(
@@ -76,12 +85,18 @@ class TorchLibrary:
         """A tensor that lies in the memory of `base`, a tensor of one axis."""
         return base.as_strided(shape, strides, base.storage_offset() + offset)
 
+    def take_rows(self, tensor: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
+        """A tensor of the elements of axis 0 at `rows`, on memory of its own."""
+        return _as_words(tensor)[torch.from_numpy(rows)].view(tensor.dtype)
+
     def alias(self, tensor: torch.Tensor) -> torch.Tensor:
         """Another tensor on the same memory."""
         return tensor.detach()
 
 
 def _check_plain(tensor: torch.Tensor, where: str) -> None:
+    if torch.nn.parameter.is_lazy(tensor):
+        raise SchemaError(f"{where}: a parameter of a lazy module has no values before the module was first called")
     if tensor.is_quantized or tensor.dtype in _QUANTISED:
         raise SchemaError(f"{where}: a quantised tensor cannot be stored; give `.dequantize()` or `.int_repr()`")
     if tensor.is_nested or tensor.layout is not torch.strided:
@@ -90,6 +105,17 @@ def _check_plain(tensor: torch.Tensor, where: str) -> None:
         raise SchemaError(f"{where}: a tensor on the meta device has no values")
     if hasattr(tensor, "__tensor_flatten__"):
         raise SchemaError(f"{where}: {type(tensor).__name__} wraps other tensors; give them one by one")
+
+
+def _resolve(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with no conjugation or negation left to be done on reading; itself where there is none."""
+    return tensor.resolve_conj().resolve_neg()
+
+
+def _as_words(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory as plain integers, which torch can copy and pick from whatever the dtype."""
+    words = _WORDS.get(tensor.element_size())
+    return tensor if words is None else tensor.view(words)
 
 
 def _iter_flat(tensor: torch.Tensor, start: int, count: int, nbytes: int) -> Iterator[NDArray[np.uint8]]:
