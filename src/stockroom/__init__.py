@@ -18,15 +18,14 @@ if TYPE_CHECKING:
         Column,
         Commit,
         DataShelf,
-        ExperimentRow,
         ExperimentShelf,
-        ExperimentTable,
         LeafInfo,
         ModelShelf,
         Series,
         State,
         StockRoom,
     )
+    from stockroom.shelves.experiment_table import ExperimentRow, ExperimentTable
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
@@ -36,9 +35,9 @@ _LAZY = {
     "Column": "stockroom.shelves",
     "Commit": "stockroom.shelves",
     "DataShelf": "stockroom.shelves",
-    "ExperimentRow": "stockroom.shelves",
+    "ExperimentRow": "stockroom.shelves.experiment_table",
     "ExperimentShelf": "stockroom.shelves",
-    "ExperimentTable": "stockroom.shelves",
+    "ExperimentTable": "stockroom.shelves.experiment_table",
     "LeafInfo": "stockroom.shelves",
     "ModelShelf": "stockroom.shelves",
     "Series": "stockroom.shelves",

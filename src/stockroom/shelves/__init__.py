@@ -4,7 +4,6 @@ from stockroom.shelves.artifacts import Artifact
 from stockroom.shelves.column import Column
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.experiment import ExperimentShelf
-from stockroom.shelves.experiment_table import ExperimentRow, ExperimentTable
 from stockroom.shelves.handle import StockRoom
 from stockroom.shelves.history import Commit
 from stockroom.shelves.metrics import Series
@@ -16,9 +15,7 @@ __all__ = [
     "Column",
     "Commit",
     "DataShelf",
-    "ExperimentRow",
     "ExperimentShelf",
-    "ExperimentTable",
     "LeafInfo",
     "ModelShelf",
     "Series",

@@ -7,9 +7,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ UNKNOWN_MEDIA_TYPE: Final = "application/octet-stream"
 
 _PIECE_NBYTES: Final = 4 << 20
 _SAVED_NBYTES: Final = 32 << 20
-_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}( *;[ -~]{1,200})?", re.ASCII)
+_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]+)?", re.ASCII)
+_MAX_MEDIA_TYPE: Final = 255
 _PATH: Final = ""
 """Where in its state an artifact's one leaf is."""
 
@@ -43,8 +44,8 @@ class Artifact:
     media_type: str
     nbytes: int
     digest: str
-    _access: Access
-    _reader: LeafReader
+    _access: Access = field(compare=False)
+    _reader: LeafReader = field(compare=False)
 
     def read(self) -> bytes:
         """All its bytes."""
@@ -83,7 +84,7 @@ class Artifacts(Mapping[str, Artifact]):
             raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
         entry: Entry = reader.find_entries([_PATH])[_PATH]
         media_type = record.metadata.get("media_type")
-        known = media_type if isinstance(media_type, str) and _MEDIA_TYPE.fullmatch(media_type) else UNKNOWN_MEDIA_TYPE
+        known = media_type if _is_media_type(media_type) else UNKNOWN_MEDIA_TYPE
         return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._access, reader)
 
     def __delitem__(self, name: str) -> None:
@@ -181,10 +182,14 @@ def _open_file(name: str, path: Path) -> BinaryIO:
         raise InvalidInputError(f"artifact {name!r}: expected a file, found none at {path}; check the path") from error
 
 
+def _is_media_type(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= _MAX_MEDIA_TYPE and _MEDIA_TYPE.fullmatch(value) is not None
+
+
 def _choose_media_type(name: str, source: object, given: str | None) -> str:
     """The media type given, checked, or the one that the name, else the path, is known for."""
     if given is not None:
-        if not isinstance(given, str) or not _MEDIA_TYPE.fullmatch(given):
+        if not _is_media_type(given):
             raise InvalidInputError(f"artifact {name!r}: expected a media type such as image/png, found {given!r}")
         return given
     known = mimetypes.MimeTypes()  # what Python itself knows: the same on every machine

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stockroom.errors import InvalidInputError, ValueNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.repository import ARTIFACT, EXPERIMENT, METRIC, StateRecord, ValueRecord, WriteSession
 from stockroom.shelves.access import Access
 from stockroom.shelves.artifacts import Artifacts, write_artifact
-from stockroom.shelves.experiment_table import ExperimentTable, read_table
+from stockroom.shelves.cells import Cell, read_cells
 from stockroom.shelves.leaf_values import LoadOptions
 from stockroom.shelves.metrics import Metrics
 from stockroom.shelves.state import StateSource
 from stockroom.shelves.state_writer import write_value
+
+if TYPE_CHECKING:
+    from stockroom.shelves.experiment_table import ExperimentTable
 
 
 class ExperimentShelf(MutableMapping[str, Any]):
@@ -34,13 +37,27 @@ class ExperimentShelf(MutableMapping[str, Any]):
     # -- values
 
     def __getitem__(self, key: str) -> Any:
+        return self.load(key)
+
+    def load(self, key: str, *, as_numpy: bool = False) -> Any:
+        """A value, the caller's own; with `as_numpy` torch's tensors in it as numpy arrays, which takes no torch.
+
+        Raises `ValueNotFoundError`, `AbsentDataError`.
+        """
         access = self._access
         record = access.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
         if record is None:
             raise self._missing(key)
         reader = access.open_leaves(record)
         opened = StateSource(access.repository, reader, kind="value", name=key, check_open=access.check_open)
-        return opened.make(reader.structure.top, "", LoadOptions())
+        return opened.make(reader.structure.top, "", LoadOptions(as_numpy=as_numpy))
+
+    def outline(self, key: str) -> dict[str, Cell]:
+        """What a table shows of one value, by dotted name, each of which begins with `key`; reads no chunk."""
+        digest = self._access.content.find_digest(f"{EXPERIMENT}/{key}")
+        if digest is None:
+            raise self._missing(key)
+        return read_cells(self._access.open_leaves(self._access.content.read_state(digest)), key, digest)
 
     def __setitem__(self, key: str, value: object) -> None:
         self.update({key: value})
@@ -128,6 +145,8 @@ class ExperimentShelf(MutableMapping[str, Any]):
 
         Raises `RefNotFoundError`.
         """
+        from stockroom.shelves.experiment_table import read_table  # here for start-up time
+
         self._access.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of rows, or None for all, found {n}")

@@ -40,6 +40,11 @@ class MetricSummary:
     tree: Tree
 
     @property
+    def series(self) -> Series:
+        """All of it."""
+        return read_series(self.tree)
+
+    @property
     def count(self) -> int:
         """The number of points."""
         return self.tree.count
@@ -77,7 +82,7 @@ class MetricSummary:
         return int(step), float(np.frombuffer(value, "<f8")[0])
 
     def _reduce(self, ufunc: np.ufunc) -> float:
-        return float(ufunc.reduce(read_series(self.tree).values, initial=math.nan))
+        return float(ufunc.reduce(self.series.values, initial=math.nan))
 
 
 class Metrics(Mapping[str, Series]):

@@ -1,0 +1,72 @@
+"""Values and metrics of experiments as text and as JSON, for the verbs under `exp`."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stockroom.shelves.cells import Outline
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.shelves.metrics import MetricSummary
+
+DATE: str = "%Y-%m-%d %H:%M"
+NOTHING: str = "-"
+"""What stands in a table where a commit lacks something."""
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON has it; NaN and infinities as the strings `NaN`, `Infinity` and `-Infinity`.
+
+    Bytes are in base64, an array has its dtype and shape beside it, a complex number and a date are text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): as_json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(part) for part in value]
+    if isinstance(value, np.ndarray):
+        return {"dtype": str(value.dtype), "shape": list(value.shape), "values": as_json(value.tolist())}
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return _scalar_as_json(_as_python(value))
+
+
+def summary_document(summary: MetricSummary) -> dict[str, object]:
+    """What is cheap to know of a metric, as JSON."""
+    return {"last": as_json(summary.last), "last_step": summary.last_step, "count": summary.count}
+
+
+def list_refs(stock: StockRoom) -> dict[str, list[str]]:
+    """By commit: the branches, then the tags, that point at it."""
+    refs: dict[str, list[str]] = {}
+    for name, commit in (*stock.branches.items(), *stock.tags.items()):
+        refs.setdefault(commit, []).append(name)
+    return refs
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` on one line of at most `width` characters."""
+    line = " ".join(text.split()) if not text.isprintable() else text
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _as_python(value: Any) -> Any:
+    """A numpy scalar as Python's own."""
+    if not isinstance(value, np.generic):
+        return value
+    if value.dtype.kind in "mM":
+        return str(value)
+    return float(value) if value.dtype.kind == "V" else value.item()
+
+
+def _scalar_as_json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Outline | complex):
+        return str(value)
+    return value
