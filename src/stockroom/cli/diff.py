@@ -34,7 +34,7 @@ def diff(
     stat: Annotated[bool, typer.Option("--stat", help="Only how much differs.")] = False,
 ) -> None:
     """Show added (+), removed (-) and changed (~) samples by column."""
-    old, new = _split_range(a, b)
+    old, new = split_range(a, b)
     with console.open_stock() as stock:
         difference = stock.diff(old, new)
         if console.json:
@@ -46,7 +46,7 @@ def diff(
         raise typer.Exit(exit_codes.FAILED)
 
 
-def _split_range(a: str | None, b: str | None) -> tuple[str, str | None]:
+def split_range(a: str | None, b: str | None) -> tuple[str, str | None]:
     """The two sides of `A B` or `A..B`; an empty end of a range is HEAD."""
     if a is None or ".." not in a:
         return a or "HEAD", b

@@ -57,12 +57,16 @@ class Artifact:
 
         Takes memory for a part of it only. Raises `InvalidInputError` where `path` is a folder, `AbsentDataError`.
         """
-        self._access.check_open()
         target = Path(path)
         with open_whole(target) as file:
-            for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
-                file.write(view_bytes(piece))
+            self.write_to(file)
         return target
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write all its bytes to an open file, a part at a time; `AbsentDataError`."""
+        self._access.check_open()
+        for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
+            file.write(view_bytes(piece))
 
     def __repr__(self) -> str:
         return f"Artifact({self.name!r}, {self.media_type}, {self.nbytes} bytes)"
@@ -124,30 +128,34 @@ def write_artifact(session: WriteSession, name: str, source: str | Path | bytes,
 def check_artifact_name(name: str) -> None:
     """Raise `InvalidNameError` unless `name` can be a path below any folder, and harms nobody there."""
     check_free_name("artifact", name)
-    parts = name.split("/")
-    if not {"", ".", ".."}.isdisjoint(parts):
-        raise InvalidNameError(
-            f"artifact name {name!r}: must be a relative path without '.', '..' or empty parts; choose another name"
-        )
-    if not {".git", ".stockroom"}.isdisjoint(part.lower() for part in parts):
-        raise InvalidNameError(f"artifact name {name!r}: must not lead into a repository; choose another name")
+    _check_parts(name)
 
 
 def find_place(folder: Path, name: str) -> Path:
-    """The path below `folder` that an artifact's name leads to, its parents made.
+    """The path below `folder` that a name leads to, its parents made.
 
-    Raises `InvalidNameError` where it would lead out of the folder, whoever chose the name.
+    Raises `InvalidNameError` where it would lead out of the folder, or into a repository, whoever chose the name.
     """
-    check_artifact_name(name)
+    _check_parts(name)
     parent = folder.joinpath(*name.split("/")[:-1])
     inside = folder.resolve()
     if not parent.resolve().is_relative_to(inside):
-        raise InvalidNameError(f"artifact name {name!r}: a link there leads out of {folder}; export to another folder")
+        raise InvalidNameError(f"file name {name!r}: a link there leads out of {folder}; export to another folder")
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InvalidInputError(f"{parent}: expected a folder, found a file; export to another folder") from error
     return parent / name.split("/")[-1]
+
+
+def _check_parts(name: str) -> None:
+    parts = name.split("/")
+    if not name.isprintable() or not {"", ".", ".."}.isdisjoint(parts):
+        raise InvalidNameError(
+            f"file name {name!r}: must be a relative path without '.', '..' or empty parts; choose another name"
+        )
+    if not {".git", ".stockroom"}.isdisjoint(part.lower() for part in parts):
+        raise InvalidNameError(f"file name {name!r}: must not lead into a repository; choose another name")
 
 
 def _write(session: WriteSession, source: LeafSource, metadata: dict[str, Any]) -> StateRecord:

@@ -1,0 +1,78 @@
+"""Curves drawn to a file by matplotlib, which is an optional extra: PNG, SVG, or a page of HTML with the SVG in it."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stockroom.cli.failures import CommandLineError
+from stockroom.errors import InvalidInputError
+from stockroom.shelves.whole_file import open_whole
+
+if TYPE_CHECKING:
+    from stockroom import Series
+
+SUFFIXES: Final = (".png", ".svg", ".html")
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body style="font-family: sans-serif; margin: 2em">
+<h1>{title}</h1>
+{svg}
+</body></html>
+"""
+
+
+def write_plot(path: Path, metric: str, curves: Mapping[str, Series]) -> None:
+    """Draw `curves`, by their labels, to a file whose name ends in one of `SUFFIXES`.
+
+    Raises `CommandLineError` for another ending, `InvalidInputError` where matplotlib is not installed.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise CommandLineError(f"expected a file that ends in {', '.join(SUFFIXES)}, found {path}")
+    data = _encode(_draw(metric, curves), path.suffix.lower(), metric)
+    with open_whole(path) as file:
+        file.write(data)
+
+
+def _draw(metric: str, curves: Mapping[str, Series]) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InvalidInputError(
+            "drawing to a file needs matplotlib: install it with `pip install stockroom[plot]`, or leave out -o to see "
+            "the curve here"
+        ) from error
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for label, (steps, values) in curves.items():
+        finite = np.where(np.isfinite(values), values, np.nan)  # which leaves gaps
+        axes.plot(steps, finite, label=_escape(label), marker="." if len(steps) < 50 else None)
+    axes.set_xlabel("step")
+    axes.set_ylabel(_escape(metric))
+    axes.grid(alpha=0.3)
+    if len(curves) > 1:
+        axes.legend()
+    return figure
+
+
+def _encode(figure: Any, suffix: str, metric: str) -> bytes:
+    drawn = io.BytesIO()
+    if suffix == ".png":
+        figure.savefig(drawn, format="png", dpi=150)
+        return drawn.getvalue()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    if suffix == ".svg":
+        return drawn.getvalue()
+    svg = drawn.getvalue().decode()
+    return _PAGE.format(title=html.escape(metric), svg=svg[svg.index("<svg") :]).encode()
+
+
+def _escape(text: str) -> str:
+    """`text` as it is, which matplotlib would else read as mathematics between dollar signs."""
+    return text.replace("$", r"\$")
