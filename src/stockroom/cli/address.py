@@ -1,6 +1,6 @@
-"""Addresses: `REV:data/COLUMN/KEY`, as `show`, `ls` and `cat` take them.
+"""Addresses: `REV:data/COLUMN/KEY`, `REV:model/NAME/LEAF`, `REV:experiment/KEY`, as `show`, `ls` and `cat` take them.
 
-A column's name may hold `/`, and so may a key of a str column: the longest column that exists wins.
+A name may hold `/`, and so may a key of a str column: the longest name that exists wins.
 """
 
 from __future__ import annotations
@@ -11,9 +11,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from stockroom.errors import ColumnNotFoundError, InvalidInputError, SampleNotFoundError
+from stockroom.errors import (
+    ColumnNotFoundError,
+    InvalidInputError,
+    ModelNotFoundError,
+    NotFoundError,
+    SampleNotFoundError,
+    ValueNotFoundError,
+)
 
 DATA_SHELF: Final = "data"
+MODEL_SHELF: Final = "model"
+NOUNS: Final = {
+    DATA_SHELF: "column",
+    MODEL_SHELF: "model",
+    "experiment": "value",
+    "metric": "metric",
+    "artifact": "artifact",
+}
+"""The first part of a path, and what one thing on that shelf is called."""
+
+_ERRORS: Final[dict[str, type[NotFoundError]]] = {DATA_SHELF: ColumnNotFoundError, MODEL_SHELF: ModelNotFoundError}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +43,8 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """`REV:PATH`, `REV`, `:PATH`, or `data/...` alone; without a ref it is HEAD."""
-    if ":" not in text and (text == DATA_SHELF or text.startswith(f"{DATA_SHELF}/")):
+    """`REV:PATH`, `REV`, `:PATH`, or `data/...`, `model/...` alone; without a ref it is HEAD."""
+    if ":" not in text and text.partition("/")[0] in NOUNS:
         text = f":{text}"
     ref, _, path = text.partition(":")
     return Address(ref or "HEAD", path)
@@ -37,20 +55,42 @@ def parse_path_address(text: str) -> Address:
     return parse_address(text if ":" in text else f":{text}")
 
 
+def split_shelf(path: str) -> tuple[str, str]:
+    """The shelf that a path begins with, and the rest, which may be empty; `InvalidInputError` where it names none."""
+    shelf, _, rest = path.partition("/")
+    if shelf not in NOUNS:
+        raise InvalidInputError(
+            f"expected a path of the form data/COLUMN, data/COLUMN/KEY, model/NAME, experiment/KEY, metric/NAME or "
+            f"artifact/NAME, found {path!r}; `stock ls` lists what there is; a commit goes before the path, with a "
+            "colon: REV: or REV:data/COLUMN"
+        )
+    return shelf, rest
+
+
 def split_path(path: str, columns: Iterable[str]) -> tuple[str | None, str | None]:
     """Column and key text of `data/COLUMN/KEY`, each None where the path ends before it.
 
-    Raises `InvalidInputError` where the path names no shelf, `ColumnNotFoundError` where no column fits.
+    Raises `InvalidInputError` where the path is none of the data shelf, `ColumnNotFoundError` where no column fits.
     """
-    shelf, _, rest = path.partition("/")
+    shelf, rest = split_shelf(path)
     if shelf != DATA_SHELF:
-        raise InvalidInputError(
-            f"expected a path of the form data/COLUMN or data/COLUMN/KEY, found {path!r}; "
-            "`stock ls` lists the columns; a commit goes before the path, with a colon: REV: or REV:data/COLUMN"
-        )
+        raise InvalidInputError(f"expected a path of the form data/COLUMN or data/COLUMN/KEY, found {path!r}")
     if not rest:
         return None, None
-    return _split_column(rest, list(columns))
+    return split_name(DATA_SHELF, rest, columns)
+
+
+def split_name(shelf: str, rest: str, names: Iterable[str]) -> tuple[str, str | None]:
+    """Of what follows the shelf in a path, the longest name that exists, and what follows that, or None.
+
+    Raises `ColumnNotFoundError`, `ModelNotFoundError` or `ValueNotFoundError`, with names near to it.
+    """
+    known = list(names)
+    fitting = [name for name in known if rest == name or rest.startswith(f"{name}/")]
+    if not fitting:
+        raise _ERRORS.get(shelf, ValueNotFoundError)(_unknown_name(shelf, rest, known))
+    name = max(fitting, key=len)
+    return name, rest[len(name) + 1 :] if len(rest) > len(name) else None
 
 
 def parse_key(text: str, key_type: str, *, column: str) -> int | str:
@@ -64,15 +104,7 @@ def parse_key(text: str, key_type: str, *, column: str) -> int | str:
     return int(text)
 
 
-def _split_column(rest: str, columns: list[str]) -> tuple[str, str | None]:
-    fitting = [name for name in columns if rest == name or rest.startswith(f"{name}/")]
-    if not fitting:
-        raise ColumnNotFoundError(_unknown_column(rest, columns))
-    column = max(fitting, key=len)
-    return column, rest[len(column) + 1 :] if len(rest) > len(column) else None
-
-
-def _unknown_column(rest: str, columns: list[str]) -> str:
-    near = difflib.get_close_matches(rest.partition("/")[0], columns, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`stock ls` lists the columns"
-    return f"no column {rest!r} there; {hint}"
+def _unknown_name(shelf: str, rest: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(rest.partition("/")[0], known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`stock ls {shelf}` lists the {NOUNS[shelf]}s"
+    return f"no {NOUNS[shelf]} {rest!r} there; {hint}"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stockroom.cli.change_text import Change, changes_document, changes_of_diff
-from stockroom.cli.commit_text import short_id
 from stockroom.cli.console import Console
 from stockroom.cli.units import format_count, format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
 
 if TYPE_CHECKING:
-    from stockroom import StockRoom
     from stockroom.cli.progress import Progress
     from stockroom.importers.run import ImportProgress, ImportReport
 
@@ -46,26 +43,13 @@ def import_(
     with console.open_stock() as stock:
         before = stock.commit_id
         block = stock.enable_write(message or f"Import {source}", timeout_s)
-        target = _staging(console, timeout_s) if no_commit else block
+        target = open_staging(console, timeout_s) if no_commit else block
         with console.progress("import") as progress, target as writer:
             report = import_into(writer, importer.open(spec), on_progress=_reporter(progress))
             changes = changes_of_diff(writer.status().changes)
         stock.refresh()
         commit_id = stock.commit_id if stock.commit_id != before else None
     _tell(console, report, changes, commit_id, staged=no_commit)
-
-
-@contextmanager
-def _staging(console: Console, timeout_s: float) -> Iterator[StockRoom]:
-    """A writer of the stage; a stage that was clean is clean again after a failure."""
-    with console.open_writer(timeout_s) as stock:
-        was_clean = stock.status().clean
-        try:
-            yield stock
-        except BaseException:
-            if was_clean:
-                stock.reset()
-            raise
 
 
 def _reporter(progress: Progress) -> Callable[[ImportProgress], None]:
@@ -91,12 +75,7 @@ def _tell(
         )
         return
     size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
-    console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {_outcome(commit_id, staged)}")
+    outcome = describe_outcome(commit_id, staged=staged)
+    console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
     if commit_id:
         console.line(commit_id)
-
-
-def _outcome(commit_id: str | None, staged: bool) -> str:
-    if commit_id:
-        return f"committed as {short_id(commit_id)}"
-    return "staged" if staged else "nothing to commit, all of it was here already"

@@ -10,3 +10,9 @@ def iter_table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def iter_headed_lines(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """`rows` lined up below `headings`, without the columns in which no row has anything."""
+    kept = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
+    yield from iter_table_lines([tuple(row[column] for column in kept) for row in (headings, *rows)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,9 @@ def read_checkpoint(path: Path) -> object:
             f"{path}: checkpoints are read safely by PyTorch 2.6 and later, found {torch.__version__}; upgrade it"
         )
     try:
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are refused all the same
+            loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception as error:  # a hostile file can make the reader raise anything
@@ -42,7 +45,7 @@ def _translate(path: Path, error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, pickle.UnpicklingError):
         named = _NAMED.search(text)
-        what = f"{named[1]}, which is code" if named else "something else"
+        what = f"{named[1]}, which is code" if named else "what PyTorch does not read safely"
         return InvalidInputError(
             f"{path}: expected tensors in plain containers, found {what}; nothing was executed; if you trust the file, "
             "load it yourself and save its `state_dict()` alone"
@@ -52,5 +55,5 @@ def _translate(path: Path, error: Exception) -> Exception:
             f"{path}: expected a checkpoint, found a TorchScript program; nothing was executed; if you trust the file, "
             "load it yourself and save its `state_dict()` alone"
         )
-    first = (text.splitlines() or [type(error).__name__])[0]
-    return CorruptionError(f"{path}: not a whole PyTorch checkpoint: {first}", where=str(path))
+    why = f" ({text.splitlines()[0].partition('. ')[0]})" if isinstance(error, RuntimeError) and text else ""
+    return CorruptionError(f"{path}: not a whole PyTorch checkpoint{why}; get the file again", where=str(path))

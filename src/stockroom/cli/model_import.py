@@ -1,0 +1,70 @@
+"""`stock model import`: a model from a file of other programs, and commit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.change_text import Change, changes_document, changes_of_diff
+from stockroom.cli.console import Console
+from stockroom.cli.model_text import format_count_of_leaves
+from stockroom.cli.units import format_nbytes
+from stockroom.cli.verb import verb
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+
+@verb
+def model_import(
+    console: Console,
+    file: Annotated[Path, typer.Argument(help="Ends in .safetensors, .pt, .pth, .bin or .ckpt.")],
+    name: Annotated[str | None, typer.Option(help="What to call the model; as the file if left out.")] = None,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Leave out a safetensors file's notes.")] = False,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Import a model and commit it, with whatever else is staged; a model of the same name is replaced.
+
+    Nothing in the file is executed: a pickle that asks for code is refused. A failure leaves no trace.
+    """
+    from stockroom.interop import read_model_file
+
+    called = name or file.stem
+    with console.open_stock() as stock:
+        before = stock.commit_id
+        loaded = read_model_file(file)
+        block = stock.enable_write(message or f"Import model {called}", timeout_s)
+        target = open_staging(console, timeout_s) if no_commit else block
+        with console.progress("import"), target as writer:
+            writer.model.save(called, loaded.state, **({} if no_metadata else loaded.metadata))
+            leaves, nbytes = _measure(writer, called)
+            changes = changes_of_diff(writer.status().changes)
+        stock.refresh()
+        commit_id = stock.commit_id if stock.commit_id != before else None
+    if console.json:
+        console.document(_document(called, (leaves, nbytes), commit_id, changes))
+        return
+    outcome = describe_outcome(commit_id, staged=no_commit)
+    console.say(f"imported {format_count_of_leaves(leaves)} ({format_nbytes(nbytes)}) as model {called}; {outcome}")
+    if commit_id:
+        console.line(commit_id)
+
+
+def _measure(writer: StockRoom, name: str) -> tuple[int, int]:
+    state = writer.model[name]
+    return len(state.paths()), state.nbytes
+
+
+def _document(name: str, size: tuple[int, int], commit_id: str | None, changes: list[Change]) -> dict[str, object]:
+    return {
+        "model": name,
+        "leaves": size[0],
+        "nbytes": size[1],
+        "commit": commit_id,
+        "changes": changes_document(changes),
+    }
