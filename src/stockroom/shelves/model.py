@@ -37,7 +37,7 @@ class ModelShelf(Mapping[str, State]):
     def __setitem__(self, name: str, state: object) -> None:
         self.save(name, state)
 
-    def save(self, name: str, state: object, **metadata: Any) -> None:
+    def save(self, name: str, state: object, /, **metadata: Any) -> None:
         """Save a state under a name; `metadata` takes JSON values, 64 KiB at most.
 
         Tensors must not change meanwhile; afterwards they may. Those on a GPU are copied to the host a part at a time.
