@@ -18,8 +18,9 @@ begins with its tag:
 | `v` | dtype, shape, strides, offset, length, base | torch tensor over `length` elements kept under `base` |
 | `=` | path | the same memory as the leaf at `path` |
 
-Strides and offset count elements. Keys are msgpack int or str. A str key with lone surrogates, which msgpack does not
-have, or that begins with U+0000, is written as U+0000 and the hex digits of its UTF-8 with surrogates let through.
+Strides and offset count elements. Keys are msgpack int or str. A str key or path with lone surrogates, which msgpack
+does not have, or that begins with U+0000, is written as U+0000 and the hex digits of its UTF-8 with surrogates let
+through.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
 from stockroom.errors import MalformedRecordError, SchemaError
 from stockroom.refs.record import RecordFormat
-from stockroom.store.dtypes import parse_dtype
+from stockroom.store.dtypes import format_dtype, parse_dtype
 
 MAX_DEPTH: Final = 100
 MAX_AXES: Final = 64
@@ -107,13 +108,23 @@ class StridedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     strides: _Shape
     offset: _Length
     length: _Length
-    base: str
+    origin: str
+
+    @property
+    def base(self) -> str:
+        """The path that the memory is kept under."""
+        return decode_text(self.origin)
 
 
 class TiedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="="):
     """The same memory, dtype and shape as another leaf."""
 
-    path: str
+    origin: str
+
+    @property
+    def path(self) -> str:
+        """The path of that leaf."""
+        return decode_text(self.origin)
 
 
 Leaf: TypeAlias = ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf
@@ -152,33 +163,85 @@ def decode_structure(data: bytes, *, where: str) -> Structure:
 def check_structure(node: Node, *, where: str) -> dict[str, Leaf]:
     """The leaves of a decoded structure; `MalformedRecordError` naming `where` unless they make sense together."""
     leaves: dict[str, Leaf] = {}
-    lengths: dict[str, tuple[str, int]] = {}
     try:
+        _check_containers(node)
         for path, leaf in iter_leaves(node):
-            if path in leaves:
-                raise ValueError(f"two leaves at {path!r}")
-            _check_leaf(leaf, leaves, lengths)
+            _check_leaf(path, leaf, leaves)
             leaves[path] = leaf
     except (ValueError, SchemaError) as error:
         raise MalformedRecordError(f"{where}: malformed structure ({error}); run `stock fsck`", where=where) from error
     return leaves
 
 
-def _check_leaf(leaf: Leaf, before: dict[str, Leaf], lengths: dict[str, tuple[str, int]]) -> None:
+def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> None:
+    """Raise `ValueError` unless containers are whole and values stand where they may: `is_note` in `_metadata`."""
+    if isinstance(node, Constant):
+        if not is_note and node.value is not None:
+            raise ValueError("a value that is kept apart stands in the structure")
+    elif isinstance(node, DictNode | ListNode | TupleNode):
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, DictNode):
+            _check_keys(node)
+            if node.metadata is not None:
+                _check_containers(node.metadata, depth + 1, is_note=True)
+        for part in node.nodes:
+            _check_containers(part, depth + 1, is_note=is_note)
+    elif is_note:
+        raise ValueError("a leaf among the notes of a state dict")
+
+
+def _check_keys(node: DictNode) -> None:
+    if len(node.keys) != len(node.nodes):
+        raise ValueError("as many keys as nodes are needed")
+    if len(set(node.keys)) != len(node.keys):
+        raise ValueError("a key stands twice")
+    for key in node.keys:
+        if isinstance(key, str):
+            _check_text(key)
+        elif not -(1 << 63) <= key < 1 << 63:
+            raise ValueError(f"key {key} does not fit 64 bits")
+
+
+def _check_text(text: str) -> None:
+    if text.startswith("\0") and encode_text(decode_text(text)) != text:
+        raise ValueError(f"{text!r} is not how a text is written here")
+
+
+def _check_leaf(path: str, leaf: Leaf, before: Mapping[str, Leaf]) -> None:
     if isinstance(leaf, TiedLeaf):
+        _check_text(leaf.origin)
         if not isinstance(before.get(leaf.path), ArrayLeaf | StridedLeaf):
             raise ValueError(f"tied to {leaf.path!r}, which is no array before it")
     elif isinstance(leaf, ArrayLeaf):
-        measure_element(leaf.dtype)
+        _check_dtype(leaf.dtype)
+        if leaf.library != "torch" and leaf.dtype in TORCH_ONLY:
+            raise ValueError(f"numpy has no dtype {leaf.dtype}")
+        if leaf.library == "scalar" and leaf.shape:
+            raise ValueError("a scalar has axes")
     elif isinstance(leaf, StridedLeaf):
-        measure_element(leaf.dtype)
-        if len(leaf.strides) != len(leaf.shape):
-            raise ValueError("as many strides as axes are needed")
-        reach = sum((n - 1) * stride for n, stride in zip(leaf.shape, leaf.strides, strict=True))
-        if 0 in leaf.shape or leaf.offset + reach >= leaf.length:
-            raise ValueError("a tensor reaches beyond its memory")
-        if lengths.setdefault(leaf.base, (leaf.dtype, leaf.length)) != (leaf.dtype, leaf.length):
-            raise ValueError(f"tensors over {leaf.base!r} disagree about it")
+        _check_strided(path, leaf, before)
+
+
+def _check_strided(path: str, leaf: StridedLeaf, before: Mapping[str, Leaf]) -> None:
+    _check_dtype(leaf.dtype)
+    _check_text(leaf.origin)
+    if len(leaf.strides) != len(leaf.shape):
+        raise ValueError("as many strides as axes are needed")
+    reach = sum((n - 1) * stride for n, stride in zip(leaf.shape, leaf.strides, strict=True))
+    if 0 in leaf.shape or leaf.offset + reach >= leaf.length:
+        raise ValueError("a tensor reaches beyond its memory")
+    first = leaf if leaf.base == path else before.get(leaf.base)
+    if not isinstance(first, StridedLeaf) or first.origin != leaf.origin:
+        raise ValueError(f"the memory under {leaf.base!r} is no other tensor's before it")
+    if (first.dtype, first.length) != (leaf.dtype, leaf.length):
+        raise ValueError(f"tensors over {leaf.base!r} disagree about it")
+
+
+@cache
+def _check_dtype(dtype: str) -> None:
+    if dtype not in TORCH_ONLY and format_dtype(parse_dtype(dtype)) != dtype:
+        raise ValueError(f"{dtype!r} is not the name of a dtype")
 
 
 def list_nodes(node: Node) -> tuple[Node, ...]:
@@ -189,32 +252,27 @@ def list_nodes(node: Node) -> tuple[Node, ...]:
 def list_keys(node: Node) -> list[StateKey]:
     """The keys of a dict, or the positions of a list or tuple."""
     if isinstance(node, DictNode):
-        return [_decode_key(key) for key in node.keys]
+        return [key if isinstance(key, int) else decode_text(key) for key in node.keys]
     return list(range(len(list_nodes(node))))
 
 
-def encode_key(key: StateKey) -> StateKey:
-    """A key as a structure holds it."""
-    if isinstance(key, int) or not (key.startswith("\0") or _SURROGATE.search(key)):
-        return key
-    return "\0" + key.encode("utf-8", "surrogatepass").hex()
+def encode_text(text: str) -> str:
+    """A str key or a path as a structure holds it."""
+    if not (text.startswith("\0") or _SURROGATE.search(text)):
+        return text
+    return "\0" + text.encode("utf-8", "surrogatepass").hex()
 
 
-def _decode_key(key: StateKey) -> StateKey:
-    if isinstance(key, int) or not key.startswith("\0"):
-        return key
-    return bytes.fromhex(key[1:]).decode("utf-8", "surrogatepass")
+def decode_text(text: str) -> str:
+    """The key or path that `encode_text` encoded."""
+    return bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass") if text.startswith("\0") else text
 
 
 def iter_leaves(node: Node, path: str = "", depth: int = 0) -> Iterator[tuple[str, Leaf]]:
-    """Every leaf with its path, in order; `ValueError` for a malformed container."""
+    """Every leaf with its path, in order."""
     if isinstance(node, ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf):
         yield path, node
     elif not isinstance(node, Constant):
-        if depth >= MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(node, DictNode) and len(node.keys) != len(node.nodes):
-            raise ValueError("as many keys as nodes are needed")
         prefix = f"{path}/" if depth else ""
         for key, child in zip(list_keys(node), list_nodes(node), strict=True):
             yield from iter_leaves(child, prefix + format_component(key), depth + 1)

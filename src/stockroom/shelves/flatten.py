@@ -31,7 +31,7 @@ from stockroom.repository.structure import (
     StridedLeaf,
     TiedLeaf,
     TupleNode,
-    encode_key,
+    encode_text,
     join_path,
 )
 from stockroom.shelves.state import State
@@ -147,7 +147,7 @@ class _Flattener:
             for tensor in tensors:
                 first = unique.setdefault(tensor.view, tensor)
                 if first is not tensor:
-                    tensor.slot.leaf = TiedLeaf(first.slot.path)
+                    tensor.slot.leaf = TiedLeaf(encode_text(first.slot.path))
             for together in _find_overlaps(list(unique.values())):
                 self._settle_together(together)
 
@@ -218,7 +218,7 @@ class _Flattener:
         view = (value.__array_interface__["data"][0], name, value.shape, value.strides, value.dtype.byteorder)
         tied = self.arrays.get(view) if value.size else None
         if tied is not None:
-            slot.leaf = TiedLeaf(tied[0].path)
+            slot.leaf = TiedLeaf(encode_text(tied[0].path))
             return
         self.arrays[view] = (slot, value)  # kept, so that no other array takes its place in memory meanwhile
         slot.leaf = ArrayLeaf("numpy", name, value.shape)
@@ -231,10 +231,11 @@ class _Flattener:
             return
         start, stop = min(t.form.offset for t in tensors), max(t.end for t in tensors)
         first = tensors[0]
+        origin = encode_text(first.slot.path)
         for tensor in tensors:
             form = tensor.form
             tensor.slot.leaf = StridedLeaf(
-                form.dtype, form.shape, form.strides, form.offset - start, stop - start, first.slot.path
+                form.dtype, form.shape, form.strides, form.offset - start, stop - start, origin
             )
         pieces = _TensorPieces(partial(load_torch().iter_memory, first.value, (start, stop)))
         first.slot.source = LeafSource(
@@ -360,4 +361,5 @@ def _freeze(part: _Slot | _Group) -> Node:
     if part.kind == "tuple":
         return TupleNode(nodes)
     metadata = None if part.metadata is None else _freeze(part.metadata)
-    return DictNode(part.kind, tuple(map(encode_key, part.keys)), nodes, metadata)  # type: ignore[arg-type]
+    keys = tuple(encode_text(key) if isinstance(key, str) else key for key in part.keys)
+    return DictNode(part.kind, keys, nodes, metadata)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def parse_dtype(name: str) -> DType:
         return extension
     try:
         dtype = np.dtype(name)
-    except TypeError as error:
+    except (TypeError, ValueError, SyntaxError) as error:  # numpy takes names apart as if they were Python
         raise SchemaError(f"expected a dtype such as 'uint8' or 'float32', found {name!r}") from error
     return _check_kept(dtype)
 
