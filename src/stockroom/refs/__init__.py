@@ -5,7 +5,8 @@ Knows no tensor bytes and no trees: to it the content of a commit is one digest.
 
 from stockroom.refs.changes import RefChange, RefMove, Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
-from stockroom.refs.graph import LoggedCommit, is_ancestor, iter_log, sort_parents_first
+from stockroom.refs.graph import LoggedCommit, iter_log, sort_parents_first
+from stockroom.refs.merge_base import find_merge_bases, is_ancestor
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import Operation, plan_undo
@@ -25,6 +26,7 @@ __all__ = [
     "check_collision",
     "check_name",
     "decode_commit",
+    "find_merge_bases",
     "is_ancestor",
     "iter_log",
     "plan_undo",

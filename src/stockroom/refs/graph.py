@@ -29,21 +29,6 @@ def iter_log(refs: RefStore, start: CommitId, *, n: int | None = None) -> Iterat
     return islice(_walk(refs, start), n)
 
 
-def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> bool:
-    """Whether `ancestor` is `descendant` or in its history."""
-    seen = {descendant}
-    level = [descendant]
-    shallow = refs.shallow()
-    while level:
-        if ancestor in seen:
-            return True
-        known = [commit_id for commit_id in level if commit_id not in shallow]
-        parents = {p for record in refs.get_commits(known) for p in record.parent_ids}
-        level = sorted(parents - seen)
-        seen |= parents
-    return False
-
-
 def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator[CommitId]:
     """The commits of `found`, commit -> parents, each after those of its parents that are among them."""
     done: set[CommitId] = set()

@@ -5,6 +5,7 @@ Everything is read as it is; refs are changed in one way only, `RefStore.apply`,
     database    key                    value
     objects     object digest          see `objects`
     commits     commit id              commit record
+    links       commit id              parents and generation, see `links`
     branches    name, UTF-8            commit id
     tags        name, UTF-8            commit id
     remotes     remote/branch, UTF-8   commit id
@@ -16,14 +17,16 @@ Everything is read as it is; refs are changed in one way only, `RefStore.apply`,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 from stockroom.digest import DIGEST_NBYTES, CommitId, check_digest
 from stockroom.errors import CorruptionError
 from stockroom.kv import MAX_KEY_NBYTES, Environment, ReadTxn, WriteTxn
 from stockroom.refs.changes import RefChange, Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
+from stockroom.refs.links import DATABASE as LINKS
+from stockroom.refs.links import FindLink, make_finder
 from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import DATABASE as OPERATIONS
@@ -31,10 +34,12 @@ from stockroom.refs.operations import Operation, decode_operation, encode_number
 from stockroom.refs.stage import decode_stage
 from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
 
-DATABASES: Final = (OBJECTS, "commits", "branches", "tags", "remotes", "shallow", "stage", OPERATIONS)
+DATABASES: Final = (OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", OPERATIONS)
 """What a refs environment must be opened with."""
 
 _OPERATIONS_PER_READ: Final = 256
+
+T = TypeVar("T")
 
 
 class RefStore:
@@ -55,6 +60,10 @@ class RefStore:
         """Many records, read in one transaction; errors as for `get_commit`."""
         values = self._env.view(lambda txn: [txn.get("commits", commit_id) for commit_id in commit_ids])
         return [_checked_commit(commit_id, value) for commit_id, value in zip(commit_ids, values, strict=True)]
+
+    def view_links(self, fn: Callable[[FindLink], T]) -> T:
+        """What `fn` returns, given what finds the links of commits, all in one transaction."""
+        return self._env.view(lambda txn: fn(make_finder(txn)))
 
     def has_commit(self, commit_id: CommitId) -> bool:
         """Whether the commit is in this repository."""

@@ -13,6 +13,7 @@ from stockroom.errors import InvalidInputError, NotFoundError, RefChangedError
 from stockroom.kv import WriteTxn
 from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord
+from stockroom.refs.links import put_link
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import write_objects
@@ -48,6 +49,7 @@ def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> Non
     for parent in record.parents if txn.get("shallow", commit_id) is None else ():
         _require(txn, "commits", parent, what="the commit's parent")
     txn.put_new("commits", commit_id, record.encode())
+    put_link(txn, commit_id)
 
 
 def _move_ref(txn: WriteTxn, move: RefMove) -> None:
