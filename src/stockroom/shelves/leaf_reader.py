@@ -13,7 +13,7 @@ from stockroom.digest import DIGEST_NBYTES, ObjectDigest, compute_digest, view_b
 from stockroom.errors import CorruptionError
 from stockroom.repository import Snapshot, StateRecord, ValueRecord
 from stockroom.repository.state import STATE_ENTRIES
-from stockroom.repository.structure import Structure, iter_stored
+from stockroom.repository.structure import Structure, iter_stored, measure_leaf
 from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.entry import Entry, EntryKind
@@ -99,9 +99,7 @@ class LeafReader:
             picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
             return picked
         chunks = self.read_chunk_list(entry)
-        first = rows * row_nbytes // chunks.chunk_nbytes
-        last = ((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes
-        needed = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]))
+        needed = _find_chunks(rows, row_nbytes, chunks)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
         stored = self._as_stored(chunks)
         read = self._read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
@@ -131,6 +129,12 @@ class LeafReader:
         for path in paths:
             if path not in entries:
                 raise CorruptionError(f"leaf {path!r} is in the structure and not in the tree; run `stock fsck`")
+            nbytes = measure_leaf(self.structure.leaves[path])
+            if nbytes not in (None, entries[path].nbytes):
+                raise CorruptionError(
+                    f"leaf {path!r}: expected {nbytes} bytes by the structure, found {entries[path].nbytes}; run "
+                    "`stock fsck`"
+                )
         return entries
 
     def look_up(self, paths: Sequence[str]) -> dict[str, Entry]:
@@ -218,6 +222,13 @@ class LeafReader:
         return np.frombuffer(joined, np.uint8)
 
 
+def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
+    """The positions of the chunks that hold any of some rows, ascending."""
+    starts = np.bincount(rows * row_nbytes // chunks.chunk_nbytes, minlength=len(chunks.digests) + 1)
+    stops = np.bincount(((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes + 1, minlength=len(chunks.digests) + 1)
+    return np.flatnonzero(np.cumsum(starts - stops))
+
+
 def _pick_rows(
     rows: NDArray[np.int64], row_nbytes: int, starts: list[int], read: list[NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
@@ -227,7 +238,10 @@ def _pick_rows(
         return read[0][start : start + len(rows) * row_nbytes]
     out = np.empty((len(rows), row_nbytes), np.uint8)
     which = np.searchsorted(starts, rows * row_nbytes, "right") - 1
-    for position, (row, part) in enumerate(zip(rows.tolist(), which.tolist(), strict=True)):
-        start = row * row_nbytes - starts[part]
-        out[position] = read[part][start : start + row_nbytes]
+    for part in np.unique(which).tolist():
+        first = -(-starts[part] // row_nbytes)  # the first row that is whole in this stretch
+        skipped = first * row_nbytes - starts[part]
+        count = (len(read[part]) - skipped) // row_nbytes
+        whole = read[part][skipped : skipped + count * row_nbytes].reshape(count, row_nbytes)
+        out[which == part] = whole[rows[which == part] - first]
     return out.reshape(-1)
