@@ -256,6 +256,11 @@ def list_keys(node: Node) -> list[StateKey]:
     return list(range(len(list_nodes(node))))
 
 
+def encode_key(key: StateKey) -> StateKey:
+    """A key as a structure holds it."""
+    return encode_text(key) if isinstance(key, str) else key
+
+
 def encode_text(text: str) -> str:
     """A str key or a path as a structure holds it."""
     if not (text.startswith("\0") or _SURROGATE.search(text)):

@@ -31,6 +31,7 @@ from stockroom.repository.structure import (
     StridedLeaf,
     TiedLeaf,
     TupleNode,
+    encode_key,
     encode_text,
     join_path,
 )
@@ -361,5 +362,4 @@ def _freeze(part: _Slot | _Group) -> Node:
     if part.kind == "tuple":
         return TupleNode(nodes)
     metadata = None if part.metadata is None else _freeze(part.metadata)
-    keys = tuple(encode_text(key) if isinstance(key, str) else key for key in part.keys)
-    return DictNode(part.kind, keys, nodes, metadata)  # type: ignore[arg-type]
+    return DictNode(part.kind, tuple(map(encode_key, part.keys)), nodes, metadata)  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ class State(Mapping[StateKey, Any]):
         return sum(entry.nbytes for entry in entries.values())
 
     def load(
-        self, names: str | StateKey | Iterable[StateKey] | None = None, *, rows: Rows = None, as_numpy: bool = False
+        self, names: StateKey | Iterable[StateKey] | None = None, *, rows: Rows = None, as_numpy: bool = False
     ) -> Any:
         """Its containers and values as they were saved, all the caller's own; read in one go, mapped where they can be.
 
@@ -184,7 +184,7 @@ class State(Mapping[StateKey, Any]):
         options = LoadOptions(rows, as_numpy)
         if names is None:
             return self._source.make(self._node, self._path, options)
-        wanted = self._choose([names] if isinstance(names, str | int) else list(names))
+        wanted = self._choose(names)
         maker = ValueMaker(self._source.reader, self._source.forms, options)
         maker.read([path for path in self._paths if path in wanted])
         return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
@@ -207,7 +207,7 @@ class State(Mapping[StateKey, Any]):
         places = _iter_places(self._node, self._path)
         return [self._relative(path) for path, node in places if isinstance(node, Constant)]
 
-    def leaves(self, names: Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
+    def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
         """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
         self._source.check_open()
         source, paths = self._source, self._list_paths(names)
@@ -261,14 +261,16 @@ class State(Mapping[StateKey, Any]):
         digests = self.find_chunks()
         return float(self._source.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
 
-    def prefetch(self, names: Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
+    def prefetch(
+        self, names: StateKey | Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None
+    ) -> None:
         """Bring the leaves that `names` name, as in `load` (None: all), to this machine; `AbsentDataError`."""
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
         digests, source = self.find_chunks(names), self._source
         bring(source.repository, plan_prefetch(source.reader.tensors, digests), on_progress)
 
-    def find_chunks(self, names: Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
         self._source.check_open()
         return self._source.reader.find_stored(self._source.list_stored(self._list_paths(names)))
@@ -357,11 +359,11 @@ class State(Mapping[StateKey, Any]):
     def _paths(self) -> list[str]:
         return list(_iter_paths(self._node, self._path))
 
-    def _list_paths(self, names: Iterable[StateKey] | None) -> Sequence[str]:
+    def _list_paths(self, names: StateKey | Iterable[StateKey] | None) -> Sequence[str]:
         """The paths of the leaves that `names` name, in order; None names all."""
         if names is None:
             return self._paths
-        wanted = self._choose(list(names))
+        wanted = self._choose(names)
         return [path for path in self._paths if path in wanted]
 
     def _find(self, key: object) -> tuple[str, Node] | None:
@@ -376,11 +378,11 @@ class State(Mapping[StateKey, Any]):
             place = self._places.get(key)
         return None if place is None else (join_path(self._path, key), list_nodes(self._node)[place])
 
-    def _choose(self, names: Sequence[object]) -> set[str]:
+    def _choose(self, names: StateKey | Iterable[StateKey]) -> set[str]:
         """The paths of the leaves and constants that `names` name, and of all containers around them."""
         places = dict(_iter_places(self._node, self._path))
         wanted: set[str] = set()
-        for name in names:
+        for name in [names] if isinstance(names, str | int | np.integer) else names:
             found = self._find(name)
             chosen = [found[0]] if found is not None else self._match(name, places)
             if not chosen:
@@ -398,7 +400,8 @@ class State(Mapping[StateKey, Any]):
             return [exact]
         if _GLOB.isdisjoint(name):
             return []
-        return [path for path, node in places.items() if not list_nodes(node) and fnmatchcase(path, exact)]
+        leaves = (path for path, node in places.items() if not list_nodes(node))
+        return [path for path in leaves if fnmatchcase(self._relative(path), name)]
 
     def _missing(self, name: object) -> LeafNotFoundError:
         known = [*map(str, self._keys), *map(self._relative, self._paths)]
