@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeGuard
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
-from stockroom.digest import view_bytes
-from stockroom.errors import InvalidInputError, InvalidNameError, MalformedRecordError, ValueNotFoundError
+from stockroom.digest import compute_digest, view_bytes
+from stockroom.errors import (
+    DigestMismatchError,
+    InvalidInputError,
+    InvalidNameError,
+    MalformedRecordError,
+    ValueNotFoundError,
+)
 from stockroom.refs.names import check_free_name
 from stockroom.repository import ARTIFACT, StateRecord, WriteSession
 from stockroom.repository.structure import ScalarLeaf
@@ -48,14 +55,17 @@ class Artifact:
     _reader: LeafReader = field(compare=False)
 
     def read(self) -> bytes:
-        """All its bytes."""
+        """All its bytes, verified; `AbsentDataError`, `DigestMismatchError`."""
         self._access.check_open()
-        return self._reader.read([_PATH])[_PATH].tobytes()
+        data = self._reader.read([_PATH])[_PATH].tobytes()
+        self._check(compute_digest(data))
+        return data
 
     def save(self, path: str | Path) -> Path:
         """The file at `path`, which appears there whole, in place of whatever file was there before.
 
-        Takes memory for a part of it only. Raises `InvalidInputError` where `path` is a folder, `AbsentDataError`.
+        Takes memory for a part of it only. Raises `InvalidInputError` where `path` is a folder, `AbsentDataError`,
+        `DigestMismatchError`.
         """
         target = Path(path)
         with open_whole(target) as file:
@@ -63,10 +73,17 @@ class Artifact:
         return target
 
     def write_to(self, file: BinaryIO) -> None:
-        """Write all its bytes to an open file, a part at a time; `AbsentDataError`."""
+        """Write all its bytes to an open file, a part at a time; errors as for `read`, after the last part."""
         self._access.check_open()
+        whole = blake3()
         for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
+            whole.update(view_bytes(piece))
             file.write(view_bytes(piece))
+        self._check(whole.digest())
+
+    def _check(self, digest: bytes) -> None:
+        if digest.hex() != self.digest:
+            raise DigestMismatchError(self.digest, digest.hex(), where=f"artifact {self.name!r}")
 
     def __repr__(self) -> str:
         return f"Artifact({self.name!r}, {self.media_type}, {self.nbytes} bytes)"

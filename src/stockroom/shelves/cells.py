@@ -54,8 +54,9 @@ Cell: TypeAlias = Any
 def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
     """The cells of one value by dotted name; `digest` is that of its record."""
     structure = reader.structure
-    if len(structure.leaves) > MAX_PARTS:
-        return {name: Outline(f"{_name_container(structure.top)} of {len(structure.leaves)} parts", digest.hex())}
+    count = sum(1 for _ in _iter_ends(structure.top))
+    if count > MAX_PARTS:
+        return {name: Outline(f"{_name_container(structure.top)} of {count} parts", digest.hex())}
     stored = dict.fromkeys(_find_stored(structure.leaves, path) for path in structure.leaves)
     maker = _CellMaker(reader, structure.leaves, reader.find_entries(list(stored)))
     return dict(maker.iter_cells(structure.top, "", name))
@@ -116,6 +117,15 @@ def format_cell(cell: Cell) -> str:
         inner = ", ".join(map(format_cell, cell))
         return f"[{inner}]" if isinstance(cell, list) else f"({inner})"
     return str(cell)
+
+
+def _iter_ends(node: Node) -> Iterator[Node]:
+    """Leaves, constants and empty containers."""
+    parts = list_nodes(node)
+    if not parts:
+        yield node
+    for part in parts:
+        yield from _iter_ends(part)
 
 
 def _find_origin(forms: Mapping[str, Leaf], path: str) -> str:

@@ -30,6 +30,8 @@ from stockroom.trees import Tree
 
 _WINDOW_NBYTES: Final = 64 << 20
 _WINDOW_RUNS: Final = 4096
+_MAX_VALUE_STRUCTURE_NBYTES: Final = 512 << 10
+"""A structure of more, such as that of a million times None, does not fit into a value record."""
 _EMPTY: Final = np.empty(0, np.uint8)
 
 
@@ -49,7 +51,8 @@ def write_state(
 def write_value(session: WriteSession, value: object, *, where: str) -> StateRecord | ValueRecord:
     """Put a value: whole into its record where it is small, else as `write_state` does."""
     flat = flatten(value, where=where)
-    if sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES:
+    is_small = sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES
+    if is_small and len(encode_structure(flat.structure)) <= _MAX_VALUE_STRUCTURE_NBYTES:
         payloads = tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flat.sources)
         return ValueRecord(flat.structure, payloads)
     with session.turn:
