@@ -164,15 +164,20 @@ RecordDiff: TypeAlias = ColumnDiff | StateDiff
 def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[str], set[str], set[str]]:
     """Paths of the leaves that only `new` has, that only `old` has, and that differ; reads no leaf's bytes.
 
-    A tied leaf counts as changed where what it is tied to changed.
+    A tied leaf counts as changed where what it is tied to changed, or it was tied to something else.
     """
     before, after = _list_leaves(old), _list_leaves(new)
     bytes_differ = _compare_bytes(old, new)
-    changed = set()
+    changed, moved = set(), set()
     for path in before.keys() & after.keys():
         (source, form), (other_source, other_form) = before[path], after[path]
-        if form != other_form or source in bytes_differ or other_source in bytes_differ:
+        if form != other_form or (source == other_source and source in bytes_differ):
             changed.add(path)
+        elif source != other_source:
+            moved.add(path)
+    if moved and old is not None and new is not None:
+        entries, other_entries = _read_entries(*old), _read_entries(*new)
+        changed |= {path for path in moved if entries[before[path][0]] != other_entries[after[path][0]]}
     return after.keys() - before.keys(), before.keys() - after.keys(), changed
 
 
