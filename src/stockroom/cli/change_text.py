@@ -1,4 +1,4 @@
-"""What changed, column by column, as lines and as documents: for `status`, `diff`, `show` and `commit`."""
+"""What changed, column by column and model by model, as lines and documents: for `status`, `diff`, `show`, `commit`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from stockroom.cli.address import NOUNS
 from stockroom.cli.printable import format_key
 from stockroom.cli.units import format_count
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How much of one column (`data/COLUMN`) was added, removed and changed, in samples."""
+    """How much was added, removed and changed at one path: a column's samples, a model's leaves, a metric's points."""
 
     path: str
     kind: str
@@ -29,14 +30,14 @@ class Change:
 
 
 def changes_of_diff(diff: Diff) -> list[Change]:
-    """The counts of a diff, by column."""
-    return [change_of_column(path, column) for path, column in diff.items()]
+    """The counts of a diff, path by path."""
+    return [change_of_record(path, record) for path, record in diff.items()]
 
 
-def change_of_column(path: str, column: RecordDiff) -> Change:
-    """The counts of one column of a diff."""
-    counts = column.counts
-    return Change(path, column.kind, counts.added, counts.removed, counts.changed)
+def change_of_record(path: str, record: RecordDiff) -> Change:
+    """The counts of one column, model, value, metric or artifact of a diff."""
+    counts = record.counts
+    return Change(path, record.kind, counts.added, counts.removed, counts.changed)
 
 
 def change_document(change: Change) -> dict[str, object]:
@@ -50,7 +51,7 @@ def changes_document(changes: Sequence[Change]) -> dict[str, object]:
 
 
 def iter_stat_lines(changes: Sequence[Change]) -> Iterator[str]:
-    """One line a column, then the sum: `git diff --stat` for samples."""
+    """One line a path, then the sums: `git diff --stat` for samples and leaves."""
     width = max((len(change.path) for change in changes), default=0)
     for change in changes:
         yield f" {change.path:<{width}} | {change.kind:<7} {change.counts_text()}"
@@ -59,7 +60,30 @@ def iter_stat_lines(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def summary_text(changes: Sequence[Change]) -> str:
-    """`2 columns changed: +70000 -0 ~3`."""
+    """`2 columns changed: +70000 -0 ~3; 1 model changed: +0 -0 ~62`."""
+    by_noun: dict[str, list[Change]] = {noun: [] for noun in NOUNS.values()}
+    for change in changes:
+        by_noun.setdefault(NOUNS.get(change.path.partition("/")[0], "entry"), []).append(change)
+    return "; ".join(_sum_up(noun, some) for noun, some in by_noun.items() if some)
+
+
+def iter_key_lines(record: RecordDiff) -> Iterator[str]:
+    """The keys of one column's diff, or a model's leaves: `+ 5`, `- 6`, `~ 7`; lazily, in that order."""
+    yield from _marked("+", record.added)
+    yield from _marked("-", record.removed)
+    yield from _marked("~", record.changed)
+
+
+def keys_document(record: RecordDiff) -> dict[str, object]:
+    """The keys of one column's diff, or a model's leaves, as JSON."""
+    return {
+        "added_keys": list(record.added),
+        "removed_keys": list(record.removed),
+        "changed_keys": list(record.changed),
+    }
+
+
+def _sum_up(noun: str, changes: Sequence[Change]) -> str:
     total = Change(
         "",
         "",
@@ -67,23 +91,7 @@ def summary_text(changes: Sequence[Change]) -> str:
         sum(change.removed for change in changes),
         sum(change.changed for change in changes),
     )
-    return f"{format_count(len(changes), 'column')} changed: {total.counts_text()}"
-
-
-def iter_key_lines(column: RecordDiff) -> Iterator[str]:
-    """The keys of one column's diff: `+ 5`, `- 6`, `~ 7`; lazily, in that order."""
-    yield from _marked("+", column.added)
-    yield from _marked("-", column.removed)
-    yield from _marked("~", column.changed)
-
-
-def keys_document(column: RecordDiff) -> dict[str, object]:
-    """The keys of one column's diff as JSON."""
-    return {
-        "added_keys": list(column.added),
-        "removed_keys": list(column.removed),
-        "changed_keys": list(column.changed),
-    }
+    return f"{format_count(len(changes), noun)} changed: {total.counts_text()}"
 
 
 def _marked(mark: str, keys: Iterable[int | str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import typer
 from stockroom.cli import exit_codes
 from stockroom.cli.change_text import (
     change_document,
-    change_of_column,
+    change_of_record,
     changes_of_diff,
     iter_key_lines,
     iter_stat_lines,
@@ -30,10 +30,10 @@ def diff(
     a: Annotated[str | None, typer.Argument(metavar="[A[..B]]", help="The old side; HEAD if left out.")] = None,
     b: Annotated[str | None, typer.Argument(metavar="[B]", help="The new side; the stage if left out.")] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything differs.")] = False,
-    name_only: Annotated[bool, typer.Option("--name-only", help="Only the columns that differ.")] = False,
+    name_only: Annotated[bool, typer.Option("--name-only", help="Only the paths that differ.")] = False,
     stat: Annotated[bool, typer.Option("--stat", help="Only how much differs.")] = False,
 ) -> None:
-    """Show added (+), removed (-) and changed (~) samples by column."""
+    """Show added (+), removed (-) and changed (~) samples of columns, leaves of models, points of metrics."""
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         difference = stock.diff(old, new)
@@ -64,16 +64,16 @@ def _iter_lines(difference: Diff, *, name_only: bool, stat: bool) -> Iterator[st
     elif stat:
         yield from iter_stat_lines(changes_of_diff(difference))
     else:
-        for path, column in difference.items():
-            change = change_of_column(path, column)
+        for path, record in difference.items():
+            change = change_of_record(path, record)
             yield f"{path}: {change.kind}, {change.counts_text()}"
-            yield from iter_key_lines(column)
+            yield from iter_key_lines(record)
 
 
 def _document(difference: Diff, *, name_only: bool, stat: bool) -> object:
     if name_only:
         return list(difference)
     return {
-        path: change_document(change_of_column(path, column)) | ({} if stat else keys_document(column))
-        for path, column in difference.items()
+        path: change_document(change_of_record(path, record)) | ({} if stat else keys_document(record))
+        for path, record in difference.items()
     }

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from stockroom import Column
 
 _SAMPLES_AT_ONCE = 256
+_OTHER_VERBS = {
+    "model": "`stock model export NAME --to FILE.safetensors`",
+    "artifact": "`stock exp export`",
+    "metric": "`stock cat metric/NAME`",
+    "experiment": "`stock cat experiment/KEY`",
+}
 
 
 @verb
@@ -29,6 +35,9 @@ def export(
 ) -> None:
     """Write a column's samples, stacked in key order, to a NumPy file."""
     where = parse_path_address(address)
+    shelf, _, name = where.path.partition("/")
+    if shelf in _OTHER_VERBS and name:
+        raise InvalidInputError(f"{where.path} is no column: {_OTHER_VERBS[shelf]} writes it to a file")
     if to.suffix != ".npy":
         raise CommandLineError(f"expected a file that ends in .npy, found {to}")
     if to.exists():

@@ -1,66 +1,64 @@
-"""`stock show`: a commit, a column or one sample, described."""
+"""`stock show`: a commit, or one thing in it, described."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import parse_address, parse_key, split_path
-from stockroom.cli.change_text import Change, changes_document, changes_of_diff, iter_stat_lines
+from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_address, parse_key, split_path, split_shelf
 from stockroom.cli.column_text import column_document, column_line, format_shape
-from stockroom.cli.commit_text import commit_document, iter_commit_lines
 from stockroom.cli.console import Console
-from stockroom.cli.ls import list_columns
+from stockroom.cli.ls import list_shelves
 from stockroom.cli.printable import format_key
 from stockroom.cli.verb import verb
-from stockroom.errors import RefNotFoundError
 
 if TYPE_CHECKING:
-    from stockroom import Column, Commit, StockRoom
+    from stockroom import Column, StockRoom
 
 
 @verb
 def show(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar="[REV][:data/COLUMN[/KEY]]", help="What to show.")] = "HEAD",
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REV][:PATH]",
+            help="A commit, or data/COLUMN[/KEY], model/NAME[/LEAF], experiment/KEY, metric/NAME, artifact/NAME in it.",
+        ),
+    ] = "HEAD",
 ) -> None:
-    """Show a commit and what it changed, or a column's schema, or one sample's form and values."""
+    """Show a commit, what it holds and what it changed; or a column, sample, model, leaf, value, metric or artifact."""
     place = parse_address(address)
     with console.open_stock(place.ref) as stock:
         if not place.path:
-            _show_commit(console, stock, place.ref)
+            from stockroom.cli.show_commit import show_commit
+
+            show_commit(console, stock, place.ref)
             return
-        column_name, key_text = split_path(place.path, list(stock.data))
-        if column_name is None:
-            list_columns(console, stock)
-        elif key_text is None:
-            _show_column(console, stock.data[column_name])
+        shelf, rest = split_shelf(place.path)
+        if not rest:
+            list_shelves(console, stock, [shelf])
+        elif shelf == DATA_SHELF:
+            _show_data(console, stock, place.path)
+        elif shelf == MODEL_SHELF:
+            from stockroom.cli.model_show import show_path
+
+            show_path(console, stock, rest)
         else:
-            column = stock.data[column_name]
-            _show_sample(console, column, parse_key(key_text, str(column.key_type), column=column_name))
+            from stockroom.cli.show_experiment import show_item
+
+            show_item(console, stock, shelf, rest)
 
 
-def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
-    commit = next(stock.log(n=1), None)
-    if commit is None:
-        raise RefNotFoundError("HEAD has no commit yet; `stock commit` makes the first", ref=ref)
-    changes = _list_changes(stock, commit)
-    if console.json:
-        console.document({"commit": commit_document(commit), "changes": changes_document(changes)})
-        return
-    console.lines(iter_commit_lines(commit))
-    console.line()
-    console.lines(iter_stat_lines(changes))
-
-
-def _list_changes(stock: StockRoom, commit: Commit) -> list[Change]:
-    """What a commit changed against its first parent; all of it in a first commit, or where history is cut off."""
-    with suppress(RefNotFoundError):
-        if commit.parents:
-            return changes_of_diff(stock.diff(commit.parents[0], commit.id))
-    return [Change(f"data/{name}", "added", len(column), 0, 0) for name, column in stock.data.items()]
+def _show_data(console: Console, stock: StockRoom, path: str) -> None:
+    column_name, key_text = split_path(path, list(stock.data))
+    assert column_name is not None
+    column = stock.data[column_name]
+    if key_text is None:
+        _show_column(console, column)
+    else:
+        _show_sample(console, column, parse_key(key_text, str(column.key_type), column=column_name))
 
 
 def _show_column(console: Console, column: Column) -> None:

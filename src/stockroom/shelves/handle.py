@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, Self
 
 from stockroom.digest import CommitId
-from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
+from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.refs import Operation, iter_log
 from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository import (
@@ -29,7 +29,7 @@ from stockroom.repository.verify import VerifyReport, verify_repository
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.experiment import ExperimentShelf
-from stockroom.shelves.history import Commit, Status, describe_commit
+from stockroom.shelves.history import Commit, Status, describe_changes, describe_commit
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
 
@@ -195,7 +195,7 @@ class StockRoom(RemoteActions):
         session = self._begin(timeout_s)
         try:
             yield self
-            session.finish(message or "Update data")
+            session.finish(message or describe_changes(self.status().changes))
         except BaseException:
             with suppress(ClosedError):  # closed inside its own block: what was staged is durable already
                 session.rollback()
@@ -312,6 +312,15 @@ class StockRoom(RemoteActions):
         self._access.check_open()
         old = self._open_ref(a)
         return Diff(old, self._read_stage() if b is None else self._open_ref(b))
+
+    def changes(self, ref: str = "HEAD") -> Diff:
+        """What a commit changed against its first parent; all it holds where there is none, or not on this machine."""
+        new = self._open_ref(ref)
+        commit = next(self.log(ref, 1), None)
+        with suppress(RefNotFoundError):
+            if commit is not None and commit.parents:
+                return Diff(self._open_ref(commit.parents[0]), new)
+        return Diff(self._repository.open_snapshot(None), new)
 
     def verify(
         self, sample: float | None = None, *, on_progress: Callable[[int, int], None] | None = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Final
 
 from stockroom.refs import LoggedCommit
-from stockroom.repository import Diff
+from stockroom.repository import DATA, EXPERIMENT, MODEL, Diff
+
+_SHELVES: Final = (DATA, MODEL, EXPERIMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +53,11 @@ def describe_commit(entry: LoggedCommit) -> Commit:
         time=datetime.fromtimestamp(record.time_ns / 1e9, zone),
         metadata=dict(record.metadata),
     )
+
+
+def describe_changes(paths: Iterable[str]) -> str:
+    """The message of a commit that was given none: `Update data, model and experiment`."""
+    kinds = {path.partition("/")[0] for path in paths}
+    shelves = {kind if kind in _SHELVES else EXPERIMENT for kind in kinds}
+    names = [shelf for shelf in _SHELVES if shelf in shelves] or [DATA]
+    return f"Update {' and '.join(part for part in (', '.join(names[:-1]), names[-1]) if part)}"
