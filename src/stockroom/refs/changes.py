@@ -23,10 +23,14 @@ class RefMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Uncommitted changes: the tree object `root`, on top of the commit `base`."""
+    """Uncommitted changes: the tree object `root`, on top of the commit `base`.
+
+    `merging` is the object that says what is being merged into them, if anything is.
+    """
 
     base: CommitId | None
     root: ObjectDigest
+    merging: ObjectDigest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,21 @@ class _StageRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     root: _Digest
 
 
+class _MergingRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    base: _Digest | None
+    root: _Digest
+    merging: _Digest
+
+
 _FORMAT: Final = RecordFormat(_StageRecord, magic=b"SRst", version=1, name="stage", max_nbytes=256)
+_MERGING: Final = RecordFormat(_MergingRecord, magic=b"SRsm", version=1, name="stage", max_nbytes=256)
 
 
 def encode_stage(stage: Stage) -> bytes:
-    """The stage record's canonical bytes: magic "SRst", version 1, then base and root."""
-    return _FORMAT.encode(_StageRecord(stage.base, stage.root))
+    """The canonical bytes: magic "SRst", version 1, then base and root; while merging "SRsm", and that behind them."""
+    if stage.merging is None:
+        return _FORMAT.encode(_StageRecord(stage.base, stage.root))
+    return _MERGING.encode(_MergingRecord(stage.base, stage.root, stage.merging))
 
 
 def decode_stage(data: bytes, *, where: str) -> Stage:
@@ -33,6 +42,14 @@ def decode_stage(data: bytes, *, where: str) -> Stage:
         MalformedRecordError: the bytes do not follow the format.
         FormatVersionError: a newer Stockroom wrote them.
     """
+    if data[:4] == b"SRsm":
+        merging = _MERGING.decode(data, where=where)
+        return Stage(
+            base=_as_commit(merging.base), root=ObjectDigest(merging.root), merging=ObjectDigest(merging.merging)
+        )
     record = _FORMAT.decode(data, where=where)
-    base = None if record.base is None else CommitId(record.base)
-    return Stage(base=base, root=ObjectDigest(record.root))
+    return Stage(base=_as_commit(record.base), root=ObjectDigest(record.root))
+
+
+def _as_commit(digest: bytes | None) -> CommitId | None:
+    return None if digest is None else CommitId(digest)

@@ -79,6 +79,8 @@ def _set_stages(txn: WriteTxn, change: RefChange) -> None:
             txn.delete("stage", name.encode())
             continue
         _require(txn, OBJECTS, stage.root, what="the stage's tree")
+        if stage.merging is not None:
+            _require(txn, OBJECTS, stage.merging, what="the record of the merge")
         txn.put("stage", name.encode(), encode_stage(stage))
 
 

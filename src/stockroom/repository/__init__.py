@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stockroom.repository.column import ColumnRecord
     from stockroom.repository.column_edit import ColumnEdit
+    from stockroom.repository.conflict import Conflict
     from stockroom.repository.diff import ChangeCounts, ColumnDiff, Diff, RecordDiff, StateDiff
     from stockroom.repository.head import Head
     from stockroom.repository.paths import Identity, init_repository
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ChangeCounts": "stockroom.repository.diff",
     "ColumnDiff": "stockroom.repository.diff",
+    "Conflict": "stockroom.repository.conflict",
     "ColumnEdit": "stockroom.repository.column_edit",
     "ColumnRecord": "stockroom.repository.column",
     "ARTIFACT": "stockroom.repository.snapshot",
@@ -52,6 +54,7 @@ __all__ = [
     "ColumnDiff",
     "ColumnEdit",
     "ColumnRecord",
+    "Conflict",
     "Diff",
     "Head",
     "Identity",

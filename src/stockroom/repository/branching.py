@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
-from stockroom.refs import Operation, changes, check_collision, check_name, is_ancestor, plan_undo
+from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
 from stockroom.repository.session import WriteSession
@@ -87,6 +87,19 @@ def undo(session: WriteSession) -> Operation:
     else:
         refs.apply(change)
     return undone
+
+
+def reset_to(session: WriteSession, target: CommitId) -> None:
+    """Move the branch that is checked out, or a detached HEAD, to a commit; what is staged goes."""
+    branch = session.head.branch
+    session.reset()
+    if branch is None:
+        head = Head(None, target)
+        session.repository.paths.head.write(head)
+        session.move_head(head)
+    elif target != session.head.commit:
+        move = RefMove(ref=f"branch/{branch}", old=session.head.commit, new=target)
+        session.move_branch(Head(branch, target), RefChange(kind="reset", moves=(move,)))
 
 
 def _find_target(repository: Repository, name: str, head: Head) -> Head:

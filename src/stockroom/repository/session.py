@@ -28,8 +28,10 @@ from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.column import ColumnRecord, check_schema
 from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.conflict import explain_conflicts
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
+from stockroom.repository.merging import Merging, read_merging
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.series import SeriesLog
@@ -77,12 +79,13 @@ class WriteSession:
             self.base = repository.open_snapshot(self.head.commit, self.nodes)
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
             self._staged = self.base if stage is None else Snapshot(self.nodes, stage.root)
+            self.merging = None if stage is None else self._read_merging(stage)
         except BaseException:
             self._lease.release()
             raise
         self._edits: dict[str, ColumnEdit] = {}
         self._series = SeriesLog()
-        self._start = self._staged.root
+        self._start, self._merging_before = self._staged.root, self.merging
 
     @cached_property
     def tensors(self) -> TensorWriter:
@@ -198,7 +201,9 @@ class WriteSession:
         """Commit what this session changed, if it changed anything; what was staged before goes with it."""
         self.check_open()
         root = self.snapshot.root
-        if root in (self._start, self.base.root):  # nothing changed, or all that was staged has been taken back
+        if (
+            root in (self._start, self.base.root) and self.merging is None
+        ):  # nothing changed, or all that was staged has been taken back
             self._write_stage()  # a flush may have put something else there
         else:
             self.commit(message, {})
@@ -208,8 +213,10 @@ class WriteSession:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
         self.check_open()
         _check_words(message, metadata)
-        if self.snapshot.root == self.base.root:
+        if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
+        if self.merging is not None and self.merging.open_conflicts:
+            raise explain_conflicts(self.merging.conflicts, self.merging.kind)
         branch = self._check_branch()
         record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
         change = add_commit(record, branch=branch, old=self.head.commit)
@@ -218,11 +225,22 @@ class WriteSession:
         return record.commit_id
 
     @_in_turn
+    def stage_merge(self, content: Snapshot, merging: Merging) -> None:
+        """Stage merged content, and what is merged, in place of what was staged."""
+        self.check_open()
+        self._staged, self.merging = content, merging
+
+    @_in_turn
+    def discard(self) -> None:
+        """Forget objects put and not staged."""
+        self._drop_edits()
+
+    @_in_turn
     def reset(self) -> None:
-        """Drop everything staged."""
+        """Drop everything staged, and the merge under way."""
         self.check_open()
         self._drop_edits()
-        self._staged = self.base
+        self._staged, self.merging = self.base, None
         if self.repository.refs.get_stage(STAGE_NAME) is not None:
             self.repository.refs.apply(RefChange(kind="reset", stages={STAGE_NAME: None}))
 
@@ -232,7 +250,7 @@ class WriteSession:
         if not self.is_open:
             return
         self._drop_edits()
-        self._staged = Snapshot(self.nodes, self._start)
+        self._staged, self.merging = Snapshot(self.nodes, self._start), self._merging_before
         self._write_stage()
 
     @property
@@ -245,6 +263,11 @@ class WriteSession:
         """Raise `ConflictError` unless nothing is staged, as moving HEAD requires, or it belongs on `target`."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
             raise _explain_stranded(self._stranded)
+        if self.merging is not None:
+            raise ConflictError(
+                f"a {self.merging.kind} is under way: finish it (`stock merge --continue`) or give it up "
+                "(`stock merge --abort`)"
+            )
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
@@ -259,7 +282,7 @@ class WriteSession:
         """Go on from another HEAD, already written to its file."""
         self._drop_edits()
         base = self.repository.open_snapshot(head.commit, self.nodes)
-        self.head, self.base, self._staged, self._start = head, base, base, base.root
+        self.head, self.base, self._staged, self._start, self.merging = head, base, base, base.root, None
 
     @_in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
@@ -286,6 +309,9 @@ class WriteSession:
             raise _explain_stranded(stage)
         self._stranded = stage
         return None
+
+    def _read_merging(self, stage: Stage) -> Merging | None:
+        return None if stage.merging is None else read_merging(self.objects, stage.merging)
 
     def _stage_edits(self) -> None:
         """Work every open column, and what was logged, into the staged root."""
@@ -315,7 +341,9 @@ class WriteSession:
     def _write_stage(self) -> None:
         self.check_open()
         root = self._staged.root
-        stage = Stage(base=self.head.commit, root=root) if root != self.base.root else None
+        merging = None if self.merging is None else self.merging.put(self.objects)
+        is_clean = root == self.base.root and merging is None
+        stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
         if stage != self.repository.refs.get_stage(STAGE_NAME):
             change = RefChange(kind="stage", stages={STAGE_NAME: stage})
             self.repository.refs.apply(change, objects=self.objects)
@@ -363,9 +391,12 @@ class WriteSession:
         return branch
 
     def _make_record(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity) -> CommitRecord:
+        parents: tuple[CommitId, ...] = () if self.head.commit is None else (self.head.commit,)
+        if self.merging is not None:
+            parents += self.merging.parents
         return CommitRecord(
             tree=self._staged.root,
-            parents=() if self.head.commit is None else (self.head.commit,),
+            parents=parents,
             author=author.name,
             email=author.email,
             time_ns=time.time_ns(),
@@ -376,7 +407,7 @@ class WriteSession:
 
     def _settle(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
-        self.head, self.base, self._start = head, base, base.root
+        self.head, self.base, self._start, self.merging = head, base, base.root, None
 
 
 def _explain_stranded(stage: Stage) -> ConflictError:

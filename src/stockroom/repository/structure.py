@@ -40,6 +40,9 @@ from stockroom.store.dtypes import format_dtype, parse_dtype
 
 MAX_DEPTH: Final = 100
 MAX_AXES: Final = 64
+MAX_EXTENT: Final = 1 << 60
+"""What the bytes of one element times all lengths of a shape but 0 come to at most."""
+
 _KEPT: Final = 16
 
 StateKey: TypeAlias = int | str
@@ -219,6 +222,8 @@ def _check_leaf(path: str, leaf: Leaf, before: Mapping[str, Leaf]) -> None:
             raise ValueError(f"numpy has no dtype {leaf.dtype}")
         if leaf.library == "scalar" and leaf.shape:
             raise ValueError("a scalar has axes")
+        if measure_extent(leaf.dtype, leaf.shape) > MAX_EXTENT:
+            raise ValueError(f"an array of shape {leaf.shape} is too large")
     elif isinstance(leaf, StridedLeaf):
         _check_strided(path, leaf, before)
 
@@ -229,7 +234,7 @@ def _check_strided(path: str, leaf: StridedLeaf, before: Mapping[str, Leaf]) -> 
     if len(leaf.strides) != len(leaf.shape):
         raise ValueError("as many strides as axes are needed")
     reach = sum((n - 1) * stride for n, stride in zip(leaf.shape, leaf.strides, strict=True))
-    if 0 in leaf.shape or leaf.offset + reach >= leaf.length:
+    if 0 in leaf.shape or leaf.offset + reach >= leaf.length or measure_extent(leaf.dtype, leaf.shape) > MAX_EXTENT:
         raise ValueError("a tensor reaches beyond its memory")
     first = leaf if leaf.base == path else before.get(leaf.base)
     if not isinstance(first, StridedLeaf) or first.origin != leaf.origin:
@@ -305,6 +310,11 @@ def measure_element(dtype: str) -> int:
     """Bytes of one element; `SchemaError` for a dtype that is not known."""
     known = TORCH_ONLY.get(dtype)
     return parse_dtype(dtype).itemsize if known is None else known[1]
+
+
+def measure_extent(dtype: str, shape: tuple[int, ...]) -> int:
+    """The bytes of an array, as if no axis were empty."""
+    return measure_element(dtype) * math.prod(max(length, 1) for length in shape)
 
 
 def name_storage(dtype: str) -> str:

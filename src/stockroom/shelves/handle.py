@@ -30,6 +30,7 @@ from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.experiment import ExperimentShelf
 from stockroom.shelves.history import Commit, Status, describe_changes, describe_commit
+from stockroom.shelves.merging import MergeActions
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
 
@@ -39,7 +40,7 @@ _writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
-class StockRoom(RemoteActions):
+class StockRoom(RemoteActions, MergeActions):
     """A repository, open.
 
     Args:

@@ -9,13 +9,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.digest import DIGEST_NBYTES, ObjectDigest, compute_digest, view_bytes
+from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
 from stockroom.errors import CorruptionError
 from stockroom.repository import Snapshot, StateRecord, ValueRecord
 from stockroom.repository.state import STATE_ENTRIES
 from stockroom.repository.structure import Structure, iter_stored, measure_leaf
+from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
 from stockroom.store import TensorStore
-from stockroom.store.chunking import ChunkList, decode_chunk_list
+from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack import StalePackError
 from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed, read_private
@@ -66,7 +67,7 @@ class LeafReader:
             if entry.kind is EntryKind.INLINE:
                 found[path] = np.frombuffer(bytearray(entry.payload), np.uint8)
             else:
-                wanted[path] = self.list_chunks(entry)
+                wanted[path] = list_chunks(self._snapshot.nodes, entry)
         found.update(zip(wanted, self._read_tensors(list(wanted.values())), strict=True))
         return found
 
@@ -87,7 +88,9 @@ class LeafReader:
     def _place_all(self) -> None:
         entries = self.find_entries([path for path, _ in iter_stored(self.structure.top)])
         self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
-        stored = {path: self.list_chunks(e) for path, e in entries.items() if e.kind is not EntryKind.INLINE}
+        stored = {
+            path: list_chunks(self._snapshot.nodes, e) for path, e in entries.items() if e.kind is not EntryKind.INLINE
+        }
         self._placed = dict(zip(stored, place_tensors(self.tensors, list(stored.values())), strict=True))
 
     def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
@@ -98,10 +101,10 @@ class LeafReader:
         if entry.kind is not EntryKind.CHUNK_LIST:
             picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
             return picked
-        chunks = self.read_chunk_list(entry)
+        chunks = read_chunk_list(self._snapshot.nodes, entry)
         needed = _find_chunks(rows, row_nbytes, chunks)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
-        stored = self._as_stored(chunks)
+        stored = as_stored(chunks)
         read = self._read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
         return _pick_rows(rows, row_nbytes, [int(run[0]) * chunks.chunk_nbytes for run in runs], read)
 
@@ -111,7 +114,7 @@ class LeafReader:
         if entry.kind is not EntryKind.CHUNK_LIST:
             yield self.read([path])[path]
             return
-        stored = self.list_chunks(entry)
+        stored = list_chunks(self._snapshot.nodes, entry)
         step = max(1, nbytes // int(stored.lengths[0]))
         for start in range(0, len(stored.lengths), step):
             part = slice(start, start + step)
@@ -150,7 +153,9 @@ class LeafReader:
     def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind leaves, in their order; none for inline ones."""
         entries = self.find_entries(paths).values()
-        chunks = [self.list_chunks(entry).digests for entry in entries if entry.kind is not EntryKind.INLINE]
+        chunks = [
+            list_chunks(self._snapshot.nodes, entry).digests for entry in entries if entry.kind is not EntryKind.INLINE
+        ]
         joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
         return joined
 
@@ -170,27 +175,11 @@ class LeafReader:
     def _digest(self, entry: Entry) -> bytes:
         if entry.kind is EntryKind.INLINE:
             return compute_digest(entry.payload)
-        return entry.payload if entry.kind is EntryKind.CHUNK else self.read_chunk_list(entry).tensor_digest
-
-    def list_chunks(self, entry: Entry) -> StoredTensor:
-        """The chunks behind an entry that is not inline."""
-        if entry.kind is EntryKind.CHUNK:
-            digest = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
-            return StoredTensor(digest, np.array([entry.nbytes], np.int64))
-        return self._as_stored(self.read_chunk_list(entry))
-
-    def _as_stored(self, chunks: ChunkList) -> StoredTensor:
-        lengths = np.full(len(chunks.digests), chunks.chunk_nbytes, np.int64)
-        lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(lengths) - 1)
-        return StoredTensor(chunks.digests, lengths)
-
-    def read_chunk_list(self, entry: Entry) -> ChunkList:
-        """The chunk list that the entry of a large leaf refers to."""
-        where = f"chunk list {entry.payload.hex()[:16]}"
-        chunks = decode_chunk_list(self._snapshot.nodes.get_object(ObjectDigest(entry.payload)), where=where)
-        if chunks.nbytes != entry.nbytes:
-            raise CorruptionError(f"{where}: expected {entry.nbytes} bytes, found {chunks.nbytes}; run `stock fsck`")
-        return chunks
+        return (
+            entry.payload
+            if entry.kind is EntryKind.CHUNK
+            else read_chunk_list(self._snapshot.nodes, entry).tensor_digest
+        )
 
     def _read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
         """Each tensor's bytes, from the write session where it is not in the store yet."""

@@ -12,14 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.digest import DIGEST_NBYTES, ObjectDigest
-from stockroom.errors import CorruptionError
+from stockroom.digest import DIGEST_NBYTES
 from stockroom.repository.column import ColumnRecord
 from stockroom.shelves.ahead import ReadAhead
+from stockroom.shelves.entry_chunks import as_stored, read_chunk_list
 from stockroom.shelves.values import Array, decode_text
 from stockroom.shelves.vectors import LeafVectors
 from stockroom.store import TensorStore
-from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack import Pack, StalePackError
@@ -191,7 +190,7 @@ class SampleReader:
         entry = self.format.decode(value)
         if entry.kind is EntryKind.INLINE:
             return None
-        return entry.payload if entry.kind is EntryKind.CHUNK else self._read_chunk_list(entry).tensor_digest
+        return entry.payload if entry.kind is EntryKind.CHUNK else read_chunk_list(self.tree.store, entry).tensor_digest
 
     def inline_bytes(self, value: bytes) -> bytes:
         """The raw bytes of an inline entry."""
@@ -215,7 +214,7 @@ class SampleReader:
                 mine = (
                     []
                     if entry.kind is EntryKind.INLINE
-                    else [d.tobytes() for d in self._read_chunk_list(entry).digests]
+                    else [d.tobytes() for d in read_chunk_list(self.tree.store, entry).digests]
                 )
             digests += mine
             owners += [owner] * len(mine)
@@ -325,9 +324,8 @@ class SampleReader:
             return bytearray(entry.payload)
         if entry.kind is EntryKind.CHUNK:
             return self._read_chunks([entry.payload], [entry.nbytes])[0]
-        chunks = self._read_chunk_list(entry)
-        lengths = [chunks.chunk_nbytes] * len(chunks.digests)
-        lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(chunks.digests) - 1)
+        chunks = read_chunk_list(self.tree.store, entry)
+        lengths = as_stored(chunks).lengths.tolist()
         self._bring(chunks.digests)
         joined = bytearray(chunks.nbytes)
         start = 0
@@ -362,13 +360,6 @@ class SampleReader:
             for position, data in zip(stored, read, strict=True):
                 found[position] = data
         return [data for data in found if data is not None]
-
-    def _read_chunk_list(self, entry: Entry) -> ChunkList:
-        where = f"chunk list {entry.payload.hex()[:16]}"
-        chunks = decode_chunk_list(self.tree.store.get_object(ObjectDigest(entry.payload)), where=where)
-        if chunks.nbytes != entry.nbytes:
-            raise CorruptionError(f"{where}: expected {entry.nbytes} bytes, found {chunks.nbytes}; run `stock fsck`")
-        return chunks
 
     def _shape_rows(self, rows: NDArray[np.uint8]) -> Array:
         if self.format.item_nbytes == 0:

@@ -74,6 +74,13 @@ def write_leaves(
     return StateRecord(session.objects.put_object(encoded), tree.root, metadata)
 
 
+def put_leaf(session: WriteSession, source: LeafSource) -> bytes:
+    """Put the bytes of one leaf; the entry that leads to them."""
+    entries = _LeafWriter(session).put_all([source])
+    session.wait_for_writes()
+    return entries[source.path]
+
+
 @dataclass(slots=True, eq=False)
 class _Large:
     """A leaf of several chunks, put a window at a time."""

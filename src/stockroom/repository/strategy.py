@@ -1,0 +1,41 @@
+"""Merge strategies: who decides conflicts, for everything or by patterns of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from stockroom.errors import InvalidInputError
+from stockroom.repository.conflict import CHOICES, Choice, Conflict, Decide, decide_nothing
+
+Strategy: TypeAlias = str | Mapping[str, str] | None
+"""`ours`, `theirs` or `average` for all conflicts; or such a choice for each pattern of paths, as `data/label`, of
+which the first that fits decides; None leaves them all."""
+
+
+def make_decide(strategy: Strategy) -> Decide:
+    """What decides conflicts by a strategy; `InvalidInputError` for one that is not known.
+
+    `average` decides about tensors of models only, and leaves the rest.
+    """
+    if strategy is None:
+        return decide_nothing
+    patterns = {"*": strategy} if isinstance(strategy, str) else dict(strategy)
+    for choice in patterns.values():
+        if choice not in CHOICES:
+            raise InvalidInputError(f"expected the strategy {', '.join(CHOICES)} or None, found {choice!r}")
+
+    def decide(conflict: Conflict) -> Choice | None:
+        for pattern, choice in patterns.items():
+            if _fits(pattern, conflict):
+                return choice  # type: ignore[return-value]  # checked above
+        return None
+
+    return decide
+
+
+def _fits(pattern: str, conflict: Conflict) -> bool:
+    """Whether a pattern names the conflict's path, its shelf, or the path and key."""
+    names = [conflict.path] if conflict.key is None else [conflict.path, f"{conflict.path}:{conflict.key}"]
+    return any(name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}/") for name in names)

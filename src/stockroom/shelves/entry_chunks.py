@@ -1,0 +1,36 @@
+"""From a tree's entry to the chunks behind it: one, or those of its chunk list."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stockroom.digest import DIGEST_NBYTES, ObjectDigest
+from stockroom.errors import CorruptionError
+from stockroom.store.chunking import ChunkList, decode_chunk_list
+from stockroom.store.entry import Entry, EntryKind
+from stockroom.store.private_read import StoredTensor
+from stockroom.trees import NodeStore
+
+
+def list_chunks(objects: NodeStore, entry: Entry) -> StoredTensor:
+    """The chunks behind an entry that is not inline."""
+    if entry.kind is EntryKind.CHUNK:
+        digest = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
+        return StoredTensor(digest, np.array([entry.nbytes], np.int64))
+    return as_stored(read_chunk_list(objects, entry))
+
+
+def as_stored(chunks: ChunkList) -> StoredTensor:
+    """The chunks of a list, each with its length."""
+    lengths = np.full(len(chunks.digests), chunks.chunk_nbytes, np.int64)
+    lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(lengths) - 1)
+    return StoredTensor(chunks.digests, lengths)
+
+
+def read_chunk_list(objects: NodeStore, entry: Entry) -> ChunkList:
+    """The chunk list that the entry of a large tensor refers to."""
+    where = f"chunk list {entry.payload.hex()[:16]}"
+    chunks = decode_chunk_list(objects.get_object(ObjectDigest(entry.payload)), where=where)
+    if chunks.nbytes != entry.nbytes:
+        raise CorruptionError(f"{where}: expected {entry.nbytes} bytes, found {chunks.nbytes}; run `stock fsck`")
+    return chunks

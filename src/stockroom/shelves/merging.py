@@ -1,0 +1,162 @@
+"""What a handle does with other lines of history: merging them, taking commits back, moving a branch."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from stockroom.digest import CommitId
+from stockroom.repository import Conflict
+from stockroom.repository.branching import reset_to
+from stockroom.repository.merge_commands import (
+    MergeOptions,
+    MergeReport,
+    abort_merge,
+    cherry_pick,
+    continue_merge,
+    merge,
+    resolve,
+    revert,
+)
+from stockroom.repository.strategy import Strategy, make_decide
+from stockroom.shelves.averaging import make_average
+
+if TYPE_CHECKING:
+    from stockroom.repository import Head, Repository, WriteSession
+    from stockroom.repository.conflict import Choice
+    from stockroom.shelves.access import Access
+    from stockroom.trees import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What came of a merge: `up to date`, `fast-forward`, `merged`, or `staged` with what `conflicts` are left open.
+
+    `commit_id` is the full hex digest of the commit that the branch stands at now.
+    """
+
+    outcome: str
+    commit_id: str | None
+    conflicts: tuple[Conflict, ...] = ()
+
+
+class _Handle(Protocol):
+    _access: Access
+    _repository: Repository
+
+    def _moving(self) -> AbstractContextManager[WriteSession]: ...
+    def _pin_to(self, head: Head) -> None: ...
+    def _resolve(self, ref: str) -> CommitId: ...
+
+
+class MergeActions:
+    """The part of `StockRoom` that is about several lines of history."""
+
+    def merge(
+        self: _Handle,
+        ref: str,
+        message: str | None = None,
+        strategy: Strategy = None,
+        *,
+        commit: bool = True,
+        fast_forward: Literal["if possible", "never", "only"] = "if possible",
+    ) -> Merge:
+        """Bring the history of `ref` into the branch checked out: by fast-forward, or by a commit of two parents.
+
+        Columns are merged by key, models by tensor, experiments by key and step, by what changed since the two
+        parted; no data is read, or needed on this machine.
+
+        Args:
+            ref: a branch, tag or commit; `origin/main` for what was fetched.
+            message: what the merge commit says.
+            strategy: who decides conflicts: None nobody, `ours`, `theirs`, or `average` for tensors of models; or a
+                mapping of patterns of paths to these, as `{"data/label": "theirs"}`.
+            commit: False stages the merge instead, with conflicts left open for `resolve`.
+            fast_forward: `never` makes a commit in any case, `only` refuses to make one.
+
+        Raises:
+            MergeConflictError: what both sides changed in different ways; its `conflicts` list path, key and kind.
+                Nothing is changed.
+            ConflictError: changes are staged, HEAD is detached, or there is no common history.
+        """
+        self._access.check_open()
+        theirs = self._resolve(ref)
+        with self._moving() as session:
+            options = _make_options(session, message, strategy, commits=commit, fast_forward=fast_forward)
+            return _finish(self, session, merge(session, theirs, ref, options))
+
+    def revert(
+        self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
+    ) -> Merge:
+        """Commit the opposite of what the commit `ref` changed; conflicts are as in `merge`."""
+        self._access.check_open()
+        target = self._resolve(ref)
+        with self._moving() as session:
+            return _finish(self, session, revert(session, target, _make_options(session, message, strategy, commit)))
+
+    def cherry_pick(
+        self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
+    ) -> Merge:
+        """Commit here what the commit `ref` changed elsewhere; conflicts are as in `merge`."""
+        self._access.check_open()
+        target = self._resolve(ref)
+        with self._moving() as session:
+            options = _make_options(session, message, strategy, commit)
+            return _finish(self, session, cherry_pick(session, target, options))
+
+    def find_conflicts(self: _Handle) -> tuple[Conflict, ...] | None:
+        """The open conflicts of the merge under way; None if there is no merge."""
+        self._access.check_open()
+        with self._moving() as session:
+            return None if session.merging is None else tuple(session.merging.conflicts)
+
+    def resolve(self: _Handle, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
+        """Decide the open conflicts at `path`, or the one at `key`; returns how many are left open.
+
+        `choice` is `ours`, `theirs` or, for tensors, `average`; None takes what is staged there, which you have set.
+        """
+        self._access.check_open()
+        with self._moving() as session:
+            return resolve(session, path, key, choice, make_average(session))
+
+    def continue_merge(self: _Handle, message: str | None = None) -> str:
+        """Commit the merge under way; the commit's full hex digest. `MergeConflictError` while conflicts are open."""
+        self._access.check_open()
+        with self._moving() as session:
+            commit = continue_merge(session, message)
+            self._pin_to(session.head)
+            return commit.hex()
+
+    def abort_merge(self: _Handle) -> None:
+        """Give up the merge under way and what was staged with it; `NotFoundError` if there is none."""
+        self._access.check_open()
+        with self._moving() as session:
+            abort_merge(session)
+
+    def reset_to(self: _Handle, ref: str) -> None:
+        """Move the branch that is checked out to `ref` and drop everything staged, as `git reset --hard` does.
+
+        `undo` takes back the move, not what was staged.
+        """
+        self._access.check_open()
+        target = self._resolve(ref)
+        with self._moving() as session:
+            reset_to(session, target)
+            self._pin_to(session.head)
+
+
+def _make_options(
+    session: WriteSession,
+    message: str | None,
+    strategy: Strategy,
+    commits: bool = True,
+    fast_forward: Literal["if possible", "never", "only"] = "if possible",
+) -> MergeOptions:
+    return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
+
+
+def _finish(handle: _Handle, session: WriteSession, report: MergeReport) -> Merge:
+    handle._pin_to(session.head)
+    commit = None if report.commit_id is None else report.commit_id.hex()
+    return Merge(report.outcome, commit, report.conflicts)
