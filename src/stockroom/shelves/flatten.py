@@ -20,6 +20,7 @@ from stockroom.errors import SchemaError
 from stockroom.repository.structure import (
     MAX_AXES,
     MAX_DEPTH,
+    MAX_EXTENT,
     ArrayLeaf,
     Constant,
     DictNode,
@@ -34,6 +35,7 @@ from stockroom.repository.structure import (
     encode_key,
     encode_text,
     join_path,
+    measure_extent,
 )
 from stockroom.shelves.state import State
 from stockroom.shelves.tensor_library import RawTensor, TensorForm, load_torch
@@ -208,6 +210,8 @@ class _Flattener:
         form = load_torch().describe(value, where=self._at(slot.path))
         if len(form.shape) > MAX_AXES:
             raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(form.shape)}")
+        if measure_extent(form.dtype, form.shape) > MAX_EXTENT:
+            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to be stored")
         tensor = _Tensor(slot, value, form)
         if 0 in form.shape:
             self._settle_alone(tensor)

@@ -60,6 +60,12 @@ REFUSED: dict[str, tuple[object, str]] = {
     "meta": ({"a": torch.empty(2, device="meta")}, "at 'a': a tensor on the meta device"),
     "lazy": (torch.nn.LazyLinear(3).state_dict(), "at 'weight': a parameter of a lazy module"),
     "nested tensors": ({"a": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, "at 'a': expected a dense"),
+    "65 axes": ({"a": torch.ones([1] * 65)}, "at 'a': expected at most 64 axes, found 65"),
+    "huge and empty": ({"a": torch.empty(1 << 40, 1 << 20, 0)}, r"at 'a': a tensor of shape \(.* is too large"),
+    "huge and repeated": (
+        {"a": torch.ones(1).expand(1 << 40, 1 << 20)},
+        r"at 'a': a tensor of shape \(.* is too large",
+    ),
     "a key of None": ({"a": {None: 1}}, "at 'a': expected keys of int .* or str, found None"),
     "a key of bool": ({True: 1}, "^model 'm': expected keys of int .* found True"),
     "a key of bytes": ({b"a": 1}, "expected keys of int .* found b'a'"),
