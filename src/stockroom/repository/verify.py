@@ -160,7 +160,8 @@ class _Connectivity:
         where = f"structure {record.structure.hex()[:16]}"
         expected = {path: measure_leaf(leaf) for path, leaf in iter_stored(snapshot.read_structure(record).top)}
         for paths, values in iter_range(snapshot.open_tree(record)):
-            for path, nbytes in zip(paths, STATE_ENTRIES.measure(values).tolist(), strict=True):
+            for path, value in zip(paths, values, strict=True):
+                nbytes = STATE_ENTRIES.decode(value.tobytes()).nbytes
                 if path not in expected or expected.pop(path) not in (None, nbytes):
                     raise CorruptionError(f"{where}: leaf {path!r} of {nbytes} bytes does not fit it")
         if expected:
