@@ -15,7 +15,7 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.cli import main
-from stockroom.cli.app import VERBS
+from stockroom.cli.app import ALIASES, GROUPS, VERBS
 
 NO_REPOSITORY = 10
 
@@ -68,6 +68,22 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("drop", "--to-size", "1GiB", "--dry-run"): (0, 0, 0),
     ("export", "data/caption", "--to", "{folder}/caption.npy"): (1, 1, 1),
     ("clone", "/nowhere/at/all", "{folder}/clone"): (1, 1, 1),
+    ("exp", "show"): (0, 0, 0),
+    ("exp", "show", "--all", "--only-changed"): (0, 0, 0),
+    ("exp", "show", "--filter", "lr < 1 and loss > 0"): (1, 0, 0),
+    ("experiment", "show", "nope"): (1, 1, 1),
+    ("exp", "plot", "loss"): (1, 0, 0),
+    ("exp", "plot", "nope"): (1, 1, 1),
+    ("exp", "diff", "HEAD"): (1, 0, 0),
+    ("exp", "ls"): (0, 0, 0),
+    ("exp", "export", "lr", "--to", "{folder}/lr", "--force"): (1, 0, 0),
+    ("exp", "export", "nope", "--to", "{folder}/nope"): (1, 1, 1),
+    ("model", "ls"): (0, 0, 0),
+    ("model", "show", "nope"): (1, 1, 1),
+    ("model", "diff", "HEAD", "nope"): (1, 1, 1),
+    ("model", "stats", "nope"): (1, 1, 1),
+    ("model", "export", "nope", "--to", "{folder}/nope.safetensors"): (1, 1, 1),
+    ("model", "import", "nope.npz"): (1, 1, 1),
 }
 COMMANDS = list(EXPECTED)
 
@@ -95,6 +111,8 @@ def fill(root: Path, *, has_packs: bool = True) -> None:
         writer.data["caption"] = {"one": "eins", "two": "zwei"}
         if has_packs:
             writer.data["image"] = np.arange(2048, dtype="u1").reshape(2, 32, 32)
+        writer.experiment["lr"] = 0.1
+        writer.experiment.log({"loss": 0.5}, 0)
         writer.commit("first")
         writer.data["caption"]["two"] = "deux"
 
@@ -107,7 +125,7 @@ def check_streams(command: tuple[str, ...], code: int, out: str, err: str, *, as
         assert len(err.splitlines()) == 1
     if as_json and answered:
         document = json.loads(out)
-        assert (document["version"], document["command"]) == (1, command[0])
+        assert (document["version"], document["command"]) == (1, find_verb(command))
         assert err == ""
     elif as_json:
         error = json.loads(err)["error"]
@@ -117,8 +135,15 @@ def check_streams(command: tuple[str, ...], code: int, out: str, err: str, *, as
         assert err.startswith("stock: ")
 
 
+def find_verb(command: tuple[str, ...]) -> str:
+    """The verb as it is listed, with the one that it stands under."""
+    first = ALIASES.get(command[0], command[0])
+    return f"{first} {command[1]}" if first in GROUPS else first
+
+
 def test_every_verb_is_in_the_table() -> None:
-    assert {command[0] for command in COMMANDS} == set(VERBS)
+    below = {f"{name} {verb}" for name, group in GROUPS.items() for verb in group.verbs}
+    assert set(map(find_verb, COMMANDS)) == set(VERBS) | below
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])

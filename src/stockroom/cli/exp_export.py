@@ -38,7 +38,7 @@ def exp_export(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="The folder; experiment-COMMIT if left out.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write artifacts as files, values to values.json, and each metric to metrics/NAME.csv."""
     ref, names = _split_words(console, words or [])
