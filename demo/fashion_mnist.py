@@ -1,4 +1,4 @@
-"""The main job on real images: import, commit, train from the commit, relabel on a branch, go back and forth, share.
+"""The main job on real images: import, commit, train from the commit and keep what came of it, relabel, share.
 
 Run by `nox -s demo`, or `python demo/fashion_mnist.py [--quick] [--keep DIR]`. Prints each command and what it said,
 then what every step took and wrote. Owns no part of the product: whatever it does, a user can do.
@@ -74,6 +74,9 @@ class Demo:
         self.stock("ls")
         with StockRoom(self.folder) as stock:
             model = self.train_and_evaluate(stock)
+            self.fine_tune(stock, model)
+            self.compare_runs()
+            self.load_back(stock, model)
             self.relabel(stock, find_suspects(model, stock, prefix=self.prefix))
             self.show_history()
             self.go_back_and_forth(stock)
@@ -87,18 +90,65 @@ class Demo:
         return self.material.source.partition(".")[2]
 
     def train_and_evaluate(self, stock: StockRoom) -> nn.Module:
-        """A small CNN trained on the committed images, its accuracy printed."""
+        """A small CNN trained on the committed images, kept with its hyperparameters and curves in one commit."""
         images = stock.data[f"{self.prefix}-train-image"]
         heading(f"Train a small CNN on {len(images):,} images of commit {str(stock.commit_id)[:12]}, 2 workers")
-        model = make_model(side=images.shape[0])
-        epochs = max(1, FULL_SAMPLES // len(images))
-        with self.step(f"train {'1 epoch' if epochs == 1 else f'{epochs} epochs'}", reads_only=True):
-            seen = train(model, make_loader(stock, self.prefix, "train"), epochs=epochs, quick=self.quick)
-        with self.step("evaluate", reads_only=True):
-            accuracy = evaluate(model, make_loader(stock, self.prefix, "test"))
+        run = Run(make_model(side=images.shape[0]), max_lr=3e-3, epochs=max(1, FULL_SAMPLES // len(images)))
+        loaders = {split: make_loader(stock, self.prefix, split) for split in ("train", "test")}
+        with stock.enable_write("Train the CNN"):
+            with self.step(f"train {'1 epoch' if run.epochs == 1 else f'{run.epochs} epochs'}", reads_only=True):
+                seen = run.train(loaders["train"], stock, quick=self.quick)
+            with self.step("evaluate", reads_only=True):
+                accuracy = evaluate(run.model, loaders["test"])
+            run.keep(stock, accuracy)
+            started = time.perf_counter()
         tell(f"trained on {seen:,} samples in {self.steps[-2].seconds:.1f} s")
+        tell(f"test accuracy: {accuracy:.1%}; committed in {time.perf_counter() - started:.3f} s")
+        self.stock("show")
+        return run.model
+
+    def fine_tune(self, stock: StockRoom, model: nn.Module) -> None:
+        """Train only the last layers further, and keep that: the frozen ones are stored already."""
+        heading("Fine-tune the two dense layers with the convolutions frozen, on a branch")
+        stock.checkout("fine-tune", create=True)
+        for layer in model:
+            if isinstance(layer, nn.Conv2d):
+                layer.requires_grad_(False)
+        loaders = {split: make_loader(stock, self.prefix, split) for split in ("train", "test")}
+        run = Run(model, max_lr=5e-4, epochs=1)
+        with stock.enable_write("Fine-tune the head"):
+            run.train(loaders["train"], stock, quick=True, goes_on=True)
+            accuracy = evaluate(model, loaders["test"])
+            with self.step("keep the second checkpoint"):
+                run.keep(stock, accuracy)
+                stock.flush()
         tell(f"test accuracy: {accuracy:.1%}")
-        return model
+
+    def compare_runs(self) -> None:
+        """What the two checkpoints share, and what came of either run."""
+        self.stock("model", "show", "cnn", lines=11)
+        self.stock("model", "diff", "main:cnn", "fine-tune:cnn", lines=7)
+        self.stock("exp", "show", "main", "fine-tune", "--only-changed")
+        self.stock("exp", "plot", "loss", "fine-tune")
+
+    def load_back(self, stock: StockRoom, model: nn.Module) -> None:
+        """Load both checkpoints into a fresh model: the later one must be as it was in memory, bit for bit."""
+        heading("Load both checkpoints back")
+        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        side = stock.data[f"{self.prefix}-train-image"].shape[0]
+        loader = make_loader(stock, self.prefix, "test")
+        for branch in ("main", "fine-tune"):
+            stock.checkout(branch)
+            fresh = make_model(side=side)
+            with self.step(f"load the checkpoint of {branch}", reads_only=True):
+                fresh.load_state_dict(stock.model["cnn"]["model"])
+            accuracy, kept = evaluate(fresh, loader), stock.experiment["accuracy"]
+            if accuracy != kept:
+                sys.exit(f"the checkpoint of {branch} reaches {accuracy}, and reached {kept} when it was kept")
+            tell(f"on {branch:10} the loaded model reaches {accuracy:.1%}, as it did")
+        if any(not torch.equal(tensor, weights[name]) for name, tensor in fresh.state_dict().items()):
+            sys.exit("the loaded weights are not those that were kept")
+        stock.checkout("main")
 
     def relabel(self, stock: StockRoom, suspects: dict[int, int]) -> None:
         """Give the `suspects` (key -> class) their new labels on a branch of their own."""
@@ -242,21 +292,47 @@ def make_model(side: int) -> nn.Module:
     return nn.Sequential(*convolutions, *dense).to(memory_format=torch.channels_last)
 
 
-def train(model: nn.Module, batches: DataLoader[list[Tensor]], *, epochs: int, quick: bool) -> int:
-    """Train for `epochs`, or on the first batches of each if `quick`; returns how many samples were seen."""
-    model.train()
-    count = min(len(batches), QUICK_BATCHES) if quick else len(batches)
-    optimizer = torch.optim.Adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=epochs * count)
-    seen = 0
-    for _ in range(epochs):
-        for images, labels in islice(batches, count):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(to_input(images)), labels).backward()
-            optimizer.step()
-            schedule.step()
-            seen += len(labels)
-    return seen
+@dataclass
+class Run:
+    """One training run of a model, and what is kept of it."""
+
+    model: nn.Module
+    max_lr: float
+    epochs: int
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad])
+
+    def train(self, batches: DataLoader[list[Tensor]], stock: StockRoom, *, quick: bool, goes_on: bool = False) -> int:
+        """Train, logging loss and learning rate of every step; returns how many samples were seen.
+
+        `quick` takes the first batches of each epoch only; `goes_on` adds to the curves logged before.
+        """
+        self.model.train()
+        count = min(len(batches), QUICK_BATCHES) if quick else len(batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, max_lr=self.max_lr, total_steps=self.epochs * count
+        )
+        step = 1 + int(stock.experiment.metrics["loss"].steps[-1]) if goes_on else 0
+        seen = 0
+        for _ in range(self.epochs):
+            for images, labels in islice(batches, count):
+                self.optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(self.model(to_input(images)), labels)
+                loss.backward()
+                self.optimizer.step()
+                stock.experiment.log({"loss": loss, "lr": schedule.get_last_lr()[0]}, step=step)
+                schedule.step()
+                seen, step = seen + len(labels), step + 1
+        return seen
+
+    def keep(self, stock: StockRoom, accuracy: float) -> None:
+        """Put hyperparameters, result and checkpoint on their shelves."""
+        stock.experiment.update({"max_lr": self.max_lr, "epochs": self.epochs, "batch_size": BATCH_SIZE})
+        stock.experiment["optimizer"] = {"name": "Adam", "betas": list(self.optimizer.defaults["betas"])}
+        stock.experiment["accuracy"] = accuracy
+        stock.model["cnn"] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
 
 @torch.inference_mode()
