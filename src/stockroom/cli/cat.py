@@ -12,6 +12,7 @@ from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_key, parse_path
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
+from stockroom.errors import LeafNotFoundError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -71,14 +72,18 @@ def _read_sample(stock: StockRoom, path: str) -> Sample:
 def _read_leaf(stock: StockRoom, path: str) -> Any:
     from stockroom.cli.model_address import find_model
 
-    name, part = find_model(stock, path) if path else ("", "")
-    state = stock.model[name] if name else None
-    if state is None or (part not in state.paths() and (not part or state.at(part))):
-        raise CommandLineError(
-            f"cat needs model/NAME/LEAF, found {f'model/{path}'!r}; `stock ls model/NAME` lists the leaves, "
-            "`stock model export` writes whole models"
-        )
-    return state.read(part, as_numpy=True)
+    wanted = f"cat needs model/NAME/LEAF, found {f'model/{path}'!r}; `stock ls model/NAME` lists the leaves, "
+    wanted += "`stock model export` writes whole models"
+    if not path:
+        raise CommandLineError(wanted)
+    name, part = find_model(stock, path)
+    state = stock.model[name]
+    try:
+        return state.read(part, as_numpy=True)
+    except LeafNotFoundError:
+        if not part or state.at(part):
+            raise CommandLineError(wanted) from None
+        raise
 
 
 def _is_sample(value: Any) -> bool:

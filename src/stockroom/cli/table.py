@@ -13,6 +13,8 @@ def iter_table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def iter_headed_lines(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """`rows` lined up below `headings`, without the columns in which no row has anything."""
+    """`rows`, if there are any, lined up below `headings`, without the columns in which no row has anything."""
+    if not rows:
+        return
     kept = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
     yield from iter_table_lines([tuple(row[column] for column in kept) for row in (headings, *rows)])

@@ -242,10 +242,12 @@ class State(Mapping[StateKey, Any]):
         return State(self._source, node, join_raw(self._path, path))
 
     def read(self, path: str, *, as_numpy: bool = False) -> Any:
-        """The value of the leaf at a path; `LeafNotFoundError`, `AbsentDataError`."""
+        """The value at a path that leads to no dict, list or tuple; `LeafNotFoundError`, `AbsentDataError`."""
         source, at = self._source, join_raw(self._path, path)
         source.check_open()
         if at not in source.forms:
+            if path in self.none_paths():
+                return None
             raise self._missing(path)
         maker = ValueMaker(source.reader, source.forms, LoadOptions(as_numpy=as_numpy))
         maker.read([at])
