@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stockroom.repository.session import STAGE_NAME, WriteSession
     from stockroom.repository.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
     from stockroom.repository.state import StateRecord, ValueRecord
+    from stockroom.repository.workspace import Workspace
 
 _MODULES = {
     "ChangeCounts": "stockroom.repository.diff",
@@ -38,6 +39,7 @@ _MODULES = {
     "StateRecord": "stockroom.repository.state",
     "ValueRecord": "stockroom.repository.state",
     "Snapshot": "stockroom.repository.snapshot",
+    "Workspace": "stockroom.repository.workspace",
     "WriteSession": "stockroom.repository.session",
     "init_repository": "stockroom.repository.paths",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "StateDiff",
     "StateRecord",
     "ValueRecord",
+    "Workspace",
     "WriteSession",
     "init_repository",
 ]

@@ -21,7 +21,7 @@ from stockroom.repository.snapshot import METRIC
 from stockroom.store.codecs import AUTO
 
 if TYPE_CHECKING:
-    from stockroom.repository.session import WriteSession
+    from stockroom.repository.workspace import Workspace
 
 MAX_EXACT: Final = 1 << 53
 """Up to here float64 holds every integer."""
@@ -43,7 +43,7 @@ class SeriesLog:
         self._count = 0
         self._next_step: int | None = None
 
-    def log(self, session: WriteSession, values: Mapping[str, object], step: int | None) -> int:
+    def log(self, session: Workspace, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`; the step they are under.
 
         Without `step` it is one more than the greatest of any series. If one value is refused, none is added.
@@ -72,7 +72,7 @@ class SeriesLog:
             self.work_in(session)
         return step
 
-    def work_in(self, session: WriteSession) -> None:
+    def work_in(self, session: Workspace) -> None:
         """Work what was logged into the session's columns."""
         waiting = self._waiting
         if waiting:
@@ -80,7 +80,7 @@ class SeriesLog:
                 _put_points(_open(session, name), steps, values)
             self._waiting, self._count = {}, 0  # only now: after an interrupt the next call does it all again
 
-    def _find_next_step(self, session: WriteSession) -> int:
+    def _find_next_step(self, session: Workspace) -> int:
         if self._next_step is None:
             self.work_in(session)
             last = [_open(session, name).tree.last_key for name in session.iter_names(METRIC)]
@@ -88,7 +88,7 @@ class SeriesLog:
         return self._next_step
 
 
-def _open(session: WriteSession, name: str) -> ColumnEdit:
+def _open(session: Workspace, name: str) -> ColumnEdit:
     path = f"{METRIC}/{name}"
     return session.find_column(path) or session.create_column(path, make_series_record())
 

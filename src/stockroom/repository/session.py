@@ -7,188 +7,58 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, wraps
-from typing import Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
-from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
+from stockroom.digest import CommitId
 from stockroom.errors import (
-    ClosedError,
     ConflictError,
     InvalidInputError,
     NothingToCommitError,
     RefChangedError,
 )
-from stockroom.refs import CommitRecord, ObjectStore, RefChange, Stage
+from stockroom.refs import CommitRecord, RefChange, Stage
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
-from stockroom.repository.column import ColumnRecord, check_schema
-from stockroom.repository.column_edit import ColumnEdit
 from stockroom.repository.conflict import explain_conflicts
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.merging import Merging, read_merging
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.series import SeriesLog
 from stockroom.repository.snapshot import Snapshot
-from stockroom.repository.state import StateRecord, ValueRecord
-from stockroom.store import TensorWriter
-from stockroom.store.fork_lock import make_fork_lock
-from stockroom.trees import NodeCache, Tree
+from stockroom.repository.workspace import Workspace, in_turn
 
 STAGE_NAME = "work"
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-def _in_turn(method: Callable[Concatenate[WriteSession, P], T]) -> Callable[Concatenate[WriteSession, P], T]:
-    """`method`, for one thread at a time."""
-
-    @wraps(method)
-    def run(self: WriteSession, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.turn:
-            return method(self, *args, **kwargs)
-
-    return run
-
-
-class WriteSession:
-    """One writer, holding the lease of the working stage until `close`.
-
-    Threads may share it: each of its methods, and whatever else changes what is staged, waits for its `turn`.
-    """
+class WriteSession(Workspace):
+    """One writer, holding the lease of the working stage until `close`."""
 
     def __init__(
         self, repository: Repository, *, timeout_s: float, drop_stage: bool = False, only_moving: bool = False
     ) -> None:
         """With `drop_stage` what is staged is left out; `only_moving` admits a stage that belongs on another commit."""
-        self.repository = repository
         self._stranded: Stage | None = None
-        self.turn = make_fork_lock()
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
+            super().__init__(repository)
             self.head = repository.settle_head()
-            self.objects = ObjectStore(repository.env)
-            self.nodes = NodeCache(self.objects, sharing=repository.nodes)
-            self.base = repository.open_snapshot(self.head.commit, self.nodes)
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
-            self._staged = self.base if stage is None else Snapshot(self.nodes, stage.root)
+            self.start_from(self.head.commit, None if stage is None else stage.root)
             self.merging = None if stage is None else self._read_merging(stage)
         except BaseException:
             self._lease.release()
             raise
-        self._edits: dict[str, ColumnEdit] = {}
-        self._series = SeriesLog()
-        self._start, self._merging_before = self._staged.root, self.merging
-
-    @cached_property
-    def tensors(self) -> TensorWriter:
-        """Where chunks are put; opened on first use, since many changes put none."""
-        return self.repository.open_writer()
+        self._merging_before = self.merging
 
     @property
     def is_open(self) -> bool:
         """Whether this session, in this process, still holds the lease."""
         return self._lease.is_held
 
-    def check_open(self) -> None:
-        """Raise `ClosedError` in a process forked from the writer, where its files and threads are not to be used."""
-        if not self.is_open:
-            raise ClosedError(
-                "this writer belongs to another process, or is closed: open the repository again to write here"
-            )
-
-    @property
-    @_in_turn
-    def snapshot(self) -> Snapshot:
-        """The staged content, every edit worked in."""
-        self._stage_edits()
-        return self._staged
-
-    @_in_turn
-    def iter_names(self, shelf: str) -> list[str]:
-        """The names on a shelf, in order, as they are now."""
-        return list(self.snapshot.iter_names(shelf))
-
-    @_in_turn
-    def find_column(self, path: str) -> ColumnEdit | None:
-        """The column or series at a path, for reading and writing, or None."""
-        edit = self._edits.get(path)
-        if edit is None:
-            record = self._staged.find_column(path)
-            if record is None:
-                return None
-            edit = self._edits[path] = ColumnEdit(self.nodes, record, staged=record)
-        return edit
-
-    @_in_turn
-    def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit:
-        """A new, empty column with the schema in `record`, at a path where there is nothing."""
-        check_schema(record)
-        empty = Tree.empty(self.nodes, record.tree_format)
-        edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
-        return edit
-
-    @_in_turn
-    def find_state(self, path: str) -> StateRecord | ValueRecord | None:
-        """The record of the state at a path, or None."""
-        return self._staged.find_state(path)
-
-    @_in_turn
-    def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
-        """Set what is at each of these paths: all of them, or, should one not fit its format, none."""
-        encoded = {path: record.encode() for path, record in records.items()}
-        self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
-
-    @_in_turn
-    def delete(self, path: str) -> bool:
-        """Take out what is at a path; whether there was anything."""
-        self._series.work_in(self)
-        edit = self._edits.pop(path, None)
-        known = self._staged.find_digest(path)
-        if known is not None:
-            self._stage({}, [path])
-        return edit is not None or known is not None
-
-    @_in_turn
-    def log(self, values: Mapping[str, object], step: int | None) -> int:
-        """Add one point to each of some series; the step they are under."""
-        return self._series.log(self, values, step)
-
-    @property
-    def is_flushed(self) -> bool:
-        """Whether the store can find every chunk put in this session."""
-        writer = self.__dict__.get("tensors")
-        return writer is None or writer.is_flushed
-
-    @_in_turn
-    def read_pending_chunk(self, digest: bytes) -> bytes | None:
-        """The bytes of a chunk put in this session and not yet findable in the store."""
-        writer: TensorWriter | None = self.__dict__.get("tensors")
-        if writer is None:
-            return None
-        if self.is_open:
-            return writer.read(digest)
-        if not self.repository.tensors.contains(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]:
-            raise ClosedError(
-                "this sample was not written out when its writer was forked: flush or commit before forking"
-            )
-        return None
-
-    @_in_turn
-    def wait_for_writes(self) -> None:
-        """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
-        writer = self.__dict__.get("tensors")
-        if writer is not None:
-            writer.wait()
-
-    @_in_turn
+    @in_turn
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
         self.check_open()
@@ -196,7 +66,7 @@ class WriteSession:
         self._flush_tensors()
         self._write_stage()
 
-    @_in_turn
+    @in_turn
     def finish(self, message: str) -> None:
         """Commit what this session changed, if it changed anything; what was staged before goes with it."""
         self.check_open()
@@ -208,7 +78,7 @@ class WriteSession:
         else:
             self.commit(message, {})
 
-    @_in_turn
+    @in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
         self.check_open()
@@ -224,18 +94,18 @@ class WriteSession:
         self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
         return record.commit_id
 
-    @_in_turn
+    @in_turn
     def stage_merge(self, content: Snapshot, merging: Merging) -> None:
         """Stage merged content, and what is merged, in place of what was staged."""
         self.check_open()
         self._staged, self.merging = content, merging
 
-    @_in_turn
+    @in_turn
     def discard(self) -> None:
         """Forget objects put and not staged."""
         self._drop_edits()
 
-    @_in_turn
+    @in_turn
     def reset(self) -> None:
         """Drop everything staged, and the merge under way."""
         self.check_open()
@@ -244,7 +114,7 @@ class WriteSession:
         if self.repository.refs.get_stage(STAGE_NAME) is not None:
             self.repository.refs.apply(RefChange(kind="reset", stages={STAGE_NAME: None}))
 
-    @_in_turn
+    @in_turn
     def rollback(self) -> None:
         """Go back to what was staged when the session began, or last committed; on disk too."""
         if not self.is_open:
@@ -258,7 +128,7 @@ class WriteSession:
         """Whether there are staged changes that belong on another commit than HEAD."""
         return self._stranded is not None
 
-    @_in_turn
+    @in_turn
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` unless nothing is staged, as moving HEAD requires, or it belongs on `target`."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
@@ -271,25 +141,25 @@ class WriteSession:
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
-    @_in_turn
+    @in_turn
     def rename_head(self, head: Head) -> None:
         """Go on from a HEAD at the same commit under another branch's name; the stage stays as it is."""
         assert head.commit == self.head.commit
         self.head = head
 
-    @_in_turn
+    @in_turn
     def move_head(self, head: Head) -> None:
         """Go on from another HEAD, already written to its file."""
         self._drop_edits()
         base = self.repository.open_snapshot(head.commit, self.nodes)
         self.head, self.base, self._staged, self._start, self.merging = head, base, base, base.root, None
 
-    @_in_turn
+    @in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch, and go on from where it stands then."""
         self._apply_and_follow(head, change, follow=self.move_head)
 
-    @_in_turn
+    @in_turn
     def close(self) -> None:
         """Let the next writer in. What was not flushed is gone."""
         if not self.is_open:  # in a forked child: what is on disk is the parent's
@@ -312,31 +182,6 @@ class WriteSession:
 
     def _read_merging(self, stage: Stage) -> Merging | None:
         return None if stage.merging is None else read_merging(self.objects, stage.merging)
-
-    def _stage_edits(self) -> None:
-        """Work every open column, and what was logged, into the staged root."""
-        self._series.work_in(self)
-        puts: dict[str, ObjectDigest] = {}
-        changed = []
-        for path, edit in self._edits.items():
-            edit.record = edit.finish()
-            if edit.record != edit.staged:
-                changed.append(edit)
-                puts[path] = self.objects.put_object(edit.record.encode())
-        self._stage(puts, [])
-        for edit in changed:  # only now: an interrupt before this makes the next call do it all again
-            edit.staged = edit.record
-
-    def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
-        """Set and take out records in the staged root."""
-        if puts or deletes:
-            values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
-            self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
-
-    def _flush_tensors(self) -> None:
-        writer = self.__dict__.get("tensors")
-        if writer is not None:
-            writer.flush()
 
     def _write_stage(self) -> None:
         self.check_open()
@@ -366,15 +211,6 @@ class WriteSession:
                     head_file.complete()
                 self.move_head(head)
             raise
-
-    def _drop_edits(self) -> None:
-        self._edits = {}
-        self._series = SeriesLog()
-        self.objects.discard_pending()
-        Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
-        writer = self.__dict__.get("tensors")
-        if writer is not None:
-            writer.abort()
 
     def _check_branch(self) -> str:
         branch = self.head.branch

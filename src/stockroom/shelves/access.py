@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
-from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, WriteSession
+from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, Workspace
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.store import TensorStore
 
@@ -21,7 +21,7 @@ class Access:
     repository: Repository
     snapshot: Snapshot
     commit: str | None = None
-    session: WriteSession | None = None
+    session: Workspace | None = None
     is_closed: bool = False
 
     @property
@@ -37,7 +37,7 @@ class Access:
             )
 
     @property
-    def source(self) -> Snapshot | WriteSession:
+    def source(self) -> Snapshot | Workspace:
         """What is read: the stage while writing, else the snapshot."""
         self.check_open()
         return self.snapshot if self.session is None else self.session
@@ -46,7 +46,7 @@ class Access:
     def content(self) -> Snapshot:
         """What is read, as one snapshot: while writing, with all that is staged worked in."""
         source = self.source
-        return source.snapshot if isinstance(source, WriteSession) else source
+        return source.snapshot if isinstance(source, Workspace) else source
 
     def open_leaves(self, record: StateRecord | ValueRecord) -> LeafReader:
         """What reads the leaves of a state, those too that only the write session has yet."""
@@ -58,7 +58,7 @@ class Access:
         """The names on a shelf, in order."""
         return list(self.source.iter_names(shelf))
 
-    def writer(self) -> WriteSession:
+    def writer(self) -> Workspace:
         """The write session; `ReadOnlyError` if this handle only reads."""
         self.check_open()
         if self.session is None:

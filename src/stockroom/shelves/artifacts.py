@@ -24,7 +24,7 @@ from stockroom.errors import (
     ValueNotFoundError,
 )
 from stockroom.refs.names import check_free_name
-from stockroom.repository import ARTIFACT, StateRecord, WriteSession
+from stockroom.repository import ARTIFACT, StateRecord, Workspace
 from stockroom.repository.structure import ScalarLeaf
 from stockroom.shelves.access import Access
 from stockroom.shelves.flatten import LeafSource
@@ -128,7 +128,7 @@ class Artifacts(Mapping[str, Artifact]):
         return f"Artifacts({', '.join(self)})"
 
 
-def write_artifact(session: WriteSession, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
+def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
     """Put the bytes of a file, a part at a time; the record to stage."""
     check_artifact_name(name)
     metadata = {"media_type": _choose_media_type(name, source, media_type)}
@@ -175,7 +175,7 @@ def _check_parts(name: str) -> None:
         raise InvalidNameError(f"file name {name!r}: must not lead into a repository; choose another name")
 
 
-def _write(session: WriteSession, source: LeafSource, metadata: dict[str, Any]) -> StateRecord:
+def _write(session: Workspace, source: LeafSource, metadata: dict[str, Any]) -> StateRecord:
     with session.turn:
         return write_leaves(session, ScalarLeaf("bytes"), [source], metadata)
 

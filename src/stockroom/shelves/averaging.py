@@ -19,14 +19,14 @@ from stockroom.store.entry import EntryKind
 from stockroom.store.private_read import read_private
 
 if TYPE_CHECKING:
-    from stockroom.repository import WriteSession
+    from stockroom.repository import Workspace
     from stockroom.repository.merge_states import Average
     from stockroom.repository.structure import ArrayLeaf
 
 _PIECE: Final = 1 << 20
 
 
-def make_average(session: WriteSession) -> Average:
+def make_average(session: Workspace) -> Average:
     """What averages two tensors of one floating dtype: computed in float64 and rounded once to their own."""
 
     def average(leaf: ArrayLeaf, ours: bytes, theirs: bytes) -> bytes:
@@ -39,7 +39,7 @@ def make_average(session: WriteSession) -> Average:
     return average
 
 
-def _read(session: WriteSession, value: bytes) -> NDArray[np.uint8]:
+def _read(session: Workspace, value: bytes) -> NDArray[np.uint8]:
     """The bytes behind an entry of a commit."""
     entry = STATE_ENTRIES.decode(value)
     if entry.kind is EntryKind.INLINE:

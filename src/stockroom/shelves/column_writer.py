@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import Buffer
 from stockroom.errors import InvalidInputError
-from stockroom.repository import ColumnEdit, ColumnRecord, WriteSession
+from stockroom.repository import ColumnEdit, ColumnRecord, Workspace
 from stockroom.shelves.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
 from stockroom.store.chunk_run import Stream
 from stockroom.store.dtypes import format_storage, parse_dtype
@@ -32,7 +32,7 @@ _MAX_KEY = (1 << 63) - 1
 class ColumnWriter:
     """The way into one column."""
 
-    def __init__(self, session: WriteSession, edit: ColumnEdit, name: str) -> None:
+    def __init__(self, session: Workspace, edit: ColumnEdit, name: str) -> None:
         self._session = session
         self.edit = edit
         self._name = name

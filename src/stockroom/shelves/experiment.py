@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stockroom.errors import InvalidInputError, ValueNotFoundError
 from stockroom.refs.names import check_free_name
-from stockroom.repository import ARTIFACT, EXPERIMENT, METRIC, StateRecord, ValueRecord, WriteSession
+from stockroom.repository import ARTIFACT, EXPERIMENT, METRIC, StateRecord, ValueRecord, Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.artifacts import Artifacts, write_artifact
 from stockroom.shelves.cells import Cell, read_cells
@@ -161,6 +161,6 @@ class ExperimentShelf(MutableMapping[str, Any]):
         return self._access.missing("value", EXPERIMENT, key, ValueNotFoundError)
 
 
-def _write(session: WriteSession, key: str, value: object) -> StateRecord | ValueRecord:
+def _write(session: Workspace, key: str, value: object) -> StateRecord | ValueRecord:
     check_free_name("value", key)
     return write_value(session, value, where=f"value {key!r}")

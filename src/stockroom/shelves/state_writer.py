@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest, view_bytes
 from stockroom.errors import InvalidInputError
-from stockroom.repository import StateRecord, ValueRecord, WriteSession
+from stockroom.repository import StateRecord, ValueRecord, Workspace
 from stockroom.repository.json_mapping import check_json
 from stockroom.repository.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE
 from stockroom.repository.structure import Node, encode_structure, measure_element, name_storage
@@ -36,7 +36,7 @@ _EMPTY: Final = np.empty(0, np.uint8)
 
 
 def write_state(
-    session: WriteSession, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
+    session: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
 ) -> StateRecord:
     """Put a state of any size; the record to stage. `SchemaError` naming `where` for what cannot be kept.
 
@@ -48,7 +48,7 @@ def write_state(
         return write_leaves(session, flat.structure, flat.sources, checked)
 
 
-def write_value(session: WriteSession, value: object, *, where: str) -> StateRecord | ValueRecord:
+def write_value(session: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
     """Put a value: whole into its record where it is small, else as `write_state` does."""
     flat = flatten(value, where=where)
     is_small = sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES
@@ -60,7 +60,7 @@ def write_value(session: WriteSession, value: object, *, where: str) -> StateRec
 
 
 def write_leaves(
-    session: WriteSession, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
+    session: Workspace, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
 ) -> StateRecord:
     """Put leaves and their structure; the record that leads to both."""
     encoded = encode_structure(structure)  # first: nothing is put for a structure that cannot be recorded
@@ -74,7 +74,7 @@ def write_leaves(
     return StateRecord(session.objects.put_object(encoded), tree.root, metadata)
 
 
-def put_leaf(session: WriteSession, source: LeafSource) -> bytes:
+def put_leaf(session: Workspace, source: LeafSource) -> bytes:
     """Put the bytes of one leaf; the entry that leads to them."""
     entries = _LeafWriter(session).put_all([source])
     session.wait_for_writes()
@@ -96,7 +96,7 @@ _Window: TypeAlias = list[tuple[ChunkRun, LeafSource | _Large]]
 
 
 class _LeafWriter:
-    def __init__(self, session: WriteSession) -> None:
+    def __init__(self, session: Workspace) -> None:
         self._session = session
         self._entries: dict[str, bytes] = {}
         self._window: _Window = []
