@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from stockroom import StockRoom
 from stockroom.cli import main
@@ -30,11 +31,23 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("show", ":data"): (0, 0, 0),
     ("show", ":data/caption"): (1, 0, 0),
     ("show", ":data/caption/two"): (1, 0, 0),
+    ("show", "model/net"): (1, 0, 0),
+    ("show", "model/net/epoch"): (1, 0, 0),
+    ("show", "experiment/lr"): (1, 0, 0),
+    ("show", "metric/loss"): (1, 0, 0),
+    ("show", "artifact/nope"): (1, 1, 1),
     ("ls",): (0, 0, 0),
     ("ls", "data/caption"): (1, 0, 0),
     ("ls", "nope:data"): (1, 1, 1),
+    ("ls", "model"): (0, 0, 0),
+    ("ls", "model/net"): (1, 0, 0),
+    ("ls", "experiment"): (0, 0, 0),
+    ("ls", "nowhere"): (1, 1, 1),
     ("cat", "data/caption/two"): (1, 0, 0),
     ("cat", "data/caption/nope"): (1, 1, 1),
+    ("cat", "model/net/epoch"): (1, 0, 0),
+    ("cat", "experiment/lr"): (1, 0, 0),
+    ("cat", "metric/loss"): (1, 0, 0),
     ("diff",): (0, 0, 0),
     ("diff", "--exit-code"): (0, 1, 1),
     ("diff", "--stat"): (0, 0, 0),
@@ -79,11 +92,19 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("exp", "export", "lr", "--to", "{folder}/lr", "--force"): (1, 0, 0),
     ("exp", "export", "nope", "--to", "{folder}/nope"): (1, 1, 1),
     ("model", "ls"): (0, 0, 0),
+    ("model", "show", "net"): (1, 0, 0),
+    ("model", "show", "net/w"): (1, 0, 0),
     ("model", "show", "nope"): (1, 1, 1),
+    ("model", "diff", "net"): (1, 0, 0),
+    ("model", "diff", "net", "net"): (1, 0, 0),
     ("model", "diff", "HEAD", "nope"): (1, 1, 1),
+    ("model", "stats", "net", "w", "--bins", "3"): (1, 0, 0),
     ("model", "stats", "nope"): (1, 1, 1),
+    ("model", "export", "net", "--to", "{folder}/out.safetensors", "--force"): (1, 0, 0),
     ("model", "export", "nope", "--to", "{folder}/nope.safetensors"): (1, 1, 1),
     ("model", "import", "nope.npz"): (1, 1, 1),
+    ("model", "import", "{folder}/net.safetensors"): (0, 0, 1),
+    ("model", "import", "{folder}/net.safetensors", "--no-commit"): (0, 0, 1),
 }
 COMMANDS = list(EXPECTED)
 
@@ -92,6 +113,7 @@ COMMANDS = list(EXPECTED)
 def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("material") / "wine.npy"
     np.save(path, np.arange(6.0).reshape(2, 3))
+    save_file({"w": np.arange(3.0)}, path.with_name("net.safetensors"))
     return path
 
 
@@ -113,6 +135,7 @@ def fill(root: Path, *, has_packs: bool = True) -> None:
             writer.data["image"] = np.arange(2048, dtype="u1").reshape(2, 32, 32)
         writer.experiment["lr"] = 0.1
         writer.experiment.log({"loss": 0.5}, 0)
+        writer.model["net"] = {"w": np.arange(3.0), "epoch": 2}
         writer.commit("first")
         writer.data["caption"]["two"] = "deux"
 
