@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import experiments
 import history
 import models
 import reading
@@ -60,6 +61,8 @@ BENCHMARKS: Sequence[Benchmark] = (
     models.load_whole,
     models.load_one_tensor,
     models.frozen_backbone,
+    experiments.log_calls,
+    experiments.exp_show,
 )
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",
