@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stockroom.shelves.cells import Outline
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.shelves.metrics import MetricSummary
 
-DATE: str = "%Y-%m-%d %H:%M"
-NOTHING: str = "-"
+DATE: Final = "%Y-%m-%d %H:%M"
+NOTHING: Final = "-"
 """What stands in a table where a commit lacks something."""
 
 
@@ -30,7 +31,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(part) for part in value]
     if isinstance(value, np.ndarray):
-        return {"dtype": str(value.dtype), "shape": list(value.shape), "values": as_json(value.tolist())}
+        return {"dtype": str(value.dtype), "shape": list(value.shape), "values": _list_elements(value)}
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     return _scalar_as_json(_as_python(value))
@@ -53,6 +54,13 @@ def shorten(text: str, width: int) -> str:
     """`text` on one line of at most `width` characters."""
     line = " ".join(text.split()) if not text.isprintable() else text
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _list_elements(array: NDArray[Any]) -> Any:
+    """The elements in lists of lists, as deep as the array has axes."""
+    if array.dtype.kind not in "mMV":  # of dates and of dtypes numpy itself has not, it would give other things
+        return as_json(array.tolist())
+    return [_list_elements(part) for part in array] if array.ndim else as_json(array[()])
 
 
 def _as_python(value: Any) -> Any:

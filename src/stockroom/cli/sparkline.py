@@ -24,5 +24,5 @@ def _draw(values: NDArray[np.float64], low: float, high: float) -> str:
         return " "
     if high <= low:
         return _BARS[0]
-    share = float(np.mean(values / 2 - low / 2)) / (high / 2 - low / 2)  # halves, which do not overflow
+    share = float(np.mean((values / 2 - low / 2) / (high / 2 - low / 2)))  # halves, which do not overflow
     return _BARS[min(int(max(share, 0.0) * len(_BARS)), len(_BARS) - 1)]
