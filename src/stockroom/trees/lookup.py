@@ -63,6 +63,8 @@ def _descend(nodes: NodeCache, node: Node, below: int, wanted: Keys, indices: ND
         yield Hits(node, below, indices[found], positions[found])
         return
     within = int(positions.searchsorted(len(node)))
+    if not within:  # nothing is wanted, or all of it lies behind the last key
+        return
     children, starts = np.unique(positions[:within], return_index=True)
     stops = [*starts.tolist()[1:], within]
     ends = node.child_ends_list

@@ -56,6 +56,17 @@ def test_many_keys_tell_which_are_missing(tree: Tree, keys: np.ndarray) -> None:
     assert tree.positions_of(wanted).tolist() == [-1, 7, -1, 3]
 
 
+@pytest.mark.parametrize(
+    "wanted", [[], [2**63 - 1], [2**63 - 1, 2**62], [-(2**63)]], ids=["none", "after", "both", "before"]
+)
+def test_many_keys_none_of_which_is_there(tree: Tree, keys: np.ndarray, wanted: list[int]) -> None:
+    assert len(keys) > 10_000  # several levels
+    found, values = tree.get_many(np.array(wanted, np.int64))
+    assert found.tolist() == [False] * len(wanted)
+    assert values.shape == (len(wanted), 40)
+    assert tree.positions_of(np.array(wanted, np.int64)).tolist() == [-1] * len(wanted)
+
+
 def test_positions_follow_numeric_order(tree: Tree, keys: np.ndarray) -> None:
     assert np.array_equal(tree.positions_of(keys[::-1]), np.arange(len(keys))[::-1])
     for position in (0, 1, 25_000, len(keys) - 1):
