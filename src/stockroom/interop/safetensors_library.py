@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Final
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import CorruptionError, InvalidInputError
 
 DTYPES: Final = {
     "BOOL": "bool",
@@ -46,3 +48,20 @@ def load_safetensors() -> Any:
             "safetensors files need the safetensors package: install it with `pip install stockroom[safetensors]`"
         ) from error
     return safetensors
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file that the library finds whole, as the format has it, and where the tensors' bytes begin.
+
+    The library itself does not tell where a tensor lies. Raises `CorruptionError` where it finds the file damaged.
+    """
+    library = load_safetensors()
+    try:
+        with library.safe_open(str(path), framework="np") as opened:
+            opened.keys()
+    except library.SafetensorError as error:
+        raise CorruptionError(f"{path}: not a whole safetensors file: {error}", where=str(path)) from error
+    with path.open("rb") as file:
+        nbytes = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(nbytes))
+    return header, 8 + nbytes

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.errors import InvalidInputError
 from stockroom.interop.plain_values import decode_value
-from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, TWO_IN_A_BYTE, load_safetensors
+from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, TWO_IN_A_BYTE, read_header
 from stockroom.shelves.tensor_library import RawTensor
 
 
@@ -24,25 +24,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises `InvalidInputError` for a dtype that is not kept or where safetensors is missing, `CorruptionError`.
     """
-    _check(path)
+    header, start = read_header(path)
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    start = 8 + int.from_bytes(mapped[:8], "little")
-    header: dict[str, Any] = json.loads(mapped[8:start])
     metadata: dict[str, Any] = header.pop("__metadata__", None) or {}
     data = np.frombuffer(mapped, np.uint8)[start:]
     state: dict[str, Any] = {name: _make_tensor(path, name, form, data) for name, form in header.items()}
     return _take_notes(state, metadata)
-
-
-def _check(path: Path) -> None:
-    """Have the library hold every length in the file against every other."""
-    library = load_safetensors()
-    try:
-        with library.safe_open(str(path), framework="np") as opened:
-            opened.keys()
-    except library.SafetensorError as error:
-        raise CorruptionError(f"{path}: not a whole safetensors file: {error}", where=str(path)) from error
 
 
 def _make_tensor(path: Path, name: str, form: dict[str, Any], data: NDArray[np.uint8]) -> RawTensor:

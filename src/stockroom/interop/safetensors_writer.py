@@ -7,6 +7,7 @@ importing the file brings it back; containers that hold nothing leave no trace.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import InvalidInputError
+from stockroom.digest import view_bytes
+from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.interop.plain_values import encode_value
-from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, load_safetensors
-from stockroom.repository.structure import StridedLeaf, parse_component
+from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, load_safetensors, read_header
+from stockroom.repository.structure import measure_element, parse_component
 from stockroom.shelves.state import LeafInfo, State
 
 _WRITABLE: Final = frozenset(DTYPES.values())
@@ -38,11 +40,12 @@ class ExportReport:
 def write_safetensors(state: State, to: Path, *, tensors_only: bool = False, overwrite: bool = False) -> ExportReport:
     """Write a model to a new file, whole or not at all; with `overwrite` in place of another.
 
-    `tensors_only` leaves out numbers, text and None. Tensors that lie raw in the store are mapped; the others are in
-    memory together. Raises `InvalidInputError` for dtypes and names that such a file cannot hold; then nothing was
-    written.
+    `tensors_only` leaves out numbers, text and None. Memory is taken for a few MiB of one tensor, however large all of
+    them are; of one that shares its memory for all that memory. The library lays the file out, full of zeros, and then
+    it is filled: twice its size is written. Raises `InvalidInputError` for dtypes and names that such a file cannot
+    hold, `AbsentDataError`; then nothing is there.
     """
-    library = load_safetensors()
+    load_safetensors()
     if to.exists() and not overwrite:
         raise InvalidInputError(f"{to} exists already; choose another name")
     leaves = list(state.leaves())
@@ -52,9 +55,8 @@ def write_safetensors(state: State, to: Path, *, tensors_only: bool = False, ove
     values = {} if tensors_only else _read_values(state, leaves, names)
     metadata = _make_metadata(state, tensors, values)
     state.prefetch([leaf.path for leaf in tensors.values()] if state.paths() != [""] else None)
-    arrays = _read_arrays(state, tensors)
-    _write(library, _describe(library, tensors, arrays), metadata, to)
-    return ExportReport(len(arrays), sum(array.nbytes for array in arrays.values()), len(values))
+    _write(state, tensors, metadata, to)
+    return ExportReport(len(tensors), sum(map(_measure, tensors.values())), len(values))
 
 
 def _choose_names(state: State, leaves: list[LeafInfo]) -> dict[str, str]:
@@ -102,46 +104,55 @@ def _make_metadata(state: State, tensors: Mapping[str, LeafInfo], values: Mappin
     return metadata
 
 
-def _read_arrays(state: State, tensors: Mapping[str, LeafInfo]) -> dict[str, NDArray[Any]]:
-    """Each tensor by name, contiguous; those of equal bytes in one memory."""
-    arrays: dict[str, NDArray[Any]] = {}
-    seen: dict[tuple[object, ...], NDArray[Any]] = {}
-    for name, leaf in tensors.items():
-        key: tuple[object, ...] = (leaf.digest, leaf.dtype, leaf.shape)
-        if isinstance(state.find_form(leaf.path), StridedLeaf):
-            key = (leaf.path,)
-        if key not in seen:
-            seen[key] = np.ascontiguousarray(state.read(leaf.path, as_numpy=True)).reshape(leaf.shape)
-        arrays[name] = seen[key]
-    return arrays
-
-
-def _describe(library: Any, tensors: Mapping[str, LeafInfo], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The tensors as the library takes them: by address, or, by versions before 0.8, as a copy of their bytes."""
-    make = getattr(library, "TensorSpec", None)
-    described: dict[str, Any] = {}
-    for name, leaf in tensors.items():
-        array = arrays[name]
-        form = {"dtype": leaf.dtype, "shape": leaf.shape}
-        if make is None:
-            described[name] = form | {"data": array.tobytes()}
-        else:
-            described[name] = make(**form, data_ptr=array.ctypes.data, data_len=array.nbytes)
-    return described
-
-
-def _write(library: Any, described: dict[str, Any], metadata: dict[str, str], to: Path) -> None:
-    """Write by way of a temporary file beside `to`, which is opened once before it takes its place."""
+def _write(state: State, tensors: Mapping[str, LeafInfo], metadata: dict[str, str], to: Path) -> None:
+    """Write by way of a temporary file beside `to`."""
+    library = load_safetensors()
     temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         temporary.touch()  # so that a folder that cannot be written is told as the operating system tells it
-        library.serialize_file(described, str(temporary), metadata=metadata or None)
-        with library.safe_open(str(temporary), framework="np") as written:
-            assert len(list(written.keys())) == len(described)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        mode = temporary.stat().st_mode
+        zeros = np.zeros(max(map(_measure, tensors.values()), default=0), np.uint8)
+        library.serialize_file(_describe(library, tensors, zeros), str(temporary), metadata=metadata or None)
+        temporary.chmod(mode)  # the library makes files that nobody else may read
+        _fill(temporary, state, tensors)
         temporary.replace(to)
     except library.SafetensorError as error:
         raise InvalidInputError(f"{to}: safetensors cannot write it: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _describe(library: Any, tensors: Mapping[str, LeafInfo], zeros: NDArray[np.uint8]) -> dict[str, Any]:
+    """The tensors as the library takes them, all of them zeros, which take no memory as long as they are only read.
+
+    It takes their address, or, before version 0.8, bytes.
+    """
+    make = getattr(library, "TensorSpec", None)
+    described: dict[str, Any] = {}
+    for name, leaf in tensors.items():
+        form = {"dtype": leaf.dtype, "shape": leaf.shape}
+        if make is None:
+            described[name] = form | {"data": bytes(_measure(leaf))}
+        else:
+            described[name] = make(**form, data_ptr=zeros.ctypes.data, data_len=_measure(leaf))
+    return described
+
+
+def _fill(path: Path, state: State, tensors: Mapping[str, LeafInfo]) -> None:
+    """Put each tensor's bytes, a piece at a time, where the file's header has them."""
+    header, start = read_header(path)
+    with path.open("r+b") as file:
+        for name, leaf in tensors.items():
+            first, end = header[name]["data_offsets"]
+            file.seek(start + first)
+            for piece in state.iter_pieces(leaf.path):
+                file.write(view_bytes(np.ascontiguousarray(piece).reshape(-1).view(np.uint8)))
+            if file.tell() != start + end:
+                raise CorruptionError(f"leaf {leaf.path!r}: its bytes do not fit its shape; run `stock fsck`")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _measure(leaf: LeafInfo) -> int:
+    """Bytes of a tensor as it is written, which may be more than are stored."""
+    return measure_element(leaf.dtype) * math.prod(leaf.shape)

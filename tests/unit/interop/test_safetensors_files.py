@@ -163,6 +163,8 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(stock: StockRoom, 
         write_safetensors(state, to)
     assert to.read_bytes() == b"mine"
     write_safetensors(state, to, overwrite=True)
+    (tmp_path / "other").touch()
+    assert to.stat().st_mode == (tmp_path / "other").stat().st_mode
     assert list(safetensors.numpy.load_file(to)) == ["w"]
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
