@@ -49,6 +49,15 @@ class RepositoryPaths:
         """The writer's lock file."""
         return self.state / "writer.lock"
 
+    def session_lease(self, name: str) -> Path:
+        """The lock file of the session called `name`."""
+        return self.state / "sessions" / f"{name.encode().hex()}.lock"
+
+    @cached_property
+    def turn(self) -> Path:
+        """The lock file by which sessions commit one after the other."""
+        return self.state / "commit.lock"
+
     @cached_property
     def config(self) -> Path:
         """The repository's own settings, as JSON."""

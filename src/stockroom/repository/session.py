@@ -6,7 +6,6 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,21 +13,21 @@ from dataclasses import replace
 from stockroom.digest import CommitId
 from stockroom.errors import (
     ConflictError,
-    InvalidInputError,
     NothingToCommitError,
     RefChangedError,
 )
-from stockroom.refs import CommitRecord, RefChange, Stage
+from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.conflict import explain_conflicts
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
+from stockroom.repository.merge import ContentMerge
 from stockroom.repository.merging import Merging, read_merging
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
-from stockroom.repository.workspace import Workspace, in_turn
+from stockroom.repository.workspace import Workspace, check_words, in_turn
 
 STAGE_NAME = "work"
 
@@ -71,10 +70,8 @@ class WriteSession(Workspace):
         """Commit what this session changed, if it changed anything; what was staged before goes with it."""
         self.check_open()
         root = self.snapshot.root
-        if (
-            root in (self._start, self.base.root) and self.merging is None
-        ):  # nothing changed, or all that was staged has been taken back
-            self._write_stage()  # a flush may have put something else there
+        if root in (self._start, self.base.root) and self.merging is None:
+            self._write_stage()  # nothing changed, or all was taken back: a flush may have put something else there
         else:
             self.commit(message, {})
 
@@ -82,13 +79,15 @@ class WriteSession(Workspace):
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
         self.check_open()
-        _check_words(message, metadata)
+        check_words(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_conflicts(self.merging.conflicts, self.merging.kind)
         branch = self._check_branch()
-        record = self._make_record(message, metadata, author or self.repository.paths.read_identity())
+        parents = [] if self.head.commit is None else [self.head.commit]
+        parents += () if self.merging is None else self.merging.parents
+        record = self._make_record(message, metadata, author, tree=self._staged.root, parents=parents)
         change = add_commit(record, branch=branch, old=self.head.commit)
         change = replace(change, stages={STAGE_NAME: None})
         self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
@@ -164,10 +163,8 @@ class WriteSession(Workspace):
         """Let the next writer in. What was not flushed is gone."""
         if not self.is_open:  # in a forked child: what is on disk is the parent's
             return
-        writer = self.__dict__.pop("tensors", None)
         try:
-            if writer is not None:
-                writer.abort()
+            self._abort_tensors()
         finally:
             self._lease.release()
 
@@ -217,7 +214,9 @@ class WriteSession(Workspace):
         if branch is None:
             raise ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
         tip = self.repository.refs.find_ref(f"branch/{branch}")
-        if tip != self.head.commit:
+        if tip is not None and tip != self.head.commit and self._is_behind(tip):
+            self._catch_up(Head(branch, tip))
+        elif tip != self.head.commit:
             found = "gone" if tip is None else f"at {tip.hex()}"
             raise RefChangedError(
                 f"branch {branch!r} is {found}, but head.stock says "
@@ -226,20 +225,18 @@ class WriteSession(Workspace):
             )
         return branch
 
-    def _make_record(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity) -> CommitRecord:
-        parents: tuple[CommitId, ...] = () if self.head.commit is None else (self.head.commit,)
-        if self.merging is not None:
-            parents += self.merging.parents
-        return CommitRecord(
-            tree=self._staged.root,
-            parents=parents,
-            author=author.name,
-            email=author.email,
-            time_ns=time.time_ns(),
-            offset_minutes=time.localtime().tm_gmtoff // 60,
-            message=message,
-            metadata=dict(metadata),
-        )
+    def _is_behind(self, tip: CommitId) -> bool:
+        """Whether the branch has only gone on from HEAD, as sessions make it do."""
+        ours = self.head.commit
+        return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
+
+    def _catch_up(self, head: Head) -> None:
+        """Put what is staged on top of where the branch stands now; `MergeConflictError` if it changed the same."""
+        tip = self.repository.open_snapshot(head.commit, self.nodes)
+        merged = ContentMerge(self.base, self._staged, tip, self.objects).run()
+        if merged.conflicts:
+            raise explain_conflicts(merged.conflicts, "commit")
+        self.head, self.base, self._staged = head, tip, merged.snapshot
 
     def _settle(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
@@ -252,13 +249,3 @@ def _explain_stranded(stage: Stage) -> ConflictError:
         f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
         "there, to go on, or drop them with `stock reset`"
     )
-
-
-def _check_words(message: object, metadata: Mapping[str, object]) -> None:
-    if not isinstance(message, str):
-        raise InvalidInputError(f"expected a commit message, found {message!r}")
-    for key, value in metadata.items():
-        if not isinstance(value, MetadataValue):
-            raise InvalidInputError(
-                f"commit metadata {key!r}: expected str, int, float, bool or None, found {type(value).__name__}"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
@@ -10,10 +11,13 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
-from stockroom.errors import ClosedError
-from stockroom.refs import ObjectStore
+from stockroom.errors import ClosedError, InvalidInputError
+from stockroom.refs import CommitRecord, ObjectStore
+from stockroom.refs.commit import MetadataValue
 from stockroom.repository.column import ColumnRecord, check_schema
 from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.head import Head
+from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.series import SeriesLog
 from stockroom.repository.snapshot import Snapshot
@@ -58,10 +62,37 @@ class Workspace(ABC):
         self._staged = self.base if root is None else Snapshot(self.nodes, root)
         self._start = self._staged.root
 
+    head: Head
+    """The branch that a commit moves, and the commit that the content is on top of."""
+
     @property
     @abstractmethod
     def is_open(self) -> bool:
         """Whether this process may still write here."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make what is staged durable, as far as this session can."""
+
+    @abstractmethod
+    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+        """Commit what is staged; `NothingToCommitError` if it is what the branch has."""
+
+    @abstractmethod
+    def finish(self, message: str) -> None:
+        """Commit what this session changed, if it changed anything."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Drop everything staged."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Go back to what was staged when the session began, or last committed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop writing. What was not flushed is gone."""
 
     @cached_property
     def tensors(self) -> TensorWriter:
@@ -184,6 +215,33 @@ class Workspace(ABC):
         if writer is not None:
             writer.flush()
 
+    def _make_record(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None,
+        *,
+        tree: ObjectDigest,
+        parents: Sequence[CommitId],
+    ) -> CommitRecord:
+        signed = author or self.repository.paths.read_identity()
+        return CommitRecord(
+            tree=tree,
+            parents=tuple(parents),
+            author=signed.name,
+            email=signed.email,
+            time_ns=time.time_ns(),
+            offset_minutes=time.localtime().tm_gmtoff // 60,
+            message=message,
+            metadata=dict(metadata),
+        )
+
+    def _abort_tensors(self) -> None:
+        """Let go of the tensor writer, and of what it has not sealed."""
+        writer = self.__dict__.pop("tensors", None)
+        if writer is not None:
+            writer.abort()
+
     def _drop_edits(self) -> None:
         self._edits = {}
         self._series = SeriesLog()
@@ -192,3 +250,14 @@ class Workspace(ABC):
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.abort()
+
+
+def check_words(message: object, metadata: Mapping[str, object]) -> None:
+    """Raise `InvalidInputError` unless these can be a commit's message and metadata."""
+    if not isinstance(message, str):
+        raise InvalidInputError(f"expected a commit message, found {message!r}")
+    for key, value in metadata.items():
+        if not isinstance(value, MetadataValue):
+            raise InvalidInputError(
+                f"commit metadata {key!r}: expected str, int, float, bool or None, found {type(value).__name__}"
+            )

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from stockroom.digest import CommitId
-from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
+from stockroom.errors import ClosedError, ConflictError, InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.refs import Operation, iter_log
 from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository import (
@@ -21,6 +21,7 @@ from stockroom.repository import (
     Identity,
     Repository,
     Snapshot,
+    Workspace,
     WriteSession,
     branching,
     init_repository,
@@ -34,9 +35,13 @@ from stockroom.shelves.merging import MergeActions
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
 
+if TYPE_CHECKING:
+    from stockroom.repository.strategy import Strategy
+    from stockroom.shelves.session import Session
+
 DEFAULT_TIMEOUT_S = 10.0
 
-_writing: weakref.WeakSet[Any] = weakref.WeakSet()
+writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
@@ -75,7 +80,7 @@ class StockRoom(RemoteActions, MergeActions):
             self._pin()
             if enable_write:
                 self._begin(timeout_s)
-                _writing.add(self)
+                writing.add(self)
         except BaseException:
             self._repository.close()
             raise
@@ -206,6 +211,37 @@ class StockRoom(RemoteActions, MergeActions):
             session.close()
             if not self._access.is_closed:
                 self._pin()
+
+    def session(
+        self,
+        branch: str | None = None,
+        name: str | None = None,
+        *,
+        message: str | None = None,
+        strategy: Strategy = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> Session:
+        """A handle of its own to write with, beside any number of others: none waits for another.
+
+        What it writes is its own until it commits. A commit is put on top of wherever the branch stands by then: what
+        the session changed is merged with what others committed meanwhile. As a context manager it commits what is
+        left at its end, or, after an exception, drops it.
+
+        Args:
+            branch: None is the branch checked out. One that does not exist begins with the first commit.
+            name: with one, what is flushed outlives the process, and a session of that name goes on from it; two at a
+                time cannot have the same (`LockedError` after `timeout_s`).
+            message: what the commit at the end says.
+            strategy: who decides what both this session and others changed, as in `merge`; None raises
+                `MergeConflictError` on commit, and leaves the session as it was.
+        """
+        from stockroom.shelves.session import Session
+
+        self._access.check_open()
+        chosen = branch or self._repository.read_head().branch
+        if chosen is None:
+            raise ConflictError("HEAD is detached: say on which branch the session is to commit")
+        return Session(self, chosen, name, message=message, strategy=strategy, timeout_s=timeout_s)
 
     def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
         """Commit what is staged; returns the commit's full hex digest.
@@ -362,6 +398,8 @@ class StockRoom(RemoteActions, MergeActions):
         """The session that moves HEAD: this handle's own, or one for the moment."""
         if self._access.session is not None:
             self._access.session.check_open()
+            if not isinstance(self._access.session, WriteSession):
+                raise ConflictError("a session stays on its branch: use the repository's own handle for this")
             yield self._access.session
             return
         session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
@@ -370,7 +408,7 @@ class StockRoom(RemoteActions, MergeActions):
         finally:
             session.close()
 
-    def _writer(self) -> WriteSession:
+    def _writer(self) -> Workspace:
         self._access.check_open()
         if self._access.session is None:
             raise ReadOnlyError(
@@ -405,7 +443,7 @@ def _parse_author(author: object) -> Identity:
 
 def _close_writing() -> None:
     with ExitStack() as stack:  # each is closed, whatever becomes of the others
-        for stock in list(_writing):
+        for stock in list(writing):
             stack.callback(stock.close)
 
 
