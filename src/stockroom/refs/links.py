@@ -4,17 +4,17 @@
     0       4       u32 LE  generation: 1 without parents, else one more than the greatest of its parents'
     4       32 x n  bytes   ids of the parents; none for a commit whose parents are not here on purpose
 
-All of it can be made again from the commits, and is where it is missing.
+All of it can be made again from the commits, and is where it is missing: a repository from before there were links.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 from stockroom.digest import DIGEST_NBYTES, CommitId
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, MalformedRecordError
 from stockroom.kv import ReadTxn, WriteTxn
 from stockroom.refs.commit import decode_commit
 
@@ -22,59 +22,67 @@ DATABASE: Final = "links"
 _GENERATION: Final = struct.Struct("<I")
 _ONE_PARENT_NBYTES: Final = _GENERATION.size + DIGEST_NBYTES
 
-
-class Link(NamedTuple):
-    """One commit's place in the graph."""
-
-    generation: int
-    parents: tuple[CommitId, ...]
-
+Link: TypeAlias = tuple[int, tuple[CommitId, ...]]
+"""One commit's place in the graph: its generation and its parents. Walks make many, so it is a plain tuple."""
 
 FindLink: TypeAlias = Callable[[CommitId], Link]
 
 
 def make_finder(txn: ReadTxn) -> FindLink:
     """What gives the links of commits, for as long as the transaction lasts; `CorruptionError` for a missing one."""
-    known: dict[CommitId, Link] = {}
+    worked_out: dict[CommitId, Link] = {}
 
     def find(commit_id: CommitId) -> Link:
-        link = known.get(commit_id)
-        if link is None:
-            value = txn.get(DATABASE, commit_id)
-            link = known[commit_id] = _work_out(txn, commit_id, known) if value is None else _decode(value)
-        return link
+        value = txn.get(DATABASE, commit_id)
+        if value is not None:
+            return _decode(value, commit_id)
+        if commit_id not in worked_out:
+            _work_out(txn, commit_id, worked_out)
+        return worked_out[commit_id]
 
     return find
 
 
-def put_link(txn: WriteTxn, commit_id: CommitId) -> None:
+def put_link(txn: WriteTxn, commit_id: CommitId, parents: Sequence[CommitId]) -> None:
     """Keep the link of a commit that the transaction has just written, and of those before it where it is missing."""
-    known: dict[CommitId, Link] = {}
-    _work_out(txn, commit_id, known)
-    for one, link in known.items():
+    worked_out: dict[CommitId, Link] = {}
+    generation = 1
+    for parent in parents:
+        value = txn.get(DATABASE, parent)
+        if value is None and parent not in worked_out:
+            _work_out(txn, parent, worked_out)
+        link = worked_out[parent] if value is None else _decode(value, parent)
+        generation = max(generation, link[0] + 1)
+    worked_out[commit_id] = generation, tuple(parents)
+    for one, link in worked_out.items():
         txn.put_new(DATABASE, one, _encode(link))
 
 
-def _work_out(txn: ReadTxn, commit_id: CommitId, known: dict[CommitId, Link]) -> Link:
-    """The link of a commit from the records; also puts into `known` all that had to be worked out on the way."""
+def check_link(txn: ReadTxn, commit_id: CommitId) -> None:
+    """Raise `CorruptionError` if what is kept of a commit's place in the graph contradicts its record."""
+    value = txn.get(DATABASE, commit_id)
+    if value is None:
+        return
+    find, parents = make_finder(txn), _read_parents(txn, commit_id)
+    if _decode(value, commit_id) != (1 + max((find(parent)[0] for parent in parents), default=0), parents):
+        where = f"place in the graph of commit {commit_id.hex()}"
+        raise CorruptionError(f"{where}: is not the one its record gives it; run `stock fsck`", where=where)
+
+
+def _work_out(txn: ReadTxn, commit_id: CommitId, found: dict[CommitId, Link]) -> None:
+    """Put into `found` the link of a commit, made from the records, and whatever else that takes."""
     waiting = [commit_id]
     while waiting:
         current = waiting[-1]
         parents = _read_parents(txn, current)
-        missing = []
         for parent in parents:
-            if parent not in known:
-                value = txn.get(DATABASE, parent)
-                if value is None:
-                    missing.append(parent)
-                else:
-                    known[parent] = _decode(value)
-        if missing:
-            waiting += missing
-            continue
-        known[current] = Link(1 + max((known[parent].generation for parent in parents), default=0), parents)
-        waiting.pop()
-    return known[commit_id]
+            if parent not in found and (value := txn.get(DATABASE, parent)) is not None:
+                found[parent] = _decode(value, parent)
+        missing = [parent for parent in parents if parent not in found]
+        waiting += missing
+        if not missing:
+            found[current] = 1 + max((found[parent][0] for parent in parents), default=0), parents
+            waiting.pop()
 
 
 def _read_parents(txn: ReadTxn, commit_id: CommitId) -> tuple[CommitId, ...]:
@@ -90,10 +98,16 @@ def _read_parents(txn: ReadTxn, commit_id: CommitId) -> tuple[CommitId, ...]:
 
 
 def _encode(link: Link) -> bytes:
-    return _GENERATION.pack(link.generation) + b"".join(link.parents)
+    return _GENERATION.pack(link[0]) + b"".join(link[1])
 
 
-def _decode(value: bytes) -> Link:
-    parents = value[_GENERATION.size :]
-    starts = range(0, len(parents), DIGEST_NBYTES)
-    return Link(_GENERATION.unpack_from(value)[0], tuple(CommitId(parents[at : at + DIGEST_NBYTES]) for at in starts))
+def _decode(value: bytes, commit_id: CommitId) -> Link:
+    nbytes = len(value)
+    if nbytes == _ONE_PARENT_NBYTES:
+        return _GENERATION.unpack_from(value)[0], (CommitId(value[_GENERATION.size :]),)
+    if nbytes % DIGEST_NBYTES != _GENERATION.size:
+        where = f"place in the graph of commit {commit_id.hex()}"
+        raise MalformedRecordError(f"{where}: expected a link, found {nbytes} bytes; run `stock fsck`", where=where)
+    starts = range(_GENERATION.size, nbytes, DIGEST_NBYTES)
+    parents = tuple(CommitId(value[start : start + DIGEST_NBYTES]) for start in starts)
+    return _GENERATION.unpack_from(value)[0], parents

@@ -1,4 +1,4 @@
-"""What two commits have in common: ancestry and merge bases, by walks that go no further back than they must.
+"""What commits have in common: ancestry and merge bases, by walks that go no further back than they must.
 
 A walk takes commits by generation, the greatest first, so that each is met after everything that follows it. Clocks
 are never asked.
@@ -7,6 +7,7 @@ are never asked.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Final
 
 from stockroom.digest import CommitId
@@ -28,51 +29,61 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
     return refs.view_links(lambda find: _reaches(find, descendant, ancestor))
 
 
-def find_merge_bases(refs: RefStore, ours: CommitId, theirs: CommitId) -> list[CommitId]:
+def find_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
     """The best common ancestors of two commits, in order of id: those that no other common ancestor follows.
 
     A---B---D  ours      the base is B: A is common too, but B follows it. In a criss-cross history, where two
          \\               branches have merged each other, there are several; without common history there are none.
           C---E  theirs
+
+    Several commits as `ours` count as one that has merged them all.
     """
-    if ours == theirs:
-        return [ours]
-    return refs.view_links(lambda find: _paint(find, ours, theirs))
+    mine = [ours] if isinstance(ours, bytes) else list(ours)
+    if theirs in mine:
+        return [theirs]
+    return refs.view_links(lambda find: _paint(find, mine, theirs))
 
 
 def _reaches(find: FindLink, start: CommitId, goal: CommitId) -> bool:
-    least = find(goal).generation
+    least = find(goal)[0]
     seen = {start}
-    waiting = [start]
+    waiting = [find(start)[1]]
     while waiting:
-        for parent in find(waiting.pop()).parents:
+        for parent in waiting.pop():
             if parent == goal:
                 return True
-            if parent not in seen and find(parent).generation > least:
+            if parent not in seen:
                 seen.add(parent)
-                waiting.append(parent)
+                generation, above = find(parent)
+                if generation > least:
+                    waiting.append(above)
     return False
 
 
-def _paint(find: FindLink, ours: CommitId, theirs: CommitId) -> list[CommitId]:
-    marks = {ours: _OURS, theirs: _THEIRS}
-    queue = [(-find(commit).generation, commit) for commit in (ours, theirs)]
+def _paint(find: FindLink, ours: Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
+    """The bases, by marking every commit with the sides that reach it, and what a base reaches as stale."""
+    marks = dict.fromkeys(ours, _OURS) | {theirs: _THEIRS}
+    queue = []
+    for commit in marks:
+        generation, parents = find(commit)
+        queue.append((-generation, commit, parents))
     heapq.heapify(queue)
-    fresh = 2  # entries of the queue that are not stale
+    fresh = len(queue)  # entries of the queue that are not stale
     bases = []
     while fresh:
-        commit = heapq.heappop(queue)[1]
-        mark = marks[commit]
+        _, commit, parents = heapq.heappop(queue)
+        mark = marks.pop(commit)  # all that follow it have been met: nothing will mark it again
         if mark < _STALE:
             fresh -= 1
             if mark == _COMMON:
                 bases.append(commit)
                 mark |= _STALE
-        for parent in find(commit)[1]:
+        for parent in parents:
             before = marks.get(parent)
             if before is None:
                 marks[parent] = mark
-                heapq.heappush(queue, (-find(parent)[0], parent))
+                generation, above = find(parent)
+                heapq.heappush(queue, (-generation, parent, above))
                 fresh += mark < _STALE
             elif before | mark != before:
                 marks[parent] = before | mark

@@ -26,7 +26,7 @@ from stockroom.kv import MAX_KEY_NBYTES, Environment, ReadTxn, WriteTxn
 from stockroom.refs.changes import RefChange, Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.links import DATABASE as LINKS
-from stockroom.refs.links import FindLink, make_finder
+from stockroom.refs.links import FindLink, check_link, make_finder
 from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import DATABASE as OPERATIONS
@@ -64,6 +64,10 @@ class RefStore:
     def view_links(self, fn: Callable[[FindLink], T]) -> T:
         """What `fn` returns, given what finds the links of commits, all in one transaction."""
         return self._env.view(lambda txn: fn(make_finder(txn)))
+
+    def check_link(self, commit_id: CommitId) -> None:
+        """Raise `CorruptionError` if what is kept of a commit's place in the graph contradicts its record."""
+        self._env.view(lambda txn: check_link(txn, commit_id))
 
     def has_commit(self, commit_id: CommitId) -> bool:
         """Whether the commit is in this repository."""

@@ -46,10 +46,11 @@ def apply_change(
 
 def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> None:
     _require(txn, OBJECTS, record.tree, what="the commit's tree")
-    for parent in record.parents if txn.get("shallow", commit_id) is None else ():
+    parents = record.parent_ids if txn.get("shallow", commit_id) is None else ()
+    for parent in parents:
         _require(txn, "commits", parent, what="the commit's parent")
     txn.put_new("commits", commit_id, record.encode())
-    put_link(txn, commit_id)
+    put_link(txn, commit_id, parents)
 
 
 def _move_ref(txn: WriteTxn, move: RefMove) -> None:

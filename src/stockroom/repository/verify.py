@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, StockroomError
+from stockroom.refs import Stage
 from stockroom.repository.column import ColumnRecord
+from stockroom.repository.merging import read_merging
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
@@ -113,7 +115,12 @@ class _Connectivity:
 
     def _check_stages(self) -> None:
         for name, stage in self._repository.refs.stages().items():
-            self._guard(f"stage {name}", lambda stage=stage: self._check_root(stage.root))  # type: ignore[misc]
+            self._guard(f"stage {name}", lambda stage=stage: self._check_stage(stage))  # type: ignore[misc]
+
+    def _check_stage(self, stage: Stage) -> None:
+        self._check_root(stage.root)
+        if stage.merging is not None:
+            self._check_root(ObjectDigest(read_merging(self._repository.objects, stage.merging).theirs))
 
     def _walk_history(self, start: CommitId) -> None:
         self._repository.read_commit(start)  # if it is not there, the ref is what is wrong
@@ -128,6 +135,7 @@ class _Connectivity:
         """The parents of a commit whose content was looked at."""
         record = self._repository.refs.get_commit(commit)
         self._report.commits += 1
+        self._guard(f"commit {commit.hex()}", lambda: self._repository.refs.check_link(commit))
         self._guard(f"content of commit {commit.hex()}", lambda: self._check_root(record.tree_digest))
         return () if commit in self._repository.refs.shallow() else record.parent_ids
 
