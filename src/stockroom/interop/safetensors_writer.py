@@ -22,7 +22,8 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.interop.plain_values import encode_value
 from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, load_safetensors, read_header
 from stockroom.repository.structure import measure_element, parse_component
-from stockroom.shelves.state import LeafInfo, State
+from stockroom.shelves.leaf_info import LeafInfo
+from stockroom.shelves.state import State
 
 _WRITABLE: Final = frozenset(DTYPES.values())
 _RESERVED: Final = "__metadata__"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.repository.structure import TORCH_ONLY
-from stockroom.shelves.state import LeafInfo
+from stockroom.shelves.leaf_info import LeafInfo
 
 Reals = NDArray[np.float64]
 

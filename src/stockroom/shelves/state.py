@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import MappingProxyType
@@ -14,7 +14,6 @@ import numpy as np
 
 from stockroom.errors import LeafNotFoundError
 from stockroom.repository.structure import (
-    ArrayLeaf,
     Constant,
     DictNode,
     Leaf,
@@ -22,8 +21,6 @@ from stockroom.repository.structure import (
     Node,
     ScalarLeaf,
     StateKey,
-    StridedLeaf,
-    TiedLeaf,
     TupleNode,
     join_path,
     list_keys,
@@ -31,6 +28,7 @@ from stockroom.repository.structure import (
     measure_leaf,
 )
 from stockroom.shelves.ahead import ReadAhead
+from stockroom.shelves.leaf_info import LeafInfo, find_origin, iter_info, list_stored
 from stockroom.shelves.leaf_pieces import PIECE_NBYTES, iter_pieces
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.leaf_values import (
@@ -42,6 +40,7 @@ from stockroom.shelves.leaf_values import (
     iter_parts,
     make_metadata,
 )
+from stockroom.shelves.node_paths import iter_around, iter_paths, iter_places, join_raw
 
 if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
@@ -49,24 +48,6 @@ if TYPE_CHECKING:
 
 _WINDOW_NBYTES: Final = 64 << 20
 _GLOB: Final = frozenset("*?[")
-
-
-@dataclass(frozen=True, slots=True)
-class LeafInfo:
-    """What is known of a leaf without reading it.
-
-    `dtype` is a numpy or torch dtype's name, or a Python type's; `digest` the hex BLAKE3 of its raw bytes; `tied_to`
-    the path of the leaf whose memory it shares; `library` is `torch`, `numpy`, `scalar` for numpy's scalars, or
-    `python`.
-    """
-
-    path: str
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
-    digest: str
-    tied_to: str | None = None
-    library: str = "python"
 
 
 class StateSource:
@@ -102,27 +83,15 @@ class StateSource:
         nbytes = sum(measure_leaf(leaf) or 0 for leaf in self.forms.values()) // len(paths)
 
         def hint(positions: np.ndarray[Any, np.dtype[np.int64]], goes_on: bool) -> None:
-            digests = self.reader.find_stored(self.list_stored(paths[position] for position in positions.tolist()))
+            digests = self.reader.find_stored(list_stored(self.forms, [paths[n] for n in positions.tolist()]))
             if len(digests):
                 tensors.hint(tensors.locate(digests), goes_on=goes_on)
 
         return ReadAhead(len(paths), nbytes, hint)
 
-    def list_stored(self, paths: Iterable[str]) -> list[str]:
-        """The paths under which the bytes of leaves are stored, each once."""
-        origins = map(self.find_origin, paths)
-        return list(dict.fromkeys(leaf.base if isinstance(leaf, StridedLeaf) else at for at, leaf in origins))
-
-    def find_origin(self, path: str) -> tuple[str, Leaf]:
-        """The path and form of the leaf that the one at `path` is tied to, or of itself."""
-        leaf = self.forms[path]
-        while isinstance(leaf, TiedLeaf):
-            path, leaf = leaf.path, self.forms[leaf.path]
-        return path, leaf
-
     def make(self, node: Node, path: str, options: LoadOptions, *, wraps: bool = False) -> Any:
         """The value of a node, its leaves read in one go; with `wraps`, dicts in it are lazy again."""
-        paths = list(_iter_paths(node, path, wraps=wraps))
+        paths = list(iter_paths(node, path, wraps=wraps))
         maker = ValueMaker(self.reader, self.forms, options)
         maker.read(paths)
         if not wraps:
@@ -162,7 +131,7 @@ class State(Mapping[StateKey, Any]):
     @property
     def nbytes(self) -> int:
         """Raw bytes of all leaves in it, memory that several share counted once."""
-        stored = self._source.list_stored(self._paths)
+        stored = list_stored(self._source.forms, self._paths)
         entries = self._source.reader.find_entries(stored)
         return sum(entry.nbytes for entry in entries.values())
 
@@ -204,21 +173,15 @@ class State(Mapping[StateKey, Any]):
     def none_paths(self) -> list[str]:
         """The paths of what is None, which `paths` leaves out."""
         self._source.check_open()
-        places = _iter_places(self._node, self._path)
+        places = iter_places(self._node, self._path)
         return [self._relative(path) for path, node in places if isinstance(node, Constant)]
 
     def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
         """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
         self._source.check_open()
-        source, paths = self._source, self._list_paths(names)
-        entries = source.reader.find_entries(source.list_stored(paths))
-        digests = dict(zip(entries, source.reader.digest_entries(entries.values()), strict=True))
-        for path in paths:
-            at, leaf = source.find_origin(path)
-            stored = leaf.base if isinstance(leaf, StridedLeaf) else at
-            tied_to = next((other for other in (at, stored) if other != path), None)
-            entry, digest = entries[stored], digests[stored]
-            yield LeafInfo(self._relative(path), *_describe(leaf), entry.nbytes, digest, tied_to, _name_library(leaf))
+        source = self._source
+        for leaf in iter_info(source.reader, source.forms, self._list_paths(names)):
+            yield replace(leaf, path=self._relative(leaf.path)) if self._path else leaf
 
     def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
         """The values of the array or tensor at a path, flat and in C order, in numpy arrays of about `nbytes` each.
@@ -236,7 +199,7 @@ class State(Mapping[StateKey, Any]):
     def at(self, path: str) -> State:
         """The dict, list or tuple in it at a path, as a lazy state; `LeafNotFoundError`."""
         self._source.check_open()
-        node = dict(_iter_places(self._node, self._path)).get(join_raw(self._path, path))
+        node = dict(iter_places(self._node, self._path)).get(join_raw(self._path, path))
         if not isinstance(node, DictNode | ListNode | TupleNode):
             raise self._missing(path)
         return State(self._source, node, join_raw(self._path, path))
@@ -255,7 +218,7 @@ class State(Mapping[StateKey, Any]):
 
     def find_form(self, path: str) -> Leaf:
         """What the structure says of the leaf at a path, or of the one it is tied to."""
-        return self._source.find_origin(join_raw(self._path, path))[1]
+        return find_origin(self._source.forms, join_raw(self._path, path))[1]
 
     def present(self) -> float:
         """The fraction of its chunks that is on this machine; 1.0 if it has none."""
@@ -275,7 +238,7 @@ class State(Mapping[StateKey, Any]):
     def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
         self._source.check_open()
-        return self._source.reader.find_stored(self._source.list_stored(self._list_paths(names)))
+        return self._source.reader.find_stored(list_stored(self._source.forms, self._list_paths(names)))
 
     # -- as a mapping
 
@@ -320,7 +283,7 @@ class State(Mapping[StateKey, Any]):
         for key, path, node in iter_parts(self._node, self._path):
             group[key] = (path, node)
             if not isinstance(node, DictNode):
-                nbytes += sum(measure_leaf(self._source.forms[at]) or 0 for at in _iter_paths(node, path, wraps=True))
+                nbytes += sum(measure_leaf(self._source.forms[at]) or 0 for at in iter_paths(node, path, wraps=True))
             if nbytes >= _WINDOW_NBYTES:
                 yield from self._make_group(group)
                 group, nbytes = {}, 0
@@ -330,7 +293,7 @@ class State(Mapping[StateKey, Any]):
         source = self._source
         source.check_open()
         maker = ValueMaker(source.reader, source.forms)
-        maker.read([at for path, node in group.values() for at in _iter_paths(node, path, wraps=True)])
+        maker.read([at for path, node in group.values() for at in iter_paths(node, path, wraps=True)])
         for key, (path, node) in group.items():
             source.check_open()
             yield key, _assemble_lazily(source, node, path, maker)
@@ -359,7 +322,7 @@ class State(Mapping[StateKey, Any]):
 
     @cached_property
     def _paths(self) -> list[str]:
-        return list(_iter_paths(self._node, self._path))
+        return list(iter_paths(self._node, self._path))
 
     def _list_paths(self, names: StateKey | Iterable[StateKey] | None) -> Sequence[str]:
         """The paths of the leaves that `names` name, in order; None names all."""
@@ -382,7 +345,7 @@ class State(Mapping[StateKey, Any]):
 
     def _choose(self, names: StateKey | Iterable[StateKey]) -> set[str]:
         """The paths of the leaves and constants that `names` name, and of all containers around them."""
-        places = dict(_iter_places(self._node, self._path))
+        places = dict(iter_places(self._node, self._path))
         wanted: set[str] = set()
         for name in [names] if isinstance(names, str | int | np.integer) else names:
             found = self._find(name)
@@ -390,8 +353,8 @@ class State(Mapping[StateKey, Any]):
             if not chosen:
                 raise self._missing(name)
             for at in chosen:
-                inside = dict(_iter_places(places[at], at))
-                wanted |= {at, *inside, *_iter_around(at)}
+                inside = dict(iter_places(places[at], at))
+                wanted |= {at, *inside, *iter_around(at)}
         return wanted
 
     def _match(self, name: object, places: Mapping[str, Node]) -> list[str]:
@@ -406,7 +369,7 @@ class State(Mapping[StateKey, Any]):
         return [path for path in leaves if fnmatchcase(self._relative(path), name)]
 
     def _missing(self, name: object) -> LeafNotFoundError:
-        known = [*map(str, self._keys), *map(self._relative, self._paths)]
+        known = list(dict.fromkeys([*map(str, self._keys), *map(self._relative, self._paths)]))
         near = difflib.get_close_matches(str(name), known, n=3)
         there = near or known[:5]
         hint = f"{'did you mean' if near else 'there are'} {', '.join(map(repr, there))}{'?' if near else ''}"
@@ -435,48 +398,6 @@ class _StateItems(ItemsView[StateKey, Any]):
 
     def __iter__(self) -> Iterator[tuple[StateKey, Any]]:
         return self._mapping.iter_items()
-
-
-def _describe(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
-    """The name of a leaf's type, and its shape."""
-    if isinstance(leaf, ArrayLeaf | StridedLeaf):
-        return leaf.dtype, leaf.shape
-    return (leaf.kind if isinstance(leaf, ScalarLeaf) else ""), ()
-
-
-def _name_library(leaf: Leaf) -> str:
-    if isinstance(leaf, ArrayLeaf):
-        return leaf.library
-    return "torch" if isinstance(leaf, StridedLeaf) else "python"
-
-
-def join_raw(path: str, name: str) -> str:
-    """The path of what is at `name`, itself a path, within the container at `path`."""
-    return f"{path}/{name}" if path else name
-
-
-def _iter_paths(node: Node, path: str, *, wraps: bool = False) -> Iterator[str]:
-    """The paths of the leaves in a node; with `wraps` not of those in dicts."""
-    if isinstance(node, DictNode | ListNode | TupleNode):
-        if not (wraps and isinstance(node, DictNode)):
-            for _, at, part in iter_parts(node, path):
-                yield from _iter_paths(part, at, wraps=wraps)
-    elif not isinstance(node, Constant):
-        yield path
-
-
-def _iter_places(node: Node, path: str) -> Iterator[tuple[str, Node]]:
-    """Everything in a container, at any depth, by path."""
-    for _, at, part in iter_parts(node, path):
-        yield at, part
-        yield from _iter_places(part, at)
-
-
-def _iter_around(path: str) -> Iterator[str]:
-    """The paths of the containers around a path."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def _assemble_lazily(source: StateSource, node: Node, path: str, maker: ValueMaker) -> Any:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stockroom.repository.structure import StridedLeaf
+from stockroom.shelves.leaf_info import LeafInfo
 from stockroom.shelves.real_numbers import is_measurable
-from stockroom.shelves.state import LeafInfo, State
+from stockroom.shelves.state import State
 from stockroom.shelves.tensor_difference import TensorDifference, measure_difference
 
 

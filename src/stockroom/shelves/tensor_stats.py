@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError
+from stockroom.shelves.leaf_info import LeafInfo
 from stockroom.shelves.real_numbers import Reals, as_reals, is_measurable
-from stockroom.shelves.state import LeafInfo, State
+from stockroom.shelves.state import State
 
 DEFAULT_BINS: Final = 20
 MAX_BINS: Final = 1 << 16
