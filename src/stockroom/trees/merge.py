@@ -1,16 +1,23 @@
-"""Three-way merge of trees, driven by their differences: what neither side changed is never looked at."""
+"""Three-way merge of trees, driven by what differs: what neither side changed is never looked at.
+
+Walked is the difference from the base to their tree; of ours only the keys that are in it are looked up. Whatever they
+left as it was stands as ours has it, so nothing more need be known of what ours changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stockroom.trees.diff import diff_trees
-from stockroom.trees.keys import Key, KeyBatch
+from stockroom.trees.diff import DiffBatch, diff_trees
+from stockroom.trees.keys import Key, Keys
 from stockroom.trees.tree import Tree
+
+Rows: TypeAlias = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,60 +49,129 @@ class MergedTree:
     conflicts: tuple[KeyConflict, ...]
 
 
-def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle) -> MergedTree:
+def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: Iterable[Key] = ()) -> MergedTree:
     """What becomes of `base` with the changes of both sides; equal changes are no conflict.
 
-    Reads and writes O(changes * depth) nodes, and puts what is new where `ours` keeps its nodes.
+    Reads and writes O(changes * depth) nodes, and puts what is new where `ours` keeps its nodes. `disputed` are keys
+    whose value in `base` is nobody's: they are in conflict wherever the two sides differ.
     """
-    if theirs.root in (base.root, ours.root):
+    unknown = frozenset(disputed)
+    if theirs.root == ours.root or (theirs.root == base.root and not unknown):
         return MergedTree(ours, ())
-    if base.root == ours.root:
+    if base.root == ours.root and not unknown:
         return MergedTree(theirs, ())
-    mine = collect_changes(base, ours)
-    puts: dict[Key, bytes] = {}
-    deletes: list[Key] = []
-    left: list[KeyConflict] = []
-    for key, (old, new) in collect_changes(base, theirs).items():
-        if key in mine:
-            value = mine[key][1]
-            if value == new:
-                continue
-            conflict = KeyConflict(key, old, value, new)
-            settled = settle(conflict)
-            if settled is None:
-                left.append(conflict)
-                continue
-            new = settled.value
-        if new is None:
-            deletes.append(key)
+    merge = _Merge(ours, settle)
+    for batch in diff_trees(base, theirs):
+        change = _lay_out(batch, base, theirs)
+        merge.take(change if not unknown else change.keep(_is_outside(change.keys, unknown)))
+    if unknown:
+        merge.take_disputed(theirs, ours.format.make_keys(list(unknown)))  # type: ignore[arg-type]
+    return merge.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Of some keys: which are there `(n,)`, and their values `(n, width)`, zeros where missing."""
+
+    found: NDArray[np.bool_]
+    values: Rows
+
+    def equals(self, other: _Side) -> NDArray[np.bool_]:
+        """Where both sides have the same."""
+        is_same: NDArray[np.bool_] = (self.found == other.found) & (self.values == other.values).all(axis=1)
+        return is_same
+
+    def at(self, row: int) -> bytes | None:
+        """The value of one key."""
+        return self.values[row].tobytes() if self.found[row] else None
+
+    def keep(self, chosen: NDArray[np.bool_]) -> _Side:
+        """The same of the chosen keys."""
+        return _Side(self.found[chosen], self.values[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Keys that their side changed, before and after."""
+
+    keys: Keys
+    before: _Side
+    after: _Side
+
+    def keep(self, chosen: NDArray[np.bool_]) -> _Change:
+        """The same of the chosen keys."""
+        keys = self.keys.take(np.flatnonzero(chosen))
+        return _Change(keys, self.before.keep(chosen), self.after.keep(chosen))
+
+
+@dataclass(slots=True)
+class _Merge:
+    """What is to be done to `ours`, as it is found out."""
+
+    ours: Tree
+    settle: Settle
+    put_keys: list[Keys] = field(default_factory=list)
+    put_values: list[Rows] = field(default_factory=list)
+    deletes: list[Keys] = field(default_factory=list)
+    conflicts: list[KeyConflict] = field(default_factory=list)
+
+    def take(self, change: _Change) -> None:
+        """Take over their change of each key that ours left as it was; those that both changed are in conflict."""
+        ours = self._look_up(change.keys)
+        is_done = ours.equals(change.after)
+        is_free = ours.equals(change.before) & ~is_done
+        self._put(change.keys, change.after, is_free)
+        for row in np.flatnonzero(~is_free & ~is_done).tolist():
+            self._decide(change.keys, row, change.before.at(row), ours.at(row), change.after.at(row))
+
+    def take_disputed(self, theirs: Tree, keys: Keys) -> None:
+        """Decide the keys among these in which the sides differ."""
+        ours, after = self._look_up(keys), _Side(*theirs.get_many(keys.batch))
+        for row in np.flatnonzero(~ours.equals(after)).tolist():
+            self._decide(keys, row, None, ours.at(row), after.at(row))
+
+    def finish(self) -> MergedTree:
+        """The merged tree."""
+        nothing = self.ours.format.make_keys(())
+        values = np.concatenate([np.empty((0, self.ours.format.value_width), np.uint8), *self.put_values])
+        puts, deletes = nothing.concat(self.put_keys), nothing.concat(self.deletes)
+        return MergedTree(self.ours.edit(puts.batch, values, deletes=deletes.batch), tuple(self.conflicts))
+
+    def _look_up(self, keys: Keys) -> _Side:
+        return _Side(*self.ours.get_many(keys.batch))
+
+    def _put(self, keys: Keys, after: _Side, chosen: NDArray[np.bool_]) -> None:
+        puts, deletes = np.flatnonzero(chosen & after.found), np.flatnonzero(chosen & ~after.found)
+        self.put_keys.append(keys.take(puts))
+        self.put_values.append(after.values[puts])
+        self.deletes.append(keys.take(deletes))
+
+    def _decide(self, keys: Keys, row: int, base: bytes | None, ours: bytes | None, theirs: bytes | None) -> None:
+        conflict = KeyConflict(keys[row], base, ours, theirs)
+        settled = self.settle(conflict)
+        if settled is None:
+            self.conflicts.append(conflict)
+        elif settled.value is None:
+            self.deletes.append(keys.slice(row, row + 1))
         else:
-            puts[key] = new
-    return MergedTree(_edit(ours, puts, deletes), tuple(left))
+            self.put_keys.append(keys.slice(row, row + 1))
+            self.put_values.append(np.frombuffer(settled.value, np.uint8).reshape(1, -1))
 
 
-def collect_changes(old: Tree, new: Tree) -> dict[Key, tuple[bytes | None, bytes | None]]:
-    """Key -> its value before and after, in key order within each kind, for every key that differs."""
-    changes: dict[Key, tuple[bytes | None, bytes | None]] = {}
-    for batch in diff_trees(old, new):
-        for key, value in _iter_values(old, batch.removed_keys):
-            changes[key] = (value, None)
-        for key, value in _iter_values(new, batch.added_keys):
-            changes[key] = (None, value)
-        rows = zip(_plain(batch.changed_keys), batch.old_values, batch.new_values, strict=True)
-        changes.update((key, (before.tobytes(), after.tobytes())) for key, before, after in rows)
-    return changes
+def _lay_out(batch: DiffBatch, base: Tree, theirs: Tree) -> _Change:
+    """A batch of differences as one list of keys, with the values of both trees."""
+    kinds = [batch.added_keys, batch.removed_keys, batch.changed_keys]
+    added, removed, changed = counts = [len(keys) for keys in kinds]
+    keys = theirs.format.make_keys(()).concat([theirs.format.make_keys(some) for some in kinds])
+    nothing = [np.zeros((count, theirs.format.value_width), np.uint8) for count in counts]
+    before = [nothing[0], base.get_many(batch.removed_keys)[1] if removed else nothing[1], batch.old_values]
+    after = [theirs.get_many(batch.added_keys)[1] if added else nothing[0], nothing[1], batch.new_values]
+    return _Change(
+        keys,
+        _Side(np.repeat([False, True, True], [added, removed, changed]), np.concatenate(before)),
+        _Side(np.repeat([True, False, True], [added, removed, changed]), np.concatenate(after)),
+    )
 
 
-def _edit(tree: Tree, puts: dict[Key, bytes], deletes: list[Key]) -> Tree:
-    values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(len(puts), tree.format.value_width)
-    return tree.edit(list(puts), values, deletes=deletes)  # type: ignore[arg-type]
-
-
-def _iter_values(tree: Tree, keys: KeyBatch) -> Iterator[tuple[Key, bytes]]:
-    _, values = tree.get_many(keys)
-    for key, value in zip(_plain(keys), values, strict=True):
-        yield key, value.tobytes()
-
-
-def _plain(keys: KeyBatch) -> list[Key]:
-    return keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
+def _is_outside(keys: Keys, some: frozenset[Key]) -> NDArray[np.bool_]:
+    return np.fromiter((keys[row] not in some for row in range(len(keys))), np.bool_, len(keys))
