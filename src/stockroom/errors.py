@@ -10,6 +10,7 @@
     ├── CorruptionError                  DigestMismatchError, MalformedRecordError
     ├── AbsentDataError
     ├── FormatVersionError
+    ├── GitError
     └── RemoteError                      UnreachableError, AuthenticationError, TimeoutError
 
 A message says what was expected, what was found and what to do next. Fields carry the same facts as values.
@@ -29,6 +30,7 @@ __all__ = [
     "CorruptionError",
     "DigestMismatchError",
     "FormatVersionError",
+    "GitError",
     "InvalidInputError",
     "InvalidNameError",
     "LeafNotFoundError",
@@ -195,6 +197,10 @@ class AbsentDataError(StockroomError):
 
 class FormatVersionError(StockroomError):
     """Something was written by a newer Stockroom than this one."""
+
+
+class GitError(StockroomError):
+    """The program git is not there, or did not do what was asked of it."""
 
 
 class RemoteError(StockroomError):

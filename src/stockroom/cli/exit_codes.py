@@ -47,6 +47,7 @@ CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
     errors.MalformedRecordError: CORRUPTION,
     errors.AbsentDataError: UNREACHABLE,
     errors.FormatVersionError: FAILED,
+    errors.GitError: FAILED,
     errors.RemoteError: FAILED,
     errors.UnreachableError: UNREACHABLE,
     errors.AuthenticationError: AUTHENTICATION,

@@ -1,0 +1,154 @@
+"""Where git keeps what belongs to a folder, read from git's own files: nothing is run, and nothing in them is trusted.
+
+Whatever does not look as git writes it counts as no git at all, so that reading a repository never depends on it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_MAX_POINTER_NBYTES: Final = 8192
+_MAX_WORK_TREES: Final = 1000
+_BRANCH_PREFIX: Final = "refs/heads/"
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_ELSEWHERE: Final = ".invalid"
+"""The branch that HEAD names where refs are kept in another way (reftable), and only git itself can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class GitWorkTree:
+    """A work tree of git.
+
+    Attributes:
+        root: its top folder.
+        git_dir: what belongs to this work tree alone, HEAD and index among it.
+        common_dir: what all work trees of the repository share; the same folder for the main one.
+    """
+
+    root: Path
+    git_dir: Path
+    common_dir: Path
+
+    @property
+    def name(self) -> str | None:
+        """What git calls a linked work tree; None for the main one."""
+        return None if self.git_dir == self.common_dir else self.git_dir.name
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether refs are kept in a way that only the git program reads."""
+        return self._read_ref() == _ELSEWHERE
+
+    def find_branch(self) -> str | None:
+        """The branch that is checked out, born or not; None for a detached HEAD, as during a rebase or bisect."""
+        ref = self._read_ref()
+        return None if ref == _ELSEWHERE else ref
+
+    def iter_roots(self) -> Iterator[Path]:
+        """The top folders of all work trees of the repository, the main one first."""
+        if self.common_dir.name == ".git":
+            yield self.common_dir.parent
+        try:
+            linked = sorted((self.common_dir / "worktrees").iterdir())[:_MAX_WORK_TREES]
+        except OSError:
+            return
+        for git_dir in linked:
+            pointer = _read_pointer(git_dir / "gitdir", b"")
+            if pointer is not None:
+                yield (git_dir / pointer).parent
+
+    def _read_ref(self) -> str | None:
+        """The branch that HEAD names."""
+        path = self.git_dir / "HEAD"
+        if path.is_symlink():  # as very old versions of git wrote it
+            target = str(path.readlink())
+            return target.removeprefix(_BRANCH_PREFIX) if target.startswith(_BRANCH_PREFIX) else None
+        ref = _read_pointer(path, b"ref:")
+        if ref is None or not ref.startswith(_BRANCH_PREFIX):
+            return None
+        return ref.removeprefix(_BRANCH_PREFIX)
+
+
+def find_work_tree(folder: Path) -> GitWorkTree | None:
+    """The work tree of git that a folder lies in; None where there is none, or it cannot be understood."""
+    for root in (folder, *folder.parents):
+        entry = root / ".git"
+        mode = _find_mode(entry)
+        if mode is None:
+            continue
+        if stat.S_ISDIR(mode):
+            if _is_git_dir(entry):
+                return _open_work_tree(root, entry)
+        elif stat.S_ISREG(mode):
+            pointer = _read_pointer(entry, b"gitdir:")
+            git_dir = None if pointer is None else Path(os.path.normpath(root / pointer))
+            return None if git_dir is None or not _is_git_dir(git_dir) else _open_work_tree(root, git_dir)
+    return None
+
+
+def read_regular(path: Path, max_nbytes: int) -> bytes | None:
+    """The content of a regular file; None for one that is missing, larger, of another kind, or not to be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > max_nbytes:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(max_nbytes)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _open_work_tree(root: Path, git_dir: Path) -> GitWorkTree | None:
+    """The work tree; of a linked one only if its repository knows of it, so that no folder can claim another's."""
+    pointer = _read_pointer(git_dir / "commondir", b"")
+    if pointer is None:
+        return GitWorkTree(root, git_dir, git_dir)
+    common_dir = Path(os.path.normpath(git_dir / pointer))
+    back = _read_pointer(git_dir / "gitdir", b"")
+    is_known = git_dir.parent == common_dir / "worktrees" and back is not None
+    if not is_known or not _is_same_file(git_dir / str(back), root / ".git"):
+        return None
+    return GitWorkTree(root, git_dir, common_dir)
+
+
+def _is_git_dir(path: Path) -> bool:
+    head = path / "HEAD"
+    if head.is_symlink():
+        return True
+    text = _read_pointer(head, b"")
+    return text is not None and (text.startswith("ref:") or _DIGEST.fullmatch(text) is not None)
+
+
+def _read_pointer(path: Path, prefix: bytes) -> str | None:
+    """What a one-line file says after `prefix`."""
+    content = read_regular(path, _MAX_POINTER_NBYTES)
+    if content is None or not content.startswith(prefix):
+        return None
+    line = content.removeprefix(prefix).strip(b" \t\r\n")
+    return os.fsdecode(line) if line and b"\n" not in line and b"\0" not in line else None
+
+
+def _find_mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return None
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

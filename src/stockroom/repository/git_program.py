@@ -1,0 +1,84 @@
+"""The program `git`, for what its files alone do not tell, and for changing anything of git's.
+
+It is run in a work tree, without a shell, without the variables by which a git that started us points elsewhere, and
+without the monitor that a repository's own settings could name. Paths mean just what they say.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from stockroom.errors import GitError
+
+_TIMEOUT_S: Final = 120.0
+_OPTIONS: Final = ("--no-pager", "--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
+_MAX_WORDS: Final = 300
+
+# What `git rev-parse --local-env-vars` lists, but for settings: which repository is meant, we say ourselves.
+_LOCAL_VARIABLES: Final = frozenset(
+    [
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_GRAFT_FILE",
+        "GIT_INDEX_FILE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_PREFIX",
+        "GIT_SHALLOW_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_INTERNAL_SUPER_PREFIX",
+    ]
+)
+
+
+def run_git(folder: Path, *arguments: str, content: bytes | None = None, timeout_s: float = _TIMEOUT_S) -> bytes:
+    """What git prints, run in a folder and given `content` to read.
+
+    Raises `GitError`, with git's own words, where it is not installed, fails or takes longer than `timeout_s`.
+    """
+    done = _call(folder, arguments, content, timeout_s)
+    if done.returncode != 0:
+        words = " ".join(done.stderr.decode("utf-8", "replace").split())[:_MAX_WORDS]
+        raise GitError(f"git {arguments[0]} failed in {folder}: {words or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def find_git_output(folder: Path, *arguments: str, timeout_s: float = _TIMEOUT_S) -> bytes | None:
+    """What git prints; None where it answers with exit code 1, its no."""
+    done = _call(folder, arguments, None, timeout_s)
+    if done.returncode == 1:
+        return None
+    if done.returncode != 0:
+        words = " ".join(done.stderr.decode("utf-8", "replace").split())[:_MAX_WORDS]
+        raise GitError(f"git {arguments[0]} failed in {folder}: {words or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def _call(
+    folder: Path, arguments: tuple[str, ...], content: bytes | None, timeout_s: float
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(  # noqa: S603 - no shell; every argument is our own or follows `--`
+            ["git", "-C", str(folder), *_OPTIONS, *arguments],  # noqa: S607 - the user's own git
+            capture_output=True,
+            input=b"" if content is None else content,
+            env=_make_environment(),
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise GitError("the program git was not found: install it, and see that it is on the path") from error
+    except subprocess.TimeoutExpired as error:
+        raise GitError(f"git {arguments[0]} in {folder} took longer than {timeout_s:g} s; try again") from error
+
+
+def _make_environment() -> dict[str, str]:
+    """What this process was given, in plain English, with nothing in it that points git to another repository."""
+    kept = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
+    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
