@@ -332,6 +332,14 @@ def test_a_hostile_checkpoint_leaves_no_trace(
     assert StockRoom(fresh).commit_id is None
 
 
+def test_notes_too_long_to_keep_can_be_left_out(fresh: Path) -> None:
+    notes = {"training": "x" * 70_000}
+    safetensors.torch.save_file({"w": torch.ones(1)}, fresh / "net.safetensors", metadata=notes)
+    assert "--no-metadata leaves them out" in refuse("model", "import", "net.safetensors", cwd=fresh)
+    assert run("model", "import", "net.safetensors", "--no-metadata", cwd=fresh).returncode == 0
+    assert document("model", "ls", cwd=fresh)["models"][0]["metadata"] == {}
+
+
 def test_files_that_are_missing_torn_or_of_another_kind_are_told_apart(fresh: Path) -> None:
     assert "no such file" in refuse("model", "import", "gone.safetensors", cwd=fresh)
     safetensors.torch.save_file({"w": torch.ones(1000)}, fresh / "torn.safetensors")
@@ -414,6 +422,15 @@ def test_show_describes_values_metrics_and_artifacts(root: Path) -> None:
     artifact = document("show", "artifact/plots/roc.txt", cwd=root)
     assert (artifact["media_type"], artifact["nbytes"]) == ("text/plain", 6)
     assert "no value 'lrr' here; did you mean 'lr'?" in refuse("show", "experiment/lrr", cwd=root)
+
+
+def test_a_branch_called_like_a_path_is_told_apart(fresh: Path) -> None:
+    with StockRoom(fresh) as stock:
+        with stock.enable_write("first"):
+            stock.data["x"] = [1]
+        stock.create_branch("experiment/lr")
+    assert "the branch or tag of that name is 'experiment/lr:'" in refuse("show", "experiment/lr", cwd=fresh)
+    assert "first" in read("show", "experiment/lr:", cwd=fresh)
 
 
 def test_cat_prints_leaves_values_metrics_and_artifacts(root: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from stockroom.cli.model_text import format_count_of_leaves
 from stockroom.cli.units import format_nbytes
 from stockroom.cli.verb import verb
 from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
+from stockroom.errors import SchemaError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -38,10 +40,11 @@ def model_import(
     with console.open_stock() as stock:
         before = stock.commit_id
         loaded = read_model_file(file)
+        metadata = {} if no_metadata else _check_metadata(file, loaded.metadata)
         block = stock.enable_write(message or f"Import model {called}", timeout_s)
         target = open_staging(console, timeout_s) if no_commit else block
         with console.progress("import"), target as writer:
-            writer.model.save(called, loaded.state, **({} if no_metadata else loaded.metadata))
+            writer.model.save(called, loaded.state, **metadata)
             leaves, nbytes = _measure(writer, called)
             changes = changes_of_diff(writer.status().changes)
         stock.refresh()
@@ -53,6 +56,16 @@ def model_import(
     console.say(f"imported {format_count_of_leaves(leaves)} ({format_nbytes(nbytes)}) as model {called}; {outcome}")
     if commit_id:
         console.line(commit_id)
+
+
+def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes in a file, if they are not too large to keep."""
+    from stockroom.repository.json_mapping import check_json
+
+    try:
+        return check_json(dict(metadata), where=str(file), name="metadata")
+    except SchemaError as error:
+        raise SchemaError(f"{error}; --no-metadata leaves them out") from error
 
 
 def _measure(writer: StockRoom, name: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from stockroom.cli.console import Console
 from stockroom.cli.ls import list_shelves
 from stockroom.cli.printable import format_key
 from stockroom.cli.verb import verb
+from stockroom.errors import NotFoundError
 
 if TYPE_CHECKING:
     from stockroom import Column, StockRoom
@@ -36,19 +37,29 @@ def show(
 
             show_commit(console, stock, place.ref)
             return
-        shelf, rest = split_shelf(place.path)
-        if not rest:
-            list_shelves(console, stock, [shelf])
-        elif shelf == DATA_SHELF:
-            _show_data(console, stock, place.path)
-        elif shelf == MODEL_SHELF:
-            from stockroom.cli.model_show import show_path
+        try:
+            _show_path(console, stock, place.path)
+        except NotFoundError as error:
+            if place.path in stock.branches or place.path in stock.tags:
+                raise NotFoundError(f"{error}; the branch or tag of that name is '{place.path}:'") from error
+            raise
 
-            show_path(console, stock, rest)
-        else:
-            from stockroom.cli.show_experiment import show_item
 
-            show_item(console, stock, shelf, rest)
+def _show_path(console: Console, stock: StockRoom, path: str) -> None:
+    """Print what is at a path in the handle's commit."""
+    shelf, rest = split_shelf(path)
+    if not rest:
+        list_shelves(console, stock, [shelf])
+    elif shelf == DATA_SHELF:
+        _show_data(console, stock, path)
+    elif shelf == MODEL_SHELF:
+        from stockroom.cli.model_show import show_path
+
+        show_path(console, stock, rest)
+    else:
+        from stockroom.cli.show_experiment import show_item
+
+        show_item(console, stock, shelf, rest)
 
 
 def _show_data(console: Console, stock: StockRoom, path: str) -> None:
