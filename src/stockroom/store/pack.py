@@ -69,9 +69,12 @@ class Pack:
         return self.manifest.rows
 
     def measure_present(self) -> int:
-        """Bytes of its shard that are on this machine, about."""
+        """Bytes of its shard that are on this machine; of an encoded pack about."""
         if self.presence is None:
             return self.mapped_nbytes
+        if self.is_raw and self.manifest.lengths is not None:
+            absent = self.presence.find_absent(np.arange(self.rows))
+            return int(self.manifest.lengths.sum() - self.manifest.lengths[absent].sum())
         return self.mapped_nbytes * self.presence.count_present() // max(self.presence.units, 1)
 
     @property
