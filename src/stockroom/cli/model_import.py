@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @verb
 def model_import(
     console: Console,
-    file: Annotated[Path, typer.Argument(help="Ends in .safetensors, .pt, .pth, .bin or .ckpt.")],
+    file: Annotated[Path, typer.Argument(help="Ends in .safetensors, .pt, .pth, .bin, .ckpt or .pth.tar.")],
     name: Annotated[str | None, typer.Option(help="What to call the model; as the file if left out.")] = None,
     message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
@@ -34,11 +34,11 @@ def model_import(
 
     Nothing in the file is executed: a pickle that asks for code is refused. A failure leaves no trace.
     """
-    from stockroom.interop import read_model_file
+    from stockroom.interop import name_model, read_model_file
 
-    called = name or file.stem
     with console.open_stock() as stock:
         before = stock.commit_id
+        called = name or name_model(file)
         loaded = read_model_file(file)
         metadata = {} if no_metadata else _check_metadata(file, loaded.metadata)
         block = stock.enable_write(message or f"Import model {called}", timeout_s)

@@ -11,7 +11,8 @@ from typing import Any, Final
 from stockroom.errors import InvalidInputError
 
 _TORCH_MODULE: Final = "stockroom.torch.checkpoint"
-_TORCH_ENDINGS: Final = (".pt", ".pth", ".bin", ".ckpt")
+_SAFETENSORS: Final = ".safetensors"
+_ENDINGS: Final = (_SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +24,27 @@ class ModelFile:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """The model in a `.safetensors` file, or in a PyTorch checkpoint (`.pt`, `.pth`, `.bin`, `.ckpt`).
+    """The model in a `.safetensors` file, or in a PyTorch checkpoint (`.pt`, `.pth`, `.bin`, `.ckpt`, `.pth.tar`).
 
     Nothing in the file is ever executed, and its tensors are mapped, not read. Raises `InvalidInputError` for files of
     another kind, for pickles that ask for code, and where a library is missing; `CorruptionError` for damaged ones.
     """
-    ending = path.suffix.lower()
-    read = _read_safetensors if ending == ".safetensors" else _read_checkpoint if ending in _TORCH_ENDINGS else None
-    if read is None:
-        known = ", ".join((".safetensors", *_TORCH_ENDINGS))
-        raise InvalidInputError(f"expected a file that ends in one of {known}, found {path}")
+    ending = _find_ending(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: {'expected a file, found a folder' if path.is_dir() else 'no such file'}")
-    return read(path)
+    return _read_safetensors(path) if ending == _SAFETENSORS else _read_checkpoint(path)
+
+
+def name_model(path: Path) -> str:
+    """What a model is called that comes from a file: the file's name without its ending."""
+    return path.name[: -len(_find_ending(path))]
+
+
+def _find_ending(path: Path) -> str:
+    found = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), None)
+    if found is None:
+        raise InvalidInputError(f"expected a file that ends in one of {', '.join(_ENDINGS)}, found {path}")
+    return found
 
 
 def _read_safetensors(path: Path) -> ModelFile:

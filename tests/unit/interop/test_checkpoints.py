@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom
-from stockroom.interop import read_model_file
+from stockroom.interop import name_model, read_model_file
 
 
 class Hostile:
@@ -69,6 +69,14 @@ def test_a_plain_pickle_that_asks_for_code_is_refused_unexecuted(protocol: int, 
         with pytest.raises((InvalidInputError, CorruptionError)):
             read_model_file(tmp_path / "m.bin")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("ending", [".pt", ".PTH", ".bin", ".ckpt", ".pth.tar"])
+def test_a_model_is_called_as_its_file_without_the_ending(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net.v1{ending}"
+    torch.save({"w": torch.ones(1)}, path)
+    assert name_model(path) == "net.v1"
+    assert read_model_file(path).state == {"w": torch.ones(1)}
 
 
 def test_a_whole_module_is_refused_with_what_to_save_instead(tmp_path: Path) -> None:
