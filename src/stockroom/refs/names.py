@@ -80,13 +80,18 @@ def check_collision(kind: str, name: str, existing: Iterable[str]) -> None:
 
     Two such names would be one file on some file systems, so git cannot hold both everywhere.
     """
+    other = find_colliding(name, existing)
+    if other is not None:
+        raise InvalidNameError(
+            f"{kind} name {name!r}: differs from the existing {other!r} only in case or accents' form; "
+            "choose another name"
+        )
+
+
+def find_colliding(name: str, existing: Iterable[str]) -> str | None:
+    """Another name that differs from `name` only in case or in Unicode's composition, or None."""
     folded = _fold(name)
-    for other in existing:
-        if other != name and _fold(other) == folded:
-            raise InvalidNameError(
-                f"{kind} name {name!r}: differs from the existing {other!r} only in case or accents' form; "
-                "choose another name"
-            )
+    return next((other for other in existing if other != name and _fold(other) == folded), None)
 
 
 def _fold(name: str) -> str:

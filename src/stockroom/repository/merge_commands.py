@@ -1,24 +1,25 @@
-"""What brings one line of history into another: merge, revert and cherry-pick, and deciding what they leave open."""
+"""What brings one line of history into another: merge, revert and cherry-pick; going on with them, or giving up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from stockroom.digest import CommitId, ObjectDigest
-from stockroom.errors import ConflictError, InvalidInputError, NotFoundError
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError
 from stockroom.refs import RefChange, RefMove, find_merge_bases
-from stockroom.repository.conflict import Choice, Conflict, Decide, explain_conflicts
+from stockroom.repository.common_content import CommonContent, find_common_content
+from stockroom.repository.conflict import Conflict, Decide, explain_conflicts
 from stockroom.repository.head import Head
-from stockroom.repository.merge import ContentMerge, find_base, put_record
+from stockroom.repository.merge import ContentMerge
 from stockroom.repository.merge_states import Average
 from stockroom.repository.merging import CHERRY_PICK, MERGE, REVERT, Merging, record_conflicts
+from stockroom.repository.resolving import get_merging
 from stockroom.repository.session import WriteSession
 from stockroom.repository.snapshot import Snapshot
-from stockroom.trees import Key
 
 Outcome = Literal["up to date", "fast-forward", "merged", "staged"]
+FastForward = Literal["if possible", "never", "only"]
 _UP_TO_DATE: Final = "up to date"
 
 
@@ -39,7 +40,7 @@ class MergeOptions:
     average: Average | None = None
     message: str | None = None
     commits: bool = True
-    fast_forward: Literal["if possible", "never", "only"] = "if possible"
+    fast_forward: FastForward = "if possible"
     kind: str = MERGE
 
 
@@ -50,14 +51,13 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
         MergeConflictError: both sides changed the same, and nobody decides; nothing is changed.
         ConflictError: changes are staged, HEAD is detached, or there is no common history.
     """
-    session.check_clean()
-    branch, ours = session.head.branch, session.head.commit
-    if branch is None:
-        raise ConflictError("HEAD is detached: check out a branch to merge into")
+    branch, ours = _check_branch(session), session.head.commit
     bases = [] if ours is None else find_merge_bases(session.repository.refs, ours, theirs)
-    if theirs in bases:
+    if theirs in bases and session.merging is None:
         return MergeReport(_UP_TO_DATE, ours)
-    if ours is None or (ours in bases and options.fast_forward != "never"):
+    is_ahead = ours is None or (ours in bases and options.fast_forward != "never")
+    session.check_clean(theirs if is_ahead else None)
+    if is_ahead:
         move = RefMove(ref=f"branch/{branch}", old=ours, new=theirs)
         session.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
         return MergeReport("fast-forward", theirs)
@@ -65,68 +65,47 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
         raise ConflictError(f"{branch!r} has commits that {name!r} does not: it cannot be fast-forwarded")
     if not bases:
         raise ConflictError(f"{branch!r} and {name!r} have no commit in common: they are histories of different things")
-    base = find_base(session.repository.refs, lambda commit: _open(session, commit), session.objects, bases)
+    common = find_common_content(session.repository.refs, lambda commit: _open(session, commit), session.objects, bases)
     message = options.message or f"Merge {name} into {branch}"
-    return _bring_in(session, base, _open(session, theirs), options, kind=MERGE, parent=theirs, message=message)
+    return _bring_in(session, common, _open(session, theirs), options, kind=MERGE, parent=theirs, message=message)
 
 
 def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> MergeReport:
     """Commit the opposite of what a commit changed against its first parent."""
+    _check_branch(session)
     record = session.repository.read_commit(commit)
     before = _open(session, record.parent_ids[0] if record.parents else None)
     subject = record.message.split("\n", 1)[0]
     message = options.message or f"Revert {subject!r}\n\nThis reverts commit {commit.hex()}."
-    return _bring_in(session, _open(session, commit), before, options, kind=REVERT, parent=None, message=message)
+    common = CommonContent(_open(session, commit))
+    return _bring_in(session, common, before, options, kind=REVERT, parent=None, message=message)
 
 
 def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) -> MergeReport:
     """Commit here what a commit changed against its first parent elsewhere."""
+    _check_branch(session)
     record = session.repository.read_commit(commit)
-    before = _open(session, record.parent_ids[0] if record.parents else None)
+    common = CommonContent(_open(session, record.parent_ids[0] if record.parents else None))
     message = options.message or record.message
-    return _bring_in(session, before, _open(session, commit), options, kind=CHERRY_PICK, parent=None, message=message)
-
-
-def resolve(
-    session: WriteSession, path: str, key: Key | None, choice: Choice | None, average: Average | None = None
-) -> int:
-    """Decide the open conflicts at a path, or the one at a key; how many are left open in all.
-
-    `choice` None takes what is staged there now: for what was set to a value of its own.
-
-    Raises `NotFoundError` where no merge is under way or nothing there is in conflict.
-    """
-    merging = _get_merging(session)
-    chosen = [c for c in merging.conflicts if c.path == path and (key is None or _is_key(c, key))]
-    if not chosen:
-        raise NotFoundError(
-            f"{path}{'' if key is None else f', {key!r}'}: not in conflict; `stock merge` lists what is"
-        )
-    left = [conflict for conflict in merging.conflicts if conflict not in chosen]
-    content = session.snapshot
-    if choice is not None and not (choice == "ours" and all(c.key is not None for c in chosen)):
-        content = _apply_choice(session, merging, path, chosen, choice, average)
-    session.stage_merge(content, merging.leave(left))
-    session.flush()
-    return len(left)
+    return _bring_in(session, common, _open(session, commit), options, kind=CHERRY_PICK, parent=None, message=message)
 
 
 def continue_merge(session: WriteSession, message: str | None = None) -> CommitId:
     """Commit the merge under way; `MergeConflictError` while conflicts are open."""
-    merging = _get_merging(session)
+    merging = get_merging(session)
     return session.commit(message or merging.message, {})
 
 
 def abort_merge(session: WriteSession) -> str:
     """Give up the merge under way, and what was staged with it; its kind."""
-    kind = _get_merging(session).kind
+    kind = get_merging(session).kind
     session.reset()
     return kind
 
 
 def _bring_in(
     session: WriteSession,
-    base: Snapshot,
+    common: CommonContent,
     theirs: Snapshot,
     options: MergeOptions,
     *,
@@ -134,76 +113,46 @@ def _bring_in(
     parent: CommitId | None,
     message: str,
 ) -> MergeReport:
+    """Stage the merge of HEAD's content with theirs, and commit it if asked to; all of it, or nothing."""
     session.check_clean()
-    merge = ContentMerge(base, session.base, theirs, session.objects, options.decide, options.average)
-    merged = merge.run()
-    if merged.conflicts and options.commits:
-        session.discard()
-        raise explain_conflicts(merged.conflicts, kind)
-    conflicts = list(merged.conflicts)
-    if parent is None and not conflicts and merged.snapshot.root == session.base.root:
-        session.discard()
-        return MergeReport(_UP_TO_DATE, session.head.commit)
-    merging = Merging(
-        kind=kind,
-        theirs=theirs.root,
-        base=base.root,
-        parent=parent,
-        message=message,
-        open_conflicts=record_conflicts(conflicts),
-    )
-    session.stage_merge(merged.snapshot, merging)
-    if options.commits:
-        return MergeReport("merged", session.commit(message, {}))
-    session.flush()
-    return MergeReport("staged", session.head.commit, tuple(conflicts))
-
-
-def _apply_choice(
-    session: WriteSession,
-    merging: Merging,
-    path: str,
-    chosen: Sequence[Conflict],
-    choice: Choice,
-    average: Average | None,
-) -> Snapshot:
-    """The staged content with the conflicts at a path decided: what is staged there counts as ours."""
-    if any(conflict.key is None for conflict in chosen):
-        return _take_whole(session, merging, path, choice)
-    base, theirs = (Snapshot(session.nodes, ObjectDigest(root)) for root in (merging.base, merging.theirs))
-    keys = {conflict.key for conflict in chosen}
-    merge = ContentMerge(
-        base,
-        session.snapshot,
-        theirs,
-        session.objects,
-        lambda found: choice if found.key in keys else None,
-        average,
-    )
-    decided = merge.merge_path(path)
-    undecided = [c for c in merge.conflicts if c.key in keys]
-    if undecided:
-        raise InvalidInputError(
-            f"{path}: {choice!r} cannot decide {undecided[0].key!r}; choose ours, theirs or a value"
+    try:
+        merge = ContentMerge(
+            common.snapshot,
+            session.base,
+            theirs,
+            session.objects,
+            options.decide,
+            options.average,
+            common.disputed,
         )
-    return put_record(session.snapshot, path, decided)
+        merged = merge.run()
+        if merged.conflicts and options.commits:
+            raise explain_conflicts(merged.conflicts, kind)
+        if parent is None and not merged.conflicts and merged.snapshot.root == session.base.root:
+            session.discard()
+            return MergeReport(_UP_TO_DATE, session.head.commit)
+        merging = Merging(
+            kind=kind,
+            theirs=theirs.root,
+            parent=parent,
+            message=message,
+            open_conflicts=record_conflicts(merged.conflicts),
+        )
+        session.stage_merge(merged.snapshot, merging)
+        if options.commits:
+            return MergeReport("merged", session.commit(message, {}))
+        session.flush()
+    except BaseException:
+        session.stage_merge(session.base, None)
+        session.discard()
+        raise
+    return MergeReport("staged", session.head.commit, tuple(merged.conflicts))
 
 
-def _take_whole(session: WriteSession, merging: Merging, path: str, choice: Choice) -> Snapshot:
-    if choice == "average":
-        raise InvalidInputError(f"{path}: only single tensors of a model can be averaged; choose ours or theirs")
-    source = session.base if choice == "ours" else Snapshot(session.nodes, ObjectDigest(merging.theirs))
-    return put_record(session.snapshot, path, source.find_digest(path))
-
-
-def _get_merging(session: WriteSession) -> Merging:
-    if session.merging is None:
-        raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
-    return session.merging
-
-
-def _is_key(conflict: Conflict, key: Key) -> bool:
-    return conflict.key == key or str(conflict.key) == str(key)
+def _check_branch(session: WriteSession) -> str:
+    if session.head.branch is None:
+        raise ConflictError("HEAD is detached: check out a branch first, or make one here (`stock checkout -b NAME`)")
+    return session.head.branch
 
 
 def _open(session: WriteSession, commit: CommitId | None) -> Snapshot:

@@ -1,11 +1,12 @@
 """A merge that is not committed yet: what is merged into the stage, and which conflicts are still open.
 
-As a metadata object: magic `SRmg`, version 1, then kind, theirs, base, parent, message and conflicts as msgpack. The
+As a metadata object: magic `SRmg`, version 1, then kind, theirs, parent, message and open conflicts as msgpack. The
 stage refers to it, so that both are there together or not at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -37,7 +38,6 @@ class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     Attributes:
         kind: `merge`, `revert` or `cherry-pick`.
         theirs: root of the content that is merged in.
-        base: root of the content that both sides are compared with.
         parent: the commit that the merge commit follows besides HEAD; None where it follows HEAD alone.
         message: what the commit will say.
         open_conflicts: those that nobody has decided yet.
@@ -45,7 +45,6 @@ class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
     kind: str
     theirs: _Digest
-    base: _Digest
     parent: _Digest | None
     message: str
     open_conflicts: tuple[_ConflictRecord, ...]
@@ -60,7 +59,7 @@ class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         """What the commit follows besides HEAD."""
         return () if self.parent is None else (CommitId(self.parent),)
 
-    def leave(self, conflicts: list[Conflict]) -> Merging:
+    def leave(self, conflicts: Sequence[Conflict]) -> Merging:
         """The same with only these conflicts open."""
         return msgspec.structs.replace(self, open_conflicts=record_conflicts(conflicts))
 
@@ -69,7 +68,7 @@ class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         return objects.put_object(_FORMAT.encode(self))
 
 
-def record_conflicts(conflicts: list[Conflict]) -> tuple[_ConflictRecord, ...]:
+def record_conflicts(conflicts: Sequence[Conflict]) -> tuple[_ConflictRecord, ...]:
     """Conflicts as they are recorded."""
     return tuple(_ConflictRecord(c.path, c.key, c.kind, c.base, c.ours, c.theirs) for c in conflicts)
 

@@ -19,7 +19,7 @@ from stockroom.errors import (
 from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
-from stockroom.repository.conflict import explain_conflicts
+from stockroom.repository.conflict import explain_conflicts, explain_open
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.merge import ContentMerge
@@ -83,21 +83,24 @@ class WriteSession(Workspace):
         if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
-            raise explain_conflicts(self.merging.conflicts, self.merging.kind)
+            raise explain_open(self.merging.conflicts, self.merging.kind)
         branch = self._check_branch()
         parents = [] if self.head.commit is None else [self.head.commit]
         parents += () if self.merging is None else self.merging.parents
         record = self._make_record(message, metadata, author, tree=self._staged.root, parents=parents)
         change = add_commit(record, branch=branch, old=self.head.commit)
-        change = replace(change, stages={STAGE_NAME: None})
+        kind = change.kind if self.merging is None else self.merging.kind
+        change = replace(change, kind=kind, stages={STAGE_NAME: None})
         self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
         return record.commit_id
 
     @in_turn
-    def stage_merge(self, content: Snapshot, merging: Merging) -> None:
+    def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
         """Stage merged content, and what is merged, in place of what was staged."""
         self.check_open()
+        self._forget_columns()
         self._staged, self.merging = content, merging
+        self._forget_edits()
 
     @in_turn
     def discard(self) -> None:
@@ -151,7 +154,8 @@ class WriteSession(Workspace):
         """Go on from another HEAD, already written to its file."""
         self._drop_edits()
         base = self.repository.open_snapshot(head.commit, self.nodes)
-        self.head, self.base, self._staged, self._start, self.merging = head, base, base, base.root, None
+        self.head, self.base, self._staged, self._start = head, base, base, base.root
+        self.merging = self._merging_before = None
 
     @in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
@@ -237,10 +241,12 @@ class WriteSession(Workspace):
         if merged.conflicts:
             raise explain_conflicts(merged.conflicts, "commit")
         self.head, self.base, self._staged = head, tip, merged.snapshot
+        self._forget_edits()
 
     def _settle(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
-        self.head, self.base, self._start, self.merging = head, base, base.root, None
+        self.head, self.base, self._start = head, base, base.root
+        self.merging = self._merging_before = None
 
 
 def _explain_stranded(stage: Stage) -> ConflictError:

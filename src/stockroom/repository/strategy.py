@@ -11,28 +11,30 @@ from stockroom.repository.conflict import CHOICES, Choice, Conflict, Decide, dec
 
 Strategy: TypeAlias = str | Mapping[str, str] | None
 """`ours`, `theirs` or `average` for all conflicts; or such a choice for each pattern of paths, as `data/label`, of
-which the first that fits decides; None leaves them all."""
+which the first that fits and can decide does; None leaves them all."""
 
 
 def make_decide(strategy: Strategy) -> Decide:
     """What decides conflicts by a strategy; `InvalidInputError` for one that is not known.
 
-    `average` decides about tensors of models only, and leaves the rest.
+    `average` decides about floating tensors of models only: the rest is left to the next pattern that fits.
     """
     if strategy is None:
         return decide_nothing
     patterns = {"*": strategy} if isinstance(strategy, str) else dict(strategy)
-    for choice in patterns.values():
-        if choice not in CHOICES:
-            raise InvalidInputError(f"expected the strategy {', '.join(CHOICES)} or None, found {choice!r}")
+    chosen = [(pattern, _check_choice(choice)) for pattern, choice in patterns.items()]
 
-    def decide(conflict: Conflict) -> Choice | None:
-        for pattern, choice in patterns.items():
-            if _fits(pattern, conflict):
-                return choice  # type: ignore[return-value]  # checked above
-        return None
+    def decide(conflict: Conflict) -> tuple[Choice, ...]:
+        return tuple(choice for pattern, choice in chosen if _fits(pattern, conflict))
 
     return decide
+
+
+def _check_choice(choice: str) -> Choice:
+    for known in CHOICES:
+        if choice == known:
+            return known
+    raise InvalidInputError(f"expected the strategy {', '.join(CHOICES)} or None, found {choice!r}")
 
 
 def _fits(pattern: str, conflict: Conflict) -> bool:

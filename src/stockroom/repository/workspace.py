@@ -62,6 +62,11 @@ class Workspace(ABC):
         self._staged = self.base if root is None else Snapshot(self.nodes, root)
         self._start = self._staged.root
 
+    def _forget_edits(self) -> None:
+        """Let columns be opened anew: the content they were opened from has been replaced by another."""
+        self._edits = {}
+        self._series = SeriesLog()
+
     head: Head
     """The branch that a commit moves, and the commit that the content is on top of."""
 
@@ -242,9 +247,13 @@ class Workspace(ABC):
         if writer is not None:
             writer.abort()
 
-    def _drop_edits(self) -> None:
+    def _forget_columns(self) -> None:
+        """Let every column and series be opened anew from what is staged."""
         self._edits = {}
         self._series = SeriesLog()
+
+    def _drop_edits(self) -> None:
+        self._forget_columns()
         self.objects.discard_pending()
         Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
         writer = self.__dict__.get("tensors")

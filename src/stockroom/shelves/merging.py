@@ -16,9 +16,9 @@ from stockroom.repository.merge_commands import (
     cherry_pick,
     continue_merge,
     merge,
-    resolve,
     revert,
 )
+from stockroom.repository.resolving import resolve
 from stockroom.repository.strategy import Strategy, make_decide
 from stockroom.shelves.averaging import make_average
 
