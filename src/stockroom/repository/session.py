@@ -98,7 +98,6 @@ class WriteSession(Workspace):
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
         """Stage merged content, and what is merged, in place of what was staged."""
         self.check_open()
-        self._forget_columns()
         self._staged, self.merging = content, merging
         self._forget_edits()
 

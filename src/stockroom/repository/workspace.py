@@ -247,13 +247,8 @@ class Workspace(ABC):
         if writer is not None:
             writer.abort()
 
-    def _forget_columns(self) -> None:
-        """Let every column and series be opened anew from what is staged."""
-        self._edits = {}
-        self._series = SeriesLog()
-
     def _drop_edits(self) -> None:
-        self._forget_columns()
+        self._forget_edits()
         self.objects.discard_pending()
         Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
         writer = self.__dict__.get("tensors")
