@@ -176,6 +176,7 @@ class BranchSession(Workspace):
 
     def _settle(self, head: Head) -> None:
         self.head = head
+        self._forget_edits()
         self.start_from(head.commit)
 
     def _write_stage(self, name: str) -> None:
