@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
+from tests.states import assert_same
 
 from stockroom import StockRoom
 
@@ -32,6 +34,10 @@ path, way, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def sample(n):
     return np.full((4, 100), n, np.int32)
 
+def weights(n):
+    layers = {f"layer.{k}": np.arange(k * n, k * n + 300_000, dtype=np.float32) for k in range(6)}
+    return {"model": layers, "large": np.arange(n, n + (1 << 20), dtype=np.int64), "step": n}
+
 def change(stock, n):
     data = stock.data
     if way == "samples":
@@ -43,6 +49,9 @@ def change(stock, n):
     elif way == "import":
         data["sample"].update((n * 50 + k, sample(n * 50 + k)) for k in range(50))
         data["label"] = [f"label {n}"] * 3000
+    elif way == "model":
+        stock.model.save("net", weights(n), number=n)
+        stock.model[f"small {n % 5}"] = {"n": n}
     else:
         data["sample"][n * 50] = sample(n * 50)
     data["number"] = [n]
@@ -58,7 +67,7 @@ with StockRoom(path, enable_write=True, timeout_s=0) as stock:
         print(commit, flush=True)
 """
 
-WAYS = ["samples", "bulk", "import", "commits"]
+WAYS = ["samples", "bulk", "import", "commits", "model"]
 
 
 @dataclass
@@ -117,6 +126,11 @@ def expect_sample(n):
     return np.full((4, 100), n, np.int32)
 
 
+def expect_weights(n):
+    layers = {f"layer.{k}": np.arange(k * n, k * n + 300_000, dtype=np.float32) for k in range(6)}
+    return {"model": layers, "large": np.arange(n, n + (1 << 20), dtype=np.int64), "step": n}
+
+
 def check_content(stock, message):
     """The content of a commit, by the number in its message."""
     way, _, number = message.partition(" ")
@@ -128,7 +142,11 @@ def check_content(stock, message):
         assert np.array_equal(stock.data["large"][0], large)
     elif way == "import":
         assert list(stock.data["label"].values())[::1000] == [f"label {n}"] * 3
-    if way != "bulk":
+    elif way == "model":
+        assert_same(stock.model["net"].load(), expect_weights(n))
+        assert stock.model["net"].metadata == {"number": n}
+        assert stock.model[f"small {n % 5}"]["n"] == n
+    if way not in ("bulk", "model"):
         count = 1 if way == "commits" else 50
         keys = range(n * 50, n * 50 + count)
         assert np.array_equal(stock.data["sample"][list(keys)], np.stack([expect_sample(key) for key in keys]))
@@ -153,20 +171,23 @@ def inspect(path, campaign, newly_reported):
     return 0 if newest == "start" else int(newest.split()[1])
 
 
-def test_no_kill_loses_a_commit(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("ways", "kills", "longest_s"), [(WAYS, KILLS, 0.35), (["model"], 10, 0.6)], ids=["all", "models"]
+)
+def test_no_kill_loses_a_commit(tmp_path, capsys, ways, kills, longest_s):
     rng = random.Random(SEED)
     path = tmp_path / "repo"
     with StockRoom.init(path) as stock, stock.enable_write("start"):
         stock.data.create("sample", dtype="int32", shape=(4, 100))
     campaign, newest = Campaign(), 0
-    victim = Victim(path, "samples", newest)
-    for _ in range(KILLS):
+    victim = Victim(path, ways[0], newest)
+    for _ in range(kills):
         victim.hear_first()
-        victim.hear_until(time.monotonic() + rng.uniform(0, 0.35) ** rng.choice([1, 2]))
+        victim.hear_until(time.monotonic() + rng.uniform(0, longest_s) ** rng.choice([1, 2]))
         reported = victim.kill()
         campaign.kills += 1
         newest = inspect(path, campaign, reported)
-        victim = Victim(path, rng.choice(WAYS), newest)  # gets in at once, with timeout_s=0, and goes on
+        victim = Victim(path, rng.choice(ways), newest)  # gets in at once, with timeout_s=0, and goes on
     victim.hear_first()
     victim.kill()
     with StockRoom(path) as stock:
