@@ -14,8 +14,8 @@ class LeafInfo:
     """What is known of a leaf without reading it.
 
     `dtype` is a numpy or torch dtype's name, or a Python type's; `digest` the hex BLAKE3 of its raw bytes; `tied_to`
-    the path, from the top, of the leaf whose memory it shares; `library` is `torch`, `numpy`, `scalar` for numpy's scalars, or
-    `python`.
+    the path, from the top, of the leaf whose memory it shares; `library` is `torch`, `numpy`, `scalar` for numpy's
+    scalars, or `python`.
     """
 
     path: str
