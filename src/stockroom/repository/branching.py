@@ -7,7 +7,7 @@ from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
 from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
-from stockroom.repository.session import WriteSession
+from stockroom.repository.session import STAGE_NAME, WriteSession
 
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:
@@ -91,15 +91,18 @@ def undo(session: WriteSession) -> Operation:
 
 def reset_to(session: WriteSession, target: CommitId) -> None:
     """Move the branch that is checked out, or a detached HEAD, to a commit; what is staged goes."""
-    branch = session.head.branch
-    session.reset()
+    branch, old = session.head.branch, session.head.commit
     if branch is None:
+        session.reset()
         head = Head(None, target)
         session.repository.paths.head.write(head)
         session.move_head(head)
-    elif target != session.head.commit:
-        move = RefMove(ref=f"branch/{branch}", old=session.head.commit, new=target)
-        session.move_branch(Head(branch, target), RefChange(kind="reset", moves=(move,)))
+    elif target == old:
+        session.reset()
+    else:
+        move = RefMove(ref=f"branch/{branch}", old=old, new=target)
+        change = RefChange(kind="reset", moves=(move,), stages={STAGE_NAME: None})
+        session.move_branch(Head(branch, target), change)
 
 
 def _find_target(repository: Repository, name: str, head: Head) -> Head:

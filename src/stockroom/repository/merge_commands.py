@@ -51,7 +51,8 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
         MergeConflictError: both sides changed the same, and nobody decides; nothing is changed.
         ConflictError: changes are staged, HEAD is detached, or there is no common history.
     """
-    branch, ours = _check_branch(session), session.head.commit
+    branch = _check_branch(session)
+    ours = session.head.commit
     bases = [] if ours is None else find_merge_bases(session.repository.refs, ours, theirs)
     if theirs in bases and session.merging is None:
         return MergeReport(_UP_TO_DATE, ours)
@@ -150,9 +151,13 @@ def _bring_in(
 
 
 def _check_branch(session: WriteSession) -> str:
-    if session.head.branch is None:
+    """The branch that is merged into, on which the session then stands; with anything staged it is not looked at."""
+    branch = session.head.branch
+    if branch is None:
         raise ConflictError("HEAD is detached: check out a branch first, or make one here (`stock checkout -b NAME`)")
-    return session.head.branch
+    if session.is_clean:
+        session.check_branch()
+    return branch
 
 
 def _open(session: WriteSession, commit: CommitId | None) -> Snapshot:

@@ -84,7 +84,7 @@ class WriteSession(Workspace):
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
-        branch = self._check_branch()
+        branch = self.check_branch()
         parents = [] if self.head.commit is None else [self.head.commit]
         parents += () if self.merging is None else self.merging.parents
         record = self._make_record(message, metadata, author, tree=self._staged.root, parents=parents)
@@ -93,6 +93,27 @@ class WriteSession(Workspace):
         change = replace(change, kind=kind, stages={STAGE_NAME: None})
         self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
         return record.commit_id
+
+    @in_turn
+    def check_branch(self) -> str:
+        """The branch that a commit goes to; where it has only gone on, as sessions make it do, this goes along.
+
+        Raises `ConflictError` for a detached HEAD, `RefChangedError` for a branch that stands elsewhere.
+        """
+        branch = self.head.branch
+        if branch is None:
+            raise ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
+        tip = self.repository.refs.find_ref(f"branch/{branch}")
+        if tip is not None and tip != self.head.commit and self._is_behind(tip):
+            self._catch_up(Head(branch, tip))
+        elif tip != self.head.commit:
+            found = "gone" if tip is None else f"at {tip.hex()}"
+            raise RefChangedError(
+                f"branch {branch!r} is {found}, but head.stock says "
+                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
+                "this work on a branch of its own"
+            )
+        return branch
 
     @in_turn
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
@@ -123,6 +144,11 @@ class WriteSession(Workspace):
         self._drop_edits()
         self._staged, self.merging = Snapshot(self.nodes, self._start), self._merging_before
         self._write_stage()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is staged, here or on another commit."""
+        return self._stranded is None and self.merging is None and self.snapshot.root == self.base.root
 
     @property
     def is_stranded(self) -> bool:
@@ -211,22 +237,6 @@ class WriteSession(Workspace):
                     head_file.complete()
                 self.move_head(head)
             raise
-
-    def _check_branch(self) -> str:
-        branch = self.head.branch
-        if branch is None:
-            raise ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
-        tip = self.repository.refs.find_ref(f"branch/{branch}")
-        if tip is not None and tip != self.head.commit and self._is_behind(tip):
-            self._catch_up(Head(branch, tip))
-        elif tip != self.head.commit:
-            found = "gone" if tip is None else f"at {tip.hex()}"
-            raise RefChangedError(
-                f"branch {branch!r} is {found}, but head.stock says "
-                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a branch of its own"
-            )
-        return branch
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Whether the branch has only gone on from HEAD, as sessions make it do."""
