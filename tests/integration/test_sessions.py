@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
@@ -334,20 +333,36 @@ def test_workers_of_a_loader_cannot_write(stock: StockRoom, start: str) -> None:
     assert (stock.commit_id, stock.status().clean) == (before, True)
 
 
+COMMITTER = """
+import sys
+from stockroom import StockRoom
+
+path, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with StockRoom(path) as stock, stock.session() as session:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for n in range(count):
+        session.data["x"][1000 * (number + 1) + n] = n
+        session.commit(f"{number}/{n}")
+"""
+
+
 def test_sixteen_processes_commit_to_one_branch_and_no_commit_is_lost(stock: StockRoom) -> None:
-    context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(PROCESSES + 1)
-    workers = [context.Process(target=_commit_many, args=(stock.path, number, gate)) for number in range(PROCESSES)]
+    commands = [[sys.executable, "-c", COMMITTER, str(stock.path), str(p), str(COMMITS)] for p in range(PROCESSES)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen(command, **pipes) for command in commands]
     for worker in workers:
-        worker.start()
-    gate.wait(timeout=120)
+        assert worker.stdout.readline() == "ready\n"
     started_s = time.perf_counter()
     for worker in workers:
-        worker.join()
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    assert [worker.wait() for worker in workers] == [0] * PROCESSES
     took_s = time.perf_counter() - started_s
-    assert [worker.exitcode for worker in workers] == [0] * PROCESSES
     total = PROCESSES * COMMITS
     print(f"{total} commits of {PROCESSES} processes in {took_s:.1f} s: {total / took_s:.0f}/s")
+    for worker in workers:
+        worker.communicate()
     stock.refresh()
     messages = [commit.message for commit in stock.log("main")]
     assert sorted(messages) == sorted(["First", *(f"{p}/{n}" for p in range(PROCESSES) for n in range(COMMITS))])
@@ -356,11 +371,3 @@ def test_sixteen_processes_commit_to_one_branch_and_no_commit_is_lost(stock: Sto
     expected = {1000 * (p + 1) + n: n for p in range(PROCESSES) for n in range(COMMITS)}
     assert {key: int(column[key]) for key in expected} == expected
     assert not stock.verify().damage
-
-
-def _commit_many(path: Path, number: int, gate: object) -> None:
-    with StockRoom(path) as stock, stock.session() as session:
-        gate.wait()  # type: ignore[attr-defined]
-        for count in range(COMMITS):
-            session.data["x"][1000 * (number + 1) + count] = count
-            session.commit(f"{number}/{count}")
