@@ -108,15 +108,10 @@ class ValueMaker:
         return array[()] if leaf.library == "scalar" else array
 
     def _make_strided(self, leaf: StridedLeaf) -> Any:
-        base = self._bases.get(leaf.base)
         if self.options.as_numpy:
-            if base is None:
-                base = self._bases[leaf.base] = as_array(self._raw[leaf.base], leaf.dtype, (leaf.length,))
-            steps = [stride * base.strides[0] for stride in leaf.strides]
-            array = np.lib.stride_tricks.as_strided(
-                base[leaf.offset :], (*leaf.shape, *base.shape[1:]), (*steps, *base.strides[1:])
-            )
+            array = _as_strided_array(self._raw[leaf.base], leaf)
             return array[self._choose(leaf)] if self._has_rows(leaf) else array
+        base = self._bases.get(leaf.base)
         if base is None:
             base = self._bases[leaf.base] = load_torch().make(self._raw[leaf.base], leaf.dtype, (leaf.length,))
         tensor = load_torch().make_strided(base, leaf.shape, leaf.strides, leaf.offset)
@@ -138,6 +133,19 @@ def as_array(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDAr
     stored = parse_dtype(known[0])
     parts = known[1] // stored.itemsize
     return raw.view(stored).reshape((*shape, parts) if parts > 1 else shape)
+
+
+def _as_strided_array(raw: NDArray[np.uint8], leaf: StridedLeaf) -> NDArray[Any]:
+    """`as_array` of a leaf that lies in `raw` with strides of its own."""
+    whole = as_array(raw, leaf.dtype, (leaf.length,))
+    steps = [stride * whole.strides[0] for stride in leaf.strides]
+    return np.ndarray(
+        (*leaf.shape, *whole.shape[1:]),
+        whole.dtype,
+        buffer=raw,
+        offset=leaf.offset * whole.strides[0],
+        strides=(*steps, *whole.strides[1:]),
+    )
 
 
 def choose_rows(rows: Rows, count: int, path: str) -> NDArray[np.int64]:
