@@ -263,7 +263,7 @@ class StockRoom(RemoteActions, MergeActions):
         self._access.check_open()
         stage = None if self._access.session is not None else self._repository.refs.get_stage(STAGE_NAME)
         base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
-        return Status(self._head.branch, self.commit_id, Diff(base, self._read_stage()))
+        return Status(self._head.branch, self.commit_id, Diff(base, self._read_stage()), self.find_merge())
 
     def reset(self) -> None:
         """Drop everything staged."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from stockroom.refs import LoggedCommit
-from stockroom.repository import DATA, EXPERIMENT, MODEL, Diff
+from stockroom.repository import DATA, EXPERIMENT, MODEL, Conflict, Diff
 
 _SHELVES: Final = (DATA, MODEL, EXPERIMENT)
 
@@ -27,17 +27,35 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeUnderWay:
+    """A merge that is staged and not committed yet.
+
+    Attributes:
+        kind: `merge`, `revert` or `cherry-pick`.
+        commit: the full hex digest of the commit that is merged; None where the new commit follows HEAD alone.
+        message: what the commit will say.
+        conflicts: those that nobody has decided yet.
+    """
+
+    kind: str
+    commit: str | None
+    message: str
+    conflicts: tuple[Conflict, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """What is staged. `changes` maps `data/<column>` to its difference from HEAD."""
+    """What is staged. `changes` maps `data/<column>` to its difference from HEAD; `merge` is under way, if any is."""
 
     branch: str | None
     commit_id: str | None
     changes: Diff
+    merge: MergeUnderWay | None = None
 
     @property
     def clean(self) -> bool:
-        """Whether the stage equals HEAD."""
-        return not self.changes
+        """Whether the stage equals HEAD, and no merge is under way."""
+        return not self.changes and self.merge is None
 
 
 def describe_commit(entry: LoggedCommit) -> Commit:

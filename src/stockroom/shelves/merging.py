@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from stockroom.digest import CommitId
-from stockroom.repository import Conflict
+from stockroom.repository import STAGE_NAME, Conflict, WriteSession
 from stockroom.repository.branching import reset_to
 from stockroom.repository.merge_commands import (
+    FastForward,
     MergeOptions,
     MergeReport,
     abort_merge,
@@ -18,12 +19,14 @@ from stockroom.repository.merge_commands import (
     merge,
     revert,
 )
+from stockroom.repository.merging import Merging, read_merging
 from stockroom.repository.resolving import resolve
 from stockroom.repository.strategy import Strategy, make_decide
 from stockroom.shelves.averaging import make_average
+from stockroom.shelves.history import MergeUnderWay
 
 if TYPE_CHECKING:
-    from stockroom.repository import Head, Repository, WriteSession
+    from stockroom.repository import Head, Repository
     from stockroom.repository.conflict import Choice
     from stockroom.shelves.access import Access
     from stockroom.trees import Key
@@ -60,7 +63,7 @@ class MergeActions:
         strategy: Strategy = None,
         *,
         commit: bool = True,
-        fast_forward: Literal["if possible", "never", "only"] = "if possible",
+        fast_forward: FastForward = "if possible",
     ) -> Merge:
         """Bring the history of `ref` into the branch checked out: by fast-forward, or by a commit of two parents.
 
@@ -105,16 +108,23 @@ class MergeActions:
             options = _make_options(session, message, strategy, commit)
             return _finish(self, session, cherry_pick(session, target, options))
 
-    def find_conflicts(self: _Handle) -> tuple[Conflict, ...] | None:
-        """The open conflicts of the merge under way; None if there is no merge."""
+    def find_merge(self: _Handle) -> MergeUnderWay | None:
+        """The merge under way, with what it leaves open; None if there is none. Waits for no writer."""
         self._access.check_open()
-        with self._moving() as session:
-            return None if session.merging is None else tuple(session.merging.conflicts)
+        session, repository = self._access.session, self._repository
+        if session is None:
+            stage = repository.refs.get_stage(STAGE_NAME)
+            if stage is None or stage.merging is None:
+                return None
+            return _describe(read_merging(repository.objects, stage.merging))
+        merging = session.merging if isinstance(session, WriteSession) else None
+        return None if merging is None else _describe(merging)
 
     def resolve(self: _Handle, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
         """Decide the open conflicts at `path`, or the one at `key`; returns how many are left open.
 
-        `choice` is `ours`, `theirs` or, for tensors, `average`; None takes what is staged there, which you have set.
+        `choice` is `ours` (what HEAD has), `theirs` or, for tensors, `average`; None takes what is staged there, which
+        you have set. Raises `NotFoundError` where nothing is in conflict.
         """
         self._access.check_open()
         with self._moving() as session:
@@ -146,12 +156,17 @@ class MergeActions:
             self._pin_to(session.head)
 
 
+def _describe(merging: Merging) -> MergeUnderWay:
+    commit = None if merging.parent is None else merging.parent.hex()
+    return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
+
+
 def _make_options(
     session: WriteSession,
     message: str | None,
     strategy: Strategy,
     commits: bool = True,
-    fast_forward: Literal["if possible", "never", "only"] = "if possible",
+    fast_forward: FastForward = "if possible",
 ) -> MergeOptions:
     return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
 
