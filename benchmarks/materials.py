@@ -40,12 +40,39 @@ class Sizes:
     model_rows: int
     logged: int
     runs: int
+    session_s: int
 
 
 FULL = Sizes(
-    50_000, 2_000, 7_133, (200_000, 2_000_000), 2_000_000, 2 << 30, 6_644, 1_000_000, 3_322, 610, 2_000_000, 1_000
+    small=50_000,
+    large=2_000,
+    bulk_large=7_133,
+    histories=(200_000, 2_000_000),
+    labels=2_000_000,
+    streamed_nbytes=2 << 30,
+    pushed=6_644,
+    cloned=1_000_000,
+    lazy_epoch=3_322,
+    model_rows=610,
+    logged=2_000_000,
+    runs=1_000,
+    session_s=20,
 )
-QUICK = Sizes(10_000, 300, 700, (20_000, 200_000), 200_000, 256 << 20, 700, 50_000, 800, 60, 100_000, 100)
+QUICK = Sizes(
+    small=10_000,
+    large=300,
+    bulk_large=700,
+    histories=(20_000, 200_000),
+    labels=200_000,
+    streamed_nbytes=256 << 20,
+    pushed=700,
+    cloned=50_000,
+    lazy_epoch=800,
+    model_rows=60,
+    logged=100_000,
+    runs=100,
+    session_s=3,
+)
 
 
 @dataclass(frozen=True, slots=True)

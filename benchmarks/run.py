@@ -28,6 +28,7 @@ import history
 import models
 import reading
 import remotes
+import sessions
 import sizes
 import torch_loading
 import writing
@@ -63,6 +64,7 @@ BENCHMARKS: Sequence[Benchmark] = (
     models.frozen_backbone,
     experiments.log_calls,
     experiments.exp_show,
+    sessions.side_by_side,
 )
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",
