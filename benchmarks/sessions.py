@@ -25,7 +25,7 @@ with StockRoom(path) as stock, stock.session() as session:
     sys.stdin.readline()
     done, end_s = 0, time.monotonic() + seconds
     while time.monotonic() < end_s:
-        session.data["x"][number * 1_000_000 + done] = done
+        session.data["x"][(number + 1) * 1_000_000 + done] = done
         session.commit(f"{number}/{done}")
         done += 1
     print(done, flush=True)
@@ -69,4 +69,4 @@ def _count_kept(path: Path, done: list[int]) -> int:
         messages = {commit.message for commit in stock.log("main")}
         keys = set(stock.data["x"].keys())
     reported = [(number, count) for number, total in enumerate(done) for count in range(total)]
-    return sum(f"{number}/{count}" in messages and number * 1_000_000 + count in keys for number, count in reported)
+    return sum(f"{number}/{count}" in messages and (number + 1) * 1_000_000 + count in keys for number, count in reported)
