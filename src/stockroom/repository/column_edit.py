@@ -89,6 +89,13 @@ class ColumnEdit:
         """The column's record with every edit worked in."""
         return self.record.replace_root(self.tree.root)
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether the record is another than the stage's; 1, 1.0 and True among its attrs are three values."""
+        if self.staged is None or self.record != self.staged:
+            return True
+        return bool(self.record.attrs) and self.record.encode() != self.staged.encode()
+
     def _apply(self) -> None:
         puts = {key: entry for key, entry in self._pending.items() if entry is not None}
         deletes = [key for key, entry in self._pending.items() if entry is None]

@@ -202,7 +202,7 @@ class Workspace(ABC):
         changed = []
         for path, edit in self._edits.items():
             edit.record = edit.finish()
-            if edit.record != edit.staged:
+            if edit.is_changed:
                 changed.append(edit)
                 puts[path] = self.objects.put_object(edit.record.encode())
         self._stage(puts, [])
