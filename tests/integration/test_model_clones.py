@@ -159,6 +159,21 @@ def test_what_is_mapped_stays_when_its_pack_is_dropped(clone: StockRoom) -> None
     assert_same(one, expected["layers.1.weight"])
 
 
+def test_a_state_is_read_on_while_others_drop_its_packs_and_bring_them_again(clone: StockRoom) -> None:
+    expected = make_run()["model"]
+    clone.prefetch()
+    state = clone.model["net"]["model"]
+    for again in (True, False, True):
+        assert_same(OrderedDict((name, state[name]) for name in state), expected)  # many reads: places are kept
+        assert_same(state.load(), expected)
+        with StockRoom(clone.path) as other:
+            assert other.drop().nbytes > 20_000_000
+            if again:
+                other.prefetch()
+    assert_same(state.load(names="layers.7.weight")["layers.7.weight"], expected["layers.7.weight"])
+    assert clone.verify().ok
+
+
 def test_tensors_that_are_known_are_not_stored_again(clone: StockRoom, tmp_path: Path) -> None:
     run = make_run()
     trained = run["model"] | {"layers.23.weight": run["model"]["layers.23.weight"] + 1}

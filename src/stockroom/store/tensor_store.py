@@ -189,6 +189,7 @@ class TensorStore:
             try:
                 return read()
             except StalePackError:
+                self.cache.forget()  # a pack may have been replaced by another folder under its very name
                 self.index.refresh()
         return read()
 
