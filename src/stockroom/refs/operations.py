@@ -15,6 +15,8 @@ from stockroom.refs.record import RecordFormat
 
 DATABASE: Final = "operations"
 UNDO: Final = "undo"
+BY_GIT: Final = "git"
+"""What a branch does that follows git: not ours to undo."""
 
 _KEY: Final = struct.Struct(">Q")
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -71,7 +73,7 @@ def encode_number(number: int) -> bytes:
 
 
 def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
-    """The change that takes back the newest operation which is neither undone nor itself an undo.
+    """The change that takes back the newest operation of our own which is neither undone nor itself an undo.
 
     Raises:
         NotFoundError: there is none.
@@ -80,9 +82,14 @@ def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
     for operation in newest_first:
         if operation.undoes is not None:
             undone.add(operation.undoes)
-        elif operation.number not in undone and not operation.ref.startswith("remote/"):  # what others did stays seen
+        elif operation.number not in undone and not _is_of_others(operation):
             return _invert(operation)
     raise NotFoundError("expected an operation to undo, found none left; `stock reflog` lists them")
+
+
+def _is_of_others(operation: Operation) -> bool:
+    """Whether it says what happened on a remote, or what git did: that stays seen."""
+    return operation.ref.startswith("remote/") or operation.kind == BY_GIT
 
 
 def _invert(operation: Operation) -> RefChange:

@@ -35,6 +35,7 @@ from stockroom.remotes.states import (
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport, open_transport
 from stockroom.repository import Repository
+from stockroom.repository.following import follow_git_if_free
 from stockroom.repository.paths import DEFAULT_BRANCH
 from stockroom.store.recovery import session_folder
 
@@ -290,7 +291,9 @@ def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False)
     elif ref is not None and refs.find_ref(f"branch/{ref}") is None and refs.find_ref(f"tag/{ref}") is not None:
         wanted[f"tag/{ref}"] = refs.find_ref(f"tag/{ref}")
     else:
-        name = repository.read_head().branch if ref is None else ref
+        if ref is None:
+            follow_git_if_free(repository)
+        name = repository.follow(repository.read_head()).branch if ref is None else ref
         if name is None:
             raise InvalidInputError("HEAD is detached: say which branch or tag to push")
         at = refs.find_ref(f"branch/{name}")

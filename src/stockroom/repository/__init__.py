@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stockroom.repository.head import Head
     from stockroom.repository.paths import Identity, init_repository
     from stockroom.repository.repository import Repository
-    from stockroom.repository.session import STAGE_NAME, WriteSession
+    from stockroom.repository.session import WriteSession
     from stockroom.repository.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
     from stockroom.repository.state import StateRecord, ValueRecord
     from stockroom.repository.workspace import Workspace
@@ -34,7 +34,6 @@ _MODULES = {
     "Identity": "stockroom.repository.paths",
     "RecordDiff": "stockroom.repository.diff",
     "Repository": "stockroom.repository.repository",
-    "STAGE_NAME": "stockroom.repository.session",
     "StateDiff": "stockroom.repository.diff",
     "StateRecord": "stockroom.repository.state",
     "ValueRecord": "stockroom.repository.state",
@@ -51,7 +50,6 @@ __all__ = [
     "EXPERIMENT",
     "METRIC",
     "MODEL",
-    "STAGE_NAME",
     "ChangeCounts",
     "ColumnDiff",
     "ColumnEdit",

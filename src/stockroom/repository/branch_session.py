@@ -22,12 +22,12 @@ from stockroom.refs import RefChange, Stage, check_name, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.conflict import Decide, decide_nothing, explain_conflicts
+from stockroom.repository.following import follow_git, follow_git_if_free
 from stockroom.repository.head import Head
 from stockroom.repository.lease import WriterLease, acquire_lease
 from stockroom.repository.merge import ContentMerge
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.session import STAGE_NAME
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.workspace import Workspace, check_words, in_turn
 
@@ -60,6 +60,7 @@ class BranchSession(Workspace):
         self._lease = None if name is None else _take_name(repository, name, timeout_s)
         try:
             super().__init__(repository)
+            follow_git_if_free(repository)
             tip = repository.refs.find_ref(f"branch/{branch}")
             stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
             self.head = Head(branch, tip if stage is None else stage.base)
@@ -197,7 +198,7 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
     Whoever moves it looks again afterwards, for what others committed while they could not move it.
     """
     for _ in range(_HEAD_MOVES):
-        if repository.paths.head.read().branch != branch:
+        if repository.follow(repository.paths.head.read()).branch != branch:
             return
         try:
             lease = acquire_lease(repository.paths.lease, timeout_s=0)
@@ -213,8 +214,11 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
 def _move_head(repository: Repository) -> bool:
     """Move HEAD on to where its branch stands, unless it is there; whether it moved. For the holder of the lease."""
     head = repository.settle_head()
+    is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
+    if repository.find_tie() is not None:
+        return follow_git(repository, is_staged=is_staged) != head
     tip = None if head.branch is None else repository.refs.find_ref(f"branch/{head.branch}")
-    if tip is None or tip == head.commit or repository.refs.get_stage(STAGE_NAME) is not None:
+    if tip is None or tip == head.commit or is_staged:
         return False
     if head.commit is not None and not is_ancestor(repository.refs, head.commit, tip):
         return False

@@ -7,7 +7,7 @@ from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
 from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
-from stockroom.repository.session import STAGE_NAME, WriteSession
+from stockroom.repository.session import WriteSession
 
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:
@@ -51,9 +51,12 @@ def delete_tag(repository: Repository, name: str) -> None:
 def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
     """Move HEAD; writes nothing but `head.stock`, and the new branch if `create`.
 
-    A new branch starts where HEAD is, so what is staged comes along; moving elsewhere takes a clean stage.
+    A new branch starts where HEAD is, so what is staged comes along; moving elsewhere takes a clean stage. In the tie
+    to git, branches are git's to make and to move to: `ConflictError` with git's command.
     """
     repository = session.repository
+    if repository.find_tie() is not None:
+        return _stay(session, name, create=create)
     if create:
         _make_branch_here(repository, name, session.head)
         head = Head(name, session.head.commit)
@@ -101,8 +104,24 @@ def reset_to(session: WriteSession, target: CommitId) -> None:
         session.reset()
     else:
         move = RefMove(ref=f"branch/{branch}", old=old, new=target)
-        change = RefChange(kind="reset", moves=(move,), stages={STAGE_NAME: None})
+        change = RefChange(kind="reset", moves=(move,), stages={session.stage_name: None})
         session.move_branch(Head(branch, target), change)
+
+
+def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
+    """HEAD as it is, if `name` is the branch git is on; anything else is refused with git's command for it."""
+    if create:
+        raise ConflictError(
+            f"git tracks head.stock here, so branches are made by git: run `git switch -c {name}`; commits follow it"
+        )
+    if name == session.head.branch:
+        return session.head
+    _find_target(session.repository, name, session.head)  # raises with near names if nothing is called that
+    raise ConflictError(
+        f"git tracks head.stock here, so git moves HEAD: `git switch {name}` takes the data along. To bring what "
+        f"{name!r} has to the branch that git is on, run `stock reset --hard {name}`; to only read it, name it "
+        f"(`stock ls {name}`, `StockRoom(ref=...)`)"
+    )
 
 
 def _find_target(repository: Repository, name: str, head: Head) -> Head:

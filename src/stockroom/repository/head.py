@@ -13,6 +13,7 @@ only while holding the writer's lease: between two steps of a living writer the 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ PENDING_NAME = "head.pending"
 _MAGIC = "stockroom head"
 _VERSION = 1
 _MAX_NBYTES = 4096
+_CONFLICT_MARK = "<<<<<<< "
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,19 @@ def parse_head(text: str, *, where: str) -> Head:
             return head
     raise MalformedRecordError(
         f"{where}: expected three lines (`{_MAGIC} {_VERSION}`, `branch NAME`, `commit DIGEST`), found "
-        f"{text[:120]!r}; restore it, or write `commit -` and run `stock checkout BRANCH`",
+        f"{text[:120]!r}; {_explain_conflict(text)}restore it, or write `commit -` and run `stock checkout BRANCH`",
         where=where,
+    )
+
+
+def _explain_conflict(text: str) -> str:
+    """What to do about a file that git could not merge; nothing for any other."""
+    if _CONFLICT_MARK not in text:
+        return ""
+    theirs = re.findall(r"^commit ([0-9a-f]{64})$", text.partition("\n=======\n")[2], re.MULTILINE)
+    return (
+        "git left it in conflict: take your side with `git checkout --ours -- head.stock`, bring in the other with "
+        f"`stock merge {theirs[0] if theirs else 'COMMIT'}`, then `git add head.stock` and go on; or "
     )
 
 

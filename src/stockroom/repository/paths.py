@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,16 @@ from pathlib import Path
 import msgspec
 
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
+from stockroom.repository.git import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
 from stockroom.store import TensorStore
 
 STATE_NAME = ".stockroom"
+REMOTE_NAME = "remote.stock"
 DEFAULT_BRANCH = "main"
+_STAGE_NAME = "work"
+_MAIN_WORK_TREE = "."
+"""What git's main work tree is called where a linked one holds the state; no linked one can be called so."""
 _FORMAT_NAME = "format"
 _FORMAT_TEXT = "stockroom repository 1\n"
 
@@ -30,14 +36,30 @@ class Identity(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class RepositoryPaths:
-    """The files of the repository whose work tree is `root`."""
+    """The files of the repository whose work tree is `root`.
+
+    Several work trees of one git repository share one state: `home` is the one that holds it, None if `root` does
+    itself, and `work_tree` what git calls this one.
+    """
 
     root: Path
+    home: Path | None = None
+    work_tree: str | None = None
 
     @cached_property
     def state(self) -> Path:
-        """The folder that holds everything but HEAD; never shared, never tracked by git."""
+        """The folder that holds everything but HEAD; never tracked by git, never on two machines."""
+        return (self.home or self.root) / STATE_NAME
+
+    @cached_property
+    def own(self) -> Path:
+        """The folder of what belongs to this work tree alone: its lease, and a move of its HEAD under way."""
         return self.root / STATE_NAME
+
+    @property
+    def stage_name(self) -> str:
+        """What the working stage is called in the refs: each work tree has its own."""
+        return _STAGE_NAME if self.work_tree is None else f"{_STAGE_NAME}@{self.work_tree}"
 
     @cached_property
     def refs(self) -> Path:
@@ -47,7 +69,7 @@ class RepositoryPaths:
     @cached_property
     def lease(self) -> Path:
         """The writer's lock file."""
-        return self.state / "writer.lock"
+        return self.own / "writer.lock"
 
     def session_lease(self, name: str) -> Path:
         """The lock file of the session called `name`."""
@@ -66,7 +88,7 @@ class RepositoryPaths:
     @cached_property
     def head(self) -> HeadFile:
         """The HEAD file."""
-        return HeadFile(self.root, self.state)
+        return HeadFile(self.root, self.own)
 
     def read_identity(self) -> Identity:
         """Who commits here: as given on `init`, else the user of this machine."""
@@ -92,13 +114,8 @@ def find_repository(start: Path) -> RepositoryPaths:
     """The repository that `start` lies in; `RepositoryNotFoundError` if there is none."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):
-        if (folder / STATE_NAME / _FORMAT_NAME).is_file():
+        if (folder / STATE_NAME / _FORMAT_NAME).is_file() or (folder / HEAD_NAME).is_file():
             return open_paths(folder)
-        if (folder / HEAD_NAME).is_file() and folder == resolved:
-            raise RepositoryNotFoundError(
-                f"{folder} has a {HEAD_NAME} but no {STATE_NAME}: its data was not cloned; "
-                f"get it from where it is kept, or delete {HEAD_NAME} and run `stock init` to start anew"
-            )
     raise RepositoryNotFoundError(
         f"no repository in {resolved} or any folder above it: run `stock init` to make one there"
     )
@@ -106,7 +123,9 @@ def find_repository(start: Path) -> RepositoryPaths:
 
 def open_paths(root: Path) -> RepositoryPaths:
     """The paths of the repository at `root`, whose format this Stockroom must know."""
-    paths = RepositoryPaths(root)
+    paths = locate(root)
+    if not is_repository(paths):
+        raise RepositoryNotFoundError(_explain_missing_state(root))
     found = (paths.state / _FORMAT_NAME).read_text("utf-8", "replace")
     if found != _FORMAT_TEXT:
         raise FormatVersionError(
@@ -115,15 +134,36 @@ def open_paths(root: Path) -> RepositoryPaths:
     return paths
 
 
+def locate(root: Path) -> RepositoryPaths:
+    """Where the files of a repository at `root` are, or are to be: in another work tree of the same git repository,
+    if one holds them and this does not."""
+    own = RepositoryPaths(root)
+    work_tree = None if is_repository(own) else find_work_tree(root)
+    if work_tree is None:
+        return own
+    below = root.relative_to(work_tree.root)
+    for other in work_tree.iter_roots():
+        shared = RepositoryPaths(root, home=other / below, work_tree=work_tree.name or _MAIN_WORK_TREE)
+        if is_repository(shared):
+            with suppress(OSError):  # where nothing can be written, nothing but reading is done
+                _make_own_folder(shared)
+            return shared
+    return own
+
+
 def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
     """Make a repository at `root` unless there is one; whether it is new."""
-    paths = RepositoryPaths(root.resolve())
+    paths = locate(root.resolve())
     if is_repository(paths):
-        return open_paths(paths.root), False
+        open_paths(paths.root)
+        is_new = not paths.head.path.exists()
+        if is_new:  # a work tree, or a commit of git's, from before there was one
+            paths.head.write(Head(_choose_branch(paths.root), None))
+        return paths, is_new
     if (paths.root / HEAD_NAME).exists():
-        find_repository(paths.root)  # raises: a clone's HEAD without its data
+        raise RepositoryNotFoundError(_explain_missing_state(paths.root))
     prepare_repository(paths)
-    paths.head.write(Head(DEFAULT_BRANCH, None))
+    paths.head.write(Head(_choose_branch(paths.root), None))
     complete_repository(paths)
     return paths, True
 
@@ -135,9 +175,9 @@ def is_repository(paths: RepositoryPaths) -> bool:
 
 def prepare_repository(paths: RepositoryPaths) -> None:
     """Make the folders of a repository, which is none before `complete_repository`."""
+    _make_own_folder(paths)
     paths.refs.mkdir(parents=True, exist_ok=True)
     TensorStore(paths.state).close()  # makes its folders
-    (paths.state / ".gitignore").write_text("# Stockroom's own files: git tracks head.stock instead\n*\n")
 
 
 def complete_repository(paths: RepositoryPaths) -> None:
@@ -145,6 +185,33 @@ def complete_repository(paths: RepositoryPaths) -> None:
     replacement = paths.state / f"{_FORMAT_NAME}.new"
     replacement.write_text(_FORMAT_TEXT)
     replacement.rename(paths.state / _FORMAT_NAME)
+
+
+def _make_own_folder(paths: RepositoryPaths) -> None:
+    """Make the work tree's folder, which git leaves alone from the first."""
+    ignored = paths.own / ".gitignore"
+    if not ignored.exists():
+        paths.own.mkdir(parents=True, exist_ok=True)
+        ignored.write_text("# Stockroom's own files: git tracks head.stock instead\n*\n")
+
+
+def _choose_branch(root: Path) -> str:
+    """The first branch's name: that of the branch git is on, if it is on one."""
+    from stockroom.refs.names import find_broken_rule  # here for the start-up time of the fetch agent
+
+    work_tree = find_work_tree(root)
+    branch = None if work_tree is None else work_tree.find_branch()
+    return DEFAULT_BRANCH if branch is None or find_broken_rule(branch) is not None else branch
+
+
+def _explain_missing_state(root: Path) -> str:
+    has_remote = (root / REMOTE_NAME).is_file()
+    command = "stock clone --here" if has_remote else "stock clone --here URL"
+    return (
+        f"{root} has a {HEAD_NAME} but no {STATE_NAME}: its data was not cloned; run `{command}` there to get it from "
+        f"{f'the remote in {REMOTE_NAME}' if has_remote else 'where it is kept'}, or delete {HEAD_NAME} and run "
+        "`stock init` to start anew"
+    )
 
 
 def _find_user() -> str:

@@ -14,6 +14,7 @@ from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefN
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES, ObjectStore, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
+from stockroom.repository.git_tie import Tie, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
@@ -88,13 +89,24 @@ class Repository:
             lease.release()
 
     def settle_head(self) -> Head:
-        """What is checked out, for the holder of the writer's lease, who alone may finish a move."""
+        """What is checked out, for the holder of the writer's lease, who alone may finish a move.
+
+        In the tie to git the branch is git's.
+        """
         head = self.paths.head.read()
         pending = self._find_effective(head)
-        if pending is None:
-            return head
-        self.paths.head.complete()
-        return pending
+        if pending is not None:
+            self.paths.head.complete()
+        return self.follow(pending or head)
+
+    def find_tie(self) -> Tie | None:
+        """The tie to git, where it is in force at this moment."""
+        return find_tie(self.paths.root)
+
+    def follow(self, head: Head) -> Head:
+        """A HEAD as its file has it, with the branch that it is on: in the tie to git that is git's."""
+        tie = self.find_tie()
+        return head if tie is None else Head(tie.branch, head.commit)
 
     def resolve(self, spec: str, head: Head | None = None) -> CommitId:
         """The commit that `spec` names, as git would read it; `RefNotFoundError`, `AmbiguousRefError`."""
@@ -108,8 +120,8 @@ class Repository:
         """The record of a commit; `RefNotFoundError` if this repository does not have it."""
         if not self.refs.has_commit(commit):
             raise RefNotFoundError(
-                f"commit {commit.hex()} is not in this repository: fetch it, or, if {HEAD_NAME} names it, restore that "
-                "file or write `commit -` in it and run `stock checkout BRANCH`",
+                f"commit {commit.hex()} is not in this repository: fetch it (`stock fetch`), or, if {HEAD_NAME} names "
+                "it, restore that file or write `commit -` in it and run `stock checkout BRANCH`",
                 ref=commit.hex(),
             )
         return self.refs.get_commit(commit)
@@ -124,7 +136,9 @@ class Repository:
     def _find_effective(self, head: Head) -> Head | None:
         """The prepared HEAD, if the refs moved to it from `head`: then it is the true one."""
         pending = self.paths.head.find_pending()
-        if pending is None or pending == head or pending.branch is None or pending.branch != head.branch:
+        if pending is None or pending == head or pending.branch is None:
+            return None
+        if pending.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
             return None
         ref = f"branch/{pending.branch}"
         last = next((operation for operation in self.refs.iter_operations() if operation.ref == ref), None)

@@ -15,11 +15,13 @@ from stockroom.errors import (
     ConflictError,
     NothingToCommitError,
     RefChangedError,
+    StockroomError,
 )
 from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.conflict import explain_conflicts, explain_open
+from stockroom.repository.following import check_unmoved, explain_detached, follow_git, note_seen
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.merge import ContentMerge
@@ -28,8 +30,6 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.workspace import Workspace, check_words, in_turn
-
-STAGE_NAME = "work"
 
 
 class WriteSession(Workspace):
@@ -40,11 +40,14 @@ class WriteSession(Workspace):
     ) -> None:
         """With `drop_stage` what is staged is left out; `only_moving` admits a stage that belongs on another commit."""
         self._stranded: Stage | None = None
+        self._is_tied = repository.find_tie() is not None
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
             self.head = repository.settle_head()
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
+            repository.open_snapshot(self.head.commit, self.nodes)  # before a branch is moved to what is not here
+            self.head = self._placed = follow_git(repository, is_staged=stage is not None)
             self.start_from(self.head.commit, None if stage is None else stage.root)
             self.merging = None if stage is None else self._read_merging(stage)
         except BaseException:
@@ -90,7 +93,7 @@ class WriteSession(Workspace):
         record = self._make_record(message, metadata, author, tree=self._staged.root, parents=parents)
         change = add_commit(record, branch=branch, old=self.head.commit)
         kind = change.kind if self.merging is None else self.merging.kind
-        change = replace(change, kind=kind, stages={STAGE_NAME: None})
+        change = replace(change, kind=kind, stages={self.stage_name: None})
         self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
         return record.commit_id
 
@@ -100,9 +103,11 @@ class WriteSession(Workspace):
 
         Raises `ConflictError` for a detached HEAD, `RefChangedError` for a branch that stands elsewhere.
         """
+        if self._is_tied:
+            self._follow_branch()
         branch = self.head.branch
         if branch is None:
-            raise ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
+            raise explain_detached(self.repository)
         tip = self.repository.refs.find_ref(f"branch/{branch}")
         if tip is not None and tip != self.head.commit and self._is_behind(tip):
             self._catch_up(Head(branch, tip))
@@ -133,8 +138,8 @@ class WriteSession(Workspace):
         self.check_open()
         self._drop_edits()
         self._staged, self.merging = self.base, None
-        if self.repository.refs.get_stage(STAGE_NAME) is not None:
-            self.repository.refs.apply(RefChange(kind="reset", stages={STAGE_NAME: None}))
+        if self.repository.refs.get_stage(self.stage_name) is not None:
+            self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
 
     @in_turn
     def rollback(self) -> None:
@@ -172,7 +177,7 @@ class WriteSession(Workspace):
     def rename_head(self, head: Head) -> None:
         """Go on from a HEAD at the same commit under another branch's name; the stage stays as it is."""
         assert head.commit == self.head.commit
-        self.head = head
+        self.head = self._placed = head
 
     @in_turn
     def move_head(self, head: Head) -> None:
@@ -180,11 +185,13 @@ class WriteSession(Workspace):
         self._drop_edits()
         base = self.repository.open_snapshot(head.commit, self.nodes)
         self.head, self.base, self._staged, self._start = head, base, base, base.root
+        self._placed = head
         self.merging = self._merging_before = None
 
     @in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch, and go on from where it stands then."""
+        check_unmoved(self.repository, self._placed)
         self._apply_and_follow(head, change, follow=self.move_head)
 
     @in_turn
@@ -194,11 +201,17 @@ class WriteSession(Workspace):
             return
         try:
             self._abort_tensors()
+            self._follow_sessions()
         finally:
             self._lease.release()
 
+    @property
+    def stage_name(self) -> str:
+        """What this stage is called in the refs."""
+        return self.repository.paths.stage_name
+
     def _find_stage(self, *, only_moving: bool) -> Stage | None:
-        stage = self.repository.refs.get_stage(STAGE_NAME)
+        stage = self.repository.refs.get_stage(self.stage_name)
         if stage is None or stage.base == self.head.commit:
             return stage
         if not only_moving:
@@ -215,8 +228,8 @@ class WriteSession(Workspace):
         merging = None if self.merging is None else self.merging.put(self.objects)
         is_clean = root == self.base.root and merging is None
         stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
-        if stage != self.repository.refs.get_stage(STAGE_NAME):
-            change = RefChange(kind="stage", stages={STAGE_NAME: stage})
+        if stage != self.repository.refs.get_stage(self.stage_name):
+            change = RefChange(kind="stage", stages={self.stage_name: stage})
             self.repository.refs.apply(change, objects=self.objects)
 
     def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
@@ -227,6 +240,8 @@ class WriteSession(Workspace):
         try:
             self._flush_tensors()
             self.repository.refs.apply(change, objects=self.objects)
+            if self._is_tied:
+                note_seen(self.repository.paths, head)
             head_file.complete()
             follow(head)
         except BaseException:
@@ -237,6 +252,23 @@ class WriteSession(Workspace):
                     head_file.complete()
                 self.move_head(head)
             raise
+
+    def _follow_branch(self) -> None:
+        """In the tie, be on the branch git is on by now; what is staged is kept where git has moved HEAD meanwhile."""
+        try:
+            check_unmoved(self.repository, self._placed)
+        except ConflictError:
+            self.flush()
+            self._start, self._merging_before = self._staged.root, self.merging
+            raise
+        self.head = Head(follow_git(self.repository, is_staged=True).branch, self.head.commit)
+
+    def _follow_sessions(self) -> None:
+        """In the tie, bring HEAD along where sessions moved its branch on while this writer held the lease."""
+        refs, began = self.repository.refs, self._placed
+        if self._is_tied and refs.find_ref(f"branch/{began.branch}") != began.commit:
+            with suppress(StockroomError):  # git may have moved HEAD to what is not here
+                follow_git(self.repository, is_staged=refs.get_stage(self.stage_name) is not None)
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Whether the branch has only gone on from HEAD, as sessions make it do."""
@@ -255,6 +287,7 @@ class WriteSession(Workspace):
     def _settle(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
         self.head, self.base, self._start = head, base, base.root
+        self._placed = head
         self.merging = self._merging_before = None
 
 
@@ -262,5 +295,5 @@ def _explain_stranded(stage: Stage) -> ConflictError:
     staged_on = stage.base.hex() if stage.base else "the empty repository"
     return ConflictError(
         f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
-        "there, to go on, or drop them with `stock reset`"
+        "there (with git, if it tracks head.stock), to go on, or drop them with `stock reset`"
     )

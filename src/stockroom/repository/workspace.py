@@ -16,6 +16,7 @@ from stockroom.refs import CommitRecord, ObjectStore
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.column import ColumnRecord, check_schema
 from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.git_tie import describe_for_commit
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
@@ -230,6 +231,7 @@ class Workspace(ABC):
         parents: Sequence[CommitId],
     ) -> CommitRecord:
         signed = author or self.repository.paths.read_identity()
+        tie = self.repository.find_tie()
         return CommitRecord(
             tree=tree,
             parents=tuple(parents),
@@ -238,7 +240,7 @@ class Workspace(ABC):
             time_ns=time.time_ns(),
             offset_minutes=time.localtime().tm_gmtoff // 60,
             message=message,
-            metadata=dict(metadata),
+            metadata=dict(metadata) if tie is None else describe_for_commit(tie) | dict(metadata),
         )
 
     def _abort_tensors(self) -> None:

@@ -11,11 +11,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from stockroom.digest import CommitId
-from stockroom.errors import ClosedError, ConflictError, InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
-from stockroom.refs import Operation, iter_log
+from stockroom.errors import (
+    ClosedError,
+    ConflictError,
+    GitError,
+    InvalidInputError,
+    LockedError,
+    ReadOnlyError,
+    RefNotFoundError,
+)
+from stockroom.refs import Operation, Stage, iter_log
 from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository import (
-    STAGE_NAME,
     Diff,
     Head,
     Identity,
@@ -119,8 +126,15 @@ class StockRoom(RemoteActions, MergeActions):
 
     @property
     def branch(self) -> str | None:
-        """The branch checked out; None for a detached HEAD, or a handle opened on a ref."""
+        """The branch checked out; None for a detached HEAD, or a handle opened on a ref.
+
+        Where git tracks `head.stock`, it is the branch that git is on at the moment.
+        """
         self._access.check_open()
+        if self._ref is not None or self._access.session is not None:
+            return self._head.branch
+        with suppress(GitError):  # only git could tell, and it is not there: reading goes on without
+            return self._repository.follow(self._head).branch
         return self._head.branch
 
     @property
@@ -238,7 +252,7 @@ class StockRoom(RemoteActions, MergeActions):
         from stockroom.shelves.session import Session
 
         self._access.check_open()
-        chosen = branch or self._repository.read_head().branch
+        chosen = branch or self._repository.follow(self._repository.read_head()).branch
         if chosen is None:
             raise ConflictError("HEAD is detached: say on which branch the session is to commit")
         return Session(self, chosen, name, message=message, strategy=strategy, timeout_s=timeout_s)
@@ -261,9 +275,16 @@ class StockRoom(RemoteActions, MergeActions):
     def status(self) -> Status:
         """What is staged, by shelf and name."""
         self._access.check_open()
-        stage = None if self._access.session is not None else self._repository.refs.get_stage(STAGE_NAME)
+        stage = None if self._access.session is not None else self._find_stage()
         base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
-        return Status(self._head.branch, self.commit_id, Diff(base, self._read_stage()), self.find_merge())
+        staged_on = self._head.commit if stage is None else stage.base
+        return Status(
+            self.branch,
+            self.commit_id,
+            Diff(base, self._read_stage()),
+            self.find_merge(),
+            staged_on=None if staged_on is None else staged_on.hex(),
+        )
 
     def reset(self) -> None:
         """Drop everything staged."""
@@ -309,7 +330,8 @@ class StockRoom(RemoteActions, MergeActions):
     def delete_branch(self, name: str, force: bool = False) -> None:
         """Delete a branch; unless `force`, one whose commits HEAD does not have is kept with a `ConflictError`."""
         self._access.check_open()
-        branching.delete_branch(self._repository, name, head=self._repository.read_head(), force=force)
+        head = self._repository.follow(self._repository.read_head())
+        branching.delete_branch(self._repository, name, head=head, force=force)
 
     def create_tag(self, name: str, at: str = "HEAD") -> None:
         """A new tag at a commit."""
@@ -428,10 +450,13 @@ class StockRoom(RemoteActions, MergeActions):
     def _read_stage(self) -> Snapshot:
         if self._access.session is not None:
             return self._access.session.snapshot
-        stage = self._repository.refs.get_stage(STAGE_NAME)
+        stage = self._find_stage()
         if stage is None:
             return self._repository.open_snapshot(self._head.commit)
         return Snapshot(self._repository.nodes, stage.root)
+
+    def _find_stage(self) -> Stage | None:
+        return self._repository.refs.get_stage(self._repository.paths.stage_name)
 
 
 def _parse_author(author: object) -> Identity:

@@ -45,12 +45,19 @@ class MergeUnderWay:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is staged. `changes` maps `data/<column>` to its difference from HEAD; `merge` is under way, if any is."""
+    """What is staged.
+
+    Attributes:
+        changes: `data/<column>` and the like to its difference from the commit `staged_on`.
+        merge: the one under way, if any is.
+        staged_on: HEAD's commit, unless HEAD has been moved since, as git can.
+    """
 
     branch: str | None
     commit_id: str | None
     changes: Diff
     merge: MergeUnderWay | None = None
+    staged_on: str | None = None
 
     @property
     def clean(self) -> bool:

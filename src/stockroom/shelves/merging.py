@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from stockroom.digest import CommitId
-from stockroom.repository import STAGE_NAME, Conflict, WriteSession
+from stockroom.repository import Conflict, WriteSession
 from stockroom.repository.branching import reset_to
 from stockroom.repository.merge_commands import (
     FastForward,
@@ -113,7 +113,7 @@ class MergeActions:
         self._access.check_open()
         session, repository = self._access.session, self._repository
         if session is None:
-            stage = repository.refs.get_stage(STAGE_NAME)
+            stage = repository.refs.get_stage(repository.paths.stage_name)
             if stage is None or stage.merging is None:
                 return None
             return _describe(read_merging(repository.objects, stage.merging))

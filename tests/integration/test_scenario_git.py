@@ -1,0 +1,246 @@
+"""The tie to git, with real git: what it pins is what is read, and what is written follows its branches."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from tests.gitting import (
+    commit_data,
+    data_files,
+    git,
+    make_project,
+    read,
+    run_stock,
+    stock,
+    write,
+)
+
+from stockroom import ConflictError, RefChangedError, RefNotFoundError, StockRoom
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture
+def two(project):
+    """A project with two commits of each kind, on main; the ids of ours, oldest first.
+
+    git:    one --- two  main
+    stock:   a  ---  b   main
+    """
+    return project, commit_data(project, 1, "one"), commit_data(project, 2, "two")
+
+
+def parents_of(folder, ref="HEAD"):
+    with StockRoom(folder) as opened:
+        return next(opened.log(ref, 1)).parents
+
+
+# -- A14: what git checks out is what is read
+
+
+def test_git_checkout_brings_the_data_back_and_touches_no_data_file(two):
+    project, first, second = two
+    before = data_files(project)
+    git(project, "checkout", "-q", "main~1")
+    assert read(project) == 1
+    with StockRoom(project) as reader:
+        assert (reader.commit_id, reader.branch) == (first, None)
+    git(project, "checkout", "-q", "main")
+    assert read(project) == 2
+    with StockRoom(project) as reader:
+        assert (reader.commit_id, reader.branch) == (second, "main")
+    assert data_files(project) == before
+
+
+def test_git_reset_hard_brings_the_data_back(two):
+    project, first, _ = two
+    before = data_files(project)
+    git(project, "reset", "-q", "--hard", "HEAD~1")
+    assert read(project) == 1
+    with StockRoom(project) as reader:
+        assert (reader.commit_id, reader.branch) == (first, "main")
+    assert data_files(project) == before
+
+
+def test_git_stash_takes_an_uncommitted_move_away_and_pop_brings_it_back(two):
+    project, _, second = two
+    third = write(project, 3, "three")
+    git(project, "stash")
+    assert read(project) == 2
+    git(project, "stash", "pop")
+    assert read(project) == 3
+    with StockRoom(project) as reader:
+        assert reader.commit_id == third
+    assert parents_of(project) == (second,)
+
+
+def test_git_bisect_finds_the_commit_where_the_data_went_bad(project):
+    for value in range(1, 9):
+        commit_data(project, value, f"value {value}")
+    check = project.parent / "check.py"
+    check.write_text("import sys; from stockroom import StockRoom; sys.exit(int(StockRoom().data['x'][0][0]) >= 6)")
+    git(project, "bisect", "start", "HEAD", "HEAD~7")
+    found = git(project, "bisect", "run", sys.executable, check)
+    assert f"{git(project, 'rev-parse', 'main~2')} is the first bad commit" in found
+    git(project, "bisect", "reset")
+    assert read(project) == 8
+
+
+# -- A15: what is written follows
+
+
+def test_a_write_from_an_old_git_commit_follows_that_commit(two):
+    project, first, second = two
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    third = write(project, 3, "three")
+    assert parents_of(project) == (first,)
+    with StockRoom(project) as reader:
+        assert [commit.message for commit in reader.log()] == ["three", "one"]
+        assert reader.branch == "side"
+        assert dict(reader.branches) == {"main": second, "side": third}
+    assert read(project) == 3
+    git(project, "commit", "-q", "-a", "-m", "three")
+    git(project, "checkout", "-q", "main")
+    assert read(project) == 2
+    with StockRoom(project) as reader:
+        assert dict(reader.branches) == {"main": second, "side": third}
+
+
+def test_after_git_reset_the_branch_moves_to_head_and_the_log_keeps_where_it_was(two):
+    project, first, second = two
+    git(project, "reset", "-q", "--hard", "HEAD~1")
+    third = write(project, 3, "three")
+    assert parents_of(project) == (first,)
+    with StockRoom(project) as reader:
+        assert reader.branches["main"] == third
+        kinds = [(o.kind, o.ref, o.old and o.old.hex(), o.new and o.new.hex()) for o in reader.operations()]
+    assert kinds[:2] == [("commit", "branch/main", first, third), ("git", "branch/main", second, first)]
+
+
+def test_a_detached_head_reads_and_refuses_to_commit_with_the_way_out(two):
+    project, first, _ = two
+    git(project, "checkout", "-q", "--detach", "main~1")
+    assert read(project) == 1
+    with StockRoom(project, enable_write=True) as writer:
+        writer.data["x"][0] = np.full(100, 7)
+        with pytest.raises(ConflictError, match="git switch -c NAME"):
+            writer.commit("nowhere")
+        git(project, "switch", "-q", "-c", "rescue")
+        rescued = writer.commit("rescued")
+    with StockRoom(project) as reader:
+        assert (reader.branch, reader.branches["rescue"]) == ("rescue", rescued)
+    assert parents_of(project) == (first,)
+    refused = run_stock(project, "-C", project, "status")
+    assert refused.returncode == 0
+
+
+def test_without_the_tie_a_repository_inside_git_stands_by_itself(project):
+    write(project, 1, "one")
+    git(project, "checkout", "-q", "-b", "elsewhere")
+    write(project, 2, "two")
+    with StockRoom(project) as reader:
+        assert reader.branch == "main"
+        reader.checkout("mine", create=True)
+        assert reader.branch == "mine"
+        assert not any(key.startswith("git_") for commit in reader.log() for key in commit.metadata)
+    git(project, "add", "head.stock")
+    with StockRoom(project) as reader:
+        assert reader.branch == "elsewhere"
+
+
+# -- stage
+
+
+def test_a_stage_left_behind_by_git_checkout_is_kept_and_says_so(two):
+    project, _, second = two
+    with StockRoom(project, enable_write=True) as writer:
+        writer.data["x"][0] = np.full(100, 8)
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    assert read(project) == 1
+    for call in (lambda: StockRoom(project, enable_write=True), lambda: write(project, 5, "no")):
+        with pytest.raises(ConflictError, match=rf"staged changes belong on {second}.*stock reset"):
+            call()
+    refused = run_stock(project, "commit", "-m", "no")
+    assert refused.returncode == 14
+    git(project, "checkout", "-q", "main")
+    with StockRoom(project, enable_write=True) as writer:
+        assert writer.data["x"][0][0] == 8
+        writer.commit("kept")
+    assert read(project) == 8
+
+
+def test_a_head_that_git_moves_under_a_writer_is_not_overwritten(two):
+    project, first, second = two
+    with StockRoom(project, enable_write=True) as writer:
+        writer.data["x"][0] = np.full(100, 8)
+        git(project, "checkout", "-q", "-b", "side", "main~1")
+        with pytest.raises(RefChangedError, match="git has moved"):
+            writer.commit("no")
+    with StockRoom(project) as reader:
+        assert reader.commit_id == first
+        assert reader.branches == {"main": second}
+    git(project, "checkout", "-q", "main")
+    assert stock(project, "commit", "-m", "kept")
+    assert read(project) == 8
+
+
+def test_a_write_block_that_git_moves_head_under_keeps_what_it_wrote_on_the_stage(two):
+    project, _, _ = two
+    with StockRoom(project) as handle, pytest.raises(RefChangedError), handle.enable_write("no"):  # noqa: PT012
+        handle.data["x"][0] = np.full(100, 8)
+        git(project, "checkout", "-q", "-b", "side", "main~1")
+    git(project, "checkout", "-q", "main")
+    stock(project, "commit", "-m", "kept")
+    assert read(project) == 8
+
+
+# -- checkout by stock
+
+
+def test_stock_checkout_leaves_branches_to_git_and_names_its_command(two):
+    project, first, _ = two
+    git(project, "branch", "side", "main~1")
+    with StockRoom(project) as handle:
+        handle.create_branch("old", at="HEAD~1")
+        handle.checkout("main")
+        for name, create, command in [("old", False, "git switch old"), ("new", True, "git switch -c new")]:
+            with pytest.raises(ConflictError, match=command):
+                handle.checkout(name, create=create)
+        with pytest.raises(RefNotFoundError):
+            handle.checkout("odl")
+        handle.reset_to("old")
+        assert handle.commit_id == first
+    refused = run_stock(project, "checkout", "-b", "new")
+    assert refused.returncode == 14
+    assert "git switch -c new" in refused.stderr
+    assert git(project, "status", "--porcelain") == "M head.stock"
+
+
+# -- metadata
+
+
+def test_a_commit_records_what_git_had_checked_out(two):
+    project, _, _ = two
+    with StockRoom(project) as reader:
+        second, first = reader.log()
+    assert not any(key.startswith("git_") for key in first.metadata)  # head.stock was not tracked yet
+    assert second.metadata == {
+        "git_branch": "main",
+        "git_commit": git(project, "rev-parse", "HEAD~1"),
+        "git_dirty": False,
+    }
+    (project / "train.py").write_text("a = 1\n")
+    git(project, "add", "train.py")
+    write(project, 3, "three")
+    with StockRoom(project) as reader:
+        third = next(reader.log())
+    assert third.metadata["git_dirty"] is True
+    with StockRoom(project, enable_write=True) as writer:
+        writer.data["x"][0] = np.full(100, 8)
+        writer.commit("mine", git_dirty="my own word")
+        assert next(writer.log()).metadata["git_dirty"] == "my own word"
