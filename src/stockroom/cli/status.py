@@ -8,6 +8,7 @@ import typer
 
 from stockroom.cli.change_text import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.commit_text import short_id
+from stockroom.cli.conflict_text import iter_merge_lines, merge_document
 from stockroom.cli.console import Console
 from stockroom.cli.units import format_part
 from stockroom.cli.verb import verb
@@ -30,6 +31,7 @@ def status(
                 "commit": state.commit_id,
                 "clean": state.clean,
                 "changes": changes_document(changes),
+                "merge": merge_document(state.merge),
                 "presence": {
                     "packs": presence.packs,
                     "whole_packs": presence.whole_packs,
@@ -46,5 +48,7 @@ def status(
             console.line(
                 f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
             )
-        console.line("Nothing staged" if state.clean else "Staged, `stock commit` keeps it:")
+        if state.merge is not None:
+            console.lines(iter_merge_lines(state.merge))
+        console.line("Staged, `stock commit` keeps it:" if changes else "Nothing staged")
     console.lines(iter_stat_lines(changes))

@@ -1,0 +1,122 @@
+"""Conflicts, and a merge under way, as lines and as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from stockroom.cli import exit_codes
+from stockroom.cli.commit_text import short_id
+from stockroom.cli.console import Console
+from stockroom.cli.printable import format_key
+from stockroom.cli.table import iter_headed_lines
+from stockroom.cli.units import format_count
+from stockroom.errors import MergeConflictError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.repository import Conflict
+    from stockroom.shelves.history import MergeUnderWay
+    from stockroom.shelves.merging import Merge
+
+_HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")
+_NOTHING: Final = "-"
+
+
+def iter_conflict_lines(conflicts: Sequence[Conflict]) -> Iterator[str]:
+    """A table of conflicts: path, key, kind, and the first digits of what each side has."""
+    if conflicts:
+        yield from iter_headed_lines(_HEADINGS, [_make_cells(conflict) for conflict in conflicts])
+
+
+def conflict_document(conflict: Conflict) -> dict[str, object]:
+    """A conflict as JSON; digests are of the raw bytes, or of records, null where a side has nothing."""
+    return {
+        "path": conflict.path,
+        "key": conflict.key,
+        "kind": conflict.kind,
+        "base": conflict.base,
+        "ours": conflict.ours,
+        "theirs": conflict.theirs,
+    }
+
+
+def merge_document(merge: MergeUnderWay | None) -> dict[str, object] | None:
+    """A merge under way as JSON; null for none."""
+    if merge is None:
+        return None
+    return {
+        "kind": merge.kind,
+        "commit": merge.commit,
+        "message": merge.message,
+        "conflicts": [conflict_document(conflict) for conflict in merge.conflicts],
+    }
+
+
+def iter_merge_lines(merge: MergeUnderWay) -> Iterator[str]:
+    """A merge under way in words, with its open conflicts."""
+    what = f" of {short_id(merge.commit)}" if merge.commit else ""
+    way_out = "`stock merge --abort` gives it up"
+    if merge.conflicts:
+        count = format_count(len(merge.conflicts), "open conflict")
+        yield f"A {merge.kind}{what} is under way, with {count}; `stock resolve` decides them, {way_out}:"
+    else:
+        yield f"A {merge.kind}{what} is under way; `stock merge --continue` commits it, {way_out}"
+    yield from iter_conflict_lines(merge.conflicts)
+
+
+def run_merge(console: Console, stock: StockRoom, bring_in: Callable[[], Merge]) -> None:
+    """Do a merge, revert or cherry-pick and print what came of it, or its conflicts."""
+    branch, old = stock.branch, stock.commit_id
+    try:
+        merge = bring_in()
+    except MergeConflictError as error:
+        tell_conflicts(console, error, branch=branch, commit_id=old)
+        raise
+    if console.json:
+        tell_outcome(console, merge.outcome, branch=branch, old=old, commit_id=merge.commit_id, found=merge.conflicts)
+        return
+    commit = next(stock.log(n=1), None)
+    if merge.outcome == "up to date":
+        console.say("already up to date")
+    elif merge.outcome == "staged":
+        console.lines(iter_conflict_lines(merge.conflicts))
+        left = format_count(len(merge.conflicts), "conflict")
+        next_step = "decide with `stock resolve`" if merge.conflicts else "`stock merge --continue` commits it"
+        console.say(f"staged, with {left} open; {next_step}" if merge.conflicts else f"staged; {next_step}")
+    else:
+        subject = "fast-forward" if merge.outcome == "fast-forward" or commit is None else commit.message.split("\n")[0]
+        console.say(f"[{branch or 'no branch'} {short_id(merge.commit_id)}] {subject}")
+        console.line(merge.commit_id or "")
+
+
+def tell_outcome(
+    console: Console,
+    outcome: str,
+    *,
+    branch: str | None,
+    old: str | None,
+    commit_id: str | None,
+    found: Sequence[Conflict] = (),
+) -> None:
+    """Print the JSON document of a merge; where the branch stood, and where it stands now."""
+    conflicts = [conflict_document(conflict) for conflict in found]
+    fields = {"outcome": outcome, "branch": branch, "old": old, "commit": commit_id, "conflicts": conflicts}
+    console.document(fields)
+
+
+def tell_conflicts(console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None) -> None:
+    """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
+    conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
+    if console.json:
+        tell_outcome(console, "conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts)
+        raise typer.Exit(exit_codes.CONFLICT)
+    console.lines(iter_conflict_lines(conflicts))
+
+
+def _make_cells(conflict: Conflict) -> tuple[str, ...]:
+    key = "" if conflict.key is None else format_key(conflict.key)
+    sides = (short_id(side) if side else _NOTHING for side in (conflict.ours, conflict.theirs))
+    return (format_key(conflict.path), key, conflict.kind, *sides)
