@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from stockroom.cli import exit_codes
-from stockroom.cli.commit_text import short_id
+from stockroom.cli.commit_text import short_id, subject_of
 from stockroom.cli.console import Console
 from stockroom.cli.printable import format_key
 from stockroom.cli.table import iter_headed_lines
@@ -68,7 +68,7 @@ def iter_merge_lines(merge: MergeUnderWay) -> Iterator[str]:
 
 
 def run_merge(console: Console, stock: StockRoom, bring_in: Callable[[], Merge]) -> None:
-    """Do a merge, revert or cherry-pick and print what came of it, or its conflicts."""
+    """Do a merge, revert or cherry-pick and print what came of it, or its conflicts, which exit with 14."""
     branch, old = stock.branch, stock.commit_id
     try:
         merge = bring_in()
@@ -77,19 +77,28 @@ def run_merge(console: Console, stock: StockRoom, bring_in: Callable[[], Merge])
         raise
     if console.json:
         tell_outcome(console, merge.outcome, branch=branch, old=old, commit_id=merge.commit_id, found=merge.conflicts)
-        return
-    commit = next(stock.log(n=1), None)
+    else:
+        _tell_merge(console, stock, merge)
+    if merge.conflicts:
+        raise typer.Exit(exit_codes.CONFLICT)
+
+
+def _tell_merge(console: Console, stock: StockRoom, merge: Merge) -> None:
     if merge.outcome == "up to date":
         console.say("already up to date")
     elif merge.outcome == "staged":
         console.lines(iter_conflict_lines(merge.conflicts))
         left = format_count(len(merge.conflicts), "conflict")
-        next_step = "decide with `stock resolve`" if merge.conflicts else "`stock merge --continue` commits it"
-        console.say(f"staged, with {left} open; {next_step}" if merge.conflicts else f"staged; {next_step}")
+        console.say(
+            f"staged, with {left} open; decide with `stock resolve`"
+            if merge.conflicts
+            else "staged; `stock merge --continue` commits it"
+        )
     else:
-        subject = "fast-forward" if merge.outcome == "fast-forward" or commit is None else commit.message.split("\n")[0]
-        console.say(f"[{branch or 'no branch'} {short_id(merge.commit_id)}] {subject}")
-        console.line(merge.commit_id or "")
+        commit = next(stock.log(n=1))
+        subject = "fast-forward" if merge.outcome == "fast-forward" else subject_of(commit.message)
+        console.say(f"[{stock.branch or 'no branch'} {short_id(commit.id)}] {subject}")
+        console.line(commit.id)
 
 
 def tell_outcome(

@@ -136,9 +136,10 @@ class ContentMerge:
         return merged
 
 
-def _order(conflict: Conflict) -> tuple[str, bool, int, str]:
+def _order(conflict: Conflict) -> tuple[str, bool, bool, int, str]:
+    """By path: all that is there, samples and steps by number, the rest by name."""
     key = conflict.key
-    return conflict.path, key is not None, key if isinstance(key, int) else 0, str(key)
+    return conflict.path, key is not None, isinstance(key, str), key if isinstance(key, int) else 0, str(key)
 
 
 def put_record(snapshot: Snapshot, path: str, digest: ObjectDigest | None) -> Snapshot:

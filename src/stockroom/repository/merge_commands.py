@@ -77,7 +77,7 @@ def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Me
     record = session.repository.read_commit(commit)
     before = _open(session, record.parent_ids[0] if record.parents else None)
     subject = record.message.split("\n", 1)[0]
-    message = options.message or f"Revert {subject!r}\n\nThis reverts commit {commit.hex()}."
+    message = options.message or f'Revert "{subject}"\n\nThis reverts commit {commit.hex()}.'
     common = CommonContent(_open(session, commit))
     return _bring_in(session, common, before, options, kind=REVERT, parent=None, message=message)
 
