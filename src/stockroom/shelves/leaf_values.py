@@ -176,21 +176,35 @@ def _choose_positions(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
 
 
 def decode_scalar(kind: str, data: bytes) -> Any:
-    """The Python scalar that `flatten.encode_scalar` encoded; `CorruptionError` for bytes that are none."""
-    if kind == "bool":
-        return data != b"\0"
-    if kind == "int":
-        return int.from_bytes(data, "little", signed=True)
-    if kind == "float":
-        return float(np.frombuffer(data, "<f8")[0])
-    if kind == "complex":
-        return complex(np.frombuffer(data, "<c16")[0])
+    """The Python scalar that `flatten.encode_scalar` encoded; `CorruptionError` for bytes that it would not give."""
     if kind == "bytes":
         return data
     try:
-        return data.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as error:
-        raise CorruptionError(f"a text is not UTF-8 ({error}); run `stock fsck`") from error
+        return _SCALARS[kind](data)
+    except ValueError as error:
+        raise CorruptionError(f"{len(data)} bytes are no {kind} ({error}); run `stock fsck`") from error
+
+
+def _decode_bool(data: bytes) -> bool:
+    if data not in (b"\0", b"\1"):
+        raise ValueError("expected 0 or 1")
+    return data == b"\1"
+
+
+def _decode_int(data: bytes) -> int:
+    number = int.from_bytes(data, "little", signed=True)
+    if len(data) != (number.bit_length() + 8) // 8:
+        raise ValueError("there is a shorter form")
+    return number
+
+
+_SCALARS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "bool": _decode_bool,
+    "int": _decode_int,
+    "float": lambda data: float(np.frombuffer(data, "<f8", 1)[0]),
+    "complex": lambda data: complex(np.frombuffer(data, "<c16", 1)[0]),
+    "str": lambda data: data.decode("utf-8", "surrogatepass"),
+}
 
 
 def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
