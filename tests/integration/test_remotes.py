@@ -15,6 +15,7 @@ from stockroom import (
     AbsentDataError,
     ConflictError,
     InvalidInputError,
+    MergeConflictError,
     RefChangedError,
     RefNotFoundError,
     RemoteError,
@@ -228,7 +229,7 @@ def test_a_pack_that_the_remote_lost_is_sent_again(folder: dict[str, Any], tmp_p
             check_equal(clone, source)
 
 
-def test_pull_fast_forwards_and_refuses_what_diverged(remote: dict[str, Any], tmp_path: Path) -> None:
+def test_pull_fast_forwards_and_merges_what_diverged(remote: dict[str, Any], tmp_path: Path) -> None:
     with make_source(tmp_path / "a") as ours:
         ours.add_remote("origin", **remote)
         ours.push()
@@ -247,15 +248,51 @@ def test_pull_fast_forwards_and_refuses_what_diverged(remote: dict[str, Any], tm
             ours.push()
             with pytest.raises(RefChangedError, match="stock pull"):
                 theirs.push()
+            with pytest.raises(ConflictError, match="fast-forward"):
+                theirs.pull(ff_only=True)
+            assert theirs.pull().outcome == "merged"
+            assert [int(label) for label in theirs.data["label"][[0, 1, 2]]] == [5, 6, 7]
+            assert next(theirs.log()).message == "Merge origin/main into main"
+            theirs.push()
+            assert ours.pull().outcome == "fast-forward"
+            assert ours.commit_id == theirs.commit_id
+            check_equal(ours, theirs)
+
+
+def test_a_pull_in_conflict_changes_nothing_unless_a_strategy_decides(remote: dict[str, Any], tmp_path: Path) -> None:
+    with make_source(tmp_path / "a") as ours:
+        ours.add_remote("origin", **remote)
+        ours.push()
+        with StockRoom.clone(path=tmp_path / "b", metadata_only=True, **remote) as theirs:
+            for stock, value in ((ours, 1), (theirs, 2)):
+                with stock.enable_write("Relabel"):
+                    stock.data["label"][0] = value
+            ours.push()
             before = theirs.commit_id
-            with pytest.raises(ConflictError, match="both moved on"):
+            with pytest.raises(MergeConflictError, match="stock merge origin/main --no-commit") as caught:
                 theirs.pull()
-            assert theirs.commit_id == before
-            assert theirs.data["label"][2] == 7
-            theirs.push(force=True)
-            with pytest.raises(RefChangedError):
-                ours.push()
-            assert ours.fetch().moved[0][0] == "remote/origin/main"
+            assert [(conflict.path, conflict.key) for conflict in caught.value.conflicts] == [("data/label", 0)]
+            assert (theirs.commit_id, theirs.status().clean) == (before, True)
+            with StockRoom(tmp_path / "b", enable_write=True) as writer:
+                writer.data["label"][5] = 9
+            with pytest.raises(ConflictError, match="staged"):
+                theirs.pull(strategy="theirs")
+            theirs.reset()
+            theirs.pull(strategy={"data/label": "theirs"})
+            assert int(theirs.data["label"][0]) == 1
+            assert theirs.measure_presence().present_nbytes == 0
+
+
+def test_pull_while_changes_are_staged_is_fine_when_there_is_nothing_new(
+    folder: dict[str, Any], tmp_path: Path
+) -> None:
+    with make_source(tmp_path / "a") as ours:
+        ours.add_remote("origin", **folder)
+        ours.push()
+        with StockRoom(tmp_path / "a", enable_write=True) as writer:
+            writer.data["label"][0] = 3
+        assert ours.pull().outcome == "up to date"
+        assert not ours.status().clean
 
 
 def test_pull_into_a_new_repository_and_push_of_several_branches(folder: dict[str, Any], tmp_path: Path) -> None:

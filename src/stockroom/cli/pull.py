@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from stockroom.cli.commit_text import short_id
+from stockroom.cli.conflict_text import tell_conflicts
 from stockroom.cli.console import Console
 from stockroom.cli.fetch import fetch_document, tell_fetch
+from stockroom.cli.merge_options import ChoiceOption, StrategyOption, parse_strategy
 from stockroom.cli.transfer import RemoteArgument, watch_transfer
 from stockroom.cli.verb import verb
+from stockroom.errors import MergeConflictError
 
 
 @verb
-def pull(console: Console, remote: RemoteArgument = "origin") -> None:
-    """Fetch, then bring the branch that is checked out to where the remote has it."""
-    with console.open_stock() as stock, watch_transfer(console, "pull") as show:
-        report = stock.pull(remote, on_progress=show)
-    old, new = (None if at is None else at.hex() for at in (report.old, report.new))
+def pull(
+    console: Console,
+    remote: RemoteArgument = "origin",
+    strategy: StrategyOption = None,
+    choice: ChoiceOption = None,
+    ff_only: Annotated[bool, typer.Option("--ff-only", help="Refuse to make a commit.")] = False,
+) -> None:
+    """Fetch, then bring the branch that is checked out along, by fast-forward or by a merge."""
+    chosen = parse_strategy(strategy, choice)
+    with console.open_stock() as stock:
+        branch, at = stock.branch, stock.commit_id
+        try:
+            with watch_transfer(console, "pull") as show:
+                report = stock.pull(remote, strategy=chosen, ff_only=ff_only, on_progress=show)
+        except MergeConflictError as error:
+            tell_conflicts(console, error, branch=branch, commit_id=at)
+            raise
+    old, new = (None if commit is None else commit.hex() for commit in (report.old, report.new))
     if console.json:
-        console.document({**fetch_document(report.fetched), "branch": report.branch, "old": old, "new": new})
+        moved = {"branch": report.branch, "old": old, "new": new, "outcome": report.outcome}
+        console.document({**fetch_document(report.fetched), **moved})
         return
     tell_fetch(console, report.fetched)
-    moved = f"{report.branch} is now at {short_id(new)}" if new and new != old else "already up to date"
-    console.say(moved)
+    if report.outcome == "up to date":
+        console.say("already up to date")
+    else:
+        how = "merged: " if report.outcome == "merged" else ""
+        console.say(f"{how}{report.branch} is now at {short_id(new)}")

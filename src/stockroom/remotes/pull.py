@@ -1,15 +1,18 @@
-"""Pull: fetch, then bring the branch that is checked out to where the remote has it."""
+"""Pull: fetch, then merge where the remote has the branch into the one that is checked out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, RefNotFoundError
-from stockroom.refs import RefChange, RefMove, is_ancestor
+from stockroom.errors import ConflictError, MergeConflictError, RefNotFoundError
 from stockroom.remotes.fetch import FetchReport, fetch
 from stockroom.remotes.progress import OnProgress
-from stockroom.repository import Head, Repository, WriteSession
+from stockroom.repository import Repository, WriteSession
+from stockroom.repository.merge_commands import MergeOptions, Outcome, merge
+
+PULL: Final = "pull"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,34 +23,37 @@ class PullReport:
     branch: str
     old: CommitId | None
     new: CommitId | None
+    outcome: Outcome
 
 
 def pull(
-    repository: Repository, session: WriteSession, remote: str, *, on_progress: OnProgress | None = None
+    repository: Repository,
+    session: WriteSession,
+    remote: str,
+    options: MergeOptions,
+    *,
+    on_progress: OnProgress | None = None,
 ) -> PullReport:
-    """Fetch, then fast-forward the branch that is checked out, and HEAD with it.
+    """Fetch, then bring the branch that is checked out along, and HEAD with it: by fast-forward, or by a merge.
 
     Raises:
-        ConflictError: changes are staged, HEAD is detached, or both sides have commits of their own.
+        MergeConflictError: both sides changed the same, and nobody decides; what was fetched stays.
+        ConflictError: changes are staged, HEAD is detached, or both sides have commits where none may be made.
         RefNotFoundError: the remote has no branch of that name.
     """
     branch, old = session.head.branch, session.head.commit
     if branch is None:
         raise ConflictError("HEAD is detached: check out a branch to pull into")
     fetched = fetch(repository, remote, on_progress=on_progress)
-    new = repository.refs.find_ref(f"remote/{remote}/{branch}")
-    if new is None:
+    name = f"{remote}/{branch}"
+    theirs = repository.refs.find_ref(f"remote/{name}")
+    if theirs is None:
         raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` makes it", ref=branch)
-    if old is not None and is_ancestor(repository.refs, new, old):
-        return PullReport(fetched, branch, old, old)
-    if old is not None and not is_ancestor(repository.refs, old, new):
-        raise ConflictError(
-            f"branch {branch!r} and {remote}/{branch} have both moved on: keep your commits on a branch of their own "
-            f"(`stock branch mine`), then `stock reset --hard {remote}/{branch}` or push that branch instead"
-        )
-    session.check_clean(new)
-    change = RefChange(
-        kind="pull", moves=(RefMove(ref=f"branch/{branch}", old=old, new=new),), note=f"{remote}/{branch}"
-    )
-    session.move_branch(Head(branch, new), change)
-    return PullReport(fetched, branch, old, new)
+    try:
+        report = merge(session, theirs, name, replace(options, kind=PULL))
+    except MergeConflictError as error:
+        raise MergeConflictError(
+            f"{error}; what was fetched is {name}: `stock merge {name} --no-commit` begins to merge it by hand",
+            conflicts=error.conflicts,
+        ) from error
+    return PullReport(fetched, branch, old, report.commit_id, report.outcome)

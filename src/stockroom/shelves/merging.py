@@ -86,7 +86,7 @@ class MergeActions:
         self._access.check_open()
         theirs = self._resolve(ref)
         with self._moving() as session:
-            options = _make_options(session, message, strategy, commits=commit, fast_forward=fast_forward)
+            options = make_options(session, message, strategy, commits=commit, fast_forward=fast_forward)
             return _finish(self, session, merge(session, theirs, ref, options))
 
     def revert(
@@ -96,7 +96,7 @@ class MergeActions:
         self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
-            return _finish(self, session, revert(session, target, _make_options(session, message, strategy, commit)))
+            return _finish(self, session, revert(session, target, make_options(session, message, strategy, commit)))
 
     def cherry_pick(
         self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
@@ -105,7 +105,7 @@ class MergeActions:
         self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
-            options = _make_options(session, message, strategy, commit)
+            options = make_options(session, message, strategy, commit)
             return _finish(self, session, cherry_pick(session, target, options))
 
     def find_merge(self: _Handle) -> MergeUnderWay | None:
@@ -161,13 +161,14 @@ def _describe(merging: Merging) -> MergeUnderWay:
     return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
 
 
-def _make_options(
+def make_options(
     session: WriteSession,
     message: str | None,
     strategy: Strategy,
     commits: bool = True,
     fast_forward: FastForward = "if possible",
 ) -> MergeOptions:
+    """How a handle merges: by strategy, averaging with its own session's tensors."""
     return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport
     from stockroom.repository import Head, Repository, WriteSession
+    from stockroom.repository.strategy import Strategy
     from stockroom.shelves.access import Access
     from stockroom.shelves.data import DataShelf
     from stockroom.shelves.model import ModelShelf
@@ -191,16 +192,26 @@ class RemoteActions:
         self._access.check_open()
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
 
-    def pull(self: _Handle, remote: str = "origin", *, on_progress: OnProgress | None = None) -> PullReport:
-        """Fetch, then bring the branch that is checked out to where the remote has it, by fast-forward.
+    def pull(
+        self: _Handle,
+        remote: str = "origin",
+        *,
+        strategy: Strategy = None,
+        ff_only: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> PullReport:
+        """Fetch, then bring the branch that is checked out along: by fast-forward, or, if both moved on, by a merge.
 
-        Raises `ConflictError` if both have commits of their own, or changes are staged.
+        `strategy` decides conflicts, as in `merge`; with `ff_only` no commit is made. Raises `MergeConflictError`,
+        after which nothing but what was fetched is new, and `ConflictError` if changes are staged.
         """
         from stockroom.remotes.pull import pull
+        from stockroom.shelves.merging import make_options
 
         self._access.check_open()
         with self._moving() as session:
-            report = pull(self._repository, session, remote, on_progress=on_progress)
+            options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")
+            report = pull(self._repository, session, remote, options, on_progress=on_progress)
             self._pin_to(session.head)
             return report
 
