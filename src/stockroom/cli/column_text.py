@@ -26,6 +26,7 @@ def column_document(column: Column) -> dict[str, object]:
         "count": len(column),
         "nbytes": int(column.nbytes),
         "attrs": dict(column.attrs),
+        "decoder": column.decoder,
     }
 
 

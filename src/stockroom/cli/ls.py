@@ -57,7 +57,7 @@ def _list_samples(console: Console, stock: StockRoom, path: str) -> None:
     column, key = split_path(path, list(stock.data))
     if column is None or key is not None:
         raise CommandLineError(f"ls lists a column, found a key after it: {path!r}; `stock show` describes it")
-    _list_keys(console, f"data/{column}", list(stock.data[column].keys()))
+    _list_keys(console, f"data/{column}", list(stock.data[column].keys_as_stored()))
 
 
 def _list_leaves(console: Console, stock: StockRoom, path: str) -> None:

@@ -85,6 +85,7 @@ def _show_column(console: Console, column: Column) -> None:
         ("count", count),
         ("size", nbytes),
     ]
+    rows += [("decoder", column.decoder)] if column.decoder else []
     rows += [(f"attr {name}", str(value)) for name, value in column.attrs.items()]
     console.lines(f"  {name}: {value}" for name, value in rows)
 

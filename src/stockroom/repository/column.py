@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, Final
 
 import msgspec
@@ -18,12 +19,14 @@ from stockroom.trees import KeyType, TreeFormat
 
 STR, BYTES = "str", "bytes"
 _MAX_AXES = 32
+_DECODER = re.compile(r"[a-z0-9_]{1,32}(:[A-Za-z0-9_]{1,32})?")
 
 
-class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A column at one commit. `dtype` is a dtype name, `str` or `bytes`; None in `shape` is an axis of any length.
 
-    `root` is the root node of the tree from keys to entries. `attrs` is the user's small JSON mapping.
+    `root` is the root node of the tree from keys to entries. `attrs` is the user's small JSON mapping. `decoder` says
+    what the samples of a `bytes` column are the encoded form of; None, and then not recorded, if they are bytes only.
     """
 
     dtype: str
@@ -32,6 +35,7 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codec: str
     root: bytes
     attrs: dict[str, Any]
+    decoder: str | None = None
 
     @property
     def is_text(self) -> bool:
@@ -97,6 +101,10 @@ def check_schema(record: ColumnRecord) -> None:
     check_codec(record.codec)
     if record.key_type not in tuple(KeyType):
         raise SchemaError(f"expected keys 'int' or 'str', found {record.key_type!r}")
+    if record.decoder is not None and (record.dtype != BYTES or not _DECODER.fullmatch(record.decoder)):
+        raise SchemaError(
+            f"expected a decoder such as 'image', of a bytes column, found {record.decoder!r} and dtype {record.dtype}"
+        )
     if record.is_text:
         if record.shape != (None,):
             raise SchemaError(f"a {record.dtype} column has no shape of its own, found {record.shape}")

@@ -24,9 +24,12 @@ from stockroom.repository.column import check_attrs
 from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.column_views import ColumnItems, ColumnValues
 from stockroom.shelves.column_writer import ColumnWriter
+from stockroom.shelves.images import decode_image, decoded_shape
+from stockroom.shelves.nested_keys import SampleKey, parse_nested
+from stockroom.shelves.padding import pad_samples
 from stockroom.shelves.samples import Batch, Sample, SampleReader
 from stockroom.shelves.selection import check_key, check_mask, check_positions
-from stockroom.shelves.values import Schema, describe_value, format_shape, is_tensor, to_array
+from stockroom.shelves.values import Array, Schema, describe_value, format_shape, is_tensor, to_array
 from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, Tree, find_unshared_key, iter_positions
 
@@ -35,16 +38,17 @@ if TYPE_CHECKING:
     from stockroom.shelves.access import Access
 
 
-class Column(Mapping[Key, Sample]):
-    """Samples of one schema under int or str keys, in key order.
+class Column(Mapping[SampleKey, Sample]):
+    """Samples of one schema under int or str keys, in key order. A tuple, as `column["patient", 3]`, is a str key too.
 
     Read from a handle that does not write, it stays as it was when it was taken from the shelf. Arrays given out are
     the caller's own, except by `view`.
     """
 
-    def __init__(self, access: Access, name: str) -> None:
+    def __init__(self, access: Access, name: str, *, decodes: bool = True) -> None:
         self._access = access
         self._name = name
+        self._decodes = decodes
         self._path = f"{DATA}/{name}"
         self._session = access.session
         self._pinned = None if self._session is not None else self._open_pinned()
@@ -63,14 +67,28 @@ class Column(Mapping[Key, Sample]):
 
     @property
     def dtype(self) -> np.dtype[Any] | str:
-        """The samples' numpy dtype; the string `str` or `bytes` for a column of text."""
+        """The samples' numpy dtype; `str` or `bytes` for a column of text. Images are uint8, but for rare ones."""
         record = self._record
+        if self._decoder is not None:
+            return np.dtype(np.uint8)
         return record.dtype if record.is_text else self._reader.dtype
 
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape of one sample; None is an axis of any length. `()` for text."""
+        if self._decoder is not None:
+            return decoded_shape(self._decoder)
         return () if self._record.is_text else self._record.shape
+
+    @property
+    def decoder(self) -> str | None:
+        """What makes arrays of the bytes that are stored: `image`, `image:RGB`, ...; None if nothing does."""
+        return self._record.decoder
+
+    @property
+    def encoded(self) -> Column:
+        """The same column without its decoder: it gives and takes the bytes that are stored."""
+        return Column(self._access, self._name, decodes=False)
 
     @property
     def schema(self) -> Schema:
@@ -118,7 +136,8 @@ class Column(Mapping[Key, Sample]):
             # What training loops without batches call most; everything below gives the same answer.
             position = pinned.find_position(key)
             if position is not None:
-                return pinned.read_one(position)
+                sample = pinned.read_one(position)
+                return self._decode(sample, key) if type(sample) is bytes else sample
         if isinstance(key, slice):
             return self._take(np.arange(*key.indices(len(self)), dtype=np.int64))
         if isinstance(key, np.ndarray) or is_tensor(key):
@@ -127,11 +146,14 @@ class Column(Mapping[Key, Sample]):
             return self._take(self._find_positions(key))
         return self._read(self._check_key(key))
 
-    def take(self, positions: Any) -> Batch:
+    def take(self, positions: Any, *, pad: Any = None) -> Batch:
         """Samples at positions in key order, repeats allowed: `(n, *shape)`, or a list where shapes vary.
 
-        Negative positions count from the end; `InvalidInputError` for one out of range.
+        With a value to `pad` with, samples of many shapes are one array too, `(n, *longest)`: each stands at the start
+        of its place. Negative positions count from the end; `InvalidInputError` for one out of range.
         """
+        if pad is not None:
+            return self._pad(self.take(positions), pad)
         array = np.asarray(positions)
         if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
             raise InvalidInputError(
@@ -146,22 +168,25 @@ class Column(Mapping[Key, Sample]):
                 return planned
         return self._take(check_positions(positions, len(self), column=self._name))
 
-    def view(self, key: Key) -> Sample:
+    def view(self, key: SampleKey) -> Sample:
         """The sample under `key`, read-only; not copied where its chunk is stored raw."""
         reader = self._peek_reader() if self._is_staged else self._reader
-        return reader.view_entry(self._find_value(self._check_key(key)))
+        sample = self._decode(reader.view_entry(self._find_value(self._check_key(key))), key)
+        if isinstance(sample, np.ndarray):
+            sample.flags.writeable = False
+        return sample
 
-    def digest(self, key: Key) -> str:
+    def digest(self, key: SampleKey) -> str:
         """The hex BLAKE3 digest of the sample's raw bytes; needs no data."""
         reader, value = self._reader, self._find_value(self._check_key(key))
         digest = reader.digest_entry(value)
         return (compute_digest(reader.inline_bytes(value)) if digest is None else digest).hex()
 
-    def present(self, keys: Iterable[Key] | None = None) -> float:
+    def present(self, keys: Iterable[SampleKey] | None = None) -> float:
         """The fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
         return self._reader.measure_present(self._choose_positions(keys))
 
-    def prefetch(self, keys: Iterable[Key] | None = None, *, on_progress: OnProgress | None = None) -> None:
+    def prefetch(self, keys: Iterable[SampleKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
         """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can.
 
         `on_progress` is called with a `TransferProgress` now and then.
@@ -179,7 +204,7 @@ class Column(Mapping[Key, Sample]):
         """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
         return self._reader.read_ahead(positions)
 
-    def positions_of(self, keys: Iterable[Key]) -> NDArray[np.int64]:
+    def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
         """Where each key stands in key order, for `take`; `SampleNotFoundError` for one that is not there."""
         return self._find_positions(list(keys))
 
@@ -228,11 +253,16 @@ class Column(Mapping[Key, Sample]):
         """The samples in key order; read many at a time."""
         return ColumnValues(self)
 
-    def items(self) -> ItemsView[Key, Sample]:
+    def items(self) -> ItemsView[SampleKey, Sample]:
         """The keys and samples in key order; read many at a time."""
         return ColumnItems(self)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SampleKey]:
+        keys = self.keys_as_stored()
+        return iter(keys) if self.key_type == KeyType.INT else map(parse_nested, keys)  # type: ignore[arg-type]
+
+    def keys_as_stored(self) -> Iterator[Key]:
+        """The keys in order, tuples as the texts that stand for them."""
         for keys, _ in iter_positions(self._tree):
             for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
                 self._access.check_open()
@@ -249,15 +279,15 @@ class Column(Mapping[Key, Sample]):
 
     # -- writing
 
-    def __setitem__(self, key: Key, value: object) -> None:
+    def __setitem__(self, key: SampleKey, value: object) -> None:
         self._writer().put(self._check_key(key), value)
 
-    def __delitem__(self, key: Key) -> None:
+    def __delitem__(self, key: SampleKey) -> None:
         checked = self._check_key(key)
         if not self._writer().delete(checked):
             raise self._missing(checked)
 
-    def update(self, values: Mapping[Key, object] | Iterable[tuple[Key, object]]) -> None:
+    def update(self, values: Mapping[SampleKey, object] | Iterable[tuple[SampleKey, object]]) -> None:
         """Set many samples; if one is refused, none is set."""
         pairs = values.items() if isinstance(values, Mapping) else values
         self._writer().put_all(map(self._check_pair, pairs))
@@ -355,12 +385,23 @@ class Column(Mapping[Key, Sample]):
 
     def _read(self, key: Key) -> Sample:
         if self._is_staged:
-            return self._peek_reader().read_entry(self._find_value(key))
+            return self._decode(self._peek_reader().read_entry(self._find_value(key)), key)
         reader = self._reader
         position = reader.find_position(key)
         if position is None:
             raise self._missing(key)
-        return reader.read_one(position)
+        return self._decode(reader.read_one(position), key)
+
+    @property
+    def _decoder(self) -> str | None:
+        """The decoder of what this column gives."""
+        return self._record.decoder if self._decodes else None
+
+    def _decode(self, sample: Sample, key: SampleKey) -> Sample:
+        decoder = self._decoder
+        if decoder is None or not isinstance(sample, bytes):
+            return sample
+        return decode_image(sample, decoder, f"column {self._name!r}, key {key!r}")
 
     def _find_entry(self, key: Key) -> bytes | None:
         session = self._session
@@ -376,9 +417,21 @@ class Column(Mapping[Key, Sample]):
         return value
 
     def _take(self, positions: NDArray[np.int64]) -> Batch:
-        return self._reader.read_batch(positions)
+        batch, decoder = self._reader.read_batch(positions), self._decoder
+        if decoder is None:
+            return batch
+        placed: Any = zip(batch, positions.tolist(), strict=True)
+        return [decode_image(data, decoder, f"column {self._name!r}, position {place}") for data, place in placed]
 
-    def _choose_positions(self, keys: Iterable[Key] | None) -> NDArray[np.int64]:
+    def _pad(self, batch: Batch, pad: Any) -> Array:
+        if isinstance(batch, np.ndarray):
+            return batch
+        if isinstance(self.dtype, str):
+            raise SchemaError(f"column {self._name!r} holds {self.dtype}, which cannot be padded; leave out pad")
+        arrays: Any = batch
+        return pad_samples(arrays, pad, shape=self.shape, dtype=self.dtype, where=f"column {self._name!r}")
+
+    def _choose_positions(self, keys: Iterable[SampleKey] | None) -> NDArray[np.int64]:
         return np.arange(len(self), dtype=np.int64) if keys is None else self._find_positions(list(keys))
 
     def _find_positions(self, keys: Any) -> NDArray[np.int64]:
@@ -417,6 +470,7 @@ class Column(Mapping[Key, Sample]):
         return self._access.missing("column", DATA, self._name, ColumnNotFoundError)
 
     def _missing(self, key: object) -> SampleNotFoundError:
+        shown = parse_nested(key) if isinstance(key, str) else key
         return SampleNotFoundError(
-            f"column {self._name!r} has no sample under key {key!r} (it has {len(self)} samples)"
+            f"column {self._name!r} has no sample under key {shown!r} (it has {len(self)} samples)"
         )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stockroom.shelves.nested_keys import SampleKey
 from stockroom.shelves.samples import Sample
-from stockroom.trees import Key
 
 if TYPE_CHECKING:
     from stockroom.shelves.column import Column
@@ -26,14 +26,14 @@ class ColumnValues(ValuesView[Sample]):
         return _iter_samples(self._column)
 
 
-class ColumnItems(ItemsView[Key, Sample]):
+class ColumnItems(ItemsView[SampleKey, Sample]):
     """`column.items()`."""
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         self._column = column
 
-    def __iter__(self) -> Iterator[tuple[Key, Sample]]:
+    def __iter__(self) -> Iterator[tuple[SampleKey, Sample]]:
         return zip(self._column, _iter_samples(self._column), strict=True)
 
 

@@ -91,6 +91,11 @@ class ColumnWriter:
                 self.put(first + count - 1, value)
             return range(first, first + count)
 
+    def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
+        """Set samples stacked on axis 0, in the column's dtype and shape, under as many distinct keys."""
+        with self._session.turn:
+            self.edit.put_many(keys, self._encode_batch(batch))  # type: ignore[arg-type]
+
     def set_record(self, **changes: Any) -> None:
         """Change the column's codec or attrs."""
         with self._session.turn:

@@ -10,11 +10,14 @@ import numpy as np
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
-from stockroom.repository import DATA, ColumnRecord
+from stockroom.repository import DATA, ColumnEdit, ColumnRecord
 from stockroom.repository.column import check_attrs, check_schema
 from stockroom.shelves.access import Access
+from stockroom.shelves.casting import cast_column, plan_cast
 from stockroom.shelves.column import Column
 from stockroom.shelves.column_writer import ColumnWriter
+from stockroom.shelves.images import check_decoder
+from stockroom.shelves.nested_keys import format_nested
 from stockroom.shelves.values import Schema, as_array_like, infer_schema, widen_schema
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_dtype, parse_dtype
@@ -28,15 +31,15 @@ class DataShelf(Mapping[str, Column]):
         self._access = access
 
     def __getitem__(self, name: Any) -> Any:
-        if isinstance(name, tuple) and len(name) == 2:
-            return Column(self._access, name[0])[name[1]]
+        if isinstance(name, tuple) and len(name) > 1:
+            return Column(self._access, name[0])[_key_after(name)]
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
         return Column(self._access, name)
 
     def __setitem__(self, name: Any, values: object) -> None:
-        if isinstance(name, tuple) and len(name) == 2:
-            self[name[0]][name[1]] = values
+        if isinstance(name, tuple) and len(name) > 1:
+            self[name[0]][_key_after(name)] = values
         else:
             self._assign(name, values)
 
@@ -65,11 +68,12 @@ class DataShelf(Mapping[str, Column]):
         self,
         name: str,
         *,
-        dtype: Any,
+        dtype: Any = None,
         shape: Sequence[int | None] | int = (),
         keys: str = "int",
         codec: str = AUTO,
         attrs: Mapping[str, Any] | None = None,
+        decoder: str | None = None,
     ) -> Column:
         """A new, empty column.
 
@@ -80,14 +84,19 @@ class DataShelf(Mapping[str, Column]):
             keys: `int` or `str`.
             codec: `auto`, `raw`, `lz4`, `zstd` or `blosc`.
             attrs: a small JSON mapping of your own.
+            decoder: `image` for a column that is given whole JPEG or PNG files, keeps their bytes, and gives arrays;
+                `image:RGB`, `image:RGBA` or `image:L` for arrays of that mode. Its dtype is bytes, and may be left out.
 
         Raises `SchemaError` or `InvalidNameError`, and `InvalidInputError` if the column exists.
         """
+        if decoder is not None:
+            check_decoder(decoder, f"column {name!r}")
+            dtype = bytes if dtype is None else dtype
         dtype_name = _format_any_dtype(dtype)
         is_text = dtype_name in ("str", "bytes")
         axes = _parse_shape(name, shape)
         schema = Schema(dtype_name, (None,) if is_text and axes == () else axes)
-        self._create(name, schema, keys, codec=codec, attrs=attrs)
+        self._create(name, schema, keys, codec=codec, attrs=attrs, decoder=decoder)
         return self[name]  # type: ignore[no-any-return]
 
     def _create(
@@ -98,6 +107,7 @@ class DataShelf(Mapping[str, Column]):
         *,
         codec: str = AUTO,
         attrs: Mapping[str, Any] | None = None,
+        decoder: str | None = None,
     ) -> ColumnWriter:
         session = self._access.writer()
         key_type = keys if isinstance(keys, str) else getattr(keys, "__name__", repr(keys))
@@ -108,13 +118,58 @@ class DataShelf(Mapping[str, Column]):
             codec=codec,
             root=bytes(DIGEST_NBYTES),
             attrs=check_attrs(attrs or {}, column=name),
+            decoder=decoder,
         )
-        check_name("column", name)
+        self._check_new(name)
         check_schema(record)
+        return ColumnWriter(session, session.create_column(f"{DATA}/{name}", record), name)
+
+    def rename(self, old: str, new: str) -> Column:
+        """The column `old`, which is called `new` from now on; writes no sample."""
+        copied = self.copy(old, new)
+        del self[old]
+        return copied
+
+    def copy(self, source: str, name: str) -> Column:
+        """A new column with the samples, keys and attrs of `source`; shares its chunks, and writes none.
+
+        Raises `ColumnNotFoundError`, `InvalidNameError`, and `InvalidInputError` if `name` is taken.
+        """
+        session = self._access.writer()
+        with session.turn:
+            edit = self._find_edit(source)
+            self._check_new(name)
+            session.create_column(f"{DATA}/{name}", edit.record).adopt(edit)
+        return self[name]  # type: ignore[no-any-return]
+
+    def cast(self, name: str, dtype: Any, *, lossy: bool = False) -> Column:
+        """The column with samples of another dtype; keys, shape, codec and attrs stay.
+
+        Where the bytes do not change, as from bool to uint8 or from str to bytes, none is written. Floats are rounded
+        to narrower ones; any other value must fit, or `SchemaError` names its key, unless the cast may be `lossy`.
+        """
+        session = self._access.writer()
+        with session.turn:
+            edit = self._find_edit(name)
+            cast = plan_cast(edit.finish(), _format_any_dtype(dtype), name)
+            if cast is not None:
+                fresh = cast_column(session, Column(self._access, name, decodes=False), cast, lossy=lossy)
+                session.delete(f"{DATA}/{name}")
+                session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+        return self[name]  # type: ignore[no-any-return]
+
+    def _find_edit(self, name: str) -> ColumnEdit:
+        edit = self._access.writer().find_column(f"{DATA}/{name}")
+        if edit is None:
+            raise self._access.missing("column", DATA, name, ColumnNotFoundError)
+        return edit
+
+    def _check_new(self, name: str) -> None:
+        """Raise `InvalidNameError` or `InvalidInputError` unless a column may be made under this name."""
+        check_name("column", name)
         if name in self:
             raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
         check_collision("column", name, self._access.list_names(DATA))
-        return ColumnWriter(session, session.create_column(f"{DATA}/{name}", record), name)
 
     def _assign(self, name: str, values: object) -> None:
         """Make `values` the column's contents, creating the column from the first value if need be."""
@@ -129,16 +184,22 @@ class DataShelf(Mapping[str, Column]):
                 raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
             ColumnWriter(session, edit, name).replace_all(keys, samples)
             return
+        decoder = None
         if isinstance(values, Column):
-            schema, key_type = values.schema, KeyType(values.key_type)
+            schema, key_type, decoder = values.schema, KeyType(values.key_type), values.decoder
         else:
             schema, samples = _infer_bulk_schema(name, samples, keys)
-        writer = self._create(name, schema, key_type)
+        writer = self._create(name, schema, key_type, decoder=decoder)
         try:
             writer.replace_all(keys, samples)
         except BaseException:
             session.delete(f"{DATA}/{name}")
             raise
+
+
+def _key_after(name: tuple[Any, ...]) -> Any:
+    """The key in `(column, key)`, or in `(column, part, part)` the tuple of its parts."""
+    return name[1] if len(name) == 2 else name[1:]
 
 
 def _format_any_dtype(dtype: Any) -> str:
@@ -166,7 +227,7 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
             raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
         return keys, list(values.values())
     if isinstance(values, Column):
-        return list(values.keys()), values.values()
+        return [_plain_key(name, key) for key in values], values.encoded.values()
     plain = as_array_like(values)
     if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
         raise SchemaError(
@@ -179,6 +240,8 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
 def _plain_key(name: str, key: object) -> Key:
     if isinstance(key, np.integer):
         return int(key)
+    if isinstance(key, tuple):
+        return format_nested(key, f"column {name!r}")
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise SchemaError(f"column {name!r}: expected int or str keys, found {key!r} ({type(key).__name__})")
     return key

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves.nested_keys import format_nested
 from stockroom.trees import Key, KeyType
 
 
 def check_key(key: object, key_type: str, *, column: str) -> Key:
-    """`key`, if a column with keys of `key_type` can have it; `SchemaError` otherwise. True is no key."""
+    """`key` as the column's tree has it: a tuple as its text. `SchemaError` if it cannot be one; True is no key."""
     if key_type == KeyType.STR:
         if isinstance(key, str):
             return key
+        if isinstance(key, tuple):
+            return format_nested(key, f"column {column!r}")
     elif type(key) is int:
         return key
     elif isinstance(key, int | np.integer) and not isinstance(key, bool):

@@ -153,7 +153,7 @@ class ColumnDataset(Dataset[Any]):
 
 def _compact(keys: list[Key]) -> range | list[Key]:
     """Keys as a range where they are evenly spaced: it pickles to nothing."""
-    plain = [key if isinstance(key, str) else int(key) for key in keys]  # numpy integers too
+    plain: list[Any] = [key if isinstance(key, str | tuple) else int(key) for key in keys]  # numpy integers too
     if len(plain) > 1 and isinstance(plain[0], int) and isinstance(plain[1], int) and plain[0] != plain[1]:
         spaced = range(plain[0], plain[0] + (plain[1] - plain[0]) * len(plain), plain[1] - plain[0])
         if list(spaced) == plain:
