@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.column import Column
 
 _SAME_BYTES: Final = {("bool", "uint8"), ("bool", "int8"), (STR, BYTES)}
-_SAMPLES_AT_ONCE: Final = 1024
+_BATCH_NBYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ def plan_cast(record: ColumnRecord, dtype: str, column: str) -> Cast | None:
     return Cast(msgspec.structs.replace(record, dtype=dtype), (record.dtype, dtype) in _SAME_BYTES)
 
 
+def plan_widening(record: ColumnRecord, shape: tuple[int | None, ...], column: str) -> Cast | None:
+    """The step to a shape that admits every sample of this record's, or None if it has it; else `SchemaError`."""
+    admits = len(shape) == len(record.shape) and all(
+        new is None or new == old for new, old in zip(shape, record.shape, strict=True)
+    )
+    if not admits or record.is_text:
+        raise SchemaError(f"column {column!r}: expected a shape that admits {record.shape}, found {shape}")
+    return None if shape == record.shape else Cast(msgspec.structs.replace(record, shape=shape), keeps_bytes=False)
+
+
 def cast_column(session: Workspace, column: Column, cast: Cast, *, lossy: bool) -> ColumnEdit:
     """The edit that holds the samples of `column` as they are once cast."""
     fresh = ColumnEdit(session.nodes, cast.record)
@@ -49,8 +59,10 @@ def cast_column(session: Workspace, column: Column, cast: Cast, *, lossy: bool) 
     fresh.clear()
     writer = ColumnWriter(session, fresh, column.name)
     keys: Any = iter(column.keys_as_stored())
-    for start in range(0, len(column), _SAMPLES_AT_ONCE):
-        batch = column.take(np.arange(start, min(start + _SAMPLES_AT_ONCE, len(column))))
+    count = len(column)
+    size = max(1, _BATCH_NBYTES * count // max(1, column.nbytes, count << 4))
+    for start in range(0, count, size):
+        batch = column.take(np.arange(start, min(start + size, count)))
         named = [next(keys) for _ in range(len(batch))]
         if isinstance(batch, np.ndarray):
             writer.put_batch(named, _cast_array(batch, named, cast, column.name, lossy=lossy))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from stockroom.refs import check_collision, check_name
 from stockroom.repository import DATA, ColumnEdit, ColumnRecord
 from stockroom.repository.column import check_attrs, check_schema
 from stockroom.shelves.access import Access
-from stockroom.shelves.casting import cast_column, plan_cast
+from stockroom.shelves.casting import Cast, cast_column, plan_cast, plan_widening
 from stockroom.shelves.column import Column
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.images import check_decoder
@@ -151,12 +151,68 @@ class DataShelf(Mapping[str, Column]):
         session = self._access.writer()
         with session.turn:
             edit = self._find_edit(name)
-            cast = plan_cast(edit.finish(), _format_any_dtype(dtype), name)
-            if cast is not None:
-                fresh = cast_column(session, Column(self._access, name, decodes=False), cast, lossy=lossy)
-                session.delete(f"{DATA}/{name}")
-                session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+            self._cast(name, plan_cast(edit.finish(), _format_any_dtype(dtype), name), lossy=lossy)
         return self[name]  # type: ignore[no-any-return]
+
+    def widen(self, name: str, shape: Sequence[int | None]) -> Column:
+        """The column with axes of any length where `shape` has None; writes no chunk.
+
+        Raises `SchemaError` if a sample of the column's shape does not fit `shape`.
+        """
+        session = self._access.writer()
+        with session.turn:
+            edit = self._find_edit(name)
+            self._cast(name, plan_widening(edit.finish(), _parse_shape(name, shape), name), lossy=False)
+        return self[name]  # type: ignore[no-any-return]
+
+    def import_from(
+        self,
+        dataset: Any,
+        names: Sequence[str] | None = None,
+        *,
+        prefix: str = "",
+        on_progress: Callable[[int], object] | None = None,
+    ) -> tuple[str, ...]:
+        """Put every sample of a data set, such as one of torch's, into columns; the columns' names.
+
+        Columns of those names are replaced, and hold a sample under the number of each row. Memory stays bounded.
+
+        Args:
+            dataset: with `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts, of which each key is a
+                column (nested ones joined by a dot), or tuples, or single values.
+            names: of the columns for what stands in tuples; `item0`, `item1`, ... if left out.
+            prefix: of all names.
+            on_progress: called with the number of rows now and then.
+
+        Images become arrays, lists of numbers too; other lists JSON text. A row without a value, or with None, has no
+        key in that column. Raises `SchemaError` naming the sample, or column and key, for what cannot be a sample; the
+        columns are then as they were.
+        """
+        from stockroom.shelves.incoming import import_samples
+
+        return import_samples(self, dataset, names, prefix=prefix, on_progress=on_progress)
+
+    def _cast(self, name: str, cast: Cast | None, *, lossy: bool) -> None:
+        """Let a column become what `cast` says."""
+        session = self._access.writer()
+        if cast is not None:
+            fresh = cast_column(session, Column(self._access, name, decodes=False), cast, lossy=lossy)
+            session.delete(f"{DATA}/{name}")
+            session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+
+    def take_out(self, name: str) -> ColumnEdit | None:
+        """Take a column away, if it is there; what `put_back` takes."""
+        session = self._access.writer()
+        edit = session.find_column(f"{DATA}/{name}")
+        session.delete(f"{DATA}/{name}")
+        return edit
+
+    def put_back(self, name: str, edit: ColumnEdit | None) -> None:
+        """Have at `name` what `take_out` gave, in place of whatever is there."""
+        session = self._access.writer()
+        session.delete(f"{DATA}/{name}")
+        if edit is not None:
+            session.create_column(f"{DATA}/{name}", edit.finish()).adopt(edit)
 
     def _find_edit(self, name: str) -> ColumnEdit:
         edit = self._access.writer().find_column(f"{DATA}/{name}")

@@ -51,10 +51,14 @@ def decode_image(data: bytes | bytearray | Path, decoder: str, where: str) -> Ar
     pillow = load_pillow(where)
     try:
         with pillow.open(_as_source(data), formats=FORMATS) as image:
-            image = image.convert(mode) if mode else _make_plain(image)
-            array = np.array(image)
+            return to_array(image.convert(mode) if mode else image)
     except Exception as error:  # Pillow's readers raise whatever they meet
         _refuse(error, where)
+
+
+def to_array(image: Any) -> Array:
+    """The pixels of an image of Pillow's, an array of the caller's own; palettes become RGB or RGBA."""
+    array = np.array(_make_plain(image))
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
