@@ -14,10 +14,11 @@ from tests.gitting import (
     read,
     run_stock,
     stock,
+    stock_json,
     write,
 )
 
-from stockroom import ConflictError, RefChangedError, RefNotFoundError, StockRoom
+from stockroom import ConflictError, RefChangedError, RefNotFoundError, RepositoryNotFoundError, StockRoom
 
 
 @pytest.fixture
@@ -244,3 +245,153 @@ def test_a_commit_records_what_git_had_checked_out(two):
         writer.data["x"][0] = np.full(100, 8)
         writer.commit("mine", git_dirty="my own word")
         assert next(writer.log()).metadata["git_dirty"] == "my own word"
+
+
+# -- A16, and a colleague's clone
+
+
+@pytest.fixture
+def shared(two, tmp_path):
+    """The project pushed to a remote of each kind: `code.git` and `data`."""
+    project, _, _ = two
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "code.git")
+    with StockRoom(project) as opened:
+        opened.add_remote("origin", str(tmp_path / "data"))
+        opened.push()
+    git(project, "remote", "add", "origin", tmp_path / "code.git")
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "where the data is")
+    git(project, "push", "-q", "-u", "origin", "main")
+    return project
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside git", "inside git"])
+def test_init_twice_says_so_and_changes_nothing(tmp_path, inside):
+    if inside:
+        git(tmp_path, "init", "-q", "-b", "trunk")
+    assert "made a repository" in run_stock(tmp_path, "init").stderr
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*.stock")}
+    again = run_stock(tmp_path, "init")
+    assert (again.returncode, "already" in again.stderr) == (0, True)
+    assert files == {path: path.read_bytes() for path in tmp_path.rglob("*.stock")}
+    with StockRoom(tmp_path) as opened:
+        assert opened.branch == ("trunk" if inside else "main")
+    if inside:
+        assert git(tmp_path, "status", "--porcelain", "--untracked-files=all") == "?? head.stock"
+
+
+def test_git_never_sees_the_state_of_a_repository_or_clone(shared, tmp_path):
+    assert git(shared, "ls-files") == "head.stock\nremote.stock"
+    assert git(shared, "status", "--porcelain", "--ignored") == "!! .stockroom/"
+    inner = shared / "inner"
+    stock(shared, "clone", "--metadata-only", tmp_path / "data", inner)
+    assert git(shared, "status", "--porcelain", "--untracked-files=all").split() == [
+        "??", "inner/head.stock", "??", "inner/remote.stock",
+    ]  # fmt: skip
+
+
+def test_a_git_clone_without_its_data_says_what_to_run_and_that_works(shared, tmp_path):
+    colleague = tmp_path / "colleague"
+    git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
+    inside = colleague / "src"
+    inside.mkdir()
+    for folder in (colleague, inside):
+        for call in (lambda at=folder: StockRoom(at), lambda: StockRoom.init(colleague)):
+            with pytest.raises(RepositoryNotFoundError, match="run `stock clone --here`"):
+                call()
+        refused = run_stock(folder, "status")
+        assert (refused.returncode, "stock clone --here" in refused.stderr) == (10, True)
+    head = (colleague / "head.stock").read_bytes()
+    done = run_stock(inside, "clone", "--here", "--metadata-only")
+    assert done.returncode == 0, done.stderr
+    assert f"cloning from {tmp_path / 'data'}" in done.stderr
+    assert (colleague / "head.stock").read_bytes() == head
+    assert read(colleague) == 2
+    with StockRoom(colleague) as opened:
+        assert opened.branch == "main"
+        assert opened.branches == {"main": opened.commit_id}
+    assert git(colleague, "status", "--porcelain") == ""
+    again = run_stock(colleague, "clone", "--here")
+    assert (again.returncode, "repository already" in again.stderr) == (1, True)
+    git(colleague, "checkout", "-q", "main~2")
+    assert read(colleague) == 1
+
+
+def test_clone_here_on_a_commit_that_nobody_pushed_says_so_and_leaves_no_trace(shared, tmp_path):
+    write(shared, 3, "three")
+    git(shared, "commit", "-q", "-a", "-m", "three")
+    git(shared, "push", "-q")
+    colleague = tmp_path / "colleague"
+    git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
+    refused = run_stock(colleague, "clone", "--here")
+    assert refused.returncode == 1
+    assert "has not pushed it yet" in refused.stderr
+    assert sorted(path.name for path in colleague.iterdir()) == [".git", "head.stock", "remote.stock"]
+    stock(shared, "push")
+    assert stock_json(colleague, "clone", "--here")["branch"] == "main"
+    assert read(colleague) == 3
+
+
+def test_clone_here_needs_a_head_and_a_remote(shared, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run_stock(empty, "clone", "--here").returncode == 10
+    colleague = tmp_path / "colleague"
+    git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
+    (colleague / "remote.stock").unlink()
+    refused = run_stock(colleague, "clone", "--here")
+    assert (refused.returncode, "give the URL" in refused.stderr) == (1, True)
+    with pytest.raises(RepositoryNotFoundError, match="stock clone --here URL"):
+        StockRoom(colleague)
+    assert run_stock(colleague, "clone", "--here", "--ref", "main").returncode == 2
+    assert run_stock(colleague, "clone").returncode == 2
+    stock(colleague, "clone", "--here", tmp_path / "data")
+    assert read(colleague) == 2
+    assert git(colleague, "status", "--porcelain") == ""
+
+
+def test_after_git_pull_what_head_names_is_fetched(shared, tmp_path):
+    colleague = tmp_path / "colleague"
+    git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
+    stock(colleague, "clone", "--here")
+    for value, command in [(3, "fetch"), (4, "pull")]:
+        new = write(shared, value, "more")
+        git(shared, "commit", "-q", "-a", "-m", "more")
+        stock(shared, "push")
+        git(shared, "push", "-q")
+        git(colleague, "pull", "-q")
+        with pytest.raises(RefNotFoundError, match="stock fetch"):
+            StockRoom(colleague)
+        stock(colleague, command)
+        assert read(colleague) == value
+        assert git(colleague, "status", "--porcelain") == ""
+    with StockRoom(colleague) as opened:
+        assert opened.branches["main"] == new
+    assert write(colleague, 5, "mine")
+    stock(colleague, "push")
+
+
+def test_a_hostile_remote_file_is_refused_and_not_repeated(shared, tmp_path):
+    colleague = tmp_path / "colleague"
+    git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
+    text = "stockroom remote 1\nurl https://user:secret@example.org/x\nendpoint -\nregion -\n"
+    (colleague / "remote.stock").write_text(text)
+    refused = run_stock(colleague, "clone", "--here")
+    assert refused.returncode == 15, refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert "secret" not in refused.stderr
+    assert not (colleague / ".stockroom").exists()
+    (shared / "remote.stock").write_text(text)
+    assert read(shared) == 2  # opening asks nothing of it
+
+
+def test_the_remote_file_follows_the_remote_called_origin(shared, tmp_path):
+    def said():
+        return (shared / "remote.stock").read_text().splitlines()[1:]
+
+    assert said() == [f"url {tmp_path / 'data'}", "endpoint -", "region -"]
+    stock(shared, "remote", "add", "other", "s3://bucket/x")
+    stock(shared, "remote", "set-url", "origin", "s3://bucket/y", "--region", "eu-west-1")
+    assert said() == ["url s3://bucket/y", "endpoint -", "region eu-west-1"]
+    stock(shared, "remote", "remove", "origin")
+    assert not (shared / "remote.stock").exists()

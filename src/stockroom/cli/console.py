@@ -64,14 +64,14 @@ class Console:
         """A bar on a terminal, else a line every ten seconds; nothing with `-q`."""
         return show_progress(label, bar=self.settings.progress, quiet=self.settings.quiet)
 
-    def open_stock(self, ref: str | None = None) -> StockRoom:
+    def open_stock(self, ref: str | None = None, *, needs_head: bool = True) -> StockRoom:
         """A reader of the repository around the working directory, pinned to `ref` or to HEAD.
 
-        HEAD itself may have no commit yet: then the reader is empty.
+        HEAD itself may have no commit yet, or, unless it `needs_head`, one that is not here: then the reader is empty.
         """
         from stockroom import StockRoom
 
-        return StockRoom(ref=None if ref == "HEAD" else ref)
+        return StockRoom(ref=None if ref == "HEAD" else ref, needs_head=needs_head)
 
     def open_writer(self, timeout_s: float) -> StockRoom:
         """A writer of the stage; raises `LockedError` where another one holds it for longer than `timeout_s`."""

@@ -22,7 +22,7 @@ def fetch(
     prune: Annotated[bool, typer.Option("--prune", help="Forget branches that the remote has no more.")] = False,
 ) -> None:
     """Take in what is new on a remote: its history and its metadata; samples come when they are read."""
-    with console.open_stock() as stock, watch_transfer(console, "fetch") as show:
+    with console.open_stock(needs_head=False) as stock, watch_transfer(console, "fetch") as show:
         report = stock.fetch(remote, prune=prune, on_progress=show)
     if console.json:
         console.document(fetch_document(report))

@@ -26,7 +26,7 @@ def pull(
 ) -> None:
     """Fetch, then bring the branch that is checked out along, by fast-forward or by a merge."""
     chosen = parse_strategy(strategy, choice)
-    with console.open_stock() as stock:
+    with console.open_stock(needs_head=False) as stock:
         branch, at = stock.branch, stock.commit_id
         try:
             with watch_transfer(console, "pull") as show:

@@ -40,7 +40,7 @@ def remote(
         raise CommandLineError(f"expected one of {', '.join(takes)}, found {action!r}")
     if sum(value is not None for value in (name, url)) != takes[action]:
         raise CommandLineError(f"expected `{_USAGE[action]}`")
-    with console.open_stock() as stock:
+    with console.open_stock(needs_head=False) as stock:
         if action == "list":
             _list(console, stock)
             return

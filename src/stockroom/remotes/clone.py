@@ -1,6 +1,7 @@
 """Clone: a new repository from a remote; its metadata at once, its packs at once or as they are read.
 
-A clone that is killed is completed by the same command: a marker beside its files says what it was to become.
+A clone that is killed is completed by the same command: a marker beside its files says what it was to become. A clone
+made beside a `head.stock` that git brought keeps that file as it is.
 """
 
 from __future__ import annotations
@@ -19,26 +20,32 @@ import msgspec
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, RefNotFoundError, RemoteError
 from stockroom.refs import RefMove
+from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.fetch import Intake, apply_moves, plan_moves
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.remotes.ref_state import RefState
+from stockroom.remotes.remote_file import ORIGIN, publish_origin
 from stockroom.remotes.settings import add_remote, read_remotes
 from stockroom.remotes.states import find_newest_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport, open_transport
 from stockroom.remotes.url import RemoteSettings
 from stockroom.repository import Head, Repository
+from stockroom.repository.git import find_work_tree
+from stockroom.repository.head import HEAD_NAME
 from stockroom.repository.paths import (
     DEFAULT_BRANCH,
+    REMOTE_NAME,
     RepositoryPaths,
     complete_repository,
     is_repository,
+    locate,
+    make_own_folder,
     prepare_repository,
 )
 
-ORIGIN: Final = "origin"
 _MARKER_STEM: Final = "clone"
 _MARKER_NAME: Final = f"{_MARKER_STEM}.json"
 _LOCK_NAME: Final = "clone.lock"
@@ -76,30 +83,80 @@ def clone(
         RemoteError, CorruptionError, FormatVersionError: as for `fetch`. What was made is removed again, unless it is a
             repository already: then the same command goes on where it stopped.
     """
-    if options.depth is not None and options.depth < 1:
-        raise InvalidInputError(f"expected a depth of at least 1, found {options.depth}")
     paths = RepositoryPaths(root.resolve())
     is_new_folder = not paths.root.exists()
-    _claim_folder(paths, settings)
+    if not _is_unfinished(paths, settings):
+        if is_repository(paths) or (paths.root.is_dir() and not _is_barely_begun(paths)):
+            raise InvalidInputError(
+                f"{paths.root}: expected a new or empty folder to clone into, found one with files in it"
+            )
+        _claim_folder(paths, settings)
+    try:
+        _complete(paths, settings, options, None, transport, on_progress)
+    except BaseException:
+        if not is_repository(paths):
+            paths.head.path.unlink(missing_ok=True)
+            if is_new_folder:
+                with suppress(OSError):
+                    paths.root.rmdir()
+        raise
+    return paths
+
+
+def clone_here(
+    settings: RemoteSettings,
+    root: Path,
+    options: CloneOptions,
+    *,
+    transport: Transport | None = None,
+    on_progress: OnProgress | None = None,
+) -> RepositoryPaths:
+    """Bring the data that belongs to the `head.stock` in a work tree, which stays as it is; or go on with that.
+
+    Raises:
+        InvalidInputError: there is no `head.stock`, or its data is here already.
+        RefNotFoundError: the remote does not have the commit that it names. What was made is removed again.
+    """
+    paths = RepositoryPaths(root.resolve())
+    if not paths.head.path.is_file():
+        raise InvalidInputError(
+            f"{paths.root}: expected a {HEAD_NAME} whose data is to be cloned, found none; `stock clone URL` clones "
+            "into a new folder"
+        )
+    head = paths.head.read()
+    if not _is_unfinished(paths, settings):
+        if is_repository(locate(paths.root)):
+            raise InvalidInputError(f"{paths.root} is a repository already: `stock fetch` brings what is new")
+        _claim_folder(paths, settings)
+    _complete(paths, settings, options, head, transport, on_progress)
+    return paths
+
+
+def _complete(
+    paths: RepositoryPaths,
+    settings: RemoteSettings,
+    options: CloneOptions,
+    head: Head | None,
+    transport: Transport | None,
+    on_progress: OnProgress | None,
+) -> None:
+    """Make a claimed folder a repository, on `head` if that is given; unmake it if that fails."""
+    if options.depth is not None and options.depth < 1:
+        raise InvalidInputError(f"expected a depth of at least 1, found {options.depth}")
     lock = _lock(paths)
     try:
         if not is_repository(paths):
-            _clone_metadata(paths, settings, options, transport or open_transport(settings), on_progress)
+            _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
         if not options.metadata_only:
             bring_all(paths, on_progress)
         (paths.state / _MARKER_NAME).unlink(missing_ok=True)
     except BaseException:
         if not is_repository(paths):
             shutil.rmtree(paths.state, ignore_errors=True)
-            paths.head.path.unlink(missing_ok=True)
-            if is_new_folder:
-                with suppress(OSError):
-                    paths.root.rmdir()
         raise
     finally:
         os.close(lock)
         (paths.state / _LOCK_NAME).unlink(missing_ok=True)
-    return paths
 
 
 def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
@@ -136,23 +193,25 @@ def _make_teller(
     return tell
 
 
-def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
-    """Make the folder with a marker; refuse one that holds anything but an unfinished clone of the same remote."""
+def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
+    """Whether the folder holds an unfinished clone of this remote; refuses one of another."""
     marker = paths.state / _MARKER_NAME
     if paths.root.exists() and not paths.root.is_dir():
         raise InvalidInputError(f"{paths.root}: expected a new folder, found a file")
-    if marker.exists():
-        found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
-        if found.url != settings.url:
-            raise InvalidInputError(
-                f"{paths.root}: holds an unfinished clone of {found.url}; remove it, or choose another folder"
-            )
-        return
-    if is_repository(paths) or (paths.root.is_dir() and not _is_barely_begun(paths)):
+    if not marker.exists():
+        return False
+    found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+    if found.url != settings.url:
         raise InvalidInputError(
-            f"{paths.root}: expected a new or empty folder to clone into, found one with files in it"
+            f"{paths.root}: holds an unfinished clone of {found.url}; remove it, or choose another folder"
         )
-    paths.state.mkdir(parents=True, exist_ok=True)
+    return True
+
+
+def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
+    """Make the folder, with a marker that says what it is to become."""
+    make_own_folder(paths)
+    marker = paths.state / _MARKER_NAME
     replacement = marker.with_suffix(".new")
     replacement.write_bytes(msgspec.json.encode(_Marker(settings.url)))
     replacement.rename(marker)
@@ -162,7 +221,8 @@ def _is_barely_begun(paths: RepositoryPaths) -> bool:
     """Whether a folder is empty, or holds no more than a clone that was killed before its marker was there."""
     if {path.name for path in paths.root.iterdir()} - {paths.state.name}:
         return False
-    return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= {f"{_MARKER_STEM}.new"}
+    begun = {f"{_MARKER_STEM}.new", ".gitignore"}
+    return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= begun
 
 
 def _lock(paths: RepositoryPaths) -> int:
@@ -179,13 +239,14 @@ def _clone_metadata(
     paths: RepositoryPaths,
     settings: RemoteSettings,
     options: CloneOptions,
+    kept: Head | None,
     transport: Transport,
     on_progress: OnProgress | None,
 ) -> None:
     state = find_newest_state(transport)
     if state is None:
         raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
-    head, tip = _choose_head(state, options.ref, transport.url)
+    head, tip = _choose_head(state, options.ref, transport.url) if kept is None else _follow_git(paths, kept)
     prepare_repository(paths)
     if ORIGIN not in read_remotes(paths):
         add_remote(paths, ORIGIN, settings)
@@ -196,6 +257,8 @@ def _clone_metadata(
             repository, transport, tracking, keep=None if options.depth is None or tip is None else (tip, options.depth)
         )
         intake.take_in(state, on_progress)
+        if tip is not None and not repository.refs.has_commit(tip):
+            raise _explain_unpushed(tip, transport.url)
         moves = plan_moves(repository, ORIGIN, state, prune=False)
         if options.depth is not None:
             moves = [move for move in moves if move.new == tip]
@@ -206,10 +269,29 @@ def _clone_metadata(
         apply_moves(repository, [move for move in moves if move.old != move.new], kind="clone")
         if options.depth is None:
             tracking.write_state(state)
-        paths.head.write(head)
+        if kept is None:
+            paths.head.write(head)
     finally:
         repository.close()
+    if not os.path.lexists(paths.root / REMOTE_NAME):
+        publish_origin(paths)
     complete_repository(paths)
+
+
+def _follow_git(paths: RepositoryPaths, kept: Head) -> tuple[Head, CommitId | None]:
+    """The branch to make for the `head.stock` that is there: git's, if it is on one that can be a branch here."""
+    work_tree = find_work_tree(paths.root)
+    branch = kept.branch if work_tree is None else work_tree.find_branch()
+    is_good = branch is not None and find_broken_rule(branch) is None
+    return Head(branch if is_good else None, kept.commit), kept.commit
+
+
+def _explain_unpushed(commit: CommitId, url: str) -> RefNotFoundError:
+    return RefNotFoundError(
+        f"{HEAD_NAME} names commit {commit.hex()}, which {url} does not have: whoever made it has not pushed it yet "
+        "(`stock push`); ask for that, or check out an older commit with git, and run this again",
+        ref=commit.hex(),
+    )
 
 
 def _choose_head(state: RefState, ref: str | None, url: str) -> tuple[Head, CommitId | None]:

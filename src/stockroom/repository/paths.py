@@ -146,7 +146,7 @@ def locate(root: Path) -> RepositoryPaths:
         shared = RepositoryPaths(root, home=other / below, work_tree=work_tree.name or _MAIN_WORK_TREE)
         if is_repository(shared):
             with suppress(OSError):  # where nothing can be written, nothing but reading is done
-                _make_own_folder(shared)
+                make_own_folder(shared)
             return shared
     return own
 
@@ -175,7 +175,7 @@ def is_repository(paths: RepositoryPaths) -> bool:
 
 def prepare_repository(paths: RepositoryPaths) -> None:
     """Make the folders of a repository, which is none before `complete_repository`."""
-    _make_own_folder(paths)
+    make_own_folder(paths)
     paths.refs.mkdir(parents=True, exist_ok=True)
     TensorStore(paths.state).close()  # makes its folders
 
@@ -187,7 +187,7 @@ def complete_repository(paths: RepositoryPaths) -> None:
     replacement.rename(paths.state / _FORMAT_NAME)
 
 
-def _make_own_folder(paths: RepositoryPaths) -> None:
+def make_own_folder(paths: RepositoryPaths) -> None:
     """Make the work tree's folder, which git leaves alone from the first."""
     ignored = paths.own / ".gitignore"
     if not ignored.exists():

@@ -60,6 +60,8 @@ class StockRoom(RemoteActions, MergeActions):
         ref: what to read: a branch, tag, digest, prefix of at least 4 hex digits, `HEAD~2`. None is HEAD.
         enable_write: open for writing; staged changes then outlive the process until committed or reset.
         timeout_s: how long to wait for another writer before `LockedError`.
+        needs_head: False opens it even where the commit in `head.stock` is not on this machine yet, as after a
+            `git pull`, so that it can be fetched; what is read is empty until `refresh`.
         lazy: bring samples that are not on this machine from a remote when they are read; False, or
             `STOCKROOM_NO_LAZY_FETCH=1`, raises `AbsentDataError` instead. Opening contacts nobody either way.
 
@@ -74,6 +76,7 @@ class StockRoom(RemoteActions, MergeActions):
         enable_write: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         lazy: bool = True,
+        needs_head: bool = True,
     ) -> None:
         if enable_write and ref is not None:
             raise InvalidInputError(
@@ -82,6 +85,7 @@ class StockRoom(RemoteActions, MergeActions):
         self._repository = Repository.find(None if path is None else Path(path), make_fetcher=choose_fetcher(lazy))
         self.lazy = lazy
         self._ref = ref
+        self._needs_head = needs_head
         try:
             self._access = Access(self._repository, self._repository.open_snapshot(None))
             self._pin()
@@ -108,6 +112,7 @@ class StockRoom(RemoteActions, MergeActions):
         stock.is_new = is_new
         return stock
 
+    _needs_head = True
     is_new: bool = False
     """Whether `init` made this repository, rather than finding it there."""
 
@@ -397,7 +402,9 @@ class StockRoom(RemoteActions, MergeActions):
 
     def _pin(self) -> None:
         repository = self._repository
-        self._pin_to(repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref)))
+        head = repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref))
+        is_missing = head.commit is not None and not self._needs_head and not repository.refs.has_commit(head.commit)
+        self._pin_to(Head(head.branch, None) if is_missing else head)
 
     def _pin_to(self, head: Head) -> None:
         self._access.snapshot = self._repository.open_snapshot(head.commit)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from stockroom.errors import InvalidInputError, RepositoryNotFoundError
+from stockroom.repository.head import HEAD_NAME
+from stockroom.repository.paths import REMOTE_NAME
 from stockroom.shelves.chosen import choose
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport
+    from stockroom.remotes.url import RemoteSettings
     from stockroom.repository import Head, Repository, WriteSession
     from stockroom.repository.strategy import Strategy
     from stockroom.shelves.access import Access
@@ -66,6 +70,8 @@ class _Handle(Protocol):
     def model(self) -> ModelShelf: ...
     def _moving(self) -> AbstractContextManager[WriteSession]: ...
     def _pin_to(self, head: Head) -> None: ...
+    def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None: ...
+    def fetch(self, remote: str = ..., *, prune: bool = ..., on_progress: OnProgress | None = ...) -> FetchReport: ...
     def refresh(self) -> None: ...
 
 
@@ -104,6 +110,37 @@ class RemoteActions:
             stock._repository.tensors.fetcher.start()  # type: ignore[attr-defined]  # what is read next is not here
         return stock
 
+    @classmethod
+    def clone_here(
+        cls,
+        path: str | Path = ".",
+        url: str | None = None,
+        metadata_only: bool = False,
+        *,
+        depth: int | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """The handle of a work tree of git that has a `head.stock`, after its data has been cloned into it.
+
+        Args:
+            path: a folder in the work tree. Its `head.stock` stays as git has it.
+            url: where from; None reads it from `remote.stock`.
+            metadata_only, depth: as for `clone`.
+
+        Raises `RefNotFoundError` where the remote does not have the commit in `head.stock`.
+        """
+        from stockroom.remotes.clone import CloneOptions, clone_here
+
+        root = find_head(Path(path))
+        settings = choose_remote(root, url, endpoint_url=endpoint_url, region=region)
+        options = CloneOptions(metadata_only=metadata_only, depth=depth)
+        stock = cls(clone_here(settings, root, options, on_progress=on_progress).root)  # type: ignore[call-arg]
+        if metadata_only:
+            stock._repository.tensors.fetcher.start()  # type: ignore[attr-defined]
+        return stock
+
     @property
     def remotes(self: _Handle) -> Mapping[str, str]:
         """Names of remotes and their URLs; read-only."""
@@ -118,6 +155,8 @@ class RemoteActions:
     ) -> None:
         """Name a remote: a folder, or a URL of s3, gs, az, https or http. Contacts nobody.
 
+        Inside a work tree of git, `remote.stock` says where `origin` is; git is meant to track it.
+
         Credentials never belong here: they come from the environment or the provider's own files.
         """
         from stockroom.remotes.settings import add_remote
@@ -126,6 +165,7 @@ class RemoteActions:
         self._access.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         add_remote(self._repository.paths, name, settings)
+        _publish(self, name)
 
     def set_remote(
         self: _Handle, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None
@@ -137,6 +177,7 @@ class RemoteActions:
         self._access.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         set_remote(self._repository.paths, name, settings)
+        _publish(self, name)
 
     def remove_remote(self: _Handle, name: str) -> None:
         """Forget a remote. What lies there stays."""
@@ -147,6 +188,7 @@ class RemoteActions:
         self._access.check_open()
         refs = self._repository.refs
         remove_remote(self._repository.paths, name)
+        _publish(self, name)
         Tracking(self._repository.paths, name).forget()
         mine = {ref: at for ref, at in refs.remotes().items() if ref.startswith(f"{name}/")}
         if mine:
@@ -209,11 +251,19 @@ class RemoteActions:
         from stockroom.shelves.merging import make_options
 
         self._access.check_open()
+        self._bring_head(remote, on_progress)
         with self._moving() as session:
             options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")
             report = pull(self._repository, session, remote, options, on_progress=on_progress)
             self._pin_to(session.head)
             return report
+
+    def _bring_head(self: _Handle, remote: str, on_progress: OnProgress | None) -> None:
+        """Fetch, if HEAD is on a commit that is not here, as after `git pull`."""
+        head = self._repository.read_head()
+        if head.commit is not None and not self._repository.refs.has_commit(head.commit):
+            self.fetch(remote, on_progress=on_progress)
+            self.refresh()
 
     def measure_presence(self: _Handle) -> Presence:
         """How much of this repository's packs is on this machine; contacts nobody."""
@@ -268,3 +318,36 @@ class RemoteActions:
         if not dry_run:
             drop(self._repository, plan)
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
+
+
+def find_head(start: Path) -> Path:
+    """The folder, `start` or one above it, that holds a `head.stock`; `RepositoryNotFoundError` if none does."""
+    resolved = start.resolve()
+    for folder in (resolved, *resolved.parents):
+        if (folder / HEAD_NAME).is_file():
+            return folder
+    raise RepositoryNotFoundError(
+        f"no {HEAD_NAME} in {resolved} or any folder above it: `stock clone URL` clones into a new folder"
+    )
+
+
+def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, region: str | None) -> RemoteSettings:
+    """The remote given, or the one that `remote.stock` names."""
+    from stockroom.remotes.remote_file import read_remote_file
+    from stockroom.remotes.url import parse_remote_settings
+
+    if url is not None:
+        return parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+    found = read_remote_file(root)
+    if found is None:
+        raise InvalidInputError(
+            f"{root} has no {REMOTE_NAME} that says where its data is: give the URL, `stock clone --here URL`"
+        )
+    return replace(found, endpoint_url=endpoint_url or found.endpoint_url, region=region or found.region)
+
+
+def _publish(handle: _Handle, name: str) -> None:
+    from stockroom.remotes.remote_file import ORIGIN, publish_origin
+
+    if name == ORIGIN:
+        publish_origin(handle._repository.paths)

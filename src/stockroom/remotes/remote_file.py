@@ -1,0 +1,123 @@
+"""`remote.stock`: where a repository's data is kept, in a small file beside `head.stock` that git tracks too.
+
+    stockroom remote 1
+    url s3://bucket/pets
+    endpoint -
+    region eu-west-1
+
+`-` is what the environment settles. With it a colleague who has git's clone needs one command for the data. It comes
+from elsewhere, so it is believed only as far as it names a kind of remote that we know. It never holds a credential,
+and nobody is contacted because of it but by `stock clone --here`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from stockroom.errors import FormatVersionError, InvalidInputError, MalformedRecordError
+from stockroom.remotes.settings import read_remotes
+from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+from stockroom.repository.git import find_work_tree, read_regular
+from stockroom.repository.paths import REMOTE_NAME, RepositoryPaths
+
+ORIGIN: Final = "origin"
+_MAGIC: Final = "stockroom remote"
+_VERSION: Final = 1
+_MAX_NBYTES: Final = 4096
+_FIELDS: Final = ("url", "endpoint", "region")
+_REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def format_remote(settings: RemoteSettings) -> str:
+    """The file's text; `InvalidInputError` for settings that it cannot hold."""
+    values = (settings.url, settings.endpoint_url or "-", settings.region or "-")
+    lines = [f"{field} {value}" for field, value in zip(_FIELDS, values, strict=True)]
+    text = "\n".join([f"{_MAGIC} {_VERSION}", *lines, ""])
+    try:
+        if parse_remote(text, where=REMOTE_NAME) == settings:
+            return text
+    except MalformedRecordError:
+        pass
+    raise InvalidInputError(f"{REMOTE_NAME} cannot hold the remote {settings.url!r}: its URL is too long or not plain")
+
+
+def parse_remote(text: str, *, where: str) -> RemoteSettings:
+    """The remote that `text` names; `MalformedRecordError` naming `where`, which never repeats what it found."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
+        raise FormatVersionError(f"{where}: written by a newer Stockroom: upgrade this one")
+    names = [line.partition(" ")[0] for line in lines[1:4]]
+    if len(text) > _MAX_NBYTES or len(lines) != 5 or lines[4] or lines[0] != f"{_MAGIC} {_VERSION}":
+        raise _malformed(where, f"four lines (`{_MAGIC} {_VERSION}`, url, endpoint, region)")
+    if names != list(_FIELDS) or not text.replace("\n", "").replace("\r", "").isprintable():
+        raise _malformed(where, "the lines url, endpoint and region, without control characters")
+    url, endpoint, region = (line.partition(" ")[2] for line in lines[1:4])
+    settings = RemoteSettings(url, _none_if_dash(endpoint), _none_if_dash(region))
+    _check(settings, where)
+    return settings
+
+
+def read_remote_file(root: Path) -> RemoteSettings | None:
+    """The remote that the file in a work tree names; None where there is no such file."""
+    path = root / REMOTE_NAME
+    if not os.path.lexists(path):
+        return None
+    content = read_regular(path, _MAX_NBYTES)
+    if content is None:
+        raise _malformed(str(path), f"a file of at most {_MAX_NBYTES} bytes")
+    return parse_remote(content.decode("utf-8", "replace"), where=str(path))
+
+
+def publish_origin(paths: RepositoryPaths) -> bool:
+    """Make the file say where `origin` is, or take it away if there is none; whether anything was changed.
+
+    Only inside a work tree of git: elsewhere nobody would find it.
+    """
+    if find_work_tree(paths.root) is None:
+        return False
+    path = paths.root / REMOTE_NAME
+    settings, text = read_remotes(paths).get(ORIGIN), None
+    if settings is not None:
+        with suppress(InvalidInputError):  # a folder with a strange name, which is of use on this machine only
+            text = format_remote(settings)
+    if text is None:
+        path.unlink(missing_ok=True)
+        return True
+    if read_regular(path, _MAX_NBYTES) == text.encode():
+        return False
+    replacement = paths.own / f"{REMOTE_NAME}.new"
+    replacement.write_text(text, encoding="utf-8", newline="\n")
+    replacement.rename(path)
+    return True
+
+
+def _check(settings: RemoteSettings, where: str) -> None:
+    """Refuse what we would not have written: other schemes, credentials, relative folders."""
+    try:
+        parsed = parse_remote_settings(
+            settings.url, endpoint_url=settings.endpoint_url, region=settings.region, base=Path("/")
+        )
+    except (InvalidInputError, OSError, RuntimeError) as error:
+        raise _malformed(where, f"a remote ({error})") from error
+    is_folder = settings.url.startswith("/")
+    if is_folder and os.path.normpath(settings.url) != settings.url:
+        raise _malformed(where, "a folder's absolute path in its plain form")
+    if not is_folder and parsed != settings:
+        raise _malformed(where, "an absolute path, or a URL of s3, gs, az, http or https in its plain form")
+    if settings.region is not None and _REGION.fullmatch(settings.region) is None:
+        raise _malformed(where, "the name of a region")
+
+
+def _none_if_dash(value: str) -> str | None:
+    return None if value == "-" else value
+
+
+def _malformed(where: str, expected: str) -> MalformedRecordError:
+    return MalformedRecordError(
+        f"{where}: expected {expected}, found something else; restore it, or give `stock clone --here` the URL",
+        where=where,
+    )
