@@ -44,6 +44,7 @@ VERBS: Final[dict[str, str]] = {
     "drop": "drop",
     "export": "export",
     "fsck": "fsck",
+    "gc": "gc",
 }
 """Verb -> its module here, which holds a function of the module's name."""
 

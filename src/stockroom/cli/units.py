@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Final
 
 from stockroom.errors import InvalidInputError
 
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -35,3 +37,11 @@ def parse_nbytes(text: str) -> int:
         raise InvalidInputError(f"expected a size such as 10GiB or 500MB, found {text!r}")
     factor = 1024 if match[3] else 1000
     return int(float(match[1]) * factor ** " kmgtp".index(match[2].lower() or " "))
+
+
+def parse_duration(text: str) -> timedelta:
+    """`2w`, `3 d`, `12h`, `30m`, `0` as a length of time; `InvalidInputError` for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]+)?)\s*([smhdw]?)\s*", text)
+    if match is None or (not match[2] and float(match[1])):
+        raise InvalidInputError(f"expected a length of time such as 2w, 3d or 12h, found {text!r}")
+    return timedelta(seconds=float(match[1]) * _SECONDS.get(match[2], 0))

@@ -11,12 +11,14 @@ The digest covers the canonical bytes, so encoding never changes a name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, MalformedRecordError
 from stockroom.kv import Environment, ReadTxn, WriteTxn
+from stockroom.refs.marks import Kind, is_marked, spare
 
 DATABASE: Final = "objects"
 MAX_OBJECT_NBYTES: Final = 64 << 20
@@ -81,8 +83,8 @@ class ObjectStore:
         self._env.update(lambda txn: write_objects(txn, encoded))
 
     def find_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
-        """Those of `digests` that are not on disk."""
-        return self._env.view(lambda txn: {digest for digest in digests if txn.get(DATABASE, digest) is None})
+        """Those of `digests` that are not on disk, or marked to go."""
+        return self._env.view(lambda txn: {digest for digest in digests if not _is_kept(txn, digest)})
 
     def contains(self, digest: ObjectDigest) -> bool:
         """Whether the object is here, written or pending."""
@@ -111,9 +113,11 @@ class ObjectStore:
 
     def flush(self) -> None:
         """Write what is pending, durably, in a transaction of its own."""
-        if self._pending:
+        while self._pending:
             encoded = self.encode_pending()
-            self.mark_written(self._env.update(lambda txn: write_objects(txn, encoded)))
+            known = self.list_pending(but=encoded)
+            with suppress(VanishedError):
+                self.mark_written(self._env.update(lambda txn: _write_all(txn, encoded, known)))  # noqa: B023
 
     def discard_pending(self) -> None:
         """Forget what is not written."""
@@ -121,13 +125,17 @@ class ObjectStore:
         self._pending_nbytes = 0
 
     def encode_pending(self) -> dict[ObjectDigest, bytes]:
-        """Digest -> database value, of those pending objects that are not on disk already.
+        """Digest -> database value, of those pending objects that are not on disk already, or marked to go.
 
         Encoding happens here, before any write transaction, so that no other writer waits for it.
         """
         pending = self._pending
-        known = self._env.view(lambda txn: {d for d in pending if txn.get(DATABASE, d) is not None})
+        known = self._env.view(lambda txn: {d for d in pending if _is_kept(txn, d)})
         return {digest: encode_object(data) for digest, data in pending.items() if digest not in known}
+
+    def list_pending(self, *, but: Collection[ObjectDigest]) -> list[ObjectDigest]:
+        """The digests of what is pending, without some."""
+        return [digest for digest in self._pending if digest not in but]
 
     def mark_written(self, sizes: Sequence[int]) -> None:
         """Empty the buffer, once the transaction that wrote objects of these sizes is durable."""
@@ -147,9 +155,31 @@ class ObjectStore:
         decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
 
 
+class VanishedError(Exception):
+    """An object that was on disk a moment ago is not any more."""
+
+
+def check_known(txn: ReadTxn, known: Sequence[ObjectDigest]) -> None:
+    """Raise `VanishedError` unless all of these are on disk."""
+    for digest in known:
+        if txn.get(DATABASE, digest) is None:
+            raise VanishedError(digest)
+
+
 def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int]:
-    """Add what `encode_pending` gave; the sizes of those that were new."""
+    """Add what `encode_pending` gave, and take marks off it; the sizes of those that were new."""
+    for digest in encoded:
+        spare(txn, Kind.OBJECT, digest)
     return [len(value) for digest, value in sorted(encoded.items()) if txn.put_new(DATABASE, digest, value)]
+
+
+def _write_all(txn: WriteTxn, encoded: dict[ObjectDigest, bytes], known: Sequence[ObjectDigest]) -> list[int]:
+    check_known(txn, known)
+    return write_objects(txn, encoded)
+
+
+def _is_kept(txn: ReadTxn, digest: ObjectDigest) -> bool:
+    return txn.get(DATABASE, digest) is not None and not is_marked(txn, Kind.OBJECT, digest)
 
 
 def encode_object(data: bytes) -> bytes:

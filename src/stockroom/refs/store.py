@@ -12,12 +12,14 @@ Everything is read as it is; refs are changed in one way only, `RefStore.apply`,
     shallow     commit id              nothing
     stage       name, UTF-8            stage record
     operations  number, u64 BE         operation record
+    marks       kind and digest        see `marks`
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from stockroom.digest import DIGEST_NBYTES, CommitId, check_digest
@@ -27,14 +29,15 @@ from stockroom.refs.changes import RefChange, Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.links import DATABASE as LINKS
 from stockroom.refs.links import FindLink, check_link, make_finder
+from stockroom.refs.marks import DATABASE as MARKS
 from stockroom.refs.objects import DATABASE as OBJECTS
-from stockroom.refs.objects import ObjectStore
+from stockroom.refs.objects import ObjectStore, VanishedError, check_known
 from stockroom.refs.operations import DATABASE as OPERATIONS
 from stockroom.refs.operations import Operation, decode_operation, encode_number
 from stockroom.refs.stage import decode_stage
 from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
 
-DATABASES: Final = (OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", OPERATIONS)
+DATABASES: Final = (OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", OPERATIONS, MARKS)
 """What a refs environment must be opened with."""
 
 _OPERATIONS_PER_READ: Final = 256
@@ -144,13 +147,18 @@ class RefStore:
             NotFoundError: a commit, a tree or a parent that the change refers to is not here.
         """
         records = {record.commit_id: record for record in change.commits}
-        encoded = objects.encode_pending() if objects is not None else {}
         now_ns = time.time_ns()
+        while True:
+            encoded = objects.encode_pending() if objects is not None else {}
+            known = objects.list_pending(but=encoded) if objects is not None else []
 
-        def run(txn: WriteTxn) -> tuple[list[int], tuple[Operation, ...]]:
-            return apply_change(txn, change, records=records, encoded=encoded, time_ns=now_ns)
+            def run(txn: WriteTxn) -> tuple[list[int], tuple[Operation, ...]]:
+                check_known(txn, known)  # noqa: B023 - run in this round
+                return apply_change(txn, change, records=records, encoded=encoded, time_ns=now_ns)  # noqa: B023
 
-        sizes, done = self._env.update(run)
+            with suppress(VanishedError):  # what was on disk a moment ago was collected since: written, then
+                sizes, done = self._env.update(run)
+                break
         if objects is not None:
             objects.mark_written(sizes)
         return done

@@ -27,11 +27,13 @@ from stockroom.remotes.transport import MissingFileError, Transport, open_transp
 from stockroom.repository import Repository
 from stockroom.store.manifest import Manifest
 from stockroom.store.recovery import session_folder
+from stockroom.store.removal import forbid_removal
 from stockroom.store.sparse_pack import create_sparse_pack
 
 _MAX_BATCH_NBYTES: Final = 16 << 20
 _PACKS_AT_ONCE: Final = 8
 _TRIES: Final = 3
+_PATIENCE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,12 @@ def fetch(
     state = find_newest_state(transport, tracking.read_state())
     if state is None:
         raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
-    intake = Intake(repository, transport, tracking)
-    intake.take_in(state, on_progress)
-    moves = plan_moves(repository, remote, state, prune=prune)
-    apply_moves(repository, moves, kind="fetch")
-    tracking.write_state(state)
+    with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # what is here already must not go meanwhile
+        intake = Intake(repository, transport, tracking)
+        intake.take_in(state, on_progress)
+        moves = plan_moves(repository, remote, state, prune=prune)
+        apply_moves(repository, moves, kind="fetch")
+        tracking.write_state(state)
     moved = tuple((move.ref, move.old, move.new) for move in moves)
     return FetchReport(
         remote, state.number, moved, intake.bundles, intake.commits, intake.objects, intake.packs, intake.nbytes

@@ -74,6 +74,10 @@ class Tracking:
         """Remember bundles whose content is here."""
         self._append(self._bundles, set(digests) - self.read_bundles())
 
+    def forget_bundles(self) -> None:
+        """Let every bundle be taken in again: not all of what they brought is here any more."""
+        self._bundles.unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Forget all of it."""
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -90,6 +94,12 @@ class Tracking:
             os.write(fd, b"".join(digests))
         finally:
             os.close(fd)
+
+
+def forget_all_bundles(paths: RepositoryPaths) -> None:
+    """Let every bundle of every remote be taken in again."""
+    for directory in (paths.state / _DIRECTORY).glob("*"):
+        Tracking(paths, directory.name).forget_bundles()
 
 
 def _read_digests(path: Path) -> list[bytes]:

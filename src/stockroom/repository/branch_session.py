@@ -110,6 +110,7 @@ class BranchSession(Workspace):
             head = self._land(message, metadata, author)
             self._settle(head)
         _bring_head_along(self.repository, self.head.branch)
+        self._renew_claim()
         assert head.commit is not None
         return head.commit
 

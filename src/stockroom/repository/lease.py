@@ -70,7 +70,7 @@ def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
 
     `ReadOnlyError` where the file cannot be written.
     """
-    fd = _open_lock_file(path)
+    fd = open_lock_file(path)
     deadline = time.monotonic() + timeout_s
     try:
         while not _try_lock(fd):
@@ -86,7 +86,8 @@ def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
     return WriterLease(fd)
 
 
-def _open_lock_file(path: Path) -> int:
+def open_lock_file(path: Path) -> int:
+    """A file to lock, made unless it is there; `ReadOnlyError` where nothing can be written."""
     try:
         return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
     except OSError as error:

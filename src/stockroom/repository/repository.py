@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from stockroom.digest import CommitId
+from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES, ObjectStore, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
+from stockroom.refs.marks import Kind, MarkStore
 from stockroom.repository.git_tie import Tie, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
@@ -36,10 +37,12 @@ class Repository:
         self._fetcher = fetcher
         self.env = Environment.open(paths.refs, databases=DATABASES)
         self.refs = RefStore(self.env)
+        self.marks = MarkStore(self.env)
         self.objects = ObjectStore(self.env)
         self.nodes = NodeCache(self.objects)
         self._writer: TensorWriter | None = None
         self._writer_pid = 0
+        self._heeded_round = 0
 
     @classmethod
     def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
@@ -61,7 +64,18 @@ class Repository:
         """The writer of chunks, made on first use in each process and kept for the next write session."""
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
+        doomed = [PackDigest(pack) for pack in self.marks.read(Kind.PACK)]
+        self._writer.avoid(doomed, lambda pack: self.marks.spare(Kind.PACK, pack))
         return self._writer
+
+    def heed_marks(self, number: int) -> None:
+        """Forget what was known of packs before gc's marks were last changed, in round `number`: some may be gone."""
+        if number != self._heeded_round:
+            tensors = self.__dict__.get("tensors")
+            if tensors is not None:
+                tensors.index.refresh()
+                tensors.cache.forget()
+            self._heeded_round = number
 
     def close(self) -> None:
         """Let go of every file."""
@@ -127,10 +141,15 @@ class Repository:
         return self.refs.get_commit(commit)
 
     def open_snapshot(self, commit: CommitId | None, nodes: NodeCache | None = None) -> Snapshot:
-        """The content at a commit, or nothing at all for None; read through `nodes` if given."""
+        """The content at a commit, or nothing at all for None; read through a writer's `nodes` if given.
+
+        What a writer opens is used again: if gc has marked the commit, it does not go.
+        """
         through = self.nodes if nodes is None else nodes
         if commit is None:
             return Snapshot.empty(through)
+        if nodes is not None:
+            self.marks.spare(Kind.COMMIT, commit)
         return Snapshot(through, self.read_commit(commit).tree_digest)
 
     def _find_effective(self, head: Head) -> Head | None:

@@ -95,6 +95,7 @@ class WriteSession(Workspace):
         kind = change.kind if self.merging is None else self.merging.kind
         change = replace(change, kind=kind, stages={self.stage_name: None})
         self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
+        self._renew_claim()
         return record.commit_id
 
     @in_turn

@@ -14,6 +14,7 @@ from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.refs import CommitRecord, ObjectStore
 from stockroom.refs.commit import MetadataValue
+from stockroom.repository.claim import Claim
 from stockroom.repository.column import ColumnRecord, check_schema
 from stockroom.repository.column_edit import ColumnEdit
 from stockroom.repository.git_tie import describe_for_commit
@@ -52,6 +53,8 @@ class Workspace(ABC):
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.turn = make_fork_lock()
+        self._claim = Claim(repository.paths.state, repository.marks)
+        repository.heed_marks(self._claim.round)
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
@@ -243,11 +246,21 @@ class Workspace(ABC):
             metadata=dict(metadata) if tie is None else describe_for_commit(tie) | dict(metadata),
         )
 
+    def _renew_claim(self) -> None:
+        """After a commit, when this session relies on nothing but that: let gc have what was marked meanwhile."""
+        if self._claim.renew():
+            self.repository.heed_marks(self._claim.round)
+            if "tensors" in self.__dict__:
+                self.repository.open_writer()  # the same one, which then avoids what is marked now
+
     def _abort_tensors(self) -> None:
         """Let go of the tensor writer, and of what it has not sealed."""
         writer = self.__dict__.pop("tensors", None)
-        if writer is not None:
-            writer.abort()
+        try:
+            if writer is not None:
+                writer.abort()
+        finally:
+            self._claim.release()
 
     def _drop_edits(self) -> None:
         self._forget_edits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -33,7 +33,6 @@ from stockroom.repository import (
     branching,
     init_repository,
 )
-from stockroom.repository.verify import VerifyReport, verify_repository
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.experiment import ExperimentShelf
@@ -41,6 +40,7 @@ from stockroom.shelves.history import Commit, Status, describe_changes, describe
 from stockroom.shelves.merging import MergeActions
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
+from stockroom.shelves.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
     from stockroom.repository.strategy import Strategy
@@ -52,7 +52,7 @@ writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
-class StockRoom(RemoteActions, MergeActions):
+class StockRoom(RemoteActions, MergeActions, UpkeepActions):
     """A repository, open.
 
     Args:
@@ -385,18 +385,6 @@ class StockRoom(RemoteActions, MergeActions):
             if commit is not None and commit.parents:
                 return Diff(self._open_ref(commit.parents[0]), new)
         return Diff(self._repository.open_snapshot(None), new)
-
-    def verify(
-        self, sample: float | None = None, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> VerifyReport:
-        """Check digests, trees and refs; `sample` is the fraction of packs to read, None for all.
-
-        `on_progress` is called with the number of packs done and their number in all.
-        """
-        self._access.check_open()
-        if sample is not None and not 0 < sample <= 1:
-            raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
-        return verify_repository(self._repository, sample=sample, on_progress=on_progress)
 
     # -- how
 

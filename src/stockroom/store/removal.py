@@ -1,7 +1,7 @@
 """Taking packs away: by one process at a time, out of the catalog first, and never half deleted in their place.
 
 Two processes that each drop a copy of a chunk because the other still has one would lose it: whoever removes packs
-holds the lock from its decision to the end.
+holds the lock from its decision to the end. Whoever relies on packs being there without being a writer shares it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,36 +20,82 @@ from stockroom.store.pack_cache import locate_pack
 from stockroom.store.tensor_store import TensorStore
 
 _LOCK_NAME = "removal.lock"
+_PLACE_LOCK_NAME = "place.lock"
+_POLL_S = 0.05
 
 
 @contextmanager
-def lock_removal(store: TensorStore) -> Iterator[None]:
-    """Be the only process that removes packs of this store; `LockedError` if another one does."""
-    fd = os.open(store.packs_directory / _LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+def lock_removal(store: TensorStore, *, timeout_s: float = 0.0) -> Iterator[None]:
+    """Be the only process that removes packs of this store; `LockedError` if another one does for `timeout_s`."""
+    with _locked(store.packs_directory, fcntl.LOCK_EX, timeout_s):
+        yield
+
+
+@contextmanager
+def forbid_removal(store: TensorStore, *, timeout_s: float) -> Iterator[None]:
+    """Let no process remove packs of this store; `LockedError` if one does for `timeout_s`."""
+    with _locked(store.packs_directory, fcntl.LOCK_SH, timeout_s):
+        yield
+
+
+@contextmanager
+def hold_places(packs_directory: Path, *, alone: bool) -> Iterator[None]:
+    """For the moment in which packs come to their places, or, `alone`, leave them."""
+    fd = os.open(packs_directory / _PLACE_LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(
-                f"{store.packs_directory}: another process is removing packs; try again once it is done"
-            ) from error
+        fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
     finally:
         os.close(fd)
 
 
-def remove_packs(store: TensorStore, packs: Mapping[int, PackDigest], session_directory: Path) -> None:
-    """Unregister packs, by number, then delete their folders by way of `session_directory`, a writer's own."""
-    if not packs:
-        return
-    store.index.unregister(list(packs))
-    store.cache.forget()
-    for digest in packs.values():
-        _delete_folder(locate_pack(store.packs_directory, digest), session_directory)
+def remove_packs(
+    store: TensorStore,
+    packs: Mapping[int, PackDigest],
+    session_directory: Path,
+    *,
+    is_doomed: Callable[[PackDigest], bool] = lambda _: True,
+) -> dict[int, PackDigest]:
+    """Unregister packs, by number, then delete their folders by way of `session_directory`, a writer's own.
+
+    Returns those that went: one that is not `is_doomed` any more, when nobody can come to rely on it, stays.
+    """
+    with hold_places(store.packs_directory, alone=True):
+        doomed = {number: digest for number, digest in packs.items() if is_doomed(digest)}
+        if doomed:
+            store.index.unregister(list(doomed))
+            store.cache.forget()
+            for digest in doomed.values():
+                with suppress(FileNotFoundError):
+                    locate_pack(store.packs_directory, digest).rename(_find_way_out(session_directory, digest))
+    for digest in doomed.values():
+        shutil.rmtree(_find_way_out(session_directory, digest), ignore_errors=True)
+    return doomed
 
 
-def _delete_folder(directory: Path, session_directory: Path) -> None:
-    away = session_directory / f"removed-{directory.name}"
-    with suppress(FileNotFoundError):
-        directory.rename(away)
-    shutil.rmtree(away, ignore_errors=True)
+def _find_way_out(session_directory: Path, digest: PackDigest) -> Path:
+    return session_directory / f"removed-{digest.hex()}"
+
+
+@contextmanager
+def _locked(packs_directory: Path, how: int, timeout_s: float) -> Iterator[None]:
+    fd = os.open(packs_directory / _LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    try:
+        deadline_s = time.monotonic() + timeout_s
+        while not _try_lock(fd, how):
+            if time.monotonic() >= deadline_s:
+                raise LockedError(
+                    f"{packs_directory}: another process is removing packs, or fetching; try again once it is done"
+                )
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,10 +29,13 @@ from stockroom.store.removal import lock_removal, remove_packs
 from stockroom.store.tensor_store import TensorStore
 
 SMALL_NBYTES = PACK_TARGET_NBYTES // 2
+_MAX_DEAD_PART = 0.25
 _BATCH_NBYTES = 8 << 20
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the raw bytes done and the raw bytes in all."""
+FindLive: TypeAlias = Callable[[int], NDArray[np.bool_] | None]
+"""`(rows,)`: which rows of a pack, by its number, are needed; None if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ class PlannedPack:
     def kind(self) -> tuple[str, tuple[int, ...] | None, str]:
         """What packs must share for their rows to go into one: dtype, item shape, codec."""
         return self.dtype, self.item_shape, self.codec
+
+
+FindKept: TypeAlias = Callable[[PlannedPack], NDArray[np.bool_] | None]
+"""`(rows,)`: which rows of a pack are kept; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +80,27 @@ class RepackReport:
     removed: tuple[PackDigest, ...]
 
 
-def plan_repack(store: TensorStore, *, codec: str | None = None, small_nbytes: int = SMALL_NBYTES) -> RepackPlan:
+def plan_repack(
+    store: TensorStore,
+    *,
+    codec: str | None = None,
+    small_nbytes: int = SMALL_NBYTES,
+    find_live: FindLive | None = None,
+) -> RepackPlan:
     """The whole packs of another codec than `codec`, and those under `small_nbytes` where several fit one.
 
-    None keeps each pack's own codec; `auto` chooses anew for every pack that is rewritten anyway.
+    None keeps each pack's own codec; `auto` chooses anew for every pack that is rewritten anyway. With `find_live` also
+    packs of which more than a quarter is not needed; and none of which nothing is.
     """
     if codec is not None:
         check_codec(codec)
     kinds = defaultdict(list)
     for number, pack in _iter_whole_packs(store):
+        live = None if find_live is None else find_live(number)
+        if find_live is not None and live is None:
+            continue
         planned = _describe(number, pack, codec)
-        differs = codec not in (None, AUTO, str(pack.layout.codec))
+        differs = codec not in (None, AUTO, str(pack.layout.codec)) or (live is not None and _is_wasteful(pack, live))
         if differs or planned.nbytes < small_nbytes:
             kinds[planned.kind].append((differs, planned))
     worthwhile = [group for group in kinds.values() if len(group) > 1 or group[0][0]]
@@ -96,13 +113,32 @@ def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | No
     `LockedError` if another process is removing packs.
     """
     with lock_removal(store):
-        rewriter = _Rewriter(store, plan)
-        try:
-            _rewrite(rewriter, plan, on_progress)
-            removed = {pack.number: pack.digest for pack in rewriter.find_superseded()}
-            remove_packs(store, removed, rewriter.directory)
-        finally:
-            rewriter.close()
+        return rewrite_packs(store, plan, on_progress=on_progress)
+
+
+def rewrite_packs(
+    store: TensorStore,
+    plan: RepackPlan,
+    *,
+    find_kept: FindKept = lambda _: None,
+    outside: Collection[int] = (),
+    on_made: Callable[[PackDigest], None] = lambda _: None,
+    on_progress: OnProgress | None = None,
+) -> RepackReport:
+    """Carry out `plan`, for the holder of the removal lock.
+
+    Args:
+        find_kept: says which rows of a pack, `(rows,)`, are kept; None for all.
+        outside: packs whose rows do not count as being elsewhere, since they are about to go.
+        on_made: called with each new pack before it is in its place.
+    """
+    rewriter = _Rewriter(store, plan, find_kept, outside, on_made)
+    try:
+        _rewrite(rewriter, plan, on_progress)
+        removed = {pack.number: pack.digest for pack in rewriter.find_superseded()}
+        remove_packs(store, removed, rewriter.directory)
+    finally:
+        rewriter.close()
     return RepackReport(tuple(rewriter.made), tuple(removed.values()))
 
 
@@ -132,13 +168,29 @@ def _describe(number: int, pack: Pack, codec: str | None) -> PlannedPack:
     return PlannedPack(number, pack.digest, layout.dtype, layout.item_shape, wanted, pack.rows, nbytes)
 
 
+def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
+    """Whether more than a quarter of a pack's bytes are in rows that are not needed."""
+    nbytes = pack.measure_rows(np.arange(pack.rows))
+    return int(nbytes[~live].sum()) > _MAX_DEAD_PART * int(nbytes.sum())
+
+
 class _Rewriter:
     """Takes packs of one kind after another; writes their rows into new packs and registers those."""
 
-    def __init__(self, store: TensorStore, plan: RepackPlan) -> None:
+    def __init__(
+        self,
+        store: TensorStore,
+        plan: RepackPlan,
+        find_kept: FindKept,
+        outside: Collection[int],
+        on_made: Callable[[PackDigest], None],
+    ) -> None:
         self.made: list[PackDigest] = []
         self._store = store
         self._plan = plan
+        self._find_kept = find_kept
+        self._outside = frozenset(outside)
+        self._on_made = on_made
         self._partial = store.catalog.read_packs().keys() - {number for number, _ in _iter_whole_packs(store)}
         self.directory, self._lock_fd = open_session(store.tmp_directory)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
@@ -146,12 +198,12 @@ class _Rewriter:
         self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
 
     def add(self, planned: PlannedPack) -> None:
-        """Write the rows of a pack that no whole pack outside the plan holds."""
+        """Write the rows of a pack that are kept and that no whole pack outside the plan holds."""
         if planned.kind != self._kind:
             self.finish()
             self._kind = planned.kind
         pack = self._store.cache.get(planned.number)
-        rows = np.flatnonzero(~self._is_elsewhere(pack))
+        rows = np.flatnonzero(~self._is_dispensable(planned, pack))
         for batch in _split_rows(pack, rows):
             for row, data in zip(batch, pack.read_rows(batch), strict=True):
                 digest = pack.manifest.digests[row].tobytes()
@@ -164,6 +216,7 @@ class _Rewriter:
             return
         sealed = self._writer.seal()
         (self.directory / f"{sealed.digest.hex()}{PUBLISHING_SUFFIX}").touch()
+        self._on_made(sealed.digest)
         self._writer.publish(sealed, locate_pack(self._store.packs_directory, sealed.digest))
         self._writer = None
         self._store.register([(sealed.digest, sealed.manifest)])
@@ -175,7 +228,7 @@ class _Rewriter:
         for planned in self._plan.packs:
             with suppress(StalePackError):
                 pack = self._store.cache.get(planned.number)
-                if planned.digest not in self.made and self._is_elsewhere(pack).all():
+                if planned.digest not in self.made and self._is_dispensable(planned, pack).all():
                     superseded.append(planned)
         return superseded
 
@@ -187,10 +240,15 @@ class _Rewriter:
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock_fd)
 
+    def _is_dispensable(self, planned: PlannedPack, pack: Pack) -> NDArray[np.bool_]:
+        kept = self._find_kept(planned)
+        is_elsewhere = self._is_elsewhere(pack)
+        return is_elsewhere if kept is None else is_elsewhere | ~kept
+
     def _is_elsewhere(self, pack: Pack) -> NDArray[np.bool_]:
         """`(rows,)`: whether a whole pack that stays holds each chunk of `pack`."""
         leaving = {planned.number for planned in self._plan.packs if planned.digest not in self.made}
-        return self._store.contains(pack.manifest.digests, outside=leaving | self._partial)
+        return self._store.contains(pack.manifest.digests, outside=leaving | self._partial | self._outside)
 
     def _take(self, data: bytes, digest: bytes, planned: PlannedPack) -> None:
         if self._writer is not None and self._writer.count_room(len(data)) <= 0:

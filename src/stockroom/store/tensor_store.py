@@ -66,6 +66,15 @@ class TensorStore:
         """
         return np.not_equal(self._search(digests, outside, skip_damaged=True), NOWHERE)
 
+    def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+        """Batches of `(positions in digests, locations)`, every copy of every chunk that this process knows of.
+
+        Copies in packs that are lost or cannot be opened are left out.
+        """
+        for positions, candidates in self.index.iter_candidates(digests):
+            confirmed = self._confirm(digests[positions], candidates, skip_damaged=True)
+            yield positions[confirmed], candidates[confirmed]
+
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
     ) -> NDArray[np.uint64]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -27,12 +28,16 @@ from stockroom.store.layout import PACK_TARGET_NBYTES, align_row
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_writer import PackWriter, SealedPack
 from stockroom.store.recovery import PUBLISHING_SUFFIX, collect_leftovers, open_session
+from stockroom.store.removal import hold_places
 from stockroom.store.tensor_store import TensorStore
 
 _WAITING_ROWS = 512
 _WAITING_NBYTES = 8 << 20
 _MAX_OPEN_PACKS = 16
 _MAX_SYNCING = 2
+
+OnSpared: TypeAlias = Callable[[PackDigest], None]
+"""Called with a pack that was to be removed and is used again."""
 
 
 @dataclass(slots=True)
@@ -58,7 +63,18 @@ class TensorWriter:
         self._behind = ThreadPoolExecutor(1, thread_name_prefix="stockroom-write")
         self._hasher = RunHasher()
         self._failure: BaseException | None = None
+        self._avoided: dict[int, PackDigest] = {}
+        self._spare: OnSpared = lambda _: None
         self.written_nbytes = 0
+
+    def avoid(self, packs: Collection[PackDigest], spare: OnSpared) -> None:
+        """From now on put anew what only these packs hold, since they are about to be removed.
+
+        `spare` is called for one of them that comes to be again, before it is in its place.
+        """
+        known, avoided = self._store.catalog.read_packs() if packs else {}, frozenset(packs)
+        self._avoided = {number: digest for number, digest in known.items() if digest in avoided}
+        self._spare = spare
 
     def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
         """Put one chunk; returns its digest."""
@@ -228,7 +244,7 @@ class TensorWriter:
 
     def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
         """Positions of chunks that neither the store nor this writer has, each digest once, ascending."""
-        known = self._store.contains(joined)
+        known = self._store.contains(joined, outside=self._avoided)
         unknown = np.flatnonzero(~known).tolist()
         wanted = dict.fromkeys([digests[position] for position in unknown])
         for writer in self._iter_writers():
@@ -307,7 +323,13 @@ class TensorWriter:
         """Finish, sync and move a pack into place. Should this process die, the marker says where it went."""
         sealed = writer.seal()
         self._marker(sealed.digest).touch()
-        writer.publish(sealed, locate_pack(self._store.packs_directory, sealed.digest))
+        target = locate_pack(self._store.packs_directory, sealed.digest)
+        if sealed.digest not in self._avoided.values():
+            writer.publish(sealed, target)
+            return sealed
+        with hold_places(self._store.packs_directory, alone=False):  # the very pack that is about to go
+            self._spare(sealed.digest)
+            writer.publish(sealed, target)
         return sealed
 
     def _marker(self, digest: PackDigest) -> Path:

@@ -1,0 +1,55 @@
+"""`stock gc`: give back the disk of what nothing leads to any more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.units import format_count, format_nbytes, parse_duration
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom.repository.gc import GcReport
+
+
+@verb
+def gc(
+    console: Console,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would go.")] = False,
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="How long it must have been unneeded: 2w, 3d, 12h, 0.")
+    ] = "2w",
+    repack: Annotated[
+        bool, typer.Option("--repack", help="Also merge small packs, and leave out what nothing needs of others.")
+    ] = False,
+) -> None:
+    """Give back the disk of what no branch, tag, stage or recent operation leads to. As: stock gc --dry-run."""
+    period = parse_duration(grace)
+    with console.open_stock() as stock, console.progress("gc") as progress:
+        report = stock.gc(
+            dry_run,
+            period,
+            repack=repack,
+            on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
+        )
+    if console.json:
+        console.document(asdict(report))
+        return
+    _tell(console, report)
+
+
+def _tell(console: Console, report: GcReport) -> None:
+    done = "would give back" if report.dry_run else "gave back"
+    packs = format_count(report.packs, "pack")
+    others = f"{format_count(report.commits, 'commit')} and {format_count(report.objects, 'object')}"
+    console.line(f"{done} {format_nbytes(report.nbytes)}: {packs}, {others}")
+    if report.repacked:
+        rewritten = format_count(report.repacked, "pack")
+        console.line(f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}")
+    if report.waiting:
+        console.say(f"{format_count(report.waiting, 'pack')} unneeded, but not for long enough yet (--grace)")
+    if report.held:
+        console.say(f"{format_count(report.held, 'pack')} kept for writers at work: run it again when they are done")

@@ -1,0 +1,43 @@
+"""Anchors: where all that is kept hangs from, as the refs environment has it at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stockroom.digest import CommitId
+from stockroom.kv import ReadTxn
+from stockroom.refs.changes import Stage
+from stockroom.refs.operations import DATABASE as OPERATIONS
+from stockroom.refs.operations import decode_operation, encode_number
+from stockroom.refs.stage import decode_stage
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """What refs, stages and the operation log hold on to.
+
+    Attributes:
+        refs: commits that branches, tags and remote-tracking refs stand at.
+        stages: every stage, of whatever work tree or session.
+        recent: commits at both ends of recent operations.
+        operation: the number of the newest operation.
+    """
+
+    refs: frozenset[CommitId]
+    stages: tuple[Stage, ...]
+    recent: frozenset[CommitId]
+    operation: int
+
+
+def read_anchors(txn: ReadTxn, *, since_ns: int, after: int = 0) -> Anchors:
+    """The anchors now; of the operations those from `since_ns` on, with numbers above `after`."""
+    refs = frozenset(CommitId(value) for db in ("branches", "tags", "remotes") for _, value in txn.iterate(db))
+    stages = tuple(decode_stage(value, where=f"stage {key!r}") for key, value in txn.iterate("stage"))
+    ends: set[CommitId] = set()
+    newest = after
+    for key, value in txn.iterate(OPERATIONS, encode_number(after + 1)):
+        operation = decode_operation(key, value)
+        newest = operation.number
+        if operation.time_ns >= since_ns:
+            ends.update(CommitId(end) for end in (operation.old, operation.new) if end is not None)
+    return Anchors(refs, stages, frozenset(ends), newest)

@@ -1,0 +1,100 @@
+"""Marks: what a gc has found that nothing leads to, since when, and since which of its rounds.
+
+    key                    value
+    "g"                    u64 LE  the round that marks were last changed in
+    kind + digest          u64 LE  when it was first marked, nanoseconds since 1970; u64 LE  the round then
+
+Kinds: `c` commit, `o` object, `p` pack. A mark goes when the thing is led to again, or put again. Losing marks costs
+time, never data: what is marked anew waits anew.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from stockroom.kv import Environment, ReadTxn, WriteTxn
+
+DATABASE: Final = "marks"
+_ROUND_KEY: Final = b"g"
+_ROUND: Final = struct.Struct("<Q")
+_MARK: Final = struct.Struct("<QQ")
+
+
+class Kind(bytes, Enum):
+    """What is marked."""
+
+    COMMIT = b"c"
+    OBJECT = b"o"
+    PACK = b"p"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Since when, in nanoseconds since 1970, and since which round, nothing leads to something."""
+
+    since_ns: int
+    round: int
+
+
+class MarkStore:
+    """The marks of one repository."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+
+    def read_round(self) -> int:
+        """The round that marks were last changed in; 0 before the first."""
+        return self._env.view(read_round)
+
+    def read(self, kind: Kind) -> dict[bytes, Mark]:
+        """Digest -> mark, of one kind."""
+        return self._env.view(lambda txn: read_marks(txn, kind))
+
+    def replace(self, found: Mapping[Kind, Collection[bytes]], *, now_ns: int) -> int:
+        """Let just these be marked; those that were already keep their marks. Returns the round that now is."""
+        return self._env.update(lambda txn: _replace(txn, found, now_ns))
+
+    def spare(self, kind: Kind, digest: bytes) -> None:
+        """Take a mark away: something that was marked is used again."""
+        if self._env.view(lambda txn: is_marked(txn, kind, digest)):
+            self._env.update(lambda txn: spare(txn, kind, digest))
+
+
+def read_round(txn: ReadTxn) -> int:
+    """The round that marks were last changed in."""
+    value = txn.get(DATABASE, _ROUND_KEY)
+    return 0 if value is None else int(_ROUND.unpack(value)[0])
+
+
+def read_marks(txn: ReadTxn, kind: Kind) -> dict[bytes, Mark]:
+    """Digest -> mark, of one kind."""
+    return {key[1:]: Mark(*_MARK.unpack(value)) for key, value in txn.iterate(DATABASE, prefix=kind.value)}
+
+
+def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
+    """Whether something is marked."""
+    return txn.get(DATABASE, kind.value + digest) is not None
+
+
+def spare(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
+    """Take a mark away; whether there was one."""
+    return txn.delete(DATABASE, kind.value + digest)
+
+
+def _replace(txn: WriteTxn, found: Mapping[Kind, Collection[bytes]], now_ns: int) -> int:
+    current, is_changed = read_round(txn) + 1, False
+    for kind in Kind:
+        old, new = set(read_marks(txn, kind)), set(found.get(kind, ()))
+        for digest in old - new:
+            txn.delete(DATABASE, kind.value + digest)
+        for digest in sorted(new - old):
+            txn.put(DATABASE, kind.value + digest, _MARK.pack(now_ns, current))
+        is_changed = is_changed or old != new
+    if not is_changed:
+        return current - 1
+    txn.put(DATABASE, _ROUND_KEY, _ROUND.pack(current))
+    return current

@@ -1,0 +1,87 @@
+"""Taking commits and objects away that nothing leads to. What is still led to is decided above, inside the transaction.
+
+Commits go first, all at once: whatever is made to stand at one of them afterwards is refused. Their objects follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.kv import Environment, ReadTxn, WriteTxn
+from stockroom.refs.anchors import Anchors, read_anchors
+from stockroom.refs.links import DATABASE as LINKS
+from stockroom.refs.marks import Kind, is_marked, spare
+from stockroom.refs.objects import DATABASE as OBJECTS
+
+_OBJECTS_AT_ONCE: Final = 4096
+
+
+class Judge(Protocol):
+    """Who knows what is led to."""
+
+    def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
+        """Take in anchors as they are now, and commits that were to go and are used again."""
+
+    def is_needed(self, digest: bytes) -> bool:
+        """Whether something leads to a commit or an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How much went."""
+
+    commits: int = 0
+    objects: int = 0
+
+
+class Sweeper:
+    """Takes away what a judge does not need."""
+
+    def __init__(self, env: Environment, judge: Judge, *, since_ns: int, after: int) -> None:
+        """Operations from `since_ns` on hold what they name; the judge knows of those up to number `after`."""
+        self._env = env
+        self._judge = judge
+        self._since_ns = since_ns
+        self._after = after
+
+    def read_anchors(self) -> Anchors:
+        """The anchors as they are now."""
+        return self._env.view(self._look)
+
+    def sweep(self, commits: Sequence[CommitId], objects: Sequence[ObjectDigest]) -> Swept:
+        """Take these away, but for what is needed, or has lost its mark, by then."""
+        gone = self._env.update(lambda txn: self._sweep_commits(txn, commits)) if commits else 0
+        taken = 0
+        for some in _split(objects):
+            taken += self._env.update(lambda txn, some=some: self._sweep_objects(txn, some))  # type: ignore[misc]
+        return Swept(gone, taken)
+
+    def _look(self, txn: ReadTxn) -> Anchors:
+        return read_anchors(txn, since_ns=self._since_ns, after=self._after)
+
+    def _sweep_commits(self, txn: WriteTxn, commits: Sequence[CommitId]) -> int:
+        self._judge.look_again(self._look(txn), [c for c in commits if not is_marked(txn, Kind.COMMIT, c)])
+        gone = [commit for commit in commits if not self._judge.is_needed(commit)]
+        for commit in gone:
+            txn.delete("commits", commit)
+            txn.delete(LINKS, commit)
+            txn.delete("shallow", commit)
+            spare(txn, Kind.COMMIT, commit)
+        return len(gone)
+
+    def _sweep_objects(self, txn: WriteTxn, objects: Sequence[ObjectDigest]) -> int:
+        self._judge.look_again(self._look(txn), ())
+        marked = [digest for digest in objects if is_marked(txn, Kind.OBJECT, digest)]
+        gone = [digest for digest in marked if not self._judge.is_needed(digest)]
+        for digest in gone:
+            txn.delete(OBJECTS, digest)
+            spare(txn, Kind.OBJECT, digest)
+        return len(gone)
+
+
+def _split(objects: Sequence[ObjectDigest]) -> Iterator[Sequence[ObjectDigest]]:
+    for start in range(0, len(objects), _OBJECTS_AT_ONCE):
+        yield objects[start : start + _OBJECTS_AT_ONCE]
