@@ -71,7 +71,7 @@ def _read_file(paths: RepositoryPaths, stamp: tuple[int, ...]) -> tuple[tuple[st
             if not name or "/" in name or name.startswith("."):
                 raise InvalidInputError(f"{name!r} is no name for a remote")
             parse_remote_settings(found.url, endpoint_url=found.endpoint_url, region=found.region, base=paths.root)
-    except (msgspec.DecodeError, InvalidInputError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInputError) as error:
         raise MalformedRecordError(
             f"{file}: malformed settings of remotes ({error}); mend the file", where=str(file)
         ) from error

@@ -105,8 +105,8 @@ def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
 def _read_seen(paths: RepositoryPaths) -> dict[str, str | None]:
     try:
         return msgspec.json.decode(_locate_seen(paths).read_bytes(), type=dict[str, str | None])
-    except (OSError, msgspec.DecodeError):  # knowledge, not data: without it the branch goes after head.stock
-        return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}  # knowledge, not data: without it the branch goes after head.stock
 
 
 def _locate_seen(paths: RepositoryPaths) -> Path:

@@ -115,7 +115,7 @@ def _write_holder(fd: int) -> None:
 def _read_holder(fd: int) -> Holder | None:
     try:
         return _decoder.decode(os.pread(fd, _MAX_NBYTES, 0))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -97,7 +97,7 @@ class RepositoryPaths:
         except FileNotFoundError:
             user = _find_user()
             return Identity(user, f"{user}@{socket.gethostname()}")
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise MalformedRecordError(
                 f"{self.config}: expected JSON with name and email ({error}); run `stock init --name N --email E`",
                 where=str(self.config),

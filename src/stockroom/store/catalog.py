@@ -108,7 +108,7 @@ def list_tables(txn: ReadTxn) -> list[TableRecord]:
     """The location tables, oldest first."""
     try:
         return [_table_decoder.decode(value) for _, value in txn.iterate(_TABLES)]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedRecordError(f"catalog: malformed table record ({error}); run `stock fsck`") from error
 
 

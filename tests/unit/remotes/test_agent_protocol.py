@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stockroom.digest import PackDigest
@@ -85,6 +85,7 @@ def test_whatever_is_no_message_ends_the_connection(pair: tuple[socket.socket, s
 
 
 @given(st.binary(max_size=200))
+@example(b"\x91\xa3\x00\x00\x80")  # a text that is no UTF-8
 def test_random_bytes_are_no_message(body: bytes) -> None:
     left, right = socket.socketpair()
     with left, right:

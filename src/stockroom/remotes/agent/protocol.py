@@ -112,7 +112,7 @@ def receive_request(connection: socket.socket) -> Request:
     body = _receive(connection)
     try:
         request: Request = _requests.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectionLostError(f"not a request: {error}") from error
     return request
 
@@ -122,7 +122,7 @@ def receive_answer(connection: socket.socket) -> Answer:
     body = _receive(connection)
     try:
         answer: Answer = _answers.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectionLostError(f"not an answer: {error}") from error
     return answer
 
