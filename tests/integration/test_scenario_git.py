@@ -19,6 +19,7 @@ from tests.gitting import (
 )
 
 from stockroom import ConflictError, RefChangedError, RefNotFoundError, RepositoryNotFoundError, StockRoom
+from stockroom.repository.git_history import find_git_roots
 
 
 @pytest.fixture
@@ -395,3 +396,78 @@ def test_the_remote_file_follows_the_remote_called_origin(shared, tmp_path):
     assert said() == ["url s3://bucket/y", "endpoint -", "region eu-west-1"]
     stock(shared, "remote", "remove", "origin")
     assert not (shared / "remote.stock").exists()
+
+
+# -- what git's history says
+
+
+def test_the_log_shows_which_git_commit_carries_each_commit(two):
+    project, first, second = two
+    third = write(project, 3, "not in git yet")
+    logged = stock_json(project, "log")["commits"]
+    carriers = {commit["id"]: commit["git"] for commit in logged}
+    assert carriers == {
+        first: git(project, "rev-parse", "HEAD~1"),
+        second: git(project, "rev-parse", "HEAD"),
+        third: None,
+    }
+    text = stock(project, "log")
+    assert text.count("\nGit:    ") == 2
+    assert f"Git:    {carriers[first][:12]}\n" in text
+    git(project, "commit", "-q", "-a", "-m", "three")
+    git(project, "revert", "--no-edit", "HEAD")
+    with StockRoom(project) as opened:
+        found = opened.find_git_commits()
+    assert (found[second], found[third]) == (carriers[second], git(project, "rev-parse", "HEAD~1"))
+
+
+def test_without_the_tie_the_log_does_not_ask_git(project, tmp_path):
+    StockRoom.init(tmp_path / "alone").close()
+    for path in (project, tmp_path / "alone"):
+        write(path, 1, "one")
+        assert [commit["git"] for commit in stock_json(path, "log")["commits"]] == [None]
+
+
+def test_every_commit_in_any_corner_of_gits_history_is_a_root(two, tmp_path):
+    """
+    one --- two --- four  main, reset to two: in the reflog only
+     |        stash: five;  index: six;  work tree: seven, which is HEAD's business
+    three  side, deleted
+    """
+    project, first, second = two
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    third = commit_data(project, 3, "three")
+    git(project, "checkout", "-q", "main")
+    git(project, "branch", "-q", "-D", "side")
+    fourth = commit_data(project, 4, "four")
+    git(project, "reset", "-q", "--hard", "HEAD~1")
+    fifth = write(project, 5, "five")
+    git(project, "stash")
+    sixth = write(project, 6, "six")
+    git(project, "add", "head.stock")
+    seventh = write(project, 7, "seven")
+    (project / "copy").write_bytes((project / "head.stock").read_bytes())
+    git(project, "add", "copy")
+    git(project, "worktree", "add", "-q", tmp_path / "linked", "main~1")
+    eighth = "8" * 64
+    (tmp_path / "linked" / "head.stock").write_text(f"<<<<<<< conflict\ncommit {eighth}\n")
+    git(tmp_path / "linked", "add", "head.stock")
+    found = {commit.hex() for commit in find_git_roots(project)}
+    assert found == {first, second, third, fourth, fifth, sixth, eighth}
+    assert seventh not in found
+    assert find_git_roots(tmp_path) == frozenset()
+
+
+def test_roots_are_found_whatever_the_folder_is_called(tmp_path):
+    git(tmp_path, "init", "-q", "-b", "main", "outer")
+    folder = tmp_path / "outer" / "-a b" / "ünï [*]"
+    folder.mkdir(parents=True)
+    StockRoom.init(folder).close()
+    first = commit_data(folder, 1, "one")
+    second = commit_data(folder, 2, "two")
+    assert {commit.hex() for commit in find_git_roots(folder)} == {first, second}
+    assert [commit["git"] for commit in stock_json(folder, "log")["commits"]] == [
+        git(folder, "rev-parse", name) for name in ("HEAD", "HEAD~1")
+    ]
+    with StockRoom(folder) as opened:
+        assert next(opened.log()).metadata["git_dirty"] is False

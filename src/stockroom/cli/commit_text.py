@@ -17,13 +17,15 @@ def short_id(commit_id: str | None) -> str:
     return commit_id[:SHORT_DIGITS] if commit_id else "." * SHORT_DIGITS
 
 
-def iter_commit_lines(commit: Commit, names: str = "") -> Iterator[str]:
-    """A commit in full, as `git log` lays it out; `names` are the refs that point at it."""
+def iter_commit_lines(commit: Commit, names: str = "", git_commit: str | None = None) -> Iterator[str]:
+    """A commit in full, as `git log` lays it out; `names` are the refs that point at it, `git_commit` carries it."""
     yield f"commit {commit.id}{names}"
     if len(commit.parents) > 1:
         yield f"Merge:  {' '.join(short_id(parent) for parent in commit.parents)}"
     yield f"Author: {commit.author} <{commit.email}>"
     yield f"Date:   {commit.time:%Y-%m-%d %H:%M:%S %z}"
+    if git_commit is not None:
+        yield f"Git:    {short_id(git_commit)}"
     for key, value in commit.metadata.items():
         yield f"{key}: {value}"
     yield ""

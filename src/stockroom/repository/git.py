@@ -16,7 +16,7 @@ from typing import Final
 _MAX_POINTER_NBYTES: Final = 8192
 _MAX_WORK_TREES: Final = 1000
 _BRANCH_PREFIX: Final = "refs/heads/"
-_DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HEAD: Final = re.compile(r"ref:[ \t]*refs/.+|[0-9a-f]{40}|[0-9a-f]{64}")
 _ELSEWHERE: Final = ".invalid"
 """The branch that HEAD names where refs are kept in another way (reftable), and only git itself can tell."""
 
@@ -128,7 +128,7 @@ def _is_git_dir(path: Path) -> bool:
     if head.is_symlink():
         return True
     text = _read_pointer(head, b"")
-    return text is not None and (text.startswith("ref:") or _DIGEST.fullmatch(text) is not None)
+    return text is not None and _HEAD.fullmatch(text) is not None
 
 
 def _read_pointer(path: Path, prefix: bytes) -> str | None:

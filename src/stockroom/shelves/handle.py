@@ -36,6 +36,7 @@ from stockroom.repository import (
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.experiment import ExperimentShelf
+from stockroom.shelves.git import GitActions
 from stockroom.shelves.history import Commit, Status, describe_changes, describe_commit
 from stockroom.shelves.merging import MergeActions
 from stockroom.shelves.model import ModelShelf
@@ -52,7 +53,7 @@ writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
-class StockRoom(RemoteActions, MergeActions, UpkeepActions):
+class StockRoom(RemoteActions, MergeActions, UpkeepActions, GitActions):
     """A repository, open.
 
     Args:
