@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,11 @@ def _make_metadata(state: State, tensors: Mapping[str, LeafInfo], values: Mappin
 def _write(state: State, tensors: Mapping[str, LeafInfo], metadata: dict[str, str], to: Path) -> None:
     """Write by way of a temporary file beside `to`."""
     library = load_safetensors()
-    temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
+    temporary = to.with_name(f".stockroom-{secrets.token_hex(8)}.part")  # a name for which nobody can lay out a link
     try:
-        temporary.touch()  # so that a folder that cannot be written is told as the operating system tells it
+        temporary.touch(
+            exist_ok=False
+        )  # so that a folder that cannot be written is told as the operating system tells it
         mode = temporary.stat().st_mode
         zeros = np.zeros(max(map(_measure, tensors.values()), default=0), np.uint8)
         library.serialize_file(_describe(library, tensors, zeros), str(temporary), metadata=metadata or None)

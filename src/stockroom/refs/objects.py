@@ -19,6 +19,7 @@ from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, MalformedRecordError
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.refs.marks import Kind, is_marked, spare
+from stockroom.store.codecs import read_zstd_nbytes
 
 DATABASE: Final = "objects"
 MAX_OBJECT_NBYTES: Final = 64 << 20
@@ -224,7 +225,9 @@ def _decode_payload(value: bytes, where: str) -> bytes:
 def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
     from numcodecs import zstd  # here for start-up time
 
-    data = bytearray(nbytes)  # of the bounded size: a frame that claims more is refused by zstd
+    if read_zstd_nbytes(payload[:18]) != nbytes:  # nothing is allocated for a frame that has another size
+        raise _malformed(where, f"a zstd frame of {nbytes} bytes", "one of another size")
+    data = bytearray(nbytes)
     try:
         zstd.decompress(payload, data)
     except (RuntimeError, ValueError) as error:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from stockroom.digest import PackDigest
+from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import MalformedRecordError
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 
@@ -32,6 +32,7 @@ class TableRecord(msgspec.Struct, frozen=True, array_like=True):
     inline: bytes
 
 
+_MAX_ROWS = 1 << 40
 _encode_table = msgspec.msgpack.Encoder().encode
 _table_decoder = msgspec.msgpack.Decoder(TableRecord)
 
@@ -59,7 +60,7 @@ class Catalog:
             found = self._env.view(lambda txn: txn.get(_PACKS, _U32.pack(number)))
             if found is None:
                 return None
-            digest = self._digests[number] = PackDigest(found)
+            digest = self._digests[number] = _decode_digest(found)
         return digest
 
     def read_packs(self) -> dict[int, PackDigest]:
@@ -83,7 +84,7 @@ def add_pack(txn: WriteTxn, digest: PackDigest) -> tuple[int, bool]:
     """The number of a pack, and whether it is new to the catalog."""
     known = txn.get(_NUMBERS, digest)
     if known is not None:
-        return _U32.unpack(known)[0], False
+        return _decode_number(_U32, known), False
     number = _get_counter(txn, b"next pack")
     txn.put(_META, b"next pack", _U64.pack(number + 1))
     txn.put(_PACKS, _U32.pack(number), digest)
@@ -101,15 +102,28 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
 
 def list_packs(txn: ReadTxn) -> dict[int, PackDigest]:
     """Every registered pack by number."""
-    return {_U32.unpack(key)[0]: PackDigest(value) for key, value in txn.iterate(_PACKS)}
+    return {_decode_number(_U32, key): _decode_digest(value) for key, value in txn.iterate(_PACKS)}
 
 
 def list_tables(txn: ReadTxn) -> list[TableRecord]:
     """The location tables, oldest first."""
+    return [decode_table_record(value) for _, value in txn.iterate(_TABLES)]
+
+
+def decode_table_record(data: bytes) -> TableRecord:
+    """The record in `data`; `MalformedRecordError` if it is none, or names a file that is not its own."""
     try:
-        return [_table_decoder.decode(value) for _, value in txn.iterate(_TABLES)]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedRecordError(f"catalog: malformed table record ({error}); run `stock fsck`") from error
+        record = _table_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise _malformed(f"a table record ({error})") from error
+    if record.file not in (None, name_table(record.sequence)) or not 0 <= record.rows < _MAX_ROWS:
+        raise _malformed(f"a table record of {record.rows} rows in the file {record.file!r}")
+    return record
+
+
+def name_table(sequence: int) -> str:
+    """The name of a table's file."""
+    return f"{sequence:012d}.table"
 
 
 def next_sequence(txn: WriteTxn) -> int:
@@ -133,4 +147,23 @@ def _read_generation(txn: ReadTxn) -> int:
 
 def _get_counter(txn: ReadTxn, key: bytes) -> int:
     value = txn.get(_META, key)
-    return int(_U64.unpack(value)[0]) if value else 0
+    return _decode_number(_U64, value) if value else 0
+
+
+def _decode_number(form: struct.Struct, data: bytes) -> int:
+    if len(data) != form.size:
+        raise _malformed(f"a number of {len(data)} bytes")
+    return int(form.unpack(data)[0])
+
+
+def _decode_digest(data: bytes) -> PackDigest:
+    if len(data) != DIGEST_NBYTES:
+        raise _malformed(f"a digest of {len(data)} bytes")
+    return PackDigest(data)
+
+
+def _malformed(found: str) -> MalformedRecordError:
+    where = "catalog"
+    return MalformedRecordError(
+        f"{where}: malformed: {found}; delete the folders catalog and index to have them made anew", where=where
+    )

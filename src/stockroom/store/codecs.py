@@ -92,7 +92,7 @@ def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
     if codec is Codec.ZSTD:
         from numcodecs import zstd
 
-        if _read_zstd_nbytes(bytes(encoded[:18])) != nbytes:
+        if read_zstd_nbytes(bytes(encoded[:18])) != nbytes:
             raise ValueError("wrong size in the block's header")
         return zstd.decompress(encoded, bytearray(nbytes))
     blosc = _load_blosc()
@@ -116,7 +116,7 @@ def _load_blosc() -> Any:
     return blosc
 
 
-def _read_zstd_nbytes(header: bytes) -> int | None:
+def read_zstd_nbytes(header: bytes) -> int | None:
     """The decoded size that a zstd frame's header states (RFC 8878, section 3.1.1.1), or None if it states none."""
     if len(header) < 6:
         return None

@@ -22,6 +22,7 @@ from stockroom.store.catalog import (
     add_pack,
     list_packs,
     list_tables,
+    name_table,
     next_sequence,
     remove_pack,
     replace_tables,
@@ -137,7 +138,7 @@ class LocationIndex:
     def _store_table(self, sequence: int, table: LocationTable) -> TableRecord:
         if table.rows <= _INLINE_ROWS:
             return TableRecord(sequence, table.rows, None, table.encode())
-        name = f"{sequence:012d}.table"
+        name = name_table(sequence)
         write_table(self._directory / name, table)
         return TableRecord(sequence, table.rows, name, b"")
 
