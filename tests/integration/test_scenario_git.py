@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -471,3 +472,23 @@ def test_roots_are_found_whatever_the_folder_is_called(tmp_path):
     ]
     with StockRoom(folder) as opened:
         assert next(opened.log()).metadata["git_dirty"] is False
+
+
+def test_gc_keeps_what_only_gits_history_pins(two):
+    project, _, second = two
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    third = commit_data(project, 3, "three")
+    lost = write(project, 4, "never in git")
+    git(project, "checkout", "-q", "-f", "main")
+    with StockRoom(project) as opened:
+        opened.delete_branch("side", force=True)
+        for _ in range(2):  # what is marked in one round goes in the next
+            opened.gc(grace=timedelta(0))
+    with StockRoom(project) as opened:
+        assert opened.verify().ok
+        with pytest.raises(RefNotFoundError):
+            next(opened.log(lost))
+        assert next(opened.log(third)).message == "three"
+    git(project, "checkout", "-q", "side")
+    assert read(project) == 3
+    assert {commit.hex() for commit in find_git_roots(project)} >= {second, third}

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from stockroom.digest import CommitId
 from stockroom.errors import StockroomError
 from stockroom.repository.git import find_work_tree
+from stockroom.repository.git_history import find_git_roots
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
 
 
 def find_heads(repository: Repository) -> set[CommitId]:
-    """The commits that are checked out, or are about to be, in any work tree; those that are not here are left out."""
+    """The commits that are checked out, or are about to be, in any work tree, and those that git's history pins.
+
+    Commits that are not here are left out. `GitError` where git cannot be asked.
+    """
     heads = {commit for paths in _iter_work_trees(repository.paths) for commit in _read_heads(paths)}
-    return {commit for commit in heads if repository.refs.has_commit(commit)}
+    pinned = find_git_roots(repository.paths.root)
+    return {commit for commit in heads | pinned if repository.refs.has_commit(commit)}
 
 
 def _iter_work_trees(paths: RepositoryPaths) -> Iterator[RepositoryPaths]:
