@@ -5,11 +5,16 @@ Owns the loop and its progress. Writes through the data shelf alone and commits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-from stockroom.importers.source import Batch, ColumnSource
+from stockroom.importers.source import ColumnSource, Source, TableSource
+from stockroom.shelves.growing import GrowingColumns
+
+if TYPE_CHECKING:
+    from stockroom.shelves import StockRoom
+    from stockroom.shelves.data import DataShelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +35,17 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import brought in: names of columns, samples over all of them, and their raw bytes."""
+    """What an import brought in: names of columns, samples over all of them, their raw bytes, and what it left out."""
 
     columns: tuple[str, ...]
     samples: int
     nbytes: int
-
-
-class ColumnWriter(Protocol):
-    """What importing needs of a column."""
-
-    def extend(self, values: Batch) -> object:
-        """Add samples `(n, *shape)` under the next keys."""
-
-
-class DataWriter(Protocol):
-    """What importing needs of the data shelf."""
-
-    def create(
-        self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any] | None
-    ) -> ColumnWriter:
-        """A new, empty column."""
-
-    def __contains__(self, name: object) -> bool: ...
-    def __delitem__(self, name: str) -> None: ...
-
-
-class StockWriter(Protocol):
-    """What importing needs of a repository open for writing."""
-
-    @property
-    def data(self) -> DataWriter:
-        """The data shelf."""
+    skipped: tuple[str, ...] = ()
 
 
 def import_into(
-    stock: StockWriter,
-    sources: Sequence[ColumnSource],
+    stock: StockRoom,
+    sources: Sequence[Source],
     *,
     on_progress: Callable[[ImportProgress], None] | None = None,
 ) -> ImportReport:
@@ -75,21 +54,53 @@ def import_into(
     What is stored already is not stored again, so an interrupted import is continued by running it again.
     Raises what reading a source raises; what was staged before is then the caller's to keep or reset.
     """
+    columns: list[str] = []
+    skipped: list[str] = []
     samples = nbytes = 0
     for index, source in enumerate(sources):
-        column = _create_column(stock.data, source)
-        column_samples = 0
-        for batch in source.batches():
-            column.extend(batch)
-            column_samples += len(batch)
-            nbytes += batch.nbytes
+        for step in _iter_steps(stock.data, source):
+            now = ImportProgress(step.column, index, len(sources), step.rows, source.count, nbytes + step.nbytes)
             if on_progress:
-                on_progress(ImportProgress(source.name, index, len(sources), column_samples, source.count, nbytes))
-        samples += column_samples
-    return ImportReport(tuple(source.name for source in sources), samples, nbytes)
+                on_progress(now)
+        columns += step.names
+        samples += step.samples
+        nbytes += step.nbytes
+        skipped += source.skipped if isinstance(source, TableSource) else ()
+    return ImportReport(tuple(columns), samples, nbytes, tuple(skipped))
 
 
-def _create_column(shelf: DataWriter, source: ColumnSource) -> ColumnWriter:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Where one source stands: `rows` and `samples` of it are in; `names` are its columns so far."""
+
+    column: str
+    names: tuple[str, ...]
+    rows: int = 0
+    samples: int = 0
+    nbytes: int = 0
+
+
+def _iter_steps(shelf: DataShelf, source: Source) -> Iterator[_Step]:
+    return _fill_table(shelf, source) if isinstance(source, TableSource) else _fill_column(shelf, source)
+
+
+def _fill_column(shelf: DataShelf, source: ColumnSource) -> Iterator[_Step]:
     if source.name in shelf:
         del shelf[source.name]
-    return shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
+    column = shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
+    step = _Step(source.name, (source.name,))
+    yield step
+    for batch in source.batches():
+        column.extend(batch)
+        rows = step.rows + len(batch)
+        step = _Step(source.name, (source.name,), rows, rows, step.nbytes + batch.nbytes)
+        yield step
+
+
+def _fill_table(shelf: DataShelf, source: TableSource) -> Iterator[_Step]:
+    columns = GrowingColumns(shelf, source.plans)
+    nbytes = 0
+    yield _Step(source.name, columns.names)
+    for batch in source.batches():
+        nbytes += columns.add(batch)
+        yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)

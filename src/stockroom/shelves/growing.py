@@ -55,6 +55,11 @@ class GrowingColumns:
         """The rows that were added."""
         return self._rows
 
+    @property
+    def samples(self) -> int:
+        """The samples in all of the columns."""
+        return sum(map(len, self._columns.values()))
+
     def undo(self) -> None:
         """Have the shelf as it was before."""
         for name, edit in self._replaced.items():

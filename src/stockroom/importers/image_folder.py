@@ -1,0 +1,205 @@
+"""`stock import imagefolder DIR`: the images of a folder as columns `image`, `label` and `path`.
+
+The folder right below DIR is an image's class, in the order of names, as torchvision's ImageFolder has it. Owns which
+files are read, the one mode they are all brought to, and what is said of broken ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.shelves.growing import ColumnPlan, Values
+from stockroom.shelves.images import FORMATS, MODE_CHANNELS, decode_image, load_pillow, natural_mode
+from stockroom.shelves.values import Schema
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IN_FLIGHT_NBYTES: Final = 64 << 20
+"""Bytes of pixels that are decoded ahead of what is written, or one image more."""
+
+_DEEP_DTYPES: Final = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
+_LISTED: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One image: its path below the folder, and what its header says, which is nothing where it is broken."""
+
+    path: str
+    mode: str = ""
+    shape: tuple[int, int] = (0, 0)
+    error: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels, at most."""
+        return self.shape[0] * self.shape[1] * 4
+
+
+class ImageFolderImporter:
+    """Reads folders of JPEG, PNG, WebP and BMP files of any sizes, through Pillow."""
+
+    name = "imagefolder"
+
+    def sources(self) -> Sequence[str]:
+        """The one source: `imagefolder`."""
+        return [self.name]
+
+    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
+        """The table of the images in the one folder that `spec` names; reads the header of every file."""
+        folder = _find_folder(spec)
+        load_pillow(f"{folder}")
+        paths = list_images(folder)
+        if not paths:
+            raise InvalidInputError(f"{folder}: expected images ({', '.join(SUFFIXES)}) in it or below it, found none")
+        files = [_read_header(folder, path) for path in paths]
+        return [_ImageTable(folder, files, spec).describe()]
+
+
+def list_images(folder: Path) -> list[str]:
+    """Paths of the images below a folder, relative to it, sorted; links to folders are not followed."""
+    found = []
+    for root, _, names in os.walk(folder):
+        inside = os.path.relpath(root, folder)
+        found += [os.path.normpath(f"{inside}/{name}") for name in names if name.lower().endswith(SUFFIXES)]
+    return sorted(found)
+
+
+def choose_mode(files: Sequence[ImageFile], where: str) -> str:
+    """The mode that all images can be brought to and lose nothing: L, RGB or RGBA, or a deeper one that all have."""
+    modes = {file.mode for file in files if not file.error}
+    if not modes - MODE_CHANNELS.keys():
+        return next((mode for mode in ("RGBA", "RGB") if mode in modes), "L")
+    if len(modes) == 1:
+        return modes.pop()
+    raise InvalidInputError(
+        f"{where}: expected images of 8 bits, or all of one kind, found {', '.join(sorted(modes))}; import those of "
+        "more bits from a folder of their own"
+    )
+
+
+class _ImageTable:
+    """The table of some files, as `open` gives it."""
+
+    def __init__(self, folder: Path, files: Sequence[ImageFile], spec: ImportSpec) -> None:
+        self._folder = folder
+        self._files = files
+        self._spec = spec
+        self._mode = choose_mode(files, str(folder))
+        self._decoder = f"image:{self._mode}" if self._mode in MODE_CHANNELS else "image"
+        self._classes = sorted({file.path.partition("/")[0] for file in files if "/" in file.path})
+        self._labels = {name: label for label, name in enumerate(self._classes)}
+        self._prefix = f"{spec.split}-" if spec.split else ""
+        self._broken: list[str] = []
+
+    def describe(self) -> TableSource:
+        return TableSource(
+            f"{self._prefix}image", self._plan(), len(self._files), self._iter_batches, skipped=self._broken
+        )
+
+    def _plan(self) -> list[ColumnPlan]:
+        if self._spec.keep_encoded:
+            image = ColumnPlan(f"{self._prefix}image", Schema("bytes", (None,)), decoder=self._decoder)
+        else:
+            image = ColumnPlan(f"{self._prefix}image", Schema(_DEEP_DTYPES.get(self._mode, "uint8"), self._shape()))
+        plans = [image, ColumnPlan(f"{self._prefix}path", Schema("str", (None,)))]
+        if self._classes:
+            attrs = {"classes": self._classes} if len(str(self._classes)) < 1 << 15 else {}
+            plans.insert(1, ColumnPlan(f"{self._prefix}label", Schema("int64", ()), attrs))
+        return plans
+
+    def _shape(self) -> tuple[int | None, ...]:
+        """That of all images, with None for what differs."""
+        shapes = {file.shape for file in self._files if not file.error}
+        lengths = [{shape[axis] for shape in shapes} for axis in (0, 1)]
+        sides = (each.pop() if len(each) == 1 else None for each in lengths)
+        return (*sides, *MODE_CHANNELS.get(self._mode, ()))
+
+    def _iter_batches(self) -> Iterator[dict[str, Values]]:
+        """Batches of some 8 MiB; raises `CorruptionError` after the last where files were broken and may not be."""
+        self._broken.clear()
+        batch: list[tuple[str, Any]] = []
+        nbytes = 0
+        for path, image in self._iter_images():
+            if self._broken and not self._spec.skip_broken:
+                continue  # nothing will come of this import; go on to name every broken file
+            batch.append((path, image))
+            nbytes += len(image) if isinstance(image, bytes) else image.nbytes
+            if nbytes >= BATCH_NBYTES:
+                yield self._name_columns(batch)
+                batch, nbytes = [], 0
+        if self._broken and not self._spec.skip_broken:
+            raise self._make_error()
+        if batch:
+            yield self._name_columns(batch)
+
+    def _iter_images(self) -> Iterator[tuple[str, Any]]:
+        """Whole images in order, decoded by threads some way ahead; notes those that are broken."""
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            flying: deque[tuple[ImageFile, Future[Any]]] = deque()
+            nbytes = 0
+            for file in self._files:
+                flying.append((file, threads.submit(self._load, file)))
+                nbytes += file.nbytes
+                while nbytes > IN_FLIGHT_NBYTES or len(flying) > BATCH_NBYTES >> 14:
+                    done, image = flying.popleft()
+                    nbytes -= done.nbytes
+                    yield from self._take(done, image)
+            for done, image in flying:
+                yield from self._take(done, image)
+
+    def _load(self, file: ImageFile) -> Any:
+        """The pixels of a file, or its bytes, once they are seen to be whole; a broken one is an error."""
+        if file.error:
+            raise InvalidInputError(f"{file.path}: {file.error}")
+        data = (self._folder / file.path).read_bytes()
+        pixels = decode_image(data, self._decoder, file.path)
+        return data if self._spec.keep_encoded else pixels
+
+    def _take(self, file: ImageFile, image: Future[Any]) -> Iterator[tuple[str, Any]]:
+        try:
+            yield file.path, image.result()
+        except (InvalidInputError, OSError) as error:
+            self._broken.append(str(error))
+
+    def _name_columns(self, batch: Sequence[tuple[str, Any]]) -> dict[str, Values]:
+        paths = [path for path, _ in batch]
+        columns: dict[str, Values] = {f"{self._prefix}image": [image for _, image in batch]}
+        if self._classes:
+            columns[f"{self._prefix}label"] = [self._labels.get(path.partition("/")[0]) for path in paths]
+        return columns | {f"{self._prefix}path": paths}
+
+    def _make_error(self) -> CorruptionError:
+        more = f"; and {len(self._broken) - _LISTED} more" if len(self._broken) > _LISTED else ""
+        return CorruptionError(
+            f"{self._folder}: {len(self._broken)} of {len(self._files)} files are broken: "
+            f"{'; '.join(self._broken[:_LISTED])}{more}; mend them, or leave them out with --skip-broken",
+            where=str(self._folder),
+        )
+
+
+def _find_folder(spec: ImportSpec) -> Path:
+    given = [*spec.paths] or ([Path()] if spec.root else [])
+    if len(given) != 1:
+        raise InvalidInputError(f"expected one folder of images to import, found {len(given)} named")
+    folder = (spec.root or Path()) / given[0] / (spec.split or "")
+    if not folder.is_dir():
+        raise InvalidInputError(f"expected a folder of images, found none at {folder}; check the path")
+    return folder
+
+
+def _read_header(folder: Path, path: str) -> ImageFile:
+    try:
+        with load_pillow(path).open(folder / path, formats=FORMATS) as image:
+            return ImageFile(path, natural_mode(image), (image.height, image.width))
+    except InvalidInputError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever they meet
+        return ImageFile(path, error=f"expected an image, found none: {error}")
