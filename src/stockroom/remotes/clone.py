@@ -35,6 +35,7 @@ from stockroom.remotes.url import RemoteSettings
 from stockroom.repository import Head, Repository
 from stockroom.repository.git import find_work_tree
 from stockroom.repository.head import HEAD_NAME
+from stockroom.repository.own_file import replace_own_file
 from stockroom.repository.paths import (
     DEFAULT_BRANCH,
     REMOTE_NAME,
@@ -212,9 +213,7 @@ def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
     """Make the folder, with a marker that says what it is to become."""
     make_own_folder(paths)
     marker = paths.state / _MARKER_NAME
-    replacement = marker.with_suffix(".new")
-    replacement.write_bytes(msgspec.json.encode(_Marker(settings.url)))
-    replacement.rename(marker)
+    replace_own_file(marker, msgspec.json.encode(_Marker(settings.url)))
 
 
 def _is_barely_begun(paths: RepositoryPaths) -> bool:

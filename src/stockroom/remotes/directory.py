@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,7 @@ class DirectoryTransport:
             nbytes = os.fstat(file.fileno()).st_size
             if nbytes > max_nbytes:
                 raise RemoteError(f"{self.url}: {path} has {nbytes} bytes; expected at most {max_nbytes}")
-            return file.read()
+            return file.read(max_nbytes)
 
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
         """Exactly the bytes from `start` up to `stop`."""
@@ -117,9 +118,16 @@ class DirectoryTransport:
 
     def _open(self, path: str) -> BinaryIO:
         try:
-            return self._locate(path).open("rb")
+            fd = os.open(self._locate(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             self._fail(path, error)
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode):
+            return open(fd, "rb")  # noqa: PTH123, SIM115 - the caller closes it
+        os.close(fd)
+        if stat.S_ISDIR(mode):
+            self._fail(path, IsADirectoryError())
+        raise RemoteError(f"{self.url}: {path} is a pipe or a device, not a file: the remote is damaged")
 
     def _write_temporary(self, target: Path, source: PutSource) -> Path:
         """A synced file with the content of `source`, beside `target`."""

@@ -22,6 +22,7 @@ from stockroom.errors import FormatVersionError, InvalidInputError, MalformedRec
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.url import RemoteSettings, parse_remote_settings
 from stockroom.repository.git import find_work_tree, read_regular
+from stockroom.repository.own_file import write_own_file
 from stockroom.repository.paths import REMOTE_NAME, RepositoryPaths
 
 ORIGIN: Final = "origin"
@@ -90,7 +91,8 @@ def publish_origin(paths: RepositoryPaths) -> bool:
     if read_regular(path, _MAX_NBYTES) == text.encode():
         return False
     replacement = paths.own / f"{REMOTE_NAME}.new"
-    replacement.write_text(text, encoding="utf-8", newline="\n")
+    replacement.unlink(missing_ok=True)
+    write_own_file(replacement, text.encode())
     replacement.rename(path)
     return True
 

@@ -9,6 +9,7 @@ import msgspec
 
 from stockroom.errors import InvalidInputError, MalformedRecordError, RemoteNotFoundError
 from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+from stockroom.repository.own_file import read_own_file, replace_own_file
 from stockroom.repository.paths import RepositoryPaths
 
 
@@ -66,12 +67,12 @@ def locate_settings(paths: RepositoryPaths) -> Path:
 def _read_file(paths: RepositoryPaths, stamp: tuple[int, ...]) -> tuple[tuple[str, RemoteSettings], ...]:  # noqa: ARG001
     file = locate_settings(paths)
     try:
-        remotes = msgspec.json.decode(file.read_bytes(), type=dict[str, RemoteSettings])
+        remotes = msgspec.json.decode(read_own_file(file), type=dict[str, RemoteSettings])
         for name, found in remotes.items():
             if not name or "/" in name or name.startswith("."):
                 raise InvalidInputError(f"{name!r} is no name for a remote")
             parse_remote_settings(found.url, endpoint_url=found.endpoint_url, region=found.region, base=paths.root)
-    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInputError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedRecordError(
             f"{file}: malformed settings of remotes ({error}); mend the file", where=str(file)
         ) from error
@@ -79,7 +80,4 @@ def _read_file(paths: RepositoryPaths, stamp: tuple[int, ...]) -> tuple[tuple[st
 
 
 def _write(paths: RepositoryPaths, remotes: dict[str, RemoteSettings]) -> None:
-    file = locate_settings(paths)
-    replacement = file.with_suffix(".new")
-    replacement.write_bytes(msgspec.json.format(msgspec.json.encode(remotes), indent=2))
-    replacement.rename(file)
+    replace_own_file(locate_settings(paths), msgspec.json.format(msgspec.json.encode(remotes), indent=2))

@@ -12,13 +12,13 @@ only while holding the writer's lease: between two steps of a living writer the 
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from stockroom.digest import CommitId
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
+from stockroom.repository.own_file import read_own_file, write_own_file
 
 HEAD_NAME = "head.stock"
 PENDING_NAME = "head.pending"
@@ -93,7 +93,7 @@ class HeadFile:
 
     def prepare(self, head: Head) -> None:
         """Put the next HEAD beside the present one, on disk."""
-        _write_synced(self._pending, head.format())
+        write_own_file(self._pending, head.format().encode(), sync=True)
 
     def complete(self) -> None:
         """Make the prepared HEAD the present one.
@@ -114,17 +114,9 @@ class HeadFile:
 
     def _read(self, path: Path) -> Head:
         try:
-            with path.open("rb") as file:
-                data = file.read(_MAX_NBYTES)
+            data = read_own_file(path, max_nbytes=_MAX_NBYTES)
         except FileNotFoundError as error:
             raise RepositoryNotFoundError(
                 f"{path} is missing: restore it (git checkout -- {HEAD_NAME}), or run `stock init` to start from main"
             ) from error
         return parse_head(data.decode("utf-8", "replace"), where=str(path))
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

@@ -89,7 +89,7 @@ def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
 def open_lock_file(path: Path) -> int:
     """A file to lock, made unless it is there; `ReadOnlyError` where nothing can be written."""
     try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise

@@ -15,6 +15,7 @@ import msgspec
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
 from stockroom.repository.git import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
+from stockroom.repository.own_file import read_own_file, replace_own_file, write_own_file
 from stockroom.store import TensorStore
 
 STATE_NAME = ".stockroom"
@@ -25,6 +26,7 @@ _MAIN_WORK_TREE = "."
 """What git's main work tree is called where a linked one holds the state; no linked one can be called so."""
 _FORMAT_NAME = "format"
 _FORMAT_TEXT = "stockroom repository 1\n"
+_MAX_FORMAT_NBYTES = 4096
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -93,11 +95,11 @@ class RepositoryPaths:
     def read_identity(self) -> Identity:
         """Who commits here: as given on `init`, else the user of this machine."""
         try:
-            return msgspec.json.decode(self.config.read_bytes(), type=Identity)
+            return msgspec.json.decode(read_own_file(self.config), type=Identity)
         except FileNotFoundError:
             user = _find_user()
             return Identity(user, f"{user}@{socket.gethostname()}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedRecordError(
                 f"{self.config}: expected JSON with name and email ({error}); run `stock init --name N --email E`",
                 where=str(self.config),
@@ -105,9 +107,7 @@ class RepositoryPaths:
 
     def write_identity(self, identity: Identity) -> None:
         """Set who commits here."""
-        replacement = self.config.with_suffix(".new")
-        replacement.write_bytes(msgspec.json.encode(identity))
-        replacement.rename(self.config)
+        replace_own_file(self.config, msgspec.json.encode(identity))
 
 
 def find_repository(start: Path) -> RepositoryPaths:
@@ -126,7 +126,7 @@ def open_paths(root: Path) -> RepositoryPaths:
     paths = locate(root)
     if not is_repository(paths):
         raise RepositoryNotFoundError(_explain_missing_state(root))
-    found = (paths.state / _FORMAT_NAME).read_text("utf-8", "replace")
+    found = read_own_file(paths.state / _FORMAT_NAME, max_nbytes=_MAX_FORMAT_NBYTES).decode("utf-8", "replace")
     if found != _FORMAT_TEXT:
         raise FormatVersionError(
             f"{paths.state}: expected format {_FORMAT_TEXT.strip()!r}, found {found[:60]!r}: upgrade Stockroom"
@@ -182,9 +182,7 @@ def prepare_repository(paths: RepositoryPaths) -> None:
 
 def complete_repository(paths: RepositoryPaths) -> None:
     """Make a prepared repository one: the last step, after its HEAD was written."""
-    replacement = paths.state / f"{_FORMAT_NAME}.new"
-    replacement.write_text(_FORMAT_TEXT)
-    replacement.rename(paths.state / _FORMAT_NAME)
+    replace_own_file(paths.state / _FORMAT_NAME, _FORMAT_TEXT.encode())
 
 
 def make_own_folder(paths: RepositoryPaths) -> None:
@@ -192,7 +190,7 @@ def make_own_folder(paths: RepositoryPaths) -> None:
     ignored = paths.own / ".gitignore"
     if not ignored.exists():
         paths.own.mkdir(parents=True, exist_ok=True)
-        ignored.write_text("# Stockroom's own files: git tracks head.stock instead\n*\n")
+        write_own_file(ignored, b"# Stockroom's own files: git tracks head.stock instead\n*\n")
 
 
 def _choose_branch(root: Path) -> str:

@@ -88,19 +88,23 @@ def _try_to_connect(path: Path) -> socket.socket | None:
     return connection
 
 
+def _open_log(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 def start_agent(state: Path) -> None:
     """Start an agent, unless there is one, or another process is about to. Returns before it listens.
 
     The lock that makes it the only one is taken here and inherited: from this moment on an agent is running.
     """
     directory = prepare_directory(state)
-    lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return
-        with open(directory / LOG_NAME, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as stderr:
+        with open(directory / LOG_NAME, "ab", opener=_open_log) as stderr:
             if os.fstat(stderr.fileno()).st_size > _MAX_LOG_NBYTES:
                 stderr.truncate(0)
             process = subprocess.Popen(  # noqa: S603 - this very Python
