@@ -54,13 +54,21 @@ class MarkStore:
         """Digest -> mark, of one kind."""
         return self._env.view(lambda txn: read_marks(txn, kind))
 
+    def read_doomed_packs(self) -> tuple[int, list[bytes]]:
+        """The round, and the packs marked in it or before."""
+        return self._env.view(lambda txn: (read_round(txn), list(read_marks(txn, Kind.PACK))))
+
+    def has(self, kind: Kind, digest: bytes) -> bool:
+        """Whether something is marked."""
+        return self._env.view(lambda txn: is_marked(txn, kind, digest))
+
     def replace(self, found: Mapping[Kind, Collection[bytes]], *, now_ns: int) -> int:
         """Let just these be marked; those that were already keep their marks. Returns the round that now is."""
         return self._env.update(lambda txn: _replace(txn, found, now_ns))
 
     def spare(self, kind: Kind, digest: bytes) -> None:
         """Take a mark away: something that was marked is used again."""
-        if self._env.view(lambda txn: is_marked(txn, kind, digest)):
+        if self.has(kind, digest):
             self._env.update(lambda txn: spare(txn, kind, digest))
 
 

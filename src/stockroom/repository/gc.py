@@ -161,14 +161,16 @@ class GcPlan:
             return True
 
 
-def plan_gc(repository: Repository, *, grace: timedelta = GRACE, repack: bool = False) -> GcPlan:
-    """What a gc would do now; writes nothing and fetches nothing.
+def plan_gc(
+    repository: Repository, *, grace: timedelta = GRACE, repack: bool = False, now_ns: int | None = None
+) -> GcPlan:
+    """What a gc would do now, or at `now_ns`; writes nothing and fetches nothing.
 
     `CorruptionError` where the repository is damaged: what the damaged part led to is not known, so nothing may go.
     """
     if grace < timedelta(0):
         raise InvalidInputError(f"expected a grace period of 0 or more, found {grace}")
-    return GcPlan(repository, grace=grace, repack=repack, now_ns=time.time_ns())
+    return GcPlan(repository, grace=grace, repack=repack, now_ns=time.time_ns() if now_ns is None else now_ns)
 
 
 def preview_gc(plan: GcPlan) -> GcReport:
@@ -254,8 +256,8 @@ class _Run:
         with session_folder(tensors.tmp_directory) as folder:
             for some in _split(doomed):
                 self._on_stage("removing packs", len(removed), len(doomed))
-                still = marks.read(Kind.PACK)
-                removed += remove_packs(tensors, some, folder, is_doomed=still.__contains__).values()
+                gone = remove_packs(tensors, some, folder, is_doomed=lambda pack: marks.has(Kind.PACK, pack))
+                removed += gone.values()
         return len(removed), sum(sizes[pack] for pack in removed)
 
     def _rewrite(self, droppable: Collection[PackDigest]) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Repository:
         self._writer: TensorWriter | None = None
         self._writer_pid = 0
         self._heeded_round = 0
+        self._doomed: list[PackDigest] = []
 
     @classmethod
     def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
@@ -64,12 +65,16 @@ class Repository:
         """The writer of chunks, made on first use in each process and kept for the next write session."""
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
-        doomed = [PackDigest(pack) for pack in self.marks.read(Kind.PACK)]
-        self._writer.avoid(doomed, lambda pack: self.marks.spare(Kind.PACK, pack))
+        self._writer.avoid(self._doomed, lambda pack: self.marks.spare(Kind.PACK, pack))
         return self._writer
 
-    def heed_marks(self, number: int) -> None:
-        """Forget what was known of packs before gc's marks were last changed, in round `number`: some may be gone."""
+    def heed_marks(self) -> None:
+        """Rely on no pack that gc has marked, or removed since this was last called. For a writer that has its claim.
+
+        Marks are read first: a pack that is not among them any more is out of the catalog already.
+        """
+        number, doomed = self.marks.read_doomed_packs()
+        self._doomed = [PackDigest(pack) for pack in doomed]
         if number != self._heeded_round:
             tensors = self.__dict__.get("tensors")
             if tensors is not None:

@@ -54,7 +54,7 @@ class Workspace(ABC):
         self.repository = repository
         self.turn = make_fork_lock()
         self._claim = Claim(repository.paths.state, repository.marks)
-        repository.heed_marks(self._claim.round)
+        repository.heed_marks()
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
@@ -249,7 +249,7 @@ class Workspace(ABC):
     def _renew_claim(self) -> None:
         """After a commit, when this session relies on nothing but that: let gc have what was marked meanwhile."""
         if self._claim.renew():
-            self.repository.heed_marks(self._claim.round)
+            self.repository.heed_marks()
             if "tensors" in self.__dict__:
                 self.repository.open_writer()  # the same one, which then avoids what is marked now
 
