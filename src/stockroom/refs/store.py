@@ -136,6 +136,13 @@ class RefStore:
                 return
             start = encode_number(batch[-1].number - 1)
 
+    def settle(self) -> None:
+        """Make sure that reads here see the last change, even one whose process was killed just as it was on disk.
+
+        LMDB shows such a change to nobody until the next one who writes looks for it.
+        """
+        self._env.update(lambda _: None)
+
     def apply(self, change: RefChange, *, objects: ObjectStore | None = None) -> tuple[Operation, ...]:
         """Do all of `change`, and write what is pending in `objects`, durably, or nothing of it.
 

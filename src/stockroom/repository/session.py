@@ -44,6 +44,7 @@ class WriteSession(Workspace):
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
+            repository.refs.settle()
             self.head = repository.settle_head()
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
             repository.open_snapshot(self.head.commit, self.nodes)  # before a branch is moved to what is not here
