@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import pickle
 import selectors
 import subprocess
 import sys
@@ -572,3 +573,24 @@ def test_a_tensor_of_2_gb_comes_back(stock: StockRoom) -> None:
     assert sum(file.stat().st_size for file in stock.path.rglob("c.*")) - before < 5 << 20
     assert stock.model["m"].load(rows=[12_345])["large"][0, 678] == 1
     assert stock.verify().ok
+
+
+def test_a_state_of_a_write_block_that_was_undone_is_closed_and_not_called_damaged(tmp_path: Path) -> None:
+    with StockRoom.init(tmp_path / "repo", "Ada", "ada@example.org") as stock:
+        with pytest.raises(ModelNotFoundError), stock.enable_write():  # noqa: PT012 - what is taken before is the point
+            stock.model["net"] = {"weight": np.zeros(100)}
+            staged = stock.model["net"]
+            stock.model["nowhere"]
+        with pytest.raises(ClosedError, match="undone"):
+            staged["weight"]
+        with stock.enable_write():
+            stock.model["net"] = {"weight": np.ones(100)}
+            kept = stock.model["net"]
+        assert kept["weight"][0] == 1
+
+
+def test_a_shelf_refuses_to_be_pickled(tmp_path: Path) -> None:
+    with StockRoom.init(tmp_path / "repo", "Ada", "ada@example.org") as stock:
+        for shelf in (stock.data, stock.model, stock.experiment):
+            with pytest.raises(TypeError, match="pickled"):
+                pickle.dumps(shelf)

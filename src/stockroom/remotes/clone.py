@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.errors import InvalidInputError, LockedError, RefNotFoundError, RemoteError
+from stockroom.errors import InvalidInputError, LockedError, MalformedRecordError, RefNotFoundError, RemoteError
 from stockroom.refs import RefMove
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
@@ -201,7 +201,13 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
         raise InvalidInputError(f"{paths.root}: expected a new folder, found a file")
     if not marker.exists():
         return False
-    found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+    try:
+        found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
+    except msgspec.DecodeError as error:
+        raise MalformedRecordError(
+            f"{marker}: expected what an unfinished clone notes of itself ({error}); remove the folder and clone again",
+            where=str(marker),
+        ) from error
     if found.url != settings.url:
         raise InvalidInputError(
             f"{paths.root}: holds an unfinished clone of {found.url}; remove it, or choose another folder"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
+from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
 from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, Workspace
 from stockroom.shelves.leaf_reader import LeafReader
@@ -53,6 +55,22 @@ class Access:
         session = self.session
         find = None if session is None or session.is_flushed else session.read_pending_chunk
         return LeafReader(self.content, record, self.tensors, find)
+
+    def guard(self, record: StateRecord) -> Callable[[], None]:
+        """What raises `ClosedError` once a state taken now cannot be read: when its write block has been undone, too."""
+        session = self.session
+        if session is None:
+            return self.check_open
+
+        def check() -> None:
+            self.check_open()
+            if self.session is not session and not self.repository.objects.contains(ObjectDigest(record.structure)):
+                raise ClosedError("this was staged in a write block that was undone: take it from the shelf again")
+
+        return check
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a shelf belongs to an open handle and cannot be pickled: send the path, and open it there")
 
     def list_names(self, shelf: str) -> list[str]:
         """The names on a shelf, in order."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
-from stockroom.repository import MODEL
+from stockroom.repository import MODEL, StateRecord
 from stockroom.shelves.access import Access
 from stockroom.shelves.state import State, StateSource
 from stockroom.shelves.state_writer import write_state
@@ -31,7 +31,8 @@ class ModelShelf(Mapping[str, State]):
             raise self._access.missing("model", MODEL, name, ModelNotFoundError)
         access = self._access
         reader = access.open_leaves(record)
-        opened = StateSource(access.repository, reader, kind="model", name=name, check_open=access.check_open)
+        check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
+        opened = StateSource(access.repository, reader, kind="model", name=name, check_open=check)
         return State(opened, reader.structure.top)
 
     def __setitem__(self, name: str, state: object) -> None:
