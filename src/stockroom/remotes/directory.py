@@ -123,7 +123,7 @@ class DirectoryTransport:
             self._fail(path, error)
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode):
-            return open(fd, "rb")  # noqa: PTH123, SIM115 - the caller closes it
+            return open(fd, "rb")  # noqa: PTH123 - the caller closes it
         os.close(fd)
         if stat.S_ISDIR(mode):
             self._fail(path, IsADirectoryError())
