@@ -63,6 +63,14 @@ def kill(session: nox.Session) -> None:
 
 
 @nox.session
+def merges(session: nox.Session) -> None:
+    """The long campaign: ten thousand random histories merged as the textbook says."""
+    install(session, torch=True, extra="test")
+    session.env.setdefault("STOCKROOM_MERGES", "10000")
+    session.run("pytest", "-n", "2", "-o", "timeout=3600", "tests/property/test_merge_histories.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style of code and formatting."""
     session.install("ruff>=0.11")
