@@ -22,10 +22,23 @@ if TYPE_CHECKING:
 @verb
 def import_(
     console: Console,
-    source: Annotated[str, typer.Argument(help="What to import: numpy, torchvision.mnist, ...")],
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files, for sources that take them.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="What to import: numpy, csv, parquet, imagefolder, webdataset, huggingface, zarr, safetensors, "
+            "torchvision.mnist, ..."
+        ),
+    ],
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or a folder, for sources that take them.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder to look in.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch what is not there.")] = False,
+    split: Annotated[str | None, typer.Option(help="The part of a data set that comes in several.")] = None,
+    keep_encoded: Annotated[
+        bool, typer.Option("--keep-encoded", help="Keep images as the files they are; reading decodes them.")
+    ] = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out, and list, what cannot be read.")
+    ] = False,
     message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
@@ -39,7 +52,7 @@ def import_(
     from stockroom.importers.source import ImportSpec
 
     importer = resolve_importer(source)
-    spec = ImportSpec(source, tuple(paths or ()), root, download)
+    spec = ImportSpec(source, tuple(paths or ()), root, download, split, keep_encoded, skip_broken)
     with console.open_stock() as stock:
         before = stock.commit_id
         block = stock.enable_write(message or f"Import {source}", timeout_s)
@@ -69,12 +82,15 @@ def _tell(
                 "columns": list(report.columns),
                 "samples": report.samples,
                 "nbytes": report.nbytes,
+                "skipped": list(report.skipped),
                 "commit": commit_id,
                 "changes": changes_document(changes),
             }
         )
         return
     size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
+    for problem in report.skipped:
+        console.say(f"skipped {problem}")
     outcome = describe_outcome(commit_id, staged=staged)
     console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
     if commit_id:

@@ -160,7 +160,7 @@ class _ImageTable:
         if file.error:
             raise InvalidInputError(f"{file.path}: {file.error}")
         data = (self._folder / file.path).read_bytes()
-        pixels = decode_image(data, self._decoder, file.path)
+        pixels = decode_image(data, self._decoder, file.path, writable=False)
         return data if self._spec.keep_encoded else pixels
 
     def _take(self, file: ImageFile, image: Future[Any]) -> Iterator[tuple[str, Any]]:

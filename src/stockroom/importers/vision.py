@@ -1,5 +1,7 @@
 """`stock import torchvision.<data set>`: MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 from their own files.
 
+Any other data set goes to `vision_classes`.
+
 Owns what the columns are called, such as `cifar10-train-image`, and what they hold. The files are read by
 our own readers; torchvision is asked only to download.
 """
@@ -25,7 +27,8 @@ from stockroom.importers.cifar import (
     read_cifar_classes,
 )
 from stockroom.importers.idx import IdxHeader, iter_idx, read_idx_header
-from stockroom.importers.source import Batch, ColumnSource, ImportSpec
+from stockroom.importers.source import Batch, ColumnSource, ImportSpec, Source
+from stockroom.importers.vision_classes import CLASSES, open_class
 from stockroom.importers.vision_files import (
     VISION_SETS,
     FileKind,
@@ -46,15 +49,18 @@ class VisionImporter:
 
     def sources(self) -> Sequence[str]:
         """`torchvision.mnist` and its fellows."""
-        return [f"{self.name}.{dataset}" for dataset in VISION_SETS]
+        return [f"{self.name}.{dataset}" for dataset in (*VISION_SETS, *CLASSES)]
 
-    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+    def open(self, spec: ImportSpec) -> Sequence[Source]:
         """Image and label columns of both splits; downloads first where allowed and something is missing."""
-        dataset = VISION_SETS[spec.source.partition(".")[2]]
         if spec.paths:
             raise InvalidInputError(
                 f"{spec.source}: expected the folder of its files as --root, found paths: {spec.paths[0]}"
             )
+        name = spec.source.partition(".")[2]
+        if name not in VISION_SETS:
+            return open_class(name, spec)
+        dataset = VISION_SETS[name]
         root = spec.root or Path()
         found = find_files(dataset, root)
         if found is None and spec.download:
@@ -62,7 +68,8 @@ class VisionImporter:
             found = find_files(dataset, root)
         if found is None:
             raise missing_files_error(dataset, root)
-        return _describe_columns(dataset, found)
+        columns = _describe_columns(dataset, found)
+        return [each for each in columns if spec.split is None or each.name.startswith(f"{name}-{spec.split}-")]
 
 
 def _download(dataset: VisionSet, root: Path) -> None:

@@ -6,8 +6,7 @@ A decoder is the text that a column's record has: `image`, or `image:MODE` for a
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -41,24 +40,25 @@ def decoded_shape(decoder: str) -> tuple[int | None, ...]:
     return (None, None, None) if channels is None else (None, None, *channels)
 
 
-def decode_image(data: bytes | bytearray | Path, decoder: str, where: str) -> Array:
+def decode_image(data: bytes, decoder: str, where: str, *, writable: bool = True) -> Array:
     """The pixels `(height, width)` or `(height, width, channels)` of an encoded image, an array of the caller's own.
 
-    They are uint8, or what a gray image of more bits needs. Palettes become RGB or RGBA; a mode that the decoder names
-    is converted to. Raises `InvalidInputError` naming `where` if there is no whole image of one of `FORMATS`.
+    Where it need not be `writable`, a copy is spared. Pixels are uint8, or what a gray image of more bits needs.
+    Palettes become RGB or RGBA; a mode that the decoder names is converted to. Raises `InvalidInputError` naming
+    `where` if there is no whole image of one of `FORMATS`.
     """
     mode = check_decoder(decoder, where).partition(":")[2]
     pillow = load_pillow(where)
     try:
-        with pillow.open(_as_source(data), formats=FORMATS) as image:
-            return to_array(image.convert(mode) if mode else image)
+        with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+            return to_array(image.convert(mode) if mode and mode != image.mode else image, writable=writable)
     except Exception as error:  # Pillow's readers raise whatever they meet
         _refuse(error, where)
 
 
-def to_array(image: Any) -> Array:
+def to_array(image: Any, *, writable: bool = True) -> Array:
     """The pixels of an image of Pillow's, an array of the caller's own; palettes become RGB or RGBA."""
-    array = np.array(_make_plain(image))
+    array = (np.array if writable else np.asarray)(_make_plain(image))
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -93,10 +93,6 @@ def find_suffix(data: bytes) -> str:
 def _make_plain(image: Any) -> Any:
     mode = natural_mode(image)
     return image if mode == image.mode else image.convert(mode)
-
-
-def _as_source(data: bytes | bytearray | Path) -> BinaryIO | Path:
-    return data if isinstance(data, Path) else io.BytesIO(data)
 
 
 def _refuse(error: Exception, where: str) -> NoReturn:

@@ -1,0 +1,39 @@
+"""Names of columns made of the titles that tables, files and archives have for theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from stockroom.errors import InvalidInputError, InvalidNameError
+from stockroom.refs import check_name
+
+_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\]\\/{}]+|\.\.+|@(?=\{)")
+_MAX_LENGTH: Final = 60
+
+
+def name_columns(titles: Iterable[str], where: str) -> dict[str, str]:
+    """From each title to the name of its column: the title, with `_` for what no name may have.
+
+    Raises `InvalidInputError` naming `where` if two titles are the same, or have the same name.
+    """
+    names: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for number, title in enumerate(titles):
+        name = _make_name(title, number)
+        if name.casefold() in taken:
+            raise InvalidInputError(
+                f"{where}: {taken[name.casefold()][:40]!r} and {title[:40]!r} both give a column {name!r}; rename one"
+            )
+        taken[name.casefold()], names[title] = title, name
+    return names
+
+
+def _make_name(title: str, number: int) -> str:
+    name = _FORBIDDEN.sub("_", title.encode("utf-8", "replace").decode()).strip("._-")[:_MAX_LENGTH].rstrip(".")
+    try:
+        check_name("column", name)
+    except InvalidNameError:
+        return f"column{number}"
+    return name

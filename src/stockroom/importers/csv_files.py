@@ -1,0 +1,176 @@
+"""`stock import csv FILE...`: a column for each of the table's, the first of bool, int64, float64 and str that fits.
+
+Owns what a cell's text may be. The files are read twice: once to see what their cells are, once to take them.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.column_names import name_columns
+from stockroom.importers.source import ImportSpec, TableSource
+from stockroom.importers.streams import translate_read_errors
+from stockroom.shelves.growing import ColumnPlan, Values
+from stockroom.shelves.values import Schema
+
+_ROWS_AT_ONCE: Final = 4096
+_DELIMITERS: Final = ",;\t|"
+_KINDS: Final = ("bool", "int64", "float64", "str")
+"""A column is of the first that has all its cells."""
+
+_INT: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")  # neither 007 nor +49: those are no numbers to count with
+_FLOAT: Final = re.compile(
+    r"[+-]?((0|[1-9][0-9]{0,14})|(0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?e[+-]?[0-9]{1,3}"
+    r"|(0|[1-9][0-9]*)\.|inf|nan)",
+    re.IGNORECASE,
+)  # whole numbers of more digits than a float has are text
+_BOOLS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
+
+
+class CsvImporter:
+    """Reads comma-separated values in UTF-8 whose first line has the titles; also with tabs, semicolons or bars."""
+
+    name = "csv"
+
+    def sources(self) -> Sequence[str]:
+        """The one source: `csv`."""
+        return [self.name]
+
+    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
+        """The table of the rows of all files in `spec.paths`, which must have the same titles."""
+        if not spec.paths:
+            raise InvalidInputError("expected .csv files to import, found none named")
+        paths = [spec.root / path if spec.root else path for path in spec.paths]
+        titles = _read_titles(paths[0])
+        for path in paths[1:]:
+            if _read_titles(path) != titles:
+                raise InvalidInputError(f"{path}: expected the titles of {paths[0]}, found others; import it by itself")
+        names = list(name_columns(titles, str(paths[0])).values())
+        table = _Table(paths, names, spec.skip_broken, [])
+        kinds, count = table.find_kinds()
+        plans = [
+            ColumnPlan(name, Schema(kind, (None,) if kind == "str" else ()), {} if name == title else {"title": title})
+            for name, title, kind in zip(names, titles, kinds, strict=True)
+        ]
+        return [TableSource(paths[0].name, plans, count, partial(table.iter_batches, kinds), table.skipped)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    paths: Sequence[Path]
+    names: Sequence[str]
+    skip_broken: bool
+    skipped: list[str]
+
+    def find_kinds(self) -> tuple[list[str], int]:
+        """The kind of each column, and the number of rows."""
+        kinds: list[str | None] = [None] * len(self.names)
+        count = 0
+        for row in self._iter_rows():
+            count += 1
+            for place, cell in enumerate(row):
+                if cell and kinds[place] != "str":
+                    kinds[place] = _widen(kinds[place], cell)
+        return [kind or "str" for kind in kinds], count
+
+    def iter_batches(self, kinds: Sequence[str]) -> Iterator[dict[str, Values]]:
+        """Batches of the rows, by column."""
+        self.skipped.clear()
+        rows: list[list[str]] = []
+        for row in self._iter_rows():
+            rows.append(row)
+            if len(rows) == _ROWS_AT_ONCE:
+                yield self._turn(rows, kinds)
+                rows = []
+        if rows:
+            yield self._turn(rows, kinds)
+
+    def _turn(self, rows: list[list[str]], kinds: Sequence[str]) -> dict[str, Values]:
+        columns = zip(self.names, kinds, zip(*rows, strict=True), strict=True)
+        return {name: _convert(cells, kind) for name, kind, cells in columns}
+
+    def _iter_rows(self) -> Iterator[list[str]]:
+        """Rows of as many cells as there are titles; empty lines are none."""
+        for path in self.paths:
+            with _open_rows(path) as reader:
+                next(reader)
+                for row in reader:
+                    if len(row) == len(self.names):
+                        yield row
+                    elif row:
+                        self._pass_over(path, reader.line_num, len(row))
+
+    def _pass_over(self, path: Path, line: int, count: int) -> None:
+        problem = f"{path}, line {line}: expected {len(self.names)} cells, found {count}"
+        if not self.skip_broken:
+            raise CorruptionError(f"{problem}; mend it, or leave such lines out with --skip-broken", where=str(path))
+        self.skipped.append(problem)
+
+
+def _read_titles(path: Path) -> list[str]:
+    with _open_rows(path) as reader:
+        titles: list[str] = next(reader, [])
+    if not titles:
+        raise InvalidInputError(f"{path}: expected the titles of the columns in the first line, found none")
+    if len(set(titles)) < len(titles):
+        twice = next(title for title in titles if titles.count(title) > 1)
+        raise InvalidInputError(f"{path}: expected titles that differ, found {twice!r} twice")
+    return titles
+
+
+@contextmanager
+def _open_rows(path: Path) -> Iterator[Any]:
+    """A reader of the rows of a file; whatever is wrong with it becomes one of our errors."""
+    try:
+        with translate_read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline(1 << 16)
+            file.seek(0)
+            delimiter = max(_DELIMITERS, key=first.count)
+            yield csv.reader(file, delimiter=delimiter, strict=True)
+    except UnicodeDecodeError as error:
+        raise CorruptionError(f"{path}: expected text in UTF-8, found other bytes: {error}", where=str(path)) from error
+    except csv.Error as error:
+        raise CorruptionError(f"{path}: expected comma-separated values: {error}", where=str(path)) from error
+
+
+def _widen(kind: str | None, cell: str) -> str:
+    """The kind that has the cells of `kind` (None: there was none yet) and this one too."""
+    if kind is None:
+        return next(each for each in _KINDS if _fits(cell, each))
+    if _fits(cell, kind):
+        return kind
+    return "float64" if kind == "int64" and _fits(cell, "float64") else "str"
+
+
+def _fits(cell: str, kind: str) -> bool:
+    match kind:
+        case "bool":
+            return cell in _BOOLS
+        case "int64":
+            return _INT.fullmatch(cell) is not None and -(1 << 63) <= int(cell) < 1 << 63
+        case "float64":
+            return _FLOAT.fullmatch(cell) is not None
+        case _:
+            return True
+
+
+def _convert(cells: Sequence[str], kind: str) -> Values:
+    """The samples of a column: an empty cell is NaN among floats, no sample among integers, itself among text."""
+    if kind == "str":
+        return cells
+    if kind == "float64":
+        return np.array([float(cell) if cell else np.nan for cell in cells])
+    make = _BOOLS.__getitem__ if kind == "bool" else int
+    if "" in cells:
+        return [make(cell) if cell else None for cell in cells]
+    return np.array([make(cell) for cell in cells], kind)

@@ -1,0 +1,92 @@
+"""`stock import parquet FILE...`: a column for each of the table's, lists of numbers as arrays of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
+from stockroom.importers.column_names import name_columns
+from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.importers.streams import translate_read_errors
+from stockroom.shelves.growing import Values
+
+_MAX_ROWS_AT_ONCE: Final = 1 << 16
+
+
+class ParquetImporter:
+    """Reads Parquet files through pyarrow."""
+
+    name = "parquet"
+
+    def sources(self) -> Sequence[str]:
+        """The one source: `parquet`."""
+        return [self.name]
+
+    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
+        """The table of the rows of all files in `spec.paths`, which must have the same columns."""
+        if not spec.paths:
+            raise InvalidInputError("expected .parquet files to import, found none named")
+        paths = [spec.root / path if spec.root else path for path in spec.paths]
+        schema, count = _read_schema(paths[0])
+        for path in paths[1:]:
+            other, rows = _read_schema(path)
+            if not other.equals(schema):
+                raise InvalidInputError(
+                    f"{path}: expected the columns of {paths[0]}, found others; import it by itself"
+                )
+            count += rows
+        names = name_columns(schema.names, str(paths[0]))
+        plans = [plan_column(field, names[field.name], {}) for field in schema]
+        return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths, names))]
+
+
+def _read_schema(path: Path) -> tuple[Any, int]:
+    with _open_file(path) as file:
+        return file.schema_arrow, file.metadata.num_rows
+
+
+def _iter_batches(paths: Sequence[Path], names: Mapping[str, str]) -> Iterator[dict[str, Values]]:
+    for path in paths:
+        with _open_file(path) as file:
+            for batch in file.iter_batches(_count_rows(file.metadata)):
+                yield name_values(batch, names)
+
+
+def name_values(batch: Any, names: Mapping[str, str]) -> dict[str, Values]:
+    """The values of a record batch by the names of the columns."""
+    return {
+        names[field.name]: read_values(array, field) for field, array in zip(batch.schema, batch.columns, strict=True)
+    }
+
+
+def _count_rows(metadata: Any) -> int:
+    """Rows that take some 8 MiB, by what the file says of the size of its row groups."""
+    nbytes = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return int(max(1, min(_MAX_ROWS_AT_ONCE, BATCH_NBYTES * metadata.num_rows // max(1, nbytes))))
+
+
+@contextmanager
+def _open_file(path: Path) -> Iterator[Any]:
+    arrow = load_arrow(str(path))
+    from pyarrow import parquet
+
+    if not path.is_file():
+        raise InvalidInputError(f"{path}: no such file")
+    with translate_arrow_errors(arrow, path), parquet.ParquetFile(path) as file:
+        yield file
+
+
+@contextmanager
+def translate_arrow_errors(arrow: Any, path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises on reading `path` into our own errors."""
+    try:
+        with translate_read_errors(path):
+            yield
+    except (arrow.ArrowException, OverflowError) as error:
+        message = " ".join(str(error).split())[:300]
+        raise CorruptionError(f"{path}: not a whole file of its kind: {message}", where=str(path)) from error

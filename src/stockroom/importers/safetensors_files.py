@@ -1,0 +1,140 @@
+"""`stock import safetensors FILE...`: a column per tensor, its first axis the samples.
+
+    offset  size  field
+    0       8     length n of the header, little-endian
+    8       n     JSON: name -> {dtype, shape, data_offsets: [begin, end] after the header}
+    8 + n   ...   values, little-endian, C order
+
+Source: https://huggingface.co/docs/safetensors. For a model that shall stay one thing there is `stock model import`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.column_names import name_columns
+from stockroom.importers.source import Batch, ColumnSource, ImportSpec, count_batch_rows
+from stockroom.importers.streams import read_exactly, translate_read_errors
+from stockroom.store.dtypes import parse_dtype
+
+_MAX_HEADER_NBYTES: Final = 100_000_000  # as the library itself has it
+_DTYPES: Final = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor of a file: where its values begin, counted from the file's start."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+
+
+class SafetensorsImporter:
+    """Reads safetensors files as tables; never needs the library."""
+
+    name = "safetensors"
+
+    def sources(self) -> Sequence[str]:
+        """The one source: `safetensors`."""
+        return [self.name]
+
+    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+        """A column per tensor of the files `spec.paths`; reads their headers."""
+        if not spec.paths:
+            raise InvalidInputError("expected .safetensors files to import, found none named")
+        found: dict[str, tuple[Path, _Tensor]] = {}
+        for given in spec.paths:
+            path = spec.root / given if spec.root else given
+            for title, tensor in _read_tensors(path).items():
+                if title in found:
+                    raise InvalidInputError(
+                        f"{path} and {found[title][0]} both hold {title!r:.80}; import one at a time"
+                    )
+                found[title] = path, tensor
+        names = name_columns(found, str(spec.paths[0]))
+        return [_describe(*found[title], name) for title, name in names.items()]
+
+
+def _describe(path: Path, tensor: _Tensor, name: str) -> ColumnSource:
+    count, *shape = tensor.shape
+    return ColumnSource(name, tensor.dtype, tuple(shape), count, partial(_iter_batches, path, tensor))
+
+
+def _iter_batches(path: Path, tensor: _Tensor) -> Iterator[Batch]:
+    count, *shape = tensor.shape
+    row_nbytes = tensor.dtype.itemsize * math.prod(shape)
+    rows = count_batch_rows(tensor.dtype, shape)
+    with translate_read_errors(path), path.open("rb") as stream:
+        stream.seek(tensor.start)
+        for start in range(0, count, rows):
+            size = min(rows, count - start)
+            data = read_exactly(stream, size * row_nbytes, where=str(path))
+            yield np.frombuffer(data, tensor.dtype).reshape(size, *shape)
+
+
+def _read_tensors(path: Path) -> dict[str, _Tensor]:
+    with translate_read_errors(path), path.open("rb") as stream:
+        nbytes = path.stat().st_size
+        length = int.from_bytes(read_exactly(stream, 8, where=str(path)), "little")
+        if not 2 <= length <= min(nbytes - 8, _MAX_HEADER_NBYTES):
+            raise InvalidInputError(f"{path}: expected a safetensors file, found another")
+        header = _parse_header(read_exactly(stream, length, where=str(path)), path)
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    if not entries:
+        raise InvalidInputError(f"{path}: expected tensors, found none in it")
+    return {name: _parse_entry(entry, f"{path}: {name!r:.80}", 8 + length, nbytes) for name, entry in entries.items()}
+
+
+def _parse_header(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{path}: expected a safetensors file, found another: {error}") from error
+    if not isinstance(header, dict):
+        raise InvalidInputError(f"{path}: expected a safetensors file, found another")
+    return header
+
+
+def _parse_entry(entry: Any, where: str, start: int, file_nbytes: int) -> _Tensor:
+    try:
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        lengths_fit = all(type(length) is int and 0 <= length < 1 << 40 for length in (*shape, begin, end))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptionError(f"{where}: expected dtype, shape and data_offsets, found others", where=where) from error
+    if code not in _DTYPES:
+        raise InvalidInputError(f"{where}: expected a dtype out of {', '.join(_DTYPES)}, found {code!r:.40}")
+    dtype = parse_dtype(_DTYPES[code])
+    if not lengths_fit or dtype.itemsize * math.prod(shape) != end - begin or start + end > file_nbytes:
+        raise CorruptionError(
+            f"{where}: shape, offsets and the file's length do not agree; fetch it again", where=where
+        )
+    if not shape or 0 in shape[1:]:
+        raise InvalidInputError(f"{where}: expected samples along the first axis, found shape {shape}")
+    return _Tensor(dtype, shape, start + begin)

@@ -1,0 +1,158 @@
+"""`stock import torchvision.<class>`: any data set of torchvision's, through its own class, sample by sample.
+
+Owns how such a class is asked for its splits. torchvision is imported here alone, and only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from stockroom.errors import InvalidInputError
+from stockroom.importers.source import ImportSpec, TableSource
+from stockroom.shelves.growing import ColumnPlan
+from stockroom.shelves.incoming import iter_batches
+
+_KNOWN: Final = """
+    Caltech101 Caltech256 Carla_Stereo CelebA Cityscapes CLEVR_Classification Coco_Captions Coco_Detection Country211
+    CRE_Stereo DTD EMNIST Euro_SAT FakeData FER2013 FGVC_Aircraft Flickr30k Flickr8k Flowers102 Food101 GTSRB Imagenette
+    Image_Net INaturalist Kinetics Kitti KMNIST LFW_Pairs LFW_People LSUN MovingMNIST Omniglot Oxford_IIIT_Pet PCAM
+    Photo_Tour Places365 QMNIST Rendered_SST2 SBDataset SBU SEMEION Stanford_Cars STL10 SUN397 SVHN UCF101 USPS
+    VOC_Detection VOC_Segmentation Wider_Face
+"""
+
+CLASSES: Final = {name.lower(): name.replace("_", "") for name in _KNOWN.split()}
+"""Sources after `torchvision.` -> torchvision's class, whose case does not matter."""
+
+_SPLIT_PARAMETERS: Final = ("split", "image_set", "mode")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A split: what it is called, and what a class is given to make it."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def open_class(name: str, spec: ImportSpec) -> list[TableSource]:
+    """The table of each split, or of the one that `spec` names: columns `svhn-train-image`, `svhn-train-label` ..."""
+    make = _find_class(name)
+    parameters = _list_parameters(make)
+    arguments: dict[str, Any] = {"download": True} if spec.download and "download" in parameters else {}
+    if "root" in parameters:
+        arguments["root"] = str(spec.root or Path())
+    sources = []
+    for part in _list_parts(make, name, parameters, spec.split):
+        dataset = _make_set(make, name, arguments | part.arguments, spec)
+        prefix = "-".join(filter(None, (name, part.name))) + "-"
+        sources.append(_describe(dataset, prefix))
+    return sources
+
+
+def _describe(dataset: Any, prefix: str) -> TableSource:
+    first = dataset[0] if len(dataset) else None
+    names = _choose_names(first)
+    classes = getattr(dataset, "classes", None)
+    plans = []
+    if isinstance(classes, list) and all(isinstance(each, str) for each in classes) and len(str(classes)) < 1 << 15:
+        plans = [ColumnPlan(f"{prefix}label", attrs={"classes": classes})]
+    return TableSource(prefix + names[0], plans, len(dataset), partial(_iter, dataset, names, prefix))
+
+
+def _iter(dataset: Any, names: Sequence[str], prefix: str) -> Iterator[dict[str, list[Any]]]:
+    return iter_batches(_Rows(dataset), names, prefix=prefix)
+
+
+class _Rows:
+    """The samples of a data set by number, as many as it says; one that cannot be read is named."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= len(self):
+            raise IndexError(index)
+        try:
+            return self._dataset[index]
+        except Exception as error:  # it is other people's code
+            raise InvalidInputError(
+                f"{type(self._dataset).__name__}: sample {index} cannot be read: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _choose_names(sample: Any) -> list[str]:
+    """Names for what a sample holds: an image and its label, or a target that is more than a number."""
+    if not isinstance(sample, tuple | list):
+        return ["image"]
+    if len(sample) == 2:
+        return ["image", "label" if isinstance(sample[1], int) else "target"]
+    return ["image", *(f"target{number}" for number in range(1, len(sample)))]
+
+
+def _find_class(name: str) -> Any:
+    try:
+        datasets = importlib.import_module("torchvision.datasets")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
+        raise InvalidInputError(
+            f"torchvision.{name} needs torchvision, which cannot be imported ({error}); install the torchvision that "
+            "fits your torch: `pip install torchvision`"
+        ) from error
+    wanted = CLASSES[name].lower()
+    for each in dir(datasets):
+        if each.lower() == wanted and inspect.isclass(getattr(datasets, each)):
+            return getattr(datasets, each)
+    raise InvalidInputError(f"torchvision.{name}: the installed torchvision has no such data set; install a newer one")
+
+
+def _list_parameters(make: Any) -> dict[str, inspect.Parameter]:
+    """What a class takes, itself and, where it passes on, by those that it is made from."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for each in make.__mro__:
+        if "__init__" in vars(each):
+            own = inspect.signature(each.__init__).parameters
+            parameters = {**own, **parameters}
+            if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values()):
+                break
+    return parameters
+
+
+def _list_parts(make: Any, name: str, parameters: dict[str, inspect.Parameter], split: str | None) -> list[_Part]:
+    key = next((each for each in _SPLIT_PARAMETERS if each in parameters), None)
+    chosen = ""
+    arguments: dict[str, Any] = {}
+    if key is not None:
+        chosen = split or _find_default(parameters[key], make, name)
+        arguments = {key: chosen}
+    if "train" not in parameters:
+        return [_Part(chosen, arguments)]
+    sides = ["train", "test"] if key is not None or split is None else [split]
+    if not {"train", "test"}.issuperset(sides):
+        raise InvalidInputError(f"torchvision.{name}: expected --split train or test, found {split!r}")
+    return [_Part("-".join(filter(None, (chosen, side))), arguments | {"train": side == "train"}) for side in sides]
+
+
+def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
+    if isinstance(parameter.default, str):
+        return parameter.default
+    known = getattr(make, "splits", ())
+    hint = f" out of {', '.join(map(str, known))}" if known else ""
+    raise InvalidInputError(f"torchvision.{name}: expected --split with the part to import{hint}, found none")
+
+
+def _make_set(make: Any, name: str, arguments: dict[str, Any], spec: ImportSpec) -> Any:
+    try:
+        return make(**arguments)
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, ImportError) as error:
+        hint = "" if spec.download else "; name the folder with --root, or fetch it with --download"
+        raise InvalidInputError(
+            f"torchvision.{name}: cannot be opened: {type(error).__name__}: {error}{hint}"
+        ) from error

@@ -1,0 +1,213 @@
+"""`stock import webdataset SHARD.tar...`: files of one base name are one row, their endings name the columns.
+
+Owns what becomes of each ending. Nothing is unpacked: names in an archive are text, and lead nowhere.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.npy import iter_npy_stream, read_npy_header
+from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.importers.streams import translate_read_errors
+from stockroom.shelves.growing import ColumnPlan, Values
+from stockroom.shelves.values import Schema
+
+MAX_MEMBER_NBYTES: Final = 1 << 30
+_ENDING: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}")
+_IMAGES: Final = ("jpg", "jpeg", "png", "webp", "bmp")
+_MAX_ROWS_AT_ONCE: Final = 4096
+_MAX_COLUMNS: Final = 1000
+
+
+class WebDatasetImporter:
+    """Reads tar archives, compressed ones too; images stay the files they are."""
+
+    name = "webdataset"
+
+    def sources(self) -> Sequence[str]:
+        """The one source: `webdataset`."""
+        return [self.name]
+
+    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
+        """The table of the rows of all archives; reads the names in them, since every ending is a column."""
+        if not spec.paths:
+            raise InvalidInputError("expected .tar files to import, found none named")
+        paths = [spec.root / path if spec.root else path for path in spec.paths]
+        endings, count = _list_endings(paths)
+        if not endings:
+            raise InvalidInputError(f"{paths[0]}: expected files such as 0001.jpg and 0001.cls, found none")
+        plans = [ColumnPlan("key", Schema("str", (None,))), *map(_plan, endings)]
+        return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths))]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Base name, folders and all, and ending, which begins at the first dot of the file's own name."""
+    folder, slash, file = name.rpartition("/")
+    base, _, ending = file.partition(".")
+    return folder + slash + base, ending
+
+
+def _plan(ending: str) -> ColumnPlan:
+    last = ending.lower().rpartition(".")[2]
+    name = _name_column(ending)
+    if last in _IMAGES:
+        return ColumnPlan(name, Schema("bytes", (None,)), decoder="image")
+    if last in ("txt", "text", "json"):
+        return ColumnPlan(name, Schema("str", (None,)))
+    if last in ("cls", "cls2", "index", "inx", "id"):
+        return ColumnPlan(name, Schema("int64", ()))
+    return ColumnPlan(name) if last == "npy" else ColumnPlan(name, Schema("bytes", (None,)))
+
+
+def _name_column(ending: str) -> str:
+    name = ending.lower().strip(".-").replace("..", ".")
+    return f"{name}_" if name.endswith(".lock") or name == "key" else name
+
+
+def _list_endings(paths: Sequence[Path]) -> tuple[list[str], int]:
+    """Every ending in the archives, and the number of rows."""
+    endings: dict[str, str] = {}
+    count = 0
+    for path in paths:
+        base = None
+        for name, _ in _iter_members(path, read=False):
+            found, ending = split_name(name)
+            count += found != base
+            base = found
+            endings.setdefault(_name_column(ending), ending)
+            if len(endings) > _MAX_COLUMNS:
+                raise InvalidInputError(f"{path}: expected names such as 0001.jpg, found {len(endings)} endings")
+    return list(endings.values()), count
+
+
+def _iter_batches(paths: Sequence[Path]) -> Iterator[dict[str, Values]]:
+    rows: list[dict[str, Any]] = []
+    nbytes = 0
+    for path in paths:
+        for row, size in _iter_rows(path):
+            rows.append(row)
+            nbytes += size
+            if nbytes >= BATCH_NBYTES or len(rows) >= _MAX_ROWS_AT_ONCE:
+                yield _turn(rows)
+                rows, nbytes = [], 0
+    if rows:
+        yield _turn(rows)
+
+
+def _iter_rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Rows, each with the bytes it takes: members that follow each other under one base name."""
+    row: dict[str, Any] = {}
+    nbytes = 0
+    for name, data in _iter_members(path, read=True):
+        base, ending = split_name(name)
+        if row and row["key"] != base:
+            yield row, nbytes
+            row, nbytes = {}, 0
+        column = _name_column(ending)
+        if column in row:
+            raise CorruptionError(f"{path}: {name!r:.80} is there twice, or as {ending.upper()!r} too", where=str(path))
+        row["key"] = base
+        row[column] = _decode(ending, data, f"{path}: {name!r:.80}")
+        nbytes += len(data)
+    if row:
+        yield row, nbytes
+
+
+def _decode(ending: str, data: bytes, where: str) -> Any:
+    decode = _DECODERS.get(ending.lower().rpartition(".")[2])
+    if decode is None:
+        return data
+    try:
+        return decode(data, where)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise CorruptionError(f"{where}: its content is not what its ending says: {error}", where=where) from error
+
+
+def _decode_json(data: bytes, _where: str) -> str:
+    text = data.decode()
+    json.loads(text)
+    return text
+
+
+def _decode_npy(data: bytes, where: str) -> Any:
+    stream: Any = io.BytesIO(data)
+    if data[:6] == b"\x93NUMPY" and b"'shape': ()" in data[:256]:
+        return np.load(stream, allow_pickle=False)
+    header = read_npy_header(stream, nbytes=len(data), where=where)
+    if not header.streams:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    batches = list(iter_npy_stream(stream, header, where=where))
+    return np.concatenate(batches) if batches else np.empty(header.shape, header.dtype)
+
+
+def _decode_text(data: bytes, _where: str) -> str:
+    return data.decode()
+
+
+def _decode_class(data: bytes, _where: str) -> np.int64:
+    number = int(data.decode("ascii"))
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(f"{number} does not fit 64 bits")
+    return np.int64(number)
+
+
+_DECODERS: Final[Mapping[str, Callable[[bytes, str], Any]]] = {
+    "txt": _decode_text,
+    "text": _decode_text,
+    "json": _decode_json,
+    "npy": _decode_npy,
+    **dict.fromkeys(("cls", "cls2", "index", "inx", "id"), _decode_class),
+}
+
+
+def _turn(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _iter_members(path: Path, *, read: bool) -> Iterator[tuple[str, bytes]]:
+    """Names of the files in an archive, with their bytes if they are to be `read`; no links, no devices."""
+    with _open_tar(path) as archive:
+        for member in archive:
+            name = member.name.removeprefix("./")
+            if not member.isreg() or name.rpartition("/")[2].startswith("."):
+                continue
+            _check_member(path, member, split_name(name)[1])
+            data = b""
+            if read:
+                stream = archive.extractfile(member)
+                data = b"" if stream is None else stream.read()
+                if len(data) != member.size:
+                    raise CorruptionError(f"{path}: {name!r:.80} is cut short", where=str(path))
+            archive.members = []  # type: ignore[attr-defined]  # or it would remember every name that went by
+            yield name, data
+
+
+def _check_member(path: Path, member: tarfile.TarInfo, ending: str) -> None:
+    if not _ENDING.fullmatch(ending) or not _name_column(ending):
+        raise InvalidInputError(f"{path}: expected names such as 0001.jpg, found {member.name!r:.80}")
+    if member.size > MAX_MEMBER_NBYTES or member.issparse():
+        raise InvalidInputError(f"{path}: expected files of at most 1 GiB, found {member.name!r:.80} of {member.size}")
+
+
+@contextmanager
+def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with translate_read_errors(path), tarfile.open(path, "r|*", encoding="utf-8") as archive:
+            yield archive
+    except (tarfile.TarError, UnicodeError, EOFError) as error:
+        raise CorruptionError(f"{path}: not a whole tar archive: {error}", where=str(path)) from error

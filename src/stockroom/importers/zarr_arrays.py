@@ -1,0 +1,105 @@
+"""`stock import zarr PATH`: a column per array of a Zarr array or group, version 2 or 3; its first axis the samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import zarr
+
+from stockroom.errors import CorruptionError, InvalidInputError, SchemaError, StockroomError
+from stockroom.importers.column_names import name_columns
+from stockroom.importers.source import Batch, ColumnSource, ImportSpec, count_batch_rows
+from stockroom.store.dtypes import format_dtype
+
+_MAX_ARRAYS: Final = 10_000
+_MAX_CHUNK_NBYTES: Final = 1 << 30
+
+
+class ZarrImporter:
+    """Reads folders and zip files that hold Zarr arrays, through zarr."""
+
+    name = "zarr"
+
+    def sources(self) -> Sequence[str]:
+        """The one source: `zarr`."""
+        return [self.name]
+
+    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+        """A column per array, called by its path in the group, or, where it is none, by the name of the folder."""
+        if len(spec.paths) != 1:
+            raise InvalidInputError(f"expected one Zarr array or group to import, found {len(spec.paths)} named")
+        path = (spec.root or Path()) / spec.paths[0]
+        if not path.exists():
+            raise InvalidInputError(f"{path}: no such file or folder")
+        with _translated(path):
+            arrays = _list_arrays(path, zarr.open(str(path), mode="r"))
+            names = name_columns(arrays, str(path))
+            return [_describe(path, title, array, names[title]) for title, array in arrays.items()]
+
+
+def _list_arrays(path: Path, node: Any) -> dict[str, Any]:
+    if isinstance(node, zarr.Array):
+        return {path.name.removesuffix(".zip").removesuffix(".zarr"): node}
+    found: dict[str, Any] = {}
+    for name, member in node.members(max_depth=None):
+        if isinstance(member, zarr.Array):
+            found[name] = member
+        if len(found) > _MAX_ARRAYS:
+            raise InvalidInputError(f"{path}: expected at most {_MAX_ARRAYS} arrays, found more; import parts of it")
+    if not found:
+        raise InvalidInputError(f"{path}: expected a Zarr array, or a group with some, found none")
+    return found
+
+
+def _describe(path: Path, title: str, array: Any, name: str) -> ColumnSource:
+    where = f"{path}: array {title!r}"
+    if not array.shape:
+        raise InvalidInputError(f"{where}: expected samples along the first axis, found a single value of shape ()")
+    if 0 in array.shape[1:]:
+        raise InvalidInputError(f"{where}: expected samples that hold values, found shape {array.shape}")
+    dtype = np.dtype(array.dtype)
+    try:
+        format_dtype(dtype)
+    except SchemaError as error:
+        raise InvalidInputError(f"{where}: expected numbers, found {dtype}") from error
+    if dtype.itemsize * math.prod(array.chunks) > _MAX_CHUNK_NBYTES:
+        raise InvalidInputError(f"{where}: expected chunks of at most 1 GiB, found {array.chunks} of {dtype}")
+    native = dtype if dtype.kind == "V" else dtype.newbyteorder("=")
+    return ColumnSource(name, native, array.shape[1:], array.shape[0], partial(_iter_batches, path, array, native))
+
+
+def _iter_batches(path: Path, array: Any, dtype: np.dtype[Any]) -> Iterator[Batch]:
+    """Batches of some 8 MiB, or of whole chunks where one takes more."""
+    per_chunk = (getattr(array, "shards", None) or array.chunks)[0]
+    rows = max(1, count_batch_rows(dtype, array.shape[1:]) // per_chunk) * per_chunk
+    with _translated(path):
+        for start in range(0, array.shape[0], rows):
+            yield np.asarray(array[start : start + rows]).astype(dtype, copy=False)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn whatever zarr raises into our own errors."""
+    try:
+        yield
+    except StockroomError:
+        raise
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{path}: expected a Zarr array or group, found none") from error
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise CorruptionError(f"{path}: cannot be read as Zarr: {type(e).__name__}: {e}", where=str(path)) from e
