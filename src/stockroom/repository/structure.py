@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -154,6 +154,14 @@ class Structure:
 
     top: Node
     leaves: Mapping[str, Leaf]
+    _indexes: dict[str, dict[StateKey, int]] = field(default_factory=dict)
+
+    def index(self, node: Node, path: str) -> dict[StateKey, int]:
+        """Where each key stands in the container at `path`, which is `node`; made once."""
+        found = self._indexes.get(path)
+        if found is None:
+            found = self._indexes[path] = {key: position for position, key in enumerate(list_keys(node))}
+        return found
 
 
 @lru_cache(maxsize=_KEPT)

@@ -57,7 +57,7 @@ class Access:
         return LeafReader(self.content, record, self.tensors, find)
 
     def guard(self, record: StateRecord) -> Callable[[], None]:
-        """What raises `ClosedError` once a state taken now cannot be read: when its write block has been undone, too."""
+        """What raises `ClosedError` once a state taken now cannot be read, as when its write block was undone."""
         session = self.session
         if session is None:
             return self.check_open

@@ -23,7 +23,6 @@ from stockroom.repository.structure import (
     StateKey,
     TupleNode,
     join_path,
-    list_keys,
     list_nodes,
     measure_leaf,
 )
@@ -260,13 +259,13 @@ class State(Mapping[StateKey, Any]):
         return self._find(key) is not None
 
     def __iter__(self) -> Iterator[StateKey]:
-        for key in self._keys:
+        for key in self._places:
             self._source.check_open()
             yield key
 
     def __len__(self) -> int:
         self._source.check_open()
-        return len(self._keys)
+        return len(self._places)
 
     def values(self) -> ValuesView[Any]:
         """The values in order; leaves are read many at a time."""
@@ -313,12 +312,8 @@ class State(Mapping[StateKey, Any]):
     # -- how
 
     @cached_property
-    def _keys(self) -> list[StateKey]:
-        return list_keys(self._node)
-
-    @cached_property
     def _places(self) -> dict[StateKey, int]:
-        return {key: position for position, key in enumerate(self._keys)}
+        return self._source.reader.structure.index(self._node, self._path)
 
     @cached_property
     def _paths(self) -> list[str]:
@@ -339,7 +334,7 @@ class State(Mapping[StateKey, Any]):
             return None
         place = self._places.get(key)
         if place is None and isinstance(key, int) and isinstance(self._node, ListNode | TupleNode) and key < 0:
-            key += len(self._keys)
+            key += len(self._places)
             place = self._places.get(key)
         return None if place is None else (join_path(self._path, key), list_nodes(self._node)[place])
 
@@ -369,7 +364,7 @@ class State(Mapping[StateKey, Any]):
         return [path for path in leaves if fnmatchcase(self._relative(path), name)]
 
     def _missing(self, name: object) -> LeafNotFoundError:
-        known = list(dict.fromkeys([*map(str, self._keys), *map(self._relative, self._paths)]))
+        known = list(dict.fromkeys([*map(str, self._places), *map(self._relative, self._paths)]))
         near = difflib.get_close_matches(str(name), known, n=3)
         there = near or known[:5]
         hint = f"{'did you mean' if near else 'there are'} {', '.join(map(repr, there))}{'?' if near else ''}"
