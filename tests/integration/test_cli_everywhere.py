@@ -114,6 +114,11 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("model", "export", "net", "--to", "{folder}/out.safetensors", "--force"): (1, 0, 0),
     ("model", "export", "nope", "--to", "{folder}/nope.safetensors"): (1, 1, 1),
     ("model", "import", "nope.npz"): (1, 1, 1),
+    ("git", "status"): (0, 0, 0),
+    ("git", "install", "--dry-run"): (2, 2, 2),
+    ("git", "uninstall"): (2, 2, 2),
+    ("git", "merge-driver", "nope", "nope", "nope", "7", "head.stock"): (1, 1, 1),
+    ("git", "hook", "pre-push", "origin", "url"): (2, 2, 2),
     ("model", "import", "{folder}/net.safetensors"): (0, 0, 1),
     ("model", "import", "{folder}/net.safetensors", "--no-commit"): (0, 0, 1),
 }
@@ -191,8 +196,10 @@ def test_code_and_streams_are_as_documented(
     out, err = capsys.readouterr()
     fresh, dirty, _ = EXPECTED[command]
     outside = 0 if command[0] == "init" else NO_REPOSITORY
-    if command == ("import", "nope") or command[0] == "clone":
+    if command == ("import", "nope") or command[0] == "clone" or command[:2] == ("git", "merge-driver"):
         outside = 1  # what cannot be imported anywhere is said first; a clone needs no repository
+    if command[:2] == ("git", "hook"):
+        outside = 2  # it needs a work tree of git
     assert (code, err) == ({"none": outside, "fresh": fresh, "dirty": dirty}[state], err)
     check_streams(command, code, out, err, as_json=as_json)
 

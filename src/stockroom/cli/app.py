@@ -79,6 +79,16 @@ GROUPS: Final[dict[str, Group]] = {
             "export": "exp_export",
         },
     ),
+    "git": Group(
+        "Look at the tie to git, and have git call Stockroom to merge and before it pushes.",
+        {
+            "status": "git_status",
+            "install": "git_install",
+            "uninstall": "git_uninstall",
+            "merge-driver": "git_merge_driver",
+            "hook": "git_hook",
+        },
+    ),
 }
 """Verb -> the verbs under it."""
 

@@ -16,6 +16,8 @@ from stockroom.errors import GitError
 _TIMEOUT_S: Final = 120.0
 _OPTIONS: Final = ("--no-pager", "--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
 _MAX_WORDS: Final = 300
+_MAX_CONFLICTS: Final = 127
+"""`git merge-file` answers with the number of conflicts up to here, and with more only where it fails."""
 
 # What `git rev-parse --local-env-vars` lists, but for settings: which repository is meant, we say ourselves.
 _LOCAL_VARIABLES: Final = frozenset(
@@ -44,8 +46,7 @@ def run_git(folder: Path, *arguments: str, content: bytes | None = None, timeout
     """
     done = _call(folder, arguments, content, timeout_s)
     if done.returncode != 0:
-        words = " ".join(done.stderr.decode("utf-8", "replace").split())[:_MAX_WORDS]
-        raise GitError(f"git {arguments[0]} failed in {folder}: {words or f'exit code {done.returncode}'}")
+        raise _explain_failure(folder, arguments[0], done)
     return done.stdout
 
 
@@ -55,9 +56,22 @@ def find_git_output(folder: Path, *arguments: str, timeout_s: float = _TIMEOUT_S
     if done.returncode == 1:
         return None
     if done.returncode != 0:
-        words = " ".join(done.stderr.decode("utf-8", "replace").split())[:_MAX_WORDS]
-        raise GitError(f"git {arguments[0]} failed in {folder}: {words or f'exit code {done.returncode}'}")
+        raise _explain_failure(folder, arguments[0], done)
     return done.stdout
+
+
+def merge_text(folder: Path, ours: Path, base: Path, theirs: Path, *, marker_nbytes: int) -> None:
+    """Merge two versions of a small text into the file `ours`, with marks where they are in conflict."""
+    labels = [word for label in ("ours", "base", "theirs") for word in ("-L", label)]
+    files = [str(path.resolve()) for path in (ours, base, theirs)]
+    done = _call(folder, ("merge-file", f"--marker-size={marker_nbytes}", *labels, *files), None, _TIMEOUT_S)
+    if done.returncode > _MAX_CONFLICTS:
+        raise _explain_failure(folder, "merge-file", done)
+
+
+def _explain_failure(folder: Path, command: str, done: subprocess.CompletedProcess[bytes]) -> GitError:
+    words = " ".join(done.stderr.decode("utf-8", "replace").split())[:_MAX_WORDS]
+    return GitError(f"git {command} failed in {folder}: {words or f'exit code {done.returncode}'}")
 
 
 def _call(

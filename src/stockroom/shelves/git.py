@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from stockroom.repository import Repository
+    from stockroom.repository.git_status import TieStatus
     from stockroom.shelves.access import Access
 
 
@@ -30,3 +31,10 @@ class GitActions:
         tie = self._repository.find_tie()
         carriers = {} if tie is None else find_carriers(tie)
         return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
+
+    def describe_tie(self: _Handle) -> TieStatus:
+        """Whether git tracks `head.stock`, where both sides stand, and what is installed in git."""
+        from stockroom.repository.git_status import describe_tie
+
+        self._access.check_open()
+        return describe_tie(self._repository)

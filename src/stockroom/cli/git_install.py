@@ -1,0 +1,76 @@
+"""`stock git install`: let git merge `head.stock` by way of Stockroom, and call it where that is wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stockroom.repository.git import GitWorkTree
+    from stockroom.repository.git_install import Step
+
+PROGRAM: Final = (sys.executable, "-P", "-m", "stockroom.cli")
+"""The words that run this program from anywhere; `-P` keeps modules of the folder it is run in out of it."""
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+@verb
+def git_install(
+    console: Console,
+    hooks: Annotated[
+        bool, typer.Option("--hooks", help="Push our commits before git's, and refuse to publish what nobody can get.")
+    ] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Say after a checkout where the data went.")] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Let git merge head.stock by way of Stockroom; `stock git uninstall` takes it back."""
+    from stockroom.remotes.remote_file import publish_origin
+    from stockroom.repository.git_install import POST_CHECKOUT, PRE_PUSH, plan_install
+    from stockroom.repository.paths import locate
+
+    work_tree, root = find_place()
+    wanted = [name for name, is_wanted in ((PRE_PUSH, hooks), (POST_CHECKOUT, summary)) if is_wanted]
+    steps = plan_install(work_tree, root, PROGRAM, hooks=wanted)
+    take_steps(console, steps, dry_run=dry_run)
+    if not dry_run and publish_origin(locate(root)):
+        console.say("remote.stock says where the data is; let git track it")
+    if not dry_run and any(step.path.name == ".gitattributes" for step in steps if hasattr(step, "path")):
+        console.say("commit .gitattributes with git, so that it holds for everybody who has this installed")
+
+
+def find_place() -> tuple[GitWorkTree, Path]:
+    """The work tree of git and the repository that the working directory lies in."""
+    from pathlib import Path
+
+    from stockroom.repository.git import find_work_tree
+    from stockroom.repository.paths import find_repository
+
+    root = find_repository(Path.cwd()).root
+    work_tree = find_work_tree(root)
+    if work_tree is None:
+        raise CommandLineError(f"{root} lies in no work tree of git: `git init` makes one")
+    return work_tree, root
+
+
+def take_steps(console: Console, steps: Sequence[Step], *, dry_run: bool) -> None:
+    """Show steps, and take them unless it is a dry run."""
+    described = [step.describe() for step in steps]
+    if not dry_run:
+        for step in steps:
+            step.apply()
+    if console.json:
+        console.document({"steps": described, "dry_run": dry_run})
+        return
+    console.lines(described)
+    if not described:
+        console.say("nothing to do")

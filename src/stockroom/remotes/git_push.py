@@ -1,0 +1,147 @@
+"""What git's hook `pre-push` asks for: no `head.stock` is published before the commit it names can be had elsewhere.
+
+The branches that git pushes are pushed here first, under git's names, to the commits that their `head.stock` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError, InvalidInputError, RefChangedError
+from stockroom.refs import is_ancestor
+from stockroom.refs.names import find_broken_rule
+from stockroom.remotes.fetch import fetch
+from stockroom.remotes.progress import OnProgress
+from stockroom.remotes.push import PushReport, push
+from stockroom.remotes.remote_file import ORIGIN
+from stockroom.remotes.settings import read_remotes
+from stockroom.remotes.tracking import Tracking
+from stockroom.repository import Repository
+from stockroom.repository.git_history import find_pinned_between, read_pinned
+from stockroom.repository.git_tie import Tie
+
+_HEADS: Final = "refs/heads/"
+_NOTHING: Final = frozenset("0")
+
+
+@dataclass(frozen=True, slots=True)
+class PushedRef:
+    """A ref that git is about to push: git's commit, and what the ref is called on the other side."""
+
+    git_commit: str
+    remote_ref: str
+
+    @property
+    def branch(self) -> str | None:
+        """The branch's name, if it is one."""
+        return self.remote_ref.removeprefix(_HEADS) if self.remote_ref.startswith(_HEADS) else None
+
+
+def parse_pushed(lines: str) -> list[PushedRef]:
+    """What git tells its hook, a line for each ref: `LOCAL-REF COMMIT REMOTE-REF COMMIT`; deletions are left out."""
+    pushed = []
+    for line in filter(None, lines.split("\n")):
+        words = line.split(" ")
+        if len(words) != 4:
+            raise InvalidInputError("expected lines of four words, as git gives its hook pre-push; found others")
+        if set(words[1]) != _NOTHING:
+            pushed.append(PushedRef(words[1], words[2]))
+    return pushed
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a push of git's needs on the other side: `commits`, and where the `branches` of git's names should stand."""
+
+    commits: frozenset[CommitId]
+    branches: Mapping[str, CommitId]
+
+
+def find_needed(tie: Tie, pushed: Sequence[PushedRef], git_remote: str) -> Needed:
+    """What the `head.stock` of the commits names that git is about to push."""
+    tips = [ref.git_commit for ref in pushed]
+    pinned = {git_commit: commit for git_commit, commit in read_pinned(tie, tips).items() if commit is not None}
+    branches = {
+        ref.branch: pinned[ref.git_commit] for ref in pushed if ref.branch is not None and ref.git_commit in pinned
+    }
+    return Needed(find_pinned_between(tie, tips, git_remote), branches)
+
+
+def push_needed(
+    repository: Repository, needed: Needed, git_remote: str, *, on_progress: OnProgress | None = None
+) -> PushReport | None:
+    """Push what is needed, unless a remote has it; what was pushed, if anything had to be.
+
+    Raises:
+        RefChangedError: a branch of the remote has commits that ours does not.
+        ConflictError: no remote is set, or a commit that is named could not be had from it.
+    """
+    remote, report = _find_remote(repository, git_remote), None
+    if remote is None and needed.commits:
+        raise ConflictError(
+            f"git's push would publish {repository.paths.head.path}, but no remote is set that its data could be "
+            "pushed to: run `stock remote add origin URL`, then push again (`git push --no-verify` goes without)"
+        )
+    if remote is None:
+        return None
+    try:
+        report = _push_branches(repository, remote, needed.branches, on_progress)
+    except RefChangedError as error:
+        fetch(repository, remote, on_progress=on_progress)
+        if _find_lacking(repository, remote, needed.commits):
+            raise RefChangedError(
+                f"{error}; git's push would publish a head.stock without its data, so it was stopped"
+            ) from error
+    _check_all_there(repository, remote, needed.commits, on_progress)
+    return report
+
+
+def _find_remote(repository: Repository, git_remote: str) -> str | None:
+    """The remote called as git's, else `origin`, else the only one."""
+    remotes = read_remotes(repository.paths)
+    for name in (git_remote, ORIGIN):
+        if name in remotes:
+            return name
+    return next(iter(remotes)) if len(remotes) == 1 else None
+
+
+def _push_branches(
+    repository: Repository, remote: str, branches: Mapping[str, CommitId], on_progress: OnProgress | None
+) -> PushReport | None:
+    """Push the branches whose commit is not behind what the remote was seen to have there already."""
+    refs = repository.refs
+    state = Tracking(repository.paths, remote).read_state()
+    moves: dict[str, CommitId | None] = {}
+    for branch, commit in branches.items():
+        at = None if state is None else state.find_branch(branch)
+        if not refs.has_commit(commit) or find_broken_rule(branch) is not None:
+            continue
+        if at is None or not (refs.has_commit(at) and is_ancestor(refs, commit, at)):
+            moves[f"branch/{branch}"] = commit
+    return push(repository, remote, moves, on_progress=on_progress) if moves else None
+
+
+def _check_all_there(
+    repository: Repository, remote: str, needed: Iterable[CommitId], on_progress: OnProgress | None
+) -> None:
+    lacking = _find_lacking(repository, remote, needed)
+    if lacking:
+        fetch(repository, remote, on_progress=on_progress)
+        lacking = _find_lacking(repository, remote, lacking)
+    if lacking:
+        commit = sorted(lacking)[0].hex()
+        raise ConflictError(
+            f"git's push would publish a head.stock that names {commit}, which no branch or tag of {remote!r} leads "
+            f"to{f', and {len(lacking) - 1} more such' if len(lacking) > 1 else ''}: give it a tag there (`stock tag "
+            f"NAME {commit[:12]}`, `stock push {remote} NAME`), then push again; `git push --no-verify` goes without"
+        )
+
+
+def _find_lacking(repository: Repository, remote: str, needed: Iterable[CommitId]) -> set[CommitId]:
+    """Those of some commits that nothing on the remote, as it was last seen, leads to."""
+    refs, state = repository.refs, Tracking(repository.paths, remote).read_state()
+    tips = [] if state is None else [tip for tip in state.list_tips() if refs.has_commit(tip)]
+    return {commit for commit in needed if not any(is_ancestor(refs, commit, tip) for tip in tips)}
