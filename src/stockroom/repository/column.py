@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from stockroom.refs.record import RecordFormat
 from stockroom.repository.json_mapping import check_json
 from stockroom.store.codecs import check_codec
 from stockroom.store.dtypes import parse_dtype
-from stockroom.store.entry import EntryFormat
+from stockroom.store.entry import MAX_SAMPLE_NBYTES, EntryFormat
 from stockroom.trees import KeyType, TreeFormat
 
 STR, BYTES = "str", "bytes"
@@ -114,6 +115,8 @@ def check_schema(record: ColumnRecord) -> None:
         length is not None and not 0 <= length < 1 << 40 for length in record.shape
     ):
         raise SchemaError(f"expected a shape of at most {_MAX_AXES} lengths of 0 or more, found {record.shape}")
+    if record.itemsize * math.prod(length or 1 for length in record.shape) > MAX_SAMPLE_NBYTES:
+        raise SchemaError(f"expected samples of at most 2^60 bytes, found the shape {record.shape} of {record.dtype}")
 
 
 def check_attrs(attrs: object, *, column: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import SchemaError
+from stockroom.errors import CorruptionError, SchemaError
 from stockroom.repository.column import BYTES, STR, ColumnRecord
 from stockroom.store.dtypes import format_dtype, parse_dtype
 
@@ -95,8 +95,13 @@ def encode_text(record: ColumnRecord, value: object, where: str) -> bytes:
 
 
 def decode_text(record: ColumnRecord, data: bytes | bytearray) -> str | bytes:
-    """The sample that `encode_text` encoded."""
-    return data.decode("utf-8", "surrogatepass") if record.dtype == STR else bytes(data)
+    """The sample that `encode_text` encoded; `CorruptionError` for bytes that are no text."""
+    if record.dtype != STR:
+        return bytes(data)
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise CorruptionError(f"a sample of text is not UTF-8 ({error.reason}); run `stock fsck`") from error
 
 
 def as_sample(record: ColumnRecord, value: object, where: str) -> Array:

@@ -22,7 +22,8 @@ from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import MalformedRecordError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES, INLINE_MAX_NBYTES
 
-_MAX_NBYTES = 1 << 60
+MAX_SAMPLE_NBYTES = 1 << 60
+"""Bytes of the largest tensor there may be."""
 
 
 class EntryKind(IntEnum):
@@ -84,7 +85,7 @@ class EntryFormat:
             return Entry(self.kind, tuple(length or 0 for length in self.shape), self.item_nbytes, value)
         kind, *shape = self._header.unpack_from(value)
         nbytes = self.itemsize * math.prod(shape)
-        if nbytes > _MAX_NBYTES or kind != choose_kind(nbytes) or not self._fits(shape):
+        if nbytes > MAX_SAMPLE_NBYTES or kind != choose_kind(nbytes) or not self._fits(shape):
             raise MalformedRecordError(f"entry of kind {kind} and shape {tuple(shape)} does not fit its column")
         payload = value[self._header.size :]
         if kind != EntryKind.INLINE:

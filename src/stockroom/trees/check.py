@@ -17,9 +17,7 @@ def check_tree(tree: Tree, seen: set[bytes]) -> Iterator[NDArray[np.uint8]]:
 
     Raises `CorruptionError` for a node that is missing, damaged, or not what its parent says.
     """
-    top = tree.nodes.read(tree.root)
-    if top.format != tree.format:
-        raise MalformedRecordError(f"node {tree.root.hex()}: expected {tree.format}, found {top.format}")
+    top = tree.top
     if tree.root not in seen:
         seen.add(tree.root)
         yield from _walk(tree, top, seen)

@@ -24,7 +24,7 @@ def iter_range(tree: Tree, start: Key | None = None, stop: Key | None = None) ->
     """
     first = None if start is None else tree.format.check_key(start)
     last = None if stop is None else tree.format.check_key(stop)
-    path = NodePath(tree.nodes, tree.nodes.read(tree.root), level=0)
+    path = NodePath(tree.nodes, tree.top, level=0)
     if first is not None:
         path.seek(first)
     more = True
@@ -43,7 +43,7 @@ def iter_positions(tree: Tree, start: int = 0, stop: int | None = None) -> Itera
     end = count if stop is None else min(stop, count)
     if begin >= end:
         return
-    path = NodePath(tree.nodes, tree.nodes.read(tree.root), level=0)
+    path = NodePath(tree.nodes, tree.top, level=0)
     below = path.seek_position(begin)
     while True:
         leaf = path.node

@@ -98,7 +98,7 @@ def diff_trees(old: Tree, new: Tree) -> Iterator[DiffBatch]:
 
 
 def _whole(tree: Tree) -> _Side:
-    return _Side(tree.nodes, parent_of_root(tree.nodes.read(tree.root), tree.root))
+    return _Side(tree.nodes, parent_of_root(tree.top, tree.root))
 
 
 def _walk(old: _Side, new: _Side, span: _Span) -> Iterator[DiffBatch]:

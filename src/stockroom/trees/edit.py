@@ -51,16 +51,15 @@ def make_edits(put_keys: Keys, put_values: NDArray[np.uint8], *, deletes: Keys) 
     return edits
 
 
-def edit_root(nodes: NodeCache, root: ObjectDigest, edits: Edits) -> ObjectDigest:
-    """Write the tree that `edits` make of the one at `root`; its root's digest.
+def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
+    """Write the tree that `edits` make of the one below `top`; its root's digest, None where nothing changes.
 
     Deleting a key that is not there does nothing; neither does putting the value a key has.
     """
-    top = nodes.read(root)
     for level in range(top.level + 1):
         edits = _edit_level(nodes, top, edits, level=level)
         if not len(edits):
-            return root
+            return None
     return _settle_root(nodes, top, edits)
 
 

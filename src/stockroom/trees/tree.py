@@ -65,7 +65,7 @@ class Tree:
     @property
     def count(self) -> int:
         """The number of keys."""
-        return self._top.count
+        return self.top.count
 
     @property
     def first_key(self) -> Key | None:
@@ -75,7 +75,7 @@ class Tree:
     @property
     def last_key(self) -> Key | None:
         """The greatest key; None in an empty tree. Reads the root only."""
-        top = self._top
+        top = self.top
         return top.keys[len(top) - 1] if len(top) else None
 
     @property
@@ -88,7 +88,7 @@ class Tree:
 
     def get(self, key: Key) -> bytes | None:
         """The value of `key`, None where it is missing; reads one node a level."""
-        hit = find_leaf(self.nodes, self._top, self.format.check_key(key))
+        hit = find_leaf(self.nodes, self.top, self.format.check_key(key))
         return None if hit is None else hit[0].values[hit[1]].tobytes()
 
     def get_many(self, keys: KeysLike) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
@@ -96,7 +96,7 @@ class Tree:
         wanted = self.format.make_keys(keys)
         found = np.zeros(len(wanted), np.bool_)
         values = np.zeros((len(wanted), self.format.value_width), np.uint8)
-        for hits in iter_hits(self.nodes, self._top, wanted):
+        for hits in iter_hits(self.nodes, self.top, wanted):
             found[hits.wanted] = True
             values[hits.wanted] = hits.leaf.values[hits.rows]
         return found, values
@@ -105,19 +105,19 @@ class Tree:
         """The key at `position` in key order and its value; raises `InvalidInputError` out of range."""
         if not 0 <= position < self.count:
             raise InvalidInputError(f"position: expected 0 up to {self.count}, found {position}")
-        leaf, row = find_leaf_at(self.nodes, self._top, position)
+        leaf, row = find_leaf_at(self.nodes, self.top, position)
         return leaf.keys[row], leaf.values[row].tobytes()
 
     def position_of(self, key: Key) -> int | None:
         """Where `key` stands in key order; None where it is missing."""
-        hit = find_leaf(self.nodes, self._top, self.format.check_key(key))
+        hit = find_leaf(self.nodes, self.top, self.format.check_key(key))
         return None if hit is None else hit[2] + hit[1]
 
     def positions_of(self, keys: KeysLike) -> NDArray[np.int64]:
         """Where each of `keys` stands in key order `(n,)`; -1 where it is missing."""
         wanted = self.format.make_keys(keys)
         positions = np.full(len(wanted), -1, np.int64)
-        for hits in iter_hits(self.nodes, self._top, wanted):
+        for hits in iter_hits(self.nodes, self.top, wanted):
             positions[hits.wanted] = hits.below + hits.rows
         return positions
 
@@ -130,11 +130,12 @@ class Tree:
         keys = self.format.make_keys(put_keys)
         values = self.format.make_values(put_values, count=len(keys))
         edits = make_edits(keys, values, deletes=self.format.make_keys(deletes))
-        return Tree(self.nodes, self.format, edit_root(self.nodes, self.root, edits))
+        root = edit_root(self.nodes, self.top, edits)
+        return Tree(self.nodes, self.format, self.root if root is None else root)
 
     def directory(self) -> LeafDirectory:
         """All leaves, known from the nodes above them; reads no leaf but a root that is one."""
-        return read_directory(self.nodes, parent_of_root(self._top, self.root))
+        return read_directory(self.nodes, parent_of_root(self.top, self.root))
 
     def read_leaf(self, digest: bytes) -> Node:
         """The leaf kept under `digest`; raises `MalformedRecordError` where it is no leaf of this format."""
@@ -146,5 +147,9 @@ class Tree:
         return leaf
 
     @property
-    def _top(self) -> Node:
-        return self.nodes.read(self.root)
+    def top(self) -> Node:
+        """The root node; raises `MalformedRecordError` where it is none of this format."""
+        node = self.nodes.read(self.root)
+        if node.format != self.format:
+            raise MalformedRecordError(f"node {self.root.hex()}: expected {self.format}, found {node.format}")
+        return node
