@@ -22,9 +22,10 @@ def name_columns(titles: Iterable[str], where: str) -> dict[str, str]:
     taken: dict[str, str] = {}
     for number, title in enumerate(titles):
         name = _make_name(title, number)
-        if name.casefold() in taken:
+        if title in names or name.casefold() in taken:
+            other = taken.get(name.casefold(), title)
             raise InvalidInputError(
-                f"{where}: {taken[name.casefold()][:40]!r} and {title[:40]!r} both give a column {name!r}; rename one"
+                f"{where}: {other[:40]!r} and {title[:40]!r} both give a column {name!r}; rename one of them"
             )
         taken[name.casefold()], names[title] = title, name
     return names

@@ -30,7 +30,7 @@ _KINDS: Final = ("bool", "int64", "float64", "str")
 
 _INT: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")  # neither 007 nor +49: those are no numbers to count with
 _FLOAT: Final = re.compile(
-    r"[+-]?((0|[1-9][0-9]{0,14})|(0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?e[+-]?[0-9]{1,3}"
+    r"[+-]?((0|[1-9][0-9]{0,14})|(0|[1-9][0-9]*)?\.[0-9]+(e[+-]?[0-9]{1,3})?|(0|[1-9][0-9]*)\.?e[+-]?[0-9]{1,3}"
     r"|(0|[1-9][0-9]*)\.|inf|nan)",
     re.IGNORECASE,
 )  # whole numbers of more digits than a float has are text

@@ -25,10 +25,10 @@ def read(column: ColumnSource) -> np.ndarray:
     return values
 
 
-def test_it_is_an_importer_of_four_data_sets() -> None:
+def test_four_data_sets_are_read_by_our_own_readers() -> None:
     importer = VisionImporter()
     assert isinstance(importer, Importer)
-    assert importer.sources() == [
+    assert importer.sources()[:4] == [
         "torchvision.mnist",
         "torchvision.fashion_mnist",
         "torchvision.cifar10",

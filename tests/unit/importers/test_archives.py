@@ -1,0 +1,277 @@
+"""Archives and array files as columns: webdataset, Zarr, safetensors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.numpy import save_file
+
+from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
+from stockroom.importers.registry import resolve_importer
+from stockroom.importers.run import import_into
+from stockroom.importers.source import BATCH_NBYTES, ImportSpec
+
+RNG = np.random.default_rng(0)
+
+
+def bring_in(stock: StockRoom, source: str, *paths: Path, **options: object):
+    with stock.enable_write("archive") as writer:
+        sources = resolve_importer(source).open(ImportSpec(source, paths=paths, **options))
+        return import_into(writer, sources)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes] | list[tuple[str, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, data in members.items() if isinstance(members, dict) else members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+# -- webdataset
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_files_of_one_base_name_are_one_row(stock, tmp_path, mode):
+    pixels = RNG.integers(0, 256, (3, 6, 5, 3), np.uint8)
+    members = {}
+    for n in range(3):
+        members |= {
+            f"train/{n:04}.png": png(pixels[n]),
+            f"train/{n:04}.cls": f"{n * 7}\n".encode(),
+            f"train/{n:04}.json": json.dumps({"n": n}).encode(),
+            f"train/{n:04}.vector.npy": npy(np.arange(n + 1, dtype="f4")),
+            f"train/{n:04}.bin": bytes([n]) * 3,
+        }
+    members["train/0001.txt"] = "ä".encode()  # stands after the last of its row: it is a row of its own
+    report = bring_in(stock, "webdataset", write_tar(tmp_path / "a.tar", members, mode))
+    assert report.columns == ("key", "png", "cls", "json", "bin", "txt", "vector.npy")
+    assert list(stock.data["key"].values()) == ["train/0000", "train/0001", "train/0002", "train/0001"]
+    assert stock.data["png"].decoder == "image"
+    for n in range(3):
+        np.testing.assert_array_equal(stock.data["png"][n], pixels[n])
+        assert stock.data["png"].encoded[n] == members[f"train/{n:04}.png"]
+        np.testing.assert_array_equal(stock.data["vector.npy"][n], np.arange(n + 1))
+    assert np.asarray(stock.data["cls"]).tolist() == [0, 7, 14]
+    assert [json.loads(text)["n"] for text in stock.data["json"].values()] == [0, 1, 2]
+    assert stock.data["bin"][2] == b"\x02\x02\x02"
+    assert dict(stock.data["txt"].items()) == {3: "ä"}
+
+
+def test_several_shards_are_one_table(stock, tmp_path):
+    shards = [write_tar(tmp_path / f"{n}.tar", {f"{n}.cls": b"%d" % n, f"{n}.txt": b"x"}) for n in range(3)]
+    bring_in(stock, "webdataset", *shards)
+    assert np.asarray(stock.data["cls"]).tolist() == [0, 1, 2]
+
+
+def test_hostile_names_are_only_text_and_links_are_passed_over(stock, tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("../../out.txt", "/etc/out.txt", "a/./b/../c.txt", "x\ny.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 1
+            archive.addfile(info, io.BytesIO(b"1"))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo(f"link{kind!r}.txt")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    before = set(tmp_path.rglob("*"))
+    bring_in(stock, "webdataset", path)
+    assert list(stock.data["key"].values()) == ["../../out", "/etc/out", "a/./b/../c", "x\ny"]
+    new = {each for each in tmp_path.rglob("*") if each not in before}
+    assert all(tmp_path / "repo" in each.parents for each in new)
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "message"),
+    [
+        ([], InvalidInputError, "expected files such as 0001.jpg"),
+        ([("noending", b"1")], InvalidInputError, "expected names such as 0001.jpg, found 'noending'"),
+        ([("a.b c", b"1")], InvalidInputError, "expected names such as 0001.jpg"),
+        ([("a.txt", b"1"), ("a.txt", b"2")], CorruptionError, "is there twice"),
+        ([("a.cls", b"dog")], CorruptionError, "not what its ending says"),
+        ([("a.cls", b"9" * 30)], CorruptionError, "does not fit 64 bits"),
+        ([("a.json", b"{")], CorruptionError, "not what its ending says"),
+        ([("a.json", b"[" * 100_000)], CorruptionError, "not what its ending says"),
+        ([("a.txt", b"\xff")], CorruptionError, "not what its ending says"),
+        ([("a.npy", b"\x93NUMPY")], InvalidInputError, "not an .npy array"),
+    ],
+)
+def test_archives_of_other_things_are_refused(stock, tmp_path, members, error, message):
+    with pytest.raises(error, match=message):
+        bring_in(stock, "webdataset", write_tar(tmp_path / "a.tar", members))
+    assert list(stock.data) == []
+
+
+def test_pickles_in_an_archive_stay_bytes(stock, tmp_path):
+    data = b"cos\nsystem\n(S'touch /tmp/pwned'\ntR."
+    bring_in(stock, "webdataset", write_tar(tmp_path / "a.tar", {"a.pkl": data, "a.pyd": data}))
+    assert stock.data["pkl"][0] == data
+
+
+def test_torn_archives_are_refused(stock, tmp_path):
+    path = write_tar(tmp_path / "a.tar", {f"{n}.bin": bytes(3000) for n in range(20)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:25_000])
+    with pytest.raises(CorruptionError, match=r"a\.tar: not a whole tar archive"):
+        bring_in(stock, "webdataset", path)
+    path.write_bytes(b"no archive at all" * 100)
+    with pytest.raises(CorruptionError, match="not a whole tar archive"):
+        bring_in(stock, "webdataset", path)
+
+
+def test_a_large_archive_is_streamed(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {f"{n}.bin": bytes(1 << 20) for n in range(64)})
+    tracemalloc.start()
+    try:
+        (source,) = resolve_importer("webdataset").open(ImportSpec("webdataset", paths=(path,)))
+        assert sum(len(batch["bin"]) for batch in source.batches()) == source.count == 64
+        assert tracemalloc.get_traced_memory()[1] < 4 * BATCH_NBYTES
+    finally:
+        tracemalloc.stop()
+
+
+# -- zarr
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_each_array_of_a_zarr_group_is_a_column(stock, tmp_path, version):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
+    image, label = RNG.integers(0, 256, (50, 8, 9), np.uint8), np.arange(50)
+    for name, values in {"image": image, "deep/label": label}.items():
+        group.create_array(name, data=values, chunks=(7, *values.shape[1:]))
+    bring_in(stock, "zarr", tmp_path / "a.zarr")
+    np.testing.assert_array_equal(stock.data["image"], image)
+    np.testing.assert_array_equal(stock.data["deep_label"], label)
+
+
+def test_a_zarr_array_is_a_column_called_as_its_folder(stock, tmp_path):
+    values = RNG.random((30, 4)).astype(">f4")
+    zarr.create_array(tmp_path / "scan.zarr", data=values, chunks=(4, 2), shards=(8, 4))
+    bring_in(stock, "zarr", tmp_path / "scan.zarr")
+    np.testing.assert_array_equal(stock.data["scan"], values.astype("f4"))
+
+
+def test_what_is_no_zarr_is_refused(stock, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "zarr.json").write_text("{}")
+    zarr.create_array(tmp_path / "text.zarr", shape=(2,), dtype="<U3", zarr_format=2)
+    zarr.create_array(tmp_path / "single.zarr", shape=(), dtype="f4")
+    zarr.create_array(tmp_path / "vast.zarr", shape=(1 << 40,), chunks=(1 << 40,), dtype="f4")
+    zarr.open_group(tmp_path / "none.zarr", mode="w")
+    for name, message in {
+        "nowhere": "no such file or folder",
+        "empty": "expected a Zarr array or group|cannot be read",
+        "odd": "cannot be read as Zarr|found none",
+        "text.zarr": "expected numbers",
+        "single.zarr": "found a single value",
+        "vast.zarr": "expected chunks of at most 1 GiB",
+        "none.zarr": "found none",
+    }.items():
+        with pytest.raises(StockroomError, match=message):
+            bring_in(stock, "zarr", tmp_path / name)
+
+
+def test_a_damaged_chunk_is_corruption(stock, tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=np.arange(1000), chunks=(100,))
+    chunk = tmp_path / "a.zarr" / "c" / "5"
+    chunk.write_bytes(b"\x00" + chunk.read_bytes()[5:])
+    with pytest.raises(CorruptionError, match="cannot be read as Zarr"):
+        bring_in(stock, "zarr", tmp_path / "a.zarr")
+
+
+# -- safetensors
+
+
+def test_each_tensor_of_a_file_is_a_column(stock, tmp_path):
+    tensors = {
+        "image": RNG.random((40, 3, 5), np.float32),
+        "layer.0/weight": np.arange(7, dtype=np.int16),
+        "flag": np.array([True, False]),
+        "empty": np.empty((0, 3)),
+    }
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"format": "pt"})
+    bring_in(stock, "safetensors", tmp_path / "a.safetensors")
+    for name, values in tensors.items():
+        column = stock.data[name.replace("/", "_")]
+        assert column.dtype == values.dtype
+        np.testing.assert_array_equal(column, values)
+
+
+def forge(path: Path, header: object, body: bytes = b"") -> Path:
+    data = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(data).to_bytes(8, "little") + data + body)
+    return path
+
+
+def test_bfloat16_stays_bfloat16(stock, tmp_path):
+    values = np.arange(6, dtype=ml_dtypes.bfloat16)
+    header = {"x": {"dtype": "BF16", "shape": [6], "data_offsets": [0, 12]}}
+    bring_in(stock, "safetensors", forge(tmp_path / "a.safetensors", header, values.tobytes()))
+    np.testing.assert_array_equal(np.asarray(stock.data["x"]), values)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"", "expected a safetensors file, found another"),
+        (b"[]", "expected a safetensors file, found another"),
+        (b"{" * 50, "expected a safetensors file, found another"),
+        ({}, "expected tensors, found none"),
+        ({"x": {"dtype": "F32", "shape": [2]}}, "expected dtype, shape and data_offsets"),
+        ({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, "do not agree"),
+        ({"x": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 1 << 62]}}, "do not agree"),
+        ({"x": {"dtype": "F32", "shape": [-2], "data_offsets": [0, -8]}}, "do not agree"),
+        ({"x": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, "do not agree"),
+        ({"x": {"dtype": "F7", "shape": [2], "data_offsets": [0, 8]}}, "expected a dtype out of"),
+        ({"x": {"dtype": "F64", "shape": [], "data_offsets": [0, 8]}}, "samples along the first axis"),
+    ],
+)
+def test_other_headers_are_refused(stock, tmp_path, header, message):
+    with pytest.raises(StockroomError, match=message):
+        bring_in(stock, "safetensors", forge(tmp_path / "a.safetensors", header, bytes(8)))
+
+
+@given(data=st.data())
+def test_mutated_archives_raise_our_errors_only(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("mutated")
+    source = data.draw(st.sampled_from(["webdataset", "safetensors"]))
+    path = folder / "a.file"
+    if source == "webdataset":
+        write_tar(path, {"0.cls": b"1", "0.npy": npy(np.arange(4)), "1.json": b"{}"})
+    else:
+        save_file({"a": np.arange(5), "b": np.ones((2, 2), np.float16)}, path)
+    mutated = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        mutated[data.draw(st.integers(0, min(len(mutated), 4000) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(mutated)
+    with contextlib.suppress(StockroomError):
+        for each in resolve_importer(source).open(ImportSpec(source, paths=(path,))):
+            for _ in each.batches():
+                pass

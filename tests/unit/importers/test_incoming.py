@@ -1,0 +1,239 @@
+"""Data sets of other libraries: `import_from`, and any class of torchvision's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from stockroom import InvalidInputError, SchemaError, StockRoom
+from stockroom.importers.source import ImportSpec
+from stockroom.importers.vision import VisionImporter
+from stockroom.shelves.incoming import BATCH_NBYTES
+
+RNG = np.random.default_rng(0)
+
+
+class Pairs(Dataset):
+    """Images of two sizes and their numbers."""
+
+    def __len__(self) -> int:
+        return 700
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(np.full((4 + index % 2, 5, 3), index % 256, np.uint8)), index
+
+
+class Stream(IterableDataset):
+    """Dicts, nested and with holes."""
+
+    def __iter__(self):
+        for n in range(50):
+            yield {
+                "x": torch.full((2, 3), n, dtype=torch.bfloat16),
+                "boxes": torch.zeros(n % 3, 4),
+                "meta": {"name": f"n{n}", "odd": n if n % 2 else None},
+                "words": ["a", "b"],
+                "points": [[1, 2], [3, 4]],
+            }
+
+
+def test_a_map_style_data_set_becomes_columns_widened_as_shapes_differ(stock):
+    with stock.enable_write("pairs") as writer:
+        assert writer.data.import_from(Pairs(), ["image", "label"]) == ("image", "label")
+    assert stock.data["image"].shape == (None, 5, 3)
+    assert np.asarray(stock.data["label"]).tolist() == list(range(700))
+    for key in (0, 1, 699):
+        np.testing.assert_array_equal(stock.data["image"][key], np.asarray(Pairs()[key][0]))
+
+
+def test_an_iterable_data_set_of_dicts_becomes_a_column_for_each_value(stock):
+    with stock.enable_write("stream") as writer:
+        names = writer.data.import_from(Stream(), prefix="s-")
+    assert names == ("s-x", "s-boxes", "s-meta.name", "s-meta.odd", "s-words", "s-points")
+    assert (str(stock.data["s-x"].dtype), stock.data["s-boxes"].shape) == ("bfloat16", (None, 4))
+    assert list(stock.data["s-meta.odd"]) == list(range(1, 50, 2))
+    assert stock.data["s-words"][3] == '["a", "b"]'
+    assert stock.data["s-points"][3].tolist() == [[1, 2], [3, 4]]
+
+
+def test_tuples_and_values_without_names_get_some(stock):
+    with stock.enable_write("sets") as writer:
+        assert writer.data.import_from(TensorDataset(torch.arange(3), torch.ones(3))) == ("item0", "item1")
+        assert writer.data.import_from(["a", "b"], ["text"]) == ("text",)
+        assert writer.data.import_from(n for n in range(5)) == ("item",)
+        assert writer.data.import_from([]) == ()
+    assert len(stock.data["item"]) == 5
+
+
+def test_what_fails_leaves_the_columns_as_they_were(stock):
+    with stock.enable_write("first") as writer:
+        writer.data["label"] = [7]
+    with stock.enable_write("nothing") as writer:
+        for samples, message in {
+            ((1, 2), (3,)): "sample 1: expected 2 values",
+            ((1, 2), (3, "x")): "column 'b', key 1",
+            ((1, 2), (3, object())): "sample 1, 'b': expected numbers, arrays",
+        }.items():
+            with pytest.raises(SchemaError, match=message):
+                writer.data.import_from(list(samples), ["label", "b"])
+        with pytest.raises(SchemaError, match="expected a data set"):
+            writer.data.import_from(3)
+        assert list(writer.data) == ["label"]
+        assert np.asarray(writer.data["label"]).tolist() == [7]
+
+
+def test_a_large_data_set_is_streamed(stock):
+    def generate():
+        for n in range(300):
+            yield np.full(1 << 18, n % 256, np.uint8)
+
+    with stock.enable_write("large") as writer:
+        writer.data["warm"] = np.zeros((4, 1 << 18), np.uint8)
+        tracemalloc.start()
+        try:
+            writer.data.import_from(generate(), ["x"])
+            assert tracemalloc.get_traced_memory()[1] < 6 * BATCH_NBYTES
+        finally:
+            tracemalloc.stop()
+    assert (stock.data["x"][299] == 299 % 256).all()
+
+
+# -- torchvision's classes, of which tests write what is needed of the package: its class names and their arguments
+
+PACKAGE = """
+import numpy as np
+from PIL import Image
+
+class Folder:
+    def __init__(self, root, transform=None):
+        self.n = int((__import__("pathlib").Path(root) / "n").read_text())
+    def __len__(self):
+        return self.n
+
+class SVHN(Folder):
+    def __init__(self, root, split="train", transform=None, download=False):
+        super().__init__(root)
+        if split not in ("train", "test"):
+            raise ValueError(f"Unknown split {split}")
+        self.split = split
+    def __getitem__(self, index):
+        return Image.fromarray(np.full((4, 4, 3), index, np.uint8)), index % 10
+
+class KMNIST(Folder):
+    classes = ["o", "ki"]
+    def __init__(self, root, train=True, download=False):
+        super().__init__(root)
+        self.train = train
+    def __getitem__(self, index):
+        return Image.fromarray(np.full((5, 5), index, np.uint8)), int(self.train)
+
+class EMNIST(KMNIST):
+    splits = ("letters", "digits")
+    def __init__(self, root, split, **kwargs):
+        super().__init__(root, **kwargs)
+
+class VOCSegmentation(Folder):
+    def __init__(self, root, year="2012", image_set="train"):
+        super().__init__(root)
+    def __getitem__(self, index):
+        if index == 99:
+            raise OSError("image file is truncated")
+        mask = Image.fromarray(np.full((4 + index, 6), index, np.uint8))
+        return Image.fromarray(np.zeros((4 + index, 6, 3), np.uint8)), mask
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with data for the classes, which are importable as torchvision.datasets."""
+    (tmp_path / "lib" / "torchvision").mkdir(parents=True)
+    (tmp_path / "lib" / "torchvision" / "__init__.py").write_text("")
+    (tmp_path / "lib" / "torchvision" / "datasets.py").write_text(PACKAGE)
+    (tmp_path / "n").write_text("3")
+    StockRoom.init(tmp_path).close()
+    return tmp_path
+
+
+def run(package: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; sys.path.insert(0, 'lib'); from stockroom.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "import", *words, "--root", "."]
+    return subprocess.run(command, cwd=package, capture_output=True, text=True, check=False)
+
+
+def list_columns(package: Path) -> dict[str, int]:
+    with StockRoom(package) as stock:
+        return {name: len(column) for name, column in stock.data.items()}
+
+
+@pytest.mark.parametrize(
+    ("words", "columns"),
+    [
+        (["torchvision.svhn"], {"svhn-train-image": 3, "svhn-train-label": 3}),
+        (["torchvision.svhn", "--split", "test"], {"svhn-test-image": 3, "svhn-test-label": 3}),
+        (
+            ["torchvision.kmnist"],
+            {f"kmnist-{side}-{kind}": 3 for side in ("test", "train") for kind in ("image", "label")},
+        ),
+        (["torchvision.kmnist", "--split", "test"], {"kmnist-test-image": 3, "kmnist-test-label": 3}),
+        (
+            ["torchvision.emnist", "--split", "letters"],
+            {f"emnist-letters-{side}-{kind}": 3 for side in ("test", "train") for kind in ("image", "label")},
+        ),
+        (["torchvision.voc_segmentation"], {"voc_segmentation-train-image": 3, "voc_segmentation-train-target": 3}),
+    ],
+)
+def test_a_class_of_torchvisions_is_imported_split_by_split(package, words, columns):
+    answer = run(package, *words)
+    assert answer.returncode == 0, answer.stderr
+    assert list_columns(package) == columns
+
+
+def test_what_a_class_gives_is_what_the_columns_hold(package):
+    run(package, "torchvision.voc_segmentation")
+    run(package, "torchvision.kmnist")
+    with StockRoom(package) as stock:
+        target = stock.data["voc_segmentation-train-target"]
+        assert (target.shape, target[2].tolist()) == ((None, 6), [[2] * 6] * 6)
+        assert stock.data["kmnist-test-label"].attrs == {"classes": ["o", "ki"]}
+        assert np.asarray(stock.data["kmnist-train-label"]).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["torchvision.emnist"], "expected --split with the part to import out of letters, digits"),
+        (["torchvision.kmnist", "--split", "dev"], "expected --split train or test, found 'dev'"),
+        (["torchvision.svhn", "--split", "dev"], "Unknown split dev"),
+        (["torchvision.stl10"], "the installed torchvision has no such data set"),
+        (["torchvision.stl11"], "did you mean torchvision.stl10"),
+        (["torchvision.voc_segmentation"], "sample 99 cannot be read: OSError: image file is truncated"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_one_line(package, words, message):
+    (package / "n").write_text("100")
+    answer = run(package, *words)
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (1, 1), answer.stderr
+    assert message in answer.stderr
+    assert list_columns(package) == {}
+
+
+def test_without_torchvision_the_message_names_the_command(package):
+    (package / "lib" / "torchvision" / "datasets.py").write_text(
+        textwrap.dedent("""
+        raise RuntimeError("operator torchvision::nms does not exist")
+        """)
+    )
+    answer = run(package, "torchvision.svhn")
+    assert answer.returncode == 1
+    assert "pip install torchvision" in answer.stderr
+    with pytest.raises(InvalidInputError, match="expected the folder of its files"):
+        VisionImporter().open(ImportSpec("torchvision.svhn", paths=(package,)))

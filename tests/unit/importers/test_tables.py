@@ -1,0 +1,376 @@
+"""Tables as columns: csv, Parquet and data sets of Hugging Face's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
+from stockroom.importers.column_names import name_columns
+from stockroom.importers.registry import resolve_importer
+from stockroom.importers.run import import_into
+from stockroom.importers.source import BATCH_NBYTES, ImportSpec
+
+RNG = np.random.default_rng(0)
+
+
+def bring_in(stock: StockRoom, source: str, *paths: Path, **options: object):
+    with stock.enable_write("table") as writer:
+        sources = resolve_importer(source).open(ImportSpec(source, paths=paths, **options))
+        return import_into(writer, sources)
+
+
+def values_of(stock: StockRoom, name: str) -> dict:
+    return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in stock.data[name].items()}
+
+
+# -- csv
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_each_csv_column_is_of_the_first_kind_that_has_all_its_cells(stock, tmp_path):
+    path = write(
+        tmp_path / "a.csv",
+        "flag,n,x,zip,far,text,none\n"
+        "true,1,1,007,12345678901234567890,ä,\n"
+        'False,-20,.5e3,80331,1,"two\nlines",\n'
+        "TRUE,9223372036854775807,nan,1,2,,\n",
+    )
+    report = bring_in(stock, "csv", path)
+    assert report.columns == ("flag", "n", "x", "zip", "far", "text", "none")
+    assert [str(stock.data[name].dtype) for name in report.columns] == [
+        *("bool", "int64", "float64", "str", "str", "str", "str"),
+    ]
+    assert values_of(stock, "flag") == {0: True, 1: False, 2: True}
+    assert values_of(stock, "n") == {0: 1, 1: -20, 2: (1 << 63) - 1}
+    np.testing.assert_array_equal(stock.data["x"], [1, 500, np.nan])
+    assert values_of(stock, "zip")[0] == "007"
+    assert values_of(stock, "far")[0] == "12345678901234567890"
+    assert values_of(stock, "text") == {0: "ä", 1: "two\nlines", 2: ""}
+
+
+def test_an_empty_cell_is_nan_among_floats_and_no_sample_among_integers(stock, tmp_path):
+    bring_in(stock, "csv", write(tmp_path / "a.tsv", "n\tx\n1\t1.5\n\t\n3\t\n"))
+    assert values_of(stock, "n") == {0: 1, 2: 3}
+    np.testing.assert_array_equal(stock.data["x"], [1.5, np.nan, np.nan])
+
+
+def test_titles_that_are_no_names_are_kept_as_attrs(stock, tmp_path):
+    bring_in(stock, "csv", write(tmp_path / "a.csv", "petal width (cm);..;x\n1;2;3\n"))
+    assert {name: dict(column.attrs) for name, column in stock.data.items()} == {
+        "petal_width_(cm)": {"title": "petal width (cm)"},
+        "column1": {"title": ".."},
+        "x": {},
+    }
+
+
+def test_several_files_of_the_same_titles_are_one_table(stock, tmp_path):
+    first, second = write(tmp_path / "a.csv", "n\n1\n2\n"), write(tmp_path / "b.csv", "n\n2.5\n")
+    bring_in(stock, "csv", first, second)
+    np.testing.assert_array_equal(stock.data["n"], [1, 2, 2.5])
+    with pytest.raises(InvalidInputError, match="found others; import it by itself"):
+        bring_in(stock, "csv", first, write(tmp_path / "c.csv", "m\n1\n"))
+
+
+def test_rows_of_another_length_are_refused_or_left_out(stock, tmp_path):
+    path = write(tmp_path / "a.csv", "a,b\n1,2\n3\n\n4,5,6\n7,8\n")
+    with pytest.raises(CorruptionError, match=r"a\.csv, line 3: expected 2 cells, found 1"):
+        bring_in(stock, "csv", path)
+    report = bring_in(stock, "csv", path, skip_broken=True)
+    assert [line[-16:] for line in report.skipped] == ["2 cells, found 1", "2 cells, found 3"]
+    assert values_of(stock, "b") == {0: 2, 1: 8}
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (b"", InvalidInputError, "expected the titles"),
+        (b"a,b,a\n1,2,3\n", InvalidInputError, "found 'a' twice"),
+        (b"A,a\n1,2\n", InvalidInputError, "both give a column"),
+        (b"a\n\xff\xfe\n", CorruptionError, "expected text in UTF-8"),
+        (b'a\n"open\n', CorruptionError, "expected comma-separated values"),
+        (b"\x1f\x8b\x08\x00", CorruptionError, "expected text in UTF-8"),
+    ],
+)
+def test_files_that_are_no_tables_are_refused(stock, tmp_path, data, error, message):
+    (tmp_path / "a.csv").write_bytes(data)
+    with pytest.raises(error, match=message):
+        bring_in(stock, "csv", tmp_path / "a.csv")
+
+
+def test_a_large_csv_is_streamed(tmp_path):
+    path = write(tmp_path / "a.csv", "n,text\n" + "".join(f"{n},{'word ' * 20}\n" for n in range(300_000)))
+    tracemalloc.start()
+    try:
+        (source,) = resolve_importer("csv").open(ImportSpec("csv", paths=(path,)))
+        assert sum(len(batch["n"]) for batch in source.batches()) == source.count == 300_000
+        assert tracemalloc.get_traced_memory()[1] < 3 * BATCH_NBYTES
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.lists(st.text(), min_size=1, max_size=6))
+def test_names_made_of_titles_differ_or_are_refused(titles):
+    with contextlib.suppress(InvalidInputError):
+        names = name_columns(titles, "here")
+        assert len({name.casefold() for name in names.values()}) == len(titles)
+
+
+# -- parquet
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    """Every kind of column that tables commonly have, three rows."""
+    tensors = pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.float32(), (2, 3)),
+        pa.FixedSizeListArray.from_arrays(pa.array(np.arange(18, dtype="f4")), 6),
+    )
+    return pa.table(
+        {
+            "n": pa.array([1, 2, 3], pa.uint16()),
+            "hole": pa.array([1, None, 3], pa.int32()),
+            "x": pa.array([1.5, None, 2.5]),
+            "half": pa.array(np.array([1, 2, 3], "f2")),
+            "flag": pa.array([True, None, False]),
+            "text": pa.array(["a", None, "ä"]),
+            "raw": pa.array([b"\x00", b"", None]),
+            "day": pa.array(np.array(["2026-01-01", "2026-01-02", "1969-12-31"], "M8[D]")),
+            "time": pa.array(np.array([1, 2, -3], "M8[us]"), pa.timestamp("us", "UTC")),
+            "fruit": pa.array(["pear", "fig", "pear"]).dictionary_encode(),
+            "vector": pa.array([[1, 2], [3], None], pa.list_(pa.int16())),
+            "pair": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float64(), 2)),
+            "matrix": pa.array([[[1, 2], [3, 4]], [[5, 6]], []], pa.list_(pa.list_(pa.int64()))),
+            "tensor": tensors,
+            "words": pa.array([["a", "b"], [], None]),
+            "struct": pa.array([{"a": 1}, {"a": None}, None]),
+            "price": pa.array(["1.50", "2.00", "3.25"]).cast(pa.decimal128(5, 2)),
+            "nothing": pa.nulls(3),
+        }
+    )
+
+
+def check_table(stock: StockRoom) -> None:
+    dtypes = {name: str(column.dtype) for name, column in stock.data.items()}
+    assert dtypes == {
+        "n": "uint16",
+        "hole": "int32",
+        "x": "float64",
+        "half": "float16",
+        "flag": "bool",
+        "text": "str",
+        "raw": "bytes",
+        "day": "datetime64[D]",
+        "time": "datetime64[us]",
+        "fruit": "str",
+        "vector": "int16",
+        "pair": "float64",
+        "matrix": "int64",
+        "tensor": "float32",
+        "words": "str",
+        "struct": "str",
+        "price": "str",
+    }
+    assert values_of(stock, "n") == {0: 1, 1: 2, 2: 3}
+    assert values_of(stock, "hole") == {0: 1, 2: 3}
+    np.testing.assert_array_equal(stock.data["x"], [1.5, np.nan, 2.5])
+    assert values_of(stock, "flag") == {0: True, 2: False}
+    assert values_of(stock, "text") == {0: "a", 2: "ä"}
+    assert values_of(stock, "raw") == {0: b"\x00", 1: b""}
+    np.testing.assert_array_equal(stock.data["day"], np.array(["2026-01-01", "2026-01-02", "1969-12-31"], "M8[D]"))
+    np.testing.assert_array_equal(stock.data["time"], np.array([1, 2, -3], "M8[us]"))
+    assert values_of(stock, "fruit") == {0: "pear", 1: "fig", 2: "pear"}
+    assert values_of(stock, "vector") == {0: [1, 2], 1: [3]}
+    assert (stock.data["pair"].shape, values_of(stock, "pair")[1]) == ((2,), [3, 4])
+    assert [value.shape for value in stock.data["matrix"].values()] == [(2, 2), (1, 2), (0, 0)]
+    assert values_of(stock, "matrix")[0] == [[1, 2], [3, 4]]
+    np.testing.assert_array_equal(stock.data["tensor"], np.arange(18, dtype="f4").reshape(3, 2, 3))
+    assert values_of(stock, "words") == {0: '["a", "b"]', 1: "[]"}
+    assert values_of(stock, "struct") == {0: '{"a": 1}', 1: '{"a": null}'}
+    assert values_of(stock, "price") == {0: "1.50", 1: "2.00", 2: "3.25"}
+
+
+@pytest.mark.parametrize("row_group_size", [None, 1])
+def test_parquet_columns_keep_their_kinds_and_shapes(stock, tmp_path, table, row_group_size):
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=row_group_size)
+    bring_in(stock, "parquet", tmp_path / "a.parquet")
+    check_table(stock)
+
+
+def test_several_parquet_files_are_one_table(stock, tmp_path):
+    for number in range(2):
+        pq.write_table(pa.table({"n": [number * 2, number * 2 + 1]}), tmp_path / f"{number}.parquet")
+    pq.write_table(pa.table({"m": [1]}), tmp_path / "other.parquet")
+    bring_in(stock, "parquet", tmp_path / "0.parquet", tmp_path / "1.parquet")
+    assert np.asarray(stock.data["n"]).tolist() == [0, 1, 2, 3]
+    with pytest.raises(InvalidInputError, match="found others"):
+        bring_in(stock, "parquet", tmp_path / "0.parquet", tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize("rows", [[[[1, 2], [3]]], [[1, None]]], ids=["ragged", "holes"])
+def test_lists_that_are_no_arrays_are_refused_by_column(stock, tmp_path, rows):
+    pq.write_table(pa.table({"odd": rows}), tmp_path / "a.parquet")
+    with pytest.raises(InvalidInputError, match="column 'odd': expected lists"):
+        bring_in(stock, "parquet", tmp_path / "a.parquet")
+
+
+def test_files_that_are_no_parquet_are_refused(stock, tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(CorruptionError, match=r"a\.parquet: not a whole file of its kind"):
+        bring_in(stock, "parquet", tmp_path / "a.parquet")
+    with pytest.raises(InvalidInputError, match="no such file"):
+        bring_in(stock, "parquet", tmp_path / "nowhere.parquet")
+    with pytest.raises(InvalidInputError, match="found none named"):
+        bring_in(stock, "parquet")
+
+
+@given(data=st.data())
+def test_mutated_parquet_raises_our_errors_only(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("parquet") / "a.parquet"
+    pq.write_table(pa.table({"n": list(range(50)), "v": [[n, n] for n in range(50)]}), path)
+    mutated = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(mutated)
+    with contextlib.suppress(StockroomError):
+        (source,) = resolve_importer("parquet").open(ImportSpec("parquet", paths=(path,)))
+        for _ in source.batches():
+            pass
+
+
+# -- hugging face
+
+
+def save_to_disk(folder: Path, table: pa.Table, features: dict, shards: int = 2) -> None:
+    """The layout that `datasets` writes: shards as Arrow streams, and two JSON files."""
+    folder.mkdir(parents=True)
+    names = [f"data-{number:05}-of-{shards:05}.arrow" for number in range(shards)]
+    size = -(-len(table) // shards)
+    for number, name in enumerate(names):
+        with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table.slice(number * size, size), max_chunksize=2)
+    state = {"_data_files": [{"filename": name} for name in names], "_fingerprint": "0", "_split": "train"}
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+
+
+@pytest.fixture
+def photos() -> tuple[pa.Table, dict, list[np.ndarray]]:
+    pixels = [RNG.integers(0, 256, (4 + n, 5, 3), np.uint8) for n in range(5)]
+    files = []
+    for each in pixels:
+        buffer = io.BytesIO()
+        Image.fromarray(each).save(buffer, "PNG")
+        files.append({"bytes": buffer.getvalue(), "path": None})
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table({"image": pa.array(files, kind), "label": pa.array([0, 1, 0, 1, 1])})
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
+    }
+    return table, features, pixels
+
+
+def test_a_saved_data_set_of_hugging_faces_is_read_without_its_library(stock, tmp_path, photos):
+    table, features, pixels = photos
+    save_to_disk(tmp_path / "set", table, features)
+    report = bring_in(stock, "huggingface", tmp_path / "set")
+    assert report.columns == ("image", "label")
+    assert stock.data["label"].attrs == {"classes": ["cat", "dog"]}
+    assert stock.data["image"].decoder == "image"
+    for key, each in enumerate(pixels):
+        np.testing.assert_array_equal(stock.data["image"][key], each)
+    assert np.asarray(stock.data["label"]).tolist() == [0, 1, 0, 1, 1]
+
+
+def test_each_split_has_columns_of_its_own(stock, tmp_path, photos, table):
+    save_to_disk(tmp_path / "set" / "train", *photos[:2])
+    save_to_disk(tmp_path / "set" / "test", table, {})
+    (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    bring_in(stock, "huggingface", tmp_path / "set", split="train")
+    assert list(stock.data) == ["train-image", "train-label"]
+    bring_in(stock, "huggingface", tmp_path / "set")
+    assert len(stock.data) == 2 + 17
+    with pytest.raises(InvalidInputError, match="expected a split out of train, test, found 'dev'"):
+        bring_in(stock, "huggingface", tmp_path / "set", split="dev")
+
+
+def test_rows_of_every_kind_come_from_arrow_files_as_from_parquet(stock, tmp_path, table):
+    save_to_disk(tmp_path / "set", table, {}, shards=1)
+    bring_in(stock, "huggingface", tmp_path / "set")
+    check_table(stock)
+
+
+@pytest.mark.parametrize("name", ["../secret.arrow", "/etc/passwd", "..", "", None, "a\\b", 3])
+def test_names_that_lead_out_of_the_folder_are_refused(stock, tmp_path, photos, name):
+    save_to_disk(tmp_path / "set", *photos[:2])
+    (tmp_path / "set" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(CorruptionError, match="expected the name of something in it"):
+        bring_in(stock, "huggingface", tmp_path / "set")
+    (tmp_path / "set" / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    with pytest.raises(CorruptionError, match="expected the name of something in it"):
+        bring_in(stock, "huggingface", tmp_path / "set")
+
+
+def test_torn_folders_are_refused(stock, tmp_path, photos):
+    with pytest.raises(InvalidInputError, match=r"state\.json: no such file"):
+        bring_in(stock, "huggingface", tmp_path)
+    save_to_disk(tmp_path / "set", *photos[:2])
+    arrow = next((tmp_path / "set").glob("*.arrow"))
+    whole = arrow.read_bytes()
+    arrow.write_bytes(whole[: len(whole) - 40])
+    with pytest.raises(CorruptionError, match=r"\.arrow: .*224"):
+        bring_in(stock, "huggingface", tmp_path / "set")
+    arrow.unlink()
+    with pytest.raises(InvalidInputError, match="no such file"):
+        bring_in(stock, "huggingface", tmp_path / "set")
+    (tmp_path / "set" / "state.json").write_text("[")
+    with pytest.raises(CorruptionError, match="expected JSON"):
+        bring_in(stock, "huggingface", tmp_path / "set")
+
+
+def test_an_image_that_is_only_a_path_is_refused(stock, tmp_path, photos):
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table({"image": pa.array([{"bytes": None, "path": "/etc/passwd"}], kind), "label": [0]})
+    save_to_disk(tmp_path / "set", table, photos[1], shards=1)
+    with pytest.raises(InvalidInputError, match="an image that is only a path"):
+        bring_in(stock, "huggingface", tmp_path / "set")
+
+
+# -- without the extras
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "extra"),
+    [("parquet", "pyarrow", "tables"), ("huggingface", "pyarrow", "tables"), ("imagefolder", "PIL", "images")],
+)
+def test_without_the_extra_the_message_names_the_command(tmp_path, photos, source, module, extra):
+    save_to_disk(tmp_path / "set", *photos[:2])
+    (tmp_path / "set" / "a.png").write_bytes(b"")
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "a.parquet")
+    StockRoom.init(tmp_path).close()
+    path = "a.parquet" if source == "parquet" else "set"
+    code = f"import sys; sys.modules[{module!r}] = None; from stockroom.cli import main; sys.exit(main(sys.argv[1:]))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "import", source, path], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1
+    assert f"pip install stockroom[{extra}]" in answer.stderr
