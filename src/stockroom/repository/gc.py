@@ -271,6 +271,7 @@ class _Run:
             find_kept=lambda pack: plan.reach.find_live(pack.number) if pack.digest in droppable else None,
             outside=[plan.packs[PackDigest(pack)] for pack in plan.unled[Kind.PACK]],
             on_made=lambda pack: marks.spare(Kind.PACK, pack),
+            is_doomed=lambda pack: marks.has(Kind.PACK, pack),
             on_progress=lambda done, total: self._on_stage("rewriting packs", done, total),
         )
         return len(report.removed), len(report.made)

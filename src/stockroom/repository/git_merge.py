@@ -62,7 +62,7 @@ def merge_versions(repository: Repository, versions: Versions) -> CommitId | Non
         raise _explain_missing(missing[0])
     claim = Claim(repository.paths.state, repository.marks)
     try:
-        repository.heed_marks(claim.round)
+        repository.heed_marks()
         return _merge(repository, versions)
     finally:
         claim.release()

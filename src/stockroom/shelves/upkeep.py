@@ -62,15 +62,27 @@ class UpkeepActions:
         )
 
     def verify(
-        self: _Handle, sample: float | None = None, *, on_progress: Callable[[int, int], None] | None = None
+        self: _Handle,
+        sample: float | None = None,
+        *,
+        subset: tuple[int, int] | None = None,
+        connectivity_only: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> VerifyReport:
-        """Check digests, trees and refs; `sample` is the fraction of packs to read, None for all.
+        """Check packs, objects, trees, history, the operation log, and all indexes; changes nothing.
 
-        `on_progress` is called with the number of packs done and their number in all.
+        Args:
+            sample: read the samples of this fraction of packs, chosen by chance; None for all.
+            subset: (3, 10) reads those of the third tenth of packs, the same ones every time.
+            connectivity_only: read no samples; look at names, sizes and what leads to what.
+            on_progress: called with the number of packs done and their number in all.
         """
-        from stockroom.repository.verify import verify_repository
+        from stockroom.repository.verify import VerifyScope, verify_repository
 
         self._access.check_open()
         if sample is not None and not 0 < sample <= 1:
             raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
-        return verify_repository(self._repository, sample=sample, on_progress=on_progress)
+        if subset is not None and not 1 <= subset[0] <= subset[1]:
+            raise InvalidInputError(f"expected a part of packs such as 3 of 10, found {subset[0]} of {subset[1]}")
+        scope = VerifyScope(sample=sample, subset=subset, connectivity_only=connectivity_only)
+        return verify_repository(self._repository, scope=scope, on_progress=on_progress)

@@ -91,6 +91,35 @@ class LocationIndex:
             self._catalog.forget(number)
         self._finish(merged)
 
+    def rebuild(self) -> None:
+        """Make all tables anew from the manifests of the registered packs."""
+        old = self._catalog.read_tables()[1]
+        self._catalog.update(self._rebuild)
+        self._finish(old)
+
+    def iter_problems(self) -> Iterator[str]:
+        """What is wrong with the tables on disk, in words: rows of registered packs that cannot be found by them."""
+        tables = []
+        for record in self._catalog.read_tables()[1]:
+            try:
+                tables.append(self._open_table(record))
+            except (OSError, MalformedRecordError) as error:
+                yield str(error)
+                return
+        merged = merge_tables(tables)
+        if any((table.prefixes[1:] < table.prefixes[:-1]).any() for table in tables):
+            yield "a location table is not in order"
+        order = np.argsort(merged.locations, kind="stable")
+        locations, prefixes = merged.locations[order], merged.prefixes[order]
+        for number, digest in self._catalog.read_packs().items():
+            with contextlib.suppress(OSError, StockroomError):
+                manifest = read_manifest(locate_pack(self._packs_directory, digest))
+                wanted = pack_locations(number, manifest.rows)
+                start, stop = np.searchsorted(locations, [wanted[0], wanted[-1] + 1]) if len(wanted) else (0, 0)
+                is_whole = np.array_equal(locations[start:stop], wanted)
+                if not is_whole or not np.array_equal(prefixes[start:stop], compute_prefixes(manifest.digests)):
+                    yield f"location tables: not all chunks of pack {digest.hex()} are found by them"
+
     def _update(self, change: Callable[[WriteTxn], list[TableRecord]]) -> list[TableRecord]:
         """The tables that `change` replaced; should one of them be lost or damaged, all are made anew first."""
         try:

@@ -17,10 +17,10 @@ from pathlib import Path
 from stockroom.digest import PackDigest
 from stockroom.errors import LockedError
 from stockroom.store.pack_cache import locate_pack
+from stockroom.store.places import hold_places
 from stockroom.store.tensor_store import TensorStore
 
 _LOCK_NAME = "removal.lock"
-_PLACE_LOCK_NAME = "place.lock"
 _POLL_S = 0.05
 
 
@@ -36,17 +36,6 @@ def forbid_removal(store: TensorStore, *, timeout_s: float) -> Iterator[None]:
     """Let no process remove packs of this store; `LockedError` if one does for `timeout_s`."""
     with _locked(store.packs_directory, fcntl.LOCK_SH, timeout_s):
         yield
-
-
-@contextmanager
-def hold_places(packs_directory: Path, *, alone: bool) -> Iterator[None]:
-    """For the moment in which packs come to their places, or, `alone`, leave them."""
-    fd = os.open(packs_directory / _PLACE_LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(fd)
 
 
 def remove_packs(

@@ -123,6 +123,7 @@ def rewrite_packs(
     find_kept: FindKept = lambda _: None,
     outside: Collection[int] = (),
     on_made: Callable[[PackDigest], None] = lambda _: None,
+    is_doomed: Callable[[PackDigest], bool] = lambda _: True,
     on_progress: OnProgress | None = None,
 ) -> RepackReport:
     """Carry out `plan`, for the holder of the removal lock.
@@ -131,12 +132,13 @@ def rewrite_packs(
         find_kept: says which rows of a pack, `(rows,)`, are kept; None for all.
         outside: packs whose rows do not count as being elsewhere, since they are about to go.
         on_made: called with each new pack before it is in its place.
+        is_doomed: asked of each old pack at the last moment, when nobody can come to rely on it; if not it stays.
     """
     rewriter = _Rewriter(store, plan, find_kept, outside, on_made)
     try:
         _rewrite(rewriter, plan, on_progress)
         removed = {pack.number: pack.digest for pack in rewriter.find_superseded()}
-        remove_packs(store, removed, rewriter.directory)
+        removed = remove_packs(store, removed, rewriter.directory, is_doomed=is_doomed)
     finally:
         rewriter.close()
     return RepackReport(tuple(rewriter.made), tuple(removed.values()))

@@ -24,6 +24,7 @@ from stockroom.store.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.manifest import Manifest
 from stockroom.store.pack import Pack, StalePackError, raise_absent
 from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, locate_pack
+from stockroom.store.places import hold_places
 from stockroom.store.presence import PRESENCE_NAME
 from stockroom.store.recovery import find_unregistered
 
@@ -239,15 +240,31 @@ class TensorStore:
         return [(pack, units) for pack, units in found if len(units)]
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Make packs that are on disk and synced findable."""
-        if packs:
-            self.index.register(packs)
+        """Make packs that are on disk and synced findable.
+
+        One that was rewritten into others before this is left out: its chunks are there.
+        """
+        if not packs:
+            return
+        with hold_places(self.packs_directory, alone=False):
+            here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
+            self.index.register(here)
+        registered = {digest for digest, _ in here}
+        for digest, manifest in packs:
+            if digest not in registered and not self.contains(manifest.digests).all():
+                raise CorruptionError(
+                    f"pack {digest.hex()}: was removed before it could be registered: write its samples again",
+                    where=digest.hex(),
+                )
 
     def recover(self) -> int:
         """Register every pack on disk that the catalog lacks; returns how many there were."""
         found = find_unregistered(self.packs_directory, set(self.catalog.read_packs().values()))
         self.register(found)
         return len(found)
+
+    def _is_in_place(self, digest: PackDigest) -> bool:
+        return locate_pack(self.packs_directory, digest).is_dir()
 
     def _open_row(self, location: int) -> tuple[Pack, int]:
         number, row = int(location) >> 32, int(location) & 0xFFFFFFFF

@@ -27,8 +27,8 @@ from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.layout import PACK_TARGET_NBYTES, align_row
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_writer import PackWriter, SealedPack
+from stockroom.store.places import hold_places
 from stockroom.store.recovery import PUBLISHING_SUFFIX, collect_leftovers, open_session
-from stockroom.store.removal import hold_places
 from stockroom.store.tensor_store import TensorStore
 
 _WAITING_ROWS = 512

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import StockroomError
-from stockroom.store.manifest import MANIFEST_NAME
+from stockroom.store.manifest import MANIFEST_NAME, decode_manifest
 from stockroom.store.pack import Pack
 from stockroom.store.zarr_metadata import METADATA_NAME
 
-_REPAIR = "restore it from a clone or a backup"
+REPAIR: Final = "run `stock fsck --repair`"
 _ROWS_AT_ONCE = 1024
+_PART_NBYTES = 4 << 20
+
+Apply: TypeAlias = Callable[[Callable[[list[int]], list[int]], list[list[int]]], Iterable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing found wrong: where, what, and what mends it."""
+    """One thing found wrong: where, what, what mends it, and what needs it, as far as that is known."""
 
     where: str
     what: str
     repair: str
+    needed_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.repair}"
+        needed = f"; needed by {', '.join(self.needed_by)}" if self.needed_by else ""
+        return f"{self.where}: {self.what}{needed}; {self.repair}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackFindings:
+    """What one pack is like.
+
+    Attributes:
+        damage: whatever is wrong with it. Absent units of a partial pack are not damage.
+        bad: digests `(n, 32)` of its chunks that are not what they should be; None if its chunk list cannot be trusted.
+        nbytes: bytes of its rows that were read.
+    """
+
+    damage: tuple[Damage, ...]
+    bad: NDArray[np.uint8] | None
+    nbytes: int
 
 
 def list_pack_directories(packs_directory: Path) -> list[Path]:
@@ -37,40 +59,112 @@ def list_pack_directories(packs_directory: Path) -> list[Path]:
 
 def iter_pack_damage(directory: Path) -> Iterator[Damage]:
     """Whatever is wrong with the pack in `directory`. Absent units of a partial pack are not damage."""
+    yield from check_pack(directory).damage
+
+
+def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -> PackFindings:
+    """What is found of the pack in `directory`; without `read_rows`, by its names and sizes alone.
+
+    `apply` is `map`, or that of an executor, whose threads then hash side by side.
+    """
     where = f"pack {directory.name}"
     try:
         manifest_bytes = (directory / MANIFEST_NAME).read_bytes()
         if compute_digest(manifest_bytes).hex() != directory.name:
-            yield Damage(where, f"its {MANIFEST_NAME} file does not hash to its name", _REPAIR)
-            return
+            what = f"its {MANIFEST_NAME} file does not hash to its name"
+            return PackFindings((Damage(where, what, REPAIR),), None, 0)
+    except OSError as error:
+        return PackFindings((Damage(where, str(error), REPAIR),), None, 0)
+    damage: list[Damage] = []
+    bad: list[int] | None = None
+    nbytes = 0
+    try:
         pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
-        metadata = (directory / METADATA_NAME).read_bytes()
-        if compute_digest(metadata) != pack.manifest.zarr_digest:
-            yield Damage(where, f"{METADATA_NAME} is not what was written", _REPAIR)
-        yield from _iter_row_damage(pack, where)
+        bad = []
+        if not _is_metadata_right(directory, pack):
+            damage.append(Damage(where, f"{METADATA_NAME} is not what was written", REPAIR))
+        if read_rows:
+            nbytes = _check_rows(pack, bad, apply)
+        damage += _describe_rows(pack, where, bad)
         if not pack.is_raw or pack.presence is None:
             _ = pack.spans  # checks the shard's index, which reading raw rows does not need
-        if pack.is_raw and pack.presence is None and not _is_padding_zero(pack):
-            yield Damage(where, "the padding between its chunks is not zero", _REPAIR)
+        if read_rows and pack.is_raw and pack.presence is None and not _is_padding_zero(pack):
+            damage.append(Damage(where, "the padding between its chunks is not zero", REPAIR))
     except (StockroomError, OSError, ValueError) as error:
-        yield Damage(where, str(error), _REPAIR)
+        damage.append(Damage(where, str(error), REPAIR))
+        return PackFindings(tuple(damage), _list_digests(manifest_bytes, directory), nbytes)
+    return PackFindings(tuple(damage), pack.manifest.digests[bad], nbytes)
 
 
-def _iter_row_damage(pack: Pack, where: str) -> Iterator[Damage]:
-    bad = []
+def find_bad_rows(pack: Pack) -> NDArray[np.bool_]:
+    """`(rows,)`: which rows are absent, cannot be decoded, or are not what their digest says. Reads row by row."""
+    bad = np.ones(pack.rows, bool)
+    for row in _find_present_rows(pack, np.arange(pack.rows)).tolist():
+        try:
+            bad[row] = compute_digest(pack.read_row(row)) != pack.manifest.digests[row].tobytes()
+        except (StockroomError, OSError, ValueError):
+            continue
+    return bad
+
+
+def _check_rows(pack: Pack, bad: list[int], apply: Apply) -> int:
+    """Add rows that do not hash to their digest to `bad`; returns the bytes read."""
+    nbytes = 0
     for start in range(0, pack.rows, _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows))
-        if pack.presence is not None:
-            absent = pack.find_absent(rows)
-            rows = np.array(
-                [row for row in rows if not np.isin(pack.find_units(np.array([row])), absent).any()], np.int64
-            )
-        for row, data in zip(rows.tolist(), pack.read_rows(rows.tolist()), strict=True):
-            if compute_digest(data) != pack.manifest.digests[row].tobytes():
-                bad.append(row)
+        rows = _find_present_rows(pack, np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows)))
+        nbytes += int(pack.measure_rows(rows).sum())
+        parts = _split(pack, rows)
+        for found in apply(lambda part: _find_wrong(pack, part), parts):
+            bad += found
+    return nbytes
+
+
+def _find_wrong(pack: Pack, rows: list[int]) -> list[int]:
+    try:
+        contents = [pack.view_row(row) for row in rows] if pack.is_raw else pack.read_rows(rows)
+    except (StockroomError, OSError, ValueError):
+        if len(rows) == 1:
+            return rows
+        return [row for one in rows for row in _find_wrong(pack, [one])]
+    digests = pack.manifest.digests[rows].tobytes()
+    found = b"".join([compute_digest(content) for content in contents])
+    if found == digests:
+        return []
+    return [row for at, row in enumerate(rows) if found[32 * at : 32 * at + 32] != digests[32 * at : 32 * at + 32]]
+
+
+def _split(pack: Pack, rows: NDArray[np.int64]) -> list[list[int]]:
+    """Runs of `rows` of some MiB together, to be read and hashed side by side."""
+    parts = np.cumsum(pack.measure_rows(rows)) // _PART_NBYTES
+    return [part.tolist() for part in np.split(rows, np.flatnonzero(np.diff(parts)) + 1) if len(part)]
+
+
+def _find_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    if pack.presence is None:
+        return rows
+    absent = pack.find_absent(rows)
+    return np.array([row for row in rows if not np.isin(pack.find_units(np.array([row])), absent).any()], np.int64)
+
+
+def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:
     if bad:
         first = pack.manifest.digests[bad[0]].tobytes().hex()
-        yield Damage(where, f"{len(bad)} of {pack.rows} chunks do not hash to their digest, the first {first}", _REPAIR)
+        what = f"{len(bad)} of {pack.rows} chunks cannot be read or do not hash to their digest, the first {first}"
+        yield Damage(where, what, REPAIR)
+
+
+def _is_metadata_right(directory: Path, pack: Pack) -> bool:
+    try:
+        return compute_digest((directory / METADATA_NAME).read_bytes()) == pack.manifest.zarr_digest
+    except OSError:
+        return False
+
+
+def _list_digests(manifest_bytes: bytes, directory: Path) -> NDArray[np.uint8] | None:
+    try:
+        return decode_manifest(manifest_bytes, where=str(directory)).digests
+    except StockroomError:
+        return None
 
 
 def _is_padding_zero(pack: Pack) -> bool:

@@ -67,7 +67,7 @@ def _register(store: TensorStore, digests: np.ndarray, name: int) -> int:
     """Register a pack by its manifest alone; returns its number."""
     layout = PackLayout("uint8", (40,), Codec.RAW, len(digests))
     manifest = Manifest(layout, len(digests), 0, bytes([name] * 32), digests, None, None)
-    store.register([(PackDigest(bytes([name] * 32)), manifest)])
+    store.index.register([(PackDigest(bytes([name] * 32)), manifest)])
     return max(store.catalog.read_packs())
 
 

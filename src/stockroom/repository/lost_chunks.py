@@ -1,0 +1,61 @@
+"""Chunks that cannot be had: those of damaged and of missing packs, and which pack each was in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES
+from stockroom.store.location_table import ROW_BITS
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.verify import PackFindings
+
+
+class LostChunks:
+    """What was found of packs, for whoever asks which of his chunks that costs."""
+
+    def __init__(self) -> None:
+        self._bad: dict[str, frozenset[bytes]] = {}
+        self._unknown: set[str] = set()
+        self._numbers: dict[int, str] = {}
+        self._missing: dict[int, str] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pack lost anything."""
+        return not (self._bad or self._unknown or self._missing)
+
+    def add(self, pack: str, findings: PackFindings) -> None:
+        """Take what was found of a pack."""
+        if findings.bad is None:
+            self._unknown.add(pack)
+        elif len(findings.bad):
+            self._bad[pack] = frozenset(digest.tobytes() for digest in findings.bad)
+
+    def number(self, pack: str, number: int) -> None:
+        """Say what number the catalog gives a pack."""
+        self._numbers[number] = pack
+
+    def miss(self, number: int, pack: str) -> None:
+        """Say that a pack of the catalog is not on disk."""
+        self._missing[number] = pack
+
+    def find(self, tensors: TensorStore, digests: NDArray[np.uint8]) -> tuple[set[str], NDArray[np.bool_]]:
+        """The packs that lost some of these chunks `(n, 32)`, and which are lost: `(n,)`. One with a whole copy is not."""
+        wanted = [digest.tobytes() for digest in digests.reshape(-1, DIGEST_NBYTES)]
+        is_whole = np.zeros(len(wanted), bool)
+        packs: list[set[str]] = [set() for _ in wanted]
+        for positions, locations in tensors.iter_copies(digests):
+            for position, number in zip(positions.tolist(), (locations >> ROW_BITS).tolist(), strict=True):
+                pack = self._numbers.get(number, "")
+                if wanted[position] in self._bad.get(pack, ()):
+                    packs[position].add(pack)
+                elif pack not in self._unknown:
+                    is_whole[position] = True
+        for positions, candidates in tensors.index.iter_candidates(digests):
+            for position, number in zip(positions.tolist(), (candidates >> ROW_BITS).tolist(), strict=True):
+                pack = self._missing.get(number) or self._numbers.get(number, "")
+                if number in self._missing or pack in self._unknown or wanted[position] in self._bad.get(pack, ()):
+                    packs[position].add(pack)
+        lost = ~is_whole
+        return {pack for position in np.flatnonzero(lost).tolist() for pack in packs[position]}, lost
