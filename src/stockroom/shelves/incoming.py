@@ -14,7 +14,6 @@ import numpy as np
 
 from stockroom.errors import SchemaError
 from stockroom.shelves.growing import GrowingColumns
-from stockroom.shelves.images import to_array as image_to_array
 from stockroom.shelves.values import is_tensor
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def _make_sample(value: Any, where: str) -> Any:
     if isinstance(value, np.generic):
         return value
     if hasattr(value, "getbands"):  # what images of Pillow have, and little else
-        return image_to_array(value)
+        return np.array(value)  # of a palette the indices, which are the classes of a segmentation
     if isinstance(value, list | tuple | Mapping):
         return _make_array_or_text(value, where)
     raise SchemaError(f"{where}: expected numbers, arrays, tensors, images or text, found {type(value).__name__}")

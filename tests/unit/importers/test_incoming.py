@@ -147,7 +147,7 @@ class VOCSegmentation(Folder):
     def __getitem__(self, index):
         if index == 99:
             raise OSError("image file is truncated")
-        mask = Image.fromarray(np.full((4 + index, 6), index, np.uint8))
+        mask = Image.fromarray(np.full((4 + index, 6), index, np.uint8)).convert("P")
         return Image.fromarray(np.zeros((4 + index, 6, 3), np.uint8)), mask
 """
 
