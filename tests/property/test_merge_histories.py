@@ -149,6 +149,19 @@ def merge_contents(
     return merged, conflicts
 
 
+def find_touched(before: Content, after: Content) -> set[Place]:
+    """The keys that differ; of a path that came, went, or is of another kind, or a value, None."""
+    touched: set[Place] = set()
+    for path in before.keys() | after.keys():
+        old, new = before.get(path), after.get(path)
+        if old is None or new is None or old[0] != new[0] or old[0] == "value":
+            touched |= {(path, None)} if old != new else set()
+        else:
+            keys = old[1].keys() | new[1].keys()
+            touched |= {(path, key) for key in keys if old[1].get(key) != new[1].get(key)}
+    return touched
+
+
 def get(content: Content, place: Place) -> Any:
     path, key = place
     item = content.get(path)
@@ -252,6 +265,7 @@ class Commit:
     content: Content
     snapshot: Snapshot
     generation: int
+    touched: set[Place]
 
 
 @dataclass
@@ -264,15 +278,16 @@ class History:
     def view_links(self, fn: Callable[[Callable[[CommitId], Link]], Any]) -> Any:
         return fn(lambda name: (self.commits[name].generation, self.commits[name].parents))
 
-    def add(self, parents: tuple[CommitId, ...], content: Content, snapshot: Snapshot) -> CommitId:
+    def add(self, parents: tuple[CommitId, ...], content: Content, snapshot: Snapshot, touched: set[Place]) -> CommitId:
         name = CommitId(len(self.commits).to_bytes(32, "big"))
         generation = 1 + max((self.commits[parent].generation for parent in parents), default=0)
-        self.commits[name] = Commit(name, parents, content, snapshot, generation)
+        self.commits[name] = Commit(name, parents, content, snapshot, generation, touched)
         return name
 
     def commit(self, parent: CommitId, content: Content) -> CommitId:
         before = self.commits[parent]
-        return self.add((parent,), content, self.contents.write(content, before.snapshot, before.content))
+        snapshot = self.contents.write(content, before.snapshot, before.content)
+        return self.add((parent,), content, snapshot, find_touched(before.content, content))
 
     def open(self, name: CommitId | None) -> Snapshot:
         return Snapshot.empty(self.contents.nodes) if name is None else self.commits[name].snapshot
@@ -305,7 +320,7 @@ class Walk:
 
     def run(self) -> None:
         start = change(self.rng, change(self.rng, {}))
-        root = self.history.add((), start, self.history.contents.write(start))
+        root = self.history.add((), start, self.history.contents.write(start), set())
         self.branches = [root] * self.rng.choice([2, 2, 3])
         for _ in range(self.rng.randrange(6, 18)):
             mine, other = self.rng.sample(range(len(self.branches)), 2)
@@ -338,7 +353,9 @@ class Walk:
         self.tally["conflicts"] += len(merged.conflicts)
         if not merged.conflicts:
             content = self.history.contents.read(merged.snapshot)
-            self.branches[mine] = self.history.add((ours, theirs), content, merged.snapshot)
+            decided = self.merge_in_product(ours, theirs, bases, None).conflicts if choice else ()
+            touched = {(conflict.path, conflict.key) for conflict in decided}
+            self.branches[mine] = self.history.add((ours, theirs), content, merged.snapshot, touched)
 
     def merge_in_product(self, ours: CommitId, theirs: CommitId, bases: list[CommitId], choice: str | None) -> Any:
         history, objects = self.history, self.history.contents.objects
@@ -367,32 +384,51 @@ class Walk:
     ) -> None:
         """Where all bases agree it is the textbook's merge; elsewhere a conflict, or what one of the sides has.
 
-        A side that has what no base has, while the other has what one had, is never overruled without a conflict.
+        What only one side has touched since, by a commit of its own or by deciding a conflict, is never overruled; and
+        what the bases themselves are in conflict about is one again, unless both sides have the same.
         """
         before = [self.history.commits[name].content for name in bases]
         mine, yours = (self.history.commits[name].content for name in (ours, theirs))
+        by_us, by_them = self.list_touched(ours, theirs), self.list_touched(theirs, ours)
         content = self.history.contents.read(merged.snapshot)
         conflicts = {(conflict.path, conflict.key) for conflict in merged.conflicts}
+        if choice is None:
+            for path, key in self.list_disputed(bases):
+                places = {(path, key), (path, None)}
+                assert places & conflicts or not places & find_touched(mine, yours)
         for place in list_places(*before, mine, yours, content):
+            path, key = place
             b = [get(base, place) for base in before]
             o, t, found = (get(side, place) for side in (mine, yours, content))
-            if {place, (place[0], None)} & conflicts:
+            if {place, (path, None)} & conflicts:
                 assert found == o
                 assert o != t or place not in conflicts
-            elif place[1] is None and any(path == place[0] for path, _ in conflicts):
+                continue
+            if key is None and any(other == path for other, _ in conflicts):
                 assert o != t  # part of what is there is open
-            elif o == t:
-                assert found == o
-            elif place[1] is not None:
+                continue
+            assert o != t or found == o
+            if key is not None:
                 assert found in (o, t)
-                if choice is None and all(value == b[0] for value in b):
+            is_ours, is_theirs = (bool({place, (path, None)} & touched) for touched in (by_us, by_them))
+            if choice is None and key is not None:
+                if all(value == b[0] for value in b):
                     assert found == (t if o == b[0] else o)
-                    assert b[0] in (o, t)
-                elif choice is None and o not in b:
-                    assert found == o
-                    assert t in b
-                elif choice is None and t not in b:
-                    assert found == t
+                    assert b[0] in (o, t) or o == t
+                assert found == o or not is_ours or is_theirs
+                assert found == t or not is_theirs or is_ours
+
+    def list_disputed(self, bases: list[CommitId]) -> set[Place]:
+        """What two bases that have one of their own are in conflict about, key by key."""
+        behind = self.history.find_bases(*bases) if len(bases) == 2 else []
+        if len(behind) != 1:
+            return set()
+        _, conflicts = merge_contents(*(self.history.commits[name].content for name in [*behind, *bases]))
+        return {place for place in conflicts if place[1] is not None}
+
+    def list_touched(self, mine: CommitId, other: CommitId) -> set[Place]:
+        own = self.history.list_ancestors(mine) - self.history.list_ancestors(other)
+        return {place for name in own for place in self.history.commits[name].touched}
 
     def check_roots(self, content: Content, snapshot: Snapshot) -> None:
         """Equal content has equal trees, whatever history it came by."""
