@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from tests.gitting import (
+    ENVIRONMENT,
     commit_data,
     data_files,
     git,
@@ -19,7 +21,14 @@ from tests.gitting import (
     write,
 )
 
-from stockroom import ConflictError, RefChangedError, RefNotFoundError, RepositoryNotFoundError, StockRoom
+from stockroom import (
+    ConflictError,
+    InvalidNameError,
+    RefChangedError,
+    RefNotFoundError,
+    RepositoryNotFoundError,
+    StockRoom,
+)
 from stockroom.repository.git_history import find_git_roots
 
 
@@ -492,3 +501,126 @@ def test_gc_keeps_what_only_gits_history_pins(two):
     git(project, "checkout", "-q", "side")
     assert read(project) == 3
     assert {commit.hex() for commit in find_git_roots(project)} >= {second, third}
+
+
+# -- sessions
+
+
+def test_sessions_commit_on_gits_branch_from_the_commit_in_head(two):
+    project, first, second = two
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    with StockRoom(project) as handle:
+        with handle.session() as one:
+            one.data["y"] = np.full((3, 100), 5)
+        handle.refresh()
+        assert (handle.branch, handle.data["y"][0][0]) == ("side", 5)
+        assert parents_of(project) == (first,)
+        assert handle.branches["main"] == second
+        assert next(handle.log()).metadata["git_branch"] == "side"
+    git(project, "stash")
+    with StockRoom(project) as handle, handle.session() as two_:
+        two_.data["z"] = np.full((3, 100), 6)
+    assert parents_of(project) == (first,)
+
+
+def test_what_sessions_commit_beside_a_writer_is_not_taken_for_a_move_of_gits(two):
+    project, _, second = two
+    with StockRoom(project, enable_write=True) as writer:
+        writer.data["x"][0] = np.full(100, 8)
+        with StockRoom(project) as handle:
+            for column in ("y", "z"):
+                with handle.session() as session:
+                    session.data[column] = np.full((3, 100), 5)
+        assert writer.data["x"][0][0] == 8
+        writer.flush()
+    with StockRoom(project) as reader:  # what is staged stays where it was begun, and HEAD with it
+        assert reader.commit_id == second
+    stock(project, "commit", "-m", "on top")
+    with StockRoom(project) as reader:
+        assert [commit.message.split()[0] for commit in reader.log()] == ["on", "Update", "Update", "two", "one"]
+        assert (reader.data["x"][0][0], reader.data["y"][0][0], reader.data["z"][0][0]) == (8, 5, 5)
+        assert not any(operation.kind == "git" for operation in reader.operations())
+
+
+def test_head_goes_along_with_sessions_once_a_writer_that_staged_nothing_is_gone(two):
+    project, _, _ = two
+    with StockRoom(project, enable_write=True), StockRoom(project) as handle, handle.session() as session:
+        session.data["y"] = np.full((3, 100), 5)
+    assert read(project, "y") == 5
+    with StockRoom(project) as reader:
+        assert reader.commit_id == reader.branches["main"]
+
+
+def test_a_session_whose_branch_git_has_left_meanwhile_is_found_there_again(two):
+    project, _, _ = two
+    with StockRoom(project) as handle, handle.session() as session:
+        session.data["y"] = np.full((3, 100), 5)
+        git(project, "checkout", "-q", "-b", "side")
+        write(project, 3, "on side")
+        git(project, "commit", "-q", "-a", "-m", "on side")
+    with StockRoom(project) as reader:
+        assert "y" not in reader.data
+    git(project, "checkout", "-q", "main")
+    with StockRoom(project) as reader, reader.enable_write("next"):
+        assert reader.data["y"][0][0] == 5
+
+
+# -- damage
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        "stockroom head 1\nbranch main\ncommit xyz\n",
+        "<<<<<<< ours\n=======\n>>>>>>> theirs\n",
+        "\0" * 9999,
+    ],
+)
+def test_a_hostile_head_is_an_error_of_one_line_and_moves_nothing(two, text):
+    project, _, second = two
+    (project / "head.stock").write_text(text)
+    git(project, "commit", "-q", "-a", "-m", "hostile")
+    for words in (["status"], ["commit", "-m", "x"], ["git", "status"]):
+        refused = run_stock(project, *words)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (15, 1), refused.stderr
+    with StockRoom(project, ref=second) as opened:
+        assert opened.branches == {"main": second}
+        assert len(opened.find_git_commits()) == 2
+    git(project, "reset", "-q", "--hard", "HEAD~1")
+    assert read(project) == 2
+
+
+def test_a_branch_that_git_allows_and_we_do_not_is_read_and_refused_when_written_to(two):
+    project, _, second = two
+    git(project, "checkout", "-q", "-b", "Main")
+    assert read(project) == 2
+    with pytest.raises(InvalidNameError, match="only in case"):
+        write(project, 3, "no")
+    git(project, "checkout", "-q", "-b", "x" * 210)
+    assert read(project) == 2
+    with StockRoom(project) as opened:
+        assert opened.branch == "x" * 210
+    with pytest.raises(InvalidNameError, match="200 bytes"):
+        write(project, 3, "no")
+    with StockRoom(project) as opened:
+        assert opened.branches == {"main": second}
+
+
+def test_a_commit_killed_before_head_moved_is_finished_on_gits_branch(two):
+    project, first, _ = two
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    program = (
+        "import os, sys; from stockroom import StockRoom; from stockroom.repository.head import HeadFile\n"
+        "HeadFile.complete = lambda self: os._exit(9)\n"
+        "with StockRoom(sys.argv[1], enable_write=True) as writer:\n"
+        "    writer.data['x'][0] = writer.data['x'][0] + 6\n"
+        "    writer.commit('killed')\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, project], env=ENVIRONMENT, timeout=120)
+    assert killed.returncode == 9
+    assert "branch main" in (project / "head.stock").read_text()
+    assert read(project) == 7
+    assert parents_of(project) == (first,)
+    assert "branch side" in (project / "head.stock").read_text()
