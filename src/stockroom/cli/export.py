@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +42,7 @@ def export(
         raise InvalidInputError(f"{where.path} is no column: {_OTHER_VERBS[shelf]} writes it to a file")
     if to.suffix != ".npy":
         raise CommandLineError(f"expected a file that ends in .npy, found {to}")
-    if to.exists():
+    if os.path.lexists(to):
         raise InvalidInputError(f"{to} exists already; choose another name")
     with console.open_stock(where.ref) as stock, console.progress("export") as progress:
         column = stock.data[where.path.removeprefix("data/")]
@@ -59,7 +61,7 @@ def _write_npy(column: Column, to: Path, progress: Progress) -> None:
     if isinstance(column.dtype, str) or None in column.shape:
         raise InvalidInputError(f"column {column.name!r} has samples of many lengths, which no one array holds")
     shape = (len(column), *(length or 0 for length in column.shape))
-    temporary = to.with_name(f".{to.name}.part")
+    temporary = to.with_name(f".stockroom-{secrets.token_hex(8)}.part")  # a name for which nobody can lay out a link
     ahead = column.read_ahead()
     try:
         if 0 in shape:  # nothing that could be mapped

@@ -93,6 +93,10 @@ def _call(
 
 
 def _make_environment() -> dict[str, str]:
-    """What this process was given, in plain English, with nothing in it that points git to another repository."""
+    """What this process was given, in plain English, with nothing in it that points git to another repository.
+
+    No protocol is allowed: where objects are missing, a partial clone's own settings would else have git fetch them,
+    from a server or by a program that they name.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ""}
