@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from stockroom.digest import DIGEST_NBYTES, CommitId
-from stockroom.errors import CorruptionError, MalformedRecordError
+from stockroom.errors import CorruptionError, MalformedRecordError, StockroomError
 from stockroom.kv import ReadTxn, WriteTxn
 from stockroom.refs.commit import decode_commit
 
 DATABASE: Final = "links"
 _GENERATION: Final = struct.Struct("<I")
 _ONE_PARENT_NBYTES: Final = _GENERATION.size + DIGEST_NBYTES
+_TWO_PARENTS_NBYTES: Final = _GENERATION.size + 2 * DIGEST_NBYTES
+_unpack: Final = _GENERATION.unpack_from
 
 Link: TypeAlias = tuple[int, tuple[CommitId, ...]]
 """One commit's place in the graph: its generation and its parents. Walks make many, so it is a plain tuple."""
@@ -56,6 +59,20 @@ def put_link(txn: WriteTxn, commit_id: CommitId, parents: Sequence[CommitId]) ->
     worked_out[commit_id] = generation, tuple(parents)
     for one, link in worked_out.items():
         txn.put_new(DATABASE, one, _encode(link))
+
+
+def rebuild_links(txn: WriteTxn) -> int:
+    """Make all links anew from the commits' records; returns how many. Commits whose history is damaged have none."""
+    for commit_id in [key for key, _ in txn.iterate(DATABASE)]:
+        txn.delete(DATABASE, commit_id)
+    found: dict[CommitId, Link] = {}
+    for commit_id in [CommitId(key) for key, _ in txn.iterate("commits")]:
+        if commit_id not in found:
+            with suppress(StockroomError):
+                _work_out(txn, commit_id, found)
+    for commit_id, link in found.items():
+        txn.put(DATABASE, commit_id, _encode(link))
+    return len(found)
 
 
 def check_link(txn: ReadTxn, commit_id: CommitId) -> None:
@@ -104,10 +121,13 @@ def _encode(link: Link) -> bytes:
 def _decode(value: bytes, commit_id: CommitId) -> Link:
     nbytes = len(value)
     if nbytes == _ONE_PARENT_NBYTES:
-        return _GENERATION.unpack_from(value)[0], (CommitId(value[_GENERATION.size :]),)
-    if nbytes % DIGEST_NBYTES != _GENERATION.size:
+        parents: tuple[bytes, ...] = (value[4:],)
+    elif nbytes == _TWO_PARENTS_NBYTES:
+        parents = value[4:36], value[36:]
+    elif nbytes % DIGEST_NBYTES == _GENERATION.size:
+        starts = range(_GENERATION.size, nbytes, DIGEST_NBYTES)
+        parents = tuple(value[start : start + DIGEST_NBYTES] for start in starts)
+    else:
         where = f"place in the graph of commit {commit_id.hex()}"
         raise MalformedRecordError(f"{where}: expected a link, found {nbytes} bytes; run `stock fsck`", where=where)
-    starts = range(_GENERATION.size, nbytes, DIGEST_NBYTES)
-    parents = tuple(CommitId(value[start : start + DIGEST_NBYTES]) for start in starts)
-    return _GENERATION.unpack_from(value)[0], parents
+    return _unpack(value)[0], parents  # type: ignore[return-value]  # ids as they are: a walk makes thousands

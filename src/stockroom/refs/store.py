@@ -22,16 +22,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from stockroom.digest import DIGEST_NBYTES, CommitId, check_digest
-from stockroom.errors import CorruptionError
+from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, check_digest
+from stockroom.errors import CorruptionError, FormatVersionError
 from stockroom.kv import MAX_KEY_NBYTES, Environment, ReadTxn, WriteTxn
 from stockroom.refs.changes import RefChange, Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.links import DATABASE as LINKS
-from stockroom.refs.links import FindLink, check_link, make_finder
+from stockroom.refs.links import FindLink, check_link, make_finder, rebuild_links
 from stockroom.refs.marks import DATABASE as MARKS
 from stockroom.refs.objects import DATABASE as OBJECTS
-from stockroom.refs.objects import ObjectStore, VanishedError, check_known
+from stockroom.refs.objects import ObjectStore, VanishedError, check_known, decode_object
 from stockroom.refs.operations import DATABASE as OPERATIONS
 from stockroom.refs.operations import Operation, decode_operation, encode_number
 from stockroom.refs.stage import decode_stage
@@ -71,6 +71,22 @@ class RefStore:
     def check_link(self, commit_id: CommitId) -> None:
         """Raise `CorruptionError` if what is kept of a commit's place in the graph contradicts its record."""
         self._env.view(lambda txn: check_link(txn, commit_id))
+
+    def rebuild_links(self) -> int:
+        """Make anew what is kept of commits' places in the graph; returns how many there are."""
+        return self._env.update(rebuild_links)
+
+    def take_damaged(self, db: str, digest: bytes) -> bytes | None:
+        """Take an object or a commit out, if it is not what its digest says; its database value, None if it stays."""
+
+        def take(txn: WriteTxn) -> bytes | None:
+            value = txn.get(db, digest)
+            if value is None or not _is_damaged(db, digest, value):
+                return None
+            txn.delete(db, digest)
+            return value
+
+        return self._env.update(take)
 
     def has_commit(self, commit_id: CommitId) -> bool:
         """Whether the commit is in this repository."""
@@ -169,6 +185,16 @@ class RefStore:
         if objects is not None:
             objects.mark_written(sizes)
         return done
+
+
+def _is_damaged(db: str, digest: bytes, value: bytes) -> bool:
+    try:
+        decode_object(value, ObjectDigest(digest)) if db == OBJECTS else _checked_commit(CommitId(digest), value)
+    except FormatVersionError:  # a newer Stockroom's, which this one does not understand
+        return False
+    except CorruptionError:
+        return True
+    return False
 
 
 def _checked_commit(commit_id: CommitId, value: bytes | None) -> CommitRecord:

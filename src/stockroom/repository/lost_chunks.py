@@ -41,7 +41,7 @@ class LostChunks:
         self._missing[number] = pack
 
     def find(self, tensors: TensorStore, digests: NDArray[np.uint8]) -> tuple[set[str], NDArray[np.bool_]]:
-        """The packs that lost some of these chunks `(n, 32)`, and which are lost: `(n,)`. One with a whole copy is not."""
+        """The packs that lost some of these chunks `(n, 32)`, and `(n,)` which have no whole copy elsewhere."""
         wanted = [digest.tobytes() for digest in digests.reshape(-1, DIGEST_NBYTES)]
         is_whole = np.zeros(len(wanted), bool)
         packs: list[set[str]] = [set() for _ in wanted]

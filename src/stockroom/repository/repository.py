@@ -87,10 +87,14 @@ class Repository:
         if self._writer is not None and self._writer_pid == os.getpid():
             self._writer.close()
         self._writer = None
+        self.forget_tensors()
+        self.env.close()
+
+    def forget_tensors(self) -> None:
+        """Let go of the chunks' files; they are opened again when they are needed."""
         tensors = self.__dict__.pop("tensors", None)
         if tensors is not None:
             tensors.close()
-        self.env.close()
 
     def read_head(self) -> Head:
         """What is checked out, finishing a move of HEAD that a killed process left half done."""

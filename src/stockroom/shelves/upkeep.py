@@ -11,6 +11,7 @@ from stockroom.errors import InvalidInputError
 if TYPE_CHECKING:
     from stockroom.repository import Repository
     from stockroom.repository.gc import GcReport, OnStage
+    from stockroom.repository.repair import RepairReport
     from stockroom.repository.verify import VerifyReport
     from stockroom.shelves.access import Access
 
@@ -60,6 +61,16 @@ class UpkeepActions:
             before_removal=lambda: forget_all_bundles(self._repository.paths),
             on_stage=on_stage,
         )
+
+    def repair(self: _Handle, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
+        """Mend what `verify` finds: make all indexes anew, move damaged things aside, fetch them again.
+
+        Nothing is deleted: what is moved aside lies in `.stockroom/damaged`. Remotes are asked only if something is lost that they may have.
+        """
+        from stockroom.remotes.restore import repair
+
+        self._access.check_open()
+        return repair(self._repository, on_progress=on_progress)
 
     def verify(
         self: _Handle,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.errors import CorruptionError
 from stockroom.trees import Tree
 
 
@@ -40,9 +41,24 @@ class LeafVectors:
         leaves = self._find_leaves(positions)
         missing = np.unique(leaves[~self._filled[leaves]])
         for start in range(0, len(missing), 256):
-            self._fill_leaves(missing[start : start + 256])
+            some = missing[start : start + 256]
+            try:
+                self._fill_leaves(some)
+            except CorruptionError:  # perhaps of samples that nobody asked for
+                self._fill_alone(positions[np.isin(leaves, some)])
         if len(missing):
             self.is_whole = bool(self._filled.all())
+
+    def _fill_alone(self, positions: NDArray[np.int64]) -> None:
+        """Resolve these positions and no others of their leaves, which are not whole."""
+        leaves = self._find_leaves(positions)
+        for leaf in np.unique(leaves).tolist():
+            mine = positions[leaves == leaf]
+            values = self._tree.read_leaf(self._directory.digests[leaf].tobytes()).values  # raises if that is damaged
+            if self._locate is not None:
+                self.locations[mine] = self._locate(values[mine - self._starts[leaf]])
+            else:
+                self.values[mine] = values[mine - self._starts[leaf]]
 
     def _find_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._directory.starts, positions, side="right") - 1

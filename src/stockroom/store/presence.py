@@ -62,6 +62,12 @@ class PresenceMap:
             raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
         np.bitwise_or.at(self._bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
 
+    def clear(self, units: NDArray[np.int64]) -> None:
+        """Record `units` as absent, for all who have the map open. It must be open for writing."""
+        if not self._bits.flags.writeable:
+            raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
+        np.bitwise_and.at(self._bits, units >> 3, ~(1 << (units & 7)).astype(np.uint8))
+
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of `units` that are not here, sorted, each once."""
         absent = (self._bits[units >> 3] >> (units & 7).astype(np.uint8)) & 1 == 0

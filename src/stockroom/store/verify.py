@@ -81,7 +81,7 @@ def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -
     try:
         pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
         bad = []
-        if not _is_metadata_right(directory, pack):
+        if not is_metadata_right(directory, pack):
             damage.append(Damage(where, f"{METADATA_NAME} is not what was written", REPAIR))
         if read_rows:
             nbytes = _check_rows(pack, bad, apply)
@@ -153,7 +153,8 @@ def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:
         yield Damage(where, what, REPAIR)
 
 
-def _is_metadata_right(directory: Path, pack: Pack) -> bool:
+def is_metadata_right(directory: Path, pack: Pack) -> bool:
+    """Whether the `zarr.json` of a pack is the one that its chunk list names."""
     try:
         return compute_digest((directory / METADATA_NAME).read_bytes()) == pack.manifest.zarr_digest
     except OSError:

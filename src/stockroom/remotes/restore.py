@@ -1,0 +1,58 @@
+"""Restores from remotes what a repair could not mend: metadata at once, and the packs that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stockroom.errors import StockroomError
+from stockroom.remotes.fetch import fetch
+from stockroom.remotes.lazy import make_agent_fetcher
+from stockroom.remotes.settings import read_remotes
+from stockroom.remotes.tracking import forget_all_bundles
+from stockroom.repository import Repository
+from stockroom.repository.repair import RepairReport, repair_repository
+from stockroom.repository.verify import verify_repository
+
+
+def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
+    """Mend what can be, from what is here and from what remotes have; they are asked only if something is lost."""
+    report = repair_repository(repository, on_progress=on_progress)
+    if report.lost_packs or report.lost_records:
+        for name in read_remotes(repository.paths):
+            _restore(repository, name, report)
+        _bring(repository, report)
+        repository.refs.rebuild_links()
+    report.left = verify_repository(repository, on_progress=on_progress).damage
+    return report
+
+
+def _restore(repository: Repository, remote: str, report: RepairReport) -> None:
+    """Take in everything that a remote tells of, as if for the first time."""
+    forget_all_bundles(repository.paths)
+    try:
+        found = fetch(repository, remote)
+    except StockroomError as error:
+        report.done.append(f"remote {remote}: could not be asked ({error})")
+        return
+    if found.objects or found.commits or found.packs:
+        report.done.append(
+            f"remote {remote}: gave back {found.objects} objects, {found.commits} commits, {found.packs} packs"
+        )
+
+
+def _bring(repository: Repository, report: RepairReport) -> None:
+    """Bring the packs that were lost and are known again, whole."""
+    repository.tensors.index.refresh()
+    known = set(repository.tensors.catalog.read_packs().values())
+    again = [pack for pack in report.lost_packs if pack in known]
+    if not again:
+        return
+    fetcher = make_agent_fetcher(repository.paths)
+    try:
+        fetcher.fetch_packs(again)
+        report.done.append(f"packs: {len(again)} brought again")
+    except StockroomError as error:
+        report.done.append(f"packs: {len(again)} will come when they are read ({error})")
+    finally:
+        fetcher.close()
+    repository.tensors.cache.forget()

@@ -1,0 +1,129 @@
+"""Mends packs: makes again what follows from the rest of a pack, keeps the rows that are sound, moves the others aside.
+
+Nothing is ever deleted here. What cannot be mended lies in a folder of its own afterwards, as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from stockroom.digest import PackDigest, compute_digest
+from stockroom.errors import StockroomError
+from stockroom.store.chunk_run import Stream
+from stockroom.store.manifest import MANIFEST_NAME
+from stockroom.store.pack import Pack
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.places import hold_places
+from stockroom.store.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.recovery import session_folder
+from stockroom.store.sparse_pack import count_units
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
+from stockroom.store.verify import check_pack, find_bad_rows, is_metadata_right
+from stockroom.store.zarr_metadata import METADATA_NAME, encode_zarr_metadata
+
+
+def remake_metadata(directory: Path) -> bool:
+    """Write a pack's `zarr.json` again, which its chunk list determines; whether the pack is whole then."""
+    try:
+        pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
+        metadata = encode_zarr_metadata(pack.layout, pack.manifest.units)
+        if compute_digest(metadata) != pack.manifest.zarr_digest or is_metadata_right(directory, pack):
+            return False
+        _replace(directory / METADATA_NAME, metadata)
+    except (StockroomError, OSError):
+        return False
+    return not check_pack(directory).damage
+
+
+def clear_presence(directory: Path) -> bool:
+    """Mark units of a partial pack absent that do not hash right; whether the pack is sound then.
+
+    The map is changed in its place: the agent that fills the pack has it open.
+    """
+    try:
+        pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
+        if pack.presence is None:
+            return False
+        presence = PresenceMap.open(directory, count_units(pack.manifest), writable=True)
+        presence.clear(pack.find_units(np.flatnonzero(find_bad_rows(pack))))
+    except (StockroomError, OSError, ValueError):
+        return False
+    return not check_pack(directory).damage
+
+
+def remake_presence(directory: Path, tmp_directory: Path) -> bool:
+    """Make a partial pack's map that cannot be read anew, from what hashes right; whether the pack is sound then."""
+    digest = PackDigest(bytes.fromhex(directory.name))
+    with session_folder(tmp_directory) as folder:
+        copy = folder / directory.name
+        copy.mkdir()
+        try:
+            for file in directory.iterdir():
+                if file.name != PRESENCE_NAME:
+                    os.link(file, copy / file.name)
+            pack = Pack(copy, digest)
+            bad = find_bad_rows(pack)
+            presence = PresenceMap.create(copy, count_units(pack.manifest))
+            good_units, bad_units = (pack.find_units(np.flatnonzero(rows)) for rows in (~bad, bad))
+            presence.mark(np.setdiff1d(good_units, bad_units))
+            (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
+        except (StockroomError, OSError, ValueError):
+            return False
+    return not check_pack(directory).damage
+
+
+def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
+    """Put the sound rows of a damaged pack into packs of their own; how many there were, of how many."""
+    digest = PackDigest(bytes.fromhex(directory.name))
+    if compute_digest((directory / MANIFEST_NAME).read_bytes()) != digest:
+        return 0, 0
+    pack = Pack(directory, digest)
+    good = np.flatnonzero(~find_bad_rows(pack)).tolist()
+    layout = pack.layout
+    stream = Stream(layout.dtype, layout.item_shape, str(layout.codec))
+    writer = TensorWriter(store)
+    try:
+        writer.avoid([digest], lambda _: None)
+        for row in good:
+            writer.put_row(bytes(pack.read_row(row)), stream)
+        writer.flush()
+    finally:
+        writer.close()
+    return len(good), pack.rows
+
+
+def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | None:
+    """Take a pack out of the store, into the folder `aside`; where it is now, None if it was not on disk."""
+    numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
+    directory = locate_pack(store.packs_directory, digest)
+    with hold_places(store.packs_directory, alone=True):
+        store.index.unregister(numbers)
+        store.cache.forget()
+        if not directory.exists():
+            return None
+        target = find_free_name(aside, directory.name)
+        directory.rename(target)
+        return target
+
+
+def find_free_name(folder: Path, name: str) -> Path:
+    """A path in `folder`, made if need be, called `name` or nearly so, at which there is nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, number = folder / name, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{name}-{number}"
+    return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    replacement = path.with_name(f"{path.name}.new")
+    with replacement.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    replacement.replace(path)
