@@ -45,7 +45,7 @@ def open_and_read(materials: Materials) -> Iterator[Row]:
 
     for count in materials.sizes.histories:
         path = materials.open_history(count).path
-        times = materials.stopwatch.repeat(partial(_open_first, path), rounds=ROUNDS, after=close)
+        times = materials.stopwatch.repeat(partial(open_first, path), rounds=ROUNDS, after=close)
         yield Row(f"open, read the first of {count:,}", SECONDS, times.median_s, at_most=15e-3, rounds=ROUNDS)
 
 
@@ -90,7 +90,7 @@ def _bound_time(work: str, pair: Pair, *, at_most: float) -> Row:
     return Row(work, SECONDS, pair.product.median_s, pair.limit.median_s, at_most=at_most, rounds=ROUNDS)
 
 
-def _open_first(path: Path, _: int) -> StockRoom:
+def open_first(path: Path, _: int) -> StockRoom:
     stock = StockRoom(path)
     sample: NDArray[np.uint8] = stock.data["sample"][0]
     assert sample.nbytes == TINY_NBYTES

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import experiments
+import git_tie
 import history
 import models
 import reading
@@ -65,6 +66,7 @@ BENCHMARKS: Sequence[Benchmark] = (
     experiments.log_calls,
     experiments.exp_show,
     sessions.side_by_side,
+    git_tie.git_checkout,
 )
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",
