@@ -26,6 +26,7 @@ from rich.table import Table
 import experiments
 import git_tie
 import history
+import merging
 import models
 import reading
 import remotes
@@ -52,6 +53,8 @@ BENCHMARKS: Sequence[Benchmark] = (
     history.open_and_read,
     history.checkout,
     history.diff_ten_changes,
+    merging.merge_branches,
+    merging.merge_bases,
     sizes.metadata_on_disk,
     sizes.pickled_dataset,
     remotes.whole_transfers,
