@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 TORCH = "torch==2.13.0"  # the build the suite is run with; any torch of the extra's range works for users
 
@@ -68,6 +69,17 @@ def merges(session: nox.Session) -> None:
     install(session, torch=True, extra="test")
     session.env.setdefault("STOCKROOM_MERGES", "10000")
     session.run("pytest", "-n", "2", "-o", "timeout=3600", "tests/property/test_merge_histories.py", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Every decoder of bytes under a coverage-guided fuzzer, 20 s each; `-- --seconds 300 node` for longer."""
+    install(session, torch=True, extra="test")
+    try:
+        session.install("atheris>=2.3")
+    except CommandFailed:
+        session.skip("atheris does not install here (it has wheels for Linux only): nothing was fuzzed")
+    session.run("python", "-m", "tests.fuzz.coverage_guided", *session.posargs, success_codes=[0, 77])
 
 
 @nox.session

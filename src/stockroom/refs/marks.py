@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from stockroom.errors import MalformedRecordError
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 
 DATABASE: Final = "marks"
@@ -75,12 +76,17 @@ class MarkStore:
 def read_round(txn: ReadTxn) -> int:
     """The round that marks were last changed in."""
     value = txn.get(DATABASE, _ROUND_KEY)
-    return 0 if value is None else int(_ROUND.unpack(value)[0])
+    return 0 if value is None else int(_unpack(_ROUND, value)[0])
 
 
 def read_marks(txn: ReadTxn, kind: Kind) -> dict[bytes, Mark]:
     """Digest -> mark, of one kind."""
-    return {key[1:]: Mark(*_MARK.unpack(value)) for key, value in txn.iterate(DATABASE, prefix=kind.value)}
+    return {key[1:]: decode_mark(value) for key, value in txn.iterate(DATABASE, prefix=kind.value)}
+
+
+def decode_mark(value: bytes) -> Mark:
+    """The mark in a database value; `MalformedRecordError` if it is none."""
+    return Mark(*_unpack(_MARK, value))
 
 
 def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
@@ -91,6 +97,13 @@ def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
 def spare(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
     """Take a mark away; whether there was one."""
     return txn.delete(DATABASE, kind.value + digest)
+
+
+def _unpack(form: struct.Struct, value: bytes) -> tuple[int, ...]:
+    if len(value) != form.size:
+        where = "gc's marks"
+        raise MalformedRecordError(f"{where}: expected {form.size} bytes, found {len(value)}", where=where)
+    return form.unpack(value)
 
 
 def _replace(txn: WriteTxn, found: Mapping[Kind, Collection[bytes]], now_ns: int) -> int:
