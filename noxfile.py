@@ -56,10 +56,13 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """The long campaign: writers, pushes, clones, readers and agents killed a hundred times and more."""
+    """The long campaign: a thousand kills of all that writes, and a stop at every change of the disk in turn."""
     install(session, torch=True, extra="test")
-    session.env.setdefault("STOCKROOM_KILLS", "120")
-    tests = ("tests/integration/test_kill_campaign.py", "tests/integration/test_remote_kills.py")
+    session.env.setdefault("STOCKROOM_KILLS", "400")
+    session.env.setdefault("STOCKROOM_UPKEEP_KILLS", "500")
+    session.env.setdefault("STOCKROOM_CRASH_POINTS", "100000")
+    names = ("kill_campaign", "kill_upkeep", "remote_kills", "crash_points")
+    tests = [f"tests/integration/test_{name}.py" for name in names]
     session.run("pytest", "-s", "-o", "timeout=3600", *tests, *session.posargs)
 
 

@@ -83,8 +83,8 @@ class Campaign:
 class Victim:
     """A writer in a process of its own."""
 
-    def __init__(self, path, way, number):
-        arguments = [sys.executable, "-c", WRITER, str(path), way, str(number)]
+    def __init__(self, path, way, number, code=WRITER):
+        arguments = [sys.executable, "-c", code, str(path), way, str(number)]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, bufsize=0)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
