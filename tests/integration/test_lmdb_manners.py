@@ -14,8 +14,10 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from stockroom import StockRoom
 from stockroom.errors import CorruptionError, LockedError, StockroomError
 from stockroom.kv import Environment, find_damage
 
@@ -386,3 +388,40 @@ def test_another_user_who_may_not_write_reads():
                     put(env, b"b")
 
         assert run_in_fork(child) == 0
+
+
+READ_ONLY_MOUNT = """
+set -e
+mount --bind "$1" "$1"
+mount -o remount,bind,ro "$1"
+exec "$2" -c "$3" "$1"
+"""
+
+
+def test_a_read_only_file_system_is_read_and_writing_there_is_refused(tmp_path):
+    repository = tmp_path / "repo"
+    with StockRoom.init(repository) as stock, stock.enable_write("first"):
+        stock.data["image"] = np.arange(4096, dtype=np.uint8).reshape(16, 256)
+        stock.data["label"] = np.arange(16)
+    code = """
+    import sys
+    from stockroom import ReadOnlyError, StockRoom
+    with StockRoom(sys.argv[1]) as stock:
+        assert stock.data["label"][3] == 3
+        assert stock.data["image"][15][255] == 255
+        assert [commit.message for commit in stock.log()] == ["first"]
+        assert stock.status().clean and stock.verify().ok
+        for write in (lambda: StockRoom(sys.argv[1], enable_write=True), lambda: stock.create_branch("dev")):
+            try:
+                write()
+            except ReadOnlyError as error:
+                print("refused", error)
+    """
+    words = ["unshare", "--mount", "sh", "-c", READ_ONLY_MOUNT, "sh", repository, sys.executable, textwrap.dedent(code)]
+    if os.geteuid() != 0 or subprocess.run([*words[:2], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a folder read-only takes root and a mount namespace")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "mount:" in done.stderr:
+        pytest.skip(f"nothing can be mounted here: {done.stderr}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["refused", "refused"]

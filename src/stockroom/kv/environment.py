@@ -49,6 +49,7 @@ class Environment:
         max_readers: int = 1024,
         metasync: bool = True,
         create: bool = True,
+        file_system: str | None = None,
     ) -> Environment:
         """A handle on the environment in the folder `path`.
 
@@ -58,8 +59,12 @@ class Environment:
         Raises:
             NotFoundError: there is none and `create` is false.
             CorruptionError, FormatVersionError: its file is damaged, or of another version.
+            StockroomError: it is on a network file system; `file_system` is the kind that the folder is on, found out
+                where None.
         """
-        options = OpenOptions(map_nbytes=map_nbytes, max_readers=max_readers, metasync=metasync, create=create)
+        options = OpenOptions(
+            map_nbytes=map_nbytes, max_readers=max_readers, metasync=metasync, create=create, file_system=file_system
+        )
         return cls(Path(os.path.realpath(path)), databases, options)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:

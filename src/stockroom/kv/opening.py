@@ -16,6 +16,7 @@ from typing import Any, Final
 import lmdb
 
 from stockroom.errors import NotFoundError, StockroomError
+from stockroom.kv.file_system import check_local, find_file_system
 from stockroom.kv.soundness import check_tail
 from stockroom.kv.translation import translate
 
@@ -34,6 +35,8 @@ class OpenOptions:
     max_readers: int = 1024
     metasync: bool = True
     create: bool = True
+    file_system: str | None = None
+    """The kind that its folder lies on; found out where None."""
 
 
 def open_lmdb(path: Path, options: OpenOptions) -> Any:
@@ -42,8 +45,9 @@ def open_lmdb(path: Path, options: OpenOptions) -> Any:
     Raises:
         NotFoundError: there is none and `options.create` is false.
         CorruptionError, FormatVersionError: the file is damaged, or of another version.
-        StockroomError: no room on the disk, or for the map.
+        StockroomError: it lies on a network file system; no room on the disk, or for the map.
     """
+    check_local(path, options.file_system or find_file_system(path))
     data = path / "data.mdb"
     if not data.exists():
         if not options.create:
