@@ -91,6 +91,8 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("drop", "--all"): (0, 0, 0),
     ("drop", "--to-size", "1GiB", "--dry-run"): (0, 0, 0),
     ("export", "data/caption", "--to", "{folder}/caption.npy"): (1, 1, 1),
+    ("export", "data/caption", "--to", "{folder}/captions", "--force"): (1, 0, 0),
+    ("export", "data/caption", "--to", "{folder}/caption.parquet", "--keys", "0:1", "--force"): (1, 0, 0),
     ("clone", "/nowhere/at/all", "{folder}/clone"): (1, 1, 1),
     ("exp", "show"): (0, 0, 0),
     ("exp", "show", "--all", "--only-changed"): (0, 0, 0),

@@ -8,6 +8,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.sample_choice import parse_keys
 from stockroom.cli.transfer import watch_transfer
 from stockroom.cli.units import format_count, format_nbytes, parse_nbytes
 from stockroom.cli.verb import verb
@@ -68,12 +69,4 @@ def _parse_keys(stock: StockRoom, path: str | None, text: str) -> slice | list[K
         raise CommandLineError("--keys chooses within one column or model: say which, as data/image")
     if path.startswith("model/"):
         return list(text.split(","))
-    parts = text.split(":")
-    try:
-        if 2 <= len(parts) <= 3:
-            return slice(*(int(part) if part else None for part in parts))
-        if stock.data[path.removeprefix("data/")].key_type == "int":
-            return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise CommandLineError(f"expected positions as 0:1000 or keys as 3,5,8, found {text!r}") from error
-    return list(text.split(","))
+    return parse_keys(text, stock.data[path.removeprefix("data/")].key_type)

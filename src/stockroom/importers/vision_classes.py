@@ -20,7 +20,8 @@ from stockroom.shelves.incoming import iter_batches
 
 _KNOWN: Final = """
     Caltech101 Caltech256 Carla_Stereo CelebA Cityscapes CLEVR_Classification Coco_Captions Coco_Detection Country211
-    CRE_Stereo DTD EMNIST ETH3D_Stereo Euro_SAT FakeData Falling_Things_Stereo FER2013 FGVC_Aircraft Flickr30k Flickr8k Flowers102 Food101 GTSRB Imagenette
+    CRE_Stereo DTD EMNIST ETH3D_Stereo Euro_SAT FakeData Falling_Things_Stereo FER2013
+    FGVC_Aircraft Flickr30k Flickr8k Flowers102 Food101 GTSRB Imagenette
     Image_Net INaturalist Kinetics Kitti KMNIST LFW_Pairs LFW_People LSUN MovingMNIST Omniglot Oxford_IIIT_Pet PCAM
     Photo_Tour Places365 QMNIST Rendered_SST2 SBDataset SBU SEMEION Stanford_Cars STL10 SUN397 SVHN UCF101 USPS
     Flying_Chairs Flying_Things3D HD1K HMDB51 InStereo2k Kitti2012_Stereo Kitti2015_Stereo Kitti_Flow

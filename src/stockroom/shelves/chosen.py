@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.column import Column
     from stockroom.shelves.data import DataShelf
     from stockroom.shelves.model import ModelShelf
-    from stockroom.trees import Key
+    from stockroom.shelves.nested_keys import SampleKey
 
 _STATES: Final = (MODEL, EXPERIMENT, ARTIFACT)
 
@@ -94,8 +94,16 @@ def _find_record(shelves: _Shelves, path: str) -> StateRecord | None:
     return record if isinstance(record, StateRecord) else None
 
 
-def _choose_samples(shelf: DataShelf, name: str, keys: Iterable[Key] | slice | None, where: str | None) -> Choice:
+def _choose_samples(shelf: DataShelf, name: str, keys: Iterable[SampleKey] | slice | None, where: str | None) -> Choice:
     column: Column = shelf[name]
+    positions = choose_positions(shelf, column, keys, where)
+    return Choice(len(positions), column.find_chunks(positions))
+
+
+def choose_positions(
+    shelf: DataShelf, column: Column, keys: Iterable[SampleKey] | slice | None, where: str | None
+) -> NDArray[np.int64]:
+    """Positions of the samples under `keys` (a slice: at these positions) that meet the condition `where`."""
     count = len(column)
     if keys is None:
         positions = np.arange(count, dtype=np.int64)
@@ -107,13 +115,13 @@ def _choose_samples(shelf: DataShelf, name: str, keys: Iterable[Key] | slice | N
         from stockroom.shelves.where import choose_where
 
         positions = positions[choose_where(where, lambda other: _read_along(shelf, column, other))[positions]]
-    return Choice(len(positions), column.find_chunks(positions))
+    return positions
 
 
 def _read_along(shelf: Mapping[str, Column], column: Column, name: str) -> NDArray[Any]:
     """The values of another column under the keys of `column`, `(n,)`."""
     other = shelf[name]
-    if other.find_unshared_key(column) is not None:
+    if other.key_type != column.key_type or other.find_unshared_key(column) is not None:
         raise SchemaError(
             f"columns {column.name!r} and {name!r} do not have the same keys, so {name!r} cannot choose samples"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -207,6 +207,42 @@ class Column(Mapping[SampleKey, Sample]):
     def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
         """Where each key stands in key order, for `take`; `SampleNotFoundError` for one that is not there."""
         return self._find_positions(list(keys))
+
+    def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:
+        """The keys of the samples at these positions, all of them from 0 on."""
+        keys = [self._tree.at(position)[0] for position in positions.tolist()]
+        return [parse_nested(key) if isinstance(key, str) else key for key in keys]
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        keys: Iterable[SampleKey] | slice | None = None,
+        where: str | None = None,
+        force: bool = False,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Write samples to files that anything can read; how many were written.
+
+        Args:
+            path: ends in `.npy`, `.npz`, `.parquet`, `.zarr` or `.tar`; anything else is a folder to be made, with a
+                file for each sample.
+            keys: which samples, in this order; a slice chooses by position; None takes all.
+            where: a condition that they must meet, as `label == 3`, on columns of the same keys.
+            force: replace what is there.
+            on_progress: called now and then with the samples written, and how many there will be.
+
+        What is at `path` appears whole or not at all. Raises `InvalidInputError` if something is there already, or if
+        the kind of file cannot hold such samples.
+        """
+        from stockroom.shelves.exporting import export_column
+
+        return export_column(self, Path(path), keys=keys, where=where, force=force, on_progress=on_progress)
+
+    @property
+    def access(self) -> Access:
+        """What it shares with the handle and the shelf it was taken from."""
+        return self._access
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """A key that only one of two columns has; None if they have the same keys."""

@@ -184,9 +184,9 @@ class DataShelf(Mapping[str, Column]):
             prefix: of all names.
             on_progress: called with the number of rows now and then.
 
-        Images become arrays, of palettes the indices; lists of numbers arrays too, other lists JSON text. A row without a value, or with None, has no
-        key in that column. Raises `SchemaError` naming the sample, or column and key, for what cannot be a sample; the
-        columns are then as they were.
+        Images become arrays, of palettes the indices; lists of numbers arrays too, other lists JSON text. A row without
+        a value, or with None, has no key in that column. Raises `SchemaError` naming the sample, or column and key, for
+        what cannot be a sample; the columns are then as they were.
         """
         from stockroom.shelves.incoming import import_samples
 
