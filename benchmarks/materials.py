@@ -41,6 +41,8 @@ class Sizes:
     logged: int
     runs: int
     session_s: int
+    checked: int
+    tiny_packs: int
 
 
 FULL = Sizes(
@@ -57,6 +59,8 @@ FULL = Sizes(
     logged=2_000_000,
     runs=1_000,
     session_s=20,
+    checked=33_200,
+    tiny_packs=2_000,
 )
 QUICK = Sizes(
     small=10_000,
@@ -72,6 +76,8 @@ QUICK = Sizes(
     logged=100_000,
     runs=100,
     session_s=3,
+    checked=3_000,
+    tiny_packs=300,
 )
 
 

@@ -33,6 +33,7 @@ import remotes
 import sessions
 import sizes
 import torch_loading
+import upkeep
 import writing
 from materials import FULL, QUICK, Materials
 from row import Row, format_figure
@@ -69,6 +70,9 @@ BENCHMARKS: Sequence[Benchmark] = (
     experiments.log_calls,
     experiments.exp_show,
     sessions.side_by_side,
+    upkeep.fsck,
+    upkeep.reads_after_repack,
+    upkeep.gc_memory,
     git_tie.git_checkout,
 )
 NOTES = (
