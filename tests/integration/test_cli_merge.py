@@ -134,6 +134,12 @@ def test_conflicts_are_a_table_and_nothing_changes(clone: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["path", "key", "kind", "ours", "theirs"]
     assert [line.split()[0] for line in lines[1:]] == [path for path, _ in CONFLICTS]
+    shown = {tuple(line.split()[:2]): line.split()[-2:] for line in lines[1:]}
+    assert shown["data/label", "1"] == ["77", "88"]  # what is small stands there itself
+    assert shown["data/caption", "a"] == ["'one'", "'un'"]
+    with StockRoom(clone) as ours, StockRoom(clone, ref="origin/dev") as theirs:
+        digests = [side.data["image"].digest(1)[:12] for side in (ours, theirs)]
+    assert shown["data/image", "1"] == digests
     assert len(done.stderr.splitlines()) == 1
     assert "8 conflicts" in done.stderr
     assert (clone / "head.stock").read_bytes() == head

@@ -32,4 +32,4 @@ def cherry_pick(
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)
-        run_merge(console, stock, lambda: stock.cherry_pick(commit, text, chosen, commit=not no_commit))
+        run_merge(console, stock, commit, lambda: stock.cherry_pick(commit, text, chosen, commit=not no_commit))

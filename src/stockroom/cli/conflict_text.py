@@ -9,6 +9,7 @@ import typer
 
 from stockroom.cli import exit_codes
 from stockroom.cli.commit_text import short_id, subject_of
+from stockroom.cli.conflict_values import open_sides
 from stockroom.cli.console import Console
 from stockroom.cli.printable import format_key
 from stockroom.cli.table import iter_headed_lines
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     from stockroom.shelves.merging import Merge
 
 _HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")
-_NOTHING: Final = "-"
 
 
-def iter_conflict_lines(conflicts: Sequence[Conflict]) -> Iterator[str]:
-    """A table of conflicts: path, key, kind, and the first digits of what each side has."""
+def iter_conflict_lines(
+    conflicts: Sequence[Conflict], ours: str | None = None, theirs: str | None = None
+) -> Iterator[str]:
+    """A table of conflicts: path, key, kind, and what each side has, looked up in its commit where that is known."""
     if conflicts:
-        yield from iter_headed_lines(_HEADINGS, [_make_cells(conflict) for conflict in conflicts])
+        with open_sides(ours, theirs) as describe:
+            rows = [(*_make_cells(conflict), *describe(conflict)) for conflict in conflicts]
+        yield from iter_headed_lines(_HEADINGS, rows)
 
 
 def conflict_document(conflict: Conflict) -> dict[str, object]:
@@ -55,39 +59,39 @@ def merge_document(merge: MergeUnderWay | None) -> dict[str, object] | None:
     }
 
 
-def iter_merge_lines(merge: MergeUnderWay) -> Iterator[str]:
-    """A merge under way in words, with its open conflicts."""
+def iter_merge_lines(merge: MergeUnderWay, ours: str | None) -> Iterator[str]:
+    """A merge under way into the commit `ours` in words, with its open conflicts."""
     what = f" of {short_id(merge.commit)}" if merge.commit else ""
     way_out = "`stock merge --abort` gives it up"
     if merge.conflicts:
         count = format_count(len(merge.conflicts), "open conflict")
-        yield f"A {merge.kind}{what} is under way, with {count}; `stock resolve` decides them, {way_out}:"
+        yield f"A {merge.kind}{what} is under way, with {count}; `stock resolve` decides, {way_out}:"
     else:
         yield f"A {merge.kind}{what} is under way; `stock merge --continue` commits it, {way_out}"
-    yield from iter_conflict_lines(merge.conflicts)
+    yield from iter_conflict_lines(merge.conflicts, ours, merge.commit)
 
 
-def run_merge(console: Console, stock: StockRoom, bring_in: Callable[[], Merge]) -> None:
+def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callable[[], Merge]) -> None:
     """Do a merge, revert or cherry-pick and print what came of it, or its conflicts, which exit with 14."""
     branch, old = stock.branch, stock.commit_id
     try:
         merge = bring_in()
     except MergeConflictError as error:
-        tell_conflicts(console, error, branch=branch, commit_id=old)
+        tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
         raise
     if console.json:
         tell_outcome(console, merge.outcome, branch=branch, old=old, commit_id=merge.commit_id, found=merge.conflicts)
     else:
-        _tell_merge(console, stock, merge)
+        _tell_merge(console, stock, merge, theirs)
     if merge.conflicts:
         raise typer.Exit(exit_codes.CONFLICT)
 
 
-def _tell_merge(console: Console, stock: StockRoom, merge: Merge) -> None:
+def _tell_merge(console: Console, stock: StockRoom, merge: Merge, theirs: str) -> None:
     if merge.outcome == "up to date":
         console.say("already up to date")
     elif merge.outcome == "staged":
-        console.lines(iter_conflict_lines(merge.conflicts))
+        console.lines(iter_conflict_lines(merge.conflicts, stock.commit_id, theirs))
         left = format_count(len(merge.conflicts), "conflict")
         console.say(
             f"staged, with {left} open; decide with `stock resolve`"
@@ -116,16 +120,17 @@ def tell_outcome(
     console.document(fields)
 
 
-def tell_conflicts(console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None) -> None:
+def tell_conflicts(
+    console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None, theirs: str | None
+) -> None:
     """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
     conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
     if console.json:
         tell_outcome(console, "conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts)
         raise typer.Exit(exit_codes.CONFLICT)
-    console.lines(iter_conflict_lines(conflicts))
+    console.lines(iter_conflict_lines(conflicts, commit_id, theirs))
 
 
 def _make_cells(conflict: Conflict) -> tuple[str, ...]:
     key = "" if conflict.key is None else format_key(conflict.key)
-    sides = (short_id(side) if side else _NOTHING for side in (conflict.ours, conflict.theirs))
-    return (format_key(conflict.path), key, conflict.kind, *sides)
+    return format_key(conflict.path), key, conflict.kind

@@ -61,6 +61,7 @@ def merge(
             run_merge(
                 console,
                 stock,
+                ref,
                 lambda: stock.merge(ref, text, chosen, commit=not no_commit, fast_forward=fast_forward),
             )
 
@@ -77,7 +78,8 @@ def _continue(console: Console, stock: StockRoom, message: str | None) -> None:
     try:
         commit_id = stock.continue_merge(message)
     except MergeConflictError as error:
-        tell_conflicts(console, error, branch=branch, commit_id=old)
+        theirs = None if under_way is None else under_way.commit
+        tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
         raise
     if console.json:
         tell_outcome(console, "merged", branch=branch, old=old, commit_id=commit_id)
@@ -104,4 +106,4 @@ def _show(console: Console, stock: StockRoom) -> None:
     elif under_way is None:
         console.say("no merge is under way; `stock merge REF` begins one")
     else:
-        console.lines(iter_merge_lines(under_way))
+        console.lines(iter_merge_lines(under_way, stock.commit_id))

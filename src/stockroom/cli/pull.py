@@ -32,7 +32,7 @@ def pull(
             with watch_transfer(console, "pull") as show:
                 report = stock.pull(remote, strategy=chosen, ff_only=ff_only, on_progress=show)
         except MergeConflictError as error:
-            tell_conflicts(console, error, branch=branch, commit_id=at)
+            tell_conflicts(console, error, branch=branch, commit_id=at, theirs=f"{remote}/{branch}")
             raise
     old, new = (None if commit is None else commit.hex() for commit in (report.old, report.new))
     if console.json:

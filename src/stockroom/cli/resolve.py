@@ -19,6 +19,7 @@ from stockroom.errors import InvalidInputError, NotFoundError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.repository import Conflict
+    from stockroom.shelves.history import MergeUnderWay
 
 
 _CHOICES: Final[dict[str, Literal["ours", "theirs", "average"]]] = {
@@ -59,7 +60,7 @@ def resolve(
             _tell(console, stock, resolved=[])
         return
     with console.open_writer(timeout_s) as stock:
-        chosen = find_conflicts(_get_conflicts(stock), path)
+        chosen = find_conflicts(_get_merge(stock).conflicts, path)
         if value is not None:
             from stockroom.cli.resolve_value import put_value  # imports numpy
 
@@ -80,11 +81,11 @@ def find_conflicts(conflicts: Sequence[Conflict], text: str) -> list[Conflict]:
     return chosen
 
 
-def _get_conflicts(stock: StockRoom) -> Sequence[Conflict]:
+def _get_merge(stock: StockRoom) -> MergeUnderWay:
     merge = stock.find_merge()
     if merge is None:
         raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
-    return merge.conflicts
+    return merge
 
 
 def _get_only(chosen: Sequence[Conflict], path: str) -> Conflict:
@@ -94,13 +95,14 @@ def _get_only(chosen: Sequence[Conflict], path: str) -> Conflict:
 
 
 def _tell(console: Console, stock: StockRoom, *, resolved: Sequence[Conflict]) -> None:
-    left = _get_conflicts(stock)
+    merge = _get_merge(stock)
+    left = merge.conflicts
     if console.json:
         documents = {"resolved": resolved, "conflicts": left}
         console.document({name: [conflict_document(one) for one in some] for name, some in documents.items()})
         return
     if not resolved:
-        console.lines(iter_conflict_lines(left))
+        console.lines(iter_conflict_lines(left, stock.commit_id, merge.commit))
     next_step = "" if left else "; `stock merge --continue` commits the merge"
     done = f"resolved {format_count(len(resolved), 'conflict')}, " if resolved else ""
     console.say(f"{done}{format_count(len(left), 'conflict')} open{next_step}")

@@ -32,4 +32,4 @@ def revert(
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)
-        run_merge(console, stock, lambda: stock.revert(commit, text, chosen, commit=not no_commit))
+        run_merge(console, stock, f"{commit}~1", lambda: stock.revert(commit, text, chosen, commit=not no_commit))

@@ -49,6 +49,6 @@ def status(
                 f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
             )
         if state.merge is not None:
-            console.lines(iter_merge_lines(state.merge))
+            console.lines(iter_merge_lines(state.merge, state.commit_id))
         console.line("Staged, `stock commit` keeps it:" if changes else "Nothing staged")
     console.lines(iter_stat_lines(changes))
