@@ -45,6 +45,7 @@ VERBS: Final[dict[str, str]] = {
     "export": "export",
     "fsck": "fsck",
     "gc": "gc",
+    "du": "du",
 }
 """Verb -> its module here, which holds a function of the module's name."""
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 from stockroom.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from stockroom.digest import CommitId
     from stockroom.repository import Repository
     from stockroom.repository.gc import GcReport, OnStage
+    from stockroom.repository.ledger import Tally
     from stockroom.repository.repair import RepairReport
+    from stockroom.repository.usage import Usage
     from stockroom.repository.verify import VerifyReport
     from stockroom.shelves.access import Access
 
@@ -21,6 +24,8 @@ _GRACE = timedelta(weeks=2)
 class _Handle(Protocol):
     _access: Access
     _repository: Repository
+
+    def _resolve(self, ref: str) -> CommitId: ...
 
 
 class UpkeepActions:
@@ -98,3 +103,21 @@ class UpkeepActions:
             raise InvalidInputError(f"expected a part of packs such as 3 of 10, found {subset[0]} of {subset[1]}")
         scope = VerifyScope(sample=sample, subset=subset, connectivity_only=connectivity_only)
         return verify_repository(self._repository, scope=scope, on_progress=on_progress)
+
+    def measure_usage(self: _Handle) -> Usage:
+        """What each thing in the handle's commit costs, what each branch does beyond the others, and the history.
+
+        Reads metadata only: samples need not be on this machine.
+        """
+        from stockroom.repository.usage import measure_usage
+
+        self._access.check_open()
+        return measure_usage(self._repository, self._access.snapshot)
+
+    def measure_commits(self: _Handle, ref: str = "HEAD") -> dict[str, Tally]:
+        """What each commit that leads to `ref` added to those before it, by full hex id; the oldest first."""
+        from stockroom.repository.usage import measure_commits
+
+        self._access.check_open()
+        start = self._resolve(ref)
+        return {commit.hex(): added for commit, added in measure_commits(self._repository, start)}
