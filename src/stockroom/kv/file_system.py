@@ -19,8 +19,8 @@ ALLOWED_BY: Final = "STOCKROOM_NETWORK_FS"
 NETWORK: Final = frozenset(
     ["nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs", "beegfs",
      "glusterfs", "orangefs", "pvfs2", "coda", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse",
-     "fuse.goofys",
-     "fuse.mount-s3", "fuse.blobfuse", "fuse.blobfuse2", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.juicefs"]
+     "fuse.goofys", "fuse.mount-s3", "fuse.blobfuse", "fuse.blobfuse2", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse",
+     "fuse.juicefs"]
 )  # fmt: skip
 """As Linux calls them."""
 
