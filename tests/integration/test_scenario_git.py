@@ -179,6 +179,8 @@ def test_a_stage_left_behind_by_git_checkout_is_kept_and_says_so(two):
             call()
     refused = run_stock(project, "commit", "-m", "no")
     assert refused.returncode == 14
+    assert f"Staged on {second[:12]}, where HEAD has moved from" in stock(project, "status")
+    assert stock_json(project, "status")["staged_on"] == second
     git(project, "checkout", "-q", "main")
     with StockRoom(project, enable_write=True) as writer:
         assert writer.data["x"][0][0] == 8
@@ -280,7 +282,9 @@ def shared(two, tmp_path):
 def test_init_twice_says_so_and_changes_nothing(tmp_path, inside):
     if inside:
         git(tmp_path, "init", "-q", "-b", "trunk")
-    assert "made a repository" in run_stock(tmp_path, "init").stderr
+    made = run_stock(tmp_path, "init").stderr
+    assert "made a repository" in made
+    assert ("git add head.stock" in made) == inside
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.stock")}
     again = run_stock(tmp_path, "init")
     assert (again.returncode, "already" in again.stderr) == (0, True)

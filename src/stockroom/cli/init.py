@@ -20,13 +20,25 @@ def init(
 ) -> None:
     """Make a repository, or say that there is one already."""
     from stockroom import StockRoom
+    from stockroom.repository.git import find_work_tree
+    from stockroom.repository.paths import locate
 
+    has_author = locate(path.resolve()).config.exists()
     with StockRoom.init(path, name=name, email=email) as stock:
         place, is_new = str(stock.path), stock.is_new
     if is_new:
         console.say(f"made a repository in {place}")
+        if find_work_tree(Path(place)) is not None:
+            console.say("`git add head.stock` ties it to git: then git's branches and checkouts are its own")
     else:
-        author = "; its author stays as it is: `stock commit --author` names another" if name or email else ""
-        console.say(f"{place} is a repository already; nothing was changed{author}")
+        console.say(f"{place} is a repository already; {_describe_author(name or email, has_author)}")
     if console.json:
         console.document({"path": place, "created": is_new})
+
+
+def _describe_author(given: str | None, has_author: bool) -> str:
+    if not given:
+        return "nothing was changed"
+    if has_author:
+        return "nothing was changed; its author stays as it is: `stock commit --author` names another"
+    return "commits made here have an author now"

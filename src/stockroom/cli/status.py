@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from stockroom.cli.conflict_text import iter_merge_lines, merge_document
 from stockroom.cli.console import Console
 from stockroom.cli.units import format_part
 from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom.shelves.history import Status
 
 
 @verb
@@ -30,6 +33,7 @@ def status(
                 "branch": state.branch,
                 "commit": state.commit_id,
                 "clean": state.clean,
+                "staged_on": state.staged_on,
                 "changes": changes_document(changes),
                 "merge": merge_document(state.merge),
                 "presence": {
@@ -50,5 +54,16 @@ def status(
             )
         if state.merge is not None:
             console.lines(iter_merge_lines(state.merge, state.commit_id))
-        console.line("Staged, `stock commit` keeps it:" if changes else "Nothing staged")
+        console.line(_describe_stage(state))
     console.lines(iter_stat_lines(changes))
+
+
+def _describe_stage(state: Status) -> str:
+    """A line above the staged changes."""
+    if state.clean:
+        return "Nothing staged"
+    if state.staged_on == state.commit_id:
+        return "Staged, `stock commit` keeps it:"
+    return (
+        f"Staged on {short_id(state.staged_on)}, where HEAD has moved from: go back there, or drop it (`stock reset`):"
+    )

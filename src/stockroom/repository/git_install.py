@@ -96,7 +96,7 @@ def plan_install(
     `program` are the words that run `stock`. `ConflictError` if a hook of somebody else's is in the way.
     """
     settings = {
-        f"{_SECTION}.name": "Stockroom's merge of head.stock",
+        f"{_SECTION}.name": "Stockroom merges head.stock",
         f"{_SECTION}.driver": f"{_escape([*program, 'git', 'merge-driver', '--'])} %O %A %B %L %P",
     }
     steps: list[Step] = [
