@@ -258,6 +258,13 @@ class Diff(Mapping[str, RecordDiff]):
     def __repr__(self) -> str:
         return f"Diff({', '.join(f'{path}: {entry.kind}' for path, entry in self.items())})"
 
+    def _repr_html_(self) -> str:
+        from stockroom.repository.html_table import format_table
+
+        counted = ((path, entry.kind, entry.counts) for path, entry in self.items())
+        rows = ((path, kind, f"+{c.added} -{c.removed} ~{c.changed}") for path, kind, c in counted)
+        return format_table(f"{len(self)} changed", rows)
+
 
 def _count(side: tuple[Snapshot, ColumnRecord] | None) -> int:
     return 0 if side is None else side[0].open_tree(side[1]).count

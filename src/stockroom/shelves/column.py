@@ -176,6 +176,12 @@ class Column(Mapping[SampleKey, Sample]):
             sample.flags.writeable = False
         return sample
 
+    def peek(self, key: SampleKey, *, max_nbytes: int) -> Sample | None:
+        """`view(key)`, or None where the sample is larger, or not on this machine; fetches nothing."""
+        reader = self._peek_reader() if self._is_staged else self._reader
+        sample = reader.peek_entry(self._find_value(self._check_key(key)), max_nbytes)
+        return None if sample is None else self._decode(sample, key)
+
     def digest(self, key: SampleKey) -> str:
         """The hex BLAKE3 digest of the sample's raw bytes; needs no data."""
         reader, value = self._reader, self._find_value(self._check_key(key))
@@ -307,6 +313,11 @@ class Column(Mapping[SampleKey, Sample]):
     def __repr__(self) -> str:
         shape = "" if self._record.is_text else f", shape={format_shape(self.shape)}"
         return f"Column({self._name!r}, dtype={self.dtype}{shape}, keys={self.key_type}, n={len(self)})"
+
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.notebook import show_column
+
+        return show_column(self)
 
     def __eq__(self, other: object) -> bool:
         return self is other

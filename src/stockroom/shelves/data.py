@@ -64,6 +64,11 @@ class DataShelf(Mapping[str, Column]):
     def __repr__(self) -> str:
         return f"DataShelf({', '.join(self)})"
 
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.notebook import show_data
+
+        return show_data(self)
+
     def create(
         self,
         name: str,

@@ -95,6 +95,11 @@ class ExperimentShelf(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"ExperimentShelf({', '.join(self)})"
 
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.notebook import show_names
+
+        return show_names(self, f"{len(self)} values")
+
     # -- metrics and artifacts
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> int:

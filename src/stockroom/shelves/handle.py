@@ -202,6 +202,11 @@ class StockRoom(RemoteActions, MergeActions, UpkeepActions, GitActions):
             f"<StockRoom {self.path} {self._head.branch or 'detached'} {(self.commit_id or 'no commit')[:12]} {mode}>"
         )
 
+    def _repr_html_(self) -> str | None:
+        from stockroom.shelves.notebook import show_stock
+
+        return None if self._access.is_closed else show_stock(self)
+
     # -- writing
 
     @contextmanager

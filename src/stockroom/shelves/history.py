@@ -25,6 +25,11 @@ class Commit:
     time: datetime
     metadata: Mapping[str, Any]
 
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.notebook import show_commit
+
+        return show_commit(self)
+
 
 @dataclass(frozen=True, slots=True)
 class MergeUnderWay:

@@ -71,3 +71,8 @@ class ModelShelf(Mapping[str, State]):
 
     def __repr__(self) -> str:
         return f"ModelShelf({', '.join(self)})"
+
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.notebook import show_names
+
+        return show_names(self, f"{len(self)} models")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.repository.column import ColumnRecord
 from stockroom.shelves.ahead import ReadAhead
-from stockroom.shelves.entry_chunks import as_stored, read_chunk_list
+from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
 from stockroom.shelves.values import Array, decode_text
 from stockroom.shelves.vectors import LeafVectors
 from stockroom.store import TensorStore
@@ -184,6 +184,19 @@ class SampleReader:
         if isinstance(sample, np.ndarray):
             sample.flags.writeable = False
         return sample
+
+    def peek_entry(self, value: bytes, max_nbytes: int) -> Sample | None:
+        """`view_entry`, or None where the sample is larger, or not on this machine; fetches nothing."""
+        entry = self.format.decode(value)
+        if entry.nbytes > max_nbytes:
+            return None
+        if entry.kind is not EntryKind.INLINE:
+            digests = list_chunks(self.tree.store, entry).digests
+            is_here = self._find_unwritten(digests)
+            is_here[~is_here] = self._tensors.is_present(digests[~is_here])
+            if not is_here.all():
+                return None
+        return self.view_entry(value)
 
     def digest_entry(self, value: bytes) -> bytes | None:
         """The digest of the raw bytes of the sample behind a tree value; None if they are inline."""

@@ -1,0 +1,41 @@
+"""Tables of HTML for notebooks: every text escaped and cut, every table cut to some rows."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+MAX_ROWS: Final = 50
+MAX_TEXT: Final = 120
+_STYLE: Final = "text-align:left;vertical-align:top"
+
+
+class Markup(str):
+    """HTML as it is; anything else is text, and escaped."""
+
+    __slots__ = ()
+
+
+def format_table(title: str, rows: Iterable[Sequence[object]], *, headings: Sequence[str] = ()) -> str:
+    """A table under a title, of at most `MAX_ROWS` rows; a last line says if there are more."""
+    remaining = iter(rows)
+    lines = list(islice(remaining, MAX_ROWS))
+    more = "" if next(remaining, None) is None else "<p>and more</p>"
+    head = "".join(f'<th style="{_STYLE}">{escape(heading)}</th>' for heading in headings)
+    body = "".join(f"<tr>{''.join(_iter_cells(line))}</tr>" for line in lines)
+    return f"<div><p><b>{escape(title)}</b></p><table>{f'<tr>{head}</tr>' if head else ''}{body}</table>{more}</div>"
+
+
+def escape(value: object) -> str:
+    """A value as text that is safe in HTML, cut to `MAX_TEXT` characters; markup as it is."""
+    if isinstance(value, Markup):
+        return value
+    text = str(value)
+    cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+    return html.escape(cut.encode("utf-8", "backslashreplace").decode())
+
+
+def _iter_cells(line: Sequence[object]) -> Iterator[str]:
+    return (f'<td style="{_STYLE}">{escape(cell)}</td>' for cell in line)
