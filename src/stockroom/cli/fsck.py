@@ -12,7 +12,7 @@ import typer
 from stockroom.cli import exit_codes
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.units import format_count, format_nbytes
+from stockroom.cli.units import format_count
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def _tell_check(console: Console, report: VerifyReport) -> Sequence[Damage]:
         console.document({"ok": report.ok, "checked": {**looked_at, "nbytes": report.nbytes}, "damage": damage})
     else:
         console.lines(str(item) for item in report.damage)
-    counts = ", ".join(format_count(count, name.removesuffix("s")) for name, count in looked_at.items())
-    read = f" ({format_nbytes(report.nbytes)} read)"
-    console.say(f"checked {counts}{read}: {format_count(len(report.damage), 'problem')} found")
+    told = [format_count(looked_at[name], name.removesuffix("s")) for name in ("packs", "commits", "objects", "chunks")]
+    console.say(f"checked {', '.join(told)}: {format_count(len(report.damage), 'problem')} found")
     return report.damage
 
 

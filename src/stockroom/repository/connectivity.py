@@ -33,6 +33,9 @@ from stockroom.trees import iter_range
 from stockroom.trees.check import check_tree
 
 _MOST_NAMED: Final = 5
+_BRING_BACK: Final = (
+    "add a remote that has it and run `stock fsck --repair`, or write the same samples again from a backup"
+)
 
 
 class Connectivity:
@@ -214,5 +217,6 @@ class Connectivity:
         found = getattr(error, "where", "") or ""
         if found.startswith("metadata object "):
             self._depend(found.removeprefix("metadata "))
+        repair = _BRING_BACK if "in no pack" in str(error) else repair
         needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
         self.damage.append(Damage(where, str(error), repair, needed_by))
