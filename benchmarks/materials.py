@@ -43,6 +43,7 @@ class Sizes:
     session_s: int
     checked: int
     tiny_packs: int
+    image_stride: int
 
 
 FULL = Sizes(
@@ -61,6 +62,7 @@ FULL = Sizes(
     session_s=20,
     checked=33_200,
     tiny_packs=2_000,
+    image_stride=4,
 )
 QUICK = Sizes(
     small=10_000,
@@ -78,6 +80,7 @@ QUICK = Sizes(
     session_s=3,
     checked=3_000,
     tiny_packs=300,
+    image_stride=40,
 )
 
 
