@@ -46,6 +46,8 @@ VERBS: Final[dict[str, str]] = {
     "fsck": "fsck",
     "gc": "gc",
     "du": "du",
+    "config": "config",
+    "completion": "completion",
 }
 """Verb -> its module here, which holds a function of the module's name."""
 

@@ -13,12 +13,15 @@ import typer
 from stockroom.cli import exit_codes
 from stockroom.cli.app import make_program
 from stockroom.cli.failures import exit_code_of_failure, tell_failure
+from stockroom.cli.settings import COMPLETE_VARIABLE
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; every failure has been told on stderr when this returns its exit code."""
     _tolerate_any_character()
     try:
+        if COMPLETE_VARIABLE in os.environ:
+            _answer_shell()
         _call(arguments)
         sys.stdout.flush()
     except typer.Exit as exit_:
@@ -36,6 +39,12 @@ def _call(arguments: Sequence[str]) -> None:
     program = make_program()
     with program.make_context("stock", list(arguments)) as context:
         program.invoke(context)
+
+
+def _answer_shell() -> None:
+    from stockroom.cli.completion import answer_shell
+
+    answer_shell()
 
 
 def _flushed(code: int) -> int:

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+COMPLETE_VARIABLE: Final = "_STOCK_COMPLETE"
+"""What the scripts of `stock completion` set, so that the program answers a shell instead of running."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

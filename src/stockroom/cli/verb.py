@@ -10,6 +10,7 @@ A verb's function takes a `Console` and then its own typer parameters:
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
@@ -18,7 +19,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.settings import Settings, add_global_options, take_settings
+from stockroom.cli.settings import COMPLETE_VARIABLE, Settings, add_global_options, take_settings
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -48,7 +49,19 @@ def _own_parameters(function: Callable[..., None]) -> list[Parameter]:
     """The parameters after the console, with their annotations resolved."""
     hints = get_type_hints(function, include_extras=True)
     own = list(signature(function).parameters.values())[1:]
+    if COMPLETE_VARIABLE in os.environ:
+        _add_completers(function.__name__, hints)
     return [parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY) for parameter in own]
+
+
+def _add_completers(verb_name: str, hints: dict[str, Any]) -> None:
+    """Have the parameters that `COMPLETERS` names completed by it: a shell asks."""
+    from stockroom.cli.completers import COMPLETERS
+
+    for name, hint in hints.items():
+        completer = COMPLETERS.get(f"{verb_name}.{name}")
+        if completer is not None:
+            hint.__metadata__[0].autocompletion = completer
 
 
 def _working_directory(settings: Settings) -> contextlib.AbstractContextManager[None]:

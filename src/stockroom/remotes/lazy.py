@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from stockroom.errors import MalformedRecordError
 from stockroom.repository.paths import RepositoryPaths
+from stockroom.repository.settings import Settings, read_settings
 from stockroom.store import Fetcher, NoFetcher
 
 if TYPE_CHECKING:
@@ -21,14 +23,33 @@ def choose_fetcher(lazy: bool) -> Callable[[RepositoryPaths], Fetcher]:
         return lambda _: NoFetcher("this handle was opened with lazy=False: fetch them first with `stock prefetch`")
     if os.environ.get(OFF_VARIABLE, "") not in ("", "0"):
         return lambda _: NoFetcher(f"{OFF_VARIABLE} is set: unset it, or fetch them first with `stock prefetch`")
-    return make_agent_fetcher
+    return _make_chosen_fetcher
 
 
 def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
     """What fetches through the repository's agent, for those who ask by name: `prefetch`, `clone`, `push`, `drop`."""
     from stockroom.remotes.agent.fetcher import AgentFetcher  # here for start-up time
 
-    return AgentFetcher(paths.state, has_remotes=lambda: _has_remotes(paths))
+    return AgentFetcher(
+        paths.state,
+        has_remotes=lambda: _has_remotes(paths),
+        find_timeout_s=lambda: _read_settings(paths).fetch_timeout_s,
+    )
+
+
+def _make_chosen_fetcher(paths: RepositoryPaths) -> Fetcher:
+    """What fetches, or, where the repository's settings say so, nothing."""
+    if _read_settings(paths).lazy_fetch is not False:
+        return make_agent_fetcher(paths)
+    return NoFetcher("fetch.lazy is off here: fetch them first with `stock prefetch`, or set it with `stock config`")
+
+
+def _read_settings(paths: RepositoryPaths) -> Settings:
+    """The settings; none where they are damaged, since reading goes on without."""
+    try:
+        return read_settings(paths.config)
+    except (OSError, MalformedRecordError):
+        return Settings()
 
 
 def _has_remotes(paths: RepositoryPaths) -> bool:

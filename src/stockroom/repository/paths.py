@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
+from stockroom.errors import FormatVersionError, RepositoryNotFoundError
 from stockroom.repository.git import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
 from stockroom.repository.own_file import read_own_file, replace_own_file, write_own_file
+from stockroom.repository.settings import read_settings, write_settings
 from stockroom.store import TensorStore
 
 STATE_NAME = ".stockroom"
@@ -93,21 +95,17 @@ class RepositoryPaths:
         return HeadFile(self.root, self.own)
 
     def read_identity(self) -> Identity:
-        """Who commits here: as given on `init`, else the user of this machine."""
-        try:
-            return msgspec.json.decode(read_own_file(self.config), type=Identity)
-        except FileNotFoundError:
-            user = _find_user()
-            return Identity(user, f"{user}@{socket.gethostname()}")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedRecordError(
-                f"{self.config}: expected JSON with name and email ({error}); run `stock init --name N --email E`",
-                where=str(self.config),
-            ) from error
+        """Who commits here: as is set, else the user of this machine."""
+        settings = read_settings(self.config)
+        if settings.name is not None and settings.email is not None:
+            return Identity(settings.name, settings.email)
+        user = _find_user()
+        return Identity(settings.name or user, settings.email or f"{user}@{socket.gethostname()}")
 
     def write_identity(self, identity: Identity) -> None:
         """Set who commits here."""
-        replace_own_file(self.config, msgspec.json.encode(identity))
+        settings = read_settings(self.config)
+        write_settings(self.config, replace(settings, name=identity.name, email=identity.email))
 
 
 def find_repository(start: Path) -> RepositoryPaths:

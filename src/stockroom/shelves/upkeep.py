@@ -1,9 +1,10 @@
-"""What a handle does for a repository's upkeep: checking it, mending it, and giving back disk."""
+"""What a handle does for a repository's upkeep: checking it, mending it, giving back disk, and its settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from stockroom.errors import InvalidInputError
@@ -121,3 +122,20 @@ class UpkeepActions:
         self._access.check_open()
         start = self._resolve(ref)
         return {commit.hex(): added for commit, added in measure_commits(self._repository, start)}
+
+    @property
+    def settings(self: _Handle) -> Mapping[str, str | bool | float | None]:
+        """The repository's own settings by key, such as `user.name`; None is what nobody has set. Read-only."""
+        from stockroom.repository.settings import KEYS, read_settings
+
+        self._access.check_open()
+        settings = read_settings(self._repository.paths.config)
+        return MappingProxyType({key.name: getattr(settings, key.field) for key in KEYS})
+
+    def change_setting(self: _Handle, key: str, value: str | None) -> None:
+        """Set one of the settings, or, for None, no longer; `InvalidInputError` for a key or value that cannot be."""
+        from stockroom.repository.settings import change_setting, find_key, read_settings, write_settings
+
+        self._access.check_open()
+        config = self._repository.paths.config
+        write_settings(config, change_setting(read_settings(config), find_key(key), value))

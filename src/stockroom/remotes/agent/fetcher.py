@@ -30,11 +30,17 @@ OnWorking: TypeAlias = Callable[[int, "str | None"], None]
 
 
 class AgentFetcher:
-    """Asks the fetch agent of the repository whose state folder is `state`. Connects when it is first needed."""
+    """Asks the fetch agent of the repository whose state folder is `state`. Connects when it is first needed.
 
-    def __init__(self, state: Path, *, has_remotes: Callable[[], bool]) -> None:
+    `find_timeout_s` gives the repository's own setting of how long a read waits, or None.
+    """
+
+    def __init__(
+        self, state: Path, *, has_remotes: Callable[[], bool], find_timeout_s: Callable[[], float | None] = lambda: None
+    ) -> None:
         self._state = state
         self._has_remotes = has_remotes
+        self._find_timeout_s = find_timeout_s
         self._idle: list[socket.socket] = []
         self._pid = os.getpid()
 
@@ -50,7 +56,8 @@ class AgentFetcher:
 
         Raises:
             AbsentDataError, CorruptionError, RemoteError: as the agent met them.
-            TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds (120 unless set).
+            TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds, or those of the setting `fetch.timeout`
+                (120 unless set).
         """
         self._fetch(wanted, None, is_bulk=is_bulk)
 
@@ -95,7 +102,7 @@ class AgentFetcher:
 
     def _fetch(self, wanted: Wanted, on_working: OnWorking | None, *, is_bulk: bool) -> None:
         if self._has_remotes():
-            self._ask(Fetch(protocol.pack_wanted(wanted), read_stall_s(), is_bulk), on_working)
+            self._ask(Fetch(protocol.pack_wanted(wanted), read_stall_s(self._find_timeout_s()), is_bulk), on_working)
 
     def _ask(self, request: protocol.Request, on_working: OnWorking | None = None) -> Done:
         """The agent's answer; should it die meanwhile, another one is asked, once."""
@@ -136,11 +143,11 @@ class AgentFetcher:
             ) from error
 
 
-def read_stall_s() -> float:
-    """How long a read may wait while nothing arrives, in seconds, as the environment says."""
+def read_stall_s(configured_s: float | None = None) -> float:
+    """How long a read may wait while nothing arrives, in seconds: as the environment says, else as configured."""
     text = os.environ.get(TIMEOUT_VARIABLE, "")
     try:
-        stall_s = float(text) if text else DEFAULT_STALL_S
+        stall_s = float(text) if text else configured_s or DEFAULT_STALL_S
     except ValueError:
         stall_s = -1.0
     if not 0 < stall_s < 1e6:

@@ -1,0 +1,71 @@
+"""`stock config`: the repository's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+Value: TypeAlias = str | bool | float | None
+
+
+@verb
+def config(
+    console: Console,
+    key: Annotated[str | None, typer.Argument(help="As user.name; all of them if left out.")] = None,
+    value: Annotated[str | None, typer.Argument(help="What it is to be.")] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Set KEY no longer: its default counts again.")] = False,
+    list_: Annotated[bool, typer.Option("-l", "--list", help="List what is set.")] = False,
+) -> None:
+    """Show or change this repository's settings: user.name, user.email, fetch.lazy, fetch.timeout.
+
+    The environment and options of a command go first. Remotes are set with stock remote.
+    """
+    if (list_ and (key is not None or unset)) or (unset and (key is None or value is not None)):
+        raise CommandLineError("expected KEY, KEY VALUE, --unset KEY or --list; do one thing at a time")
+    with console.open_stock(needs_head=False) as stock:
+        if key is not None and (unset or value is not None):
+            stock.change_setting(key, value)
+        settings = stock.settings
+        shown = settings if key is None else {key.lower(): _get(stock, key)}
+    if console.json:
+        console.document({"settings": dict(shown)})
+    elif key is None:
+        console.lines(f"{name}={format_setting(setting)}" for name, setting in settings.items() if setting is not None)
+        _tell_unset(console, settings)
+    elif value is None and not unset:
+        _tell_one(console, key, shown[key.lower()])
+
+
+def format_setting(value: Value) -> str:
+    """A setting as it is typed."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _get(stock: StockRoom, key: str) -> Value:
+    from stockroom.repository.settings import find_key
+
+    return stock.settings[find_key(key).name]
+
+
+def _tell_one(console: Console, key: str, setting: Value) -> None:
+    if setting is None:
+        console.say(f"{key} is not set")
+    else:
+        console.line(format_setting(setting))
+
+
+def _tell_unset(console: Console, settings: Mapping[str, Value]) -> None:
+    unset = [name for name, setting in settings.items() if setting is None]
+    if unset:
+        console.say(f"not set: {', '.join(unset)}")
