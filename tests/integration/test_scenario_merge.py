@@ -177,6 +177,27 @@ def test_a_merge_in_a_write_block_and_in_an_open_writer(stock: StockRoom) -> Non
     assert sorted(read(stock)) == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_merge_follows_a_branch_that_sessions_moved_on(stock: StockRoom) -> None:
+    fork(stock, put({0: 0}), put({1: 1}), put({2: 2}))
+    with StockRoom(stock.path, enable_write=True) as writer:
+        with stock.session(branch="main") as beside:
+            put({3: 3})(beside)
+        writer.merge("dev")
+        assert read(writer) == {0: 0, 1: 1, 2: 2, 3: 3}
+    stock.refresh()
+    assert stock.branches["main"] == stock.commit_id
+    assert len(list(stock.log())) == 5
+    with StockRoom(stock.path, enable_write=True) as writer:
+        with stock.session(branch="main") as beside:
+            put({4: 4})(beside)
+        assert writer.branches["main"] != writer.commit_id
+        writer.reset_to("main~1")
+        assert writer.branches["main"] == writer.commit_id
+        assert 4 not in writer.data["x"]
+        assert writer.undo().kind == "reset"
+        assert 4 in writer.data["x"]
+
+
 def test_everything_a_commit_holds_is_merged_at_once(stock: StockRoom) -> None:
     def start(writer: StockRoom) -> None:
         put({0: 0})(writer)

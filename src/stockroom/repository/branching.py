@@ -94,18 +94,20 @@ def undo(session: WriteSession) -> Operation:
 
 def reset_to(session: WriteSession, target: CommitId) -> None:
     """Move the branch that is checked out, or a detached HEAD, to a commit; what is staged goes."""
-    branch, old = session.head.branch, session.head.commit
+    branch = session.head.branch
     if branch is None:
         session.reset()
         head = Head(None, target)
         session.repository.paths.head.write(head)
         session.move_head(head)
-    elif target == old:
+        return
+    tip = session.repository.refs.find_ref(f"branch/{branch}")  # sessions may have moved it on from HEAD
+    if tip == session.head.commit == target:
         session.reset()
-    else:
-        move = RefMove(ref=f"branch/{branch}", old=old, new=target)
-        change = RefChange(kind="reset", moves=(move,), stages={session.stage_name: None})
-        session.move_branch(Head(branch, target), change)
+        return
+    moves = () if tip == target else (RefMove(ref=f"branch/{branch}", old=tip, new=target),)
+    change = RefChange(kind="reset", moves=moves, stages={session.stage_name: None})
+    session.move_branch(Head(branch, target), change)
 
 
 def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
