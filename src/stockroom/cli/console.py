@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ class Console:
         """Write lines of data to stdout as they come."""
         for text in texts:
             self.line(text)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether stdout is a terminal on which colours are wanted."""
+        is_wanted = self.settings.colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return is_wanted and not self.settings.json and sys.stdout.isatty()
+
+    def draw(self, lines: Iterable[str]) -> None:
+        """Write lines made here with codes for colours, as they are."""
+        sys.stdout.writelines(f"{line}\n" for line in lines)
 
     def binary(self, data: bytes | memoryview) -> None:
         """Write bytes to stdout as they are."""

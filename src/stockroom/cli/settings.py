@@ -23,6 +23,7 @@ class Settings:
     verbose: bool = False
     json: bool = False
     progress: bool = True
+    colour: bool = True
 
     def joined(self, later: Settings) -> Settings:
         """These settings with those given later on the command line on top."""
@@ -32,6 +33,7 @@ class Settings:
             verbose=self.verbose or later.verbose,
             json=self.json or later.json,
             progress=self.progress and later.progress,
+            colour=self.colour and later.colour,
         )
 
 
@@ -67,6 +69,7 @@ GLOBAL_OPTIONS: Final = (
     GlobalOption("global_verbose", ("-v", "--verbose"), "Show the traceback of an error."),
     GlobalOption("global_json", ("--json",), "Print one JSON document instead of text."),
     GlobalOption("global_no_progress", ("--no-progress",), "Draw no progress bars."),
+    GlobalOption("global_no_color", ("--no-color",), "Use no colours, and draw no pictures; as NO_COLOR does."),
 )
 
 
@@ -88,4 +91,5 @@ def take_settings(options: dict[str, Any]) -> Settings:
         verbose=given["global_verbose"],
         json=given["global_json"],
         progress=not given["global_no_progress"],
+        colour=not given["global_no_color"],
     )
