@@ -151,6 +151,17 @@ def test_a_detached_head_reads_and_refuses_to_commit_with_the_way_out(two):
     assert refused.returncode == 0
 
 
+def test_a_write_block_on_a_detached_head_keeps_what_it_wrote_on_the_stage(two):
+    project, first, _ = two
+    git(project, "checkout", "-q", "--detach", "main~1")
+    with pytest.raises(ConflictError, match=r"git switch -c NAME.*kept"):
+        write(project, 7, "nowhere")
+    git(project, "switch", "-q", "-c", "rescue")
+    stock(project, "commit", "-m", "rescued")
+    assert read(project) == 7
+    assert parents_of(project) == (first,)
+
+
 def test_without_the_tie_a_repository_inside_git_stands_by_itself(project):
     write(project, 1, "one")
     git(project, "checkout", "-q", "-b", "elsewhere")

@@ -75,8 +75,11 @@ def check_unmoved(repository: Repository, began: Head) -> None:
 
 def explain_detached(repository: Repository) -> ConflictError:
     """The error for a commit where there is no branch to move."""
-    way_out = "stock checkout -b NAME" if repository.find_tie() is None else "git switch -c NAME"
-    return ConflictError(f"HEAD is detached: make a branch here first, with `{way_out}`")
+    if repository.find_tie() is None:
+        return ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
+    return ConflictError(
+        "git's HEAD is detached: make a branch here first, with `git switch -c NAME`; what is staged is kept"
+    )
 
 
 def note_seen(paths: RepositoryPaths, head: Head) -> None:

@@ -77,11 +77,11 @@ class GitWorkTree:
 
 def find_work_tree(folder: Path) -> GitWorkTree | None:
     """The work tree of git that a folder lies in; None where there is none, or it cannot be understood."""
-    for root in (folder, *folder.parents):
-        entry = root / ".git"
-        mode = _find_mode(entry)
+    for name in _iter_up(str(folder)):  # text, not paths: it is asked for at every commit
+        mode = _find_mode(f"{name}/.git")
         if mode is None:
             continue
+        root, entry = Path(name), Path(name, ".git")
         if stat.S_ISDIR(mode):
             if _is_git_dir(entry):
                 return _open_work_tree(root, entry)
@@ -140,9 +140,19 @@ def _read_pointer(path: Path, prefix: bytes) -> str | None:
     return os.fsdecode(line) if line and b"\n" not in line and b"\0" not in line else None
 
 
-def _find_mode(path: Path) -> int | None:
+def _iter_up(folder: str) -> Iterator[str]:
+    """A folder and those above it."""
+    while True:
+        yield folder
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if above == folder:
+            return
+        folder = above
+
+
+def _find_mode(path: str) -> int | None:
     try:
-        return path.stat().st_mode
+        return os.stat(path).st_mode  # noqa: PTH116
     except OSError:
         return None
 

@@ -10,6 +10,7 @@ from stockroom.errors import ConflictError
 from stockroom.refs import RefChange, RefMove, find_merge_bases
 from stockroom.repository.common_content import CommonContent, find_common_content
 from stockroom.repository.conflict import Conflict, Decide, explain_conflicts
+from stockroom.repository.following import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merge import ContentMerge
 from stockroom.repository.merge_states import Average
@@ -154,7 +155,7 @@ def _check_branch(session: WriteSession) -> str:
     """The branch that is merged into, on which the session then stands; with anything staged it is not looked at."""
     branch = session.head.branch
     if branch is None:
-        raise ConflictError("HEAD is detached: check out a branch first, or make one here (`stock checkout -b NAME`)")
+        raise explain_detached(session.repository)
     if session.is_clean:
         session.check_branch()
     return branch

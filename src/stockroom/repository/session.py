@@ -256,14 +256,17 @@ class WriteSession(Workspace):
             raise
 
     def _follow_branch(self) -> None:
-        """In the tie, be on the branch git is on by now; what is staged is kept where git has moved HEAD meanwhile."""
+        """In the tie, be on the branch git is on by now; what is staged is kept where there is none, or HEAD moved."""
         try:
             check_unmoved(self.repository, self._placed)
+            followed = follow_git(self.repository, is_staged=True)
+            if followed.branch is None:
+                raise explain_detached(self.repository)
         except ConflictError:
             self.flush()
             self._start, self._merging_before = self._staged.root, self.merging
             raise
-        self.head = Head(follow_git(self.repository, is_staged=True).branch, self.head.commit)
+        self.head = Head(followed.branch, self.head.commit)
 
     def _follow_sessions(self) -> None:
         """In the tie, bring HEAD along where sessions moved its branch on while this writer held the lease."""
