@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from stockroom.cli.examples import EXAMPLES, PROGRAM_EXAMPLE, make_epilog
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.settings import Settings, add_global_options, take_settings
 
@@ -141,7 +142,7 @@ def load_verb(name: str, module_name: str) -> Any:
     """The click command of one verb, which is a function called as its module is."""
     module = import_module(f"stockroom.cli.{module_name}")
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=VERB_CONTEXT)
-    single.command(name)(getattr(module, module_name))
+    single.command(name, epilog=make_epilog(EXAMPLES.get(module_name)))(getattr(module, module_name))
     return typer.main.get_command(single)
 
 
@@ -155,6 +156,7 @@ def load_group(name: str) -> Any:
         context_settings=VERB_CONTEXT,
         invoke_without_command=True,
         help=GROUPS[name].help,
+        epilog=make_epilog(EXAMPLES.get(name)),
     )
     app.callback()(add_global_options(_before_the_subverb, [], hidden=True))
     return typer.main.get_command(app)
@@ -169,6 +171,7 @@ def make_program() -> Any:
         rich_markup_mode=None,
         context_settings=VERB_CONTEXT,
         invoke_without_command=True,
+        epilog=make_epilog(PROGRAM_EXAMPLE),
     )
     version = typer.Option("--version", help="Print the version and exit.")
     own = [

@@ -34,7 +34,7 @@ def fsck(
         bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted, damaged things move aside.")
     ] = False,
 ) -> None:
-    """Check every digest, tree and ref; exits with 15 and names what is damaged. As: stock fsck --repair."""
+    """Check every digest, tree and ref; exits with 15 and names what is damaged."""
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
         raise CommandLineError("--repair looks at everything: leave --connectivity-only and --read-data-subset out")

@@ -26,7 +26,7 @@ def gc(
         bool, typer.Option("--repack", help="Also merge small packs, and leave out what nothing needs of others.")
     ] = False,
 ) -> None:
-    """Give back the disk of what no branch, tag, stage or recent operation leads to. As: stock gc --dry-run."""
+    """Give back the disk of what no branch, tag, stage or recent operation leads to."""
     period = parse_duration(grace)
     with console.open_stock() as stock, console.progress("gc") as progress:
         report = stock.gc(
