@@ -66,7 +66,7 @@ def turn(stock, n):
         with stock.enable_write("side"):
             stock.data["side"] = pool(n)
         stock.checkout("main")
-        with stock.enable_write("main"):
+        with stock.enable_write(f"main {n}"):
             stock.data["number"] = [n]
         stock.merge(f"side{n}-{os.getpid()}", message=f"merge {n}")
         print(stock.commit_id, flush=True)
