@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import commands
 import experiments
 import git_tie
 import history
@@ -72,6 +73,7 @@ BENCHMARKS: Sequence[Benchmark] = (
     experiments.log_calls,
     experiments.exp_show,
     sessions.side_by_side,
+    commands.whole_commands,
     upkeep.fsck,
     upkeep.reads_after_repack,
     upkeep.gc_memory,
