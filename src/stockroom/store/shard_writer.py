@@ -54,6 +54,9 @@ class ShardWriter:
             self._flush_raw()
             self._write_behind(view)
             return
+        if self.codec is not None and self.codec is not Codec.RAW:
+            self._encode(view)
+            return
         self._pending += view
         if self.codec is not None:
             self._drain(final=False)
@@ -120,15 +123,31 @@ class ShardWriter:
             if final or len(self._pending) >= _WRITE_BUFFER_NBYTES:
                 self._flush_raw()
             return
+        pending, self._pending = self._pending, bytearray()
+        self._encode(memoryview(pending))
+
+    def _encode(self, data: memoryview) -> None:
+        """Encode the blocks that what is pending and `data` make, from where they lie; the rest is pending."""
+        size = self._block_nbytes
+        if len(self._pending) >= size:  # from before a codec was chosen
+            self._drain(final=False)
+        start = min(size - len(self._pending), len(data)) if self._pending else 0
+        if start:
+            self._pending += data[:start]
+            if len(self._pending) < size:
+                return
+            block, self._pending = self._pending, bytearray()
+            self._append_block(block)
+        while start + size <= len(data):
+            self._append_block(data[start : start + size])
+            start += size
+        self._pending += data[start:]
+
+    def _append_block(self, block: Buffer) -> None:
         assert self.codec is not None
-        start, size = 0, self._block_nbytes
-        with memoryview(bytes(self._pending)) as pending:
-            while start + size <= len(pending):
-                encoded = encode_block(self.codec, pending[start : start + size], self._itemsize)
-                self._spans.append((self._file_nbytes, len(encoded)))
-                self._append(encoded)
-                start += size
-        del self._pending[:start]
+        encoded = encode_block(self.codec, block, self._itemsize)
+        self._spans.append((self._file_nbytes, len(encoded)))
+        self._append(encoded)
 
     def _flush_raw(self) -> None:
         self.wait()
