@@ -27,11 +27,10 @@ def gc(
     ] = False,
 ) -> None:
     """Give back the disk of what no branch, tag, stage or recent operation leads to."""
-    period = parse_duration(grace)
     with console.open_stock() as stock, console.progress("gc") as progress:
         report = stock.gc(
             dry_run,
-            period,
+            parse_duration(grace),
             repack=repack,
             on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
         )

@@ -6,7 +6,6 @@ outlives its owner through a worker process.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -18,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from stockroom.errors import LockedError, ReadOnlyError
+from stockroom.errors import LockedError
+from stockroom.store.places import open_lock_file
 
 _POLL_S = 0.02
 _NAMING_S = 0.25
@@ -84,18 +84,6 @@ def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
         os.close(fd)
         raise
     return WriterLease(fd)
-
-
-def open_lock_file(path: Path) -> int:
-    """A file to lock, made unless it is there; `ReadOnlyError` where nothing can be written."""
-    try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise ReadOnlyError(
-            f"{path}: expected a folder to write in, found {error.strerror}; only reading works here"
-        ) from error
 
 
 def _try_lock(fd: int) -> bool:

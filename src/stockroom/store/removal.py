@@ -17,7 +17,7 @@ from pathlib import Path
 from stockroom.digest import PackDigest
 from stockroom.errors import LockedError
 from stockroom.store.pack_cache import locate_pack
-from stockroom.store.places import hold_places
+from stockroom.store.places import hold_places, open_lock_file
 from stockroom.store.tensor_store import TensorStore
 
 _LOCK_NAME = "removal.lock"
@@ -68,7 +68,7 @@ def _find_way_out(session_directory: Path, digest: PackDigest) -> Path:
 
 @contextmanager
 def _locked(packs_directory: Path, how: int, timeout_s: float) -> Iterator[None]:
-    fd = os.open(packs_directory / _LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    fd = open_lock_file(packs_directory / _LOCK_NAME)
     try:
         deadline_s = time.monotonic() + timeout_s
         while not _try_lock(fd, how):
