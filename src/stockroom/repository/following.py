@@ -14,11 +14,12 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, LockedError, ReadOnlyError, RefChangedError
+from stockroom.errors import ConflictError, LockedError, MalformedRecordError, ReadOnlyError, RefChangedError
 from stockroom.refs import RefChange, RefMove, check_name, is_ancestor
 from stockroom.refs.operations import BY_GIT
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
+from stockroom.repository.own_file import read_own_file, replace_own_file
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
 
@@ -90,10 +91,7 @@ def note_seen(paths: RepositoryPaths, head: Head) -> None:
         return
     seen.pop(head.branch, None)
     latest = dict([*seen.items(), (head.branch, at)][-_MAX_SEEN:])
-    path = _locate_seen(paths)
-    replacement = path.with_suffix(".new")
-    replacement.write_bytes(msgspec.json.encode(latest))
-    replacement.rename(path)
+    replace_own_file(_locate_seen(paths), msgspec.json.encode(latest))
 
 
 def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
@@ -107,8 +105,8 @@ def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
 
 def _read_seen(paths: RepositoryPaths) -> dict[str, str | None]:
     try:
-        return msgspec.json.decode(_locate_seen(paths).read_bytes(), type=dict[str, str | None])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(read_own_file(_locate_seen(paths)), type=dict[str, str | None])
+    except (OSError, MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}  # knowledge, not data: without it the branch goes after head.stock
 
 

@@ -16,6 +16,7 @@ from stockroom.errors import ConflictError
 from stockroom.repository.git import GitWorkTree, read_regular
 from stockroom.repository.git_program import find_git_output, run_git
 from stockroom.repository.head import HEAD_NAME
+from stockroom.repository.own_file import write_own_file
 
 PRE_PUSH: Final = "pre-push"
 POST_CHECKOUT: Final = "post-checkout"
@@ -83,7 +84,8 @@ class WriteFile:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replacement = self.path.with_name(f"{self.path.name}.stockroom-new")
-        replacement.write_bytes(self.content)
+        replacement.unlink(missing_ok=True)
+        write_own_file(replacement, self.content)
         replacement.chmod(0o755 if self.is_program else 0o644)
         replacement.rename(self.path)
 
