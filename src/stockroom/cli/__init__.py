@@ -6,14 +6,21 @@ light: nothing heavier than `sys` is imported before it is known what was asked.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
 
+_OBJECTS_AT_ONCE = 50_000
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is what follows the program's name."""
+    if argv is None:
+        gc.set_threshold(
+            _OBJECTS_AT_ONCE
+        )  # imports make many objects that stay: looking through them again is for naught
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments == ["--version"]:
         from stockroom.cli.version import version_line
