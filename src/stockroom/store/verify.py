@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest, compute_digest
@@ -121,16 +122,26 @@ def _check_rows(pack: Pack, bad: list[int], apply: Apply) -> int:
 
 def _find_wrong(pack: Pack, rows: list[int]) -> list[int]:
     try:
-        contents = [pack.view_row(row) for row in rows] if pack.is_raw else pack.read_rows(rows)
+        contents = _view_rows(pack, rows) if pack.is_raw else pack.read_rows(rows)
     except (StockroomError, OSError, ValueError):
         if len(rows) == 1:
             return rows
         return [row for one in rows for row in _find_wrong(pack, [one])]
     digests = pack.manifest.digests[rows].tobytes()
-    found = b"".join([compute_digest(content) for content in contents])
+    found = b"".join([blake3(content).digest() for content in contents])
     if found == digests:
         return []
     return [row for at, row in enumerate(rows) if found[32 * at : 32 * at + 32] != digests[32 * at : 32 * at + 32]]
+
+
+def _view_rows(pack: Pack, rows: list[int]) -> Sequence[Any]:
+    """Views of rows of a raw pack; of small ones that follow each other, all at once."""
+    nbytes = 0 if pack.layout.is_ragged else pack.layout.unit_nbytes
+    if not nbytes or rows[-1] - rows[0] != len(rows) - 1:
+        return [pack.view_row(row) for row in rows]
+    start, stop = rows[0] * nbytes, (rows[-1] + 1) * nbytes
+    joined = memoryview(pack.mapping)[start:stop]  # type: ignore[arg-type]  # numpy's stubs declare no buffer
+    return [joined[at : at + nbytes] for at in range(0, stop - start, nbytes)]
 
 
 def _split(pack: Pack, rows: NDArray[np.int64]) -> list[list[int]]:
