@@ -72,6 +72,19 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("reset", "--hard"): (0, 0, 1),
     ("reset", "--hard", "HEAD"): (1, 0, 1),
     ("reflog",): (0, 0, 0),
+    ("ls", "data/caption", "--preview"): (1, 0, 0),
+    ("ls", "--preview"): (2, 2, 2),
+    ("show", ":data/caption/two", "--open"): (1, 1, 1),
+    ("du",): (0, 0, 0),
+    ("du", "--commits", "-n", "1"): (0, 0, 0),
+    ("du", "-n", "1"): (2, 2, 2),
+    ("du", "nope"): (1, 1, 1),
+    ("config",): (0, 0, 0),
+    ("config", "user.nam"): (1, 1, 1),
+    ("config", "--unset"): (2, 2, 2),
+    ("config", "fetch.timeout", "30"): (0, 0, 1),
+    ("completion", "bash"): (0, 0, 0),
+    ("completion", "nope"): (2, 2, 2),
     ("fsck",): (0, 0, 0),
     ("fsck", "--connectivity-only"): (0, 0, 0),
     ("fsck", "--repair"): (0, 0, 1),
@@ -207,6 +220,8 @@ def test_code_and_streams_are_as_documented(
         outside = 1  # what cannot be imported anywhere is said first; a clone needs no repository
     if command[:2] == ("git", "hook"):
         outside = 2  # it needs a work tree of git
+    if command[0] == "completion" or command in (("du", "-n", "1"), ("config", "--unset")):
+        outside = fresh  # said before any repository is looked for
     assert (code, err) == ({"none": outside, "fresh": fresh, "dirty": dirty}[state], err)
     check_streams(command, code, out, err, as_json=as_json)
 
