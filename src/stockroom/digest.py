@@ -5,7 +5,9 @@ Owns hashing and the hex form. Knows nothing of what is hashed.
 
 from __future__ import annotations
 
-from typing import NewType, TypeAlias
+import os
+from pathlib import Path
+from typing import Final, NewType, TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -13,6 +15,7 @@ from blake3 import blake3
 from stockroom.errors import DigestMismatchError
 
 DIGEST_NBYTES = 32
+_started_as: Final = os.getpid()
 
 Buffer: TypeAlias = bytes | bytearray | memoryview | np.ndarray
 """Anything contiguous that hashing reads in place."""
@@ -38,6 +41,15 @@ def view_bytes(data: Buffer) -> memoryview:
 def compute_digest(data: Buffer) -> bytes:
     """The 32-byte BLAKE3 digest of `data`."""
     return blake3(view_bytes(data)).digest()
+
+
+def compute_file_digest(path: Path) -> bytes:
+    """The 32-byte BLAKE3 digest of a file, by all processors.
+
+    In a forked child by one: the threads that its parent hashed with do not exist there, and would be waited for.
+    """
+    hasher = blake3(max_threads=1 if os.getpid() != _started_as else blake3.AUTO)
+    return hasher.update_mmap(path).digest()
 
 
 def check_digest(data: Buffer, expected: bytes, *, where: str) -> None:

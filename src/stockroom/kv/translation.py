@@ -64,6 +64,10 @@ def _failed(path: Path, error: lmdb.Error) -> StockroomError:
         return ClosedError(f"{path}: used after its transaction ended or after it was closed")
     if getattr(error, "code", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return _disk_full(path, error)
+    if "Input/output error" in str(error):  # what LMDB says where the system took only a part of what was written
+        return StockroomError(
+            f"{path}: the disk took no more ({error}); nothing was changed: no space is left on it, or it is failing"
+        )
     return StockroomError(f"{path}: LMDB could not do it ({error}); nothing was changed")
 
 

@@ -35,9 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from blake3 import blake3
-
-from stockroom.digest import Buffer, PackDigest, view_bytes
+from stockroom.digest import Buffer, PackDigest, compute_file_digest, view_bytes
 from stockroom.errors import DigestMismatchError, FormatVersionError, MalformedRecordError
 from stockroom.remotes.ref_state import BundleEntry
 
@@ -127,11 +125,13 @@ class BundleWriter:
         self._file.seek(0)
         self._file.write(_HEADER.pack(_MAGIC, _VERSION, sum(self._counts.values()), self._nbytes))
         self._file.close()
-        hasher = blake3(max_threads=blake3.AUTO)
-        hasher.update_mmap(self.path)
         counts = self._counts
         entry = BundleEntry(
-            hasher.digest(), self._nbytes, counts[RecordKind.OBJECT], counts[RecordKind.COMMIT], counts[RecordKind.PACK]
+            compute_file_digest(self.path),
+            self._nbytes,
+            counts[RecordKind.OBJECT],
+            counts[RecordKind.COMMIT],
+            counts[RecordKind.PACK],
         )
         with open_bundle(self.path, entry, where=str(self.path)) as written:
             assert sum(1 for _ in written.iter_records()) == sum(counts.values())
@@ -194,10 +194,9 @@ def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
     nbytes = path.stat().st_size
     if nbytes != entry.nbytes or nbytes < _HEADER.size:
         raise MalformedRecordError(f"{where}: expected a bundle of {entry.nbytes} bytes, found {nbytes}", where=where)
-    hasher = blake3(max_threads=blake3.AUTO)
-    hasher.update_mmap(path)
-    if hasher.digest() != entry.digest:
-        raise DigestMismatchError(entry.digest.hex(), hasher.hexdigest(), where=where)
+    digest = compute_file_digest(path)
+    if digest != entry.digest:
+        raise DigestMismatchError(entry.digest.hex(), digest.hex(), where=where)
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     magic, version, count, stated = _HEADER.unpack_from(mapped)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from stockroom.errors import InvalidInputError
 
@@ -39,7 +39,7 @@ def parse_remote_settings(
         return RemoteSettings(str((base / Path(url).expanduser()).resolve()))
     scheme = match[1].lower()
     if scheme == "file":
-        parts = urlsplit(url)
+        parts = _split(url, "remote")
         if parts.netloc not in ("", "localhost") or not parts.path:
             raise InvalidInputError("expected file:///absolute/path, found a file URL with a host or without a path")
         return RemoteSettings(str(Path(unquote(parts.path)).resolve()))
@@ -48,23 +48,31 @@ def parse_remote_settings(
             f"expected a folder or a URL of file, s3, gs, az, http or https, found one of {match[1]!r}"
         )
     _check_no_secrets(url, "remote")
-    if not urlsplit(url).netloc:
+    if not _split(url, "remote").netloc:
         raise InvalidInputError(f"expected a bucket or host after {scheme}://, found none")
     if endpoint_url is not None:
         _check_endpoint(endpoint_url)
     return RemoteSettings(url.rstrip("/"), endpoint_url, region)
 
 
+def _split(url: str, what: str) -> SplitResult:
+    """The URL's parts; `InvalidInputError`, which does not repeat it, where it has none."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise InvalidInputError(f"the {what} URL cannot be understood ({error})") from None
+
+
 def _check_endpoint(endpoint_url: str) -> None:
     _check_no_secrets(endpoint_url, "endpoint")
-    parts = urlsplit(endpoint_url)
+    parts = _split(endpoint_url, "endpoint")
     if parts.scheme not in WEB_SCHEMES or not parts.netloc:
         raise InvalidInputError("expected an endpoint such as https://host:port")
 
 
 def _check_no_secrets(url: str, what: str) -> None:
     """Refuse user:password@, queries and fragments, without repeating them."""
-    parts = urlsplit(url)
+    parts = _split(url, what)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidInputError(
             f"the {what} URL carries credentials or a query: leave them out; keys are read from the environment or the "

@@ -6,6 +6,7 @@ through one handle on its folder: should another folder take its place meanwhile
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, PackDigest, view_bytes
-from stockroom.errors import AbsentDataError, CorruptionError
+from stockroom.errors import AbsentDataError, CorruptionError, StockroomError
 from stockroom.store.codecs import Codec, decode_block
 from stockroom.store.manifest import MANIFEST_NAME, decode_manifest
 from stockroom.store.presence import PRESENCE_NAME, PresenceMap
@@ -225,12 +226,22 @@ def raise_absent(pack: Pack, absent: NDArray[np.int64], *, why: str) -> NoReturn
     raise AbsentDataError(f"pack {name[:12]}: {len(absent)} of its {kind} are not on this machine; {why}", pack=name)
 
 
+def refuse_exhaustion(error: Exception) -> None:
+    """Raise `StockroomError` if it is this process that has no more of something: no file is damaged then."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise StockroomError(
+            f"no pack can be opened any more: {error.strerror}; let go of views (`column.view`), each of which holds "
+            "its pack open, or raise the limit (ulimit -n)"
+        ) from error
+
+
 def _open_folder(directory: Path) -> int:
     try:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
     except OSError as error:
+        refuse_exhaustion(error)
         raise CorruptionError(
             f"{directory}: cannot be opened ({error}); run `stock fsck`", where=str(directory)
         ) from error
@@ -245,6 +256,7 @@ def _map_file(folder: int, name: str, directory: Path) -> tuple[NDArray[np.uint8
         finally:
             os.close(fd)
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        refuse_exhaustion(error)
         path = directory / name
         raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
     return np.frombuffer(mapped, np.uint8), identity
