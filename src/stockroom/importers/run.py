@@ -60,7 +60,7 @@ def import_into(
     for index, source in enumerate(sources):
         for step in _iter_steps(stock.data, source):
             now = ImportProgress(step.column, index, len(sources), step.rows, source.count, nbytes + step.nbytes)
-            if on_progress:
+            if on_progress and step.rows:
                 on_progress(now)
         columns += step.names
         samples += step.samples
