@@ -226,9 +226,9 @@ class TensorStore:
     def hint(self, locations: NDArray[np.uint64], *, goes_on: bool = False) -> None:
         """Say that chunks will be read soon, and whether those after them will: they may be brought meanwhile."""
         with suppress(StalePackError):
-            wanted = _find_absent([(pack, rows) for pack, rows, _ in self._iter_packs(locations)])
-            if wanted:
-                self.fetcher.hint([(pack.digest, units) for pack, units in wanted], goes_on=goes_on)
+            for partial in self._group_partial(locations):
+                if wanted := _find_absent(partial):
+                    self.fetcher.hint([(pack.digest, units) for pack, units in wanted], goes_on=goes_on)
 
     def is_partial(self) -> bool:
         """Whether some pack here has a presence map: all others are whole."""
@@ -386,7 +386,21 @@ class TensorStore:
                     out[position] = np.frombuffer(data, np.uint8)
 
     def _ensure_all_present(self, locations: NDArray[np.uint64]) -> None:
-        self._ensure_present([(pack, rows) for pack, rows, _ in self._iter_packs(locations)])
+        """Have what is absent of them fetched: in one request, or in as few as the limit on open files allows."""
+        for partial in self._group_partial(locations):
+            self._ensure_present(partial)
+
+    def _group_partial(self, locations: NDArray[np.uint64]) -> Iterator[list[tuple[Pack, NDArray[np.int64]]]]:
+        """The packs that are not whole, and the rows there, as many at a time as may be open beside the cache's."""
+        group: list[tuple[Pack, NDArray[np.int64]]] = []
+        for pack, rows, _ in self._iter_packs(locations):
+            if pack.presence is not None:
+                group.append((pack, rows))
+            if len(group) == 2 * self.cache.limit:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def _ensure_present(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> None:
         """Have the rows of all these packs fetched in one request."""
