@@ -71,8 +71,8 @@ class UpkeepActions:
     def repair(self: _Handle, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
         """Mend what `verify` finds: make all indexes anew, move damaged things aside, fetch them again.
 
-        Nothing is deleted: what is moved aside lies in `.stockroom/damaged`. Remotes are asked only if something is lost
-        that they may have.
+        Nothing is deleted: what is moved aside lies in `.stockroom/damaged`. Remotes are asked only if something is
+        lost that they may have.
         """
         from stockroom.remotes.restore import repair
 
