@@ -17,7 +17,7 @@ _LOCK_NAME = "place.lock"
 def open_lock_file(path: Path) -> int:
     """A file to lock, made unless it is there; `ReadOnlyError` where nothing can be written."""
     try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
