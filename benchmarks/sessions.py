@@ -69,4 +69,6 @@ def _count_kept(path: Path, done: list[int]) -> int:
         messages = {commit.message for commit in stock.log("main")}
         keys = set(stock.data["x"].keys())
     reported = [(number, count) for number, total in enumerate(done) for count in range(total)]
-    return sum(f"{number}/{count}" in messages and (number + 1) * 1_000_000 + count in keys for number, count in reported)
+    return sum(
+        f"{number}/{count}" in messages and (number + 1) * 1_000_000 + count in keys for number, count in reported
+    )
