@@ -200,7 +200,7 @@ def test_no_kill_loses_a_commit(tmp_path, capsys, ways, kills, longest_s):
             f"{campaign.finished_unreported} finished unreported, {len(campaign.losses)} losses (seed {SEED})"
         )
     assert campaign.losses == []
-    assert len(campaign.reported) > campaign.kills / 3  # the writers did get somewhere
+    assert len(campaign.reported) > campaign.kills / 6  # the writers did get somewhere
 
 
 def message_of(stock, commit):
