@@ -109,11 +109,11 @@ def _make_metadata(state: State, tensors: Mapping[str, LeafInfo], values: Mappin
 def _write(state: State, tensors: Mapping[str, LeafInfo], metadata: dict[str, str], to: Path) -> None:
     """Write by way of a temporary file beside `to`."""
     library = load_safetensors()
+    if not to.parent.is_dir():
+        raise InvalidInputError(f"{to}: expected a folder to write it in, found none; make {to.parent} first")
     temporary = to.with_name(f".stockroom-{secrets.token_hex(8)}.part")  # a name for which nobody can lay out a link
     try:
-        temporary.touch(
-            exist_ok=False
-        )  # so that a folder that cannot be written is told as the operating system tells it
+        temporary.touch(exist_ok=False)  # a folder that cannot be written is told as the operating system tells it
         mode = temporary.stat().st_mode
         zeros = np.zeros(max(map(_measure, tensors.values()), default=0), np.uint8)
         library.serialize_file(_describe(library, tensors, zeros), str(temporary), metadata=metadata or None)

@@ -19,6 +19,8 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     """
     if path.is_dir():
         raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"{path}: expected a folder to write it in, found none; make {path.parent} first")
     part = path.with_name(f".stockroom-{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
