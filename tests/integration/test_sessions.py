@@ -224,6 +224,23 @@ def test_one_name_is_held_by_one_session_at_a_time_and_others_do_not_wait_for_it
     assert [int(stock.data["x"][key]) for key in range(4)] == [1, 1, 1, 1]
 
 
+def test_a_name_may_be_as_long_as_names_are(stock: StockRoom) -> None:
+    with stock.session(name="n" * 200) as session:
+        session.data["x"][0] = 4
+    assert (stock.refresh(), stock.data["x"][0])[1] == 4
+
+
+def test_a_link_in_place_of_the_lock_of_commits_leads_nowhere(stock: StockRoom, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (stock.path / ".stockroom" / "commit.lock").symlink_to(elsewhere)
+    with stock.session() as session:
+        session.data["x"][0] = 4
+        with pytest.raises(OSError, match=r"commit\.lock"):
+            session.commit("Through a link")
+        session.reset()
+    assert not elsewhere.exists()
+
+
 def test_a_killed_session_loses_what_it_had_not_committed_and_keeps_nobody_out(stock: StockRoom) -> None:
     script = (
         "import sys\n"

@@ -30,6 +30,7 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.workspace import Workspace, check_words, in_turn
+from stockroom.store.places import open_lock_file
 
 _TURN_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.0005
@@ -240,7 +241,7 @@ def _take_turn(path: Path) -> Iterator[None]:
 
     Nothing depends on it: whoever waits for longer than two seconds goes on, and compare-and-swap decides.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = open_lock_file(path)
     try:
         deadline_s = time.monotonic() + _TURN_TIMEOUT_S
         while not _try_lock(fd) and time.monotonic() < deadline_s:

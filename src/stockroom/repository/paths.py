@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from stockroom.digest import compute_digest
 from stockroom.errors import FormatVersionError, RepositoryNotFoundError
 from stockroom.repository.git import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
@@ -77,7 +78,7 @@ class RepositoryPaths:
 
     def session_lease(self, name: str) -> Path:
         """The lock file of the session called `name`."""
-        return self.state / "sessions" / f"{name.encode().hex()}.lock"
+        return self.state / "sessions" / f"{compute_digest(name.encode()).hex()}.lock"
 
     @cached_property
     def turn(self) -> Path:
