@@ -24,27 +24,12 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import Batch, ColumnSource, ImportSpec, count_batch_rows
 from stockroom.importers.streams import read_exactly, translate_read_errors
+from stockroom.interop.safetensors_library import DTYPES, TWO_IN_A_BYTE
 from stockroom.store.dtypes import parse_dtype
 
 _MAX_HEADER_NBYTES: Final = 100_000_000  # as the library itself has it
-_DTYPES: Final = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "U16": "uint16",
-    "I16": "int16",
-    "U32": "uint32",
-    "I32": "int32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-}
+_DTYPES: Final = {code: name for code, name in DTYPES.items() if name != TWO_IN_A_BYTE}
+"""What a file calls a dtype -> what columns call it; a sample has no half bytes."""
 
 
 @dataclass(frozen=True, slots=True)
