@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,6 +117,22 @@ class TestWritable(ReadingPromises):
         transport.delete(["a"])
         with pytest.raises(MissingFileError):
             transport.get("a", max_nbytes=1)
+
+    def test_a_folder_that_was_emptied_is_written_to_again(self, transport: Transport) -> None:
+        def put_and_delete(number: int) -> None:
+            transport.put(f"packs/{number % 2}", b"x")
+            transport.delete([f"packs/{number % 2}"])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(put_and_delete, range(200)))
+        assert list(transport.iter_files("packs/")) == []
+
+    def test_it_has_a_clock(self, transport: Transport) -> None:
+        before = transport.read_clock_s()
+        assert abs(before - time.time()) < 60  # the servers here are on this machine
+        assert before <= transport.read_clock_s() <= before + 60
+        assert transport.remove_leftovers(before + 60) == 0
+        assert [file.path for file in transport.iter_files("")] == ["clock"]
 
     def test_of_many_that_put_if_absent_exactly_one_wins(self, transport: Transport) -> None:
         with ThreadPoolExecutor(6) as pool:

@@ -35,6 +35,7 @@ from stockroom.remotes.agent.protocol import ConnectionLostError
 from stockroom.remotes.bundle import BundleEntry, BundleWriter, PackFiles, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.ref_state import RefState, decode_state
 from stockroom.remotes.remote_file import parse_remote
+from stockroom.remotes.remote_marks import decode_marks
 from stockroom.remotes.settings import read_remotes
 from stockroom.repository.column import decode_column
 from stockroom.repository.head import HeadFile, parse_head
@@ -124,6 +125,17 @@ ANSWERS = [
     msgspec.msgpack.encode(message)
     for message in (protocol.Welcome(2, 77), protocol.Working(5, "slow"), protocol.Failed("X", "text", "origin", "ab"))
 ]
+
+
+STATE_FIELDS: dict[str, Any] = {
+    "number": 3,
+    "write_id": bytes(16),
+    "time_ns": 1,
+    "head": None,
+    "branches": {"a/b": bytes(32)},
+    "tags": {},
+    "bundles": (),
+}
 
 
 def _seal(body: bytes) -> bytes:
@@ -274,11 +286,12 @@ DECODERS: dict[str, Decoder] = (
         "ref state": Decoder(
             [
                 *_read("remote_v1/refs/00000003"),
-                RefState(
-                    number=3, write_id=bytes(16), time_ns=1, head=None, branches={"a/b": bytes(32)}, tags={}, bundles=()
-                ).encode(),
+                *(RefState(**STATE_FIELDS, marks=marks).encode() for marks in (None, bytes(32))),
             ],
             lambda data: decode_state(data, number=3, where="here"),
+        ),
+        "table of marks on a remote": Decoder(
+            _read_all("remote_v2/marks/*/*"), lambda d: decode_marks(d, where="here")
         ),
         "bundle": Decoder([_make_bundle()], _decode_bundle),
         "pack in a bundle": Decoder(

@@ -192,6 +192,7 @@ class Remote(Contents):
     """A remote's folder."""
 
     states: list[dict[str, Any]] = field(default_factory=list)
+    marks: dict[tuple[int, bytes], tuple[int, int]] = field(default_factory=dict)
 
 
 def read_remote(folder: Path) -> Remote:
@@ -223,6 +224,14 @@ def read_remote(folder: Path) -> Remote:
         manifest = packs.read_manifest(chunks)
         shard = (directory / manifest.shard_name).read_bytes()
         demand(index == (b"" if manifest.codec == "raw" else shard[-16 * manifest.blocks - 4 :]), "index in a bundle")
-    demand(found.add_packs(folder / "packs") == len(described), "every pack is in a bundle")
+    marked: set[bytes] = set()
+    if "marks" in newest:
+        name = newest["marks"].hex()
+        table = (folder / "marks" / name[:2] / name).read_bytes()
+        demand(blake3(table).digest() == newest["marks"], "the digest of a table of marks")
+        found.marks = records.read_remote_marks(table)
+        marked = {digest for kind, digest in found.marks if kind == 1}
+    demand(not marked & described.keys(), "what is marked is in no bundle")
+    demand(found.add_packs(folder / "packs") == len(described) + len(marked), "every other pack is in a bundle")
     found.check_history()
     return found

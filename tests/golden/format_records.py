@@ -18,7 +18,7 @@ from tests.golden.format_packs import TORCH_ONLY, measure_element
 
 KINDS = {
     b"SRcm": 1 << 20, b"SRco": 1 << 20, b"SRse": 1 << 20, b"SRva": 1 << 20, b"SRsu": 48 << 20,
-    b"SRst": 256, b"SRsm": 256, b"SRmg": 64 << 20, b"SRop": 1 << 20, b"SRrs": 16 << 20,
+    b"SRst": 256, b"SRsm": 256, b"SRmg": 64 << 20, b"SRop": 1 << 20, b"SRrs": 16 << 20, b"SRrm": 64 << 20,
 }  # fmt: skip
 I64 = range(-(1 << 63), 1 << 63)
 
@@ -33,16 +33,16 @@ def read_at_rest(data: bytes, digest: bytes) -> bytes:
     return content
 
 
-def read_fields(data: bytes, magic: bytes) -> Any:
+def read_fields(data: bytes, magic: bytes, version: int = 1) -> Any:
     """5: the fields of a record."""
-    demand(data[:4] == magic and data[4] == 1, f"magic {magic!r} and version 1")
+    demand(data[:4] == magic and data[4] == version, f"magic {magic!r} and version {version}")
     demand(len(data) <= KINDS[magic], f"the limit of {magic!r}")
     return read_msgpack(data[5:])
 
 
-def name_fields(data: bytes, magic: bytes, names: str) -> dict[str, Any]:
+def name_fields(data: bytes, magic: bytes, names: str, version: int = 1) -> dict[str, Any]:
     """5: the fields of a record that is an array, by name."""
-    fields = read_fields(data, magic)
+    fields = read_fields(data, magic, version)
     wanted = names.split()
     demand(isinstance(fields, list) and len(fields) == len(wanted), f"{magic!r} has {len(wanted)} fields")
     return dict(zip(wanted, fields, strict=True))
@@ -279,7 +279,12 @@ def write_component(key: int | str) -> str:
 
 def read_ref_state(number: int, data: bytes) -> dict[str, Any]:
     """14.1"""
-    state = name_fields(data, b"SRrs", "number write_id time_ns head branches tags bundles")
+    fields = "number write_id time_ns head branches tags bundles"
+    if data[4] == 2:
+        state = name_fields(data, b"SRrs", f"{fields} marks", version=2)
+        check_digest(state["marks"])
+    else:
+        state = name_fields(data, b"SRrs", fields)
     demand(state["number"] == number and len(state["write_id"]) == 16 and state["time_ns"] in I64, "number and id")
     check_user_map(state["branches"])
     check_user_map(state["tags"])
@@ -290,6 +295,18 @@ def read_ref_state(number: int, data: bytes) -> dict[str, Any]:
         check_digest(digest)
         demand(len(sizes) == 4 and min(sizes) >= 0, "what a state says of a bundle")
     return state
+
+
+def read_remote_marks(data: bytes) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """14.7: when each kind and digest was marked, and until when it is being removed."""
+    table = name_fields(data, b"SRrm", "salt marks")
+    demand(len(table["salt"]) == 16, "a salt")
+    things = [(kind, digest) for kind, digest, _, _ in table["marks"]]
+    demand(things == sorted(set(things)), "marks in order")
+    for kind, digest, since_s, until_s in table["marks"]:
+        check_digest(digest)
+        demand(kind in (1, 2, 3) and since_s >= 0 and until_s >= 0, "a mark")
+    return {(kind, digest): (since_s, until_s) for kind, digest, since_s, until_s in table["marks"]}
 
 
 def read_head(text: bytes) -> tuple[str | None, str | None]:

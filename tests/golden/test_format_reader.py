@@ -216,7 +216,7 @@ def test_a_stage_and_a_merge_under_way_are_what_the_document_says(tmp_path: Path
     trees.read_tree(found.objects.__getitem__, stage["root"], key_type="str", width=32)
 
 
-@pytest.mark.parametrize("name", ["remote_v1", "model_v1"])
+@pytest.mark.parametrize("name", ["remote_v1", "remote_v2", "model_v1"])
 def test_a_frozen_remote_is_what_the_document_says(tmp_path: Path, name: str) -> None:
     shutil.copytree(DATA / name, tmp_path / "remote")
     found = read_remote(tmp_path / "remote")

@@ -91,6 +91,8 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("gc", "--dry-run"): (0, 0, 0),
     ("gc", "--grace", "3d", "--repack"): (0, 0, 1),
     ("gc", "--grace", "soon"): (1, 1, 1),
+    ("gc", "--remote"): (1, 1, 1),
+    ("gc", "origin"): (1, 1, 1),
     ("commit", "-m", "x"): (1, 0, 1),
     ("reset",): (0, 0, 1),
     ("undo",): (1, 14, 1),

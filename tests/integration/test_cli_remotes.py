@@ -221,3 +221,37 @@ def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) 
     assert "canary-0" in everything
     for secret in (KEY_ID, SECRET, PASSWORD, SECRET.replace("/", "%2F").replace("+", "%2B")):
         assert secret not in everything
+
+
+def test_gc_of_a_remote_says_what_it_marks_and_removes(source: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    assert stock("remote", "add", "origin", remote, cwd=source).returncode == 0
+    with StockRoom(source) as made:
+        made.push()
+        made.checkout("old", create=True)
+        with made.enable_write("Old"):
+            made.data["old"] = IMAGES + 1
+        made.push()
+        made.checkout("main")
+        made.push(ref=":old")
+    dry = stock("gc", "--remote", "--dry-run", cwd=source)
+    assert dry.stdout.splitlines() == [
+        "would remove 0 B on origin: 0 packs, 0 bundles",
+        "would mark 1 pack as unneeded",
+    ]
+    assert not (remote / "marks").exists()
+    first = stock("gc", "--remote", "origin", cwd=source)
+    assert first.stdout.splitlines() == ["removed 0 B on origin: 0 packs, 0 bundles", "marked 1 pack as unneeded"]
+    assert "not for long enough" in first.stderr
+    found = read_json("gc", "--remote", "--grace", "0", cwd=source)
+    assert (found["remote"], found["packs"], found["marked"], found["waiting"]) == ("origin", 1, 0, 0)
+    for words, message in (
+        (("gc", "--remote", "nope"), "no remote 'nope'"),
+        (("gc", "--remote", "--repack"), "--repack"),
+        (("gc", "origin"), "--remote"),
+    ):
+        refused = stock(*words, cwd=source)
+        assert refused.returncode == 1
+        assert message in refused.stderr
+    with StockRoom.clone(str(remote), tmp_path / "clone") as clone:
+        assert np.array_equal(np.asarray(clone.data["image"]), IMAGES)

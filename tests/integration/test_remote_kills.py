@@ -1,5 +1,5 @@
-"""Push, clone, fetch, prefetch, lazy readers and the agent, killed at random instants: nothing is lost, and the same
-command then completes.
+"""Push, clone, fetch, prefetch, lazy readers, the agent and gc of a remote, killed at random instants: nothing is lost,
+and the same command then completes.
 
 `STOCKROOM_KILLS` sets how many kills (20), `STOCKROOM_KILL_SEED` the instants (0).
 """
@@ -165,7 +165,28 @@ def attack_agent(campaign: Campaign, number: int) -> None:
     campaign.finish(command)
 
 
-ATTACKS = (attack_push, attack_clone, attack_fetch, attack_reader, attack_agent)
+def attack_gc_of_the_remote(campaign: Campaign, number: int) -> None:
+    """A branch that was pushed and deleted leaves bytes there, which gc takes; all else is whole."""
+    with StockRoom(campaign.source) as stock:
+        name = f"side{number}"
+        stock.checkout(name, create=True)
+        with stock.enable_write("Side"):
+            stock.data["side"] = np.random.default_rng(10**6 + number).integers(0, 256, (100, 3000), dtype=np.uint8)
+        stock.push()
+        stock.checkout("main")
+        stock.push(ref=f":{name}")
+        stock.delete_branch(name, force=True)
+    command = [*STOCK, "-C", str(campaign.source), "gc", "--remote", "--grace", "0"]
+    campaign.run("gc of the remote", command)
+    campaign.finish(command)
+    path = campaign.root / f"collected-{number}"
+    with StockRoom(campaign.source) as stock, StockRoom.clone(str(campaign.remote), path) as clone:
+        assert clone.commit_id == stock.remote_branches["origin/main"]
+        assert clone.verify().ok
+    shutil.rmtree(path)
+
+
+ATTACKS = (attack_push, attack_clone, attack_fetch, attack_reader, attack_agent, attack_gc_of_the_remote)
 
 
 @pytest.fixture

@@ -38,6 +38,11 @@ def tell_fetch(console: Console, report: FetchReport) -> None:
         console.say(format_move(*move))
     if report.commits:
         console.say(f"{format_count(report.commits, 'commit')} ({format_nbytes(report.nbytes)}) from {report.remote}")
+    if report.leaving:
+        console.say(
+            f"warning: the remote will remove {format_count(report.leaving, 'pack')} that your branches, tags or "
+            "changes need and that are not all here: push them, or bring them here (`stock prefetch`)"
+        )
 
 
 def fetch_document(report: FetchReport) -> dict[str, object]:
@@ -49,4 +54,5 @@ def fetch_document(report: FetchReport) -> dict[str, object]:
         "objects": report.objects,
         "packs": report.packs,
         "nbytes": report.nbytes,
+        "leaving": report.leaving,
     }

@@ -3,6 +3,7 @@
     key                    value
     "g"                    u64 LE  the round that marks were last changed in
     kind + digest          u64 LE  when it was first marked, nanoseconds since 1970; u64 LE  the round then
+    "l" + digest           empty: a pack, not all of it here, that the remotes it is on do not describe any more
 
 Kinds: `c` commit, `o` object, `p` pack. A mark goes when the thing is led to again, or put again. Losing marks costs
 time, never data: what is marked anew waits anew.
@@ -21,6 +22,7 @@ from stockroom.kv import Environment, ReadTxn, WriteTxn
 
 DATABASE: Final = "marks"
 _ROUND_KEY: Final = b"g"
+_LEAVING_KEY: Final = b"l"
 _ROUND: Final = struct.Struct("<Q")
 _MARK: Final = struct.Struct("<QQ")
 
@@ -56,8 +58,17 @@ class MarkStore:
         return self._env.view(lambda txn: read_marks(txn, kind))
 
     def read_doomed_packs(self) -> tuple[int, list[bytes]]:
-        """The round, and the packs marked in it or before."""
-        return self._env.view(lambda txn: (read_round(txn), list(read_marks(txn, Kind.PACK))))
+        """The round, and the packs that no writer may rely on: those marked in it or before, and those leaving."""
+        return self._env.view(lambda txn: (read_round(txn), [*read_marks(txn, Kind.PACK), *_read_leaving(txn)]))
+
+    def read_leaving(self) -> set[bytes]:
+        """The packs whose absent rows no remote is going to keep."""
+        return self._env.view(_read_leaving)
+
+    def replace_leaving(self, packs: Collection[bytes]) -> None:
+        """Let just these packs be leaving."""
+        if self.read_leaving() != set(packs):
+            self._env.update(lambda txn: _replace_leaving(txn, set(packs)))
 
     def has(self, kind: Kind, digest: bytes) -> bool:
         """Whether something is marked."""
@@ -97,6 +108,18 @@ def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
 def spare(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
     """Take a mark away; whether there was one."""
     return txn.delete(DATABASE, kind.value + digest)
+
+
+def _read_leaving(txn: ReadTxn) -> set[bytes]:
+    return {key[1:] for key, _ in txn.iterate(DATABASE, prefix=_LEAVING_KEY)}
+
+
+def _replace_leaving(txn: WriteTxn, packs: set[bytes]) -> None:
+    old = _read_leaving(txn)
+    for pack in old - packs:
+        txn.delete(DATABASE, _LEAVING_KEY + pack)
+    for pack in sorted(packs - old):
+        txn.put(DATABASE, _LEAVING_KEY + pack, b"")
 
 
 def _unpack(form: struct.Struct, value: bytes) -> tuple[int, ...]:

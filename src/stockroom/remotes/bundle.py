@@ -89,7 +89,7 @@ def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
 
 
 class BundleWriter:
-    """Writes a bundle to a new file, each digest once for its kind."""
+    """Writes a bundle to a new file, each digest once for its kind. `packs` are those described so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -98,11 +98,17 @@ class BundleWriter:
         self._nbytes = _HEADER.size
         self._counts = dict.fromkeys(RecordKind, 0)
         self._seen: set[bytes] = set()
+        self.packs: list[PackDigest] = []
 
     @property
     def nbytes(self) -> int:
         """The size so far."""
         return self._nbytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no record yet."""
+        return not self._seen
 
     def add(self, kind: RecordKind, digest: bytes, payload: Buffer) -> None:
         """Take a record; one that is there already is not written again."""
@@ -115,6 +121,8 @@ class BundleWriter:
         self._file.write(view)
         self._nbytes += _RECORD.size + len(view)
         self._counts[kind] += 1
+        if kind is RecordKind.PACK:
+            self.packs.append(PackDigest(digest))
 
     def add_pack(self, digest: PackDigest, files: PackFiles) -> None:
         """Take the record of a pack."""

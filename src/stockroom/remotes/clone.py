@@ -261,7 +261,9 @@ def _clone_metadata(
         intake = Intake(
             repository, transport, tracking, keep=None if options.depth is None or tip is None else (tip, options.depth)
         )
-        intake.take_in(state, on_progress)
+        state = intake.take_in_newest(state, on_progress)
+        if kept is None:
+            head, tip = _choose_head(state, options.ref, transport.url)
         if tip is not None and not repository.refs.has_commit(tip):
             raise _explain_unpushed(tip, transport.url)
         moves = plan_moves(repository, ORIGIN, state, prune=False)

@@ -13,10 +13,11 @@ from typing import BinaryIO, Final, NoReturn
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError
-from stockroom.remotes.transport import MissingFileError, PutSource, StoredFile
+from stockroom.remotes.transport import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"
 _PIECE_NBYTES: Final = 8 << 20
+_TRIES: Final = 10
 
 
 class DirectoryTransport:
@@ -99,12 +100,32 @@ class DirectoryTransport:
                         yield StoredFile(path, full.stat().st_size)
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Remove files."""
+        """Remove files, and the folders that they leave empty."""
         for path in paths:
+            located = self._locate(path)
             try:
-                self._locate(path).unlink(missing_ok=True)
+                located.unlink(missing_ok=True)
             except OSError as error:
                 self._fail(path, error)
+            with suppress(OSError):  # there is something else in it
+                located.parent.rmdir()
+
+    def read_clock_s(self) -> int:
+        """The time that the file system gives a new file, which on a share is its server's."""
+        self.put(CLOCK_PATH, b"")
+        with self._open(CLOCK_PATH) as file:
+            return int(os.fstat(file.fileno()).st_mtime)
+
+    def remove_leftovers(self, before_s: int) -> int:
+        """Remove temporary files of puts that were killed."""
+        count = 0
+        for parent, _, names in os.walk(self._root):
+            for name in names:
+                path = Path(parent, name)
+                if name.startswith(_TEMPORARY) and path.lstat().st_mtime < before_s:
+                    path.unlink(missing_ok=True)
+                    count += 1
+        return count
 
     def describe_trouble(self) -> str | None:
         """Nothing is tried again here."""
@@ -131,10 +152,9 @@ class DirectoryTransport:
 
     def _write_temporary(self, target: Path, source: PutSource) -> Path:
         """A synced file with the content of `source`, beside `target`."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
         try:
-            with temporary.open("xb") as file:
+            with _create(temporary) as file:
                 for piece in _iter_pieces(source):
                     file.write(piece)
                 file.flush()
@@ -162,8 +182,21 @@ def _iter_pieces(source: PutSource) -> Iterator[memoryview]:
             yield memoryview(piece)
 
 
+def _create(path: Path) -> BinaryIO:
+    """A new file, in a folder that is made, and made again should a `delete` that empties it come between."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("xb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("xb")
+
+
 def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # what was put has been deleted, and the folder with it
+        return
     try:
         os.fsync(fd)
     finally:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from stockroom.digest import PackDigest
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_files import LocalPack, find_unsent
+from stockroom.remotes.remote_marks import Kind, MarkTable, read_marks
 from stockroom.remotes.settings import read_remotes
+from stockroom.remotes.states import find_newer_state, find_newest_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport import MissingFileError, Transport, open_transport
 from stockroom.repository import Repository
 
 
@@ -60,12 +62,29 @@ def drop(repository: Repository, plan: DropPlan) -> None:
 
 
 def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackDigest]:
-    """Those of `packs` that a remote is known to hold, and says so now."""
+    """Those of `packs` that a remote is known to hold, says so now, and has not marked as unneeded."""
     held: set[PackDigest] = set()
     for name, settings in read_remotes(repository.paths).items():
-        known = Tracking(repository.paths, name).read_packs()
+        tracking = Tracking(repository.paths, name)
+        known = tracking.read_packs()
         asked = [LocalPack.open(repository, digest) for digest in packs if digest in known and digest not in held]
         if asked:
-            unsent = {pack.digest for pack in find_unsent(open_transport(settings), asked)}
-            held.update(pack.digest for pack in asked if pack.digest not in unsent)
+            transport = open_transport(settings)
+            unsent = {pack.digest for pack in find_unsent(transport, asked)}
+            marks = _read_newest_marks(transport, tracking)
+            held.update(p.digest for p in asked if p.digest not in unsent and (Kind.PACK, p.digest) not in marks)
     return held
+
+
+def _read_newest_marks(transport: Transport, tracking: Tracking) -> MarkTable:
+    """What is marked on a remote at this moment."""
+    state = find_newest_state(transport, tracking.read_state())
+    while True:
+        try:
+            return read_marks(transport, state, tracking)
+        except MissingFileError:
+            assert state is not None
+            newer = find_newer_state(transport, state)
+            if newer.number == state.number:
+                raise
+            state = newer

@@ -20,12 +20,15 @@ from stockroom.remotes.bundle import Bundle, RecordKind, decode_pack_files, open
 from stockroom.remotes.download import download_file
 from stockroom.remotes.progress import OnProgress, Tally
 from stockroom.remotes.ref_state import BundleEntry, RefState
-from stockroom.remotes.settings import get_remote
-from stockroom.remotes.states import find_newest_state
+from stockroom.remotes.settings import get_remote, read_remotes
+from stockroom.remotes.states import find_newer_state, find_newest_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
 from stockroom.repository import Repository
+from stockroom.repository.reachable import count_needed
 from stockroom.store.manifest import Manifest
+from stockroom.store.pack_cache import locate_pack
+from stockroom.store.presence import PRESENCE_NAME
 from stockroom.store.recovery import session_folder
 from stockroom.store.removal import forbid_removal
 from stockroom.store.sparse_pack import create_sparse_pack
@@ -38,7 +41,11 @@ _PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FetchReport:
-    """What a fetch brought: refs moved (name, old, new), and how much was new."""
+    """What a fetch brought: refs moved (name, old, new), and how much was new.
+
+    `leaving` are packs that branches, tags or changes here lead to, not all of them here, which the remote is going to
+    remove since nothing there leads to them: push, or bring them here.
+    """
 
     remote: str
     number: int
@@ -48,6 +55,11 @@ class FetchReport:
     objects: int
     packs: int
     nbytes: int
+    leaving: int = 0
+
+
+class BundleGoneError(CorruptionError):
+    """A bundle that a ref state names is not there: gc has taken it, if a newer state does without."""
 
 
 def fetch(
@@ -73,13 +85,21 @@ def fetch(
         raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
     with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # what is here already must not go meanwhile
         intake = Intake(repository, transport, tracking)
-        intake.take_in(state, on_progress)
+        state = intake.take_in_newest(state, on_progress)
         moves = plan_moves(repository, remote, state, prune=prune)
         apply_moves(repository, moves, kind="fetch")
         tracking.write_state(state)
-    moved = tuple((move.ref, move.old, move.new) for move in moves)
+        leaving = count_leaving(repository)
     return FetchReport(
-        remote, state.number, moved, intake.bundles, intake.commits, intake.objects, intake.packs, intake.nbytes
+        remote,
+        state.number,
+        tuple((move.ref, move.old, move.new) for move in moves),
+        intake.bundles,
+        intake.commits,
+        intake.objects,
+        intake.packs,
+        intake.nbytes,
+        leaving,
     )
 
 
@@ -119,6 +139,26 @@ def apply_moves(repository: Repository, moves: Sequence[RefMove], *, kind: str) 
             repository.refs.apply(RefChange(kind=kind, moves=left))
 
 
+def count_leaving(repository: Repository) -> int:
+    """Note which packs no remote describes any more, of those that are not all here; how many of them matter here."""
+    described: set[PackDigest] = set()
+    for name in read_remotes(repository.paths):
+        tracking = Tracking(repository.paths, name)
+        state = tracking.read_state()
+        if state is not None:
+            described |= tracking.read_described(entry.digest for entry in state.bundles)
+    tensors = repository.tensors
+    others = set(tensors.catalog.read_packs().values()) - described
+    leaving = {pack for pack in others if (locate_pack(tensors.packs_directory, pack) / PRESENCE_NAME).exists()}
+    repository.marks.replace_leaving(leaving)
+    if not leaving:
+        return 0
+    try:
+        return count_needed(repository, leaving)
+    except CorruptionError:  # not to be found out here: `stock fsck` tells
+        return len(leaving)
+
+
 class Intake:
     """Takes bundles of one remote into a repository, and counts what was in them.
 
@@ -140,6 +180,19 @@ class Intake:
         self._records: dict[CommitId, CommitRecord] = {}
         self.bundles = self.commits = self.objects = self.packs = self.nbytes = 0
 
+    def take_in_newest(self, state: RefState, on_progress: OnProgress | None = None) -> RefState:
+        """Take in a state, or, where gc was faster and took its bundles away, one that follows it; which it was."""
+        while True:
+            try:
+                self.take_in(state, on_progress)
+            except BundleGoneError:
+                newer = find_newer_state(self._transport, state)
+                if newer.number == state.number:
+                    raise
+                state = newer
+            else:
+                return state
+
     def take_in(self, state: RefState, on_progress: OnProgress | None = None) -> None:
         """Everything that the state's refs lead to is here afterwards, but for the packs' rows."""
         known = self._tracking.read_bundles()
@@ -149,7 +202,7 @@ class Intake:
         with session_folder(self._repository.tensors.tmp_directory) as folder:
             for entry in new:
                 with self._open(entry, folder / entry.digest.hex(), tally) as bundle:
-                    self._take_bundle(bundle, folder)
+                    self._take_bundle(bundle, entry, folder)
                 (folder / entry.digest.hex()).unlink()
                 self.bundles += 1
                 self.nbytes += entry.nbytes
@@ -166,7 +219,7 @@ class Intake:
                 )
                 bundle = open_bundle(path, entry, where=where)
             except MissingFileError as error:
-                raise CorruptionError(f"{where}: its ref state names it, but it is not there", where=where) from error
+                raise BundleGoneError(f"{where}: its ref state names it, but it is not there", where=where) from error
             except CorruptionError:
                 if attempt + 1 == _TRIES:
                     raise
@@ -175,14 +228,14 @@ class Intake:
                 return bundle
         raise AssertionError("unreachable")
 
-    def _take_bundle(self, bundle: Bundle, folder: Path) -> None:
+    def _take_bundle(self, bundle: Bundle, entry: BundleEntry, folder: Path) -> None:
         """Packs first, then objects: whatever something leads to is there before it. Commits are kept for the end."""
-        self._take_packs(bundle, folder)
+        self._take_packs(bundle, entry, folder)
         for batch in _iter_batches(bundle):
             self._take_objects(batch, bundle.where)
         self._read_commits(bundle)
 
-    def _take_packs(self, bundle: Bundle, folder: Path) -> None:
+    def _take_packs(self, bundle: Bundle, entry: BundleEntry, folder: Path) -> None:
         tensors = self._repository.tensors
         registered = set(tensors.catalog.read_packs().values())
 
@@ -210,6 +263,7 @@ class Intake:
                 made = list(pool.map(lambda pair: create(*pair), new[start : start + 64]))
             tensors.register(made)
         self._tracking.add_packs(digest for digest, _ in described)
+        self._tracking.note_described(entry.digest, [digest for digest, _ in described])
         self.packs += len(new)
 
     def _take_objects(self, batch: Mapping[ObjectDigest, bytes], where: str) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
 from stockroom.remotes.retry import Retrier, TransientError
-from stockroom.remotes.transport import MissingFileError, PutSource, StoredFile
+from stockroom.remotes.transport import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.url import WEB_SCHEMES, RemoteSettings
 
 T = TypeVar("T")
@@ -103,6 +103,15 @@ class ObjectStoreTransport:
             self._check_writable(paths[0])
         for path in paths:
             self._call(f"delete {path}", partial(_delete, path=path))
+
+    def read_clock_s(self) -> int:
+        """The time that the store gives a new object."""
+        self.put(CLOCK_PATH, b"")
+        return self._call(f"ask for {CLOCK_PATH}", lambda store: _read_modified_s(store, CLOCK_PATH))
+
+    def remove_leftovers(self, before_s: int) -> int:  # noqa: ARG002
+        """Nothing: uploads in parts that were cut off are the store's to end, by a lifecycle rule of the bucket."""
+        return 0
 
     def describe_trouble(self) -> str | None:
         """What is being tried again at the moment, and why."""
@@ -228,6 +237,12 @@ def _list(store: Any, folder: str) -> list[StoredFile]:
 
     pages = obstore.list(store, prefix=folder or None, chunk_size=1000)
     return [StoredFile(found["path"], int(found["size"])) for page in pages for found in page]
+
+
+def _read_modified_s(store: Any, path: str) -> int:
+    import obstore
+
+    return int(obstore.head(store, path)["last_modified"].timestamp())
 
 
 def _delete(store: Any, path: str) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
 from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError, RemoteError
 from stockroom.refs import RefChange, RefMove, is_ancestor
@@ -23,7 +25,8 @@ from stockroom.remotes.download import download_file
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_files import LocalPack, find_unsent
 from stockroom.remotes.progress import OnProgress, Tally
-from stockroom.remotes.ref_state import BundleEntry, RefState, new_write_id
+from stockroom.remotes.ref_state import BundleEntry, RefState, make_following
+from stockroom.remotes.remote_marks import Kind, MarkTable, Thing, put_marks, read_marks
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.states import (
     StateTakenError,
@@ -33,7 +36,7 @@ from stockroom.remotes.states import (
     publish_state,
 )
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import Transport, open_transport
+from stockroom.remotes.transport import MissingFileError, Transport, open_transport
 from stockroom.repository import Repository
 from stockroom.repository.following import follow_git_if_free
 from stockroom.repository.paths import DEFAULT_BRANCH
@@ -43,6 +46,8 @@ _PUTS_AT_ONCE: Final = 8
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
 _OBJECTS_AT_ONCE: Final = 512
+_PATIENCE_S: Final = 60.0
+_PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class _Push:
         self._on_progress = on_progress
         self._tracking = Tracking(repository.paths, remote)
         self._sent: set[PackDigest] = set()
+        self._doubted: set[PackDigest] = set()
         self._described: set[PackDigest] = set()
         self._bundles: set[bytes] = set()
         self._nbytes = 0
@@ -124,17 +130,28 @@ class _Push:
                 raise refusal
             if not updates:
                 self._remember(state)
-                return PushReport(self._remote, 0 if state is None else state.number, (), len(self._sent), self._nbytes)
-            following = self._send(state, updates)
+                return self._report(0 if state is None else state.number, ())
             try:
+                following = self._send(state, updates)
                 publish_state(self._transport, following)
             except StateTakenError as taken:
-                state, is_newest = find_newer_state(self._transport, taken.found), True
-                time.sleep(random.uniform(0, 0.02 * min(round_, 5)))  # noqa: S311 - so that many do not meet again
+                time.sleep(random.uniform(0, 0.02 * min(round_, 25)))  # noqa: S311 - so that many do not meet again
+                newest = find_newer_state(self._transport, taken.found)
+                self._doubt(state, newest)
+                state, is_newest = newest, True
                 continue
             self._remember(following)
-            return PushReport(self._remote, following.number, tuple(updates), len(self._sent), self._nbytes)
+            return self._report(following.number, updates)
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+
+    def _report(self, number: int, updates: Sequence[RefUpdate]) -> PushReport:
+        return PushReport(self._remote, number, tuple(updates), len(self._sent | self._doubted), self._nbytes)
+
+    def _doubt(self, before: RefState | None, now: RefState) -> None:
+        """Gc may have been at work between two states: what was sent must be seen to be there."""
+        if now.marks != (None if before is None else before.marks):
+            self._doubted |= self._sent
+            self._sent = set()
 
     def _find_state(self) -> RefState | None:
         """The remote's newest state as far as is known: whether there is a newer one shows on publishing."""
@@ -174,28 +191,63 @@ class _Push:
         return None
 
     def _send(self, state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
-        """Put packs and bundle on the remote; the state that makes them seen."""
+        """Put packs and bundle on the remote; the state that makes them seen.
+
+        `StateTakenError` where a newer state has shown up by the way.
+        """
         tips = [update.new for update in updates if update.new is not None]
         known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
         contents = plan_push(self._repository, tips, known)
-        entries = () if state is None else state.bundles
-        if contents.commits:
+        following = _follow(state, updates)
+        if not contents.commits:
+            return following
+        with _noticing_gc(self._transport, state):
+            marks = read_marks(self._transport, state, self._tracking)
+            relied: list[Thing] = [(Kind.PACK, digest) for digest in contents.packs]
+            self._await_removal(state, marks, relied)
             packs = [LocalPack.open(self._repository, digest) for digest in contents.packs]
-            new = self._send_packs(packs)
-            entries = self._send_bundle(entries, contents, new)
-        return _follow(state, updates, entries)
+            new = self._send_packs(packs, following.bundles)
+            bundles = self._send_bundle(state, contents, new, marks)
+        relied += [(Kind.BUNDLE, entry.digest) for entry in bundles]
+        saved = marks.keys() & set(relied)
+        if saved:
+            digest = put_marks(self._transport, [mark for thing, mark in marks.items() if thing not in saved])
+            following = msgspec.structs.replace(following, marks=digest)
+        return msgspec.structs.replace(following, bundles=bundles)
 
-    def _send_packs(self, packs: Sequence[LocalPack]) -> list[LocalPack]:
+    def _await_removal(self, state: RefState | None, marks: MarkTable, relied: Sequence[Thing]) -> None:
+        """Wait until nobody may be removing what this push relies on: then it can be put there again.
+
+        Whoever was killed doing so leaves a time after which nobody is.
+        """
+        latest_s = max((marks[thing].until_s for thing in relied if thing in marks), default=0)
+        if not latest_s:
+            return
+        assert state is not None
+        give_up_s = time.monotonic() + _PATIENCE_S
+        while (left_s := latest_s - self._transport.read_clock_s()) >= 0:
+            newer = find_newer_state(self._transport, state)
+            if newer.number != state.number:
+                raise StateTakenError(newer)
+            if time.monotonic() > give_up_s:
+                raise RemoteError(
+                    f"{self._transport.url}: a gc is removing packs that this push needs there, or was killed at it; "
+                    f"push again in {left_s + 1} s"
+                )
+            time.sleep(_PAUSE_S)
+
+    def _send_packs(self, packs: Sequence[LocalPack], bundles: Sequence[BundleEntry]) -> list[LocalPack]:
         """Send what is missing; returns the packs that no bundle of the remote describes yet."""
-        known = self._tracking.read_packs()
-        new = [pack for pack in packs if pack.digest not in known]
+        known = self._tracking.read_packs() | self._doubted
+        described = self._tracking.read_described(entry.digest for entry in bundles)
         old = [pack for pack in packs if pack.digest in known and pack.digest not in self._sent]
-        unsent = [pack for pack in new if pack.digest not in self._sent]
+        unsent = [pack for pack in packs if pack.digest not in known and pack.digest not in self._sent]
         missing = find_unsent(self._transport, old) if old else []
         missing += find_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
         missing = self._make_whole(missing)
         self._put_files([file for pack in missing for file in pack.iter_files()])
         self._sent.update(pack.digest for pack in missing)
+        new = [pack for pack in packs if pack.digest not in described]
         self._described.update(pack.digest for pack in new)
         return new
 
@@ -226,9 +278,10 @@ class _Push:
         self._nbytes += sum(sizes)
 
     def _send_bundle(
-        self, entries: tuple[BundleEntry, ...], contents: PushContents, packs: Sequence[LocalPack]
+        self, state: RefState | None, contents: PushContents, packs: Sequence[LocalPack], marks: MarkTable
     ) -> tuple[BundleEntry, ...]:
         """Put the new metadata on the remote, together with small bundles that are there; the bundles from now on."""
+        entries = () if state is None else state.bundles
         with session_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
             self._write_bundle(writer, contents, packs)
@@ -236,10 +289,12 @@ class _Push:
             for entry in entries[len(entries) - merged :]:
                 self._merge(entry, writer, folder / entry.digest.hex())
             entry = writer.finish()
+            self._await_removal(state, marks, [(Kind.BUNDLE, entry.digest)])
             tally = Tally("metadata", self._on_progress, total_files=1, total_nbytes=entry.nbytes)
             self._transport.put(entry.path, writer.path)
             tally.add(files=1, nbytes=entry.nbytes)
             self._nbytes += entry.nbytes
+        self._tracking.note_described(entry.digest, writer.packs)
         if not {old.digest for old in entries[len(entries) - merged :]} - self._tracking.read_bundles():
             self._bundles.add(entry.digest)  # nothing in it that is not here
         return (*entries[: len(entries) - merged], entry)
@@ -313,7 +368,7 @@ def _find_in(state: RefState | None, ref: str) -> CommitId | None:
     return None if found is None else CommitId(found)
 
 
-def _follow(state: RefState | None, updates: Sequence[RefUpdate], bundles: tuple[BundleEntry, ...]) -> RefState:
+def _follow(state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
     """The state after `state`, with refs moved."""
     refs: dict[str, dict[str, bytes]] = {
         "branch": dict(state.branches) if state is not None else {},
@@ -329,15 +384,21 @@ def _follow(state: RefState | None, updates: Sequence[RefUpdate], bundles: tuple
     head = state.head if state is not None and state.head in branches else next(iter(sorted(branches)), None)
     if state is None or state.head not in branches:
         head = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else head
-    return RefState(
-        number=1 if state is None else state.number + 1,
-        write_id=new_write_id(),
-        time_ns=time.time_ns(),
-        head=head,
-        branches=branches,
-        tags=refs["tag"],
-        bundles=bundles,
-    )
+    return make_following(state, head=head, branches=branches, tags=refs["tag"])
+
+
+@contextmanager
+def _noticing_gc(transport: Transport, state: RefState | None) -> Iterator[None]:
+    """`StateTakenError` in place of "no such file", if what gc took belongs to a state that is not the newest."""
+    try:
+        yield
+    except MissingFileError as error:
+        if state is None:
+            raise
+        newer = find_newer_state(transport, state)
+        if newer.number == state.number:
+            raise
+        raise StateTakenError(newer) from error
 
 
 @contextmanager

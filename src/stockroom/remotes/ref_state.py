@@ -2,20 +2,21 @@
 
     offset  size  type     field
     0       4     bytes    magic "SRrs"
-    4       1     u8       version, 1
-    5       ...   msgpack  array: number, write id, time_ns, head, branches, tags, bundles
+    4       1     u8       version, 1; or 2, with marks
+    5       ...   msgpack  array: number, write id, time_ns, head, branches, tags, bundles; in version 2 also marks
 
-States are complete and never change: a push makes the next one.
+States are complete and never change: a push makes the next one, and so does gc.
 """
 
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Final, TypeAlias
+import time
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from stockroom.digest import CommitId, PackDigest
+from stockroom.digest import CommitId
 from stockroom.errors import InvalidNameError, MalformedRecordError
 from stockroom.refs import check_name
 from stockroom.refs.record import RecordFormat
@@ -23,15 +24,17 @@ from stockroom.refs.record import RecordFormat
 MAX_STATE_NBYTES: Final = 16 << 20
 WRITE_ID_NBYTES: Final = 16
 LATEST_PATH: Final = "refs/latest"
+_MAGIC: Final = b"SRrs"
+S = TypeVar("S", bound="_StateV1")
 
-_Digest: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Digest: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 48))]
 
 
 class BundleEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A bundle of a remote: its digest, which is its name, its size, and how many records of each kind it holds."""
 
-    digest: _Digest
+    digest: Digest
     nbytes: _Count
     objects: _Count
     commits: _Count
@@ -43,7 +46,19 @@ class BundleEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
         return bundle_path(self.digest)
 
 
-class RefState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+class _StateV1(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+    """A state of a remote that gc never ran on."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
+    write_id: Annotated[bytes, msgspec.Meta(min_length=WRITE_ID_NBYTES, max_length=WRITE_ID_NBYTES)]
+    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+    head: str | None
+    branches: dict[str, Digest]
+    tags: dict[str, Digest]
+    bundles: tuple[BundleEntry, ...]
+
+
+class RefState(_StateV1, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
     """A state of a remote's refs.
 
     Attributes:
@@ -54,15 +69,10 @@ class RefState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         branches: name -> commit.
         tags: name -> commit.
         bundles: all that together hold the history of these refs, oldest first.
+        marks: the table of what nothing leads to (`remote_marks`); None before the first gc.
     """
 
-    number: Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
-    write_id: Annotated[bytes, msgspec.Meta(min_length=WRITE_ID_NBYTES, max_length=WRITE_ID_NBYTES)]
-    time_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-    head: str | None
-    branches: dict[str, _Digest]
-    tags: dict[str, _Digest]
-    bundles: tuple[BundleEntry, ...]
+    marks: Digest | None = None
 
     @property
     def path(self) -> str:
@@ -71,7 +81,7 @@ class RefState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     def encode(self) -> bytes:
         """The canonical bytes."""
-        return _FORMAT.encode(self)
+        return _FORMAT_V1.encode(_convert(self, _StateV1)) if self.marks is None else _FORMAT_V2.encode(self)
 
     def find_branch(self, name: str) -> CommitId | None:
         """Where a branch stands, if there is one."""
@@ -83,7 +93,12 @@ class RefState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
         return [CommitId(tip) for tip in dict.fromkeys([*self.branches.values(), *self.tags.values()])]
 
 
-_FORMAT: Final = RecordFormat(RefState, magic=b"SRrs", version=1, name="ref state", max_nbytes=MAX_STATE_NBYTES)
+def _make_format(record: type[S], version: int) -> RecordFormat[S]:
+    return RecordFormat(record, magic=_MAGIC, version=version, name="ref state", max_nbytes=MAX_STATE_NBYTES)
+
+
+_FORMAT_V1: Final = _make_format(_StateV1, 1)
+_FORMAT_V2: Final = _make_format(RefState, 2)
 
 
 def decode_state(content: bytes, *, number: int, where: str) -> RefState:
@@ -93,7 +108,12 @@ def decode_state(content: bytes, *, number: int, where: str) -> RefState:
         MalformedRecordError: the bytes do not follow the format, or a name in them breaks the rules.
         FormatVersionError: a newer Stockroom wrote them.
     """
-    state = _FORMAT.decode(content, where=where)
+    if content[: len(_MAGIC) + 1] == _MAGIC + b"\1":
+        state = _convert(_FORMAT_V1.decode(content, where=where), RefState)
+    else:
+        state = _FORMAT_V2.decode(content, where=where)
+        if state.marks is None:
+            raise MalformedRecordError(f"{where}: expected a state of version 2 to name its marks", where=where)
     if state.number != number:
         raise MalformedRecordError(f"{where}: expected state {number}, found {state.number}", where=where)
     try:
@@ -105,6 +125,19 @@ def decode_state(content: bytes, *, number: int, where: str) -> RefState:
     if state.head is not None and state.head not in state.branches:
         raise MalformedRecordError(f"{where}: its head {state.head!r} is none of its branches", where=where)
     return state
+
+
+def _convert(state: _StateV1, record: type[S]) -> S:
+    """The same fields, as another type has them."""
+    return record(**{name: getattr(state, name) for name in _StateV1.__struct_fields__})
+
+
+def make_following(state: RefState | None, **changes: Any) -> RefState:
+    """A new state that follows `state`, or the first, with `changes` to its fields."""
+    if state is None:
+        state = RefState(number=0, write_id=b"", time_ns=0, head=None, branches={}, tags={}, bundles=())
+    now_ns = time.time_ns()
+    return msgspec.structs.replace(state, number=state.number + 1, write_id=new_write_id(), time_ns=now_ns, **changes)
 
 
 def new_write_id() -> bytes:
@@ -123,7 +156,13 @@ def bundle_path(digest: bytes) -> str:
     return f"bundles/{name[:2]}/{name}"
 
 
-def pack_prefix(digest: PackDigest) -> str:
+def marks_path(digest: bytes) -> str:
+    """Where a table of marks lies."""
+    name = digest.hex()
+    return f"marks/{name[:2]}/{name}"
+
+
+def pack_prefix(digest: bytes) -> str:
     """What the paths of a pack's files begin with."""
     name = digest.hex()
     return f"packs/{name[:2]}/{name}/"

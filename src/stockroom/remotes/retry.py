@@ -19,6 +19,11 @@ class TransientError(Exception):
     """A request failed in a way that may pass: no connection, a server's error, an answer cut short."""
 
 
+def read_clock_s() -> float:
+    """Seconds since some moment, those included in which the machine was asleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and for how long: `deadline_s` for all tries together, pauses random up to a doubling bound."""
@@ -48,7 +53,7 @@ class Retrier:
             UnreachableError: every try failed.
             TimeoutError: the deadline passed.
         """
-        start_s, policy = time.monotonic(), self.policy
+        start_s, policy = read_clock_s(), self.policy
         deadline_s = policy.deadline_s + extra_s
         mine = threading.get_ident()
         try:
@@ -59,7 +64,7 @@ class Retrier:
                     cause = error
                 self._troubles[mine] = f"try {failed} of {policy.tries} to {what} failed: {cause}"
                 pause_s = policy.choose_pause_s(failed)
-                if time.monotonic() - start_s + pause_s > deadline_s:
+                if read_clock_s() - start_s + pause_s > deadline_s:
                     raise errors.TimeoutError(
                         f"{self.url}: could not {what} within {deadline_s:g} s; the last cause: {cause}"
                     ) from cause

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import StockroomError
 from stockroom.remotes.ref_state import RefState, decode_state
+from stockroom.repository.own_file import replace_own_file
 from stockroom.repository.paths import RepositoryPaths
 
 _DIRECTORY: Final = "remotes"
@@ -30,6 +33,8 @@ class Tracking:
         self._state = self._directory / "state"
         self._packs = self._directory / "packs"
         self._bundles = self._directory / "bundles"
+        self._described = self._directory / "described"
+        self._marks = self._directory / "marks"
 
     def read_state(self) -> RefState | None:
         """The ref state last seen; None where there is none that can be read."""
@@ -41,11 +46,12 @@ class Tracking:
             return None
 
     def write_state(self, state: RefState) -> None:
-        """Remember a ref state."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        replacement = self._state.with_suffix(".new")
-        replacement.write_bytes(f"{state.number}\n".encode() + state.encode())
-        replacement.rename(self._state)
+        """Remember a ref state, and of bundles what is in its own."""
+        _replace(self._state, f"{state.number}\n".encode() + state.encode())
+        current = {entry.digest.hex() for entry in state.bundles}
+        for path in self._described.glob("*"):
+            if path.suffix != ".new" and path.name not in current:
+                path.unlink(missing_ok=True)
 
     def read_packs(self) -> set[PackDigest]:
         """The packs known to be on the remote."""
@@ -60,11 +66,25 @@ class Tracking:
         """Remember packs that the remote was seen to hold."""
         self._append(self._packs, set(packs) - self.read_packs())
 
-    def remove_packs(self, packs: Iterable[PackDigest]) -> None:
-        """Forget packs that the remote was seen not to hold."""
-        gone = set(packs)
-        if gone:
-            _replace(self._packs, b"".join(pack for pack in _read_digests(self._packs) if pack not in gone))
+    def note_described(self, bundle: bytes, packs: Iterable[PackDigest]) -> None:
+        """Remember which packs a bundle describes."""
+        _replace(self._described / bundle.hex(), b"".join(packs))
+
+    def read_described(self, bundles: Iterable[bytes]) -> set[PackDigest]:
+        """The packs that bundles are known to describe. A pack that is not among them is described again: no harm."""
+        return {PackDigest(pack) for bundle in bundles for pack in _read_digests(self._described / bundle.hex())}
+
+    def read_marks(self, digest: bytes) -> bytes | None:
+        """The remote's table of marks of that digest, if it was read before."""
+        try:
+            content = self._marks.read_bytes()
+        except OSError:
+            return None
+        return content if blake3(content).digest() == digest else None
+
+    def write_marks(self, content: bytes) -> None:
+        """Keep a table of marks."""
+        _replace(self._marks, content)
 
     def read_bundles(self) -> set[bytes]:
         """The bundles of the remote whose content is here."""
@@ -112,6 +132,6 @@ def _read_digests(path: Path) -> list[bytes]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    replacement = path.with_suffix(".new")
-    replacement.write_bytes(content)
-    replacement.rename(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):  # another process knows something at the same time, and was faster
+        replace_own_file(path, content)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from stockroom.digest import Buffer
 from stockroom.errors import RemoteError
 from stockroom.remotes.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
 
 PutSource: TypeAlias = Buffer | Path
+CLOCK_PATH: Final = "clock"
+"""Written to learn a remote's time; holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Transport(Protocol):
 
     def delete(self, paths: Sequence[str]) -> None:
         """Remove files; those that are not there are no error."""
+
+    def read_clock_s(self) -> int:
+        """The remote's own time, in seconds since 1970: what it says of a file written just now, `clock`."""
+
+    def remove_leftovers(self, before_s: int) -> int:
+        """Remove what puts left unfinished before a time by the remote's clock, where they leave anything; how many."""
 
     def describe_trouble(self) -> str | None:
         """What is being tried again at the moment, and why; None if all is well."""

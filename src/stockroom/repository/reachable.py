@@ -6,13 +6,13 @@ Memory follows the metadata, not the samples: a digest for each object, a byte f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
+from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
 from stockroom.refs import Stage
 from stockroom.repository.column import ColumnRecord
 from stockroom.repository.merging import read_merging
@@ -110,6 +110,16 @@ class Reachable:
                 self._records.add(digest)
                 encoded = self._repository.objects.get_object(digest)
                 yield decode_chunk_list(encoded, where=digest.hex()).digests
+
+
+def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:
+    """How many of `packs` branches, tags and staged changes of this repository lead to; its remote's own refs aside."""
+    reach = Reachable(repository)
+    reach.add_commits([*repository.refs.branches().values(), *repository.refs.tags().values()])
+    for stage in repository.refs.stages().values():
+        reach.add_stage(stage)
+    known = repository.tensors.catalog.read_packs().items()
+    return sum(1 for number, digest in known if digest in packs and reach.find_live(number) is not None)
 
 
 class LiveRows:

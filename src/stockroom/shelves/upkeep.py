@@ -11,6 +11,7 @@ from stockroom.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from stockroom.digest import CommitId
+    from stockroom.remotes.collect import RemoteGcReport
     from stockroom.repository import Repository
     from stockroom.repository.gc import GcReport, OnStage
     from stockroom.repository.ledger import Tally
@@ -67,6 +68,34 @@ class UpkeepActions:
             before_removal=lambda: forget_all_bundles(self._repository.paths),
             on_stage=on_stage,
         )
+
+    def gc_remote(
+        self: _Handle,
+        remote: str = "origin",
+        dry_run: bool = False,
+        grace: timedelta = _GRACE,
+        *,
+        on_stage: OnStage = lambda *_: None,
+    ) -> RemoteGcReport:
+        """Give back what nothing on a remote leads to: no branch or tag there, and neither git's history nor HEAD here.
+
+        What is found is marked on the remote, and removed by a later gc, once it has been marked for `grace` by the
+        remote's own clock. A push that needs something marked keeps it. Safe beside others who push, fetch and clone;
+        whoever reads what only a deleted branch led to has that time to bring it here.
+
+        Args:
+            remote: its name.
+            dry_run: only say what would go; changes nothing there.
+            grace: how long something must have been marked. With less than clones go without a fetch, what is written
+                into them meanwhile may rely on samples that are gone when it is pushed.
+            on_stage: called with what is being done, how much of it is done, and how much there is.
+
+        Raises `CorruptionError` where the remote's metadata is damaged: then nothing is removed.
+        """
+        from stockroom.remotes.collect import collect_remote
+
+        self._access.check_open()
+        return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, on_stage=on_stage)
 
     def repair(self: _Handle, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
         """Mend what `verify` finds: make all indexes anew, move damaged things aside, fetch them again.

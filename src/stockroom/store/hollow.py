@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from pathlib import Path
-from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.store.manifest import MANIFEST_NAME
 from stockroom.store.pack import Pack
 from stockroom.store.pack_cache import locate_pack
+from stockroom.store.places import exchange
 from stockroom.store.recovery import session_folder
 from stockroom.store.shard import index_nbytes
 from stockroom.store.sparse_pack import build_sparse_pack
 from stockroom.store.zarr_metadata import METADATA_NAME
-
-_AT_FDCWD: Final = -100
-_RENAME_EXCHANGE: Final = 2
 
 
 def hollow_out(root: Path, digest: PackDigest) -> None:
@@ -39,16 +34,3 @@ def hollow_out(root: Path, digest: PackDigest) -> None:
             tail=bytes(pack.mapping[pack.mapped_nbytes - tail_nbytes :]),
         )
         exchange(folder, target)
-
-
-def exchange(first: Path, second: Path) -> None:
-    """Let two folders change places: in one step on Linux, else in two."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
-        if not done:
-            return
-    away = first.with_name(f"{first.name}-away")  # file systems without that call
-    second.rename(away)
-    first.rename(second)
-    away.rename(first)

@@ -26,6 +26,8 @@ from stockroom.store.layout import (
     plan_layout,
 )
 from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from stockroom.store.places import exchange
+from stockroom.store.presence import PRESENCE_NAME
 from stockroom.store.shard_writer import ShardWriter
 from stockroom.store.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 
@@ -127,7 +129,9 @@ class PackWriter:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self, sealed: SealedPack, target: Path) -> None:
-        """Sync the sealed pack and move it to `target`; a pack that is there already is kept instead, if its files fit.
+        """Sync the sealed pack and move it to `target`; a whole pack that is there is kept instead, if its files fit.
+
+        A sparse one gives way: whoever filled it need not be able to any more.
 
         The files are synced each, then, once, the folder they end up in. File systems that keep their metadata in order
         (ext4, XFS, btrfs, APFS) bring everything done before to disk with it: the names in the pack's own folder,
@@ -146,6 +150,8 @@ class PackWriter:
             if _is_broken(target, sealed):
                 target.rename(sealed.directory.with_name(f"{sealed.directory.name}-broken"))
                 sealed.directory.rename(target)
+            elif (target / PRESENCE_NAME).exists():
+                exchange(sealed.directory, target)
             shutil.rmtree(sealed.directory, ignore_errors=True)
         _sync_path(target.parent)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import UnreachableError
-from stockroom.remotes.transport import PutSource, StoredFile, Transport
+from stockroom.remotes.transport import CLOCK_PATH, PutSource, StoredFile, Transport
 
 
 class CountingTransport:
@@ -22,6 +22,7 @@ class CountingTransport:
         self.paths: list[tuple[str, str]] = []
         self.received_nbytes = 0
         self.sent_nbytes = 0
+        self.late_s = 0
 
     @property
     def url(self) -> str:
@@ -76,6 +77,16 @@ class CountingTransport:
         for path in paths:
             self._count("delete", path)
         self._inner.delete(paths)
+
+    def read_clock_s(self) -> int:
+        """Count a put and a request for what it says; `late_s` is added."""
+        self._count("put", CLOCK_PATH)
+        self._count("get", CLOCK_PATH)
+        return self._inner.read_clock_s() + self.late_s
+
+    def remove_leftovers(self, before_s: int) -> int:
+        """The inner one's."""
+        return self._inner.remove_leftovers(before_s - self.late_s)
 
     def describe_trouble(self) -> str | None:
         """The inner one's."""

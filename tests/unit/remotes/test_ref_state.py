@@ -64,7 +64,7 @@ def test_a_state_of_another_number_or_head_is_refused() -> None:
 
 def test_a_newer_version_says_so() -> None:
     encoded = bytearray(make_state().encode())
-    encoded[4] = 2
+    encoded[4] = 3
     with pytest.raises(FormatVersionError, match="upgrade"):
         decode_state(bytes(encoded), number=3, where="r")
 

@@ -1,0 +1,452 @@
+"""Gc of a remote: takes away what its refs do not lead to, once that has been so for a while (design note 15).
+
+It looks at the newest ref state alone, through a copy of all its metadata made for the purpose: what is in this
+repository, or is missing from it, decides nothing. In a first step it marks what nothing leads to, and leaves it out of
+the bundles; in a later one it removes what has been marked for the grace period. Both are ref states like those of
+pushes, so of a push and a gc that race one is told of the other. Interrupted anywhere, the next gc goes on.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import msgspec
+
+from stockroom.digest import CommitId, PackDigest
+from stockroom.errors import InvalidInputError, RefChangedError, RemoteError
+from stockroom.remotes.bundle import BundleWriter, Record, RecordKind, open_bundle
+from stockroom.remotes.directory import DirectoryTransport
+from stockroom.remotes.download import download_file
+from stockroom.remotes.fetch import Intake
+from stockroom.remotes.ref_state import BundleEntry, RefState, make_following
+from stockroom.remotes.remote_marks import (
+    MAX_MARKS,
+    Kind,
+    MarkTable,
+    RemoteMark,
+    Thing,
+    parse_thing,
+    put_marks,
+    read_marks,
+)
+from stockroom.remotes.retry import read_clock_s
+from stockroom.remotes.settings import get_remote
+from stockroom.remotes.states import StateTakenError, find_newer_state, find_newest_state, publish_state
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport import MissingFileError, StoredFile, Transport, open_transport
+from stockroom.repository import Repository
+from stockroom.repository.heads import find_heads
+from stockroom.repository.paths import RepositoryPaths, prepare_repository
+from stockroom.repository.reachable import Reachable
+from stockroom.store.recovery import session_folder
+
+GRACE: Final = timedelta(weeks=2)
+_ROUNDS: Final = 50
+_LEASE_S: Final = 3600
+"""How long what is being removed is told to be so: pushes that need it wait, or come again."""
+_REMOVING_S: Final = 600.0
+"""How long after that was told anything is removed; a request begun by then has its end long before the lease."""
+_REMOVED_AT_ONCE: Final = 1000
+_REQUESTS_AT_ONCE: Final = 8
+_WORTH_REWRITING: Final = 8
+"""A bundle is written anew once this part of it, one in so many bytes, is what nothing leads to."""
+
+OnStage: TypeAlias = Callable[[str, int, int], None]
+Files: TypeAlias = Mapping[Thing, Sequence[StoredFile]]
+_Changes: TypeAlias = Mapping[Thing, RemoteMark | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteGcReport:
+    """What a gc of a remote did, or, as a dry run, would.
+
+    Attributes:
+        remote: its name.
+        packs, nbytes: packs removed, and the bytes that their files and those of `bundles` took there.
+        bundles: bundles removed, whose content others hold or nothing leads to.
+        marked: packs newly found that nothing leads to.
+        waiting: packs marked for less than the grace period.
+        rewritten: bundles written anew without what nothing leads to.
+        dry_run: whether nothing was done.
+    """
+
+    remote: str
+    packs: int
+    nbytes: int
+    bundles: int
+    marked: int
+    waiting: int
+    rewritten: int
+    dry_run: bool
+
+
+def collect_remote(
+    repository: Repository,
+    remote: str,
+    *,
+    grace: timedelta = GRACE,
+    dry_run: bool = False,
+    transport: Transport | None = None,
+    on_stage: OnStage = lambda *_: None,
+) -> RemoteGcReport:
+    """Mark what the refs of a remote do not lead to, and remove what has been marked for `grace` by its clock.
+
+    What the git history here pins, and what is checked out here, stays there as well.
+
+    Raises:
+        CorruptionError: its metadata is damaged; nothing was removed.
+        RemoteError: it does not answer, cannot be written to or listed, or nothing was ever pushed there.
+    """
+    if grace < timedelta(0):
+        raise InvalidInputError(f"expected a grace period of 0 or longer, found {grace}")
+    if transport is None:
+        transport = open_transport(get_remote(repository.paths, remote))
+    if not transport.can_write:
+        raise RemoteError(f"{transport.url}: is read-only; run gc on where it is kept")
+    with session_folder(repository.tensors.tmp_directory) as folder, _Metadata(folder, transport) as metadata:
+        return _Collection(repository, remote, transport, metadata, grace, on_stage).run(dry_run=dry_run)
+
+
+class _Collection:
+    """One gc of a remote."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        remote: str,
+        transport: Transport,
+        metadata: _Metadata,
+        grace: timedelta,
+        on_stage: OnStage,
+    ) -> None:
+        self._repository = repository
+        self._remote = remote
+        self._transport = transport
+        self._metadata = metadata
+        self._grace_s = -(-grace // timedelta(seconds=1))
+        self._on_stage = on_stage
+        self._tracking = Tracking(repository.paths, remote)
+
+    def run(self, *, dry_run: bool) -> RemoteGcReport:
+        self._on_stage("looking", 0, 0)
+        state = find_newest_state(self._transport, self._tracking.read_state())
+        if state is None:
+            raise RemoteError(f"{self._transport.url}: there is no Stockroom repository; `stock push` makes one")
+        now_s = int(time.time()) if dry_run else self._transport.read_clock_s()
+        state, before, marks, files, rewritten = self._mark(state, now_s, dry_run=dry_run)
+        ripe = self._find_ripe(marks, files, now_s)
+        removed = [mark.thing for mark in ripe] if dry_run else self._remove(state, ripe, files)
+        if not dry_run:
+            self._transport.remove_leftovers(now_s - self._grace_s)
+        kinds = [kind for kind, _ in removed]
+        gone, packs = set(removed), [thing for thing in marks if thing[0] is Kind.PACK]
+        return RemoteGcReport(
+            remote=self._remote,
+            packs=kinds.count(Kind.PACK),
+            nbytes=sum(file.nbytes for thing in removed for file in files[thing]),
+            bundles=kinds.count(Kind.BUNDLE),
+            marked=sum(thing not in before for thing in packs),
+            waiting=sum(thing not in gone for thing in packs),
+            rewritten=rewritten,
+            dry_run=dry_run,
+        )
+
+    def _mark(self, state: RefState, now_s: int, *, dry_run: bool) -> tuple[RefState, MarkTable, MarkTable, Files, int]:
+        """Publish what nothing leads to; the state now, the marks before and now, all files there, bundles rewritten.
+
+        Whatever is published meanwhile by others is looked at before.
+        """
+        files: Files | None = None
+        in_force = state.marks
+        for round_ in range(_ROUNDS):
+            try:
+                before = read_marks(self._transport, state, self._tracking)
+                self._metadata.take_in(state)
+                if files is None:
+                    self._metadata.keep(find_heads(self._repository))
+                    files = self._list_files()
+                if state.marks != in_force:  # another gc may have taken what is put here and not published yet
+                    self._metadata.put_again()
+                    in_force = state.marks
+                bundles, rewritten = self._metadata.rewrite(state, dry_run=dry_run)
+                self._check_free(before, bundles, now_s)
+                kept: set[Thing] = {(Kind.PACK, pack) for pack in self._metadata.find_live_packs()}
+                kept |= {(Kind.BUNDLE, entry.digest) for entry in bundles} | {(Kind.MARKS, state.marks or b"")}
+                marks = _renew(before, files, kept, now_s)
+                if dry_run or not (rewritten or _has_news(before, marks)):
+                    return state, before, marks, files, rewritten
+                return self._publish(state, marks, bundles), before, marks, files, rewritten
+            except StateTakenError as taken:
+                time.sleep(random.uniform(0, 0.05 * round_))  # noqa: S311 - so that many do not meet again
+                state = find_newer_state(self._transport, taken.found)
+            except MissingFileError:  # another gc took what only older states need
+                state = self._find_newer(state)
+        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+
+    def _find_newer(self, state: RefState) -> RefState:
+        """The state that follows one of which a file is not there; the error that is being handled if none does."""
+        newer = find_newer_state(self._transport, state)
+        if newer.number == state.number:
+            raise
+        return newer
+
+    def _check_free(self, marks: MarkTable, bundles: Sequence[BundleEntry], now_s: int) -> None:
+        """Raise `RemoteError` if another gc may be removing one of `bundles`, which have just been put there."""
+        for entry in bundles:
+            mark = marks.get((Kind.BUNDLE, entry.digest))
+            if mark is not None and mark.until_s > now_s:
+                raise RemoteError(
+                    f"{self._transport.url}: another gc is at work there, or was killed: run it again in "
+                    f"{mark.until_s - now_s} s"
+                )
+
+    def _find_ripe(self, marks: MarkTable, files: Files, now_s: int) -> list[RemoteMark]:
+        """What has been marked long enough, and nobody else is removing. Old tables of marks go along with others."""
+        ripe = [
+            mark
+            for thing, mark in marks.items()
+            if thing in files and now_s - mark.since_s >= self._grace_s and mark.until_s <= now_s
+        ]
+        return ripe if any(mark.kind is not Kind.MARKS for mark in ripe) else []
+
+    def _remove(self, state: RefState, ripe: Sequence[RemoteMark], files: Files) -> list[Thing]:
+        """Remove what is marked still, some at a time, telling of it first; what was removed."""
+        removed: list[Thing] = []
+        for start in range(0, len(ripe), _REMOVED_AT_ONCE):
+            self._on_stage("removing", start, len(ripe))
+            some = ripe[start : start + _REMOVED_AT_ONCE]
+            start_s = read_clock_s()
+            until_s = self._transport.read_clock_s() + _LEASE_S
+
+            state, doomed = self._amend(state, _Doom(some, until_s))
+            gone = set(self._delete(list(doomed), files, start_s))
+            settled = {mark.thing: None if mark.thing in gone else mark for mark in some if mark.thing in doomed}
+            state, _ = self._amend(state, _Settle(doomed, settled))
+            removed += gone
+            if len(gone) < len(doomed):
+                break
+        return removed
+
+    def _delete(self, things: Sequence[Thing], files: Files, start_s: float) -> list[Thing]:
+        """Delete the files of things while there is time; those whose files are all gone."""
+
+        def delete(thing: Thing) -> bool:
+            if read_clock_s() - start_s > _REMOVING_S:
+                return False
+            self._transport.delete([file.path for file in files[thing]])
+            return True
+
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="remove") as pool:
+            return [thing for thing, is_gone in zip(things, pool.map(delete, things), strict=True) if is_gone]
+
+    def _amend(self, state: RefState, choose: Callable[[MarkTable], _Changes]) -> tuple[RefState, _Changes]:
+        """Publish a state with the changes to its marks that `choose` makes of the newest; the state, and those."""
+        for round_ in range(_ROUNDS):
+            try:
+                marks = read_marks(self._transport, state, self._tracking)
+                changes = choose(marks)
+                if not changes:
+                    return state, changes
+                changed = {thing: mark for thing, mark in {**marks, **changes}.items() if mark is not None}
+                return self._publish(state, changed, state.bundles), changes
+            except StateTakenError as taken:
+                time.sleep(random.uniform(0, 0.05 * round_))  # noqa: S311
+                state = find_newer_state(self._transport, taken.found)
+            except MissingFileError:
+                state = self._find_newer(state)
+        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+
+    def _publish(self, state: RefState, marks: MarkTable, bundles: tuple[BundleEntry, ...]) -> RefState:
+        following = make_following(state, marks=put_marks(self._transport, marks.values()), bundles=bundles)
+        publish_state(self._transport, following)
+        return following
+
+    def _list_files(self) -> Files:
+        """Every file there that gc may remove, by what it belongs to."""
+        found: defaultdict[Thing, list[StoredFile]] = defaultdict(list)
+        for folder in ("packs/", "bundles/", "marks/"):
+            self._on_stage(f"listing {folder}", 0, 0)
+            for file in self._transport.iter_files(folder):
+                thing = parse_thing(file.path)
+                if thing is not None:
+                    found[thing].append(file)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Doom:
+    """The changes that tell of the removal, until a time, of what is marked still as it was."""
+
+    marked: Sequence[RemoteMark]
+    until_s: int
+
+    def __call__(self, marks: MarkTable) -> _Changes:
+        still = [mark for mark in self.marked if marks.get(mark.thing) == mark]
+        return {mark.thing: msgspec.structs.replace(mark, until_s=self.until_s) for mark in still}
+
+
+@dataclass(frozen=True, slots=True)
+class _Settle:
+    """The changes that tell how a removal ended."""
+
+    doomed: _Changes
+    settled: _Changes
+
+    def __call__(self, marks: MarkTable) -> _Changes:
+        return {thing: self.settled[thing] for thing, mark in self.doomed.items() if marks.get(thing) == mark}
+
+
+class _Metadata:
+    """All metadata of a remote, in a folder made for the purpose: its bundles, and a repository that took them in.
+
+    Grows with every state that it takes in; what one of them led to is held to be needed still.
+    """
+
+    def __init__(self, folder: Path, transport: Transport) -> None:
+        self._transport = transport
+        self._folder = folder
+        self._copy = _Copy(folder / "remote", transport.url)
+        self._paths = RepositoryPaths(folder / "repository")
+        self._rewritten: dict[bytes, _Rewritten] = {}
+        self._written: list[tuple[BundleEntry, Path]] = []
+        prepare_repository(self._paths)
+        self._repository = Repository(self._paths)
+        self._reach = Reachable(self._repository)
+
+    def __enter__(self) -> _Metadata:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._repository.close()
+
+    def take_in(self, state: RefState) -> None:
+        """Bring the bundles of a state, and find what its refs lead to."""
+        for entry in state.bundles:
+            self._bring(entry)
+        Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
+        self._reach.add_commits(state.list_tips())
+
+    def keep(self, commits: Iterable[CommitId]) -> None:
+        """Hold commits to be needed, as far as the remote has them."""
+        self._reach.add_commits([commit for commit in commits if self._repository.refs.has_commit(commit)])
+
+    def find_live_packs(self) -> set[PackDigest]:
+        """The packs that something needed lies in."""
+        known = self._repository.tensors.catalog.read_packs().items()
+        return {pack for number, pack in known if self._reach.find_live(number) is not None}
+
+    def rewrite(self, state: RefState, *, dry_run: bool) -> tuple[tuple[BundleEntry, ...], int]:
+        """The bundles of a state without what is not needed; and how many had to be written anew for that.
+
+        One that tells of a pack which is not needed must be; others only if that is worth it.
+        """
+        packs: set[bytes] = set(self.find_live_packs())
+        bundles: list[BundleEntry] = []
+        count = 0
+        for entry in state.bundles:
+            known = self._rewritten.get(entry.digest)
+            if known is None or any(self._is_needed(kind, digest, packs) for kind, digest in known.left_out):
+                known = self._rewritten[entry.digest] = self._rewrite(entry, packs, dry_run=dry_run)
+            bundles += known.bundles
+            count += known.bundles != (entry,)
+        return tuple(bundles), count
+
+    def put_again(self) -> None:
+        """Put what was written anew once more."""
+        for entry, path in self._written:
+            self._transport.put(entry.path, path)
+
+    def _rewrite(self, entry: BundleEntry, packs: Collection[bytes], *, dry_run: bool) -> _Rewritten:
+        with open_bundle(self._copy.locate(entry), entry, where=f"{self._transport.url}: {entry.path}") as bundle:
+            left_out: list[tuple[RecordKind, bytes]] = []
+            nbytes = 0
+            for record in bundle.iter_records():
+                if not self._is_needed(record.kind, record.digest, packs):
+                    left_out.append((record.kind, record.digest))
+                    nbytes += len(record.payload)
+            must = any(kind is RecordKind.PACK for kind, _ in left_out)
+            if not must and nbytes * _WORTH_REWRITING < entry.nbytes:
+                return _Rewritten((entry,), ())
+            if dry_run:
+                return _Rewritten((), ())
+            gone = set(left_out)
+            return _Rewritten(
+                self._write(r for r in bundle.iter_records() if (r.kind, r.digest) not in gone), tuple(left_out)
+            )
+
+    def _is_needed(self, kind: RecordKind, digest: bytes, packs: Collection[bytes]) -> bool:
+        if kind is RecordKind.PACK:
+            return digest in packs
+        return digest in self._reach.commits or self._reach.has_object(digest)
+
+    def _write(self, records: Iterator[Record]) -> tuple[BundleEntry, ...]:
+        """A bundle of `records`, put on the remote; none for none."""
+        writer = BundleWriter(self._folder / f"written{len(self._written)}")
+        for record in records:
+            writer.add(record.kind, record.digest, record.payload)
+        if writer.is_empty:
+            writer.abort()
+            return ()
+        entry = writer.finish()
+        self._written.append((entry, writer.path))
+        self._transport.put(entry.path, writer.path)
+        return (entry,)
+
+    def _bring(self, entry: BundleEntry) -> None:
+        path = self._copy.locate(entry)
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coming = self._folder / "coming"
+        download_file(self._transport, entry.path, coming, entry.nbytes)
+        with open_bundle(coming, entry, where=f"{self._transport.url}: {entry.path}"):
+            coming.rename(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rewritten:
+    """What a bundle becomes: itself, another, or none; and what that leaves out."""
+
+    bundles: tuple[BundleEntry, ...]
+    left_out: tuple[tuple[RecordKind, bytes], ...]
+
+
+class _Copy(DirectoryTransport):
+    """Bundles of a remote in a folder; messages name the remote."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        super().__init__(root)
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        """The remote's."""
+        return self._url
+
+    def locate(self, entry: BundleEntry) -> Path:
+        """Where a bundle lies."""
+        return self._root / entry.path
+
+
+def _renew(before: MarkTable, files: Files, kept: set[Thing], now_s: int) -> MarkTable:
+    """The marks now: of what is there and not kept; what was marked keeps its mark, and what others remove stays so."""
+    marks = {
+        thing: mark for thing, mark in before.items() if mark.until_s > now_s or (thing in files and thing not in kept)
+    }
+    for thing in files:
+        if thing not in kept and thing not in marks and len(marks) < MAX_MARKS:
+            marks[thing] = RemoteMark(*thing, now_s)
+    return marks
+
+
+def _has_news(before: MarkTable, now: MarkTable) -> bool:
+    """Whether marks changed, other than of old tables of marks: each change makes one more of those."""
+    return any(thing[0] is not Kind.MARKS for thing in before.keys() ^ now.keys())

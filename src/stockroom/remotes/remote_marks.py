@@ -1,0 +1,139 @@
+"""What gc has found on a remote that its refs do not lead to: since when, and what is being removed at the moment.
+
+    offset  size  type     field
+    0       4     bytes    magic "SRrm"
+    4       1     u8       version, 1
+    5       ...   msgpack  array: salt, marks
+
+A table of marks never changes; a ref state names the one in force. So whoever publishes a state decides on marks too,
+and of two that race exactly one does: a push that relies on something marked takes the mark away in the state it makes,
+and gc removes nothing but what was marked still when it published that it would.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from itertools import pairwise
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+from blake3 import blake3
+
+from stockroom.digest import check_digest
+from stockroom.errors import MalformedRecordError
+from stockroom.refs.record import RecordFormat
+from stockroom.remotes.ref_state import Digest, RefState, marks_path
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport import Transport
+
+MAX_MARKS: Final = 1_000_000
+_MAX_NBYTES: Final = 64 << 20
+_SALT_NBYTES: Final = 16
+
+_PATH: Final = re.compile(
+    r"(?P<folder>packs|bundles|marks)/(?P<start>[0-9a-f]{2})/(?P<name>[0-9a-f]{64})(?P<file>/zarr\.json|/chunks|/c\b.*)?"
+)
+
+_Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 48))]
+
+
+class Kind(IntEnum):
+    """What is marked."""
+
+    PACK = 1
+    BUNDLE = 2
+    MARKS = 3
+
+
+_KINDS: Final = {"packs": Kind.PACK, "bundles": Kind.BUNDLE, "marks": Kind.MARKS}
+
+
+class RemoteMark(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A mark.
+
+    Attributes:
+        kind, digest: what is marked.
+        since_s: when that was first found, in seconds since 1970 by the remote's clock.
+        until_s: 0; or, for what is being removed, the time by which whoever does so has stopped.
+    """
+
+    kind: Kind
+    digest: Digest
+    since_s: _Seconds
+    until_s: _Seconds = 0
+
+    @property
+    def thing(self) -> Thing:
+        """What is marked."""
+        return self.kind, self.digest
+
+
+Thing: TypeAlias = tuple[Kind, bytes]
+MarkTable: TypeAlias = Mapping[Thing, RemoteMark]
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The file; the salt keeps two tables of the same marks apart."""
+
+    salt: Annotated[bytes, msgspec.Meta(min_length=_SALT_NBYTES, max_length=_SALT_NBYTES)]
+    marks: tuple[RemoteMark, ...]
+
+
+_FORMAT: Final = RecordFormat(_Record, magic=b"SRrm", version=1, name="table of marks", max_nbytes=_MAX_NBYTES)
+
+
+def encode_marks(marks: Iterable[RemoteMark]) -> bytes:
+    """The bytes of a new table, equal to no other's."""
+    ordered = sorted(marks, key=lambda mark: mark.thing)
+    return _FORMAT.encode(_Record(secrets.token_bytes(_SALT_NBYTES), tuple(ordered)))
+
+
+def decode_marks(content: bytes, *, where: str) -> dict[Thing, RemoteMark]:
+    """The table in `content`; errors name `where`.
+
+    Raises:
+        MalformedRecordError: the bytes do not follow the format.
+        FormatVersionError: a newer Stockroom wrote them.
+    """
+    marks = _FORMAT.decode(content, where=where).marks
+    things = [mark.thing for mark in marks]
+    if any(before >= after for before, after in pairwise(things)):
+        raise MalformedRecordError(f"{where}: its marks are not in order", where=where)
+    return {mark.thing: mark for mark in marks}
+
+
+def read_marks(transport: Transport, state: RefState | None, tracking: Tracking) -> dict[Thing, RemoteMark]:
+    """The marks of a state; no request is made for a table that was read before.
+
+    Raises:
+        MissingFileError: they are not there: a newer state has others.
+    """
+    if state is None or state.marks is None:
+        return {}
+    path = marks_path(state.marks)
+    where = f"{transport.url}: {path}"
+    content = tracking.read_marks(state.marks)
+    if content is None:
+        content = transport.get(path, max_nbytes=_MAX_NBYTES)
+        check_digest(content, state.marks, where=where)
+        tracking.write_marks(content)
+    return decode_marks(content, where=where)
+
+
+def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:
+    """Put a new table on a remote; its digest, for a ref state to name."""
+    content = encode_marks(marks)
+    digest = blake3(content).digest()
+    transport.put(marks_path(digest), content)
+    return digest
+
+
+def parse_thing(path: str) -> Thing | None:
+    """What a file of a remote belongs to; None for what is not ours to remove."""
+    match = _PATH.fullmatch(path)
+    if match is None or match["name"][:2] != match["start"] or (match["folder"] == "packs") != bool(match["file"]):
+        return None
+    return _KINDS[match["folder"]], bytes.fromhex(match["name"])
