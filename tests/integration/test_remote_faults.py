@@ -188,12 +188,12 @@ def pushed(tmp_path: Path) -> Path:
 def test_a_remote_of_a_newer_version_says_so(pushed: Path, tmp_path: Path) -> None:
     state = pushed / "refs/00000001"
     content = bytearray(state.read_bytes())
-    content[4] += 1
+    content[4] += 2
     state.write_bytes(content)
     with pytest.raises(FormatVersionError, match="upgrade"):
         StockRoom.clone(str(pushed), tmp_path / "b")
     assert not (tmp_path / "b").exists()
-    content[4] -= 1
+    content[4] -= 2
     state.write_bytes(content)
     (bundle,) = pushed.glob("bundles/*/*")
     content = bytearray(bundle.read_bytes())
