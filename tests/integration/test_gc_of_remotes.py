@@ -449,3 +449,33 @@ def test_gc_again_and_again_beside_those_who_push_and_clone(folder: dict[str, An
             with StockRoom(tmp_path / "z", ref=f"origin/{name}") as at:
                 expected = np.random.default_rng(which % 6).integers(0, 256, (20, 500), np.uint8)
                 assert np.array_equal(np.asarray(at.data["bulk"]), expected)
+
+
+def test_what_is_here_twice_is_read_and_pushed_from_the_pack_that_is_whole(
+    folder: dict[str, Any], tmp_path: Path
+) -> None:
+    """A clone wrote what a branch has that it fetches later, in another pack; then the remote's pack goes."""
+    both = np.concatenate([make(1), make(2)])
+    with make_source(tmp_path / "a", folder) as stock:
+        gc(stock, reach(folder), grace=NOW)
+        with StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder) as clone:
+            with clone.enable_write("Both"):
+                clone.data["both"] = both
+            stock.checkout("old")
+            stock.push()
+            clone.fetch()
+            stock.checkout("main")
+            stock.push(ref=":old")
+            gc(stock, reach(folder), grace=NOW)
+        with StockRoom(tmp_path / "b") as clone:
+            assert np.array_equal(np.asarray(clone.data["both"]), both)
+            assert np.array_equal(clone.data["both"][3], both[3])
+            assert clone.data["both"].take([5, 45]).tolist() == both[[5, 45]].tolist()
+            with clone.enable_write("Again"):
+                clone.data["again"] = both[:10]
+            clone.fetch(prune=True)
+            clone.push()
+    check_clone(tmp_path / "c", folder, base=0)
+    with StockRoom(tmp_path / "c") as clone:
+        assert np.array_equal(np.asarray(clone.data["both"]), both)
+        assert np.array_equal(np.asarray(clone.data["again"]), both[:10])

@@ -32,9 +32,10 @@ def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collectio
     """What leads from `tips` to what the remote has: `known` commits and all behind them."""
     contents = PushContents()
     parents = list_new_commits(repository.refs, tips, known)
+    difference = _Difference(repository, contents)
     for commit, base in parents.items():
         contents.commits.append(commit)
-        _Difference(repository, contents).add_commit(commit, base)
+        difference.add_commit(commit, base)
     return contents
 
 
@@ -82,11 +83,12 @@ def _mark_known(
 
 
 class _Difference:
-    """Adds to `contents` what one commit has and the one before it does not."""
+    """Adds to `contents` what commits have and those before them do not."""
 
     def __init__(self, repository: Repository, contents: PushContents) -> None:
         self._repository = repository
         self._contents = contents
+        self._leaving = repository.marks.read_leaving()
 
     def add_commit(self, commit: CommitId, base: CommitId | None) -> None:
         repository = self._repository
@@ -115,7 +117,8 @@ class _Difference:
 
     def _add_chunks(self, digests: NDArray[np.uint8]) -> None:
         if len(digests):
-            self._contents.packs.update(dict.fromkeys(self._repository.tensors.find_packs(digests)))
+            packs = self._repository.tensors.find_packs(digests, avoid=self._leaving)
+            self._contents.packs.update(dict.fromkeys(packs))
 
 
 def list_chunks(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
-from stockroom.errors import CorruptionError
+from stockroom.errors import AbsentDataError, CorruptionError, RemoteError
 from stockroom.store.catalog import Catalog
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 from stockroom.store.layout import SHARD_NAME
@@ -53,6 +53,8 @@ class TensorStore:
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(self.packs_directory, self.catalog)
         self.fetcher: Fetcher = NoFetcher() if fetcher is None else fetcher
+        self._shunned: frozenset[int] = frozenset()
+        """Packs whose absent rows could not be had while other packs held them as well: those are asked instead."""
 
     def close(self) -> None:
         """Let go of the catalog and every map; arrays given out as views stay valid."""
@@ -86,9 +88,10 @@ class TensorStore:
         return self.retry_when_moved(lambda: self._locate(digests, row_nbytes))
 
     def _locate(self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None) -> NDArray[np.uint64]:
-        locations = self._search(digests)
+        locations = self._search(digests, self._shunned)
         if (locations == NOWHERE).any():
-            locations = self._search_again(digests)
+            elsewhere = self._search_again(digests)
+            locations = np.where(locations == NOWHERE, elsewhere, locations)
         if row_nbytes is not None:
             self._check_lengths(digests, locations, np.broadcast_to(np.asarray(row_nbytes, np.int64), len(digests)))
         return locations
@@ -153,10 +156,14 @@ class TensorStore:
             if len(absent):
                 raise_absent(pack, absent, why=why)
 
-    def find_packs(self, digests: NDArray[np.uint8]) -> list[PackDigest]:
-        """The packs that hold these chunks."""
-        numbers = np.unique(self.locate(digests) >> ROW_BITS)
-        return [self.cache.get(int(number)).digest for number in numbers]
+    def find_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
+        """The packs that hold these chunks, none to `avoid` for chunks that others hold too."""
+        avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
+        locations = self._search(digests, avoided) if avoided else self.locate(digests)
+        is_left = locations == NOWHERE
+        if is_left.any():
+            locations[is_left] = self.locate(digests[is_left])
+        return [self.cache.get(int(number)).digest for number in np.unique(locations >> ROW_BITS)]
 
     def find_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
         """The packs among these chunks' that are not all here."""
@@ -408,7 +415,12 @@ class TensorStore:
         for _ in range(_FETCHES_AT_MOST):
             if not wanted:
                 return
-            self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
+            try:
+                self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
+            except (AbsentDataError, RemoteError):
+                if not self._shun(needed):
+                    raise
+                raise StalePackError(wanted[0][0].digest) from None
             wanted = _find_absent(needed)
         if not wanted:
             return
@@ -417,6 +429,19 @@ class TensorStore:
                 raise_absent(pack, absent, why=self.fetcher.why)
         self.cache.forget()  # another folder has taken the place of one that this process holds open: it was dropped
         raise StalePackError(wanted[0][0].digest)
+
+    def _shun(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> bool:
+        """Look for these rows elsewhere from now on, as far as other packs hold all of a pack's; whether any do."""
+        numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
+        absent = {numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in needed if pack.digest in numbers}
+        outside = self._shunned | absent.keys()
+        found = {
+            number
+            for number, digests in absent.items()
+            if (self._search(digests, outside, skip_damaged=True) != NOWHERE).all()
+        }
+        self._shunned |= found
+        return bool(found)
 
 
 def _find_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:
