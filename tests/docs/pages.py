@@ -1,7 +1,7 @@
 """Runs the blocks of a page of documentation as a reader would, in order, and compares what they print.
 
-Python that the text before it gives a name ("Save this as `look.py`:") is saved under it; any other is run. Of a block of
-`console` every line after `$ ` is run by bash, lines after `> ` go with it, and those that follow are what it prints.
+Python that the text before it gives a name ("Save this as `look.py`:") is saved under it; any other is run. Of a block
+of `console` every line after `$ ` is run by bash, lines after `> ` go with it, and what follows is what it prints.
 What stands before a block in a comment decides otherwise:
 
     <!-- not run: WHY -->         the block is left out

@@ -447,3 +447,31 @@ def test_pipes_devices_and_links_in_a_remotes_folder_neither_block_nor_lead_out(
     (tmp_path / "remote/refs/latest").symlink_to("/dev/zero")
     with pytest.raises(StockroomError, match="pipe or a device"):
         StockRoom.clone(url, tmp_path / "clone")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "value", "message"),
+    [
+        ("float32", [None, 2], struct.pack("<BQQ", 9, 1, 2) + bytes(32), "kind 9"),
+        ("float32", [None, 2], struct.pack("<BQQ", 2, 2**62, 2) + bytes(32), "does not fit"),
+        ("float32", [None, 2], struct.pack("<BQQ", 0, 1, 3) + bytes(32), "does not fit"),
+        ("uint8", [None, None], struct.pack("<BQQ", 0, 0, 2**63) + bytes(32), "does not fit"),
+        ("float32", [None, 2], struct.pack("<BQQ", 0, 1, 2) + b"x" * 32, "not padded"),
+        ("str", [None], struct.pack("<BQ", 0, 3) + b"\xff\xfe\xfd".ljust(32, b"\0"), "no UTF-8"),
+    ],
+)
+def test_fsck_names_the_column_of_an_entry_that_is_none(
+    forge: Forge, tmp_path: Path, dtype: str, shape: list[Any], value: bytes, message: str
+) -> None:
+    sound = struct.pack(f"<B{len(shape)}Q", 0, *[0] * (len(shape) - 1), 0 if shape[-1] is None else shape[-1])
+    root = forge.put(make_leaf({1: sound + bytes(32), 2: value}, len(value)))
+    column = forge.put_column(root, dtype=dtype, shape=shape)
+    url = forge.publish(forge.commit({"data/odd": column}))
+    with StockRoom.clone(url, tmp_path / "clone", metadata_only=True) as stock:
+        assert len(stock.data["odd"]) == 2
+        (damage,) = stock.verify().damage
+        assert damage.where == "data/odd"
+        assert message in damage.what
+        with pytest.raises(StockroomError):
+            stock.data["odd"][2]
+        read_everything(stock)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, StockroomError
 from stockroom.refs import Stage
-from stockroom.repository.column import ColumnRecord
+from stockroom.repository.column import STR, ColumnRecord
 from stockroom.repository.lost_chunks import LostChunks
 from stockroom.repository.merging import read_merging
 from stockroom.repository.reachable import Reading, read_by
@@ -27,7 +27,7 @@ from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.repository.structure import iter_stored, measure_leaf
 from stockroom.store.chunking import decode_chunk_list
-from stockroom.store.entry import EntryKind
+from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.store.verify import REPAIR, Damage
 from stockroom.trees import iter_range
 from stockroom.trees.check import check_tree
@@ -168,6 +168,9 @@ class Connectivity:
 
     def _check_values(self, record: ColumnRecord | StateRecord, values: NDArray[np.uint8]) -> None:
         entry_format = record.entry_format
+        entry_format.check(values)
+        if isinstance(record, ColumnRecord) and record.dtype == STR:
+            _check_texts(entry_format, values)
         kinds = entry_format.decode_kinds(values)
         chunks = values[kinds == EntryKind.CHUNK]
         if len(chunks):
@@ -220,3 +223,14 @@ class Connectivity:
         repair = _BRING_BACK if "in no pack" in str(error) else repair
         needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
         self.damage.append(Damage(where, str(error), repair, needed_by))
+
+
+def _check_texts(entries: EntryFormat, values: NDArray[np.uint8]) -> None:
+    """Raise `CorruptionError` if a text among values, as far as texts are in them, is none."""
+    payloads = entries.slice_digests(values)
+    is_inline = entries.decode_kinds(values) == EntryKind.INLINE
+    for value in values[is_inline & (payloads >= 0x80).any(axis=1)]:
+        try:
+            entries.decode(value.tobytes()).payload.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise CorruptionError(f"expected text, found bytes that are no UTF-8 ({error.reason})") from error

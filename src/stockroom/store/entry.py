@@ -85,7 +85,8 @@ class EntryFormat:
             return Entry(self.kind, tuple(length or 0 for length in self.shape), self.item_nbytes, value)
         kind, *shape = self._header.unpack_from(value)
         nbytes = self.itemsize * math.prod(shape)
-        if nbytes > MAX_SAMPLE_NBYTES or kind != choose_kind(nbytes) or not self._fits(shape):
+        extent = self.itemsize * math.prod(length or 1 for length in shape)  # no array may claim more, though empty
+        if extent > MAX_SAMPLE_NBYTES or kind != choose_kind(nbytes) or not self._fits(shape):
             raise MalformedRecordError(f"entry of kind {kind} and shape {tuple(shape)} does not fit its column")
         payload = value[self._header.size :]
         if kind != EntryKind.INLINE:
@@ -93,6 +94,25 @@ class EntryFormat:
         if any(payload[nbytes:]):
             raise MalformedRecordError(f"inline entry of {nbytes} bytes is not padded with zeros")
         return Entry(EntryKind.INLINE, tuple(shape), nbytes, payload[:nbytes])
+
+    def check(self, values: NDArray[np.uint8]) -> None:
+        """Raise `MalformedRecordError` if one of `(n, width)` values would not decode."""
+        if self.is_fixed or not len(values):
+            return
+        lengths = np.ascontiguousarray(values[:, 1 : self._header.size]).view("<u8").reshape(len(values), -1)
+        is_bad = np.maximum(lengths, 1).astype(np.float64).prod(axis=1) * self.itemsize > MAX_SAMPLE_NBYTES
+        nbytes = self.itemsize * np.where(is_bad[:, None], 0, lengths.astype(np.int64)).prod(axis=1)
+        kinds = np.where(
+            nbytes <= INLINE_MAX_NBYTES, 0, np.where(nbytes <= CHUNK_MAX_NBYTES, EntryKind.CHUNK, EntryKind.CHUNK_LIST)
+        )
+        is_bad |= values[:, 0] != kinds
+        for axis, wanted in enumerate(self.shape):
+            if wanted is not None:
+                is_bad |= lengths[:, axis] != np.uint64(wanted)
+        is_padding = np.arange(DIGEST_NBYTES) >= nbytes[:, None]
+        is_bad |= (kinds == EntryKind.INLINE) & (is_padding & (values[:, self._header.size :] != 0)).any(axis=1)
+        for value in values[is_bad]:
+            self.decode(value.tobytes())
 
     def decode_kinds(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """`(n,)`: the kind of each of `(n, width)` values."""

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stockroom.errors import MalformedRecordError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
@@ -55,3 +57,40 @@ def test_a_value_that_does_not_fit_its_column_is_refused(kind, shape):
     entries = EntryFormat(2, (None, 3))
     with pytest.raises(MalformedRecordError, match="does not fit its column"):
         entries.decode(entries.encode(kind, shape, DIGEST))
+
+
+@st.composite
+def draw_values(draw):
+    """A format and values of its width, sound ones and others."""
+    shape = draw(st.lists(st.sampled_from([None, 0, 3]), min_size=1, max_size=3).map(tuple))
+    entries = EntryFormat(draw(st.sampled_from([1, 2, 8])), shape)
+    if entries.is_fixed:
+        shape = (None, *shape)
+        entries = EntryFormat(entries.itemsize, shape)
+    length = st.sampled_from([0, 1, 2, 3, 40, 2**20, 2**40, 2**62, 2**64 - 1])
+    values = []
+    for _ in range(draw(st.integers(1, 4))):
+        lengths = [draw(length) if wanted is None or draw(st.integers(0, 9)) == 0 else wanted for wanted in shape]
+        nbytes = entries.itemsize * int(np.prod([min(n, 2**21) for n in lengths], dtype=object))
+        kind = draw(st.sampled_from([choose_kind(nbytes)] * 3 + [0, 1, 2, 7]))
+        payload = bytes(min(nbytes, 32)) if draw(st.booleans()) else DIGEST
+        values.append(entries._header.pack(kind, *lengths) + payload.ljust(32, b"\0"))
+    return entries, values
+
+
+@given(draw_values())
+def test_checking_many_finds_what_decoding_each_would_refuse(drawn):
+    entries, values = drawn
+
+    def is_refused(act):
+        try:
+            act()
+        except MalformedRecordError:
+            return True
+        return False
+
+    one_by_one = any(is_refused(lambda value=value: entries.decode(value)) for value in values)
+    assert (
+        is_refused(lambda: entries.check(np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)))
+        == one_by_one
+    )
