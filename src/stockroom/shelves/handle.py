@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from stockroom.digest import CommitId
@@ -18,9 +17,8 @@ from stockroom.errors import (
     InvalidInputError,
     LockedError,
     ReadOnlyError,
-    RefNotFoundError,
 )
-from stockroom.refs import Operation, Stage, iter_log
+from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository import (
     Diff,
@@ -30,14 +28,14 @@ from stockroom.repository import (
     Snapshot,
     Workspace,
     WriteSession,
-    branching,
     init_repository,
 )
 from stockroom.shelves.access import Access
 from stockroom.shelves.data import DataShelf
 from stockroom.shelves.experiment import ExperimentShelf
 from stockroom.shelves.git import GitActions
-from stockroom.shelves.history import Commit, Status, describe_changes, describe_commit
+from stockroom.shelves.history import Status, describe_changes
+from stockroom.shelves.history_actions import HistoryActions
 from stockroom.shelves.merging import MergeActions
 from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
@@ -52,10 +50,10 @@ DEFAULT_TIMEOUT_S = 10.0
 writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 _dropped: list[StockRoom] = []
-"""Of these the ones that nothing refers to any more: closed with the others, or before another is opened for writing."""
+"""Of these the ones that nothing refers to any more: closed with the others, or before one more is opened."""
 
 
-class StockRoom(RemoteActions, MergeActions, UpkeepActions, GitActions):
+class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitActions):
     """A repository, open.
 
     Args:
@@ -87,7 +85,7 @@ class StockRoom(RemoteActions, MergeActions, UpkeepActions, GitActions):
             )
         self._repository = Repository.find(None if path is None else Path(path), make_fetcher=choose_fetcher(lazy))
         self.lazy = lazy
-        self._ref = ref
+        self._ref: str | None = ref
         self._needs_head = needs_head
         try:
             self._access = Access(self._repository, self._repository.open_snapshot(None))
@@ -319,89 +317,6 @@ class StockRoom(RemoteActions, MergeActions, UpkeepActions, GitActions):
             session.reset()
         finally:
             session.close()
-
-    # -- history
-
-    def log(self, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
-        """Commits reachable from `ref`, newest first, children before parents; at most `n`."""
-        self._access.check_open()
-        if n is not None and n < 0:
-            raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
-        if ref == "HEAD" and self._head.commit is None:
-            return iter(())
-        logged = iter_log(self._repository.refs, self._resolve(ref), n=n)
-        return (describe_commit(entry) for entry in logged)
-
-    @property
-    def branches(self) -> Mapping[str, str]:
-        """Branch names and the full hex ids of their commits; read-only."""
-        self._access.check_open()
-        return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.branches().items()})
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """Tag names and the full hex ids of their commits; read-only."""
-        self._access.check_open()
-        return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.tags().items()})
-
-    def create_branch(self, name: str, at: str = "HEAD") -> None:
-        """A new branch at a commit; `InvalidNameError`, `RefChangedError` if it exists."""
-        self._access.check_open()
-        branching.create_branch(self._repository, name, self._resolve(at))
-
-    def delete_branch(self, name: str, force: bool = False) -> None:
-        """Delete a branch; unless `force`, one whose commits HEAD does not have is kept with a `ConflictError`."""
-        self._access.check_open()
-        head = self._repository.follow(self._repository.read_head())
-        branching.delete_branch(self._repository, name, head=head, force=force)
-
-    def create_tag(self, name: str, at: str = "HEAD") -> None:
-        """A new tag at a commit."""
-        self._access.check_open()
-        branching.create_tag(self._repository, name, self._resolve(at))
-
-    def delete_tag(self, name: str) -> None:
-        """Delete a tag."""
-        self._access.check_open()
-        branching.delete_tag(self._repository, name)
-
-    def checkout(self, name: str, create: bool = False) -> None:
-        """Move HEAD to a branch, or, detached, to any other ref; with `create`, to a new branch at HEAD.
-
-        Raises `ConflictError` while changes are staged.
-        """
-        self._access.check_open()
-        with self._moving() as session:
-            self._ref = None
-            self._pin_to(branching.checkout(session, name, create=create))
-
-    def undo(self) -> Operation:
-        """Take back the last change of a ref, and HEAD with it if HEAD stood there; returns what was undone."""
-        self._access.check_open()
-        with self._moving() as session:
-            undone = branching.undo(session)
-            self._pin_to(session.head)
-            return undone
-
-    def operations(self) -> Iterator[Operation]:
-        """The operation log, newest first: every change of a branch or tag, with its old and new commit."""
-        self._access.check_open()
-        return self._repository.refs.iter_operations()
-
-    def diff(self, a: str = "HEAD", b: str | None = None) -> Diff:
-        """What changed from commit `a` to commit `b`, or to the stage for None."""
-        self._access.check_open()
-        old = self._open_ref(a)
-        return Diff(old, self._read_stage() if b is None else self._open_ref(b))
-
-    def changes(self, ref: str = "HEAD") -> Diff:
-        """What a commit changed against its first parent; all it holds where there is none, or not on this machine."""
-        new = self._open_ref(ref)
-        commit = next(self.log(ref, 1), None)
-        with suppress(RefNotFoundError):
-            if commit is not None and commit.parents:
-                return Diff(self._open_ref(commit.parents[0]), new)
-        return Diff(self._repository.open_snapshot(None), new)
 
     # -- how
 
