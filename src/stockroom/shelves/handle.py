@@ -85,7 +85,7 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
             )
         self._repository = Repository.find(None if path is None else Path(path), make_fetcher=choose_fetcher(lazy))
         self.lazy = lazy
-        self._ref: str | None = ref
+        self._ref = ref
         self._needs_head = needs_head
         try:
             self._access = Access(self._repository, self._repository.open_snapshot(None))

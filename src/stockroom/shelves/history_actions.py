@@ -34,6 +34,8 @@ class _Handle(Protocol):
 class HistoryActions:
     """The part of `StockRoom` that is about history."""
 
+    _ref: str | None
+
     def log(self: _Handle, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
         """Commits reachable from `ref`, newest first, children before parents; at most `n`."""
         self._access.check_open()
