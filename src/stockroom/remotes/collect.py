@@ -11,21 +11,16 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
-from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, RefChangedError, RemoteError
-from stockroom.remotes.bundle import BundleWriter, Record, RecordKind, open_bundle
-from stockroom.remotes.directory import DirectoryTransport
-from stockroom.remotes.download import download_file
-from stockroom.remotes.fetch import Intake
+from stockroom.remotes.metadata_copy import MetadataCopy
 from stockroom.remotes.ref_state import BundleEntry, RefState, make_following
 from stockroom.remotes.remote_marks import (
     MAX_MARKS,
@@ -44,8 +39,6 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, StoredFile, Transport, open_transport
 from stockroom.repository import Repository
 from stockroom.repository.heads import find_heads
-from stockroom.repository.paths import RepositoryPaths, prepare_repository
-from stockroom.repository.reachable import Reachable
 from stockroom.store.recovery import session_folder
 
 GRACE: Final = timedelta(weeks=2)
@@ -56,8 +49,6 @@ _REMOVING_S: Final = 600.0
 """How long after that was told anything is removed; a request begun by then has its end long before the lease."""
 _REMOVED_AT_ONCE: Final = 1000
 _REQUESTS_AT_ONCE: Final = 8
-_WORTH_REWRITING: Final = 8
-"""A bundle is written anew once this part of it, one in so many bytes, is what nothing leads to."""
 
 OnStage: TypeAlias = Callable[[str, int, int], None]
 Files: TypeAlias = Mapping[Thing, Sequence[StoredFile]]
@@ -111,7 +102,7 @@ def collect_remote(
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; run gc on where it is kept")
-    with session_folder(repository.tensors.tmp_directory) as folder, _Metadata(folder, transport) as metadata:
+    with session_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
         return _Collection(repository, remote, transport, metadata, grace, on_stage).run(dry_run=dry_run)
 
 
@@ -123,7 +114,7 @@ class _Collection:
         repository: Repository,
         remote: str,
         transport: Transport,
-        metadata: _Metadata,
+        metadata: MetadataCopy,
         grace: timedelta,
         on_stage: OnStage,
     ) -> None:
@@ -302,138 +293,6 @@ class _Settle:
 
     def __call__(self, marks: MarkTable) -> _Changes:
         return {thing: self.settled[thing] for thing, mark in self.doomed.items() if marks.get(thing) == mark}
-
-
-class _Metadata:
-    """All metadata of a remote, in a folder made for the purpose: its bundles, and a repository that took them in.
-
-    Grows with every state that it takes in; what one of them led to is held to be needed still.
-    """
-
-    def __init__(self, folder: Path, transport: Transport) -> None:
-        self._transport = transport
-        self._folder = folder
-        self._copy = _Copy(folder / "remote", transport.url)
-        self._paths = RepositoryPaths(folder / "repository")
-        self._rewritten: dict[bytes, _Rewritten] = {}
-        self._written: list[tuple[BundleEntry, Path]] = []
-        prepare_repository(self._paths)
-        self._repository = Repository(self._paths)
-        self._reach = Reachable(self._repository)
-
-    def __enter__(self) -> _Metadata:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._repository.close()
-
-    def take_in(self, state: RefState) -> None:
-        """Bring the bundles of a state, and find what its refs lead to."""
-        for entry in state.bundles:
-            self._bring(entry)
-        Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
-        self._reach.add_commits(state.list_tips())
-
-    def keep(self, commits: Iterable[CommitId]) -> None:
-        """Hold commits to be needed, as far as the remote has them."""
-        self._reach.add_commits([commit for commit in commits if self._repository.refs.has_commit(commit)])
-
-    def find_live_packs(self) -> set[PackDigest]:
-        """The packs that something needed lies in."""
-        known = self._repository.tensors.catalog.read_packs().items()
-        return {pack for number, pack in known if self._reach.find_live(number) is not None}
-
-    def rewrite(self, state: RefState, *, dry_run: bool) -> tuple[tuple[BundleEntry, ...], int]:
-        """The bundles of a state without what is not needed; and how many had to be written anew for that.
-
-        One that tells of a pack which is not needed must be; others only if that is worth it.
-        """
-        packs: set[bytes] = set(self.find_live_packs())
-        bundles: list[BundleEntry] = []
-        count = 0
-        for entry in state.bundles:
-            known = self._rewritten.get(entry.digest)
-            if known is None or any(self._is_needed(kind, digest, packs) for kind, digest in known.left_out):
-                known = self._rewritten[entry.digest] = self._rewrite(entry, packs, dry_run=dry_run)
-            bundles += known.bundles
-            count += known.bundles != (entry,)
-        return tuple(bundles), count
-
-    def put_again(self) -> None:
-        """Put what was written anew once more."""
-        for entry, path in self._written:
-            self._transport.put(entry.path, path)
-
-    def _rewrite(self, entry: BundleEntry, packs: Collection[bytes], *, dry_run: bool) -> _Rewritten:
-        with open_bundle(self._copy.locate(entry), entry, where=f"{self._transport.url}: {entry.path}") as bundle:
-            left_out: list[tuple[RecordKind, bytes]] = []
-            nbytes = 0
-            for record in bundle.iter_records():
-                if not self._is_needed(record.kind, record.digest, packs):
-                    left_out.append((record.kind, record.digest))
-                    nbytes += len(record.payload)
-            must = any(kind is RecordKind.PACK for kind, _ in left_out)
-            if not must and nbytes * _WORTH_REWRITING < entry.nbytes:
-                return _Rewritten((entry,), ())
-            if dry_run:
-                return _Rewritten((), ())
-            gone = set(left_out)
-            return _Rewritten(
-                self._write(r for r in bundle.iter_records() if (r.kind, r.digest) not in gone), tuple(left_out)
-            )
-
-    def _is_needed(self, kind: RecordKind, digest: bytes, packs: Collection[bytes]) -> bool:
-        if kind is RecordKind.PACK:
-            return digest in packs
-        return digest in self._reach.commits or self._reach.has_object(digest)
-
-    def _write(self, records: Iterator[Record]) -> tuple[BundleEntry, ...]:
-        """A bundle of `records`, put on the remote; none for none."""
-        writer = BundleWriter(self._folder / f"written{len(self._written)}")
-        for record in records:
-            writer.add(record.kind, record.digest, record.payload)
-        if writer.is_empty:
-            writer.abort()
-            return ()
-        entry = writer.finish()
-        self._written.append((entry, writer.path))
-        self._transport.put(entry.path, writer.path)
-        return (entry,)
-
-    def _bring(self, entry: BundleEntry) -> None:
-        path = self._copy.locate(entry)
-        if path.exists():
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        coming = self._folder / "coming"
-        download_file(self._transport, entry.path, coming, entry.nbytes)
-        with open_bundle(coming, entry, where=f"{self._transport.url}: {entry.path}"):
-            coming.rename(path)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rewritten:
-    """What a bundle becomes: itself, another, or none; and what that leaves out."""
-
-    bundles: tuple[BundleEntry, ...]
-    left_out: tuple[tuple[RecordKind, bytes], ...]
-
-
-class _Copy(DirectoryTransport):
-    """Bundles of a remote in a folder; messages name the remote."""
-
-    def __init__(self, root: Path, url: str) -> None:
-        super().__init__(root)
-        self._url = url
-
-    @property
-    def url(self) -> str:
-        """The remote's."""
-        return self._url
-
-    def locate(self, entry: BundleEntry) -> Path:
-        """Where a bundle lies."""
-        return self._root / entry.path
 
 
 def _renew(before: MarkTable, files: Files, kept: set[Thing], now_s: int) -> MarkTable:
