@@ -60,7 +60,8 @@ def turn(stock, n):
             stock.gc(grace=NOW, repack=way == "repack")
     elif way == "repair":
         with suppress(LockedError):
-            assert stock.repair().left == []
+            left = stock.repair().left
+            assert left == [], left
     elif way == "merge":
         stock.checkout(f"side{n}-{os.getpid()}", create=True)
         with stock.enable_write("side"):

@@ -67,18 +67,6 @@ def test_staged_changes_outlive_their_process(staged):
         assert list(writer.data["label"].values()) == ["a", "b"]
 
 
-def test_what_a_handle_staged_that_was_dropped_without_closing_it_is_kept(stock):
-    StockRoom(stock.path, enable_write=True).data["x"] = np.eye(30)
-    with StockRoom(stock.path, enable_write=True, timeout_s=0) as writer:  # in the same process it gives way
-        assert np.array_equal(np.asarray(writer.data["x"]), np.eye(30))
-        writer.reset()
-    one_line = (
-        "import sys, numpy, stockroom; stockroom.StockRoom(sys.argv[1], enable_write=True).data['y'] = numpy.eye(9)"
-    )
-    subprocess.run([sys.executable, "-c", one_line, str(stock.path)], check=True, timeout=60)
-    assert set(stock.status().changes) == {"data/y"}
-
-
 def test_checkout_is_refused_while_changes_are_staged_and_says_the_way_out(staged):
     head = (staged.path / "head.stock").read_bytes()
     with pytest.raises(ConflictError, match=r"commit.*reset"):

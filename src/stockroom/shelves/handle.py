@@ -49,8 +49,6 @@ DEFAULT_TIMEOUT_S = 10.0
 
 writing: weakref.WeakSet[Any] = weakref.WeakSet()
 """Handles opened for writing: what they staged is made durable when the program ends without closing them."""
-_dropped: list[StockRoom] = []
-"""Of these the ones that nothing refers to any more: closed with the others, or before one more is opened."""
 
 
 class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitActions):
@@ -91,10 +89,8 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
             self._access = Access(self._repository, self._repository.open_snapshot(None))
             self._pin()
             if enable_write:
-                _close_dropped()
                 self._begin(timeout_s)
                 writing.add(self)
-                self._is_kept = True
         except BaseException:
             self._repository.close()
             raise
@@ -115,13 +111,6 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
         stock.is_new = is_new
         return stock
 
-    def __del__(self) -> None:
-        if self._is_kept and not self._access.is_closed:
-            session = self._access.session
-            if session is not None and session.is_open:  # not here and now: that may be in the midst of anything
-                _dropped.append(self)
-
-    _is_kept = False
     _needs_head = True
     is_new: bool = False
     """Whether `init` made this repository, rather than finding it there."""
@@ -393,14 +382,9 @@ def _parse_author(author: object) -> Identity:
     raise InvalidInputError(f"expected author=(name, email), found {author!r}")
 
 
-def _close_dropped() -> None:
-    while _dropped:
-        _dropped.pop().close()
-
-
 def _close_writing() -> None:
     with ExitStack() as stack:  # each is closed, whatever becomes of the others
-        for stock in [*writing, *_dropped]:
+        for stock in list(writing):
             stack.callback(stock.close)
 
 
