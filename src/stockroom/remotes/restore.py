@@ -11,7 +11,7 @@ from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import forget_all_bundles
 from stockroom.repository import Repository
 from stockroom.repository.repair import RepairReport, repair_repository
-from stockroom.repository.verify import verify_repository
+from stockroom.repository.verify import verify_beside_others
 
 
 def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
@@ -22,7 +22,7 @@ def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | 
             _restore(repository, name, report)
         _bring(repository, report)
         repository.refs.rebuild_links()
-    report.left = verify_repository(repository, on_progress=on_progress).damage
+    report.left = verify_beside_others(repository, on_progress=on_progress).damage
     return report
 
 

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from stockroom.errors import CorruptionError, StockroomError
+from stockroom.errors import CorruptionError, LockedError, ReadOnlyError, StockroomError
 from stockroom.repository.connectivity import Connectivity
 from stockroom.repository.lost_chunks import LostChunks
 from stockroom.repository.repository import Repository
+from stockroom.store.removal import forbid_removal
 from stockroom.store.verify import REPAIR, Damage, check_pack, list_pack_directories
+
+_PATIENCE_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -83,6 +87,27 @@ def verify_repository(
     report.damage += connectivity.damage
     report.commits, report.chunks, report.operations = connectivity.counts
     return report
+
+
+def verify_beside_others(
+    repository: Repository,
+    *,
+    scope: VerifyScope | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Verify while others may collect: what looks damaged is looked at once more while nobody removes anything."""
+    report = verify_repository(repository, scope=scope, on_progress=on_progress)
+    if report.ok or (scope is not None and scope.sample is not None):  # by chance other packs would be chosen
+        return report
+    try:
+        with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
+            repository.tensors.index.refresh()
+            repository.tensors.cache.forget()
+            return verify_repository(repository, scope=scope, on_progress=on_progress)
+    except (LockedError, ReadOnlyError):
+        return report
+    except CorruptionError:  # the catalog itself
+        return report
 
 
 def _verify_catalog(repository: Repository, report: VerifyReport) -> bool:

@@ -124,7 +124,7 @@ class UpkeepActions:
             connectivity_only: read no samples; look at names, sizes and what leads to what.
             on_progress: called with the number of packs done and their number in all.
         """
-        from stockroom.repository.verify import VerifyScope, verify_repository
+        from stockroom.repository.verify import VerifyScope, verify_beside_others
 
         self._access.check_open()
         if sample is not None and not 0 < sample <= 1:
@@ -132,7 +132,7 @@ class UpkeepActions:
         if subset is not None and not 1 <= subset[0] <= subset[1]:
             raise InvalidInputError(f"expected a part of packs such as 3 of 10, found {subset[0]} of {subset[1]}")
         scope = VerifyScope(sample=sample, subset=subset, connectivity_only=connectivity_only)
-        return verify_repository(self._repository, scope=scope, on_progress=on_progress)
+        return verify_beside_others(self._repository, scope=scope, on_progress=on_progress)
 
     def measure_usage(self: _Handle) -> Usage:
         """What each thing in the handle's commit costs, what each branch does beyond the others, and the history.
