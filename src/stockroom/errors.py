@@ -7,7 +7,7 @@
     ├── InvalidInputError (ValueError)   SchemaError, InvalidNameError, AmbiguousRefError
     ├── ConflictError                    RefChangedError, MergeConflictError
     ├── LockedError    ClosedError    ReadOnlyError (PermissionError)    NothingToCommitError
-    ├── CorruptionError                  DigestMismatchError, MalformedRecordError
+    ├── CorruptionError                  DigestMismatchError, MalformedRecordError, LostChunksError
     ├── AbsentDataError
     ├── FormatVersionError
     ├── GitError
@@ -35,6 +35,7 @@ __all__ = [
     "InvalidNameError",
     "LeafNotFoundError",
     "LockedError",
+    "LostChunksError",
     "MalformedRecordError",
     "MergeConflictError",
     "ModelNotFoundError",
@@ -184,6 +185,10 @@ class DigestMismatchError(CorruptionError):
 
 class MalformedRecordError(CorruptionError):
     """A record's bytes do not follow its format."""
+
+
+class LostChunksError(CorruptionError):
+    """Chunks are in no pack, as where one was lost; `where` is the digest of the first."""
 
 
 class AbsentDataError(StockroomError):

@@ -335,3 +335,19 @@ def test_values_that_do_not_fit_change_nothing(clone: Path, tmp_path: Path) -> N
     assert stock("resolve", "data/label:1", "--value", tmp_path / "nowhere", cwd=clone).returncode == 1
     assert stock("resolve", "data/label:1", "--average", cwd=clone).returncode == 1
     assert read_json("status", cwd=clone) == before
+
+
+def test_log_draws_a_merge(clone: Path) -> None:
+    succeed("merge", "origin/dev", "-s", "ours", "-m", "Both", cwd=clone)
+    lines = succeed("log", "--oneline", "--graph", cwd=clone).splitlines()
+    drawn = [" ".join(word for word in line.split() if len(word) != 12) for line in lines]
+    assert drawn in (
+        ["* Both", "|\\", "| * Theirs", "* | Ours", "|/", "* Start"],
+        ["* Both", "|\\", "* | Ours", "| * Theirs", "|/", "* Start"],
+    )
+    whole = succeed("log", "--graph", cwd=clone).splitlines()
+    assert [line.partition(":")[0].split() for line in whole[1:4]] == [
+        ["|\\", "Merge"],
+        ["|", "|", "Author"],
+        ["|", "|", "Date"],
+    ]

@@ -17,7 +17,8 @@ from tests.servers import BUCKET, start_s3
 from stockroom import CorruptionError, RemoteError, StockRoom
 from stockroom.errors import UnreachableError
 from stockroom.remotes.collect import RemoteGcReport, collect_remote
-from stockroom.remotes.push import push, resolve_push
+from stockroom.remotes.push import push
+from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.remote_marks import Kind, read_marks
 from stockroom.remotes.states import find_newest_state
 from stockroom.remotes.tracking import Tracking

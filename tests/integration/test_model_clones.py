@@ -16,7 +16,8 @@ from tests.states import assert_same
 from torch import nn
 
 from stockroom import AbsentDataError, StockRoom
-from stockroom.remotes.push import push, resolve_push
+from stockroom.remotes.push import push
+from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport

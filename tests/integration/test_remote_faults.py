@@ -26,8 +26,9 @@ from stockroom import (
     StockroomError,
     UnreachableError,
 )
-from stockroom.remotes.push import push, resolve_push
+from stockroom.remotes.push import push
 from stockroom.remotes.ref_state import BundleEntry, RefState, decode_state, new_write_id
+from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.retry import RetryPolicy
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings

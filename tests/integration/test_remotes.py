@@ -23,7 +23,8 @@ from stockroom import (
     StockRoom,
 )
 from stockroom.remotes.agent.fetcher import AgentFetcher
-from stockroom.remotes.push import push, resolve_push
+from stockroom.remotes.push import push
+from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport

@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import AUTO, Codec
-from stockroom.store.pack_cache import PackCache
 from stockroom.store.repack import plan_repack, repack
 from stockroom.store.verify import iter_pack_damage, list_pack_directories
 
@@ -127,7 +126,8 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
     def _open(self, limit: int) -> None:
         self.store = TensorStore(self.root)
-        self.store.cache = PackCache(self.store.packs_directory, self.store.catalog, limit)
+        self.store.cache.forget()
+        self.store.cache.limit = limit
         self.writer = TensorWriter(self.store)
 
     def _expect(self, rows: list[bytes]) -> None:

@@ -45,6 +45,7 @@ CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
     errors.CorruptionError: CORRUPTION,
     errors.DigestMismatchError: CORRUPTION,
     errors.MalformedRecordError: CORRUPTION,
+    errors.LostChunksError: CORRUPTION,
     errors.AbsentDataError: UNREACHABLE,
     errors.FormatVersionError: FAILED,
     errors.GitError: FAILED,

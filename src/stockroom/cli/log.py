@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stockroom.cli.commit_graph import CommitGraph
 from stockroom.cli.commit_text import commit_document, commit_line, iter_commit_lines, read_names
 from stockroom.cli.console import Console
 from stockroom.cli.verb import verb
@@ -23,6 +24,7 @@ def log(
     ref: Annotated[str, typer.Argument(help="Where to start.")] = "HEAD",
     n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many commits.")] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw how commits hang together in front of them.")] = False,
 ) -> None:
     """Show the commits that lead to a ref, newest first; with git's commit that carries each, if one does."""
     with console.open_stock() as stock:
@@ -32,7 +34,9 @@ def log(
             listed = [commit_document(commit) | {"git": carriers.get(commit.id)} for commit in commits]
             console.document({"commits": listed})
         else:
-            console.lines(_iter_lines(stock, commits, carriers, oneline=oneline))
+            names = read_names(stock) if sys.stdout.isatty() else {}
+            texts = ((commit, _describe(commit, names, carriers, oneline=oneline)) for commit in commits)
+            console.lines(_draw(texts, oneline=oneline) if graph else _list(texts, oneline=oneline))
 
 
 def _find_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:
@@ -43,14 +47,19 @@ def _find_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:
         return {}
 
 
-def _iter_lines(
-    stock: StockRoom, commits: Iterator[Commit], carriers: Mapping[str, str], *, oneline: bool
-) -> Iterator[str]:
-    names = read_names(stock) if sys.stdout.isatty() else {}
-    for index, commit in enumerate(commits):
-        if oneline:
-            yield commit_line(commit, names.get(commit.id, ""))
-            continue
-        if index:
+def _describe(commit: Commit, names: Mapping[str, str], carriers: Mapping[str, str], *, oneline: bool) -> list[str]:
+    refs = names.get(commit.id, "")
+    return [commit_line(commit, refs)] if oneline else list(iter_commit_lines(commit, refs, carriers.get(commit.id)))
+
+
+def _list(texts: Iterable[tuple[Commit, list[str]]], *, oneline: bool) -> Iterator[str]:
+    for number, (_, lines) in enumerate(texts):
+        if number and not oneline:
             yield ""
-        yield from iter_commit_lines(commit, names.get(commit.id, ""), carriers.get(commit.id))
+        yield from lines
+
+
+def _draw(texts: Iterable[tuple[Commit, list[str]]], *, oneline: bool) -> Iterator[str]:
+    graph = CommitGraph()
+    for commit, lines in texts:
+        yield from graph.draw(commit.id, commit.parents, lines if oneline else [*lines, ""])

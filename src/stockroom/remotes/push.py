@@ -17,15 +17,16 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
-from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError, RemoteError
-from stockroom.refs import RefChange, RefMove, is_ancestor
+from stockroom.errors import RefChangedError, RemoteError
+from stockroom.refs import RefChange, RefMove
 from stockroom.remotes.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.contents import PushContents, plan_push
 from stockroom.remotes.download import download_file
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_files import LocalPack, find_unsent
 from stockroom.remotes.progress import OnProgress, Tally
-from stockroom.remotes.ref_state import BundleEntry, RefState, make_following
+from stockroom.remotes.ref_state import BundleEntry, RefState
+from stockroom.remotes.ref_updates import RefUpdate, find_in_state, find_refusal, follow_updates, plan_updates
 from stockroom.remotes.remote_marks import Kind, MarkTable, Thing, put_marks, read_marks
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.states import (
@@ -38,8 +39,6 @@ from stockroom.remotes.states import (
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
 from stockroom.repository import Repository
-from stockroom.repository.following import follow_git_if_free
-from stockroom.repository.paths import DEFAULT_BRANCH
 from stockroom.store.recovery import session_folder
 
 _PUTS_AT_ONCE: Final = 8
@@ -48,15 +47,6 @@ _ROUNDS: Final = 20
 _OBJECTS_AT_ONCE: Final = 512
 _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class RefUpdate:
-    """One ref of the remote: "branch/main", "tag/v1", and where it stood and stands; None is nowhere."""
-
-    ref: str
-    old: CommitId | None
-    new: CommitId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +108,11 @@ class _Push:
         self._nbytes = 0
 
     def run(self) -> PushReport:
-        state = self._find_state()
+        refs, state = self._repository.refs, self._find_state()
         is_newest = False
         for round_ in range(_ROUNDS):
-            updates = self._plan_updates(state)
-            refusal = self._find_refusal(updates)
+            updates = plan_updates(state, self._wanted)
+            refusal = None if self._force else find_refusal(refs, updates, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
                 state, is_newest = find_newer_state(self._transport, state), True
                 continue
@@ -162,34 +152,6 @@ class _Push:
             self._tracking.forget()
         return find_newest_state(self._transport)
 
-    def _plan_updates(self, state: RefState | None) -> list[RefUpdate]:
-        updates = []
-        for ref, new in self._wanted.items():
-            old = _find_in(state, ref)
-            if old != new:
-                updates.append(RefUpdate(ref, old, new))
-        return updates
-
-    def _find_refusal(self, updates: Sequence[RefUpdate]) -> RefChangedError | None:
-        """Why these updates must not be: one of them would lose commits of the remote."""
-        for update in updates:
-            if update.old is None or update.new is None or self._force:
-                continue
-            kind, _, name = update.ref.partition("/")
-            old, new = update.old.hex()[:12], update.new.hex()[:12]
-            if kind == "tag":
-                return RefChangedError(
-                    f"remote {self._remote!r} has tag {name!r} at {old}, not {new}: a tag does not move unless forced "
-                    "(--force)"
-                )
-            refs = self._repository.refs
-            if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
-                return RefChangedError(
-                    f"remote {self._remote!r} has {name!r} at {old}, which {new} does not follow: run `stock pull` "
-                    "first (or `--force` to drop it there)"
-                )
-        return None
-
     def _send(self, state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
         """Put packs and bundle on the remote; the state that makes them seen.
 
@@ -198,7 +160,7 @@ class _Push:
         tips = [update.new for update in updates if update.new is not None]
         known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
         contents = plan_push(self._repository, tips, known)
-        following = _follow(state, updates)
+        following = follow_updates(state, updates)
         if not contents.commits:
             return following
         with _noticing_gc(self._transport, state):
@@ -328,63 +290,13 @@ class _Push:
         moves = []
         for ref in self._wanted:
             kind, _, name = ref.partition("/")
-            mine, now = f"remote/{self._remote}/{name}", _find_in(state, ref)
+            mine, now = f"remote/{self._remote}/{name}", find_in_state(state, ref)
             old = self._repository.refs.find_ref(mine)
             if kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
                 moves.append(RefMove(ref=mine, old=old, new=now))
         if moves:
             with suppress(RefChangedError):  # a fetch at the same time, which saw the same or something newer
                 self._repository.refs.apply(RefChange(kind="push", moves=tuple(moves)))
-
-
-def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[str, CommitId | None]:
-    """What `stock push [REF]` means: a branch (None: the one checked out), a tag, or `:NAME` to delete a branch."""
-    refs = repository.refs
-    wanted: dict[str, CommitId | None] = {}
-    if ref is not None and ref.startswith(":"):
-        wanted[f"branch/{ref[1:]}"] = None
-    elif ref is not None and refs.find_ref(f"branch/{ref}") is None and refs.find_ref(f"tag/{ref}") is not None:
-        wanted[f"tag/{ref}"] = refs.find_ref(f"tag/{ref}")
-    else:
-        if ref is None:
-            follow_git_if_free(repository)
-        name = repository.follow(repository.read_head()).branch if ref is None else ref
-        if name is None:
-            raise InvalidInputError("HEAD is detached: say which branch or tag to push")
-        at = refs.find_ref(f"branch/{name}")
-        if at is None:
-            raise RefNotFoundError(f"nothing to push: branch {name!r} has no commit here", ref=name)
-        wanted[f"branch/{name}"] = at
-    if tags:
-        wanted.update({f"tag/{name}": at for name, at in refs.tags().items()})
-    return wanted
-
-
-def _find_in(state: RefState | None, ref: str) -> CommitId | None:
-    kind, _, name = ref.partition("/")
-    if state is None:
-        return None
-    found = (state.branches if kind == "branch" else state.tags).get(name)
-    return None if found is None else CommitId(found)
-
-
-def _follow(state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
-    """The state after `state`, with refs moved."""
-    refs: dict[str, dict[str, bytes]] = {
-        "branch": dict(state.branches) if state is not None else {},
-        "tag": dict(state.tags) if state is not None else {},
-    }
-    for update in updates:
-        kind, _, name = update.ref.partition("/")
-        if update.new is None:
-            refs[kind].pop(name, None)
-        else:
-            refs[kind][name] = update.new
-    branches = refs["branch"]
-    head = state.head if state is not None and state.head in branches else next(iter(sorted(branches)), None)
-    if state is None or state.head not in branches:
-        head = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else head
-    return make_following(state, head=head, branches=branches, tags=refs["tag"])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import CommitId, ObjectDigest
-from stockroom.errors import CorruptionError, StockroomError
+from stockroom.errors import CorruptionError, LostChunksError, StockroomError
 from stockroom.refs import Stage
 from stockroom.repository.column import STR, ColumnRecord
 from stockroom.repository.lost_chunks import LostChunks
@@ -26,6 +26,7 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.repository.structure import iter_stored, measure_leaf
+from stockroom.store.chunk_search import make_lost_error
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.store.verify import REPAIR, Damage
@@ -192,9 +193,8 @@ class Connectivity:
             for pack in packs:
                 self._depend(f"pack {pack}")
             if is_lost.any():
-                first = digests[is_lost][0].tobytes().hex()
                 if not packs:
-                    raise CorruptionError(f"chunk {first} and {int(is_lost.sum()) - 1} more are in no pack")
+                    raise make_lost_error(digests[is_lost])
                 digests, lengths = digests[~is_lost], None if lengths is None else lengths[~is_lost]
         tensors.locate(digests, lengths)
 
@@ -220,7 +220,7 @@ class Connectivity:
         found = getattr(error, "where", "") or ""
         if found.startswith("metadata object "):
             self._depend(found.removeprefix("metadata "))
-        repair = _BRING_BACK if "in no pack" in str(error) else repair
+        repair = _BRING_BACK if isinstance(error, LostChunksError) else repair
         needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
         self.damage.append(Damage(where, str(error), repair, needed_by))
 

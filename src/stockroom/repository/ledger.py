@@ -99,7 +99,7 @@ class Ledger:
             owner.last = self._part
 
     def settle(self) -> None:
-        """Look up the chunks entered so far; `CorruptionError` for one that is in no pack."""
+        """Look up the chunks entered so far; `LostChunksError` for one that is in no pack."""
         if not self._count:
             return
         digests = np.concatenate(self._waiting)

@@ -139,7 +139,7 @@ class LiveRows:
             self.settle()
 
     def settle(self) -> None:
-        """Look up what was added; `CorruptionError` for a chunk that is in no pack."""
+        """Look up what was added; `LostChunksError` for a chunk that is in no pack."""
         if not self._count:
             return
         digests = np.concatenate(self._waiting)

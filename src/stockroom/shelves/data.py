@@ -15,6 +15,7 @@ from stockroom.repository.column import check_attrs, check_schema
 from stockroom.shelves.access import Access
 from stockroom.shelves.casting import Cast, cast_column, plan_cast, plan_widening
 from stockroom.shelves.column import Column
+from stockroom.shelves.column_source import ColumnSource
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.images import check_decoder
 from stockroom.shelves.nested_keys import format_nested
@@ -32,10 +33,10 @@ class DataShelf(Mapping[str, Column]):
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, tuple) and len(name) > 1:
-            return Column(self._access, name[0])[_key_after(name)]
+            return Column(ColumnSource(self._access, name[0]))[_key_after(name)]
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
-        return Column(self._access, name)
+        return Column(ColumnSource(self._access, name))
 
     def __setitem__(self, name: Any, values: object) -> None:
         if isinstance(name, tuple) and len(name) > 1:
@@ -201,7 +202,7 @@ class DataShelf(Mapping[str, Column]):
         """Let a column become what `cast` says."""
         session = self._access.writer()
         if cast is not None:
-            fresh = cast_column(session, Column(self._access, name, decodes=False), cast, lossy=lossy)
+            fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
             session.delete(f"{DATA}/{name}")
             session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
 

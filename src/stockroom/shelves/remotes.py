@@ -217,7 +217,8 @@ class RemoteActions:
 
         Raises `RefChangedError` if the remote's branch has commits that this one does not follow, unless `force`.
         """
-        from stockroom.remotes.push import push, resolve_push
+        from stockroom.remotes.push import push
+        from stockroom.remotes.ref_updates import resolve_push
         from stockroom.remotes.settings import get_remote
 
         self._access.check_open()

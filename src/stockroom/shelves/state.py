@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
-from stockroom.errors import LeafNotFoundError
 from stockroom.repository.structure import (
     Constant,
     DictNode,
@@ -22,8 +19,6 @@ from stockroom.repository.structure import (
     ScalarLeaf,
     StateKey,
     TupleNode,
-    join_path,
-    list_nodes,
     measure_leaf,
 )
 from stockroom.shelves.ahead import ReadAhead
@@ -39,14 +34,14 @@ from stockroom.shelves.leaf_values import (
     iter_parts,
     make_metadata,
 )
-from stockroom.shelves.node_paths import iter_around, iter_paths, iter_places, join_raw
+from stockroom.shelves.node_names import NodeNames
+from stockroom.shelves.node_paths import iter_paths, iter_places, join_raw
 
 if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
     from stockroom.repository import Repository
 
 _WINDOW_NBYTES: Final = 64 << 20
-_GLOB: Final = frozenset("*?[")
 
 
 class StateSource:
@@ -111,6 +106,7 @@ class State(Mapping[StateKey, Any]):
         self._source = source
         self._node = node
         self._path = path
+        self._names = NodeNames(source.reader.structure, node, path, owner=f"{source.kind} {source.name!r}")
 
     @property
     def name(self) -> str:
@@ -130,7 +126,7 @@ class State(Mapping[StateKey, Any]):
     @property
     def nbytes(self) -> int:
         """Raw bytes of all leaves in it, memory that several share counted once."""
-        stored = list_stored(self._source.forms, self._paths)
+        stored = list_stored(self._source.forms, self._names.leaves)
         entries = self._source.reader.find_entries(stored)
         return sum(entry.nbytes for entry in entries.values())
 
@@ -152,9 +148,9 @@ class State(Mapping[StateKey, Any]):
         options = LoadOptions(rows, as_numpy)
         if names is None:
             return self._source.make(self._node, self._path, options)
-        wanted = self._choose(names)
+        wanted = self._names.choose(names)
         maker = ValueMaker(self._source.reader, self._source.forms, options)
-        maker.read([path for path in self._paths if path in wanted])
+        maker.read([path for path in self._names.leaves if path in wanted])
         return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
 
     def copy(self) -> Any:
@@ -167,20 +163,20 @@ class State(Mapping[StateKey, Any]):
         In a key `~` is written `~0` and `/` `~1`; a str key that is empty or reads as a number has `~2` in front.
         """
         self._source.check_open()
-        return [self._relative(path) for path in self._paths]
+        return [self._names.relative(path) for path in self._names.leaves]
 
     def none_paths(self) -> list[str]:
         """The paths of what is None, which `paths` leaves out."""
         self._source.check_open()
         places = iter_places(self._node, self._path)
-        return [self._relative(path) for path, node in places if isinstance(node, Constant)]
+        return [self._names.relative(path) for path, node in places if isinstance(node, Constant)]
 
     def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
         """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
         self._source.check_open()
         source = self._source
         for leaf in iter_info(source.reader, source.forms, self._list_paths(names)):
-            yield replace(leaf, path=self._relative(leaf.path)) if self._path else leaf
+            yield replace(leaf, path=self._names.relative(leaf.path)) if self._path else leaf
 
     def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
         """The values of the array or tensor at a path, flat and in C order, in numpy arrays of about `nbytes` each.
@@ -190,7 +186,7 @@ class State(Mapping[StateKey, Any]):
         source, at = self._source, join_raw(self._path, path)
         source.check_open()
         if isinstance(source.forms.get(at, ScalarLeaf("int")), ScalarLeaf):
-            raise self._missing(path)
+            raise self._names.missing(path)
         if source.ahead is not None:
             source.ahead.see(np.array([source.positions[at]], np.int64))
         yield from iter_pieces(source.reader, source.forms, at, nbytes=nbytes)
@@ -200,7 +196,7 @@ class State(Mapping[StateKey, Any]):
         self._source.check_open()
         node = dict(iter_places(self._node, self._path)).get(join_raw(self._path, path))
         if not isinstance(node, DictNode | ListNode | TupleNode):
-            raise self._missing(path)
+            raise self._names.missing(path)
         return State(self._source, node, join_raw(self._path, path))
 
     def read(self, path: str, *, as_numpy: bool = False) -> Any:
@@ -210,7 +206,7 @@ class State(Mapping[StateKey, Any]):
         if at not in source.forms:
             if path in self.none_paths():
                 return None
-            raise self._missing(path)
+            raise self._names.missing(path)
         maker = ValueMaker(source.reader, source.forms, LoadOptions(as_numpy=as_numpy))
         maker.read([at])
         return maker.make(at, source.forms[at])
@@ -244,9 +240,9 @@ class State(Mapping[StateKey, Any]):
     def __getitem__(self, key: Any) -> Any:
         source = self._source
         source.check_open()
-        found = self._find(key)
+        found = self._names.find(key)
         if found is None:
-            raise self._missing(key)
+            raise self._names.missing(key)
         path, node = found
         if isinstance(node, DictNode):
             return State(source, node, path)
@@ -256,16 +252,16 @@ class State(Mapping[StateKey, Any]):
 
     def __contains__(self, key: object) -> bool:
         self._source.check_open()
-        return self._find(key) is not None
+        return self._names.find(key) is not None
 
     def __iter__(self) -> Iterator[StateKey]:
-        for key in self._places:
+        for key in self._names.places:
             self._source.check_open()
             yield key
 
     def __len__(self) -> int:
         self._source.check_open()
-        return len(self._places)
+        return len(self._names.places)
 
     def values(self) -> ValuesView[Any]:
         """The values in order; leaves are read many at a time."""
@@ -299,7 +295,7 @@ class State(Mapping[StateKey, Any]):
 
     def __repr__(self) -> str:
         at = f" at {self._path!r}" if self._path else ""
-        return f"<State of {self._source.kind} {self._source.name!r}{at}: {len(self._paths)} leaves>"
+        return f"<State of {self._source.kind} {self._source.name!r}{at}: {len(self._names.leaves)} leaves>"
 
     def __deepcopy__(self, memo: object) -> Any:
         return self.load()
@@ -311,73 +307,12 @@ class State(Mapping[StateKey, Any]):
 
     # -- how
 
-    @cached_property
-    def _places(self) -> dict[StateKey, int]:
-        return self._source.reader.structure.index(self._node, self._path)
-
-    @cached_property
-    def _paths(self) -> list[str]:
-        return list(iter_paths(self._node, self._path))
-
     def _list_paths(self, names: StateKey | Iterable[StateKey] | None) -> Sequence[str]:
         """The paths of the leaves that `names` name, in order; None names all."""
         if names is None:
-            return self._paths
-        wanted = self._choose(names)
-        return [path for path in self._paths if path in wanted]
-
-    def _find(self, key: object) -> tuple[str, Node] | None:
-        """The path and node under a key of this container."""
-        if isinstance(key, np.integer):
-            key = int(key)
-        if not isinstance(key, str | int) or isinstance(key, bool):
-            return None
-        place = self._places.get(key)
-        if place is None and isinstance(key, int) and isinstance(self._node, ListNode | TupleNode) and key < 0:
-            key += len(self._places)
-            place = self._places.get(key)
-        return None if place is None else (join_path(self._path, key), list_nodes(self._node)[place])
-
-    def _choose(self, names: StateKey | Iterable[StateKey]) -> set[str]:
-        """The paths of the leaves and constants that `names` name, and of all containers around them."""
-        places = dict(iter_places(self._node, self._path))
-        wanted: set[str] = set()
-        for name in [names] if isinstance(names, str | int | np.integer) else names:
-            found = self._find(name)
-            chosen = [found[0]] if found is not None else self._match(name, places)
-            if not chosen:
-                raise self._missing(name)
-            for at in chosen:
-                inside = dict(iter_places(places[at], at))
-                wanted |= {at, *inside, *iter_around(at)}
-        return wanted
-
-    def _match(self, name: object, places: Mapping[str, Node]) -> list[str]:
-        if not isinstance(name, str):
-            return []
-        exact = join_raw(self._path, name)
-        if exact in places:
-            return [exact]
-        if _GLOB.isdisjoint(name):
-            return []
-        leaves = (path for path, node in places.items() if not list_nodes(node))
-        return [path for path in leaves if fnmatchcase(self._relative(path), name)]
-
-    def _missing(self, name: object) -> LeafNotFoundError:
-        known = list(dict.fromkeys([*map(str, self._places), *map(self._relative, self._paths)]))
-        near = difflib.get_close_matches(str(name), known, n=3)
-        there = near or known[:5]
-        hint = f"{'did you mean' if near else 'there are'} {', '.join(map(repr, there))}{'?' if near else ''}"
-        return LeafNotFoundError(
-            f"{self._source.kind} {self._source.name!r} has nothing under {name!r}{self._at()}; "
-            f"{hint if there else 'it is empty'}"
-        )
-
-    def _at(self) -> str:
-        return f" at {self._path!r}" if self._path else ""
-
-    def _relative(self, path: str) -> str:
-        return path.removeprefix(f"{self._path}/") if self._path else path
+            return self._names.leaves
+        wanted = self._names.choose(names)
+        return [path for path in self._names.leaves if path in wanted]
 
 
 class _StateValues(ValuesView[Any]):

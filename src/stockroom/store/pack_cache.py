@@ -98,10 +98,10 @@ class GatherPlan:
 class PackCache:
     """Opens packs by number, keeping at most as many as the limit on file handles allows."""
 
-    def __init__(self, packs_directory: Path, catalog: Catalog, limit: int | None = None) -> None:
+    def __init__(self, packs_directory: Path, catalog: Catalog) -> None:
         self._directory = packs_directory
         self._catalog = catalog
-        self.limit = limit or _choose_limit()
+        self.limit = _choose_limit()
         self._lock = make_fork_lock()
         self._opened = OpenPacks(0)
 

@@ -14,9 +14,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.digest import DIGEST_NBYTES, PackDigest
+from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError
 from stockroom.store.catalog import Catalog
+from stockroom.store.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 from stockroom.store.layout import SHARD_NAME
 from stockroom.store.location_index import LocationIndex
@@ -27,10 +28,6 @@ from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, locate_
 from stockroom.store.places import hold_places
 from stockroom.store.presence import PRESENCE_NAME
 from stockroom.store.recovery import find_unregistered
-
-NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
-"""The location of a chunk that no pack holds."""
-
 
 T = TypeVar("T")
 _MOVES_AT_MOST = 3
@@ -53,8 +50,7 @@ class TensorStore:
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(self.packs_directory, self.catalog)
         self.fetcher: Fetcher = NoFetcher() if fetcher is None else fetcher
-        self._shunned: frozenset[int] = frozenset()
-        """Packs whose absent rows could not be had while other packs held them as well: those are asked instead."""
+        self._search = ChunkSearch(self.index, self.cache)
 
     def close(self) -> None:
         """Let go of the catalog and every map; arrays given out as views stay valid."""
@@ -67,16 +63,14 @@ class TensorStore:
 
         Packs `outside` do not count, nor do packs that are lost or cannot be opened: what they held is to be put anew.
         """
-        return np.not_equal(self._search(digests, outside, skip_damaged=True), NOWHERE)
+        return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
 
     def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
         """Batches of `(positions in digests, locations)`, every copy of every chunk that this process knows of.
 
         Copies in packs that are lost or cannot be opened are left out.
         """
-        for positions, candidates in self.index.iter_candidates(digests):
-            confirmed = self._confirm(digests[positions], candidates, skip_damaged=True)
-            yield positions[confirmed], candidates[confirmed]
+        return self._search.iter_copies(digests)
 
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
@@ -88,12 +82,9 @@ class TensorStore:
         return self.retry_when_moved(lambda: self._locate(digests, row_nbytes))
 
     def _locate(self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None) -> NDArray[np.uint64]:
-        locations = self._search(digests, self._shunned)
-        if (locations == NOWHERE).any():
-            elsewhere = self._search_again(digests)
-            locations = np.where(locations == NOWHERE, elsewhere, locations)
+        locations = self._search.find_all(digests, self.index.refresh, self.recover)
         if row_nbytes is not None:
-            self._check_lengths(digests, locations, np.broadcast_to(np.asarray(row_nbytes, np.int64), len(digests)))
+            self._search.check_lengths(digests, locations, row_nbytes)
         return locations
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
@@ -159,7 +150,7 @@ class TensorStore:
     def find_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
         """The packs that hold these chunks, none to `avoid` for chunks that others hold too."""
         avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
-        locations = self._search(digests, avoided) if avoided else self.locate(digests)
+        locations = self._search.find(digests, outside=avoided) if avoided else self.locate(digests)
         is_left = locations == NOWHERE
         if is_left.any():
             locations[is_left] = self.locate(digests[is_left])
@@ -282,77 +273,8 @@ class TensorStore:
 
     def _iter_packs(self, locations: NDArray[np.uint64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
         """Each pack that holds some of `locations`, the rows there, and which of the locations they are."""
-        numbers = (locations >> ROW_BITS).astype(np.int64)
-        rows = (locations & ROW_MASK).astype(np.int64)
-        for number in np.unique(numbers).tolist():
-            where = np.flatnonzero(numbers == number)
-            yield self.cache.get(number), rows[where], where
-
-    def _search(
-        self, digests: NDArray[np.uint8], outside: Collection[int] = (), *, skip_damaged: bool = False
-    ) -> NDArray[np.uint64]:
-        found = np.full(len(digests), NOWHERE, np.uint64)
-        skipped = np.fromiter(outside, np.uint64)
-        for positions, candidates in self.index.iter_candidates(digests):
-            open_positions = found[positions] == NOWHERE
-            if len(skipped):
-                open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
-            positions, candidates = positions[open_positions], candidates[open_positions]
-            confirmed = self._confirm(digests[positions], candidates, skip_damaged=skip_damaged)
-            found[positions[confirmed]] = candidates[confirmed]
-        return found
-
-    def _search_again(self, digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-        """Search after taking in what other processes added, then after looking at the packs themselves."""
-        for renew in (self.index.refresh, self.recover):
-            if renew():
-                locations = self._search(digests)
-                if not (locations == NOWHERE).any():
-                    return locations
-        locations = self._search(digests)
-        missing = digests[locations == NOWHERE]
-        if not len(missing):
-            return locations
-        first = missing[0].tobytes().hex()
-        raise CorruptionError(
-            f"chunk {first} and {len(missing) - 1} more are in no pack; run `stock fsck`", where=first
-        )
-
-    def _confirm(
-        self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, skip_damaged: bool
-    ) -> NDArray[np.bool_]:
-        """Whether each candidate really holds its digest, by the packs' own manifests."""
-        confirmed = np.zeros(len(candidates), bool)
-        numbers = (candidates >> ROW_BITS).astype(np.int64)
-        rows = (candidates & ROW_MASK).astype(np.int64)
-        for number in np.unique(numbers).tolist():
-            where = np.flatnonzero(numbers == number)
-            try:
-                pack = self.cache.get(number)
-            except StalePackError:
-                continue
-            except CorruptionError:
-                if not skip_damaged:
-                    raise
-                continue
-            inside = where[rows[where] < pack.rows]
-            kept = pack.manifest.digests[rows[inside]]
-            confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
-        return confirmed
-
-    def _check_lengths(
-        self, digests: NDArray[np.uint8], locations: NDArray[np.uint64], expected: NDArray[np.int64]
-    ) -> None:
-        for pack, rows, where in self._iter_packs(locations):
-            lengths = pack.measure_rows(rows)
-            wrong = np.flatnonzero(lengths != expected[where])
-            if len(wrong):
-                name = digests[where[wrong[0]]].tobytes().hex()
-                raise CorruptionError(
-                    f"chunk {name}: expected {expected[where[wrong[0]]]} bytes by its entry, found "
-                    f"{lengths[wrong[0]]}; run `stock fsck`",
-                    where=name,
-                )
+        for number, rows, where in iter_by_pack(locations):
+            yield self.cache.get(number), rows, where
 
     def _gather_groups(
         self, numbers: NDArray[np.int64], locations: NDArray[np.uint64], row_nbytes: int
@@ -418,7 +340,9 @@ class TensorStore:
             try:
                 self.fetcher.fetch([(pack.digest, absent) for pack, absent in wanted])
             except (AbsentDataError, RemoteError):
-                if not self._shun(needed):
+                numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
+                known = [(pack, rows) for pack, rows in needed if pack.digest in numbers]
+                if not self._search.shun({numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in known}):
                     raise
                 raise StalePackError(wanted[0][0].digest) from None
             wanted = _find_absent(needed)
@@ -429,19 +353,6 @@ class TensorStore:
                 raise_absent(pack, absent, why=self.fetcher.why)
         self.cache.forget()  # another folder has taken the place of one that this process holds open: it was dropped
         raise StalePackError(wanted[0][0].digest)
-
-    def _shun(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> bool:
-        """Look for these rows elsewhere from now on, as far as other packs hold all of a pack's; whether any do."""
-        numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
-        absent = {numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in needed if pack.digest in numbers}
-        outside = self._shunned | absent.keys()
-        found = {
-            number
-            for number, digests in absent.items()
-            if (self._search(digests, outside, skip_damaged=True) != NOWHERE).all()
-        }
-        self._shunned |= found
-        return bool(found)
 
 
 def _find_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:

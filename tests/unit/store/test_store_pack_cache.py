@@ -10,7 +10,7 @@ import pytest
 
 from stockroom.store import TensorStore
 from stockroom.store.pack import StalePackError
-from stockroom.store.pack_cache import PackCache, locate_pack
+from stockroom.store.pack_cache import locate_pack
 
 PACKS, ROWS, NBYTES = 30, 8, 64
 
@@ -35,7 +35,8 @@ def digests(put, content) -> np.ndarray:
 @pytest.fixture
 def narrow(store: TensorStore, digests) -> TensorStore:
     """The store, with room for four open packs out of thirty."""
-    store.cache = PackCache(store.packs_directory, store.catalog, limit=4)
+    store.cache.forget()
+    store.cache.limit = 4
     return store
 
 

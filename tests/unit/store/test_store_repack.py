@@ -15,7 +15,7 @@ from stockroom import StockRoom
 from stockroom.errors import DigestMismatchError, LockedError
 from stockroom.store import TensorStore
 from stockroom.store.codecs import Codec
-from stockroom.store.pack_cache import PackCache, locate_pack
+from stockroom.store.pack_cache import locate_pack
 from stockroom.store.presence import PresenceMap
 from stockroom.store.removal import lock_removal
 from stockroom.store.repack import plan_repack, repack
@@ -210,7 +210,8 @@ def test_change_of_codec_midway_and_repacking_leave_history_and_open_readers_as_
     writer, content = _write_with_changing_codec(tmp_path / "repo")
     reader = StockRoom(tmp_path / "repo")
     tensors = reader._repository.tensors
-    tensors.cache = PackCache(tensors.packs_directory, tensors.catalog, limit=4)
+    tensors.cache.forget()
+    tensors.cache.limit = 4
     image, scan = reader.data["image"], reader.data["scan"]
     assert (image[:] == content["image"]).all()  # from here on it knows where every row lies
     history = [(commit.id, commit.parents) for commit in writer.log()]
@@ -243,7 +244,8 @@ def test_a_reader_in_another_process_goes_on_while_packs_are_rewritten_under_it(
         try:
             reader = StockRoom(tmp_path / "repo")
             tensors = reader._repository.tensors
-            tensors.cache = PackCache(tensors.packs_directory, tensors.catalog, limit=4)
+            tensors.cache.forget()
+            tensors.cache.limit = 4
             rng = np.random.default_rng(0)
             for _ in range(60):
                 order = rng.integers(0, 240, 40)

@@ -1,0 +1,148 @@
+"""Finds chunks by digest: location tables name candidates, and the packs' own manifests confirm them.
+
+It knows nothing of the chunks' bytes, nor whether those are on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.digest import DIGEST_NBYTES
+from stockroom.errors import CorruptionError, LostChunksError
+from stockroom.store.location_index import LocationIndex
+from stockroom.store.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.pack import StalePackError
+from stockroom.store.pack_cache import PackCache
+
+NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
+"""The location of a chunk that no pack holds."""
+
+
+class ChunkSearch:
+    """Finds the locations `(n,)` uint64 of chunks by their digests `(n, 32)` uint8, as `TensorStore` tells of them."""
+
+    def __init__(self, index: LocationIndex, cache: PackCache) -> None:
+        self._index = index
+        self._cache = cache
+        self._shunned: frozenset[int] = frozenset()
+
+    def find(
+        self, digests: NDArray[np.uint8], *, outside: Collection[int] = (), skip_damaged: bool = False
+    ) -> NDArray[np.uint64]:
+        """Where each chunk lies by what this process knows now, `NOWHERE` where no pack holds it.
+
+        Packs `outside` are left out, and with `skip_damaged` those that cannot be opened, which raise otherwise.
+        """
+        found = np.full(len(digests), NOWHERE, np.uint64)
+        skipped = np.fromiter(outside, np.uint64)
+        for positions, candidates in self._index.iter_candidates(digests):
+            open_positions = found[positions] == NOWHERE
+            if len(skipped):
+                open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
+            positions, candidates = positions[open_positions], candidates[open_positions]
+            confirmed = self._confirm(digests[positions], candidates, skip_damaged=skip_damaged)
+            found[positions[confirmed]] = candidates[confirmed]
+        return found
+
+    def find_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
+        """Where every chunk lies, in packs that are not shunned if others hold it.
+
+        While some are found nowhere, `renewals` take in what others added, and say if there was anything.
+        `LostChunksError` if that does not find them.
+        """
+        locations = self.find(digests, outside=self._shunned)
+        if not (locations == NOWHERE).any():
+            return locations
+        found = self._find_renewed(digests, renewals)
+        missing = digests[found == NOWHERE]
+        if len(missing):
+            raise make_lost_error(missing)
+        return np.where(locations == NOWHERE, found, locations)
+
+    def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+        """Batches of `(positions in digests, locations)`, every copy of every chunk that this process knows of.
+
+        Copies in packs that are lost or cannot be opened are left out.
+        """
+        for positions, candidates in self._index.iter_candidates(digests):
+            confirmed = self._confirm(digests[positions], candidates, skip_damaged=True)
+            yield positions[confirmed], candidates[confirmed]
+
+    def check_lengths(
+        self, digests: NDArray[np.uint8], locations: NDArray[np.uint64], expected: NDArray[np.int64] | int
+    ) -> None:
+        """Raise `CorruptionError` unless the chunks at `locations` are of the lengths expected, in bytes."""
+        wanted = np.broadcast_to(np.asarray(expected, np.int64), len(digests))
+        for number, rows, where in iter_by_pack(locations):
+            lengths = self._cache.get(number).measure_rows(rows)
+            wrong = np.flatnonzero(lengths != wanted[where])
+            if len(wrong):
+                name = digests[where[wrong[0]]].tobytes().hex()
+                raise CorruptionError(
+                    f"chunk {name}: expected {wanted[where[wrong[0]]]} bytes by its entry, found "
+                    f"{lengths[wrong[0]]}; run `stock fsck`",
+                    where=name,
+                )
+
+    def shun(self, wanted: Mapping[int, NDArray[np.uint8]]) -> bool:
+        """Look elsewhere from now on for what is in these packs, by number, if others hold all that is wanted of one.
+
+        Returns whether there is such a pack.
+        """
+        outside = self._shunned | wanted.keys()
+        found = {
+            number
+            for number, digests in wanted.items()
+            if (self.find(digests, outside=outside, skip_damaged=True) != NOWHERE).all()
+        }
+        self._shunned |= found
+        return bool(found)
+
+    def _find_renewed(
+        self, digests: NDArray[np.uint8], renewals: Collection[Callable[[], object]]
+    ) -> NDArray[np.uint64]:
+        for renew in renewals:
+            if renew():
+                locations = self.find(digests)
+                if not (locations == NOWHERE).any():
+                    return locations
+        return self.find(digests)
+
+    def _confirm(
+        self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, skip_damaged: bool
+    ) -> NDArray[np.bool_]:
+        """Whether each candidate really holds its digest, by the packs' own manifests."""
+        confirmed = np.zeros(len(candidates), bool)
+        for number, rows, where in iter_by_pack(candidates):
+            try:
+                pack = self._cache.get(number)
+            except StalePackError:
+                continue
+            except CorruptionError:
+                if not skip_damaged:
+                    raise
+                continue
+            is_inside = rows < pack.rows
+            inside = where[is_inside]
+            kept = pack.manifest.digests[rows[is_inside]]
+            confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
+        return confirmed
+
+
+def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:
+    """The error for chunks `(n, 32)`, at least one, that no pack holds."""
+    first = digests[0].tobytes().hex()
+    which = f"chunk {first} is" if len(digests) == 1 else f"chunk {first} and {len(digests) - 1} more are"
+    return LostChunksError(f"{which} in no pack; run `stock fsck`", where=first)
+
+
+def iter_by_pack(locations: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Of each pack among `locations`: its number, the rows there, and which of the locations they are."""
+    numbers = (locations >> ROW_BITS).astype(np.int64)
+    rows = (locations & ROW_MASK).astype(np.int64)
+    for number in np.unique(numbers).tolist():
+        where = np.flatnonzero(numbers == number)
+        yield number, rows[where], where
