@@ -6,11 +6,11 @@ torch nor anything else that a program might not need.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stockroom import errors
 from stockroom.errors import *  # noqa: F403 - the errors module declares what it exports
+from stockroom.lazy_names import load_lazily
 
 if TYPE_CHECKING:
     from stockroom.shelves import (
@@ -65,13 +65,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'stockroom' has no attribute {name!r}")
-    value = getattr(importlib.import_module(module), name)
-    globals()[name] = value
-    return value
+__getattr__ = load_lazily(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

@@ -95,10 +95,18 @@ def test_help_and_version_import_neither_numpy_nor_the_library(tmp_path: Path) -
     assert answer.stderr.splitlines()[-1] == "[]"
 
 
-def test_status_imports_nothing_it_does_not_need(repo: Path) -> None:
+WRITING = {"stockroom.store.tensor_writer", "stockroom.shelves.state_writer", "stockroom.repository.session"}
+MERGING = {"stockroom.repository.merge", "stockroom.repository.merge_commands", "stockroom.trees.merge"}
+TRANSFER = {"stockroom.remotes.agent.fetcher", "stockroom.remotes.push", "concurrent.futures", "secrets"}
+ELSEWHERE = {"rich", "zarr", "torch", "asyncio", "http"}
+
+
+@pytest.mark.parametrize("verb", ["status", "log", "ls", "branch", "diff"])
+def test_commands_that_read_load_nothing_that_they_do_not_need(repo: Path, verb: str) -> None:
+    needless = WRITING | MERGING | TRANSFER | ELSEWHERE
     probe = (
-        "import sys; from stockroom.cli import main; code = main(['status']);"
-        "print(sorted(set(sys.modules) & {'rich', 'zarr', 'torch', 'asyncio', 'http'}), file=sys.stderr);"
+        f"import sys; from stockroom.cli import main; code = main([{verb!r}]);"
+        f"print(sorted(set(sys.modules) & {needless!r}), file=sys.stderr);"
         "sys.exit(code)"
     )
     answer = subprocess.run(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-_OBJECTS_AT_ONCE = 50_000
+_OBJECTS_AT_ONCE = 200_000
 """How many new objects there are before garbage is looked for: those that imports make all stay."""
 
 

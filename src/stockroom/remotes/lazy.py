@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import MalformedRecordError
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.settings import Settings, read_settings
-from stockroom.store import Fetcher, NoFetcher
+from stockroom.store import Fetcher, NoFetcher, Wanted
 
 if TYPE_CHECKING:
     from stockroom.remotes.agent.fetcher import AgentFetcher
@@ -40,8 +41,41 @@ def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
 def _make_chosen_fetcher(paths: RepositoryPaths) -> Fetcher:
     """What fetches, or, where the repository's settings say so, nothing."""
     if _read_settings(paths).lazy_fetch is not False:
-        return make_agent_fetcher(paths)
+        return _AgentWhenNeeded(paths)
     return NoFetcher("fetch.lazy is off here: fetch them first with `stock prefetch`, or set it with `stock config`")
+
+
+class _AgentWhenNeeded:
+    """What fetches through the repository's agent, made once something is to be fetched: most processes never do."""
+
+    def __init__(self, paths: RepositoryPaths) -> None:
+        self._paths = paths
+
+    @cached_property
+    def _agent(self) -> AgentFetcher:
+        return make_agent_fetcher(self._paths)
+
+    @property
+    def why(self) -> str:
+        """As the agent's fetcher says."""
+        return self._agent.why
+
+    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
+        """Have the agent bring units."""
+        self._agent.fetch(wanted, is_bulk=is_bulk)
+
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
+        """Tell the agent what will be wanted."""
+        self._agent.hint(wanted, goes_on=goes_on)
+
+    def start(self) -> None:
+        """Have the agent start, if there is a remote."""
+        self._agent.start()
+
+    def close(self) -> None:
+        """Leave the agent, if it was asked for anything."""
+        if "_agent" in self.__dict__:
+            self._agent.close()
 
 
 def _read_settings(paths: RepositoryPaths) -> Settings:

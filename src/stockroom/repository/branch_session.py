@@ -25,7 +25,6 @@ from stockroom.repository.conflict import Decide, decide_nothing, explain_confli
 from stockroom.repository.following import follow_git, follow_git_if_free
 from stockroom.repository.head import Head
 from stockroom.repository.lease import WriterLease, acquire_lease
-from stockroom.repository.merge import ContentMerge
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
@@ -171,6 +170,8 @@ class BranchSession(Workspace):
         """What is staged, with whatever others have committed since this session began."""
         if tip == self.head.commit:
             return self._staged
+        from stockroom.repository.merge import ContentMerge  # here for start-up time
+
         theirs = self.repository.open_snapshot(tip, self.nodes)
         merged = ContentMerge(self.base, self._staged, theirs, self.objects, self._decide).run()
         if merged.conflicts:

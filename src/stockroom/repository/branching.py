@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
 from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
-from stockroom.repository.session import WriteSession
+
+if TYPE_CHECKING:
+    from stockroom.repository.session import WriteSession
 
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import time
 import weakref
 from datetime import UTC, datetime
@@ -95,7 +94,7 @@ def _try_lock(fd: int) -> bool:
 
 
 def _write_holder(fd: int) -> None:
-    holder = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+    holder = Holder(os.getpid(), os.uname().nodename, datetime.now(UTC).isoformat(timespec="seconds"))
     os.ftruncate(fd, 0)
     os.pwrite(fd, msgspec.json.encode(holder), 0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,6 @@ from stockroom.repository.git import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
 from stockroom.repository.own_file import read_own_file, replace_own_file, write_own_file
 from stockroom.repository.settings import read_settings, write_settings
-from stockroom.store import TensorStore
 
 STATE_NAME = ".stockroom"
 REMOTE_NAME = "remote.stock"
@@ -101,7 +99,7 @@ class RepositoryPaths:
         if settings.name is not None and settings.email is not None:
             return Identity(settings.name, settings.email)
         user = _find_user()
-        return Identity(settings.name or user, settings.email or f"{user}@{socket.gethostname()}")
+        return Identity(settings.name or user, settings.email or f"{user}@{os.uname().nodename}")
 
     def write_identity(self, identity: Identity) -> None:
         """Set who commits here."""
@@ -174,6 +172,8 @@ def is_repository(paths: RepositoryPaths) -> bool:
 
 def prepare_repository(paths: RepositoryPaths) -> None:
     """Make the folders of a repository, which is none before `complete_repository`."""
+    from stockroom.store import TensorStore  # here for start-up time
+
     make_own_folder(paths)
     paths.refs.mkdir(parents=True, exist_ok=True)
     TensorStore(paths.state).close()  # makes its folders

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
@@ -20,8 +20,10 @@ from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
 from stockroom.repository.snapshot import Snapshot
-from stockroom.store import Fetcher, TensorStore, TensorWriter
 from stockroom.trees import NodeCache
+
+if TYPE_CHECKING:
+    from stockroom.store import Fetcher, TensorStore, TensorWriter
 
 _HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
 
@@ -59,10 +61,14 @@ class Repository:
     @cached_property
     def tensors(self) -> TensorStore:
         """The chunks; opened on first use, since history needs none of them."""
+        from stockroom.store import TensorStore  # here for start-up time
+
         return TensorStore(self.paths.state, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
         """The writer of chunks, made on first use in each process and kept for the next write session."""
+        from stockroom.store import TensorWriter  # here for start-up time
+
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
         self._writer.avoid(self._doomed, lambda pack: self.marks.spare(Kind.PACK, pack))

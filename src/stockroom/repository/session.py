@@ -24,7 +24,6 @@ from stockroom.repository.conflict import explain_conflicts, explain_open
 from stockroom.repository.following import check_unmoved, explain_detached, follow_git, note_seen
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
-from stockroom.repository.merge import ContentMerge
 from stockroom.repository.merging import Merging, read_merging
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
@@ -282,6 +281,8 @@ class WriteSession(Workspace):
 
     def _catch_up(self, head: Head) -> None:
         """Put what is staged on top of where the branch stands now; `MergeConflictError` if it changed the same."""
+        from stockroom.repository.merge import ContentMerge  # here for start-up time
+
         tip = self.repository.open_snapshot(head.commit, self.nodes)
         merged = ContentMerge(self.base, self._staged, tip, self.objects).run()
         if merged.conflicts:

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,9 +24,11 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.series import SeriesLog
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import StateRecord, ValueRecord
-from stockroom.store import TensorWriter
 from stockroom.store.fork_lock import make_fork_lock
 from stockroom.trees import NodeCache, Tree
+
+if TYPE_CHECKING:
+    from stockroom.store import TensorWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +53,8 @@ class Workspace(ABC):
     """
 
     def __init__(self, repository: Repository) -> None:
+        import stockroom.store.tensor_writer  # noqa: F401 - once the program is ending it could not be loaded any more
+
         self.repository = repository
         self.turn = make_fork_lock()
         self._claim = Claim(repository.paths.state, repository.marks)

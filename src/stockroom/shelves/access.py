@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
-from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, Workspace
-from stockroom.shelves.leaf_reader import LeafReader
-from stockroom.store import TensorStore
+
+if TYPE_CHECKING:
+    from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, Workspace
+    from stockroom.shelves.leaf_reader import LeafReader
+    from stockroom.store import TensorStore
 
 E = TypeVar("E", bound=NotFoundError)
 
@@ -47,11 +49,13 @@ class Access:
     @property
     def content(self) -> Snapshot:
         """What is read, as one snapshot: while writing, with all that is staged worked in."""
-        source = self.source
-        return source.snapshot if isinstance(source, Workspace) else source
+        self.check_open()
+        return self.snapshot if self.session is None else self.session.snapshot
 
     def open_leaves(self, record: StateRecord | ValueRecord) -> LeafReader:
         """What reads the leaves of a state, those too that only the write session has yet."""
+        from stockroom.shelves.leaf_reader import LeafReader  # here for start-up time
+
         session = self.session
         find = None if session is None or session.is_flushed else session.read_pending_chunk
         return LeafReader(self.content, record, self.tensors, find)

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeGuard
 
 import numpy as np
 from blake3 import blake3
@@ -27,11 +27,12 @@ from stockroom.refs.names import check_free_name
 from stockroom.repository import ARTIFACT, StateRecord, Workspace
 from stockroom.repository.structure import ScalarLeaf
 from stockroom.shelves.access import Access
-from stockroom.shelves.flatten import LeafSource
 from stockroom.shelves.leaf_reader import LeafReader
-from stockroom.shelves.state_writer import write_leaves
 from stockroom.shelves.whole_file import open_whole
 from stockroom.store.entry import Entry
+
+if TYPE_CHECKING:
+    from stockroom.shelves.flatten import LeafSource
 
 UNKNOWN_MEDIA_TYPE: Final = "application/octet-stream"
 
@@ -176,11 +177,15 @@ def _check_parts(name: str) -> None:
 
 
 def _write(session: Workspace, source: LeafSource, metadata: dict[str, Any]) -> StateRecord:
+    from stockroom.shelves.state_writer import write_leaves  # here for start-up time
+
     with session.turn:
         return write_leaves(session, ScalarLeaf("bytes"), [source], metadata)
 
 
 def _make_source(nbytes: int, pieces: Any) -> LeafSource:
+    from stockroom.shelves.flatten import LeafSource  # here for start-up time
+
     return LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
 
 

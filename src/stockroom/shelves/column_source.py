@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,13 @@ from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
 from stockroom.repository import DATA, ColumnEdit, ColumnRecord
 from stockroom.shelves.access import Access
-from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.nested_keys import parse_nested
 from stockroom.shelves.samples import SampleReader
 from stockroom.shelves.selection import check_key, check_mask
 from stockroom.trees import Key, KeyType, Tree
+
+if TYPE_CHECKING:
+    from stockroom.shelves.column_writer import ColumnWriter
 
 
 class ColumnSource:
@@ -91,6 +93,8 @@ class ColumnSource:
                 f"stock.data[{self.name!r}]"
             )
         session.check_open()
+        from stockroom.shelves.column_writer import ColumnWriter  # here for start-up time
+
         edit = self._find_edit()
         if self._writer is None or self._writer.edit is not edit:
             self._writer = ColumnWriter(session, edit, self.name)

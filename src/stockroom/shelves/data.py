@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
-from stockroom.repository import DATA, ColumnEdit, ColumnRecord
+from stockroom.repository import DATA, ColumnEdit, ColumnRecord, Workspace
 from stockroom.repository.column import check_attrs, check_schema
 from stockroom.shelves.access import Access
-from stockroom.shelves.casting import Cast, cast_column, plan_cast, plan_widening
 from stockroom.shelves.column import Column
 from stockroom.shelves.column_source import ColumnSource
-from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.images import check_decoder
 from stockroom.shelves.nested_keys import format_nested
 from stockroom.shelves.values import Schema, as_array_like, infer_schema, widen_schema
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_dtype, parse_dtype
 from stockroom.trees import Key, KeyType
+
+if TYPE_CHECKING:
+    from stockroom.shelves.casting import Cast
+    from stockroom.shelves.column_writer import ColumnWriter
 
 
 class DataShelf(Mapping[str, Column]):
@@ -128,7 +130,7 @@ class DataShelf(Mapping[str, Column]):
         )
         self._check_new(name)
         check_schema(record)
-        return ColumnWriter(session, session.create_column(f"{DATA}/{name}", record), name)
+        return _make_writer(session, session.create_column(f"{DATA}/{name}", record), name)
 
     def rename(self, old: str, new: str) -> Column:
         """The column `old`, which is called `new` from now on; writes no sample."""
@@ -154,6 +156,8 @@ class DataShelf(Mapping[str, Column]):
         Where the bytes do not change, as from bool to uint8 or from str to bytes, none is written. Floats are rounded
         to narrower ones; any other value must fit, or `SchemaError` names its key, unless the cast may be `lossy`.
         """
+        from stockroom.shelves.casting import plan_cast  # here for start-up time
+
         session = self._access.writer()
         with session.turn:
             edit = self._find_edit(name)
@@ -165,6 +169,8 @@ class DataShelf(Mapping[str, Column]):
 
         Raises `SchemaError` if a sample of the column's shape does not fit `shape`.
         """
+        from stockroom.shelves.casting import plan_widening  # here for start-up time
+
         session = self._access.writer()
         with session.turn:
             edit = self._find_edit(name)
@@ -200,6 +206,8 @@ class DataShelf(Mapping[str, Column]):
 
     def _cast(self, name: str, cast: Cast | None, *, lossy: bool) -> None:
         """Let a column become what `cast` says."""
+        from stockroom.shelves.casting import cast_column  # here for start-up time
+
         session = self._access.writer()
         if cast is not None:
             fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
@@ -244,7 +252,7 @@ class DataShelf(Mapping[str, Column]):
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
                 raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
-            ColumnWriter(session, edit, name).replace_all(keys, samples)
+            _make_writer(session, edit, name).replace_all(keys, samples)
             return
         decoder = None
         if isinstance(values, Column):
@@ -257,6 +265,12 @@ class DataShelf(Mapping[str, Column]):
         except BaseException:
             session.delete(f"{DATA}/{name}")
             raise
+
+
+def _make_writer(session: Workspace, edit: ColumnEdit, name: str) -> ColumnWriter:
+    from stockroom.shelves.column_writer import ColumnWriter  # here for start-up time
+
+    return ColumnWriter(session, edit, name)
 
 
 def _key_after(name: tuple[Any, ...]) -> Any:

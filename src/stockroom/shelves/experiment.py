@@ -15,7 +15,6 @@ from stockroom.shelves.cells import Cell, read_cells
 from stockroom.shelves.leaf_values import LoadOptions
 from stockroom.shelves.metrics import Metrics
 from stockroom.shelves.state import StateSource
-from stockroom.shelves.state_writer import write_value
 
 if TYPE_CHECKING:
     from stockroom.shelves.experiment_table import ExperimentTable
@@ -167,5 +166,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
 
 
 def _write(session: Workspace, key: str, value: object) -> StateRecord | ValueRecord:
+    from stockroom.shelves.state_writer import write_value  # here for start-up time
+
     check_free_name("value", key)
     return write_value(session, value, where=f"value {key!r}")

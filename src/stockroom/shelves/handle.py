@@ -26,23 +26,22 @@ from stockroom.repository import (
     Identity,
     Repository,
     Snapshot,
-    Workspace,
-    WriteSession,
     init_repository,
 )
 from stockroom.shelves.access import Access
-from stockroom.shelves.data import DataShelf
-from stockroom.shelves.experiment import ExperimentShelf
 from stockroom.shelves.git import GitActions
 from stockroom.shelves.history import Status, describe_changes
 from stockroom.shelves.history_actions import HistoryActions
 from stockroom.shelves.merging import MergeActions
-from stockroom.shelves.model import ModelShelf
 from stockroom.shelves.remotes import RemoteActions
 from stockroom.shelves.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
+    from stockroom.repository import Workspace, WriteSession
     from stockroom.repository.strategy import Strategy
+    from stockroom.shelves.data import DataShelf
+    from stockroom.shelves.experiment import ExperimentShelf
+    from stockroom.shelves.model import ModelShelf
     from stockroom.shelves.session import Session
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -144,18 +143,24 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
     @property
     def data(self) -> DataShelf:
         """The data shelf."""
+        from stockroom.shelves.data import DataShelf  # here for start-up time
+
         self._access.check_open()
         return DataShelf(self._access)
 
     @property
     def model(self) -> ModelShelf:
         """The model shelf."""
+        from stockroom.shelves.model import ModelShelf  # here for start-up time
+
         self._access.check_open()
         return ModelShelf(self._access)
 
     @property
     def experiment(self) -> ExperimentShelf:
         """The experiment shelf."""
+        from stockroom.shelves.experiment import ExperimentShelf  # here for start-up time
+
         self._access.check_open()
         return ExperimentShelf(self._access)
 
@@ -301,6 +306,8 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
         if self._access.session is not None:
             self._access.session.reset()
             return
+        from stockroom.repository.session import WriteSession  # here for start-up time
+
         session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
             session.reset()
@@ -321,6 +328,8 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
         self._head = head
 
     def _begin(self, timeout_s: float) -> WriteSession:
+        from stockroom.repository.session import WriteSession  # here for start-up time
+
         session = WriteSession(self._repository, timeout_s=timeout_s)
         try:
             self._access.session = session
@@ -334,6 +343,8 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
     @contextmanager
     def _moving(self) -> Iterator[WriteSession]:
         """The session that moves HEAD: this handle's own, or one for the moment."""
+        from stockroom.repository.session import WriteSession  # here for start-up time
+
         if self._access.session is not None:
             self._access.session.check_open()
             if not isinstance(self._access.session, WriteSession):

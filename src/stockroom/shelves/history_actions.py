@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from stockroom.errors import InvalidInputError, RefNotFoundError
 from stockroom.refs import Operation, iter_log
-from stockroom.repository import Diff, Head, Repository, Snapshot, WriteSession, branching
+from stockroom.repository import Diff, branching
 from stockroom.shelves.history import Commit, describe_commit
 
 if TYPE_CHECKING:
     from stockroom.digest import CommitId
+    from stockroom.repository import Head, Repository, Snapshot, WriteSession
     from stockroom.shelves.access import Access
 
 

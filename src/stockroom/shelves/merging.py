@@ -7,27 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from stockroom.digest import CommitId
-from stockroom.repository import Conflict, WriteSession
 from stockroom.repository.branching import reset_to
-from stockroom.repository.merge_commands import (
-    FastForward,
-    MergeOptions,
-    MergeReport,
-    abort_merge,
-    cherry_pick,
-    continue_merge,
-    merge,
-    revert,
-)
 from stockroom.repository.merging import Merging, read_merging
-from stockroom.repository.resolving import resolve
-from stockroom.repository.strategy import Strategy, make_decide
-from stockroom.shelves.averaging import make_average
 from stockroom.shelves.history import MergeUnderWay
 
 if TYPE_CHECKING:
-    from stockroom.repository import Head, Repository
+    from stockroom.repository import Conflict, Head, Repository, WriteSession
     from stockroom.repository.conflict import Choice
+    from stockroom.repository.merge_commands import FastForward, MergeOptions, MergeReport
+    from stockroom.repository.strategy import Strategy
     from stockroom.shelves.access import Access
     from stockroom.trees import Key
 
@@ -83,6 +71,8 @@ class MergeActions:
                 Nothing is changed.
             ConflictError: changes are staged, HEAD is detached, or there is no common history.
         """
+        from stockroom.repository.merge_commands import merge  # here for start-up time
+
         self._access.check_open()
         theirs = self._resolve(ref)
         with self._moving() as session:
@@ -93,6 +83,8 @@ class MergeActions:
         self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
     ) -> Merge:
         """Commit the opposite of what the commit `ref` changed; conflicts are as in `merge`."""
+        from stockroom.repository.merge_commands import revert  # here for start-up time
+
         self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
@@ -102,6 +94,8 @@ class MergeActions:
         self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
     ) -> Merge:
         """Commit here what the commit `ref` changed elsewhere; conflicts are as in `merge`."""
+        from stockroom.repository.merge_commands import cherry_pick  # here for start-up time
+
         self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
@@ -117,7 +111,7 @@ class MergeActions:
             if stage is None or stage.merging is None:
                 return None
             return _describe(read_merging(repository.objects, stage.merging))
-        merging = session.merging if isinstance(session, WriteSession) else None
+        merging = getattr(session, "merging", None)  # one of many sessions has none
         return None if merging is None else _describe(merging)
 
     def resolve(self: _Handle, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
@@ -126,12 +120,17 @@ class MergeActions:
         `choice` is `ours` (what HEAD has), `theirs` or, for tensors, `average`; None takes what is staged there, which
         you have set. Raises `NotFoundError` where nothing is in conflict.
         """
+        from stockroom.repository.resolving import resolve  # here for start-up time
+        from stockroom.shelves.averaging import make_average
+
         self._access.check_open()
         with self._moving() as session:
             return resolve(session, path, key, choice, make_average(session))
 
     def continue_merge(self: _Handle, message: str | None = None) -> str:
         """Commit the merge under way; the commit's full hex digest. `MergeConflictError` while conflicts are open."""
+        from stockroom.repository.merge_commands import continue_merge  # here for start-up time
+
         self._access.check_open()
         with self._moving() as session:
             commit = continue_merge(session, message)
@@ -140,6 +139,8 @@ class MergeActions:
 
     def abort_merge(self: _Handle) -> None:
         """Give up the merge under way and what was staged with it; `NotFoundError` if there is none."""
+        from stockroom.repository.merge_commands import abort_merge  # here for start-up time
+
         self._access.check_open()
         with self._moving() as session:
             abort_merge(session)
@@ -169,6 +170,10 @@ def make_options(
     fast_forward: FastForward = "if possible",
 ) -> MergeOptions:
     """How a handle merges: by strategy, averaging with its own session's tensors."""
+    from stockroom.repository.merge_commands import MergeOptions  # here for start-up time
+    from stockroom.repository.strategy import make_decide
+    from stockroom.shelves.averaging import make_average
+
     return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
 
 

@@ -10,7 +10,6 @@ from stockroom.refs.names import check_free_name
 from stockroom.repository import MODEL, StateRecord
 from stockroom.shelves.access import Access
 from stockroom.shelves.state import State, StateSource
-from stockroom.shelves.state_writer import write_state
 
 
 class ModelShelf(Mapping[str, State]):
@@ -45,6 +44,8 @@ class ModelShelf(Mapping[str, State]):
         Raises `SchemaError` naming the model and the path of whatever cannot be kept, `ReadOnlyError`; then nothing
         is changed.
         """
+        from stockroom.shelves.state_writer import write_state  # here for start-up time
+
         session = self._access.writer()
         check_free_name("model", name)
         if isinstance(state, State):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from stockroom.errors import InvalidInputError, RepositoryNotFoundError
 from stockroom.repository.head import HEAD_NAME
 from stockroom.repository.paths import REMOTE_NAME
-from stockroom.shelves.chosen import choose
 
 if TYPE_CHECKING:
     from stockroom.remotes.fetch import FetchReport
@@ -294,6 +293,7 @@ class RemoteActions:
             dry_run: only say what it would cost.
         """
         from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.shelves.chosen import choose
 
         self._access.check_open()
         chosen = choose(self, path, keys, where)
@@ -310,6 +310,7 @@ class RemoteActions:
         Only what a remote holds at this moment is dropped; it comes again when it is read.
         """
         from stockroom.remotes.drop import drop, plan_drop
+        from stockroom.shelves.chosen import choose
 
         self._access.check_open()
         candidates = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
     if not path.parent.is_dir():
         raise InvalidInputError(f"{path}: expected a folder to write it in, found none; make {path.parent} first")
-    part = path.with_name(f".stockroom-{secrets.token_hex(8)}.part")
+    part = path.with_name(f".stockroom-{os.urandom(8).hex()}.part")
     try:
         with part.open("xb") as file:
             yield file

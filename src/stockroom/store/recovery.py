@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator
@@ -48,7 +47,7 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
 
 def open_session(tmp_directory: Path) -> tuple[Path, int]:
     """A new temporary folder and the open file whose lock says that its owner lives; close the file to give it up."""
-    name = f"{os.getpid()}-{secrets.token_hex(4)}"
+    name = f"{os.getpid()}-{os.urandom(4).hex()}"
     hidden = tmp_directory / f".{name}"
     hidden.mkdir()
     fd = os.open(hidden / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)

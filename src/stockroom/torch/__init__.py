@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stockroom.lazy_names import load_lazily
 
 if TYPE_CHECKING:
     from stockroom.torch.dataset import ColumnDataset, make_torch_dataset
@@ -11,7 +12,4 @@ if TYPE_CHECKING:
 __all__ = ["ColumnDataset", "make_torch_dataset"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'stockroom.torch' has no attribute {name!r}")
-    return getattr(importlib.import_module("stockroom.torch.dataset"), name)
+__getattr__ = load_lazily(__name__, dict.fromkeys(__all__, "stockroom.torch.dataset"))
