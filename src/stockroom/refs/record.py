@@ -58,12 +58,7 @@ class RecordFormat(Generic[R]):
         try:
             record = self._decoder.decode(data[len(self._head) :])
             canonical = self._head + self._encoder.encode(record)
-        except (
-            msgspec.MsgspecError,
-            ValueError,
-            TypeError,
-            RecursionError,
-        ) as error:  # TypeError: keys that are no text
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:  # map keys that are no text too
             raise self._malformed(where, f"a {self._name} record", str(error)) from error
         if canonical != data:
             raise self._malformed(where, f"the one form of a {self._name} record", "another")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import MalformedRecordError
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.settings import Settings, read_settings
 from stockroom.store import Fetcher, NoFetcher, Wanted
+from stockroom.store.fork_lock import make_fork_lock
 
 if TYPE_CHECKING:
     from stockroom.remotes.agent.fetcher import AgentFetcher
@@ -50,10 +50,15 @@ class _AgentWhenNeeded:
 
     def __init__(self, paths: RepositoryPaths) -> None:
         self._paths = paths
+        self._lock = make_fork_lock()
+        self._made: AgentFetcher | None = None
 
-    @cached_property
+    @property
     def _agent(self) -> AgentFetcher:
-        return make_agent_fetcher(self._paths)
+        with self._lock:  # of many threads that read, one makes it
+            if self._made is None:
+                self._made = make_agent_fetcher(self._paths)
+            return self._made
 
     @property
     def why(self) -> str:
@@ -74,8 +79,8 @@ class _AgentWhenNeeded:
 
     def close(self) -> None:
         """Leave the agent, if it was asked for anything."""
-        if "_agent" in self.__dict__:
-            self._agent.close()
+        if self._made is not None:
+            self._made.close()
 
 
 def _read_settings(paths: RepositoryPaths) -> Settings:

@@ -28,6 +28,7 @@ from stockroom.store.fork_lock import make_fork_lock
 from stockroom.trees import NodeCache, Tree
 
 if TYPE_CHECKING:
+    from stockroom.repository.merging import Merging
     from stockroom.store import TensorWriter
 
 P = ParamSpec("P")
@@ -53,8 +54,6 @@ class Workspace(ABC):
     """
 
     def __init__(self, repository: Repository) -> None:
-        import stockroom.store.tensor_writer  # noqa: F401 - once the program is ending it could not be loaded any more
-
         self.repository = repository
         self.turn = make_fork_lock()
         self._claim = Claim(repository.paths.state, repository.marks)
@@ -77,6 +76,9 @@ class Workspace(ABC):
 
     head: Head
     """The branch that a commit moves, and the commit that the content is on top of."""
+
+    merging: Merging | None = None
+    """The merge under way; one of many sessions has none."""
 
     @property
     @abstractmethod

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -33,6 +31,7 @@ from stockroom.shelves.git import GitActions
 from stockroom.shelves.history import Status, describe_changes
 from stockroom.shelves.history_actions import HistoryActions
 from stockroom.shelves.merging import MergeActions
+from stockroom.shelves.open_writers import close_at_exit
 from stockroom.shelves.remotes import RemoteActions
 from stockroom.shelves.upkeep import UpkeepActions
 
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
     from stockroom.shelves.session import Session
 
 DEFAULT_TIMEOUT_S = 10.0
-
-writing: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Handles opened for writing: what they staged is made durable when the program ends without closing them."""
 
 
 class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitActions):
@@ -89,7 +85,7 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
             self._pin()
             if enable_write:
                 self._begin(timeout_s)
-                writing.add(self)
+                close_at_exit(self)
         except BaseException:
             self._repository.close()
             raise
@@ -391,12 +387,3 @@ def _parse_author(author: object) -> Identity:
         case (str(name), str(email)):
             return Identity(name, email)
     raise InvalidInputError(f"expected author=(name, email), found {author!r}")
-
-
-def _close_writing() -> None:
-    with ExitStack() as stack:  # each is closed, whatever becomes of the others
-        for stock in list(writing):
-            stack.callback(stock.close)
-
-
-atexit.register(_close_writing)

@@ -111,8 +111,7 @@ class MergeActions:
             if stage is None or stage.merging is None:
                 return None
             return _describe(read_merging(repository.objects, stage.merging))
-        merging = getattr(session, "merging", None)  # one of many sessions has none
-        return None if merging is None else _describe(merging)
+        return None if session.merging is None else _describe(session.merging)
 
     def resolve(self: _Handle, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
         """Decide the open conflicts at `path`, or the one at `key`; returns how many are left open.

@@ -11,8 +11,9 @@ from stockroom.repository import Repository
 from stockroom.repository.branch_session import BranchSession
 from stockroom.repository.strategy import make_decide
 from stockroom.shelves.access import Access
-from stockroom.shelves.handle import StockRoom, writing
+from stockroom.shelves.handle import StockRoom
 from stockroom.shelves.history import describe_changes
+from stockroom.shelves.open_writers import close_at_exit
 
 if TYPE_CHECKING:
     from stockroom.repository.strategy import Strategy
@@ -40,7 +41,7 @@ class Session(StockRoom):
             session = BranchSession(self._repository, branch, name=name, timeout_s=timeout_s, decide=decide)
             self._access = Access(self._repository, session.base, session=session)
             self._pin_to(session.head)
-            writing.add(self)  # what is staged under a name is made durable when the program ends
+            close_at_exit(self)  # what is staged under a name is made durable when the program ends
         except BaseException:
             self._repository.close()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.store.chunking import ChunkList
+from stockroom.store.side_threads import SideThreads
 
 _MAX_THREADS: Final = 8
 _TASK_NBYTES: Final = 1 << 20
@@ -84,8 +85,8 @@ class RunHasher:
             threads.shutdown()
 
     @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_THREADS), thread_name_prefix="stockroom-hash")
+    def _threads(self) -> SideThreads:
+        return SideThreads(min(os.cpu_count() or 1, _MAX_THREADS), thread_name_prefix="stockroom-hash")
 
 
 def _iter_tasks(runs: Sequence[ChunkRun]) -> Iterator[Callable[[], None]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_writer import PackWriter, SealedPack
 from stockroom.store.places import hold_places
 from stockroom.store.recovery import PUBLISHING_SUFFIX, collect_leftovers, open_session
+from stockroom.store.side_threads import SideThreads
 from stockroom.store.tensor_store import TensorStore
 
 _WAITING_ROWS = 512
@@ -59,8 +60,8 @@ class TensorWriter:
         self._open: dict[Stream, PackWriter] = {}
         self._waiting: dict[Stream, _Waiting] = {}
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
-        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="stockroom-sync")
-        self._behind = ThreadPoolExecutor(1, thread_name_prefix="stockroom-write")
+        self._syncer = SideThreads(1, thread_name_prefix="stockroom-sync")
+        self._behind = SideThreads(1, thread_name_prefix="stockroom-write")
         self._hasher = RunHasher()
         self._failure: BaseException | None = None
         self._avoided: dict[int, PackDigest] = {}
@@ -301,12 +302,7 @@ class TensorWriter:
     def _seal(self, stream: Stream) -> None:
         """Start finishing a pack and bringing it to disk; register those that are there already."""
         writer = self._open[stream]
-        try:
-            published = self._syncer.submit(self._publish, writer)
-        except RuntimeError:  # the program is ending, and threads with it
-            self._seal_here(stream)
-            return
-        self._syncing.append((published, writer))
+        self._syncing.append((self._syncer.submit(self._publish, writer), writer))
         del self._open[stream]
         if len(self._syncing) > _MAX_SYNCING:
             self._register(self._syncing[:1])
