@@ -20,7 +20,8 @@ def install(session: nox.Session, *packages: str, torch: bool = False, extra: st
 
     An editable install keeps `nox -R` truthful while the source changes; CI tests the built wheel.
     """
-    constraints = Path(session.create_tmp(), "constraints.txt")
+    # Not in `create_tmp()`: that makes temporary files of the session lie in this clone, where everything is in git.
+    constraints = Path(session.virtualenv.location, "constraints.txt")
     constraints.write_text(f"{TORCH}\n")
     if torch:
         session.install(TORCH)
