@@ -20,7 +20,7 @@ _DATE_UNITS: Final = ("s", "ms", "us", "ns")
 
 def write_parquet(samples: Samples, path: Path) -> None:
     """Write one row a sample. Arrays of one shape are Arrow's fixed-shape tensors, others nested lists."""
-    arrow = _load_arrow(str(path))
+    arrow = _load_arrow()
     from pyarrow import parquet
 
     field = _make_field(arrow, samples)
@@ -36,13 +36,11 @@ def write_parquet(samples: Samples, path: Path) -> None:
             writer.write_batch(arrow.record_batch(columns, schema=schema))
 
 
-def _load_arrow(where: str) -> Any:
+def _load_arrow() -> Any:
     try:
         import pyarrow
     except ImportError as error:
-        raise InvalidInputError(
-            f"{where}: Parquet needs pyarrow: install it with `pip install stockroom[tables]`"
-        ) from error
+        raise InvalidInputError("Parquet needs pyarrow: install it with `pip install stockroom[tables]`") from error
     return pyarrow
 
 
