@@ -24,7 +24,8 @@ from row import BYTES, SECONDS, Row
 from servers import BUCKET, Server, start_server
 from stockroom import StockRoom, make_torch_dataset
 from stockroom.remotes.clone import CloneOptions, clone
-from stockroom.remotes.push import push, resolve_push
+from stockroom.remotes.push import push
+from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
 from stockroom.repository import Repository
