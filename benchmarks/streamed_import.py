@@ -1,8 +1,6 @@
 """Imports a stream of samples in a process of its own and prints, as JSON, how much memory that took.
 
-    python benchmarks/streamed_import.py FOLDER NBYTES LENGTH...
-
-Memory is VmHWM of /proc/self/status: getrusage's maximum is inherited from the parent process, which holds gigabytes.
+python benchmarks/streamed_import.py FOLDER NBYTES LENGTH...
 """
 
 from __future__ import annotations
@@ -11,12 +9,12 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom import StockRoom
+from stockroom.testing.peak_memory import read_peak_nbytes
 
 
 def iter_samples(count: int, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
@@ -26,12 +24,6 @@ def iter_samples(count: int, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint
         sample = noise.copy()
         sample[:8].view(np.uint64)[0] = number
         yield sample.reshape(shape)
-
-
-def read_peak_nbytes() -> int:
-    """The most memory this process has had resident so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 def main(folder: str, nbytes: str, *lengths: str) -> None:

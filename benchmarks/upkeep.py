@@ -83,12 +83,13 @@ def gc_memory(materials: Materials) -> Iterator[Row]:
     count = materials.sizes.histories[-1]
     path = materials.open_history(count).path
     code = (
-        "import resource, sys, time; from datetime import timedelta; from stockroom import StockRoom\n"
+        "import sys, time; from datetime import timedelta; from stockroom import StockRoom\n"
+        "from stockroom.testing.peak_memory import read_peak_nbytes\n"
         "with StockRoom(sys.argv[1]) as stock:\n"
         "    stock.data['sample'][0]\n"
-        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; start = time.perf_counter()\n"
+        "    before = read_peak_nbytes(); start = time.perf_counter()\n"
         "    stock.gc(grace=timedelta(0)); spent = time.perf_counter() - start\n"
-        "    print(spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
+        "    print(spent, read_peak_nbytes() - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     seconds, nbytes = map(float, done.stdout.split())

@@ -185,20 +185,20 @@ from stockroom import StockRoom
 from stockroom.importers.registry import resolve_importer
 from stockroom.importers.run import import_into
 from stockroom.importers.source import ImportSpec
+from stockroom.testing.peak_memory import read_peak_nbytes
 
 columns = resolve_importer("numpy").open(ImportSpec("numpy", paths=(Path(sys.argv[2]),)))
 with StockRoom(sys.argv[1]).enable_write("Import") as stock:
     import_into(stock, columns)
-status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(status["VmHWM"].split()[0])
+print(read_peak_nbytes())
 """
 
 
 def measure_peak(repository: Path, file: Path) -> int:
-    """The most memory an import of `file` held, in bytes; getrusage would count what this process holds as well."""
+    """The most memory an import of `file` held, in bytes."""
     command = [sys.executable, "-c", MEASURED_IMPORT, str(repository), str(file)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    return int(done.stdout) * 1024
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")

@@ -87,24 +87,26 @@ def test_a_row_that_moved_by_one_shares_nothing_but_what_stayed_does(stock: Stoc
 
 
 SAVE_A_LOT = """
-import resource, sys
+import sys
 import torch
 from stockroom import StockRoom
+from stockroom.testing.peak_memory import read_peak_nbytes
 with StockRoom(sys.argv[1]) as stock:
     with stock.enable_write():
         stock.model["warm"] = {"a": torch.ones(1000, 1000).T, "b": torch.ones(8 << 20)}
     tensor = torch.arange(100 << 20, dtype=torch.float32).view(10240, 10240)  # 400 MiB
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = read_peak_nbytes()
     with stock.enable_write():
         stock.model["m"] = {"turned": tensor.T, "plain": tensor}
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+    print((read_peak_nbytes() - before) >> 20)
     loaded = stock.model["m"].load(rows=[5000])
     assert torch.equal(loaded["turned"][0], tensor[:, 5000])
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from Linux's /proc")
 def test_memory_stays_bounded_where_bytes_have_to_be_gathered(tmp_path: Path) -> None:
     StockRoom.init(tmp_path / "repo").close()
     command = [sys.executable, "-c", SAVE_A_LOT, str(tmp_path / "repo")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 260  # MiB, of 400 that are turned: two windows of 64, and what is on its way to the disk
+    assert 0 < int(done.stdout) < 260  # MiB, of 400 that are turned: two windows of 64, and what waits for the disk
