@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -50,6 +53,33 @@ def test_the_same_bytes_are_stored_once_whatever_refers_to_them(stock):
     assert np.array_equal(stock.data["as"][0].view(np.uint8), data)
     assert stock.data["bytes"][0] == data.tobytes()
     assert [sample.shape for sample in stock.data["ragged"].values()] == [(3, 20_000), (4, 15_000)]
+
+
+@pytest.mark.parametrize("opened", ["before", "and writing"])
+def test_what_another_process_has_written_meanwhile_is_not_stored_again(stock, opened):
+    data = np.random.default_rng(3).integers(0, 256, (40, 1000), np.uint8)
+    with stock.enable_write("first") as writer:
+        writer.data["first"] = data[:10]
+    writing = stock.session() if opened == "and writing" else nullcontext(stock)
+    with writing as handle:
+        if opened == "and writing":
+            handle.data["mine"] = data[10:15]
+            handle.commit("mine")
+        code = (
+            "import sys, numpy as np; from stockroom import StockRoom\n"
+            "data = np.random.default_rng(3).integers(0, 256, (40, 1000), np.uint8)\n"
+            "with StockRoom(sys.argv[1]).enable_write('theirs') as stock: stock.data['theirs'] = data[15:]\n"
+        )
+        subprocess.run([sys.executable, "-c", code, str(stock.path)], check=True)
+        size = measure_packs(stock)
+        with handle.enable_write("again") if handle is stock else nullcontext(handle) as writer:
+            writer.data["again"] = data[20:]
+            writer.data["one"] = data[15:16]
+        if handle is not stock:
+            handle.commit("again")
+    assert measure_packs(stock) == size
+    stock.refresh()
+    assert (stock.data["again"][:] == data[20:]).all()
 
 
 def test_a_large_tensor_changed_in_one_row_shares_its_other_chunks(stock):

@@ -245,6 +245,7 @@ class TensorWriter:
 
     def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
         """Positions of chunks that neither the store nor this writer has, each digest once, ascending."""
+        self._store.index.refresh()  # others may have written since
         known = self._store.contains(joined, outside=self._avoided)
         unknown = np.flatnonzero(~known).tolist()
         wanted = dict.fromkeys([digests[position] for position in unknown])

@@ -37,6 +37,11 @@ def packs(stock):
     return {directory.name for directory in list_pack_directories(stock.path / ".stockroom" / "packs")}
 
 
+def measure_packs(stock):
+    folders = list_pack_directories(stock.path / ".stockroom" / "packs")
+    return sum(file.stat().st_size for folder in folders for file in folder.glob("c.*"))
+
+
 def read(path, ref, name):
     with StockRoom(path, ref=ref) as stock:
         return stock.data[name][:]
@@ -382,19 +387,71 @@ def test_repack_merges_small_packs_and_drops_what_is_dead_and_history_stays(stoc
     assert stock.gc(grace=NOW, repack=True).repacked == 0
 
 
-def test_repack_keeps_dead_rows_that_a_writer_may_rely_on(stock):
-    stock.checkout("dead", create=True)
-    with stock.enable_write("both"):
-        stock.data["both"] = np.concatenate([rows(40), rows(41)])
-    stock.checkout("main")
+@pytest.mark.parametrize("once", ["committed", "staged"])
+def test_repack_keeps_dead_rows_that_a_writer_may_rely_on(stock, once):
+    both = np.concatenate([rows(40), rows(41)])
+    if once == "committed":
+        stock.checkout("dead", create=True)
+        with stock.enable_write("both"):
+            stock.data["both"] = both
+        stock.checkout("main")
+    else:
+        with StockRoom(stock.path, enable_write=True) as writer:
+            writer.data["both"] = both
+            writer.flush()
+            writer.reset()
     with stock.enable_write("some"):
         stock.data["some"] = rows(40)[:10]
-    stock.delete_branch("dead", force=True)
+    if once == "committed":
+        stock.delete_branch("dead", force=True)
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["late"] = rows(41)
-        stock.gc(grace=NOW, repack=True)
+        assert stock.gc(grace=NOW, repack=True).repacked == 2
         writer.commit("late")
     assert (read(stock.path, "main", "late") == rows(41)).all()
+    assert stock.verify().ok
+
+
+def test_repack_keeps_dead_rows_for_the_grace_period(stock):
+    with StockRoom(stock.path, enable_write=True) as writer:
+        writer.data["both"] = np.concatenate([rows(40), rows(41)])
+        writer.flush()
+        writer.reset()
+    with stock.enable_write("some"):
+        stock.data["some"] = rows(40)[:10]
+    assert stock.gc(repack=True).repacked == 2
+    assert measure_packs(stock) > 3 * ROWS * 1000
+    assert later(stock, repack=True).repacked == 1
+    assert measure_packs(stock) < (ROWS + 11) * 1000
+    assert stock.verify().ok
+
+
+def test_a_dry_run_counts_nothing_that_the_operation_log_or_a_detached_head_leads_to(stock):
+    commit = make_dead_branch(stock)
+    assert preview_gc(plan_gc(stock._repository)).commits == 0
+    report = preview_gc(plan_gc(stock._repository, now_ns=time.time_ns() + WEEK_NS))
+    assert (report.commits, report.packs, report.waiting) == (0, 0, 1)
+    stock.checkout(commit)
+    report = preview_gc(plan_gc(stock._repository, grace=NOW))
+    assert (report.commits, report.packs, report.waiting) == (0, 0, 0)
+
+
+def test_a_commit_that_is_used_again_at_the_last_moment_stays_whole(stock, monkeypatch):
+    """As a fetch does that brings it once more, and has not moved a ref yet."""
+    commit = make_dead_branch(stock)
+    plan = plan_gc(stock._repository, grace=NOW)
+    sweep = plan.sweep
+
+    def use_again(doomed):
+        assert len(doomed[Kind.COMMIT]) == 1
+        stock._repository.marks.spare(Kind.COMMIT, bytes.fromhex(commit))
+        return sweep(doomed)
+
+    monkeypatch.setattr(plan, "sweep", use_again)
+    report = apply_gc(plan)
+    assert (report.commits, report.packs) == (0, 0)
+    stock.create_branch("saved", commit)
+    assert (read(stock.path, "saved", "dead") == rows(2)).all()
     assert stock.verify().ok
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from stockroom.store import TensorStore
 from stockroom.store.codecs import Codec
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.presence import PresenceMap
-from stockroom.store.removal import lock_removal
+from stockroom.store.removal import forbid_removal, lock_removal
 from stockroom.store.repack import plan_repack, repack
 from stockroom.store.verify import iter_pack_damage, list_pack_directories
 
@@ -133,6 +134,14 @@ def test_two_processes_never_remove_packs_at_once(store, put, rows):
         repack(store, plan_repack(store, codec="zstd"))
     assert len(repack(store, plan_repack(store, codec="zstd")).removed) == 1
     other.close()
+
+
+def test_whoever_removes_packs_waits_for_another_to_be_done(store, monkeypatch):
+    other = ExitStack()
+    other.enter_context(forbid_removal(store, timeout_s=0))
+    monkeypatch.setattr("stockroom.store.removal.time.sleep", lambda _: other.close())
+    with lock_removal(store, timeout_s=60), pytest.raises(LockedError), forbid_removal(store, timeout_s=0):
+        pass
 
 
 def _with_codec(pack, codec):
