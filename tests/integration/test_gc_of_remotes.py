@@ -15,7 +15,7 @@ import pytest
 from tests.servers import BUCKET, start_s3
 
 from stockroom import CorruptionError, RemoteError, StockRoom
-from stockroom.errors import UnreachableError
+from stockroom.errors import InvalidInputError, StockroomError, UnreachableError
 from stockroom.remotes.collect import RemoteGcReport, collect_remote
 from stockroom.remotes.push import push
 from stockroom.remotes.ref_updates import resolve_push
@@ -369,6 +369,32 @@ def test_a_damaged_remote_is_left_alone(folder: dict[str, Any], tmp_path: Path) 
             gc(stock, reach(folder), grace=NOW)
         after = {path: path.stat().st_mtime_ns for path in (tmp_path / "remote").rglob("*") if path.name != "clock"}
         assert {path for path in after if before.get(path) != after[path]} <= {tmp_path / "remote"}
+
+
+@pytest.mark.parametrize("kind", ["bundles", "marks"])
+def test_a_remote_that_lacks_a_file_is_left_alone(folder: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    with make_source(tmp_path / "a", folder) as stock:
+        gc(stock, reach(folder))
+        for lost in (tmp_path / "remote" / kind).glob("*/*"):
+            lost.unlink()
+        before = list_packs(reach(folder))
+        with StockRoom.init(tmp_path / "other") as other:
+            other.add_remote("origin", **folder)
+            with pytest.raises(StockroomError, match=f"{kind}/"):
+                gc(other, reach(folder), grace=NOW)
+        assert list_packs(reach(folder)) == before
+
+
+def test_gc_of_a_remote_refuses_what_it_cannot_do(folder: dict[str, Any], tmp_path: Path) -> None:
+    with make_source(tmp_path / "a", folder) as stock:
+        with pytest.raises(InvalidInputError, match="grace period of 0 or longer"):
+            gc(stock, reach(folder), grace=timedelta(seconds=-1))
+
+        class OnTheWeb(CountingTransport):
+            can_write = False
+
+        with pytest.raises(RemoteError, match="read-only; run gc on where it is kept"):
+            gc(stock, OnTheWeb(reach(folder)))
 
 
 PUSHER = """

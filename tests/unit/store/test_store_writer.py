@@ -38,6 +38,31 @@ def test_a_chunk_is_stored_once_whatever_it_is_put_as_and_however_often(store, w
     assert sum(store.cache.get(number).rows for number in store.catalog.read_packs()) == 300
 
 
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+def test_new_rows_among_known_ones_are_put(store, writer, rows, codec):
+    stream = Stream("uint8", (1000,), codec)
+    writer.put_rows(rows[::3].copy(), stream)
+    writer.flush()
+    twice = np.concatenate([rows, rows[5:9]])
+    digests = writer.put_rows(twice, stream)
+    writer.flush()
+    assert writer.written_nbytes == rows.nbytes
+    assert sum(store.cache.get(number).rows for number in store.catalog.read_packs()) == 300
+    assert (store.gather(store.locate(digests, 1000), 1000) == twice).all()
+
+
+def test_rows_of_packs_that_are_on_their_way_to_the_disk_can_be_read(store, writer, rows, monkeypatch):
+    monkeypatch.setattr("stockroom.store.pack_writer.PACK_TARGET_NBYTES", 50_000)
+    digests = writer.put_rows(rows, RAW)
+    writer.wait()
+    assert writer.read(digests[-1].tobytes()) == rows[-1].tobytes()
+    assert not store.contains(digests[200:]).any()
+    for digest, row in zip(digests[200:250], rows[200:250], strict=True):
+        found = writer.read(digest.tobytes())
+        assert (found or bytes(store.read(int(store.locate(digest.reshape(1, 32))[0])))) == row.tobytes()
+    assert store.contains(digests[:250]).all()
+
+
 def test_nothing_is_findable_before_flush_and_everything_after(store, writer, rows):
     digests = writer.put_rows(rows, RAW)
     single = writer.put_row(b"a row of its own" * 10, Stream("uint8", None, "raw"))
