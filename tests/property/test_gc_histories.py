@@ -47,13 +47,18 @@ class World:
         with StockRoom(self.path) as stock:
             with stock.enable_write(f"{n}"):
                 stock.data["data"] = pool(n)
+                stock.model["net"] = make_state(n)
+                stock.experiment["note"] = f"run {n}"
+                stock.experiment.log({"loss": 1.0 / (n + 1)}, step=n)
+                stock.experiment.artifact("figure.bin", pool(n).tobytes())
             self.held[stock.commit_id] = n
 
     do_write = write
 
     def do_branch(self, n):
         with StockRoom(self.path) as stock:
-            stock.checkout(f"b{n}", create=f"b{n}" not in stock.branches)
+            name = f"b{n}"
+            stock.checkout(name, create=name not in stock.branches and name != stock.branch)
 
     def do_main(self, _):
         with StockRoom(self.path) as stock:
@@ -94,7 +99,25 @@ class World:
             commits = {commit.id for name in tips for commit in stock.log(name)}
         for commit in commits & self.held.keys():
             with StockRoom(self.path, ref=commit) as stock:
-                assert (stock.data["data"][:] == pool(self.held[commit])).all()
+                check_content(stock, self.held[commit])
+
+
+def make_state(n):
+    """A structure of its own for each `n`, which it shares with none."""
+    return {"weight": pool(n)[:5].astype(np.float32), f"part {n}": [n, None, "text" * n], "same": pool(99)}
+
+
+def check_content(stock, n):
+    assert (stock.data["data"][:] == pool(n)).all()
+    state, expected = stock.model["net"].load(), make_state(n)
+    assert list(state) == list(expected)
+    assert state[f"part {n}"] == expected[f"part {n}"]
+    assert all((np.asarray(state[name]) == expected[name]).all() for name in ("weight", "same"))
+    assert stock.experiment["note"] == f"run {n}"
+    steps, losses = stock.experiment.metrics["loss"]
+    assert (losses[steps == n] == 1.0 / (n + 1)).all()
+    assert n in steps
+    assert stock.experiment.artifacts["figure.bin"].read() == pool(n).tobytes()
 
 
 @settings(max_examples=12)
@@ -127,6 +150,6 @@ def test_with_a_grace_period_everything_ever_committed_can_be_undone_to(steps):
                     assert end is None or stock._repository.refs.has_commit(end)
         for commit, n in world.held.items():
             with StockRoom(world.path, ref=commit) as stock:
-                assert (stock.data["data"][:] == pool(n)).all()
+                check_content(stock, n)
     finally:
         shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
+from stockroom.store.codecs import decode_block, encode_block
 from stockroom.store.hollow import hollow_out
 from stockroom.store.pack import Pack
 from stockroom.store.pack_filler import PackFiller
+from stockroom.store.shard import encode_index
 from stockroom.store.verify import iter_pack_damage
 
 KINDS = [(codec, ragged) for codec in ("raw", "zstd") for ragged in (False, True)]
@@ -84,6 +87,56 @@ def test_a_wrong_byte_is_refused_wherever_it_is(hollow: tuple[Path, PackDigest, 
         assert list(iter_pack_damage(directory)) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("part", [0, 0.4, 1])
+def test_a_block_that_holds_other_bytes_is_refused(tmp_path: Path, ragged: bool, part: float) -> None:
+    """Encoded as it should be, and of the right length: only the digests of its rows tell."""
+    directory, digest, whole = make_pack(tmp_path, "zstd", ragged)
+    filler = PackFiller(directory, digest)
+    everything = np.arange(filler.units)
+    block = int(part * (filler.units - 1))
+    forged = bytearray(whole)
+    start, stop = int(filler._starts[block]), int(filler._stops[block])
+    forged[start:stop] = forge_block(filler.pack, block, whole[start:stop])
+    plan = filler.plan_ranges(everything, gap_nbytes=0, max_nbytes=1)  # a block each
+    bad = np.concatenate([filler.accept(span, bytes(forged[span.start : span.stop])) for span in plan]).tolist()
+    assert block in bad
+    assert len(bad) <= 4  # it, and those that share a row with it
+    filler.settle()
+    assert list(iter_pack_damage(directory)) == []
+    fill(filler, whole, everything)
+    assert bytes(Pack(directory, digest).mapping) == whole
+
+
+def forge_block(pack: Pack, block: int, encoded: bytes) -> bytes:
+    """Another encoded block of the same length, in which one byte of a row is another."""
+    size = pack.layout.block_nbytes
+    spans = [pack.find_span(row) for row in range(pack.rows)]
+    at = next(start for start, nbytes in spans if block * size <= start <= (block + 1) * size - nbytes) - block * size
+    raw = decode_block(pack.layout.codec, encoded, size, where="")
+    for offset, value in product(range(at, min(at + 2000, size), 50), range(1, 256)):
+        changed = bytearray(raw)
+        changed[offset] ^= value
+        forged = bytes(encode_block(pack.layout.codec, changed, pack.layout.itemsize))
+        if len(forged) == len(encoded):
+            return forged
+    raise AssertionError("no other value is encoded in as many bytes")
+
+
+def test_blocks_that_overlap_in_a_remote_index_are_refused(tmp_path: Path) -> None:
+    directory, digest, whole = make_pack(tmp_path, "zstd", True)
+    pack = Pack(directory, digest)
+    spans = pack.spans.copy()
+    spans[1, 0] = spans[0, 0]
+    shard = directory / pack.layout.shard_name
+    index = encode_index(spans)
+    with shard.open("r+b") as file:
+        file.seek(len(whole) - len(index))
+        file.write(index)
+    with pytest.raises(CorruptionError, match="overlap"):
+        PackFiller(directory, digest).plan_ranges(np.arange(3), gap_nbytes=0, max_nbytes=1 << 20)
 
 
 def test_an_answer_cut_short_is_refused(hollow: tuple[Path, PackDigest, bytes]) -> None:
