@@ -321,7 +321,8 @@ class Downloads:
             self.figures.bad_units += len(bad)
         raise CorruptionError(
             f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
-            f"damaged {_TRIES} times; push again from a clone that has them",
+            f"damaged {_TRIES} times; push again from a clone that has them, or, if they are whole elsewhere, "
+            "`stock drop --all` here: they come anew",
             where=f"{source.name}: pack {pack.digest.hex()}",
         )
 
