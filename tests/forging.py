@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs.commit import CommitRecord
 from stockroom.remotes.bundle import BundleWriter, RecordKind
 from stockroom.remotes.ref_state import RefState, new_write_id
+from stockroom.store.codecs import decode_block, encode_block
+from stockroom.store.pack import Pack
 
 EMPTY_NODE = struct.pack("<4sBBBBHHI", b"SRnd", 1, 0, 2, 0, 32, 0, 0)
 
@@ -150,3 +153,16 @@ class _FileHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+def forge_block(pack: Pack, encoded: bytes, *, at: int) -> bytes:
+    """An encoded block of the same length whose raw bytes differ in one, a little after `at`."""
+    layout = pack.layout
+    raw = decode_block(layout.codec, encoded, layout.block_nbytes, where="")
+    for offset, value in product(range(at, min(at + 2000, layout.block_nbytes), 50), range(1, 256)):
+        changed = bytearray(raw)
+        changed[offset] ^= value
+        forged = bytes(encode_block(layout.codec, changed, layout.itemsize))
+        if len(forged) == len(encoded):
+            return forged
+    raise AssertionError("no other value is encoded in as many bytes")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from blake3 import blake3
+from tests.forging import forge_block
 from tests.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit, start_s3
 
 from stockroom import (
@@ -26,12 +27,16 @@ from stockroom import (
     StockroomError,
     UnreachableError,
 )
+from stockroom.cli import main as run_command
+from stockroom.digest import PackDigest
 from stockroom.remotes.push import push
 from stockroom.remotes.ref_state import BundleEntry, RefState, decode_state, new_write_id
 from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.retry import RetryPolicy
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
+from stockroom.store.pack import Pack
+from stockroom.store.pack_filler import PackFiller
 from stockroom.testing.transports import UnreliableTransport
 
 IMAGES = np.random.default_rng(4).integers(0, 256, (300, 3, 32, 32), dtype=np.uint8)
@@ -112,6 +117,34 @@ def test_damage_on_the_way_is_refused_and_fetched_again(proxy: Proxy, tmp_path: 
     proxy.add("GET .*/packs/", flip_bit(100), times=2)
     with StockRoom.clone(url, tmp_path / "b", metadata_only=True, endpoint_url=proxy.url) as clone:
         check_images(clone)
+        assert clone.verify().ok
+
+
+def test_damage_that_shows_only_when_the_rest_of_a_row_comes_is_got_rid_of_by_drop(tmp_path: Path) -> None:
+    """A row that begins at the end of one block is checked with the next one, which then looks like the wrong one."""
+    random = np.random.default_rng(1)
+    scans = [np.repeat(random.integers(0, 256, 600, dtype=np.uint8), 50) for _ in range(20)]
+    with StockRoom.init(tmp_path / "a") as source:
+        with source.enable_write("Scans"):
+            source.data.create("scan", dtype="uint8", shape=(None,), codec="zstd").extend(scans)
+        source.add_remote("origin", str(tmp_path / "remote"))
+        source.push()
+    (directory,) = (tmp_path / "remote/packs").glob("*/*")
+    whole = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
+    size = whole.layout.block_nbytes
+    row, start = next((row, start) for row in range(20) if (start := whole.find_span(row)[0]) % size > size - 20_000)
+    block = start // size
+    with StockRoom.clone(str(tmp_path / "remote"), tmp_path / "b", metadata_only=True) as clone:
+        filler = PackFiller(tmp_path / "b/.stockroom/packs" / directory.parent.name / directory.name, whole.digest)
+        (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
+        encoded = bytes(whole.mapping)[span.start : span.stop]
+        assert not len(filler.accept(span, forge_block(whole, encoded, at=start % size)))
+        filler.settle()
+        filler.close()
+        with pytest.raises(CorruptionError, match="stock drop --all"):
+            clone.data["scan"][row]
+        assert run_command(["-C", str(clone.path), "-q", "drop", "--all"]) == 0
+        assert all((found == scan).all() for found, scan in zip(clone.data["scan"].values(), scans, strict=True))
         assert clone.verify().ok
 
 

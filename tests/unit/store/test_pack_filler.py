@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.forging import forge_block
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
-from stockroom.store.codecs import decode_block, encode_block
 from stockroom.store.hollow import hollow_out
 from stockroom.store.pack import Pack
 from stockroom.store.pack_filler import PackFiller
@@ -99,7 +98,10 @@ def test_a_block_that_holds_other_bytes_is_refused(tmp_path: Path, ragged: bool,
     block = int(part * (filler.units - 1))
     forged = bytearray(whole)
     start, stop = int(filler._starts[block]), int(filler._stops[block])
-    forged[start:stop] = forge_block(filler.pack, block, whole[start:stop])
+    size = filler.pack.layout.block_nbytes
+    spans = [filler.pack.find_span(row) for row in range(filler.pack.rows)]
+    at = next(start for start, nbytes in spans if block * size <= start <= (block + 1) * size - nbytes) - block * size
+    forged[start:stop] = forge_block(filler.pack, whole[start:stop], at=at)
     plan = filler.plan_ranges(everything, gap_nbytes=0, max_nbytes=1)  # a block each
     bad = np.concatenate([filler.accept(span, bytes(forged[span.start : span.stop])) for span in plan]).tolist()
     assert block in bad
@@ -108,21 +110,6 @@ def test_a_block_that_holds_other_bytes_is_refused(tmp_path: Path, ragged: bool,
     assert list(iter_pack_damage(directory)) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
-
-
-def forge_block(pack: Pack, block: int, encoded: bytes) -> bytes:
-    """Another encoded block of the same length, in which one byte of a row is another."""
-    size = pack.layout.block_nbytes
-    spans = [pack.find_span(row) for row in range(pack.rows)]
-    at = next(start for start, nbytes in spans if block * size <= start <= (block + 1) * size - nbytes) - block * size
-    raw = decode_block(pack.layout.codec, encoded, size, where="")
-    for offset, value in product(range(at, min(at + 2000, size), 50), range(1, 256)):
-        changed = bytearray(raw)
-        changed[offset] ^= value
-        forged = bytes(encode_block(pack.layout.codec, changed, pack.layout.itemsize))
-        if len(forged) == len(encoded):
-            return forged
-    raise AssertionError("no other value is encoded in as many bytes")
 
 
 def test_blocks_that_overlap_in_a_remote_index_are_refused(tmp_path: Path) -> None:
