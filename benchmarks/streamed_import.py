@@ -1,6 +1,6 @@
 """Imports a stream of samples in a process of its own and prints, as JSON, how much memory that took.
 
-python benchmarks/streamed_import.py FOLDER NBYTES LENGTH...
+Run as `python benchmarks/streamed_import.py FOLDER NBYTES LENGTH...`.
 """
 
 from __future__ import annotations

@@ -291,19 +291,26 @@ def test_a_cherry_pick_of_a_marked_commit_keeps_it(stock):
     assert stock.gc(grace=NOW).commits == 1
 
 
-def test_a_branch_made_at_a_doomed_commit_at_the_last_moment_keeps_it(stock, monkeypatch):
+@pytest.mark.parametrize("how", ["branch", "fetch"])
+def test_a_doomed_commit_that_is_used_at_the_last_moment_stays_whole(stock, monkeypatch, how):
+    """By a new branch, or by a fetch that brings it once more and has not moved a ref yet."""
     commit = make_dead_branch(stock)
     plan = plan_gc(stock._repository, grace=NOW)
     sweep = plan.sweep
 
-    def make_branch_first(doomed):
+    def use_it_first(doomed):
         assert len(doomed[Kind.COMMIT]) == 1
-        stock.create_branch("saved", commit)
+        if how == "branch":
+            stock.create_branch("saved", commit)
+        else:
+            stock._repository.marks.spare(Kind.COMMIT, bytes.fromhex(commit))
         return sweep(doomed)
 
-    monkeypatch.setattr(plan, "sweep", make_branch_first)
+    monkeypatch.setattr(plan, "sweep", use_it_first)
     report = apply_gc(plan)
     assert (report.commits, report.packs) == (0, 0)
+    if how == "fetch":
+        stock.create_branch("saved", commit)
     assert (read(stock.path, "saved", "dead") == rows(2)).all()
     assert stock.verify().ok
 
@@ -434,25 +441,6 @@ def test_a_dry_run_counts_nothing_that_the_operation_log_or_a_detached_head_lead
     stock.checkout(commit)
     report = preview_gc(plan_gc(stock._repository, grace=NOW))
     assert (report.commits, report.packs, report.waiting) == (0, 0, 0)
-
-
-def test_a_commit_that_is_used_again_at_the_last_moment_stays_whole(stock, monkeypatch):
-    """As a fetch does that brings it once more, and has not moved a ref yet."""
-    commit = make_dead_branch(stock)
-    plan = plan_gc(stock._repository, grace=NOW)
-    sweep = plan.sweep
-
-    def use_again(doomed):
-        assert len(doomed[Kind.COMMIT]) == 1
-        stock._repository.marks.spare(Kind.COMMIT, bytes.fromhex(commit))
-        return sweep(doomed)
-
-    monkeypatch.setattr(plan, "sweep", use_again)
-    report = apply_gc(plan)
-    assert (report.commits, report.packs) == (0, 0)
-    stock.create_branch("saved", commit)
-    assert (read(stock.path, "saved", "dead") == rows(2)).all()
-    assert stock.verify().ok
 
 
 def test_a_preview_needs_no_right_to_write(stock):
