@@ -28,7 +28,7 @@ from stockroom.remotes.push import push
 from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
-from stockroom.repository import Repository
+from stockroom.repository.repository import Repository
 from stockroom.testing.transports import CountingTransport
 
 REQUESTS = "requests"

@@ -13,36 +13,34 @@ from stockroom.errors import *  # noqa: F403 - the errors module declares what i
 from stockroom.lazy_names import load_lazily
 
 if TYPE_CHECKING:
-    from stockroom.shelves import (
-        Artifact,
-        Column,
-        Commit,
-        DataShelf,
-        ExperimentShelf,
-        LeafInfo,
-        ModelShelf,
-        Series,
-        State,
-        StockRoom,
-    )
+    from stockroom.shelves.artifacts import Artifact
+    from stockroom.shelves.column import Column
+    from stockroom.shelves.data import DataShelf
+    from stockroom.shelves.experiment import ExperimentShelf
     from stockroom.shelves.experiment_table import ExperimentRow, ExperimentTable
+    from stockroom.shelves.handle import StockRoom
+    from stockroom.shelves.history import Commit
+    from stockroom.shelves.leaf_info import LeafInfo
+    from stockroom.shelves.metrics import Series
+    from stockroom.shelves.model import ModelShelf
+    from stockroom.shelves.state import State
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Artifact": "stockroom.shelves",
-    "Column": "stockroom.shelves",
-    "Commit": "stockroom.shelves",
-    "DataShelf": "stockroom.shelves",
+    "Artifact": "stockroom.shelves.artifacts",
+    "Column": "stockroom.shelves.column",
+    "Commit": "stockroom.shelves.history",
+    "DataShelf": "stockroom.shelves.data",
     "ExperimentRow": "stockroom.shelves.experiment_table",
-    "ExperimentShelf": "stockroom.shelves",
+    "ExperimentShelf": "stockroom.shelves.experiment",
     "ExperimentTable": "stockroom.shelves.experiment_table",
-    "LeafInfo": "stockroom.shelves",
-    "ModelShelf": "stockroom.shelves",
-    "Series": "stockroom.shelves",
-    "State": "stockroom.shelves",
-    "StockRoom": "stockroom.shelves",
+    "LeafInfo": "stockroom.shelves.leaf_info",
+    "ModelShelf": "stockroom.shelves.model",
+    "Series": "stockroom.shelves.metrics",
+    "State": "stockroom.shelves.state",
+    "StockRoom": "stockroom.shelves.handle",
     "make_torch_dataset": "stockroom.torch",
 }
 

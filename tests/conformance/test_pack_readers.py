@@ -13,12 +13,13 @@ import tensorstore
 import zarr
 
 import stockroom.store.zarr_dtypes  # noqa: F401 - registers the data types that zarr-python lacks
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.store.dtypes import EXTENSION_NAMES, STORAGE_NAMES, format_storage, parse_dtype
 from stockroom.store.layout import BLOCK_TARGET_NBYTES
 from stockroom.store.manifest import Manifest
 from stockroom.store.pack_cache import locate_pack
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 DTYPES = (*sorted(STORAGE_NAMES), "float8_e4m3", "datetime64[ns]", "datetime64[D]", "timedelta64[s]")
 CODECS = ("raw", "lz4", "zstd", "blosc", "auto")

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from stockroom import CorruptionError, FormatVersionError, SchemaError, StockRoom
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
-from stockroom.repository import StateRecord, WriteSession
-from stockroom.repository.state import ValueRecord, decode_state, decode_value
+from stockroom.repository.session import WriteSession
+from stockroom.repository.state import StateRecord, ValueRecord, decode_state, decode_value
 from stockroom.repository.structure import decode_structure, encode_structure
 from stockroom.shelves.flatten import flatten
 from stockroom.shelves.leaf_reader import LeafReader

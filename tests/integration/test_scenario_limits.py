@@ -15,8 +15,9 @@ import pytest
 
 from stockroom import StockRoom, StockroomError
 from stockroom.cli import main
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 RNG = np.random.default_rng(25)
 FIRST = RNG.integers(0, 256, (200, 1024), dtype=np.uint8)

@@ -23,10 +23,10 @@ from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import MergeConflictError
 from stockroom.refs import find_merge_bases
 from stockroom.refs.links import Link
-from stockroom.repository import Snapshot
 from stockroom.repository.column import ColumnRecord
 from stockroom.repository.common_content import find_common_content
 from stockroom.repository.merge import ContentMerge, put_record
+from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
 from stockroom.repository.strategy import make_decide
 from stockroom.repository.structure import DictNode, ScalarLeaf, encode_structure

@@ -12,10 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import AUTO, Codec
 from stockroom.store.repack import plan_repack, repack
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.verify import iter_pack_damage, list_pack_directories
 
 CODECS = st.sampled_from([AUTO, *Codec])

@@ -14,7 +14,8 @@ from stockroom.cli.verb import verb
 from stockroom.errors import MergeConflictError, StockroomError
 
 if TYPE_CHECKING:
-    from stockroom.repository import Head, Repository
+    from stockroom.repository.head import Head
+    from stockroom.repository.repository import Repository
 
 
 @verb
@@ -42,9 +43,10 @@ def git_merge_driver(
 
 
 def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -> Head:
-    from stockroom.repository import Head, Repository
     from stockroom.repository.git_merge import Versions, find_missing, merge_versions
+    from stockroom.repository.head import Head
     from stockroom.repository.paths import open_paths
+    from stockroom.repository.repository import Repository
 
     mine, other = _read(ours, f"our {path}"), _read(theirs, f"their {path}")
     common = None

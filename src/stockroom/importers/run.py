@@ -13,8 +13,8 @@ from stockroom.importers.source import ColumnSource, Source, TableSource
 from stockroom.shelves.growing import GrowingColumns
 
 if TYPE_CHECKING:
-    from stockroom.shelves import StockRoom
     from stockroom.shelves.data import DataShelf
+    from stockroom.shelves.handle import StockRoom
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,8 @@ from stockroom.remotes.states import find_newest_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport, open_transport
 from stockroom.remotes.url import RemoteSettings
-from stockroom.repository import Head, Repository
 from stockroom.repository.git import find_work_tree
-from stockroom.repository.head import HEAD_NAME
+from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.own_file import replace_own_file
 from stockroom.repository.paths import (
     DEFAULT_BRANCH,
@@ -46,6 +45,7 @@ from stockroom.repository.paths import (
     make_own_folder,
     prepare_repository,
 )
+from stockroom.repository.repository import Repository
 
 _MARKER_STEM: Final = "clone"
 _MARKER_NAME: Final = f"{_MARKER_STEM}.json"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
 from stockroom.refs import RefStore, sort_parents_first
-from stockroom.repository import Repository, Snapshot
 from stockroom.repository.column import ColumnRecord
+from stockroom.repository.repository import Repository
+from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import StateRecord, ValueRecord
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryKind

@@ -13,7 +13,7 @@ from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.states import find_newer_state, find_newest_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
-from stockroom.repository import Repository
+from stockroom.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from stockroom.remotes.push import PushReport, push
 from stockroom.remotes.remote_file import ORIGIN
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.repository import Repository
 from stockroom.repository.git_history import find_pinned_between, read_pinned
 from stockroom.repository.git_tie import Tie
+from stockroom.repository.repository import Repository
 
 _HEADS: Final = "refs/heads/"
 _NOTHING: Final = frozenset("0")

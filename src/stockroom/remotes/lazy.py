@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from stockroom.errors import MalformedRecordError
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.settings import Settings, read_settings
-from stockroom.store import Fetcher, NoFetcher, Wanted
+from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 from stockroom.store.fork_lock import make_fork_lock
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from stockroom.errors import AbsentDataError
 from stockroom.remotes.bundle import PackFiles
 from stockroom.remotes.ref_state import pack_prefix
 from stockroom.remotes.transport import Transport
-from stockroom.repository import Repository
+from stockroom.repository.repository import Repository
 from stockroom.store.manifest import MANIFEST_NAME
 from stockroom.store.pack import Pack
 from stockroom.store.pack_cache import locate_pack

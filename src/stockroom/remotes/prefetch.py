@@ -13,10 +13,10 @@ from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.downloads import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
-from stockroom.repository import Repository
-from stockroom.store import TensorStore
+from stockroom.repository.repository import Repository
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.pack_filler import PackFiller
+from stockroom.store.tensor_store import TensorStore
 
 _CHUNKS_AT_ONCE: Final = 65536
 _PACKS_AT_ONCE: Final = 4

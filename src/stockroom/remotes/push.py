@@ -38,7 +38,7 @@ from stockroom.remotes.states import (
 )
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
-from stockroom.repository import Repository
+from stockroom.repository.repository import Repository
 from stockroom.store.recovery import session_folder
 
 _PUTS_AT_ONCE: Final = 8

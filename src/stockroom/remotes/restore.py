@@ -9,8 +9,8 @@ from stockroom.remotes.fetch import fetch
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import forget_all_bundles
-from stockroom.repository import Repository
 from stockroom.repository.repair import RepairReport, repair_repository
+from stockroom.repository.repository import Repository
 from stockroom.repository.verify import verify_beside_others
 
 

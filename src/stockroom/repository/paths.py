@@ -172,7 +172,7 @@ def is_repository(paths: RepositoryPaths) -> bool:
 
 def prepare_repository(paths: RepositoryPaths) -> None:
     """Make the folders of a repository, which is none before `complete_repository`."""
-    from stockroom.store import TensorStore  # here for start-up time
+    from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
     make_own_folder(paths)
     paths.refs.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,9 @@ from stockroom.repository.snapshot import Snapshot
 from stockroom.trees import NodeCache
 
 if TYPE_CHECKING:
-    from stockroom.store import Fetcher, TensorStore, TensorWriter
+    from stockroom.store.fetcher import Fetcher
+    from stockroom.store.tensor_store import TensorStore
+    from stockroom.store.tensor_writer import TensorWriter
 
 _HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
 
@@ -61,13 +63,13 @@ class Repository:
     @cached_property
     def tensors(self) -> TensorStore:
         """The chunks; opened on first use, since history needs none of them."""
-        from stockroom.store import TensorStore  # here for start-up time
+        from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
         return TensorStore(self.paths.state, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
         """The writer of chunks, made on first use in each process and kept for the next write session."""
-        from stockroom.store import TensorWriter  # here for start-up time
+        from stockroom.store.tensor_writer import TensorWriter  # here for start-up time
 
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()

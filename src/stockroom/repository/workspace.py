@@ -29,7 +29,7 @@ from stockroom.trees import NodeCache, Tree
 
 if TYPE_CHECKING:
     from stockroom.repository.merging import Merging
-    from stockroom.store import TensorWriter
+    from stockroom.store.tensor_writer import TensorWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,9 +11,12 @@ from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
 
 if TYPE_CHECKING:
-    from stockroom.repository import Repository, Snapshot, StateRecord, ValueRecord, Workspace
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.snapshot import Snapshot
+    from stockroom.repository.state import StateRecord, ValueRecord
+    from stockroom.repository.workspace import Workspace
     from stockroom.shelves.leaf_reader import LeafReader
-    from stockroom.store import TensorStore
+    from stockroom.store.tensor_store import TensorStore
 
 E = TypeVar("E", bound=NotFoundError)
 

@@ -24,8 +24,10 @@ from stockroom.errors import (
     ValueNotFoundError,
 )
 from stockroom.refs.names import check_free_name
-from stockroom.repository import ARTIFACT, StateRecord, Workspace
+from stockroom.repository.snapshot import ARTIFACT
+from stockroom.repository.state import StateRecord
 from stockroom.repository.structure import ScalarLeaf
+from stockroom.repository.workspace import Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.whole_file import open_whole

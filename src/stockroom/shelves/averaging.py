@@ -19,9 +19,9 @@ from stockroom.store.entry import EntryKind
 from stockroom.store.private_read import read_private
 
 if TYPE_CHECKING:
-    from stockroom.repository import Workspace
     from stockroom.repository.merge_states import Average
     from stockroom.repository.structure import ArrayLeaf
+    from stockroom.repository.workspace import Workspace
 
 _PIECE: Final = 1 << 20
 

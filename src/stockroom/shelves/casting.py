@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from stockroom.errors import SchemaError
-from stockroom.repository import ColumnEdit, ColumnRecord, Workspace
-from stockroom.repository.column import BYTES, STR
+from stockroom.repository.column import BYTES, STR, ColumnRecord
+from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.workspace import Workspace
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.values import Array
 from stockroom.store.dtypes import parse_dtype

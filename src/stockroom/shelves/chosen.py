@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import InvalidInputError, NotFoundError, SchemaError
-from stockroom.repository import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot, StateRecord
+from stockroom.repository.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
+from stockroom.repository.state import StateRecord
 from stockroom.repository.structure import iter_stored
 from stockroom.shelves.leaf_reader import LeafReader
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
-from stockroom.repository import DATA, ColumnEdit, ColumnRecord
+from stockroom.repository.column import ColumnRecord
+from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.snapshot import DATA
 from stockroom.shelves.access import Access
 from stockroom.shelves.nested_keys import parse_nested
 from stockroom.shelves.samples import SampleReader

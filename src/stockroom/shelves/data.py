@@ -10,8 +10,10 @@ import numpy as np
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
-from stockroom.repository import DATA, ColumnEdit, ColumnRecord, Workspace
-from stockroom.repository.column import check_attrs, check_schema
+from stockroom.repository.column import ColumnRecord, check_attrs, check_schema
+from stockroom.repository.column_edit import ColumnEdit
+from stockroom.repository.snapshot import DATA
+from stockroom.repository.workspace import Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.column import Column
 from stockroom.shelves.column_source import ColumnSource

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from stockroom.errors import InvalidInputError, ValueNotFoundError
 from stockroom.refs.names import check_free_name
-from stockroom.repository import ARTIFACT, EXPERIMENT, METRIC, StateRecord, ValueRecord, Workspace
+from stockroom.repository.snapshot import ARTIFACT, EXPERIMENT, METRIC
+from stockroom.repository.state import StateRecord, ValueRecord
+from stockroom.repository.workspace import Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.artifacts import Artifacts, write_artifact
 from stockroom.shelves.cells import Cell, read_cells

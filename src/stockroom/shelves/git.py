@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from stockroom.repository import Repository
     from stockroom.repository.git_status import TieStatus
+    from stockroom.repository.repository import Repository
     from stockroom.shelves.access import Access
 
 

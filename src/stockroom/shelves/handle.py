@@ -18,14 +18,11 @@ from stockroom.errors import (
 )
 from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
-from stockroom.repository import (
-    Diff,
-    Head,
-    Identity,
-    Repository,
-    Snapshot,
-    init_repository,
-)
+from stockroom.repository.diff import Diff
+from stockroom.repository.head import Head
+from stockroom.repository.paths import Identity, init_repository
+from stockroom.repository.repository import Repository
+from stockroom.repository.snapshot import Snapshot
 from stockroom.shelves.access import Access
 from stockroom.shelves.git import GitActions
 from stockroom.shelves.history import Status, describe_changes
@@ -36,8 +33,9 @@ from stockroom.shelves.remotes import RemoteActions
 from stockroom.shelves.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
-    from stockroom.repository import Workspace, WriteSession
+    from stockroom.repository.session import WriteSession
     from stockroom.repository.strategy import Strategy
+    from stockroom.repository.workspace import Workspace
     from stockroom.shelves.data import DataShelf
     from stockroom.shelves.experiment import ExperimentShelf
     from stockroom.shelves.model import ModelShelf

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from stockroom.refs import LoggedCommit
-from stockroom.repository import DATA, EXPERIMENT, MODEL, Conflict, Diff
+from stockroom.repository.conflict import Conflict
+from stockroom.repository.diff import Diff
+from stockroom.repository.snapshot import DATA, EXPERIMENT, MODEL
 
 _SHELVES: Final = (DATA, MODEL, EXPERIMENT)
 

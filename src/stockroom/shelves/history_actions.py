@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from stockroom.errors import InvalidInputError, RefNotFoundError
 from stockroom.refs import Operation, iter_log
-from stockroom.repository import Diff, branching
+from stockroom.repository import branching
+from stockroom.repository.diff import Diff
 from stockroom.shelves.history import Commit, describe_commit
 
 if TYPE_CHECKING:
     from stockroom.digest import CommitId
-    from stockroom.repository import Head, Repository, Snapshot, WriteSession
+    from stockroom.repository.head import Head
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.session import WriteSession
+    from stockroom.repository.snapshot import Snapshot
     from stockroom.shelves.access import Access
 
 

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
 from stockroom.errors import CorruptionError
-from stockroom.repository import Snapshot, StateRecord, ValueRecord
-from stockroom.repository.state import STATE_ENTRIES
+from stockroom.repository.snapshot import Snapshot
+from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.repository.structure import Structure, iter_stored, measure_leaf
 from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
-from stockroom.store import TensorStore
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack import StalePackError
 from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed, read_private
+from stockroom.store.tensor_store import TensorStore
 
 FindUnflushed = Callable[[bytes], bytes | None]
 

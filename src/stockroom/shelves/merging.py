@@ -12,9 +12,11 @@ from stockroom.repository.merging import Merging, read_merging
 from stockroom.shelves.history import MergeUnderWay
 
 if TYPE_CHECKING:
-    from stockroom.repository import Conflict, Head, Repository, WriteSession
-    from stockroom.repository.conflict import Choice
+    from stockroom.repository.conflict import Choice, Conflict
+    from stockroom.repository.head import Head
     from stockroom.repository.merge_commands import FastForward, MergeOptions, MergeReport
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.session import WriteSession
     from stockroom.repository.strategy import Strategy
     from stockroom.shelves.access import Access
     from stockroom.trees import Key

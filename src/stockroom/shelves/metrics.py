@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError, ValueNotFoundError
-from stockroom.repository import EXPERIMENT, METRIC, Snapshot
 from stockroom.repository.series import make_series_record
+from stockroom.repository.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.shelves.access import Access
 from stockroom.trees import Tree, iter_range
 

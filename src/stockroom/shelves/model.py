@@ -7,7 +7,8 @@ from typing import Any
 
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
-from stockroom.repository import MODEL, StateRecord
+from stockroom.repository.snapshot import MODEL
+from stockroom.repository.state import StateRecord
 from stockroom.shelves.access import Access
 from stockroom.shelves.state import State, StateSource
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport
     from stockroom.remotes.url import RemoteSettings
-    from stockroom.repository import Head, Repository, WriteSession
+    from stockroom.repository.head import Head
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.session import WriteSession
     from stockroom.repository.strategy import Strategy
     from stockroom.shelves.access import Access
     from stockroom.shelves.data import DataShelf

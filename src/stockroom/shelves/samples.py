@@ -18,11 +18,11 @@ from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
 from stockroom.shelves.values import Array, decode_text
 from stockroom.shelves.vectors import LeafVectors
-from stockroom.store import TensorStore
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack import Pack, StalePackError
 from stockroom.store.pack_cache import GatherPlan
+from stockroom.store.tensor_store import TensorStore
 from stockroom.trees import Key, KeyType, Tree
 
 Sample: TypeAlias = Array | str | bytes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from stockroom.errors import ClosedError
 from stockroom.remotes.lazy import choose_fetcher
-from stockroom.repository import Repository
 from stockroom.repository.branch_session import BranchSession
+from stockroom.repository.repository import Repository
 from stockroom.repository.strategy import make_decide
 from stockroom.shelves.access import Access
 from stockroom.shelves.handle import StockRoom

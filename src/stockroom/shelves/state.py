@@ -39,7 +39,7 @@ from stockroom.shelves.node_paths import iter_paths, iter_places, join_raw
 
 if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
-    from stockroom.repository import Repository
+    from stockroom.repository.repository import Repository
 
 _WINDOW_NBYTES: Final = 64 << 20
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest, view_bytes
 from stockroom.errors import InvalidInputError
-from stockroom.repository import StateRecord, ValueRecord, Workspace
 from stockroom.repository.json_mapping import check_json
-from stockroom.repository.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE
+from stockroom.repository.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
 from stockroom.repository.structure import Node, encode_structure, measure_element, name_storage
+from stockroom.repository.workspace import Workspace
 from stockroom.shelves.flatten import LeafSource, flatten
 from stockroom.store.chunk_run import ChunkRun, Hashing, Stream, make_chunk_list
 from stockroom.store.chunking import measure_chunk

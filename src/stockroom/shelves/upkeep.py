@@ -12,10 +12,10 @@ from stockroom.errors import InvalidInputError
 if TYPE_CHECKING:
     from stockroom.digest import CommitId
     from stockroom.remotes.collect import RemoteGcReport
-    from stockroom.repository import Repository
     from stockroom.repository.gc import GcReport, OnStage
     from stockroom.repository.ledger import Tally
     from stockroom.repository.repair import RepairReport
+    from stockroom.repository.repository import Repository
     from stockroom.repository.usage import Usage
     from stockroom.repository.verify import VerifyReport
     from stockroom.shelves.access import Access

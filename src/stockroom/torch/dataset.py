@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
-from stockroom.shelves import Column, StockRoom
 from stockroom.shelves.ahead import ReadAhead
+from stockroom.shelves.column import Column
+from stockroom.shelves.handle import StockRoom
 from stockroom.torch.tensors import split_samples
 from stockroom.trees import Key
 

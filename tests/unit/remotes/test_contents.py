@@ -10,7 +10,7 @@ import pytest
 from stockroom import StockRoom
 from stockroom.digest import CommitId
 from stockroom.remotes.contents import PushContents, plan_push
-from stockroom.repository import Repository
+from stockroom.repository.repository import Repository
 
 
 @pytest.fixture

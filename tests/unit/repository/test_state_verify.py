@@ -12,8 +12,8 @@ import torch
 
 from stockroom import CorruptionError, StockRoom
 from stockroom.digest import ObjectDigest
-from stockroom.repository import StateRecord, WriteSession
-from stockroom.repository.state import STATE_TREE
+from stockroom.repository.session import WriteSession
+from stockroom.repository.state import STATE_TREE, StateRecord
 from stockroom.repository.structure import encode_structure
 from stockroom.shelves.flatten import flatten
 from stockroom.store.entry import EntryKind

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from stockroom.digest import PackDigest
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack_cache import locate_pack
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 Put: TypeAlias = Callable[..., np.ndarray]
 

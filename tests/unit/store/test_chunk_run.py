@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import ChunkRun, RunHasher, Stream, make_chunk_list
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.location_table import ROW_BITS
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 RAW = Stream("uint8", None, "raw")
 MIB = 1 << 20

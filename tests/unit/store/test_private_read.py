@@ -11,10 +11,11 @@ import pytest
 from blake3 import blake3
 
 from stockroom.errors import CorruptionError
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import ChunkRun, Stream
 from stockroom.store.private_map import map_private
 from stockroom.store.private_read import StoredTensor, place_tensors, read_private
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 KIB, MIB = 1 << 10, 1 << 20
 RAW = Stream("uint8", None, "raw")

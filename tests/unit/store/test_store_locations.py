@@ -10,7 +10,6 @@ import pytest
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, MalformedRecordError
-from stockroom.store import TensorStore
 from stockroom.store.codecs import Codec
 from stockroom.store.layout import PackLayout
 from stockroom.store.location_table import (
@@ -22,6 +21,7 @@ from stockroom.store.location_table import (
     sort_table,
 )
 from stockroom.store.manifest import Manifest
+from stockroom.store.tensor_store import TensorStore
 
 BIG = 3000
 """More rows than a table that is kept inside the catalog."""

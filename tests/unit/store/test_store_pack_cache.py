@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stockroom.store import TensorStore
 from stockroom.store.pack import StalePackError
 from stockroom.store.pack_cache import locate_pack
+from stockroom.store.tensor_store import TensorStore
 
 PACKS, ROWS, NBYTES = 30, 8, 64
 

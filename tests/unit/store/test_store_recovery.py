@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.store.recovery import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers, find_unregistered, open_session
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 STREAM = Stream("uint8", (1000,), "raw")
 

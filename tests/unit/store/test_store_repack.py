@@ -14,12 +14,12 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.errors import DigestMismatchError, LockedError
-from stockroom.store import TensorStore
 from stockroom.store.codecs import Codec
 from stockroom.store.pack_cache import locate_pack
 from stockroom.store.presence import PresenceMap
 from stockroom.store.removal import forbid_removal, lock_removal
 from stockroom.store.repack import plan_repack, repack
+from stockroom.store.tensor_store import TensorStore
 from stockroom.store.verify import iter_pack_damage, list_pack_directories
 
 

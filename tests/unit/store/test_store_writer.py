@@ -11,9 +11,10 @@ import pytest
 from blake3 import blake3
 
 from stockroom.errors import CorruptionError
-from stockroom.store import TensorStore, TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import Codec
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 
 RAW = Stream("uint8", (1000,), "raw")
 
