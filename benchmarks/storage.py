@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES
-from stockroom.store.layout import SHARD_NAME
+from stockroom.store.pack.layout import SHARD_NAME
 
 
 def list_records(repository: Path) -> dict[str, int]:

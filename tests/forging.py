@@ -22,7 +22,7 @@ from stockroom.refs.commit import CommitRecord
 from stockroom.remotes.bundle import BundleWriter, RecordKind
 from stockroom.remotes.ref_state import RefState, new_write_id
 from stockroom.store.codecs import decode_block, encode_block
-from stockroom.store.pack import Pack
+from stockroom.store.pack.pack import Pack
 
 EMPTY_NODE = struct.pack("<4sBBBBHHI", b"SRnd", 1, 0, 2, 0, 32, 0, 0)
 

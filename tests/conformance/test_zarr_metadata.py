@@ -9,8 +9,8 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 import stockroom.store.zarr_dtypes  # noqa: F401 - registers the data types that zarr lacks
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import STORAGE_NAMES
-from stockroom.store.layout import plan_layout
-from stockroom.store.zarr_metadata import METADATA_NAME, encode_zarr_metadata
+from stockroom.store.pack.layout import plan_layout
+from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 
 
 @pytest.mark.parametrize("codec", list(Codec))

@@ -45,14 +45,14 @@ from stockroom.repository.snapshot import decode_record
 from stockroom.repository.state import STATE_ENTRIES, decode_value
 from stockroom.repository.state import decode_state as decode_state_record
 from stockroom.repository.structure import decode_structure
-from stockroom.store.catalog import TableRecord, decode_table_record
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.codecs import Codec, decode_block, encode_block
 from stockroom.store.entry import EntryFormat
-from stockroom.store.location_table import decode_table
-from stockroom.store.manifest import decode_manifest
-from stockroom.store.presence import PRESENCE_NAME, PresenceMap
-from stockroom.store.shard import decode_index, encode_index
+from stockroom.store.index.catalog import TableRecord, decode_table_record
+from stockroom.store.index.location_table import decode_table
+from stockroom.store.pack.manifest import decode_manifest
+from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.pack.shard import decode_index, encode_index
 from stockroom.trees.node import decode_node
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from stockroom.errors import CorruptionError, FormatVersionError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES, decode_chunk_list, split_tensor
 from stockroom.store.codecs import CRC_NBYTES, Codec, decode_block, encode_block
-from stockroom.store.layout import PackLayout
-from stockroom.store.location_table import LocationTable, decode_table
-from stockroom.store.manifest import Manifest, decode_manifest
-from stockroom.store.presence import PRESENCE_NAME, PresenceMap
-from stockroom.store.shard import decode_index, encode_index
+from stockroom.store.index.location_table import LocationTable, decode_table
+from stockroom.store.pack.layout import PackLayout
+from stockroom.store.pack.manifest import Manifest, decode_manifest
+from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.pack.shard import decode_index, encode_index
 from stockroom.testing.chunk_lists import list_chunks
 
 REFUSALS = (CorruptionError, FormatVersionError)

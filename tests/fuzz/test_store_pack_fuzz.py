@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, FormatVersionError
 from stockroom.store.chunk_run import Stream
-from stockroom.store.pack import Pack
+from stockroom.store.pack.pack import Pack
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import iter_pack_damage
 
 ROWS = [bytes([i, 0, 0, 0]) * (10 + 5 * i) for i in range(20)]
 

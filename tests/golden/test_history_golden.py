@@ -26,7 +26,7 @@ from stockroom.repository.column import ColumnRecord, decode_column
 from stockroom.repository.conflict import Conflict
 from stockroom.repository.head import Head, parse_head
 from stockroom.repository.merging import Merging, read_merging, record_conflicts
-from stockroom.store.catalog import TableRecord, decode_table_record
+from stockroom.store.index.catalog import TableRecord, decode_table_record
 
 DATA = Path(__file__).parent / "data" / "history_v1"
 A, B, C = (bytes([n]) * 32 for n in (1, 2, 3))

@@ -15,12 +15,12 @@ from blake3 import blake3
 
 from stockroom.digest import PackDigest
 from stockroom.store.chunking import decode_chunk_list, split_tensor
-from stockroom.store.location_table import LocationTable, decode_table
-from stockroom.store.pack import Pack
-from stockroom.store.pack_writer import PackWriter
-from stockroom.store.presence import PresenceMap
+from stockroom.store.index.location_table import LocationTable, decode_table
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_writer import PackWriter
+from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import iter_pack_damage
 from stockroom.testing.chunk_lists import list_chunks
 
 DATA = Path(__file__).parent / "data" / "store_v1"

@@ -35,8 +35,8 @@ from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.retry import RetryPolicy
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.url import RemoteSettings
-from stockroom.store.pack import Pack
-from stockroom.store.pack_filler import PackFiller
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_filler import PackFiller
 from stockroom.testing.transports import UnreliableTransport
 
 IMAGES = np.random.default_rng(4).integers(0, 256, (300, 3, 32, 32), dtype=np.uint8)

@@ -13,7 +13,7 @@ import pytest
 from stockroom import CorruptionError, StockRoom
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
-from stockroom.store.verify import list_pack_directories
+from stockroom.store.upkeep.verify import list_pack_directories
 
 COUNT = 40
 

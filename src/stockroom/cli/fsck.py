@@ -18,7 +18,7 @@ from stockroom.cli.verb import verb
 if TYPE_CHECKING:
     from stockroom.repository.repair import RepairReport
     from stockroom.repository.verify import VerifyReport
-    from stockroom.store.verify import Damage
+    from stockroom.store.upkeep.verify import Damage
 
 
 @verb

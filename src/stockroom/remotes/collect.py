@@ -39,7 +39,7 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, StoredFile, Transport, open_transport
 from stockroom.repository.heads import find_heads
 from stockroom.repository.repository import Repository
-from stockroom.store.recovery import session_folder
+from stockroom.store.upkeep.recovery import session_folder
 
 GRACE: Final = timedelta(weeks=2)
 _ROUNDS: Final = 50

@@ -24,8 +24,8 @@ from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, Stoc
 from stockroom.remotes.sources import Source
 from stockroom.remotes.transport import MissingFileError
 from stockroom.store.fetcher import Wanted
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.pack_filler import ByteRange, PackFiller
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.pack_filler import ByteRange, PackFiller
 
 PIECE_NBYTES: Final = 8 << 20
 """The largest request: many enough to fill a line side by side, few enough to cost little each."""

@@ -26,12 +26,12 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
 from stockroom.repository.reachable import count_needed
 from stockroom.repository.repository import Repository
-from stockroom.store.manifest import Manifest
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.presence import PRESENCE_NAME
-from stockroom.store.recovery import session_folder
-from stockroom.store.removal import forbid_removal
-from stockroom.store.sparse_pack import create_sparse_pack
+from stockroom.store.pack.manifest import Manifest
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.presence import PRESENCE_NAME
+from stockroom.store.pack.sparse_pack import create_sparse_pack
+from stockroom.store.upkeep.recovery import session_folder
+from stockroom.store.upkeep.removal import forbid_removal
 
 _MAX_BATCH_NBYTES: Final = 16 << 20
 _PACKS_AT_ONCE: Final = 8

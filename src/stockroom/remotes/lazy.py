@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import MalformedRecordError
+from stockroom.locks import make_fork_lock
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.settings import Settings, read_settings
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
-from stockroom.store.fork_lock import make_fork_lock
 
 if TYPE_CHECKING:
     from stockroom.remotes.agent.fetcher import AgentFetcher

@@ -13,11 +13,11 @@ from stockroom.remotes.bundle import PackFiles
 from stockroom.remotes.ref_state import pack_prefix
 from stockroom.remotes.transport import Transport
 from stockroom.repository.repository import Repository
-from stockroom.store.manifest import MANIFEST_NAME
-from stockroom.store.pack import Pack
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.shard import index_nbytes
-from stockroom.store.zarr_metadata import METADATA_NAME
+from stockroom.store.pack.manifest import MANIFEST_NAME
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.shard import index_nbytes
+from stockroom.store.pack.zarr_metadata import METADATA_NAME
 
 _LISTS_AT_MOST: Final = 8
 

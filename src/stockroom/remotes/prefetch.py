@@ -14,8 +14,8 @@ from stockroom.remotes.downloads import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.repository.repository import Repository
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.pack_filler import PackFiller
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.pack_filler import PackFiller
 from stockroom.store.tensor_store import TensorStore
 
 _CHUNKS_AT_ONCE: Final = 65536

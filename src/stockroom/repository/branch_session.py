@@ -29,7 +29,7 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.workspace import Workspace, check_words, in_turn
-from stockroom.store.places import open_lock_file
+from stockroom.store.pack.place_lock import open_lock_file
 
 _TURN_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.0005

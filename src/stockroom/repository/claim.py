@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockroom.refs.marks import MarkStore
-from stockroom.store.places import open_lock_file
+from stockroom.store.pack.place_lock import open_lock_file
 
 _DIRECTORY: Final = "claims"
 

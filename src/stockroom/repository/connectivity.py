@@ -26,10 +26,10 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.repository.structure import iter_stored, measure_leaf
-from stockroom.store.chunk_search import make_lost_error
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryFormat, EntryKind
-from stockroom.store.verify import REPAIR, Damage
+from stockroom.store.index.chunk_search import make_lost_error
+from stockroom.store.upkeep.verify import REPAIR, Damage
 from stockroom.trees import iter_range
 from stockroom.trees.check import check_tree
 

@@ -24,10 +24,10 @@ from stockroom.repository.claim import find_oldest_round
 from stockroom.repository.heads import find_heads
 from stockroom.repository.reachable import Reachable
 from stockroom.repository.repository import Repository
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.recovery import collect_leftovers, session_folder
-from stockroom.store.removal import lock_removal, remove_packs
-from stockroom.store.repack import RepackPlan, plan_repack, rewrite_packs
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.upkeep.recovery import collect_leftovers, session_folder
+from stockroom.store.upkeep.removal import lock_removal, remove_packs
+from stockroom.store.upkeep.repack import RepackPlan, plan_repack, rewrite_packs
 
 GRACE: Final = timedelta(weeks=2)
 _PATIENCE_S: Final = 10.0

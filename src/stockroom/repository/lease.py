@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from stockroom.errors import LockedError
-from stockroom.store.places import open_lock_file
+from stockroom.store.pack.place_lock import open_lock_file
 
 _POLL_S = 0.02
 _NAMING_S = 0.25

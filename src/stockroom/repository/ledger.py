@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest
 from stockroom.repository.repository import Repository
-from stockroom.store.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.pack import Pack
+from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.pack.pack import Pack
 
 NOBODY: Final = -1
 SEVERAL: Final = -2

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES
-from stockroom.store.location_table import ROW_BITS
+from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.verify import PackFindings
+from stockroom.store.upkeep.verify import PackFindings
 
 
 class LostChunks:

@@ -21,7 +21,7 @@ from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import StateRecord, ValueRecord
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryFormat, EntryKind
-from stockroom.store.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.tensor_store import TensorStore
 from stockroom.trees.check import check_tree
 

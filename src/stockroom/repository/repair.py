@@ -18,7 +18,9 @@ from stockroom.errors import StockroomError
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.repository import Repository
 from stockroom.repository.verify import verify_repository
-from stockroom.store.mend import (
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.presence import PRESENCE_NAME
+from stockroom.store.upkeep.mend import (
     clear_presence,
     find_free_name,
     remake_metadata,
@@ -26,11 +28,9 @@ from stockroom.store.mend import (
     salvage_rows,
     set_aside,
 )
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.presence import PRESENCE_NAME
-from stockroom.store.recovery import collect_leftovers
-from stockroom.store.removal import lock_removal
-from stockroom.store.verify import Damage
+from stockroom.store.upkeep.recovery import collect_leftovers
+from stockroom.store.upkeep.removal import lock_removal
+from stockroom.store.upkeep.verify import Damage
 
 _PATIENCE_S: Final = 10.0
 _ASIDE: Final = "damaged"

@@ -18,8 +18,8 @@ from stockroom.errors import CorruptionError, LockedError, ReadOnlyError, Stockr
 from stockroom.repository.connectivity import Connectivity
 from stockroom.repository.lost_chunks import LostChunks
 from stockroom.repository.repository import Repository
-from stockroom.store.removal import forbid_removal
-from stockroom.store.verify import REPAIR, Damage, check_pack, list_pack_directories
+from stockroom.store.upkeep.removal import forbid_removal
+from stockroom.store.upkeep.verify import REPAIR, Damage, check_pack, list_pack_directories
 
 _PATIENCE_S: Final = 60.0
 

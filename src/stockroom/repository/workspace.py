@@ -12,6 +12,7 @@ import numpy as np
 
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
+from stockroom.locks import make_fork_lock
 from stockroom.refs import CommitRecord, ObjectStore
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.claim import Claim
@@ -24,7 +25,6 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.series import SeriesLog
 from stockroom.repository.snapshot import Snapshot
 from stockroom.repository.state import StateRecord, ValueRecord
-from stockroom.store.fork_lock import make_fork_lock
 from stockroom.trees import NodeCache, Tree
 
 if TYPE_CHECKING:

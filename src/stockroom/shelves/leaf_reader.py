@@ -17,7 +17,7 @@ from stockroom.repository.structure import Structure, iter_stored, measure_leaf
 from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.pack import StalePackError
+from stockroom.store.pack.pack import StalePackError
 from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed, read_private
 from stockroom.store.tensor_store import TensorStore
 

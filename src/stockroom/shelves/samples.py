@@ -20,8 +20,8 @@ from stockroom.shelves.values import Array, decode_text
 from stockroom.shelves.vectors import LeafVectors
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.pack import Pack, StalePackError
-from stockroom.store.pack_cache import GatherPlan
+from stockroom.store.pack.pack import Pack, StalePackError
+from stockroom.store.pack.pack_cache import GatherPlan
 from stockroom.store.tensor_store import TensorStore
 from stockroom.trees import Key, KeyType, Tree
 

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.store.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.pack import Pack
+from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.pack.pack import Pack
 from stockroom.store.private_map import map_private
 from stockroom.store.tensor_store import TensorStore
 

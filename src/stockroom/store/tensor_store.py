@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError
-from stockroom.store.catalog import Catalog
-from stockroom.store.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
-from stockroom.store.layout import SHARD_NAME
-from stockroom.store.location_index import LocationIndex
-from stockroom.store.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.manifest import Manifest
-from stockroom.store.pack import Pack, StalePackError, raise_absent
-from stockroom.store.pack_cache import GatherPlan, OpenPacks, PackCache, locate_pack
-from stockroom.store.places import hold_places
-from stockroom.store.presence import PRESENCE_NAME
-from stockroom.store.recovery import find_unregistered
+from stockroom.store.index.catalog import Catalog
+from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
+from stockroom.store.index.location_index import LocationIndex
+from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.pack.layout import SHARD_NAME
+from stockroom.store.pack.manifest import Manifest
+from stockroom.store.pack.pack import Pack, StalePackError, raise_absent
+from stockroom.store.pack.pack_cache import GatherPlan, OpenPacks, PackCache, locate_pack
+from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.presence import PRESENCE_NAME
+from stockroom.store.upkeep.recovery import find_unregistered
 
 T = TypeVar("T")
 _MOVES_AT_MOST = 3

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from stockroom.store.chunk_run import ChunkRun, RunHasher, Stream, make_chunk_list
 from stockroom.store.chunking import decode_chunk_list
-from stockroom.store.location_table import ROW_BITS
+from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 

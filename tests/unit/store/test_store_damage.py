@@ -9,9 +9,9 @@ import pytest
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
-from stockroom.store.pack import Pack
+from stockroom.store.pack.pack import Pack
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.verify import iter_pack_damage, list_pack_directories
+from stockroom.store.upkeep.verify import iter_pack_damage, list_pack_directories
 
 SMALL = [bytes([i]) * (40 + 7 * i) for i in range(12)]
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from stockroom.store.fork_lock import make_fork_lock
+from stockroom.locks import make_fork_lock
 
 
 def test_a_child_forked_while_another_thread_holds_the_lock_takes_it_at_once():

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
-from stockroom.store.layout import BLOCK_TARGET_NBYTES, RAW_BLOCK_TARGET_NBYTES, align_row, plan_layout
-from stockroom.store.manifest import _MAX_BLOCK_NBYTES
+from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, RAW_BLOCK_TARGET_NBYTES, align_row, plan_layout
+from stockroom.store.pack.manifest import _MAX_BLOCK_NBYTES
 
 
 @given(st.integers(1, CHUNK_MAX_NBYTES), st.integers(1, 1 << 18))

@@ -11,8 +11,7 @@ import pytest
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, MalformedRecordError
 from stockroom.store.codecs import Codec
-from stockroom.store.layout import PackLayout
-from stockroom.store.location_table import (
+from stockroom.store.index.location_table import (
     LocationTable,
     compute_prefixes,
     decode_table,
@@ -20,7 +19,8 @@ from stockroom.store.location_table import (
     pack_locations,
     sort_table,
 )
-from stockroom.store.manifest import Manifest
+from stockroom.store.pack.layout import PackLayout
+from stockroom.store.pack.manifest import Manifest
 from stockroom.store.tensor_store import TensorStore
 
 BIG = 3000

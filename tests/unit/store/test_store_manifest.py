@@ -6,8 +6,8 @@ import pytest
 from stockroom.digest import compute_digest
 from stockroom.errors import FormatVersionError, MalformedRecordError
 from stockroom.store.codecs import Codec
-from stockroom.store.layout import PackLayout
-from stockroom.store.manifest import Manifest, decode_manifest
+from stockroom.store.pack.layout import PackLayout
+from stockroom.store.pack.manifest import Manifest, decode_manifest
 
 DIGESTS = np.arange(96, dtype=np.uint8).reshape(3, 32)
 UNIFORM = Manifest(PackLayout("float32", (2, 3), Codec.ZSTD, 5), 3, 1234, b"z" * 32, DIGESTS, None, None)

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from stockroom.store.chunk_run import Stream
-from stockroom.store.recovery import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers, find_unregistered, open_session
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
+from stockroom.store.upkeep.recovery import (
+    LOCK_NAME,
+    PUBLISHING_SUFFIX,
+    collect_leftovers,
+    find_unregistered,
+    open_session,
+)
 
 STREAM = Stream("uint8", (1000,), "raw")
 

@@ -15,12 +15,12 @@ import pytest
 from stockroom import StockRoom
 from stockroom.errors import DigestMismatchError, LockedError
 from stockroom.store.codecs import Codec
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.presence import PresenceMap
-from stockroom.store.removal import forbid_removal, lock_removal
-from stockroom.store.repack import plan_repack, repack
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.verify import iter_pack_damage, list_pack_directories
+from stockroom.store.upkeep.removal import forbid_removal, lock_removal
+from stockroom.store.upkeep.repack import plan_repack, repack
+from stockroom.store.upkeep.verify import iter_pack_damage, list_pack_directories
 
 
 def _codecs(store: TensorStore) -> list[str]:
@@ -139,7 +139,7 @@ def test_two_processes_never_remove_packs_at_once(store, put, rows):
 def test_whoever_removes_packs_waits_for_another_to_be_done(store, monkeypatch):
     other = ExitStack()
     other.enter_context(forbid_removal(store, timeout_s=0))
-    monkeypatch.setattr("stockroom.store.removal.time.sleep", lambda _: other.close())
+    monkeypatch.setattr("stockroom.store.upkeep.removal.time.sleep", lambda _: other.close())
     with lock_removal(store, timeout_s=60), pytest.raises(LockedError), forbid_removal(store, timeout_s=0):
         pass
 

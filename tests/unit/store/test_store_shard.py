@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stockroom.errors import MalformedRecordError
-from stockroom.store.shard import decode_index, encode_index, index_nbytes
+from stockroom.store.pack.shard import decode_index, encode_index, index_nbytes
 
 SPANS = np.array([[0, 100], [100, 7], [107, 893]], np.uint64)
 

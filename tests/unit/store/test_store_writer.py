@@ -53,7 +53,7 @@ def test_new_rows_among_known_ones_are_put(store, writer, rows, codec):
 
 
 def test_rows_of_packs_that_are_on_their_way_to_the_disk_can_be_read(store, writer, rows, monkeypatch):
-    monkeypatch.setattr("stockroom.store.pack_writer.PACK_TARGET_NBYTES", 50_000)
+    monkeypatch.setattr("stockroom.store.pack.pack_writer.PACK_TARGET_NBYTES", 50_000)
     digests = writer.put_rows(rows, RAW)
     writer.wait()
     assert writer.read(digests[-1].tobytes()) == rows[-1].tobytes()

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.store.codecs import AUTO, Codec, choose_codec, decode_block, encode_block
-from stockroom.store.layout import PackLayout
-from stockroom.store.shard import encode_index
+from stockroom.store.pack.layout import PackLayout
+from stockroom.store.pack.shard import encode_index
 
 _WRITE_BUFFER_NBYTES = 1 << 20
 _AUTO_SAMPLE_NBYTES = 256 << 10

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from stockroom.digest import PackDigest
-from stockroom.store.manifest import MANIFEST_NAME
-from stockroom.store.pack import Pack
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.places import exchange
-from stockroom.store.recovery import session_folder
-from stockroom.store.shard import index_nbytes
-from stockroom.store.sparse_pack import build_sparse_pack
-from stockroom.store.zarr_metadata import METADATA_NAME
+from stockroom.store.pack.manifest import MANIFEST_NAME
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.place_lock import exchange
+from stockroom.store.pack.shard import index_nbytes
+from stockroom.store.pack.sparse_pack import build_sparse_pack
+from stockroom.store.pack.zarr_metadata import METADATA_NAME
+from stockroom.store.upkeep.recovery import session_folder
 
 
 def hollow_out(root: Path, digest: PackDigest) -> None:

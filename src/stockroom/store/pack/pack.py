@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from stockroom.digest import Buffer, PackDigest, view_bytes
 from stockroom.errors import AbsentDataError, CorruptionError, StockroomError
 from stockroom.store.codecs import Codec, decode_block
-from stockroom.store.manifest import MANIFEST_NAME, decode_manifest
-from stockroom.store.presence import PRESENCE_NAME, PresenceMap
-from stockroom.store.shard import decode_index, index_nbytes
+from stockroom.store.pack.manifest import MANIFEST_NAME, decode_manifest
+from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.pack.shard import decode_index, index_nbytes
 
 
 class StalePackError(Exception):

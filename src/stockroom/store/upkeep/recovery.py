@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stockroom.digest import PackDigest
 from stockroom.errors import StockroomError
-from stockroom.store.manifest import Manifest, read_manifest
+from stockroom.store.pack.manifest import Manifest, read_manifest
 
 LOCK_NAME = "lock"
 PUBLISHING_SUFFIX = ".publishing"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest
 from stockroom.errors import MalformedRecordError, StockroomError
 from stockroom.kv import WriteTxn
-from stockroom.store.catalog import (
+from stockroom.locks import make_fork_lock
+from stockroom.store.index.catalog import (
     Catalog,
     TableRecord,
     add_pack,
@@ -27,8 +28,7 @@ from stockroom.store.catalog import (
     remove_pack,
     replace_tables,
 )
-from stockroom.store.fork_lock import make_fork_lock
-from stockroom.store.location_table import (
+from stockroom.store.index.location_table import (
     ROW_BITS,
     LocationTable,
     compute_prefixes,
@@ -39,8 +39,8 @@ from stockroom.store.location_table import (
     sort_table,
     write_table,
 )
-from stockroom.store.manifest import Manifest, read_manifest
-from stockroom.store.pack_cache import locate_pack
+from stockroom.store.pack.manifest import Manifest, read_manifest
+from stockroom.store.pack.pack_cache import locate_pack
 
 _INLINE_ROWS = 1024
 _MERGE_MAX_ROWS = 1 << 26

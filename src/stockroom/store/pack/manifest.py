@@ -37,7 +37,7 @@ from stockroom.errors import FormatVersionError, MalformedRecordError, SchemaErr
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import STORAGE_NAMES
-from stockroom.store.layout import PackLayout
+from stockroom.store.pack.layout import PackLayout
 
 MANIFEST_NAME = "chunks"
 _MAGIC = b"SRCHUNKS"

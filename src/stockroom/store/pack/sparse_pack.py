@@ -16,12 +16,12 @@ from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import MalformedRecordError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
-from stockroom.store.layout import BLOCK_TARGET_NBYTES
-from stockroom.store.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
-from stockroom.store.pack_cache import locate_pack
-from stockroom.store.presence import PresenceMap
-from stockroom.store.shard import decode_index, encode_index, index_nbytes
-from stockroom.store.zarr_metadata import METADATA_NAME
+from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES
+from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.presence import PresenceMap
+from stockroom.store.pack.shard import decode_index, encode_index, index_nbytes
+from stockroom.store.pack.zarr_metadata import METADATA_NAME
 
 _ENCODING_OVERHEAD_NBYTES = 1024
 _MAX_BLOCKS_A_ROW = 2 * CHUNK_MAX_NBYTES // BLOCK_TARGET_NBYTES

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from stockroom.store.codecs import format_zarr_codec
-from stockroom.store.layout import PackLayout
+from stockroom.store.pack.layout import PackLayout
 
 METADATA_NAME = "zarr.json"
 

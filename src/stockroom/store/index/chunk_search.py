@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import CorruptionError, LostChunksError
-from stockroom.store.location_index import LocationIndex
-from stockroom.store.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.pack import StalePackError
-from stockroom.store.pack_cache import PackCache
+from stockroom.store.index.location_index import LocationIndex
+from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.pack.pack import StalePackError
+from stockroom.store.pack.pack_cache import PackCache
 
 NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The location of a chunk that no pack holds."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
-from stockroom.store.catalog import Catalog
-from stockroom.store.fork_lock import make_fork_lock
-from stockroom.store.pack import Pack, StalePackError
-from stockroom.store.window import Window
+from stockroom.locks import make_fork_lock
+from stockroom.store.index.catalog import Catalog
+from stockroom.store.pack.pack import Pack, StalePackError
+from stockroom.store.pack.window import Window
 
 _HANDLES_PER_PACK = 3  # mmap keeps a duplicate of each of its files
 _ATTEMPTS = 3

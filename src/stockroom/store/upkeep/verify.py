@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import StockroomError
-from stockroom.store.manifest import MANIFEST_NAME, decode_manifest
-from stockroom.store.pack import Pack
-from stockroom.store.zarr_metadata import METADATA_NAME
+from stockroom.store.pack.manifest import MANIFEST_NAME, decode_manifest
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.zarr_metadata import METADATA_NAME
 
 REPAIR: Final = "run `stock fsck --repair`"
 _ROWS_AT_ONCE = 1024

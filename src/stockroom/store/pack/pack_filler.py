@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, view_bytes
 from stockroom.errors import CorruptionError
 from stockroom.store.codecs import decode_block
-from stockroom.store.pack import Pack
-from stockroom.store.presence import PRESENCE_NAME, PresenceMap
-from stockroom.store.sparse_pack import count_units
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
+from stockroom.store.pack.sparse_pack import count_units
 
 
 @dataclass(frozen=True, slots=True, eq=False)
