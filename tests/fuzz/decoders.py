@@ -22,6 +22,11 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
+from stockroom.content.column import decode_column
+from stockroom.content.snapshot import decode_record
+from stockroom.content.state import STATE_ENTRIES, decode_value
+from stockroom.content.state import decode_state as decode_state_record
+from stockroom.content.structure import decode_structure
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, FormatVersionError, InvalidInputError, RepositoryNotFoundError
 from stockroom.importers.npy import read_npy_header
@@ -37,14 +42,9 @@ from stockroom.remotes.ref_state import RefState, decode_state
 from stockroom.remotes.remote_file import parse_remote
 from stockroom.remotes.remote_marks import decode_marks
 from stockroom.remotes.settings import read_remotes
-from stockroom.repository.column import decode_column
 from stockroom.repository.head import HeadFile, parse_head
-from stockroom.repository.merging import read_merging
+from stockroom.repository.merging.unfinished import read_merging
 from stockroom.repository.paths import RepositoryPaths
-from stockroom.repository.snapshot import decode_record
-from stockroom.repository.state import STATE_ENTRIES, decode_value
-from stockroom.repository.state import decode_state as decode_state_record
-from stockroom.repository.structure import decode_structure
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.codecs import Codec, decode_block, encode_block
 from stockroom.store.entry import EntryFormat

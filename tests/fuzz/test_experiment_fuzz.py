@@ -10,7 +10,7 @@ import pytest
 
 from stockroom import CorruptionError, FormatVersionError, StockRoom
 from stockroom.cli.experiment_text import as_json
-from stockroom.repository.state import ValueRecord, decode_value
+from stockroom.content.state import ValueRecord, decode_value
 from stockroom.shelves.cells import format_cell, read_cells
 from stockroom.shelves.flatten import flatten
 from stockroom.shelves.leaf_reader import LeafReader

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockroom import CorruptionError, FormatVersionError, SchemaError, StockRoom
+from stockroom.content.state import StateRecord, ValueRecord, decode_state, decode_value
+from stockroom.content.structure import decode_structure, encode_structure
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
-from stockroom.repository.session import WriteSession
-from stockroom.repository.state import StateRecord, ValueRecord, decode_state, decode_value
-from stockroom.repository.structure import decode_structure, encode_structure
+from stockroom.repository.writing.session import WriteSession
 from stockroom.shelves.flatten import flatten
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.state import State, StateSource

@@ -15,6 +15,8 @@ import pytest
 from blake3 import blake3
 from tests.golden import format_records as records
 
+from stockroom.content.column import ColumnRecord, decode_column
+from stockroom.content.merge.conflict import Conflict
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs import ObjectStore
 from stockroom.refs.changes import Stage
@@ -22,10 +24,8 @@ from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.objects import decode_object
 from stockroom.refs.operations import Operation, decode_operation, encode_operation
 from stockroom.refs.stage import decode_stage, encode_stage
-from stockroom.repository.column import ColumnRecord, decode_column
-from stockroom.repository.conflict import Conflict
 from stockroom.repository.head import Head, parse_head
-from stockroom.repository.merging import Merging, read_merging, record_conflicts
+from stockroom.repository.merging.unfinished import Merging, read_merging, record_conflicts
 from stockroom.store.index.catalog import TableRecord, decode_table_record
 
 DATA = Path(__file__).parent / "data" / "history_v1"

@@ -17,11 +17,11 @@ import torch
 from tests.states import assert_same, assert_tied_as
 
 from stockroom import StockRoom
+from stockroom.content.column import decode_column
+from stockroom.content.snapshot import decode_record
+from stockroom.content.state import decode_state, decode_value
+from stockroom.content.structure import decode_structure, encode_structure
 from stockroom.digest import compute_digest
-from stockroom.repository.column import decode_column
-from stockroom.repository.snapshot import decode_record
-from stockroom.repository.state import decode_state, decode_value
-from stockroom.repository.structure import decode_structure, encode_structure
 from stockroom.shelves.flatten import flatten
 
 DATA = Path(__file__).parent / "data"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from stockroom import StockRoom
-from stockroom.repository.structure import ScalarLeaf
+from stockroom.content.structure import ScalarLeaf
 from stockroom.shelves.flatten import LeafSource
 from stockroom.shelves.state_writer import write_leaves
 

@@ -29,7 +29,7 @@ from stockroom import (
     RepositoryNotFoundError,
     StockRoom,
 )
-from stockroom.repository.git_history import find_git_roots
+from stockroom.repository.git.history import find_git_roots
 
 
 @pytest.fixture

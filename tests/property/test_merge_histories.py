@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 
 from stockroom import StockRoom
+from stockroom.content.column import ColumnRecord
+from stockroom.content.merge.base import find_common_content
+from stockroom.content.merge.content import ContentMerge, put_record
+from stockroom.content.merge.strategy import make_decide
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
+from stockroom.content.structure import DictNode, ScalarLeaf, encode_structure
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import MergeConflictError
 from stockroom.refs import find_merge_bases
 from stockroom.refs.links import Link
-from stockroom.repository.column import ColumnRecord
-from stockroom.repository.common_content import find_common_content
-from stockroom.repository.merge import ContentMerge, put_record
-from stockroom.repository.snapshot import Snapshot
-from stockroom.repository.state import STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
-from stockroom.repository.strategy import make_decide
-from stockroom.repository.structure import DictNode, ScalarLeaf, encode_structure
 from stockroom.store.entry import EntryKind
 from stockroom.testing.memory_nodes import MemoryNodes
 from stockroom.trees import NodeCache, Tree, iter_range

@@ -11,7 +11,7 @@ from stockroom.cli.printable import format_key
 from stockroom.cli.units import format_count
 
 if TYPE_CHECKING:
-    from stockroom.repository.diff import Diff, RecordDiff
+    from stockroom.content.diff import Diff, RecordDiff
 
 
 @dataclass(frozen=True, slots=True)

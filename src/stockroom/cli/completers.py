@@ -51,7 +51,7 @@ def complete_models(context: typer.Context, incomplete: str) -> list[str]:
 
 def complete_settings(context: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001 - as all are called
     """Keys of `stock config`."""
-    from stockroom.repository.settings import KEYS
+    from stockroom.repository.config import KEYS
 
     return [key.name for key in KEYS if key.name.startswith(incomplete)]
 

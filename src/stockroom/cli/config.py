@@ -53,7 +53,7 @@ def format_setting(value: Value) -> str:
 
 
 def _get(stock: StockRoom, key: str) -> Value:
-    from stockroom.repository.settings import find_key
+    from stockroom.repository.config import find_key
 
     return stock.settings[find_key(key).name]
 

@@ -18,7 +18,7 @@ from stockroom.errors import MergeConflictError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
-    from stockroom.repository.conflict import Conflict
+    from stockroom.content.merge.conflict import Conflict
     from stockroom.shelves.history import MergeUnderWay
     from stockroom.shelves.merging import Merge
 

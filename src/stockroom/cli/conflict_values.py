@@ -11,7 +11,7 @@ from stockroom.errors import StockroomError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
-    from stockroom.repository.conflict import Conflict
+    from stockroom.content.merge.conflict import Conflict
 
 Describe: TypeAlias = "Callable[[Conflict], tuple[str, str]]"
 """Gives what ours and theirs have."""

@@ -21,7 +21,7 @@ from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom.repository.diff import Diff
+    from stockroom.content.diff import Diff
 
 
 @verb

@@ -18,8 +18,8 @@ from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
     from stockroom import Commit
-    from stockroom.repository.ledger import Tally
-    from stockroom.repository.usage import Cost, Usage
+    from stockroom.repository.upkeep.chunk_owners import Tally
+    from stockroom.repository.upkeep.usage import Cost, Usage
 
 
 @verb

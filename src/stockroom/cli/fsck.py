@@ -16,8 +16,8 @@ from stockroom.cli.units import format_count
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom.repository.repair import RepairReport
-    from stockroom.repository.verify import VerifyReport
+    from stockroom.repository.upkeep.repair import RepairReport
+    from stockroom.repository.upkeep.verify import VerifyReport
     from stockroom.store.upkeep.verify import Damage
 
 

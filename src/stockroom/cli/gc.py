@@ -13,7 +13,7 @@ from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from stockroom.repository.gc import GcReport
+    from stockroom.repository.upkeep.gc import GcReport
 
 
 @verb

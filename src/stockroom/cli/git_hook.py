@@ -17,7 +17,7 @@ from stockroom.errors import RepositoryNotFoundError, StockroomError
 
 if TYPE_CHECKING:
     from stockroom.remotes.git_push import PushedRef
-    from stockroom.repository.git import GitWorkTree
+    from stockroom.repository.git.work_tree import GitWorkTree
 
 _HOOKS = ("pre-push", "post-checkout")
 
@@ -29,7 +29,7 @@ def git_hook(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What git gives it.")] = None,
 ) -> None:
     """Do what a hook of git's is installed for; git says on stdin what it pushes."""
-    from stockroom.repository.git import find_work_tree
+    from stockroom.repository.git.work_tree import find_work_tree
 
     given = arguments or []
     if name not in _HOOKS or len(given) < 2:
@@ -49,7 +49,7 @@ def git_hook(
 
 def _push_first(console: Console, work_tree: GitWorkTree, git_remote: str) -> None:
     from stockroom.remotes.git_push import parse_pushed
-    from stockroom.repository.git_install import list_folders
+    from stockroom.repository.git.install import list_folders
 
     pushed = parse_pushed(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
     if pushed:
@@ -59,7 +59,7 @@ def _push_first(console: Console, work_tree: GitWorkTree, git_remote: str) -> No
 
 def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list[PushedRef], git_remote: str) -> None:
     from stockroom.remotes.git_push import find_needed, push_needed
-    from stockroom.repository.git_status import find_tie_for_hook
+    from stockroom.repository.git.status import find_tie_for_hook
     from stockroom.repository.paths import is_repository, locate
     from stockroom.repository.repository import Repository
 
@@ -83,7 +83,7 @@ def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list
 
 
 def _tell_checkout(console: Console, work_tree: GitWorkTree, old: str, new: str) -> None:
-    from stockroom.repository.git_install import list_folders
+    from stockroom.repository.git.install import list_folders
 
     for root in list_folders(work_tree):
         try:
@@ -93,8 +93,8 @@ def _tell_checkout(console: Console, work_tree: GitWorkTree, old: str, new: str)
 
 
 def _tell_one(console: Console, work_tree: GitWorkTree, root: Path, old: str, new: str) -> None:
-    from stockroom.repository.git_history import read_pinned
-    from stockroom.repository.git_status import find_tie_for_hook
+    from stockroom.repository.git.history import read_pinned
+    from stockroom.repository.git.status import find_tie_for_hook
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository
 

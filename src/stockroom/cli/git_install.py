@@ -15,8 +15,8 @@ from stockroom.cli.verb import verb
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stockroom.repository.git import GitWorkTree
-    from stockroom.repository.git_install import Step
+    from stockroom.repository.git.install import Step
+    from stockroom.repository.git.work_tree import GitWorkTree
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "stockroom.cli")
 """The words that run this program from anywhere; `-P` keeps modules of the folder it is run in out of it."""
@@ -35,7 +35,7 @@ def git_install(
 ) -> None:
     """Let git merge head.stock by way of Stockroom; `stock git uninstall` takes it back."""
     from stockroom.remotes.remote_file import publish_origin
-    from stockroom.repository.git_install import POST_CHECKOUT, PRE_PUSH, plan_install
+    from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, plan_install
     from stockroom.repository.paths import locate
 
     work_tree, root = find_place()
@@ -52,7 +52,7 @@ def find_place() -> tuple[GitWorkTree, Path]:
     """The work tree of git and the repository that the working directory lies in."""
     from pathlib import Path
 
-    from stockroom.repository.git import find_work_tree
+    from stockroom.repository.git.work_tree import find_work_tree
     from stockroom.repository.paths import find_repository
 
     root = find_repository(Path.cwd()).root

@@ -28,7 +28,7 @@ def git_merge_driver(
     path: Annotated[Path, typer.Argument(help="What the file is called in the work tree.")],
 ) -> None:
     """Merge two versions of head.stock, as git asks; where that fails, it is left with marks of conflict."""
-    from stockroom.repository.git_program import merge_text
+    from stockroom.repository.git.program import merge_text
 
     try:
         merged = _merge(console, base, ours, theirs, path)
@@ -43,7 +43,7 @@ def git_merge_driver(
 
 
 def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -> Head:
-    from stockroom.repository.git_merge import Versions, find_missing, merge_versions
+    from stockroom.repository.git.merge_driver import Versions, find_missing, merge_versions
     from stockroom.repository.head import Head
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository

@@ -10,6 +10,6 @@ from stockroom.cli.verb import verb
 @verb
 def git_uninstall(console: Console, dry_run: DryRunOption = False) -> None:
     """Take back what `stock git install` did; hooks and settings of others stay."""
-    from stockroom.repository.git_install import plan_uninstall
+    from stockroom.repository.git.install import plan_uninstall
 
     take_steps(console, plan_uninstall(*find_place()), dry_run=dry_run)

@@ -20,7 +20,7 @@ def init(
 ) -> None:
     """Make a repository, or say that there is one already."""
     from stockroom import StockRoom
-    from stockroom.repository.git import find_work_tree
+    from stockroom.repository.git.work_tree import find_work_tree
     from stockroom.repository.paths import locate
 
     has_author = locate(path.resolve()).config.exists()

@@ -60,7 +60,7 @@ def model_import(
 
 def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The notes in a file, if they are not too large to keep."""
-    from stockroom.repository.json_mapping import check_json
+    from stockroom.content.attrs import check_json
 
     try:
         return check_json(dict(metadata), where=str(file), name="metadata")

@@ -18,7 +18,7 @@ from stockroom.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
-    from stockroom.repository.conflict import Conflict
+    from stockroom.content.merge.conflict import Conflict
     from stockroom.shelves.history import MergeUnderWay
 
 

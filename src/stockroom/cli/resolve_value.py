@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stockroom.content.merge.conflict import ATTRS, Conflict
+from stockroom.content.merge.mappings import name_key
 from stockroom.errors import InvalidInputError
-from stockroom.repository.conflict import ATTRS, Conflict
-from stockroom.repository.merge_mappings import name_key
 
 if TYPE_CHECKING:
     from stockroom import StockRoom

@@ -18,11 +18,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.structure import measure_element, parse_component
 from stockroom.digest import view_bytes
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.interop.plain_values import encode_value
 from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, load_safetensors, read_header
-from stockroom.repository.structure import measure_element, parse_component
 from stockroom.shelves.leaf_info import LeafInfo
 from stockroom.shelves.state import State
 

@@ -19,6 +19,7 @@ import msgspec
 
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, MalformedRecordError, RefNotFoundError, RemoteError
+from stockroom.files import replace_own_file
 from stockroom.refs import RefMove
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
@@ -32,9 +33,8 @@ from stockroom.remotes.states import find_newest_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport, open_transport
 from stockroom.remotes.url import RemoteSettings
-from stockroom.repository.git import find_work_tree
+from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head
-from stockroom.repository.own_file import replace_own_file
 from stockroom.repository.paths import (
     DEFAULT_BRANCH,
     REMOTE_NAME,

@@ -37,8 +37,8 @@ from stockroom.remotes.settings import get_remote
 from stockroom.remotes.states import StateTakenError, find_newer_state, find_newest_state, publish_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, StoredFile, Transport, open_transport
-from stockroom.repository.heads import find_heads
 from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.roots import find_heads
 from stockroom.store.upkeep.recovery import session_folder
 
 GRACE: Final = timedelta(weeks=2)

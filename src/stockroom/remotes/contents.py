@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.column import ColumnRecord
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
 from stockroom.refs import RefStore, sort_parents_first
-from stockroom.repository.column import ColumnRecord
 from stockroom.repository.repository import Repository
-from stockroom.repository.snapshot import Snapshot
-from stockroom.repository.state import StateRecord, ValueRecord
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryKind
 from stockroom.trees import DiffBatch, diff_trees, iter_new_nodes, iter_range

@@ -24,8 +24,8 @@ from stockroom.remotes.settings import get_remote, read_remotes
 from stockroom.remotes.states import find_newer_state, find_newest_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import MissingFileError, Transport, open_transport
-from stockroom.repository.reachable import count_needed
 from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.reachable import count_needed
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME

@@ -19,8 +19,8 @@ from stockroom.remotes.push import PushReport, push
 from stockroom.remotes.remote_file import ORIGIN
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.repository.git_history import find_pinned_between, read_pinned
-from stockroom.repository.git_tie import Tie
+from stockroom.repository.git.history import find_pinned_between, read_pinned
+from stockroom.repository.git.tie import Tie
 from stockroom.repository.repository import Repository
 
 _HEADS: Final = "refs/heads/"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import MalformedRecordError
 from stockroom.locks import make_fork_lock
+from stockroom.repository.config import Settings, read_settings
 from stockroom.repository.paths import RepositoryPaths
-from stockroom.repository.settings import Settings, read_settings
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from stockroom.remotes.ref_state import BundleEntry, RefState
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import Transport
 from stockroom.repository.paths import RepositoryPaths, prepare_repository
-from stockroom.repository.reachable import Reachable
 from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.reachable import Reachable
 
 _WORTH_REWRITING: Final = 8
 """A bundle is written anew once this part of it, one in so many bytes, is what nothing leads to."""

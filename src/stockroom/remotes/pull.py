@@ -9,9 +9,9 @@ from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, MergeConflictError, RefNotFoundError
 from stockroom.remotes.fetch import FetchReport, fetch
 from stockroom.remotes.progress import OnProgress
-from stockroom.repository.merge_commands import MergeOptions, Outcome, merge
+from stockroom.repository.merging.commands import MergeOptions, Outcome, merge
 from stockroom.repository.repository import Repository
-from stockroom.repository.session import WriteSession
+from stockroom.repository.writing.session import WriteSession
 
 PULL: Final = "pull"
 

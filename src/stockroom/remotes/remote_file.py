@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import FormatVersionError, InvalidInputError, MalformedRecordError
+from stockroom.files import write_own_file
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.url import RemoteSettings, parse_remote_settings
-from stockroom.repository.git import find_work_tree, read_regular
-from stockroom.repository.own_file import write_own_file
+from stockroom.repository.git.work_tree import find_work_tree, read_regular
 from stockroom.repository.paths import REMOTE_NAME, RepositoryPaths
 
 ORIGIN: Final = "origin"

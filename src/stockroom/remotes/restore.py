@@ -9,9 +9,9 @@ from stockroom.remotes.fetch import fetch
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import forget_all_bundles
-from stockroom.repository.repair import RepairReport, repair_repository
 from stockroom.repository.repository import Repository
-from stockroom.repository.verify import verify_beside_others
+from stockroom.repository.upkeep.repair import RepairReport, repair_repository
+from stockroom.repository.upkeep.verify import verify_beside_others
 
 
 def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:

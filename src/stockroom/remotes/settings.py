@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from stockroom.errors import InvalidInputError, MalformedRecordError, RemoteNotFoundError
+from stockroom.files import read_own_file, replace_own_file
 from stockroom.remotes.url import RemoteSettings, parse_remote_settings
-from stockroom.repository.own_file import read_own_file, replace_own_file
 from stockroom.repository.paths import RepositoryPaths
 
 

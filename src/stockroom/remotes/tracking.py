@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import StockroomError
+from stockroom.files import replace_own_file
 from stockroom.remotes.ref_state import RefState, decode_state
-from stockroom.repository.own_file import replace_own_file
 from stockroom.repository.paths import RepositoryPaths
 
 _DIRECTORY: Final = "remotes"

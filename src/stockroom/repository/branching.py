@@ -11,7 +11,7 @@ from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
 
 if TYPE_CHECKING:
-    from stockroom.repository.session import WriteSession
+    from stockroom.repository.writing.session import WriteSession
 
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from stockroom.digest import CommitId
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
-from stockroom.repository.own_file import read_own_file, write_own_file
+from stockroom.files import read_own_file, write_own_file
 
 HEAD_NAME = "head.stock"
 PENDING_NAME = "head.pending"

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from stockroom.digest import compute_digest
 from stockroom.errors import FormatVersionError, RepositoryNotFoundError
-from stockroom.repository.git import find_work_tree
+from stockroom.files import read_own_file, replace_own_file, write_own_file
+from stockroom.repository.config import read_settings, write_settings
+from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head, HeadFile
-from stockroom.repository.own_file import read_own_file, replace_own_file, write_own_file
-from stockroom.repository.settings import read_settings, write_settings
 
 STATE_NAME = ".stockroom"
 REMOTE_NAME = "remote.stock"

@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES, ObjectStore, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
 from stockroom.refs.marks import Kind, MarkStore
-from stockroom.repository.git_tie import Tie, find_tie
+from stockroom.repository.git.tie import Tie, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
-from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
-from stockroom.repository.snapshot import Snapshot
+from stockroom.repository.writing.lease import acquire_lease
 from stockroom.trees import NodeCache
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
 
 if TYPE_CHECKING:
+    from stockroom.content.snapshot import Snapshot
+    from stockroom.content.state import StateRecord, ValueRecord
     from stockroom.repository.repository import Repository
-    from stockroom.repository.snapshot import Snapshot
-    from stockroom.repository.state import StateRecord, ValueRecord
-    from stockroom.repository.workspace import Workspace
+    from stockroom.repository.writing.workspace import Workspace
     from stockroom.shelves.leaf_reader import LeafReader
     from stockroom.store.tensor_store import TensorStore
 

@@ -15,6 +15,9 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from stockroom.content.snapshot import ARTIFACT
+from stockroom.content.state import StateRecord
+from stockroom.content.structure import ScalarLeaf
 from stockroom.digest import compute_digest, view_bytes
 from stockroom.errors import (
     DigestMismatchError,
@@ -24,10 +27,7 @@ from stockroom.errors import (
     ValueNotFoundError,
 )
 from stockroom.refs.names import check_free_name
-from stockroom.repository.snapshot import ARTIFACT
-from stockroom.repository.state import StateRecord
-from stockroom.repository.structure import ScalarLeaf
-from stockroom.repository.workspace import Workspace
+from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.whole_file import open_whole

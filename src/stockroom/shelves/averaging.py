@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.repository.state import STATE_ENTRIES
-from stockroom.repository.structure import measure_leaf, name_storage
+from stockroom.content.state import STATE_ENTRIES
+from stockroom.content.structure import measure_leaf, name_storage
 from stockroom.shelves.entry_chunks import list_chunks
 from stockroom.shelves.flatten import LeafSource
 from stockroom.shelves.state_writer import put_leaf
@@ -19,9 +19,9 @@ from stockroom.store.entry import EntryKind
 from stockroom.store.private_read import read_private
 
 if TYPE_CHECKING:
-    from stockroom.repository.merge_states import Average
-    from stockroom.repository.structure import ArrayLeaf
-    from stockroom.repository.workspace import Workspace
+    from stockroom.content.merge.states import Average
+    from stockroom.content.structure import ArrayLeaf
+    from stockroom.repository.writing.workspace import Workspace
 
 _PIECE: Final = 1 << 20
 

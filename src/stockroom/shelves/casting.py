@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
+from stockroom.content.column import BYTES, STR, ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
 from stockroom.errors import SchemaError
-from stockroom.repository.column import BYTES, STR, ColumnRecord
-from stockroom.repository.column_edit import ColumnEdit
-from stockroom.repository.workspace import Workspace
+from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.column_writer import ColumnWriter
 from stockroom.shelves.values import Array
 from stockroom.store.dtypes import parse_dtype

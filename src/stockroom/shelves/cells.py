@@ -12,8 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from stockroom.errors import MalformedRecordError
-from stockroom.repository.structure import (
+from stockroom.content.structure import (
     TORCH_ONLY,
     ArrayLeaf,
     Constant,
@@ -28,6 +27,7 @@ from stockroom.repository.structure import (
     list_nodes,
     measure_leaf,
 )
+from stockroom.errors import MalformedRecordError
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.leaf_values import as_array, decode_scalar, iter_parts
 from stockroom.store.entry import Entry, EntryKind

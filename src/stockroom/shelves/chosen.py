@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
+from stockroom.content.state import StateRecord
+from stockroom.content.structure import iter_stored
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import InvalidInputError, NotFoundError, SchemaError
-from stockroom.repository.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
-from stockroom.repository.state import StateRecord
-from stockroom.repository.structure import iter_stored
 from stockroom.shelves.leaf_reader import LeafReader
 
 if TYPE_CHECKING:

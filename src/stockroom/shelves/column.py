@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.column import check_attrs
 from stockroom.digest import compute_digest
 from stockroom.errors import InvalidInputError, SchemaError
-from stockroom.repository.column import check_attrs
 from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.column_source import ColumnSource
 from stockroom.shelves.column_views import ColumnItems, ColumnValues

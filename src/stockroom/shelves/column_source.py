@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.column import ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.content.snapshot import DATA
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
-from stockroom.repository.column import ColumnRecord
-from stockroom.repository.column_edit import ColumnEdit
-from stockroom.repository.snapshot import DATA
 from stockroom.shelves.access import Access
 from stockroom.shelves.nested_keys import parse_nested
 from stockroom.shelves.samples import SampleReader

@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.column import ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
 from stockroom.digest import Buffer
 from stockroom.errors import InvalidInputError
-from stockroom.repository.column import ColumnRecord
-from stockroom.repository.column_edit import ColumnEdit
-from stockroom.repository.workspace import Workspace
+from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
 from stockroom.store.chunk_run import Stream
 from stockroom.store.dtypes import format_storage, parse_dtype

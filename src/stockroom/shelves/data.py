@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stockroom.content.column import ColumnRecord, check_attrs, check_schema
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.content.snapshot import DATA
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
-from stockroom.repository.column import ColumnRecord, check_attrs, check_schema
-from stockroom.repository.column_edit import ColumnEdit
-from stockroom.repository.snapshot import DATA
-from stockroom.repository.workspace import Workspace
+from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.column import Column
 from stockroom.shelves.column_source import ColumnSource

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stockroom.content.snapshot import ARTIFACT, EXPERIMENT, METRIC
+from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.errors import InvalidInputError, ValueNotFoundError
 from stockroom.refs.names import check_free_name
-from stockroom.repository.snapshot import ARTIFACT, EXPERIMENT, METRIC
-from stockroom.repository.state import StateRecord, ValueRecord
-from stockroom.repository.workspace import Workspace
+from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.access import Access
 from stockroom.shelves.artifacts import Artifacts, write_artifact
 from stockroom.shelves.cells import Cell, read_cells

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import InvalidInputError
 from stockroom.refs import LoggedCommit, iter_log
 from stockroom.repository.head import Head
-from stockroom.repository.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.shelves.access import Access
 from stockroom.shelves.cells import Cell, format_cell, read_cells
 from stockroom.shelves.history import Commit, describe_commit

@@ -16,8 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import SchemaError
-from stockroom.repository.structure import (
+from stockroom.content.structure import (
     MAX_AXES,
     MAX_DEPTH,
     MAX_EXTENT,
@@ -37,6 +36,7 @@ from stockroom.repository.structure import (
     join_path,
     measure_extent,
 )
+from stockroom.errors import SchemaError
 from stockroom.shelves.state import State
 from stockroom.shelves.tensor_library import RawTensor, TensorForm, load_torch
 from stockroom.shelves.values import is_tensor

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from stockroom.repository.git_status import TieStatus
+    from stockroom.repository.git.status import TieStatus
     from stockroom.repository.repository import Repository
     from stockroom.shelves.access import Access
 
@@ -25,7 +25,7 @@ class GitActions:
 
         Empty where git does not track `head.stock`. Raises `GitError` where git cannot be asked.
         """
-        from stockroom.repository.git_history import find_carriers
+        from stockroom.repository.git.history import find_carriers
 
         self._access.check_open()
         tie = self._repository.find_tie()
@@ -34,7 +34,7 @@ class GitActions:
 
     def describe_tie(self: _Handle) -> TieStatus:
         """Whether git tracks `head.stock`, where both sides stand, and what is installed in git."""
-        from stockroom.repository.git_status import describe_tie
+        from stockroom.repository.git.status import describe_tie
 
         self._access.check_open()
         return describe_tie(self._repository)

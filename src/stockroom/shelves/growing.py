@@ -14,7 +14,7 @@ import numpy as np
 from stockroom.shelves.values import Array, Schema, as_array_like, infer_schema, widen_schema
 
 if TYPE_CHECKING:
-    from stockroom.repository.column_edit import ColumnEdit
+    from stockroom.content.column_edit import ColumnEdit
     from stockroom.shelves.column import Column
     from stockroom.shelves.data import DataShelf
 

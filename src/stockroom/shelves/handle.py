@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from stockroom.content.diff import Diff
+from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import (
     ClosedError,
@@ -18,11 +20,9 @@ from stockroom.errors import (
 )
 from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
-from stockroom.repository.diff import Diff
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity, init_repository
 from stockroom.repository.repository import Repository
-from stockroom.repository.snapshot import Snapshot
 from stockroom.shelves.access import Access
 from stockroom.shelves.git import GitActions
 from stockroom.shelves.history import Status, describe_changes
@@ -33,9 +33,9 @@ from stockroom.shelves.remotes import RemoteActions
 from stockroom.shelves.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
-    from stockroom.repository.session import WriteSession
-    from stockroom.repository.strategy import Strategy
-    from stockroom.repository.workspace import Workspace
+    from stockroom.content.merge.strategy import Strategy
+    from stockroom.repository.writing.session import WriteSession
+    from stockroom.repository.writing.workspace import Workspace
     from stockroom.shelves.data import DataShelf
     from stockroom.shelves.experiment import ExperimentShelf
     from stockroom.shelves.model import ModelShelf
@@ -300,7 +300,7 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
         if self._access.session is not None:
             self._access.session.reset()
             return
-        from stockroom.repository.session import WriteSession  # here for start-up time
+        from stockroom.repository.writing.session import WriteSession  # here for start-up time
 
         session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
@@ -322,7 +322,7 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
         self._head = head
 
     def _begin(self, timeout_s: float) -> WriteSession:
-        from stockroom.repository.session import WriteSession  # here for start-up time
+        from stockroom.repository.writing.session import WriteSession  # here for start-up time
 
         session = WriteSession(self._repository, timeout_s=timeout_s)
         try:
@@ -337,7 +337,7 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
     @contextmanager
     def _moving(self) -> Iterator[WriteSession]:
         """The session that moves HEAD: this handle's own, or one for the moment."""
-        from stockroom.repository.session import WriteSession  # here for start-up time
+        from stockroom.repository.writing.session import WriteSession  # here for start-up time
 
         if self._access.session is not None:
             self._access.session.check_open()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
+from stockroom.content.diff import Diff
+from stockroom.content.merge.conflict import Conflict
+from stockroom.content.snapshot import DATA, EXPERIMENT, MODEL
 from stockroom.refs import LoggedCommit
-from stockroom.repository.conflict import Conflict
-from stockroom.repository.diff import Diff
-from stockroom.repository.snapshot import DATA, EXPERIMENT, MODEL
 
 _SHELVES: Final = (DATA, MODEL, EXPERIMENT)
 

@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from stockroom.content.diff import Diff
 from stockroom.errors import InvalidInputError, RefNotFoundError
 from stockroom.refs import Operation, iter_log
 from stockroom.repository import branching
-from stockroom.repository.diff import Diff
 from stockroom.shelves.history import Commit, describe_commit
 
 if TYPE_CHECKING:
+    from stockroom.content.snapshot import Snapshot
     from stockroom.digest import CommitId
     from stockroom.repository.head import Head
     from stockroom.repository.repository import Repository
-    from stockroom.repository.session import WriteSession
-    from stockroom.repository.snapshot import Snapshot
+    from stockroom.repository.writing.session import WriteSession
     from stockroom.shelves.access import Access
 
 

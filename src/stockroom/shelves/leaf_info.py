@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stockroom.repository.structure import ArrayLeaf, Leaf, ScalarLeaf, StridedLeaf, TiedLeaf
+from stockroom.content.structure import ArrayLeaf, Leaf, ScalarLeaf, StridedLeaf, TiedLeaf
 from stockroom.shelves.leaf_reader import LeafReader
 
 

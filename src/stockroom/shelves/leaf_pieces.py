@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from stockroom.content.structure import ArrayLeaf, Leaf, StridedLeaf, TiedLeaf, measure_element
 from stockroom.errors import CorruptionError
-from stockroom.repository.structure import ArrayLeaf, Leaf, StridedLeaf, TiedLeaf, measure_element
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.leaf_values import LoadOptions, ValueMaker, as_array
 

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
+from stockroom.content.structure import Structure, iter_stored, measure_leaf
 from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
 from stockroom.errors import CorruptionError
-from stockroom.repository.snapshot import Snapshot
-from stockroom.repository.state import STATE_ENTRIES, StateRecord, ValueRecord
-from stockroom.repository.structure import Structure, iter_stored, measure_leaf
 from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind

@@ -11,8 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.repository.structure import (
+from stockroom.content.structure import (
     TORCH_ONLY,
     ArrayLeaf,
     Constant,
@@ -30,6 +29,7 @@ from stockroom.repository.structure import (
     list_nodes,
     measure_element,
 )
+from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.shelves.leaf_reader import LeafReader
 from stockroom.shelves.tensor_library import load_torch
 from stockroom.store.dtypes import parse_dtype

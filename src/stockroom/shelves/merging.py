@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from stockroom.digest import CommitId
 from stockroom.repository.branching import reset_to
-from stockroom.repository.merging import Merging, read_merging
+from stockroom.repository.merging.unfinished import Merging, read_merging
 from stockroom.shelves.history import MergeUnderWay
 
 if TYPE_CHECKING:
-    from stockroom.repository.conflict import Choice, Conflict
+    from stockroom.content.merge.conflict import Choice, Conflict
+    from stockroom.content.merge.strategy import Strategy
     from stockroom.repository.head import Head
-    from stockroom.repository.merge_commands import FastForward, MergeOptions, MergeReport
+    from stockroom.repository.merging.commands import FastForward, MergeOptions, MergeReport
     from stockroom.repository.repository import Repository
-    from stockroom.repository.session import WriteSession
-    from stockroom.repository.strategy import Strategy
+    from stockroom.repository.writing.session import WriteSession
     from stockroom.shelves.access import Access
     from stockroom.trees import Key
 
@@ -73,7 +73,7 @@ class MergeActions:
                 Nothing is changed.
             ConflictError: changes are staged, HEAD is detached, or there is no common history.
         """
-        from stockroom.repository.merge_commands import merge  # here for start-up time
+        from stockroom.repository.merging.commands import merge  # here for start-up time
 
         self._access.check_open()
         theirs = self._resolve(ref)
@@ -85,7 +85,7 @@ class MergeActions:
         self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
     ) -> Merge:
         """Commit the opposite of what the commit `ref` changed; conflicts are as in `merge`."""
-        from stockroom.repository.merge_commands import revert  # here for start-up time
+        from stockroom.repository.merging.commands import revert  # here for start-up time
 
         self._access.check_open()
         target = self._resolve(ref)
@@ -96,7 +96,7 @@ class MergeActions:
         self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
     ) -> Merge:
         """Commit here what the commit `ref` changed elsewhere; conflicts are as in `merge`."""
-        from stockroom.repository.merge_commands import cherry_pick  # here for start-up time
+        from stockroom.repository.merging.commands import cherry_pick  # here for start-up time
 
         self._access.check_open()
         target = self._resolve(ref)
@@ -121,7 +121,7 @@ class MergeActions:
         `choice` is `ours` (what HEAD has), `theirs` or, for tensors, `average`; None takes what is staged there, which
         you have set. Raises `NotFoundError` where nothing is in conflict.
         """
-        from stockroom.repository.resolving import resolve  # here for start-up time
+        from stockroom.repository.merging.resolve import resolve  # here for start-up time
         from stockroom.shelves.averaging import make_average
 
         self._access.check_open()
@@ -130,7 +130,7 @@ class MergeActions:
 
     def continue_merge(self: _Handle, message: str | None = None) -> str:
         """Commit the merge under way; the commit's full hex digest. `MergeConflictError` while conflicts are open."""
-        from stockroom.repository.merge_commands import continue_merge  # here for start-up time
+        from stockroom.repository.merging.commands import continue_merge  # here for start-up time
 
         self._access.check_open()
         with self._moving() as session:
@@ -140,7 +140,7 @@ class MergeActions:
 
     def abort_merge(self: _Handle) -> None:
         """Give up the merge under way and what was staged with it; `NotFoundError` if there is none."""
-        from stockroom.repository.merge_commands import abort_merge  # here for start-up time
+        from stockroom.repository.merging.commands import abort_merge  # here for start-up time
 
         self._access.check_open()
         with self._moving() as session:
@@ -171,8 +171,8 @@ def make_options(
     fast_forward: FastForward = "if possible",
 ) -> MergeOptions:
     """How a handle merges: by strategy, averaging with its own session's tensors."""
-    from stockroom.repository.merge_commands import MergeOptions  # here for start-up time
-    from stockroom.repository.strategy import make_decide
+    from stockroom.content.merge.strategy import make_decide
+    from stockroom.repository.merging.commands import MergeOptions  # here for start-up time
     from stockroom.shelves.averaging import make_average
 
     return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)

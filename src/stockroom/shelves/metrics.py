@@ -11,10 +11,10 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.series import make_series_record
+from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError, ValueNotFoundError
-from stockroom.repository.series import make_series_record
-from stockroom.repository.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.shelves.access import Access
 from stockroom.trees import Tree, iter_range
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stockroom.content.snapshot import MODEL
+from stockroom.content.state import StateRecord
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
-from stockroom.repository.snapshot import MODEL
-from stockroom.repository.state import StateRecord
 from stockroom.shelves.access import Access
 from stockroom.shelves.state import State, StateSource
 

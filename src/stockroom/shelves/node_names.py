@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from stockroom.content.structure import ListNode, Node, StateKey, Structure, TupleNode, join_path, list_nodes
 from stockroom.errors import LeafNotFoundError
-from stockroom.repository.structure import ListNode, Node, StateKey, Structure, TupleNode, join_path, list_nodes
 from stockroom.shelves.node_paths import iter_around, iter_paths, iter_places, join_raw
 
 _GLOB: Final = frozenset("*?[")

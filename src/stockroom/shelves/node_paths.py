@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stockroom.repository.structure import Constant, DictNode, ListNode, Node, TupleNode
+from stockroom.content.structure import Constant, DictNode, ListNode, Node, TupleNode
 from stockroom.shelves.leaf_values import iter_parts
 
 

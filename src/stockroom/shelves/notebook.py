@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stockroom.content.html_table import MAX_ROWS, Markup, format_table
 from stockroom.errors import StockroomError
-from stockroom.repository.html_table import MAX_ROWS, Markup, format_table
 from stockroom.shelves.png import encode_png, is_image
 from stockroom.shelves.values import Array, format_shape
 

@@ -14,6 +14,7 @@ from stockroom.repository.head import HEAD_NAME
 from stockroom.repository.paths import REMOTE_NAME
 
 if TYPE_CHECKING:
+    from stockroom.content.merge.strategy import Strategy
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.pull import PullReport
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.url import RemoteSettings
     from stockroom.repository.head import Head
     from stockroom.repository.repository import Repository
-    from stockroom.repository.session import WriteSession
-    from stockroom.repository.strategy import Strategy
+    from stockroom.repository.writing.session import WriteSession
     from stockroom.shelves.access import Access
     from stockroom.shelves.data import DataShelf
     from stockroom.shelves.model import ModelShelf

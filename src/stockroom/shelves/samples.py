@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.column import ColumnRecord
 from stockroom.digest import DIGEST_NBYTES
-from stockroom.repository.column import ColumnRecord
 from stockroom.shelves.ahead import ReadAhead
 from stockroom.shelves.entry_chunks import as_stored, list_chunks, read_chunk_list
 from stockroom.shelves.values import Array, decode_text

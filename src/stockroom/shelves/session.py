@@ -5,18 +5,18 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from stockroom.content.merge.strategy import make_decide
 from stockroom.errors import ClosedError
 from stockroom.remotes.lazy import choose_fetcher
-from stockroom.repository.branch_session import BranchSession
 from stockroom.repository.repository import Repository
-from stockroom.repository.strategy import make_decide
+from stockroom.repository.writing.branch_session import BranchSession
 from stockroom.shelves.access import Access
 from stockroom.shelves.handle import StockRoom
 from stockroom.shelves.history import describe_changes
 from stockroom.shelves.open_writers import close_at_exit
 
 if TYPE_CHECKING:
-    from stockroom.repository.strategy import Strategy
+    from stockroom.content.merge.strategy import Strategy
 
 
 class Session(StockRoom):

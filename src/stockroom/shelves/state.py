@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
-from stockroom.repository.structure import (
+from stockroom.content.structure import (
     Constant,
     DictNode,
     Leaf,

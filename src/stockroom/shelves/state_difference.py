@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stockroom.repository.structure import StridedLeaf
+from stockroom.content.structure import StridedLeaf
 from stockroom.shelves.leaf_info import LeafInfo
 from stockroom.shelves.real_numbers import is_measurable
 from stockroom.shelves.state import State

@@ -14,12 +14,12 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from stockroom.content.attrs import check_json
+from stockroom.content.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
+from stockroom.content.structure import Node, encode_structure, measure_element, name_storage
 from stockroom.digest import ObjectDigest, view_bytes
 from stockroom.errors import InvalidInputError
-from stockroom.repository.json_mapping import check_json
-from stockroom.repository.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
-from stockroom.repository.structure import Node, encode_structure, measure_element, name_storage
-from stockroom.repository.workspace import Workspace
+from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.flatten import LeafSource, flatten
 from stockroom.store.chunk_run import ChunkRun, Hashing, Stream, make_chunk_list
 from stockroom.store.chunking import measure_chunk

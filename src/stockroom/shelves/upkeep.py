@@ -12,12 +12,12 @@ from stockroom.errors import InvalidInputError
 if TYPE_CHECKING:
     from stockroom.digest import CommitId
     from stockroom.remotes.collect import RemoteGcReport
-    from stockroom.repository.gc import GcReport, OnStage
-    from stockroom.repository.ledger import Tally
-    from stockroom.repository.repair import RepairReport
     from stockroom.repository.repository import Repository
-    from stockroom.repository.usage import Usage
-    from stockroom.repository.verify import VerifyReport
+    from stockroom.repository.upkeep.chunk_owners import Tally
+    from stockroom.repository.upkeep.gc import GcReport, OnStage
+    from stockroom.repository.upkeep.repair import RepairReport
+    from stockroom.repository.upkeep.usage import Usage
+    from stockroom.repository.upkeep.verify import VerifyReport
     from stockroom.shelves.access import Access
 
 _GRACE = timedelta(weeks=2)
@@ -56,7 +56,7 @@ class UpkeepActions:
         Raises `CorruptionError` where the repository is damaged: then nothing is removed.
         """
         from stockroom.remotes.tracking import forget_all_bundles
-        from stockroom.repository.gc import plan_gc, preview_gc, run_gc
+        from stockroom.repository.upkeep.gc import plan_gc, preview_gc, run_gc
 
         self._access.check_open()
         if dry_run:
@@ -124,7 +124,7 @@ class UpkeepActions:
             connectivity_only: read no samples; look at names, sizes and what leads to what.
             on_progress: called with the number of packs done and their number in all.
         """
-        from stockroom.repository.verify import VerifyScope, verify_beside_others
+        from stockroom.repository.upkeep.verify import VerifyScope, verify_beside_others
 
         self._access.check_open()
         if sample is not None and not 0 < sample <= 1:
@@ -139,14 +139,14 @@ class UpkeepActions:
 
         Reads metadata only: samples need not be on this machine.
         """
-        from stockroom.repository.usage import measure_usage
+        from stockroom.repository.upkeep.usage import measure_usage
 
         self._access.check_open()
         return measure_usage(self._repository, self._access.snapshot)
 
     def measure_commits(self: _Handle, ref: str = "HEAD") -> dict[str, Tally]:
         """What each commit that leads to `ref` added to those before it, by full hex id; the oldest first."""
-        from stockroom.repository.usage import measure_commits
+        from stockroom.repository.upkeep.usage import measure_commits
 
         self._access.check_open()
         start = self._resolve(ref)
@@ -155,7 +155,7 @@ class UpkeepActions:
     @property
     def settings(self: _Handle) -> Mapping[str, str | bool | float | None]:
         """The repository's own settings by key, such as `user.name`; None is what nobody has set. Read-only."""
-        from stockroom.repository.settings import KEYS, read_settings
+        from stockroom.repository.config import KEYS, read_settings
 
         self._access.check_open()
         settings = read_settings(self._repository.paths.config)
@@ -163,7 +163,7 @@ class UpkeepActions:
 
     def change_setting(self: _Handle, key: str, value: str | None) -> None:
         """Set one of the settings, or, for None, no longer; `InvalidInputError` for a key or value that cannot be."""
-        from stockroom.repository.settings import change_setting, find_key, read_settings, write_settings
+        from stockroom.repository.config import change_setting, find_key, read_settings, write_settings
 
         self._access.check_open()
         config = self._repository.paths.config

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.column import BYTES, STR, ColumnRecord
 from stockroom.errors import CorruptionError, SchemaError
-from stockroom.repository.column import BYTES, STR, ColumnRecord
 from stockroom.store.dtypes import format_dtype, parse_dtype
 
 Array: TypeAlias = NDArray[Any]

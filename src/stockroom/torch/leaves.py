@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.content.structure import measure_element
 from stockroom.errors import SchemaError
-from stockroom.repository.structure import measure_element
 from stockroom.shelves.tensor_library import TensorForm
 
 try:

@@ -14,7 +14,7 @@ from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundE
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
 from stockroom.refs.marks import Kind
-from stockroom.repository.gc import apply_gc, plan_gc, preview_gc
+from stockroom.repository.upkeep.gc import apply_gc, plan_gc, preview_gc
 from stockroom.store.upkeep.removal import lock_removal
 from stockroom.store.upkeep.verify import list_pack_directories
 
@@ -336,7 +336,7 @@ def test_a_lost_pack_stops_gc_too(stock):
 
 
 def test_one_gc_at_a_time(stock, monkeypatch):
-    monkeypatch.setattr("stockroom.repository.gc._PATIENCE_S", 0.05)
+    monkeypatch.setattr("stockroom.repository.upkeep.gc._PATIENCE_S", 0.05)
     with StockRoom(stock.path) as other, lock_removal(other._repository.tensors), pytest.raises(LockedError):
         stock.gc(grace=NOW)
 

@@ -10,10 +10,10 @@ import pytest
 from tests.gitting import git, make_project, read, write
 
 from stockroom import GitError, StockRoom
-from stockroom.repository.git import find_work_tree
-from stockroom.repository.git_index import is_tracked, search_index
-from stockroom.repository.git_program import run_git
-from stockroom.repository.git_tie import find_tie, read_git_state
+from stockroom.repository.git.index import is_tracked, search_index
+from stockroom.repository.git.program import run_git
+from stockroom.repository.git.tie import find_tie, read_git_state
+from stockroom.repository.git.work_tree import find_work_tree
 
 NAMES = ["head.stock", "a/head.stock", "-dash", "with space", "ünï", "z/last"]
 

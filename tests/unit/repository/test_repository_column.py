@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stockroom import FormatVersionError, InvalidInputError, MalformedRecordError
-from stockroom.repository.column import ColumnRecord, check_attrs, check_schema, decode_column
+from stockroom.content.column import ColumnRecord, check_attrs, check_schema, decode_column
 
 RECORD = ColumnRecord(
     dtype="float32",

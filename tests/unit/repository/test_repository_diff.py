@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stockroom import StockRoom
-from stockroom.repository.diff import ChangeCounts
+from stockroom.content.diff import ChangeCounts
 
 
 @pytest.fixture

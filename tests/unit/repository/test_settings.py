@@ -10,7 +10,7 @@ import pytest
 
 from stockroom import AbsentDataError, InvalidInputError, MalformedRecordError, StockRoom
 from stockroom.remotes.agent.fetcher import read_stall_s
-from stockroom.repository.settings import KEYS, Settings, change_setting, find_key, read_settings, write_settings
+from stockroom.repository.config import KEYS, Settings, change_setting, find_key, read_settings, write_settings
 
 
 def test_settings_read_back_as_they_were_written(tmp_path: Path) -> None:

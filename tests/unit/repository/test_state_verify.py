@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from stockroom import CorruptionError, StockRoom
+from stockroom.content.state import STATE_TREE, StateRecord
+from stockroom.content.structure import encode_structure
 from stockroom.digest import ObjectDigest
-from stockroom.repository.session import WriteSession
-from stockroom.repository.state import STATE_TREE, StateRecord
-from stockroom.repository.structure import encode_structure
+from stockroom.repository.writing.session import WriteSession
 from stockroom.shelves.flatten import flatten
 from stockroom.store.entry import EntryKind
 from stockroom.trees import Tree

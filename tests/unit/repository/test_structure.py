@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockroom.errors import SchemaError
-from stockroom.repository.structure import (
+from stockroom.content.structure import (
     TORCH_ONLY,
     ArrayLeaf,
     Constant,
@@ -32,6 +31,7 @@ from stockroom.repository.structure import (
     name_storage,
     parse_component,
 )
+from stockroom.errors import SchemaError
 
 TEXT = st.text(st.characters(codec=None), max_size=12) | st.sampled_from(
     ["~", "/", "~0", "~1", "~2", "", "0", "-1", "\0"]

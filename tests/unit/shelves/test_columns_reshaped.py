@@ -23,7 +23,7 @@ from stockroom import (
     StockRoom,
     make_torch_dataset,
 )
-from stockroom.repository.column import ColumnRecord, decode_column
+from stockroom.content.column import ColumnRecord, decode_column
 from stockroom.shelves.nested_keys import format_nested, parse_nested
 
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from stockroom import (
     StockRoom,
     ValueNotFoundError,
 )
-from stockroom.repository.structure import ScalarLeaf
+from stockroom.content.structure import ScalarLeaf
 from stockroom.shelves.artifacts import UNKNOWN_MEDIA_TYPE, find_place
 from stockroom.shelves.flatten import LeafSource
 from stockroom.shelves.state_writer import write_leaves, write_value

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stockroom import SchemaError, StockRoom
-from stockroom.repository.structure import ArrayLeaf, DictNode, StridedLeaf, TiedLeaf, iter_leaves
+from stockroom.content.structure import ArrayLeaf, DictNode, StridedLeaf, TiedLeaf, iter_leaves
 from stockroom.shelves.flatten import FlatState, flatten
 
 

@@ -14,7 +14,7 @@ import torch
 from blake3 import blake3
 
 from stockroom import InvalidInputError, StockRoom
-from stockroom.repository.state import STATE_ENTRIES
+from stockroom.content.state import STATE_ENTRIES
 from stockroom.shelves.flatten import LeafSource
 from stockroom.shelves.state_writer import put_leaf
 from stockroom.store.entry import EntryKind

@@ -1,0 +1,124 @@
+"""The record that describes a column: its schema and the root of its tree, as one metadata object."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import Any, Final
+
+import msgspec
+
+from stockroom.content.attrs import check_json
+from stockroom.digest import DIGEST_NBYTES, ObjectDigest
+from stockroom.errors import InvalidInputError, MalformedRecordError, SchemaError
+from stockroom.refs.record import RecordFormat
+from stockroom.store.codecs import check_codec
+from stockroom.store.dtypes import parse_dtype
+from stockroom.store.entry import MAX_SAMPLE_NBYTES, EntryFormat
+from stockroom.trees import KeyType, TreeFormat
+
+STR, BYTES = "str", "bytes"
+_MAX_AXES = 32
+_DECODER = re.compile(r"[a-z0-9_]{1,32}(:[A-Za-z0-9_]{1,32})?")
+
+
+class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A column at one commit. `dtype` is a dtype name, `str` or `bytes`; None in `shape` is an axis of any length.
+
+    `root` is the root node of the tree from keys to entries. `attrs` is the user's small JSON mapping. `decoder` says
+    what the samples of a `bytes` column are the encoded form of; None, and then not recorded, if they are bytes only.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+    key_type: str
+    codec: str
+    root: bytes
+    attrs: dict[str, Any]
+    decoder: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether samples are str or bytes rather than arrays."""
+        return self.dtype in (STR, BYTES)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return 1 if self.is_text else parse_dtype(self.dtype).itemsize
+
+    @property
+    def entry_format(self) -> EntryFormat:
+        """How samples are written in the tree's values."""
+        return _make_entry_format(self.itemsize, self.shape)
+
+    @property
+    def tree_format(self) -> TreeFormat:
+        """The format of the column's tree."""
+        return TreeFormat(KeyType(self.key_type), self.entry_format.width)
+
+    @property
+    def objects(self) -> tuple[ObjectDigest, ...]:
+        """Metadata objects it refers to, besides its tree: none."""
+        return ()
+
+    @property
+    def schema(self) -> tuple[object, ...]:
+        """What must agree for two versions of a column to hold comparable samples."""
+        return (self.dtype, self.shape, self.key_type)
+
+    def encode(self) -> bytes:
+        """The canonical bytes of the object: magic `SRco`, version 1, then the fields as msgpack."""
+        return _FORMAT.encode(self)
+
+    def replace_root(self, root: ObjectDigest) -> ColumnRecord:
+        """The same column with another tree."""
+        return msgspec.structs.replace(self, root=root)
+
+
+_FORMAT: Final = RecordFormat(ColumnRecord, magic=b"SRco", version=1, name="column", max_nbytes=1 << 20)
+
+
+@functools.lru_cache(256)
+def _make_entry_format(itemsize: int, shape: tuple[int | None, ...]) -> EntryFormat:
+    return EntryFormat(itemsize, shape)
+
+
+def decode_column(data: bytes, *, where: str) -> ColumnRecord:
+    """The column record in `data`; `MalformedRecordError` naming `where` if it is none."""
+    record = _FORMAT.decode(data, where=where)
+    try:
+        check_schema(record)
+    except InvalidInputError as error:
+        raise MalformedRecordError(f"{where}: malformed column record ({error})", where=where) from error
+    if len(record.root) != DIGEST_NBYTES:
+        raise MalformedRecordError(f"{where}: malformed column record (root is no digest)", where=where)
+    return record
+
+
+def check_schema(record: ColumnRecord) -> None:
+    """Raise `SchemaError` or `InvalidInputError` unless dtype, shape, key type and codec are ones we keep."""
+    check_codec(record.codec)
+    if record.key_type not in tuple(KeyType):
+        raise SchemaError(f"expected keys 'int' or 'str', found {record.key_type!r}")
+    if record.decoder is not None and (record.dtype != BYTES or not _DECODER.fullmatch(record.decoder)):
+        raise SchemaError(
+            f"expected a decoder such as 'image', of a bytes column, found {record.decoder!r} and dtype {record.dtype}"
+        )
+    if record.is_text:
+        if record.shape != (None,):
+            raise SchemaError(f"a {record.dtype} column has no shape of its own, found {record.shape}")
+        return
+    parse_dtype(record.dtype)
+    if len(record.shape) > _MAX_AXES or any(
+        length is not None and not 0 <= length < 1 << 40 for length in record.shape
+    ):
+        raise SchemaError(f"expected a shape of at most {_MAX_AXES} lengths of 0 or more, found {record.shape}")
+    if record.itemsize * math.prod(length or 1 for length in record.shape) > MAX_SAMPLE_NBYTES:
+        raise SchemaError(f"expected samples of at most 2^60 bytes, found the shape {record.shape} of {record.dtype}")
+
+
+def check_attrs(attrs: object, *, column: str) -> dict[str, Any]:
+    """`attrs` as plain JSON values; `SchemaError` if it is not a mapping of them or is over 64 KiB."""
+    return check_json(attrs, where=f"column {column!r}", name="attrs")

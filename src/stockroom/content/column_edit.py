@@ -1,0 +1,104 @@
+"""Uncommitted changes to one column: a tree, and the edits not yet worked into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import ColumnRecord
+from stockroom.digest import ObjectDigest
+from stockroom.trees import Key, KeysLike, NodeCache, Tree
+
+_MAX_PENDING = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A state to come back to."""
+
+    record: ColumnRecord
+    tree: Tree
+    pending: Mapping[Key, bytes | None]
+
+
+@dataclass(slots=True)
+class ColumnEdit:
+    """A column being written. Values are entries, all of the width of the column's tree.
+
+    `staged` is the record that the stage has of it, None if it has none yet.
+    """
+
+    nodes: NodeCache
+    record: ColumnRecord
+    staged: ColumnRecord | None = None
+    _tree: Tree = field(init=False)
+    _pending: dict[Key, bytes | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._tree = Tree(self.nodes, self.record.tree_format, ObjectDigest(self.record.root))
+
+    @property
+    def tree(self) -> Tree:
+        """The column's tree with every edit worked in."""
+        if self._pending:
+            self._apply()
+        return self._tree
+
+    def find(self, key: Key) -> bytes | None:
+        """The entry of a key, or None."""
+        if key in self._pending:
+            return self._pending[key]
+        return self._tree.get(key)
+
+    def put(self, key: Key, entry: bytes) -> None:
+        """Set one entry."""
+        self._pending[key] = entry
+        if len(self._pending) >= _MAX_PENDING:
+            self._apply()
+
+    def put_many(self, keys: KeysLike, entries: NDArray[np.uint8]) -> None:
+        """Set the entries `(n, width)` of as many distinct keys."""
+        self._tree = self.tree.edit(keys, entries)
+
+    def delete(self, key: Key) -> None:
+        """Take out a key, if it is there."""
+        self._pending[key] = None
+
+    def clear(self) -> None:
+        """Take out every key."""
+        self._pending = {}
+        self._tree = Tree.empty(self.nodes, self.record.tree_format)
+
+    def adopt(self, other: ColumnEdit) -> None:
+        """Take the keys and entries of another edit of the same schema for this one's own."""
+        self._tree = other.tree
+        self._pending = {}
+
+    def mark(self) -> Mark:
+        """The state now."""
+        return Mark(self.record, self._tree, dict(self._pending))
+
+    def restore(self, mark: Mark) -> None:
+        """Go back to a marked state."""
+        self.record, self._tree, self._pending = mark.record, mark.tree, dict(mark.pending)
+
+    def finish(self) -> ColumnRecord:
+        """The column's record with every edit worked in."""
+        return self.record.replace_root(self.tree.root)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the record is another than the stage's; 1, 1.0 and True among its attrs are three values."""
+        if self.staged is None or self.record != self.staged:
+            return True
+        return bool(self.record.attrs) and self.record.encode() != self.staged.encode()
+
+    def _apply(self) -> None:
+        puts = {key: entry for key, entry in self._pending.items() if entry is not None}
+        deletes = [key for key, entry in self._pending.items() if entry is None]
+        values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(len(puts), self._tree.format.value_width)
+        self._tree = self._tree.edit(list(puts), values, deletes=deletes)  # type: ignore[arg-type]
+        self._pending = {}

@@ -1,0 +1,283 @@
+"""What differs between two snapshots, record by record; read only as far as it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
+from stockroom.content.structure import Leaf, StridedLeaf, TiedLeaf
+from stockroom.digest import ObjectDigest, compute_digest
+from stockroom.store.chunking import INLINE_MAX_NBYTES
+from stockroom.trees import DiffBatch, Key, KeyBatch, diff_trees, iter_range
+
+StateSide: TypeAlias = tuple[Snapshot, StateRecord | ValueRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCounts:
+    """How many keys were added, removed and changed."""
+
+    added: int
+    removed: int
+    changed: int
+
+
+class ColumnDiff:
+    """One column's difference. `kind` is `added`, `removed`, `changed`, or `schema` where samples cannot be compared.
+
+    `added`, `removed` and `changed` iterate keys in key order, lazily, anew each time.
+    """
+
+    def __init__(self, old: tuple[Snapshot, ColumnRecord] | None, new: tuple[Snapshot, ColumnRecord] | None) -> None:
+        self._old = old
+        self._new = new
+
+    @property
+    def kind(self) -> str:
+        """What happened to the column as a whole."""
+        if self._old is None:
+            return "added"
+        if self._new is None:
+            return "removed"
+        return "changed" if self._old[1].schema == self._new[1].schema else "schema"
+
+    @property
+    def old(self) -> ColumnRecord | None:
+        """The column's record before."""
+        return None if self._old is None else self._old[1]
+
+    @property
+    def new(self) -> ColumnRecord | None:
+        """The column's record after."""
+        return None if self._new is None else self._new[1]
+
+    @property
+    def added(self) -> Iterator[Key]:
+        """Keys only the new side has."""
+        for batch in self._iter_batches():
+            yield from _plain(batch.added_keys)
+
+    @property
+    def removed(self) -> Iterator[Key]:
+        """Keys only the old side has."""
+        for batch in self._iter_batches():
+            yield from _plain(batch.removed_keys)
+
+    @property
+    def changed(self) -> Iterator[Key]:
+        """Keys both sides have, with different samples."""
+        for batch in self._iter_batches():
+            yield from _plain(batch.changed_keys)
+
+    @cached_property
+    def counts(self) -> ChangeCounts:
+        """How many keys were added, removed and changed."""
+        if self._is_replacement():
+            return ChangeCounts(_count(self._new), _count(self._old), 0)
+        added = removed = changed = 0
+        for batch in self._iter_batches():
+            added += len(batch.added_keys)
+            removed += len(batch.removed_keys)
+            changed += len(batch.changed_keys)
+        return ChangeCounts(added, removed, changed)
+
+    def _is_replacement(self) -> bool:
+        """Whether nothing of the old side can be compared with the new one."""
+        return self.kind != "changed"
+
+    def _iter_batches(self) -> Iterator[DiffBatch]:
+        if self._is_replacement():
+            yield from _iter_all(self._old, is_new=False)
+            yield from _iter_all(self._new, is_new=True)
+        elif self._old is not None and self._new is not None:
+            yield from diff_trees(self._old[0].open_tree(self._old[1]), self._new[0].open_tree(self._new[1]))
+
+
+class StateDiff:
+    """The difference of one model, value or artifact: like a column's, its keys the paths of leaves.
+
+    A value that is no container has one leaf, called as the value itself.
+    """
+
+    def __init__(self, name: str, old: StateSide | None, new: StateSide | None) -> None:
+        self._name = name
+        self._old = old
+        self._new = new
+
+    @property
+    def kind(self) -> str:
+        """What happened to it as a whole: `added`, `removed` or `changed`."""
+        return "added" if self._old is None else "removed" if self._new is None else "changed"
+
+    @property
+    def old(self) -> StateRecord | ValueRecord | None:
+        """The record before."""
+        return None if self._old is None else self._old[1]
+
+    @property
+    def new(self) -> StateRecord | ValueRecord | None:
+        """The record after."""
+        return None if self._new is None else self._new[1]
+
+    @property
+    def added(self) -> Iterator[Key]:
+        """Paths of leaves that only the new side has."""
+        return iter(self._paths[0])
+
+    @property
+    def removed(self) -> Iterator[Key]:
+        """Paths of leaves that only the old side has."""
+        return iter(self._paths[1])
+
+    @property
+    def changed(self) -> Iterator[Key]:
+        """Paths of leaves that both sides have, with different bytes, dtype or shape."""
+        return iter(self._paths[2])
+
+    @property
+    def counts(self) -> ChangeCounts:
+        """How many leaves were added, removed and changed."""
+        return ChangeCounts(*map(len, self._paths))
+
+    @cached_property
+    def _paths(self) -> tuple[list[str], list[str], list[str]]:
+        added, removed, changed = compare_states(self._old, self._new)
+        return self._show(added), self._show(removed), self._show(changed)
+
+    def _show(self, paths: Iterable[str]) -> list[str]:
+        return [path or self._name for path in sorted(paths)]
+
+    def __repr__(self) -> str:
+        return f"StateDiff({self._name!r}, {self.kind})"
+
+
+RecordDiff: TypeAlias = ColumnDiff | StateDiff
+
+
+def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[str], set[str], set[str]]:
+    """Paths of the leaves that only `new` has, that only `old` has, and that differ; reads no leaf's bytes.
+
+    A tied leaf counts as changed where what it is tied to changed, or it was tied to something else.
+    """
+    before, after = _list_leaves(old), _list_leaves(new)
+    bytes_differ = _compare_bytes(old, new)
+    changed, moved = set(), set()
+    for path in before.keys() & after.keys():
+        (source, form), (other_source, other_form) = before[path], after[path]
+        if form != other_form or (source == other_source and source in bytes_differ):
+            changed.add(path)
+        elif source != other_source:
+            moved.add(path)
+    if moved and old is not None and new is not None:
+        entries, other_entries = _read_entries(*old), _read_entries(*new)
+        changed |= {path for path in moved if entries[before[path][0]] != other_entries[after[path][0]]}
+    return after.keys() - before.keys(), before.keys() - after.keys(), changed
+
+
+def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
+    """By path: where a leaf's bytes are, and its form."""
+    leaves: dict[str, tuple[str, Leaf]] = {}
+    for path, leaf in () if side is None else side[0].read_structure(side[1]).leaves.items():
+        if isinstance(leaf, TiedLeaf):
+            leaves[path] = leaves[leaf.path]
+        else:
+            leaves[path] = (leaf.base if isinstance(leaf, StridedLeaf) else path, leaf)
+    return leaves
+
+
+def _compare_bytes(old: StateSide | None, new: StateSide | None) -> set[str]:
+    """Paths under which both sides keep bytes, but not the same."""
+    if old is None or new is None:
+        return set()
+    if isinstance(old[1], StateRecord) and isinstance(new[1], StateRecord):
+        batches = diff_trees(old[0].open_tree(old[1]), new[0].open_tree(new[1]))
+        return {str(path) for batch in batches for path in _plain(batch.changed_keys)}
+    before, after = _read_entries(*old), _read_entries(*new)
+    return {path for path in before.keys() & after.keys() if before[path] != after[path]}
+
+
+def _read_entries(snapshot: Snapshot, record: StateRecord | ValueRecord) -> dict[str, bytes]:
+    """What stands for a leaf's bytes, by path: the bytes where they are kept inline, else their digest."""
+    if isinstance(record, ValueRecord):
+        return {path: _stand_in(data) for path, (_, data) in record.list_leaves().items()}
+    entries: dict[str, bytes] = {}
+    for paths, values in iter_range(snapshot.open_tree(record)):
+        for path, value in zip(paths, values, strict=True):
+            entries[str(path)] = STATE_ENTRIES.decode(value.tobytes()).payload
+    return entries
+
+
+def _stand_in(data: bytes) -> bytes:
+    return data if len(data) <= INLINE_MAX_NBYTES else compute_digest(data)
+
+
+class Diff(Mapping[str, RecordDiff]):
+    """From paths such as `data/<column>`, `model/<name>` and `experiment/<key>` to what differs; costs what changed."""
+
+    def __init__(self, old: Snapshot, new: Snapshot) -> None:
+        self._old = old
+        self._new = new
+
+    @cached_property
+    def _entries(self) -> dict[str, RecordDiff]:
+        entries: dict[str, RecordDiff] = {}
+        for batch in diff_trees(self._old.tree, self._new.tree):
+            for path in _plain(batch.removed_keys):
+                entries[str(path)] = self._compare(path, self._old.find_digest(str(path)), None)
+            for path in _plain(batch.added_keys):
+                entries[str(path)] = self._compare(path, None, self._new.find_digest(str(path)))
+            for path in _plain(batch.changed_keys):
+                entries[str(path)] = self._compare(
+                    path, self._old.find_digest(str(path)), self._new.find_digest(str(path))
+                )
+        return dict(sorted(entries.items()))
+
+    def _compare(self, path: Key, before: ObjectDigest | None, after: ObjectDigest | None) -> RecordDiff:
+        old = None if before is None else (self._old, self._old.read_record(before))
+        new = None if after is None else (self._new, self._new.read_record(after))
+        if any(side is not None and isinstance(side[1], ColumnRecord) for side in (old, new)):
+            return ColumnDiff(old, new)  # type: ignore[arg-type]
+        return StateDiff(str(path).partition("/")[2], old, new)  # type: ignore[arg-type]
+
+    def __getitem__(self, path: str) -> RecordDiff:
+        return self._entries[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Diff({', '.join(f'{path}: {entry.kind}' for path, entry in self.items())})"
+
+    def _repr_html_(self) -> str:
+        from stockroom.content.html_table import format_table
+
+        counted = ((path, entry.kind, entry.counts) for path, entry in self.items())
+        rows = ((path, kind, f"+{c.added} -{c.removed} ~{c.changed}") for path, kind, c in counted)
+        return format_table(f"{len(self)} changed", rows)
+
+
+def _count(side: tuple[Snapshot, ColumnRecord] | None) -> int:
+    return 0 if side is None else side[0].open_tree(side[1]).count
+
+
+def _plain(keys: KeyBatch) -> list[Key]:
+    return list(keys.tolist()) if isinstance(keys, np.ndarray) else list(keys)
+
+
+def _iter_all(side: tuple[Snapshot, ColumnRecord] | None, *, is_new: bool) -> Iterator[DiffBatch]:
+    if side is None:
+        return
+    for keys, values in iter_range(side[0].open_tree(side[1])):
+        nothing = keys[:0]
+        added, removed = (keys, nothing) if is_new else (nothing, keys)
+        yield DiffBatch(added, removed, nothing, values[:0], values[:0])

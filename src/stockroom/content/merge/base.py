@@ -1,0 +1,57 @@
+"""What two lines of history have in common: the content that their changes are told from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from stockroom.content.merge.conflict import ATTRS, METADATA, Conflict
+from stockroom.content.merge.content import ContentMerge, Disputed
+from stockroom.content.snapshot import Snapshot
+from stockroom.digest import CommitId
+from stockroom.refs import ObjectStore, RefStore, find_merge_bases
+from stockroom.trees import Key
+
+OpenSnapshot: TypeAlias = Callable[[CommitId | None], Snapshot]
+
+_MAX_DEPTH: Final = 16
+"""Criss-cross merges, one behind the other, that are followed; behind these nothing counts as common."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommonContent:
+    """The content, and what of it is `disputed`: there in several versions, of which neither is the common one."""
+
+    snapshot: Snapshot
+    disputed: Disputed = field(default_factory=dict)
+
+
+def find_common_content(
+    refs: RefStore, open_snapshot: OpenSnapshot, objects: ObjectStore, bases: Sequence[CommitId], depth: int = 0
+) -> CommonContent:
+    """The content of the merge base; where there are several, as in a criss-cross history, that of their merge.
+
+    Where the bases disagree, what they have is disputed: whatever the two lines have there in different ways is then a
+    conflict between them, and nothing is taken for a change, or for unchanged, by guess.
+    """
+    content = CommonContent(open_snapshot(bases[0]))
+    for position, other in enumerate(bases[1:], 1):
+        before = find_merge_bases(refs, bases[:position], other) if depth < _MAX_DEPTH else []
+        base = CommonContent(open_snapshot(None))
+        if before:
+            base = find_common_content(refs, open_snapshot, objects, before, depth + 1)
+        merge = ContentMerge(base.snapshot, content.snapshot, open_snapshot(other), objects, disputed=base.disputed)
+        merged = merge.run()
+        content = CommonContent(merged.snapshot, _dispute(content.disputed, merged.conflicts))
+    return content
+
+
+def _dispute(before: Disputed, conflicts: Sequence[Conflict]) -> Disputed:
+    """What is disputed after a merge of bases: attrs and metadata apart, which are as ours there."""
+    disputed: dict[str, frozenset[Key | None]] = defaultdict(frozenset, before)
+    for conflict in conflicts:
+        if conflict.kind not in (ATTRS, METADATA):
+            disputed[conflict.path] |= {conflict.key}
+    return dict(disputed)

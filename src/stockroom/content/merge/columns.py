@@ -1,0 +1,65 @@
+"""Three-way merge of two versions of a column of one schema: its samples by key, its attrs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.entry_digest import digest_entry
+from stockroom.content.merge.conflict import ATTRS, Arbiter, Conflict, name_kind
+from stockroom.content.merge.mappings import merge_mappings, take_keys
+from stockroom.content.snapshot import Snapshot
+from stockroom.errors import InvalidInputError
+from stockroom.trees import Key, Tree
+from stockroom.trees.merge import KeyConflict, Settled, merge_trees
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMerge:
+    """The merge of one column, or series; `base` is None, or of another schema, where the two have none in common."""
+
+    path: str
+    content: Snapshot
+    base: ColumnRecord | None
+    ours: ColumnRecord
+    theirs: ColumnRecord
+
+    def run(self, arbiter: Arbiter, disputed: Iterable[Key] = ()) -> ColumnRecord:
+        """The merged column. Of a codec that both changed, ours stands: samples that are there keep their encoding."""
+        ours, theirs = self.ours, self.theirs
+        base = self.base if self.base is not None and self.base.schema == ours.schema else None
+        before = Tree.empty(self.content.nodes, ours.tree_format) if base is None else self.content.open_tree(base)
+
+        def settle(found: KeyConflict) -> Settled | None:
+            side = arbiter.choose(self._describe(found))
+            return None if side is None else Settled(found.ours if side == "ours" else found.theirs)
+
+        merged = merge_trees(before, self.content.open_tree(ours), self.content.open_tree(theirs), settle, disputed)
+        attrs = merge_mappings(
+            self.path, ATTRS, arbiter, base={} if base is None else base.attrs, ours=ours.attrs, theirs=theirs.attrs
+        )
+        codec = theirs.codec if base is not None and ours.codec == base.codec else ours.codec
+        return msgspec.structs.replace(ours, root=merged.tree.root, attrs=attrs, codec=codec)
+
+    def _describe(self, found: KeyConflict) -> Conflict:
+        values = found.base, found.ours, found.theirs
+        digests = [digest_entry(self.content.nodes, self.ours.entry_format, value) for value in values]
+        return Conflict(self.path, found.key, name_kind(*values), *digests)
+
+
+def take_samples(
+    content: Snapshot, path: str, staged: ColumnRecord, source: ColumnRecord, conflicts: list[Conflict]
+) -> ColumnRecord:
+    """`staged` with the samples and attrs in conflict as `source` has them, or without those it does not have."""
+    if staged.schema != source.schema:
+        raise InvalidInputError(f"{path}: has another schema by now; resolve it as it is staged")
+    keys: list[Key] = [c.key for c in conflicts if c.kind != ATTRS and c.key is not None]
+    found, values = content.open_tree(source).get_many(keys)  # type: ignore[arg-type]
+    there = [key for key, is_there in zip(keys, found, strict=True) if is_there]
+    gone = [key for key, is_there in zip(keys, found, strict=True) if not is_there]
+    tree = content.open_tree(staged).edit(there, values[found], deletes=gone)  # type: ignore[arg-type]
+    attrs = take_keys(staged.attrs, source.attrs, ATTRS, conflicts)
+    return msgspec.structs.replace(staged, root=tree.root, attrs=attrs)

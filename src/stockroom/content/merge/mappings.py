@@ -1,0 +1,60 @@
+"""Three-way merge of small JSON mappings, key by key: a column's attrs, a model's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from stockroom.content.merge.conflict import Arbiter, Conflict
+from stockroom.digest import compute_digest
+
+_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def merge_mappings(
+    path: str,
+    kind: str,
+    arbiter: Arbiter,
+    *,
+    base: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What becomes of `base`; keys in conflict are noted as `kind` and the key, and are as ours if nobody decides."""
+    merged: dict[str, Any] = {}
+    for name in dict.fromkeys([*ours, *theirs]):
+        before, mine, yours = (_encode(side, name) for side in (base, ours, theirs))
+        source = ours
+        if mine == before:
+            source = theirs
+        elif yours not in (before, mine):
+            digests = [None if value is None else compute_digest(value).hex() for value in (before, mine, yours)]
+            if arbiter.choose(Conflict(path, name_key(kind, name), kind, *digests)) == "theirs":
+                source = theirs
+        if name in source:
+            merged[name] = source[name]
+    return merged
+
+
+def name_key(kind: str, name: str) -> str:
+    """What a conflict about one key of such a mapping has for its own key."""
+    return f"{kind} {name}"
+
+
+def take_keys(
+    mapping: Mapping[str, Any], source: Mapping[str, Any], kind: str, conflicts: list[Conflict]
+) -> dict[str, Any]:
+    """`mapping` with the keys in conflict as `source` has them."""
+    taken = {conflict.key for conflict in conflicts if conflict.kind == kind}
+    return {
+        name: (source if name_key(kind, name) in taken else mapping)[name]
+        for name in dict.fromkeys([*mapping, *source])
+        if name in (source if name_key(kind, name) in taken else mapping)
+    }
+
+
+def _encode(side: Mapping[str, Any], name: str) -> bytes | None:
+    """What stands for a value; 1, 1.0 and True are three, which Python takes for equal. None where there is none."""
+    return _ENCODER.encode(side[name]) if name in side else None

@@ -1,0 +1,231 @@
+"""Three-way merge of nested states, leaf by leaf: a model whose head one side trained and whose body the other.
+
+Containers are merged where they stand: of a dict by key, of a list or tuple by position if neither side changed its
+length. Order is ours, with what they added behind it. A leaf goes with the bytes that its side has under it; where ties
+and shared memory of the two sides do not fit together, the whole state is in conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from stockroom.content.merge.conflict import METADATA, Arbiter, Conflict, Side, name_kind
+from stockroom.content.merge.mappings import merge_mappings, name_key
+from stockroom.content.merge.state_side import StateSide, iter_leaves_at
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_TREE, StateRecord
+from stockroom.content.structure import (
+    ArrayLeaf,
+    DictNode,
+    ListNode,
+    Node,
+    StateKey,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    check_structure,
+    encode_key,
+    encode_structure,
+    iter_stored,
+    join_path,
+    list_keys,
+    list_nodes,
+)
+from stockroom.digest import ObjectDigest
+from stockroom.errors import MalformedRecordError
+from stockroom.refs import ObjectStore
+from stockroom.trees import Tree
+
+Average: TypeAlias = Callable[[ArrayLeaf, bytes, bytes], bytes]
+"""Makes the entry of the mean of two tensors of one form from their entries."""
+
+Nodes: TypeAlias = tuple[Node | None, Node | None, Node | None]
+"""What base, ours and theirs have at one path."""
+
+_Here: TypeAlias = tuple[Node | None, StateSide | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MergedState:
+    """A state as it comes out of a merge."""
+
+    top: Node
+    entries: dict[str, bytes]
+    metadata: dict[str, Any]
+
+    def write(self, snapshot: Snapshot, objects: ObjectStore) -> StateRecord:
+        """Put structure and tree; the record that leads to both."""
+        values = np.frombuffer(b"".join(self.entries.values()), np.uint8)
+        rows = values.reshape(len(self.entries), STATE_TREE.value_width)
+        tree = Tree.build(snapshot.nodes, STATE_TREE, keys=list(self.entries), values=rows)
+        structure: ObjectDigest = objects.put_object(encode_structure(self.top))
+        return StateRecord(structure, tree.root, self.metadata)
+
+
+@dataclass(slots=True)
+class StateMerge:
+    """The merge of one state at `path`.
+
+    With `only`, paths within it, those are decided for or against theirs, and all else stays as ours: a base is not
+    asked. `disputed` are paths at which the base is nobody's.
+    """
+
+    path: str
+    base: StateSide | None
+    ours: StateSide
+    theirs: StateSide
+    arbiter: Arbiter
+    average: Average | None = None
+    only: frozenset[str] | None = None
+    disputed: frozenset[str] = frozenset()
+    _entries: dict[str, bytes] = field(default_factory=dict)
+    _is_broken: bool = False
+
+    def run(self) -> MergedState | None:
+        """The merged state; None where the sides do not fit together."""
+        top = self._merge("", (None if self.base is None else self.base.top, self.ours.top, self.theirs.top))
+        if top is None or self._is_broken or not self._is_sound(top):
+            return None
+        metadata = dict(self.ours.metadata) if self.only is not None else self._merge_metadata()
+        return MergedState(top, {path: self._entries[path] for path, _ in iter_stored(top)}, metadata)
+
+    def _merge(self, at: str, nodes: Nodes) -> Node | None:
+        side = self._find_side(at, nodes)
+        if side is not None:
+            return self._take(side, at, nodes)
+        base, ours, theirs = nodes
+        is_wanted = self.only is not None and at in self.only
+        if not is_wanted and isinstance(ours, DictNode) and isinstance(theirs, DictNode) and ours.kind == theirs.kind:
+            return self._merge_dicts(at, base if isinstance(base, DictNode) else None, ours, theirs)
+        if not is_wanted and _are_alike(nodes):
+            return self._merge_sequences(at, nodes)
+        return self._settle(at, nodes) if self.only is None or is_wanted else self._take("ours", at, nodes)
+
+    def _find_side(self, at: str, nodes: Nodes) -> Side | None:
+        """The side that a node comes from whole; None where it has to be looked into, or decided."""
+        base, ours, theirs = nodes
+        if self.only is not None:
+            return None if _reaches(self.only, at) else "ours"
+        if self._is_same(at, (ours, self.ours), (theirs, self.theirs), through_ties=False):
+            return "ours"
+        if _reaches(self.disputed, at):
+            return None
+        if self._is_same(at, (base, self.base), (ours, self.ours), through_ties=theirs is not None):
+            return "theirs"
+        if self._is_same(at, (base, self.base), (theirs, self.theirs), through_ties=ours is not None):
+            return "ours"
+        return None
+
+    def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> Node:
+        before, mine, yours = (_as_dict(node) for node in (base, ours, theirs))
+        merged: dict[StateKey, Node] = {}
+        for key in dict.fromkeys([*mine, *yours]):
+            node = self._merge(join_path(at, key), (before.get(key), mine.get(key), yours.get(key)))
+            if node is not None:
+                merged[key] = node
+        notes = self._merge_notes(at, (None if base is None else base.metadata, ours.metadata, theirs.metadata))
+        return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), notes)
+
+    def _merge_sequences(self, at: str, nodes: Nodes) -> Node:
+        base, ours, theirs = nodes
+        assert ours is not None
+        assert theirs is not None
+        before: Sequence[Node | None] = [None] * len(list_nodes(ours)) if base is None else list_nodes(base)
+        three = zip(before, list_nodes(ours), list_nodes(theirs), strict=True)
+        parts = [self._merge(join_path(at, position), here) for position, here in enumerate(three)]
+        kept = tuple(part for part in parts if part is not None)
+        return ListNode(kept) if isinstance(ours, ListNode) else TupleNode(kept)
+
+    def _merge_notes(self, at: str, notes: Nodes) -> Node | None:
+        """What becomes of the notes that a state dict carries besides its leaves, such as versions of modules."""
+        base, ours, theirs = notes
+        if self.only is not None or theirs in (base, ours):
+            return ours
+        if ours == base:
+            return theirs
+        if isinstance(ours, DictNode) and isinstance(theirs, DictNode):
+            before, mine, yours = (_as_dict(node) for node in notes)
+            merged: dict[StateKey, Node] = {}
+            for key in dict.fromkeys([*mine, *yours]):
+                node = self._merge_notes(join_path(at, key), (before.get(key), mine.get(key), yours.get(key)))
+                if node is not None:
+                    merged[key] = node
+            return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), ours.metadata)
+        side = Arbiter(self.arbiter.decide).choose(Conflict(self.path, name_key(METADATA, at), METADATA))
+        self._is_broken |= side is None  # they are no part of what can be decided one by one
+        return theirs if side == "theirs" else ours
+
+    def _settle(self, at: str, nodes: Nodes) -> Node | None:
+        base, ours, theirs = nodes
+        digests = [
+            None if side is None else side.digest(at, node)
+            for side, node in ((self.base, base), (self.ours, ours), (self.theirs, theirs))
+        ]
+        conflict = Conflict(self.path, at or None, name_kind(base, ours, theirs), *digests)
+        choices = self.arbiter.decide(conflict)
+        if choices and choices[0] == "average" and self._put_average(at, nodes):
+            return ours
+        return self._take(self.arbiter.choose(conflict) or "ours", at, nodes)
+
+    def _put_average(self, at: str, nodes: Nodes) -> bool:
+        """Make the entry of two tensors' mean; not so for any but two of one floating dtype and shape."""
+        _, ours, theirs = nodes
+        if self.average is None or not isinstance(ours, ArrayLeaf) or ours != theirs or "float" not in ours.dtype:
+            return False
+        self._put(at, self.average(ours, self.ours.entries[at], self.theirs.entries[at]))
+        return True
+
+    def _take(self, side: Side, at: str, nodes: Nodes) -> Node | None:
+        """The node of one side, with the entries of the leaves in it."""
+        node = nodes[1 if side == "ours" else 2]
+        if node is not None:
+            source = self.ours if side == "ours" else self.theirs
+            for path, leaf in iter_leaves_at(node, at):
+                if not isinstance(leaf, TiedLeaf):
+                    self._put(leaf.base if isinstance(leaf, StridedLeaf) else path, source.find_entry(path, leaf))
+        return node
+
+    def _put(self, path: str, entry: bytes) -> None:
+        if self._entries.setdefault(path, entry) != entry:
+            self._is_broken = True  # one memory with the bytes of both sides
+
+    def _is_same(self, at: str, one: _Here, other: _Here, *, through_ties: bool) -> bool:
+        (node, side), (other_node, other_side) = one, other
+        if node is None or other_node is None or side is None or other_side is None:
+            return node is other_node
+        return node == other_node and side.holds_as(other_side, at, node, through_ties=through_ties)
+
+    def _merge_metadata(self) -> dict[str, Any]:
+        base = {} if self.base is None else self.base.metadata
+        ours, theirs = self.ours.metadata, self.theirs.metadata
+        return merge_mappings(self.path, METADATA, self.arbiter, base=base, ours=ours, theirs=theirs)
+
+    def _is_sound(self, top: Node) -> bool:
+        """Whether ties and memory shared among leaves of both sides fit together."""
+        try:
+            check_structure(top, where=self.path)
+        except MalformedRecordError:
+            return False
+        return True
+
+
+def _as_dict(node: Node | None) -> dict[StateKey, Node]:
+    return dict(zip(list_keys(node), list_nodes(node), strict=True)) if isinstance(node, DictNode) else {}
+
+
+def _reaches(paths: frozenset[str], at: str) -> bool:
+    """Whether one of `paths` is `at`, or within it."""
+    return bool(paths) and (not at or any(path == at or path.startswith(f"{at}/") for path in paths))
+
+
+def _are_alike(nodes: Nodes) -> bool:
+    """Whether ours and theirs, and base if there is one, are lists or tuples of one length."""
+    base, ours, theirs = nodes
+    if not isinstance(ours, ListNode | TupleNode) or type(theirs) is not type(ours):
+        return False
+    lengths = {len(list_nodes(node)) for node in nodes if node is not None}
+    return len(lengths) == 1 and (base is None or type(base) is type(ours))

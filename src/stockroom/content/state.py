@@ -1,0 +1,97 @@
+"""The records of nested states: a model, an artifact, a value of an experiment.
+
+A **state record** keeps each leaf under its path in a tree whose values are those of a `bytes` column, so that a state
+saved again shares what it has in common with the one before. A **value record** holds a small state whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from stockroom.content.structure import Leaf, Node, check_structure, iter_stored, measure_leaf
+from stockroom.digest import DIGEST_NBYTES, ObjectDigest
+from stockroom.errors import MalformedRecordError
+from stockroom.refs.record import RecordFormat
+from stockroom.store.entry import EntryFormat
+from stockroom.trees import KeyType, TreeFormat
+
+MAX_VALUE_NBYTES: Final = 16 << 10
+"""Bytes of the leaves of a value record, together; what is larger has a state record."""
+
+STATE_ENTRIES: Final = EntryFormat(1, (None,))
+STATE_TREE: Final = TreeFormat(KeyType.STR, STATE_ENTRIES.width)
+
+
+class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A nested state of any size.
+
+    `structure` is the digest of its structure object, `root` the root node of the tree from leaf paths to entries,
+    `metadata` the user's small JSON mapping, or what Stockroom notes of an artifact.
+    """
+
+    structure: bytes
+    root: bytes
+    metadata: dict[str, Any]
+
+    @property
+    def entry_format(self) -> EntryFormat:
+        """How leaves are written in the tree's values."""
+        return STATE_ENTRIES
+
+    @property
+    def tree_format(self) -> TreeFormat:
+        """The format of the state's tree."""
+        return STATE_TREE
+
+    @property
+    def objects(self) -> tuple[ObjectDigest, ...]:
+        """Metadata objects it refers to, besides its tree."""
+        return (ObjectDigest(self.structure),)
+
+    def encode(self) -> bytes:
+        """The canonical bytes of the object: magic `SRse`, version 1, then the fields as msgpack."""
+        return _STATE_FORMAT.encode(self)
+
+
+class ValueRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A small nested state: its structure, and the bytes of its stored leaves in order."""
+
+    structure: Node
+    payloads: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The canonical bytes of the object: magic `SRva`, version 1, then the fields as msgpack."""
+        return _VALUE_FORMAT.encode(self)
+
+    def list_leaves(self) -> dict[str, tuple[Leaf, bytes]]:
+        """Stored leaves by path, with their bytes."""
+        stored = list(iter_stored(self.structure))
+        return {path: (leaf, data) for (path, leaf), data in zip(stored, self.payloads, strict=True)}
+
+
+_STATE_FORMAT: Final = RecordFormat(StateRecord, magic=b"SRse", version=1, name="state", max_nbytes=1 << 20)
+_VALUE_FORMAT: Final = RecordFormat(ValueRecord, magic=b"SRva", version=1, name="value", max_nbytes=1 << 20)
+
+
+def decode_state(data: bytes, *, where: str) -> StateRecord:
+    """The state record in `data`; `MalformedRecordError` naming `where` if it is none."""
+    record = _STATE_FORMAT.decode(data, where=where)
+    if {len(record.structure), len(record.root)} != {DIGEST_NBYTES}:
+        raise MalformedRecordError(f"{where}: malformed state record (no digest); run `stock fsck`", where=where)
+    return record
+
+
+def decode_value(data: bytes, *, where: str) -> ValueRecord:
+    """The value record in `data`; `MalformedRecordError` naming `where` if it is none."""
+    record = _VALUE_FORMAT.decode(data, where=where)
+    check_structure(record.structure, where=where)
+    expected = [measure_leaf(leaf) for _, leaf in iter_stored(record.structure)]
+    found = [len(payload) for payload in record.payloads]
+    fits = len(expected) == len(found) and all(e in (None, f) for e, f in zip(expected, found, strict=True))
+    if not fits or sum(found) > MAX_VALUE_NBYTES:
+        raise MalformedRecordError(
+            f"{where}: malformed value record (its bytes do not fit its structure); run `stock fsck`", where=where
+        )
+    return record

@@ -1,0 +1,118 @@
+"""How Stockroom's branches follow git in the tie: the branch is git's, and it stands at the commit in `head.stock`.
+
+Where git has moved `head.stock`, the branch is moved after it; where it stood is in the operation log. Where git has
+not, and the branch has gone on all the same, sessions have moved it: then HEAD goes after the branch. To tell the two
+apart `git.seen` keeps what `head.stock` said when each branch was last seen here.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError, LockedError, MalformedRecordError, ReadOnlyError, RefChangedError
+from stockroom.files import read_own_file, replace_own_file
+from stockroom.refs import RefChange, RefMove, check_name, is_ancestor
+from stockroom.refs.operations import BY_GIT
+from stockroom.repository.head import Head
+from stockroom.repository.paths import RepositoryPaths
+from stockroom.repository.repository import Repository
+from stockroom.repository.writing.lease import acquire_lease
+
+_SEEN_NAME: Final = "git.seen"
+_MAX_SEEN: Final = 1000
+
+
+def follow_git(repository: Repository, *, is_staged: bool) -> Head:
+    """HEAD, for the holder of the lease; in the tie its branch is git's, and stands at HEAD's commit afterwards.
+
+    With `is_staged` a branch that sessions moved on is left ahead of HEAD: what is staged will be put on top of it.
+    """
+    head = repository.settle_head()
+    if head.branch is None or repository.find_tie() is None:
+        return head
+    check_name("branch", head.branch)
+    tip = repository.refs.find_ref(f"branch/{head.branch}")
+    if tip is not None and tip != head.commit and _has_gone_on(repository, head, tip):
+        if is_staged:
+            return head
+        head = Head(head.branch, tip)
+        repository.paths.head.write(head)
+    elif tip != head.commit:
+        move = RefMove(ref=f"branch/{head.branch}", old=tip, new=head.commit)
+        repository.refs.apply(RefChange(kind=BY_GIT, moves=(move,), note="to the commit in head.stock"))
+    note_seen(repository.paths, head)
+    return head
+
+
+def follow_git_if_free(repository: Repository) -> None:
+    """Do so for whoever does not hold the lease. Where somebody holds it, he has."""
+    if repository.find_tie() is None:
+        return
+    with suppress(LockedError, ReadOnlyError):
+        lease = acquire_lease(repository.paths.lease, timeout_s=0)
+        try:
+            follow_git(repository, is_staged=repository.refs.get_stage(repository.paths.stage_name) is not None)
+        finally:
+            lease.release()
+
+
+def check_unmoved(repository: Repository, began: Head) -> None:
+    """In the tie, raise `RefChangedError` if git has moved `head.stock` since a writer began on it."""
+    if repository.find_tie() is None:
+        return
+    now = repository.settle_head()
+    if now.commit != began.commit:
+        raise RefChangedError(
+            f"git has moved head.stock to {_say(now.commit)} since this writer began at {_say(began.commit)}: what it "
+            "changed is kept on the stage; bring head.stock back with git (`git switch BRANCH`, `git stash pop`), then "
+            "`stock commit`, or drop the changes with `stock reset`"
+        )
+
+
+def explain_detached(repository: Repository) -> ConflictError:
+    """The error for a commit where there is no branch to move."""
+    if repository.find_tie() is None:
+        return ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
+    return ConflictError(
+        "git's HEAD is detached: make a branch here first, with `git switch -c NAME`; what is staged is kept"
+    )
+
+
+def note_seen(paths: RepositoryPaths, head: Head) -> None:
+    """Remember what `head.stock` says on HEAD's branch."""
+    seen = _read_seen(paths)
+    at = None if head.commit is None else head.commit.hex()
+    if head.branch is None or (head.branch in seen and seen[head.branch] == at):
+        return
+    seen.pop(head.branch, None)
+    latest = dict([*seen.items(), (head.branch, at)][-_MAX_SEEN:])
+    replace_own_file(_locate_seen(paths), msgspec.json.encode(latest))
+
+
+def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
+    """Whether HEAD's branch moved on from where git still has HEAD."""
+    seen = _read_seen(repository.paths)
+    at = None if head.commit is None else head.commit.hex()
+    if head.branch not in seen or seen[head.branch] != at:
+        return False
+    return head.commit is None or is_ancestor(repository.refs, head.commit, tip)
+
+
+def _read_seen(paths: RepositoryPaths) -> dict[str, str | None]:
+    try:
+        return msgspec.json.decode(read_own_file(_locate_seen(paths)), type=dict[str, str | None])
+    except (OSError, MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}  # knowledge, not data: without it the branch goes after head.stock
+
+
+def _locate_seen(paths: RepositoryPaths) -> Path:
+    return paths.own / _SEEN_NAME
+
+
+def _say(commit: CommitId | None) -> str:
+    return "no commit" if commit is None else commit.hex()[:12]

@@ -1,0 +1,116 @@
+"""What git's history says of `head.stock`: which of our commits it pins, and which of git's commits carries each.
+
+Versions of the file are read for the commits they name, not parsed: one left in conflict, or written by a newer
+Stockroom, pins what it names all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from stockroom.digest import CommitId
+from stockroom.repository.git.program import run_git
+from stockroom.repository.git.tie import Tie
+from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
+from stockroom.repository.head import HEAD_NAME
+
+_NAMED: Final = re.compile(rb"^commit ([0-9a-f]{64})\r?$", re.MULTILINE)
+_ADDED: Final = re.compile(rb"^\+commit ([0-9a-f]{64})\r?$", re.MULTILINE)
+_MAX_VERSION_NBYTES: Final = 4096
+_MAX_LOGGED: Final = 10_000
+_LOG_TIMEOUT_S: Final = 20.0
+_AS_THEY_ARE: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--no-show-signature")
+
+
+def find_git_roots(root: Path) -> frozenset[CommitId]:
+    """The commits that git's history pins, for a repository at `root`: none of them may be pruned.
+
+    Every version of `head.stock` counts that any branch, tag, stash, reflog or index of the git repository leads to.
+    Some of the commits may not be here. Empty outside git; `GitError` where git cannot be asked, which is no reason to
+    prune.
+    """
+    work_tree = find_work_tree(root)
+    if work_tree is None:
+        return frozenset()
+    path = (root.relative_to(work_tree.root) / HEAD_NAME).as_posix()
+    blobs = _list_versions(work_tree, path, ["--all", "--reflog"])
+    for other in work_tree.iter_roots():
+        if (other / ".git").exists():
+            blobs |= _list_indexed(other, path)
+    return frozenset(commit for found in _read_blobs(work_tree, blobs) for commit in found)
+
+
+def find_carriers(tie: Tie) -> dict[CommitId, str]:
+    """Our commits, and for each the first of git's commits that has it in `head.stock`, as a full hex digest.
+
+    Of the newest 10,000 versions of the file on any branch or tag.
+    """
+    path = tie.locate(HEAD_NAME)
+    asked = ("--all", "--full-history", "-m", "-p", "-U0", "--format=%x00%H", f"--max-count={_MAX_LOGGED}")
+    logged = run_git(tie.work_tree.root, "log", *asked, *_AS_THEY_ARE, "--", path, timeout_s=_LOG_TIMEOUT_S)
+    carriers: dict[CommitId, str] = {}
+    for entry in logged.split(b"\0")[1:]:
+        git_commit, _, patch = entry.partition(b"\n")
+        for added in _ADDED.findall(patch):
+            carriers[CommitId(bytes.fromhex(added.decode()))] = git_commit.decode()  # later in the log is earlier
+    return carriers
+
+
+def read_pinned(tie: Tie, git_commits: Sequence[str]) -> dict[str, CommitId | None]:
+    """What `head.stock` names in each of some commits of git; None where it is missing, empty or in conflict."""
+    path = tie.locate(HEAD_NAME)
+    names = [f"{commit}:{path}" for commit in git_commits]
+    found = _read_objects(tie.work_tree, names)
+    return {commit: named[0] if len(named) == 1 else None for commit, named in zip(git_commits, found, strict=True)}
+
+
+def find_pinned_between(tie: Tie, tips: Sequence[str], remote: str) -> frozenset[CommitId]:
+    """What `head.stock` names in any commit of git that leads to `tips`, but those that a remote was seen to have."""
+    blobs = _list_versions(tie.work_tree, tie.locate(HEAD_NAME), [*tips, "--not", f"--remotes={remote}"])
+    return frozenset(commit for found in _read_blobs(tie.work_tree, blobs) for commit in found)
+
+
+def _list_versions(work_tree: GitWorkTree, path: str, which: Sequence[str]) -> set[str]:
+    """The blobs that are versions of a path in chosen commits."""
+    listed = run_git(work_tree.root, "rev-list", "--objects", "--full-history", *which, "--", path)
+    name = path.split("\n", 1)[0].encode("utf-8", "surrogateescape")
+    pairs = (line.partition(b" ") for line in listed.split(b"\n"))
+    return {blob.decode() for blob, _, found in pairs if found == name}
+
+
+def _list_indexed(folder: Path, path: str) -> set[str]:
+    """The blobs that are versions of a path in a work tree's index."""
+    listed = run_git(folder, "ls-files", "--stage", "-z", "--", path)
+    return {line.split(b" ", 2)[1].decode() for line in listed.split(b"\0") if line}
+
+
+def _read_blobs(work_tree: GitWorkTree, blobs: Iterable[str]) -> list[list[CommitId]]:
+    return _read_objects(work_tree, sorted(blobs))
+
+
+def _read_objects(work_tree: GitWorkTree, names: Sequence[str]) -> list[list[CommitId]]:
+    """The commits named in each of some versions of the file, asked for by what git calls them."""
+    if not names:
+        return []
+    asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+    checked = run_git(work_tree.root, "cat-file", "--batch-check", content=asked).splitlines()
+    small = [line.split(b" ")[0] if _is_small_blob(line) else None for line in checked]
+    wanted = b"".join(b"%s\n" % blob for blob in dict.fromkeys(small) if blob is not None)
+    content = run_git(work_tree.root, "cat-file", "--batch", content=wanted)
+    named: dict[bytes | None, list[CommitId]] = {}
+    at = 0
+    while at < len(content):
+        end = content.index(b"\n", at)
+        blob, _, nbytes = content[at:end].split(b" ")
+        at = end + 1 + int(nbytes) + 1
+        named[blob] = [CommitId(bytes.fromhex(one.decode())) for one in _NAMED.findall(content[end + 1 : at - 1])]
+    return [named.get(blob, []) for blob in small]
+
+
+def _is_small_blob(line: bytes) -> bool:
+    fields = line.rsplit(b" ", 2)
+    is_blob = len(fields) == 3 and fields[1] == b"blob" and fields[2].isdigit()
+    return is_blob and int(fields[2]) <= _MAX_VERSION_NBYTES

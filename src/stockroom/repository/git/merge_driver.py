@@ -1,0 +1,123 @@
+"""Merging two versions of `head.stock`, as git's merge driver: the merge is a commit, and nothing else is touched.
+
+Stages, branches and work trees stay as they are: git decides what becomes of the commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stockroom.content.merge.base import CommonContent, find_common_content
+from stockroom.content.merge.conflict import explain_conflicts
+from stockroom.content.merge.content import ContentMerge
+from stockroom.content.snapshot import Snapshot
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError, RefNotFoundError
+from stockroom.refs import CommitRecord, ObjectStore, RefChange, find_merge_bases, is_ancestor
+from stockroom.repository.merging.unfinished import MERGE
+from stockroom.repository.repository import Repository
+from stockroom.repository.writing.claim import Claim
+from stockroom.trees import NodeCache
+
+_MESSAGE: Final = "Merge, as git merged head.stock"
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The commits that three versions of `head.stock` name: git's common one, ours and theirs; None is no commit."""
+
+    base: CommitId | None
+    ours: CommitId | None
+    theirs: CommitId | None
+
+
+def find_missing(repository: Repository, versions: Versions) -> list[CommitId]:
+    """Those of the commits that are not in this repository."""
+    named = (versions.base, versions.ours, versions.theirs)
+    return [commit for commit in named if commit is not None and not repository.refs.has_commit(commit)]
+
+
+def merge_versions(repository: Repository, versions: Versions) -> CommitId | None:
+    """The commit that the merged `head.stock` names: ours, theirs, or one made here.
+
+    Where git's common version is in the history of both, as in a merge, our own history tells what both have in common,
+    and the new commit follows both. Else, as in a cherry-pick or a revert, what changed between that version and theirs
+    is put on top of ours.
+
+    Raises:
+        MergeConflictError: both sides changed the same; nothing was made.
+        ConflictError: they have no history in common.
+        RefNotFoundError: a commit is not in this repository.
+    """
+    base, ours, theirs = versions.base, versions.ours, versions.theirs
+    if ours == theirs or theirs == base:
+        return ours
+    if ours == base:
+        return theirs
+    missing = find_missing(repository, versions)
+    if missing:
+        raise _explain_missing(missing[0])
+    claim = Claim(repository.paths.state, repository.marks)
+    try:
+        repository.heed_marks()
+        return _merge(repository, versions)
+    finally:
+        claim.release()
+
+
+def _merge(repository: Repository, versions: Versions) -> CommitId | None:
+    refs, ours, theirs = repository.refs, versions.ours, versions.theirs
+    objects = ObjectStore(repository.env)
+    nodes = NodeCache(objects, sharing=repository.nodes)
+
+    def open_content(commit: CommitId | None) -> Snapshot:
+        return repository.open_snapshot(commit, nodes)
+
+    if not _is_common(repository, versions) or ours is None or theirs is None:
+        common, parents = CommonContent(open_content(versions.base)), [ours]
+    else:
+        bases = find_merge_bases(refs, ours, theirs)
+        if theirs in bases or ours in bases:
+            return ours if theirs in bases else theirs
+        if not bases:
+            raise ConflictError("the two have no commit in common: they are histories of different things")
+        common, parents = find_common_content(refs, open_content, objects, bases), [ours, theirs]
+    mine = open_content(ours)
+    merged = ContentMerge(common.snapshot, mine, open_content(theirs), objects, disputed=common.disputed).run()
+    if merged.conflicts:
+        raise explain_conflicts(merged.conflicts, MERGE)
+    if len(parents) == 1 and merged.snapshot.root == mine.root:
+        return ours
+    record = _make_record(repository, merged.snapshot, [parent for parent in parents if parent is not None])
+    refs.apply(RefChange(kind=MERGE, commits=(record,)), objects=objects)
+    return record.commit_id
+
+
+def _is_common(repository: Repository, versions: Versions) -> bool:
+    """Whether git's common version is in the history of both sides, as it is where git merges."""
+    base = versions.base
+    sides = (versions.ours, versions.theirs)
+    return base is None or all(side is not None and is_ancestor(repository.refs, base, side) for side in sides)
+
+
+def _make_record(repository: Repository, content: Snapshot, parents: Sequence[CommitId]) -> CommitRecord:
+    author = repository.paths.read_identity()
+    return CommitRecord(
+        tree=content.root,
+        parents=tuple(parents),
+        author=author.name,
+        email=author.email,
+        time_ns=time.time_ns(),
+        offset_minutes=time.localtime().tm_gmtoff // 60,
+        message=_MESSAGE,
+        metadata={},
+    )
+
+
+def _explain_missing(commit: CommitId) -> RefNotFoundError:
+    return RefNotFoundError(
+        f"commit {commit.hex()} is not in this repository: run `stock fetch`, then merge again", ref=commit.hex()
+    )

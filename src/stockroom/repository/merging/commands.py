@@ -1,0 +1,165 @@
+"""What brings one line of history into another: merge, revert and cherry-pick; going on with them, or giving up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from stockroom.content.merge.base import CommonContent, find_common_content
+from stockroom.content.merge.conflict import Conflict, Decide, explain_conflicts
+from stockroom.content.merge.content import ContentMerge
+from stockroom.content.merge.states import Average
+from stockroom.content.snapshot import Snapshot
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError
+from stockroom.refs import RefChange, RefMove, find_merge_bases
+from stockroom.repository.git.follow import explain_detached
+from stockroom.repository.head import Head
+from stockroom.repository.merging.resolve import get_merging
+from stockroom.repository.merging.unfinished import CHERRY_PICK, MERGE, REVERT, Merging, record_conflicts
+from stockroom.repository.writing.session import WriteSession
+
+Outcome = Literal["up to date", "fast-forward", "merged", "staged"]
+FastForward = Literal["if possible", "never", "only"]
+_UP_TO_DATE: Final = "up to date"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What a merge did; `commit_id` is where the branch stands now, `conflicts` those left open on the stage."""
+
+    outcome: Outcome
+    commit_id: CommitId | None
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOptions:
+    """How to merge: who decides conflicts, whether to commit, and whether a fast-forward will do, or must."""
+
+    decide: Decide
+    average: Average | None = None
+    message: str | None = None
+    commits: bool = True
+    fast_forward: FastForward = "if possible"
+    kind: str = MERGE
+
+
+def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOptions) -> MergeReport:
+    """Bring the history of a commit, called `name`, into the branch that is checked out.
+
+    Raises:
+        MergeConflictError: both sides changed the same, and nobody decides; nothing is changed.
+        ConflictError: changes are staged, HEAD is detached, or there is no common history.
+    """
+    branch = _check_branch(session)
+    ours = session.head.commit
+    bases = [] if ours is None else find_merge_bases(session.repository.refs, ours, theirs)
+    if theirs in bases and session.merging is None:
+        return MergeReport(_UP_TO_DATE, ours)
+    is_ahead = ours is None or (ours in bases and options.fast_forward != "never")
+    session.check_clean(theirs if is_ahead else None)
+    if is_ahead:
+        move = RefMove(ref=f"branch/{branch}", old=ours, new=theirs)
+        session.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
+        return MergeReport("fast-forward", theirs)
+    if options.fast_forward == "only":
+        raise ConflictError(f"{branch!r} has commits that {name!r} does not: it cannot be fast-forwarded")
+    if not bases:
+        raise ConflictError(f"{branch!r} and {name!r} have no commit in common: they are histories of different things")
+    common = find_common_content(session.repository.refs, lambda commit: _open(session, commit), session.objects, bases)
+    message = options.message or f"Merge {name} into {branch}"
+    return _bring_in(session, common, _open(session, theirs), options, kind=MERGE, parent=theirs, message=message)
+
+
+def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> MergeReport:
+    """Commit the opposite of what a commit changed against its first parent."""
+    _check_branch(session)
+    record = session.repository.read_commit(commit)
+    before = _open(session, record.parent_ids[0] if record.parents else None)
+    subject = record.message.split("\n", 1)[0]
+    message = options.message or f'Revert "{subject}"\n\nThis reverts commit {commit.hex()}.'
+    common = CommonContent(_open(session, commit))
+    return _bring_in(session, common, before, options, kind=REVERT, parent=None, message=message)
+
+
+def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) -> MergeReport:
+    """Commit here what a commit changed against its first parent elsewhere."""
+    _check_branch(session)
+    record = session.repository.read_commit(commit)
+    common = CommonContent(_open(session, record.parent_ids[0] if record.parents else None))
+    message = options.message or record.message
+    return _bring_in(session, common, _open(session, commit), options, kind=CHERRY_PICK, parent=None, message=message)
+
+
+def continue_merge(session: WriteSession, message: str | None = None) -> CommitId:
+    """Commit the merge under way; `MergeConflictError` while conflicts are open."""
+    merging = get_merging(session)
+    return session.commit(message or merging.message, {})
+
+
+def abort_merge(session: WriteSession) -> str:
+    """Give up the merge under way, and what was staged with it; its kind."""
+    kind = get_merging(session).kind
+    session.reset()
+    return kind
+
+
+def _bring_in(
+    session: WriteSession,
+    common: CommonContent,
+    theirs: Snapshot,
+    options: MergeOptions,
+    *,
+    kind: str,
+    parent: CommitId | None,
+    message: str,
+) -> MergeReport:
+    """Stage the merge of HEAD's content with theirs, and commit it if asked to; all of it, or nothing."""
+    session.check_clean()
+    try:
+        merge = ContentMerge(
+            common.snapshot,
+            session.base,
+            theirs,
+            session.objects,
+            options.decide,
+            options.average,
+            common.disputed,
+        )
+        merged = merge.run()
+        if merged.conflicts and options.commits:
+            raise explain_conflicts(merged.conflicts, kind)
+        if parent is None and not merged.conflicts and merged.snapshot.root == session.base.root:
+            session.discard()
+            return MergeReport(_UP_TO_DATE, session.head.commit)
+        merging = Merging(
+            kind=kind,
+            theirs=theirs.root,
+            parent=parent,
+            message=message,
+            open_conflicts=record_conflicts(merged.conflicts),
+        )
+        session.stage_merge(merged.snapshot, merging)
+        if options.commits:
+            return MergeReport("merged", session.commit(message, {}))
+        session.flush()
+    except BaseException:
+        session.stage_merge(session.base, None)
+        session.discard()
+        raise
+    return MergeReport("staged", session.head.commit, tuple(merged.conflicts))
+
+
+def _check_branch(session: WriteSession) -> str:
+    """The branch that is merged into, on which the session then stands; with anything staged it is not looked at."""
+    branch = session.head.branch
+    if branch is None:
+        raise explain_detached(session.repository)
+    if session.is_clean:
+        session.check_branch()
+    return branch
+
+
+def _open(session: WriteSession, commit: CommitId | None) -> Snapshot:
+    return session.repository.open_snapshot(commit, session.nodes)

@@ -1,0 +1,124 @@
+"""Deciding what a merge under way has left open: taking one side's samples, leaves or whole records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.merge.columns import take_samples
+from stockroom.content.merge.conflict import METADATA, Arbiter, Choice, Conflict
+from stockroom.content.merge.content import put_record
+from stockroom.content.merge.mappings import take_keys
+from stockroom.content.merge.state_side import read_side
+from stockroom.content.merge.states import Average, MergedState, StateMerge
+from stockroom.content.snapshot import DATA, Snapshot
+from stockroom.content.state import StateRecord
+from stockroom.digest import ObjectDigest
+from stockroom.errors import InvalidInputError, NotFoundError
+from stockroom.refs.names import find_colliding
+from stockroom.repository.merging.unfinished import Merging
+from stockroom.repository.writing.session import WriteSession
+from stockroom.trees import Key
+
+
+def get_merging(session: WriteSession) -> Merging:
+    """The merge under way; `NotFoundError` if there is none."""
+    if session.merging is None:
+        raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
+    return session.merging
+
+
+def resolve(
+    session: WriteSession, path: str, key: Key | None, choice: Choice | None, average: Average | None = None
+) -> int:
+    """Decide the open conflicts at a path, or the one at a key; how many are left open in all.
+
+    `ours` is what HEAD has, `theirs` what is merged in. `choice` None takes what is staged there now: for what was set
+    to a value of its own.
+
+    Raises:
+        NotFoundError: no merge is under way, or nothing there is in conflict.
+        InvalidInputError: the choice cannot decide it.
+    """
+    merging = get_merging(session)
+    chosen = [c for c in merging.conflicts if c.path == path and (key is None or _is_key(c, key))]
+    if not chosen:
+        raise NotFoundError(
+            f"{path}{'' if key is None else f', {key!r}'}: not in conflict; `stock merge` lists what is"
+        )
+    content = session.snapshot if choice is None else _take(session, merging, path, chosen, choice, average)
+    left = [conflict for conflict in merging.conflicts if conflict not in chosen]
+    session.stage_merge(content, merging.leave(left))
+    session.flush()
+    return len(left)
+
+
+def _take(
+    session: WriteSession,
+    merging: Merging,
+    path: str,
+    chosen: Sequence[Conflict],
+    choice: Choice,
+    average: Average | None,
+) -> Snapshot:
+    """The staged content with the conflicts at a path decided."""
+    source = session.base if choice == "ours" else Snapshot(session.nodes, ObjectDigest(merging.theirs))
+    if any(conflict.key is None for conflict in chosen):
+        return _take_whole(session.snapshot, source, path, choice)
+    digests = session.snapshot.find_digest(path), source.find_digest(path)
+    staged, wanted = (None if digest is None else source.read_record(digest) for digest in digests)
+    conflicts = list(chosen)
+    record: ColumnRecord | StateRecord
+    if isinstance(staged, ColumnRecord) and isinstance(wanted, ColumnRecord) and choice != "average":
+        record = take_samples(source, path, staged, wanted, conflicts)
+    elif isinstance(staged, StateRecord) and isinstance(wanted, StateRecord):
+        merged = _take_leaves(source, path, (staged, wanted), conflicts, choice, average)
+        record = merged.write(session.snapshot, session.objects)
+    else:
+        raise _explain(path, choice)
+    return put_record(session.snapshot, path, session.objects.put_object(record.encode()))
+
+
+def _take_whole(staged: Snapshot, source: Snapshot, path: str, choice: Choice) -> Snapshot:
+    if choice == "average":
+        raise _explain(path, choice)
+    shelf, _, name = path.partition("/")
+    digest = source.find_digest(path)
+    other = find_colliding(name, staged.iter_names(DATA)) if shelf == DATA and digest is not None else None
+    if other is not None:
+        raise InvalidInputError(f"{path}: does not go with the column {other!r}, which is staged; delete one of them")
+    return put_record(staged, path, digest)
+
+
+def _take_leaves(
+    content: Snapshot,
+    path: str,
+    records: tuple[StateRecord, StateRecord],
+    conflicts: list[Conflict],
+    choice: Choice,
+    average: Average | None,
+) -> MergedState:
+    staged, wanted = (read_side(content, record) for record in records)
+    asked = set()
+
+    def decide(found: Conflict) -> Sequence[Choice]:
+        asked.add(found.key)
+        return [choice if choice == "average" else "theirs"]  # whosever they are: theirs are those that are taken
+
+    arbiter = Arbiter(decide)
+    paths = frozenset(str(conflict.key) for conflict in conflicts if conflict.kind != METADATA)
+    merged = StateMerge(path, None, staged, wanted, arbiter, average, only=paths).run()
+    if merged is None or arbiter.conflicts or asked != paths:
+        raise _explain(path, choice)
+    metadata = take_keys(merged.metadata, wanted.metadata, METADATA, conflicts)
+    return MergedState(merged.top, merged.entries, metadata)
+
+
+def _is_key(conflict: Conflict, key: Key) -> bool:
+    return conflict.key == key or str(conflict.key) == str(key)
+
+
+def _explain(path: str, choice: Choice) -> InvalidInputError:
+    return InvalidInputError(
+        f"{path}: cannot be decided as {choice!r}; choose another side, or set it yourself and resolve it as staged"
+    )

@@ -1,0 +1,81 @@
+"""A merge that is not committed yet: what is merged into the stage, and which conflicts are still open.
+
+As a metadata object: magic `SRmg`, version 1, then kind, theirs, parent, message and open conflicts as msgpack. The
+stage refers to it, so that both are there together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+
+from stockroom.content.merge.conflict import Conflict
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.refs import ObjectStore
+from stockroom.refs.record import RecordFormat
+
+_Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+MERGE: Final = "merge"
+REVERT: Final = "revert"
+CHERRY_PICK: Final = "cherry-pick"
+
+
+class _ConflictRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    path: str
+    key: int | str | None
+    kind: str
+    base: str | None
+    ours: str | None
+    theirs: str | None
+
+
+class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+    """What is being merged.
+
+    Attributes:
+        kind: `merge`, `revert` or `cherry-pick`.
+        theirs: root of the content that is merged in.
+        parent: the commit that the merge commit follows besides HEAD; None where it follows HEAD alone.
+        message: what the commit will say.
+        open_conflicts: those that nobody has decided yet.
+    """
+
+    kind: str
+    theirs: _Digest
+    parent: _Digest | None
+    message: str
+    open_conflicts: tuple[_ConflictRecord, ...]
+
+    @property
+    def conflicts(self) -> list[Conflict]:
+        """The open conflicts."""
+        return [Conflict(c.path, c.key, c.kind, c.base, c.ours, c.theirs) for c in self.open_conflicts]
+
+    @property
+    def parents(self) -> tuple[CommitId, ...]:
+        """What the commit follows besides HEAD."""
+        return () if self.parent is None else (CommitId(self.parent),)
+
+    def leave(self, conflicts: Sequence[Conflict]) -> Merging:
+        """The same with only these conflicts open."""
+        return msgspec.structs.replace(self, open_conflicts=record_conflicts(conflicts))
+
+    def put(self, objects: ObjectStore) -> ObjectDigest:
+        """Keep it as an object; its digest."""
+        return objects.put_object(_FORMAT.encode(self))
+
+
+def record_conflicts(conflicts: Sequence[Conflict]) -> tuple[_ConflictRecord, ...]:
+    """Conflicts as they are recorded."""
+    return tuple(_ConflictRecord(c.path, c.key, c.kind, c.base, c.ours, c.theirs) for c in conflicts)
+
+
+def read_merging(objects: ObjectStore, digest: ObjectDigest) -> Merging:
+    """The merge recorded under `digest`."""
+    return _FORMAT.decode(objects.get_object(digest), where=f"merge {digest.hex()[:16]}")
+
+
+_FORMAT: Final = RecordFormat(Merging, magic=b"SRmg", version=1, name="merge", max_nbytes=64 << 20)

@@ -1,0 +1,236 @@
+"""Follows refs, stages, HEAD and the operation log down to chunks, and keeps what is broken on the way.
+
+Each commit, record and node is looked at once, by the first way that leads to it; that way is what damage is said to be
+needed by.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import STR, ColumnRecord
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
+from stockroom.content.structure import iter_stored, measure_leaf
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.errors import CorruptionError, LostChunksError, StockroomError
+from stockroom.refs import Stage
+from stockroom.repository.merging.unfinished import read_merging
+from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.lost_chunks import LostChunks
+from stockroom.repository.upkeep.reachable import Reading, read_by
+from stockroom.store.chunking import decode_chunk_list
+from stockroom.store.entry import EntryFormat, EntryKind
+from stockroom.store.index.chunk_search import make_lost_error
+from stockroom.store.upkeep.verify import REPAIR, Damage
+from stockroom.trees import iter_range
+from stockroom.trees.check import check_tree
+
+_MOST_NAMED: Final = 5
+_BRING_BACK: Final = (
+    "add a remote that has it and run `stock fsck --repair`, or write the same samples again from a backup"
+)
+
+
+class Connectivity:
+    """One walk. `lost` says which chunks are damaged; None where there is no catalog to look chunks up in."""
+
+    def __init__(self, repository: Repository, lost: LostChunks | None) -> None:
+        self.damage: list[Damage] = []
+        self._repository = repository
+        self._lost = lost
+        self._commits: set[CommitId] = set()
+        self._records: set[bytes] = set()
+        self._nodes: dict[Reading, set[bytes]] = defaultdict(set)
+        self._chunks = self._operations = 0
+        self._way: list[str] = []
+        self._dependents: dict[str, dict[str, None]] = defaultdict(dict)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Commits, chunks and operations looked at."""
+        return len(self._commits), self._chunks, self._operations
+
+    def run(self) -> None:
+        """Walk all of it."""
+        refs = self._repository.refs
+        self._guard("branches", lambda: self._check_refs("branch", refs.branches()), REPAIR)
+        self._guard("tags", lambda: self._check_refs("tag", refs.tags()), REPAIR)
+        self._guard("remote-tracking refs", lambda: self._check_refs("remote", refs.remotes()), "run `stock fetch`")
+        self._guard("HEAD", self._check_head, "run `stock checkout BRANCH`")
+        self._guard("stage", self._check_stages, "drop it with `stock reset`")
+        self._guard("operation log", self._check_operations, "history is whole without it; only undo and reflog suffer")
+
+    def name_dependents(self, damage: Damage) -> Damage:
+        """The same damage with what was found to need it."""
+        found = list(self._dependents.get(damage.where, ()))
+        if len(found) > _MOST_NAMED:
+            found = [*found[:_MOST_NAMED], f"{len(found) - _MOST_NAMED} more"]
+        return replace(damage, needed_by=tuple(found))
+
+    def _check_refs(self, kind: str, refs: dict[str, CommitId]) -> None:
+        mend = {"branch": "stock branch -D", "tag": "stock tag -d"}
+        for name, commit in refs.items():
+            repair = f"{REPAIR}, or drop it (`{mend[kind]} {name}`)" if kind in mend else "run `stock fetch`"
+            with self._on_the_way(f"{kind} {name}"):
+                self._guard(f"{kind} {name}", lambda commit=commit: self._walk_history(commit), repair)  # type: ignore[misc]
+
+    def _check_head(self) -> None:
+        commit = self._repository.read_head().commit
+        if commit is not None:
+            with self._on_the_way("HEAD"):
+                self._walk_history(commit)
+
+    def _check_stages(self) -> None:
+        for name, stage in self._repository.refs.stages().items():
+            with self._on_the_way(f"stage {name}"):
+                repair = "drop it with `stock reset`"
+                self._guard(f"stage {name}", lambda stage=stage: self._check_stage(stage), repair)  # type: ignore[misc]
+
+    def _check_stage(self, stage: Stage) -> None:
+        self._check_root(stage.root)
+        if stage.merging is not None:
+            self._check_root(ObjectDigest(read_merging(self._repository.objects, stage.merging).theirs))
+
+    def _check_operations(self) -> None:
+        """Whether the log can be read and has no gap. What operations point at may be gone: gc takes it."""
+        expected = None
+        for operation in self._repository.refs.iter_operations():
+            self._operations += 1
+            if expected is not None and operation.number != expected:
+                raise CorruptionError(f"operation {expected} is missing")
+            expected = operation.number - 1
+        if expected:
+            raise CorruptionError(f"operation {expected} is missing")
+
+    def _walk_history(self, start: CommitId) -> None:
+        self._repository.read_commit(start)  # if it is not there, the ref is what is wrong
+        waiting = [start]
+        while waiting:
+            commit = waiting.pop()
+            if commit not in self._commits:
+                name = f"commit {commit.hex()}"
+                self._guard(name, lambda c=commit: waiting.extend(self._check_commit(c)), REPAIR)  # type: ignore[misc]
+
+    def _check_commit(self, commit: CommitId) -> tuple[CommitId, ...]:
+        """The parents of a commit whose content was looked at."""
+        refs = self._repository.refs
+        self._commits.add(commit)
+        record = refs.get_commit(commit)
+        name = f"commit {commit.hex()}"
+        self._guard(f"link of {name}", lambda: refs.check_link(commit), REPAIR)
+        with self._on_the_way(name):
+            self._guard(f"content of {name}", lambda: self._check_root(record.tree_digest), REPAIR)
+        return () if commit in refs.shallow() else record.parent_ids
+
+    def _check_root(self, root: ObjectDigest) -> None:
+        nodes = self._nodes[(None, len(root))]
+        if root in nodes:
+            return
+        snapshot = Snapshot(self._repository.nodes, root)
+        for _ in check_tree(snapshot.tree, nodes):
+            pass
+        for paths, digests in iter_range(snapshot.tree):
+            for path, digest in zip(paths, digests, strict=True):
+                record_digest = ObjectDigest(digest.tobytes())
+                if record_digest not in self._records:
+                    self._records.add(record_digest)
+                    with self._on_the_way(str(path)):
+                        self._guard(str(path), lambda d=record_digest: self._check_record(snapshot, d), REPAIR)  # type: ignore[misc]
+
+    def _check_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
+        record = snapshot.read_record(digest)
+        if isinstance(record, ValueRecord):
+            return
+        tree = snapshot.open_tree(record)
+        for values in check_tree(tree, self._nodes[read_by(record.entry_format)]):
+            self._check_values(record, values)
+        if isinstance(record, StateRecord):
+            self._check_leaves(snapshot, record)
+
+    def _check_leaves(self, snapshot: Snapshot, record: StateRecord) -> None:
+        """Whether a state's structure and its tree tell of the same leaves."""
+        where = f"structure {record.structure.hex()[:16]}"
+        expected = {path: measure_leaf(leaf) for path, leaf in iter_stored(snapshot.read_structure(record).top)}
+        for paths, values in iter_range(snapshot.open_tree(record)):
+            for path, value in zip(paths, values, strict=True):
+                nbytes = STATE_ENTRIES.decode(value.tobytes()).nbytes
+                if path not in expected or expected.pop(path) not in (None, nbytes):
+                    raise CorruptionError(f"{where}: leaf {path!r} of {nbytes} bytes does not fit it")
+        if expected:
+            raise CorruptionError(f"{where}: leaf {next(iter(expected))!r} is nowhere")
+
+    def _check_values(self, record: ColumnRecord | StateRecord, values: NDArray[np.uint8]) -> None:
+        entry_format = record.entry_format
+        entry_format.check(values)
+        if isinstance(record, ColumnRecord) and record.dtype == STR:
+            _check_texts(entry_format, values)
+        kinds = entry_format.decode_kinds(values)
+        chunks = values[kinds == EntryKind.CHUNK]
+        if len(chunks):
+            self._check_chunks(entry_format.slice_digests(chunks), entry_format.measure(chunks))
+        for value in values[kinds == EntryKind.CHUNK_LIST]:
+            entry = entry_format.decode(value.tobytes())
+            chunk_list = decode_chunk_list(
+                self._repository.objects.get_object(ObjectDigest(entry.payload)), where=entry.payload.hex()
+            )
+            self._check_chunks(chunk_list.digests, None)
+
+    def _check_chunks(self, digests: NDArray[np.uint8], lengths: NDArray[np.int64] | None) -> None:
+        self._chunks += len(digests)
+        if self._lost is None:
+            return
+        tensors = self._repository.tensors
+        if not self._lost.is_empty:
+            packs, is_lost = self._lost.find(tensors, digests)
+            for pack in packs:
+                self._depend(f"pack {pack}")
+            if is_lost.any():
+                if not packs:
+                    raise make_lost_error(digests[is_lost])
+                digests, lengths = digests[~is_lost], None if lengths is None else lengths[~is_lost]
+        tensors.locate(digests, lengths)
+
+    def _depend(self, where: str) -> None:
+        """Note that what is being looked at needs something."""
+        self._dependents[where][" of ".join(reversed(self._way))] = None
+
+    @contextmanager
+    def _on_the_way(self, step: str) -> Iterator[None]:
+        self._way.append(step)
+        try:
+            yield
+        finally:
+            self._way.pop()
+
+    def _guard(self, where: str, check: Callable[[], None], repair: str) -> None:
+        try:
+            check()
+        except StockroomError as error:
+            self._note(where, error, repair)
+
+    def _note(self, where: str, error: StockroomError, repair: str) -> None:
+        found = getattr(error, "where", "") or ""
+        if found.startswith("metadata object "):
+            self._depend(found.removeprefix("metadata "))
+        repair = _BRING_BACK if isinstance(error, LostChunksError) else repair
+        needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
+        self.damage.append(Damage(where, str(error), repair, needed_by))
+
+
+def _check_texts(entries: EntryFormat, values: NDArray[np.uint8]) -> None:
+    """Raise `CorruptionError` if a text among values, as far as texts are in them, is none."""
+    payloads = entries.slice_digests(values)
+    is_inline = entries.decode_kinds(values) == EntryKind.INLINE
+    for value in values[is_inline & (payloads >= 0x80).any(axis=1)]:
+        try:
+            entries.decode(value.tobytes()).payload.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise CorruptionError(f"expected text, found bytes that are no UTF-8 ({error.reason})") from error

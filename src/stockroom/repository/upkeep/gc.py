@@ -1,0 +1,305 @@
+"""Gc: takes away what nothing leads to any more, once that has been so for a while: commits, objects, packs.
+
+`plan_gc` looks and writes nothing; `apply_gc` looks again and acts. What keeps a thing (design note 14): refs, stages,
+HEAD of every work tree, the operation log within the grace period, and the claims of writers at work. Order on disk:
+marks, commits, objects, index, packs; so that a kill leaves less to do, and nothing half.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeAlias
+
+from stockroom.digest import CommitId, ObjectDigest, PackDigest
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.refs.anchors import Anchors
+from stockroom.refs.marks import Kind, Mark
+from stockroom.refs.sweep import Sweeper, Swept
+from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.reachable import Reachable
+from stockroom.repository.upkeep.roots import find_heads
+from stockroom.repository.writing.claim import find_oldest_round
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.upkeep.recovery import collect_leftovers, session_folder
+from stockroom.store.upkeep.removal import lock_removal, remove_packs
+from stockroom.store.upkeep.repack import RepackPlan, plan_repack, rewrite_packs
+
+GRACE: Final = timedelta(weeks=2)
+_PATIENCE_S: Final = 10.0
+_PACKS_AT_ONCE: Final = 512
+
+Found: TypeAlias = Mapping[Kind, Collection[bytes]]
+OnStage: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a gc took away, or, as a dry run, would.
+
+    Attributes:
+        commits, objects, packs, nbytes: what went; bytes of disk that packs took.
+        waiting: packs that nothing leads to, which have not been so for the grace period.
+        held: packs that would have gone, but for writers at work that may rely on them.
+        repacked, made: packs rewritten, and the packs they became.
+        dry_run: whether nothing was done.
+    """
+
+    commits: int
+    objects: int
+    packs: int
+    nbytes: int
+    waiting: int
+    held: int
+    repacked: int
+    made: int
+    dry_run: bool
+
+
+class GcPlan:
+    """What would go, and how that is known. Holds nothing; it may be out of date by the time it is applied."""
+
+    def __init__(self, repository: Repository, *, grace: timedelta, repack: bool, now_ns: int) -> None:
+        self.repository = repository
+        self.grace = grace
+        self.now_ns = now_ns
+        self.since_ns = now_ns - grace // timedelta(microseconds=1) * 1000
+        self.packs = {digest: number for number, digest in repository.tensors.catalog.read_packs().items()}
+        self.reach = Reachable(repository)
+        self.after = 0
+        self._sweeper = Sweeper(repository.env, self, since_ns=self.since_ns, after=0)
+        anchors = self._sweeper.read_anchors()
+        self._add_heads()
+        self._add_hard(anchors)
+        self.unled = self._find_unled()
+        self.repack = plan_repack(repository.tensors, find_live=self.reach.find_live) if repack else RepackPlan(())
+        self._add_recent(anchors)
+
+    def choose(self, marks: Mapping[Kind, Mapping[bytes, Mark]], *, oldest: int) -> Found:
+        """What goes, of what has been marked for the grace period, by `oldest`, the round of the oldest claim."""
+        old: dict[Kind, set[bytes]] = {
+            kind: {digest for digest in self.unled[kind] if self._is_old(kind, digest, marks[kind], oldest)}
+            for kind in Kind
+        }
+        for commit in self.repository.refs.iter_commit_ids():
+            if commit not in old[Kind.COMMIT] and commit not in self.reach.commits:
+                with suppress(CorruptionError):  # what stays for now, stays as whole as it is
+                    self.reach.add_commits([commit])
+        return {
+            Kind.COMMIT: {digest for digest in old[Kind.COMMIT] if not self.is_needed(digest)},
+            Kind.OBJECT: {digest for digest in old[Kind.OBJECT] if not self.is_needed(digest)},
+            Kind.PACK: {digest for digest in old[Kind.PACK] if not self.is_live(digest)},
+        }
+
+    def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
+        """Take in anchors as they are now, and commits that were to go and are used again."""
+        self._add_hard(anchors)
+        self._add_recent(anchors)
+        self.reach.add_commits([commit for commit in spared if self.repository.refs.has_commit(commit)])
+
+    def is_needed(self, digest: bytes) -> bool:
+        """Whether something leads to a commit or an object."""
+        return digest in self.reach.commits or self.reach.has_object(digest)
+
+    def is_live(self, pack: bytes) -> bool:
+        """Whether something leads to a row of a pack."""
+        return self.reach.find_live(self.packs[PackDigest(pack)]) is not None
+
+    def sweep(self, doomed: Found) -> Swept:
+        """Take commits and objects away."""
+        sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
+        commits = sorted(map(CommitId, doomed[Kind.COMMIT]))
+        return sweeper.sweep(commits, sorted(map(ObjectDigest, doomed[Kind.OBJECT])))
+
+    def refresh(self) -> None:
+        """Take in what has become of refs, stages and HEAD since the plan was made."""
+        self._add_heads()
+        sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
+        self.look_again(sweeper.read_anchors(), ())
+
+    def measure(self, packs: Collection[bytes]) -> int:
+        """Bytes of disk that packs take."""
+        return sum(_measure_folder(self.repository, PackDigest(pack)) for pack in packs)
+
+    def _add_heads(self) -> None:
+        self.reach.add_commits(find_heads(self.repository))
+
+    def _add_hard(self, anchors: Anchors) -> None:
+        self.reach.add_commits(anchors.refs)
+        for stage in anchors.stages:
+            self.reach.add_stage(stage)
+
+    def _add_recent(self, anchors: Anchors) -> None:
+        self.reach.add_commits([commit for commit in anchors.recent if self.repository.refs.has_commit(commit)])
+        self.after = max(self.after, anchors.operation)
+
+    def _find_unled(self) -> dict[Kind, set[bytes]]:
+        refs, objects = self.repository.refs, self.repository.objects
+        return {
+            Kind.COMMIT: {commit for commit in refs.iter_commit_ids() if commit not in self.reach.commits},
+            Kind.OBJECT: {digest for digest in objects.iter_digests() if not self.reach.has_object(digest)},
+            Kind.PACK: {pack for pack in self.packs if not self.is_live(pack)},
+        }
+
+    def _is_old(self, kind: Kind, digest: bytes, marks: Mapping[bytes, Mark], oldest: int) -> bool:
+        mark = marks.get(digest)
+        if mark is None or mark.round > oldest:
+            return False
+        return mark.since_ns <= self.since_ns or (kind is Kind.PACK and self.is_aged(digest))
+
+    def is_aged(self, pack: bytes) -> bool:
+        """Whether a pack's files are older than the grace period."""
+        folder = locate_pack(self.repository.tensors.packs_directory, PackDigest(pack))
+        try:
+            return folder.stat().st_mtime_ns <= self.since_ns
+        except FileNotFoundError:
+            return True
+
+
+def plan_gc(
+    repository: Repository, *, grace: timedelta = GRACE, repack: bool = False, now_ns: int | None = None
+) -> GcPlan:
+    """What a gc would do now, or at `now_ns`; writes nothing and fetches nothing.
+
+    `CorruptionError` where the repository is damaged: what the damaged part led to is not known, so nothing may go.
+    """
+    if grace < timedelta(0):
+        raise InvalidInputError(f"expected a grace period of 0 or more, found {grace}")
+    return GcPlan(repository, grace=grace, repack=repack, now_ns=time.time_ns() if now_ns is None else now_ns)
+
+
+def preview_gc(plan: GcPlan) -> GcReport:
+    """What applying a plan would do if nobody were at work."""
+    marks = {kind: dict(plan.repository.marks.read(kind)) for kind in Kind}
+    for kind in Kind:
+        for digest in plan.unled[kind]:
+            marks[kind].setdefault(digest, Mark(plan.now_ns, 0))
+    doomed = plan.choose(marks, oldest=plan.repository.marks.read_round())
+    packs = doomed[Kind.PACK]
+    return GcReport(
+        commits=len(doomed[Kind.COMMIT]),
+        objects=len(doomed[Kind.OBJECT]),
+        packs=len(packs),
+        nbytes=plan.measure(packs),
+        waiting=len(plan.unled[Kind.PACK]) - len(packs),
+        held=0,
+        repacked=len(plan.repack.packs),
+        made=0,
+        dry_run=True,
+    )
+
+
+def apply_gc(
+    plan: GcPlan, *, before_removal: Callable[[], None] = lambda: None, on_stage: OnStage = lambda *_: None
+) -> GcReport:
+    """Carry out a plan, as far as it still holds. `before_removal` is called before anything goes.
+
+    `LockedError` if another process removes packs, or fetches. Interrupted at any instant, the next gc goes on.
+    """
+    tensors = plan.repository.tensors
+    with lock_removal(tensors, timeout_s=_PATIENCE_S):
+        tensors.register(collect_leftovers(tensors.tmp_directory, tensors.packs_directory))
+        return _Run(plan, before_removal, on_stage).run()
+
+
+class _Run:
+    """One gc under the lock."""
+
+    def __init__(self, plan: GcPlan, before_removal: Callable[[], None], on_stage: OnStage) -> None:
+        self._plan = plan
+        self._repository = plan.repository
+        self._before_removal = before_removal
+        self._on_stage = on_stage
+
+    def run(self) -> GcReport:
+        plan, marks = self._plan, self._repository.marks
+        rewritten = {pack.digest for pack in plan.repack.packs}
+        current = marks.replace({**plan.unled, Kind.PACK: plan.unled[Kind.PACK] | rewritten}, now_ns=plan.now_ns)
+        oldest = find_oldest_round(self._repository.paths.state, current)
+        plan.refresh()
+        marked = {kind: marks.read(kind) for kind in Kind}
+        held = plan.choose(marked, oldest=current)  # before anything else: what is chosen next keeps more
+        doomed = plan.choose(marked, oldest=oldest)
+        if any(doomed.values()):
+            self._before_removal()
+        swept = plan.sweep(doomed)
+        removed, nbytes = self._remove([pack for pack in doomed[Kind.PACK] if not plan.is_live(pack)])
+        droppable = {p for p in rewritten if p in marked[Kind.PACK] and marked[Kind.PACK][p].round <= oldest}
+        repacked, made = self._rewrite({PackDigest(pack) for pack in droppable if plan.is_aged(pack)})
+        left = {kind: set(marks.read(kind)) & plan.unled[kind] for kind in Kind}
+        marks.replace(left, now_ns=plan.now_ns)
+        return GcReport(
+            commits=swept.commits,
+            objects=swept.objects,
+            packs=removed,
+            nbytes=nbytes,
+            waiting=len(plan.unled[Kind.PACK]) - len(held[Kind.PACK]),
+            held=len(held[Kind.PACK]) - len(doomed[Kind.PACK]),
+            repacked=repacked,
+            made=made,
+            dry_run=False,
+        )
+
+    def _remove(self, packs: Sequence[bytes]) -> tuple[int, int]:
+        """How many packs went, and the bytes of disk they took. Those found in another place by now stay."""
+        tensors, marks = self._repository.tensors, self._repository.marks
+        known = tensors.catalog.read_packs()
+        doomed = {self._plan.packs[PackDigest(pack)]: PackDigest(pack) for pack in packs}
+        doomed = {number: pack for number, pack in doomed.items() if known.get(number) == pack}
+        sizes = {pack: self._plan.measure([pack]) for pack in doomed.values()}
+        removed: list[PackDigest] = []
+        with session_folder(tensors.tmp_directory) as folder:
+            for some in _split(doomed):
+                self._on_stage("removing packs", len(removed), len(doomed))
+                gone = remove_packs(tensors, some, folder, is_doomed=lambda pack: marks.has(Kind.PACK, pack))
+                removed += gone.values()
+        return len(removed), sum(sizes[pack] for pack in removed)
+
+    def _rewrite(self, droppable: Collection[PackDigest]) -> tuple[int, int]:
+        """How many packs were rewritten, and how many they became; only of `droppable` ones are dead rows left out."""
+        plan, marks = self._plan, self._repository.marks
+        if not plan.repack.packs:
+            return 0, 0
+        report = rewrite_packs(
+            self._repository.tensors,
+            plan.repack,
+            find_kept=lambda pack: plan.reach.find_live(pack.number) if pack.digest in droppable else None,
+            outside=[plan.packs[PackDigest(pack)] for pack in plan.unled[Kind.PACK]],
+            on_made=lambda pack: marks.spare(Kind.PACK, pack),
+            is_doomed=lambda pack: marks.has(Kind.PACK, pack),
+            on_progress=lambda done, total: self._on_stage("rewriting packs", done, total),
+        )
+        return len(report.removed), len(report.made)
+
+
+def run_gc(
+    repository: Repository,
+    *,
+    grace: timedelta = GRACE,
+    repack: bool = False,
+    before_removal: Callable[[], None] = lambda: None,
+    on_stage: OnStage = lambda *_: None,
+) -> GcReport:
+    """Plan and apply."""
+    on_stage("looking", 0, 0)
+    repository.tensors.recover()
+    return apply_gc(plan_gc(repository, grace=grace, repack=repack), before_removal=before_removal, on_stage=on_stage)
+
+
+def _split(packs: Mapping[int, PackDigest]) -> Iterator[dict[int, PackDigest]]:
+    items = list(packs.items())
+    for start in range(0, len(items), _PACKS_AT_ONCE):
+        yield dict(items[start : start + _PACKS_AT_ONCE])
+
+
+def _measure_folder(repository: Repository, pack: PackDigest) -> int:
+    folder = locate_pack(repository.tensors.packs_directory, pack)
+    try:
+        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,159 @@
+"""Repairs a repository on this machine: indexes are made anew, damaged things moved aside, sound rows kept.
+
+Nothing is deleted: what was taken out lies under `.stockroom/damaged`. What only a remote can give back is the business
+of the layer above (`remotes.restore`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from stockroom.digest import PackDigest
+from stockroom.errors import StockroomError
+from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.verify import verify_repository
+from stockroom.repository.writing.lease import acquire_lease
+from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.presence import PRESENCE_NAME
+from stockroom.store.upkeep.mend import (
+    clear_presence,
+    find_free_name,
+    remake_metadata,
+    remake_presence,
+    salvage_rows,
+    set_aside,
+)
+from stockroom.store.upkeep.recovery import collect_leftovers
+from stockroom.store.upkeep.removal import lock_removal
+from stockroom.store.upkeep.verify import Damage
+
+_PATIENCE_S: Final = 10.0
+_ASIDE: Final = "damaged"
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        found: the damage there was.
+        done: what was done about it, in words.
+        lost_packs: packs moved aside or missing, which a remote may have.
+        lost_records: how many objects and commits were moved aside, or are missing.
+        left: the damage there still is.
+    """
+
+    found: list[Damage]
+    done: list[str] = field(default_factory=list)
+    lost_packs: list[PackDigest] = field(default_factory=list)
+    lost_records: int = 0
+    left: list[Damage] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged any more."""
+        return not self.left
+
+
+def repair_repository(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
+    """Mend what can be mended from what is here. The report's `left` is for whoever verifies again to fill.
+
+    `LockedError` while somebody writes to the stage, fetches, or removes packs.
+    """
+    lease = acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S)
+    try:
+        aside = repository.paths.state / _ASIDE
+        set_aside_catalog = _mend_catalog(repository, aside)
+        with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
+            report = RepairReport(verify_repository(repository, on_progress=on_progress).damage, set_aside_catalog)
+            _mend_packs(repository, report, aside)
+            _mend_indexes(repository, report)
+            _mend_records(repository, report, aside)
+    finally:
+        lease.release()
+    return report
+
+
+def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
+    """Begin a new catalog where the old one cannot be read."""
+    try:
+        repository.tensors.catalog.read_packs()
+        repository.tensors.catalog.read_tables()
+        return []
+    except StockroomError as error:
+        repository.forget_tensors()
+        for name in ("catalog", "index"):
+            folder = repository.paths.state / name
+            if folder.exists():
+                folder.rename(find_free_name(aside, name))
+        return [f"catalog: begun anew, since {error}"]
+
+
+def _mend_packs(repository: Repository, report: RepairReport, aside: Path) -> None:
+    tensors = repository.tensors
+    for name in dict.fromkeys(_list_names(report.found, "pack")):
+        digest = PackDigest(bytes.fromhex(name))
+        directory = locate_pack(tensors.packs_directory, digest)
+        if remake_metadata(directory):
+            report.done.append(f"pack {name}: its zarr.json was written again")
+        elif (directory / PRESENCE_NAME).exists() and (
+            clear_presence(directory) or remake_presence(directory, tensors.tmp_directory)
+        ):
+            report.done.append(f"pack {name}: what of it is here was found out anew")
+        else:
+            report.done.append(f"pack {name}: {_take_out(repository, digest, directory, aside)}")
+            report.lost_packs.append(digest)
+
+
+def _take_out(repository: Repository, digest: PackDigest, directory: Path, aside: Path) -> str:
+    kept = rows = 0
+    with _tolerating():
+        kept, rows = salvage_rows(repository.tensors, directory)
+    moved = set_aside(repository.tensors, digest, aside / "packs")
+    if moved is None:
+        return "is not on disk, and was taken out of the catalog"
+    return f"moved to {moved.relative_to(repository.paths.root)}; {kept} of {rows or 'its'} chunks were kept"
+
+
+def _mend_indexes(repository: Repository, report: RepairReport) -> None:
+    """All that follows from packs and commits, made anew."""
+    tensors = repository.tensors
+    tensors.register(collect_leftovers(tensors.tmp_directory, tensors.packs_directory))
+    tensors.index.rebuild()
+    tensors.recover()
+    report.done.append("location tables and catalog: made anew from the packs")
+    links = repository.refs.rebuild_links()
+    report.done.append(f"places of commits in the graph: {links} made anew")
+
+
+def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> None:
+    """Move objects and commits aside that are not what they should be, so that a remote's can take their place."""
+    for kind, db in (("object", "objects"), ("commit", "commits")):
+        for name in dict.fromkeys(_list_names(report.found, kind)):
+            value = repository.refs.take_damaged(db, bytes.fromhex(name))
+            if value is not None:
+                path = find_free_name(aside / db, name)
+                path.write_bytes(value)
+                report.done.append(f"{kind} {name}: moved to {path.relative_to(repository.paths.root)}")
+    report.lost_records = sum("missing from this repository" in damage.what for damage in report.found)
+    report.lost_records += sum(done.startswith(("object ", "commit ")) for done in report.done)
+
+
+def _list_names(damage: Sequence[Damage], kind: str) -> Iterator[str]:
+    for item in damage:
+        what, _, name = item.where.partition(" ")
+        if what == kind and len(name) == 64:
+            yield name
+
+
+@contextmanager
+def _tolerating() -> Iterator[None]:
+    try:
+        yield
+    except (StockroomError, OSError, ValueError, shutil.Error):
+        return

@@ -1,0 +1,297 @@
+"""What parts of a repository cost: columns, models, branches, commits. Reads metadata; packs need not be here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.snapshot import Record, Snapshot
+from stockroom.content.state import StateRecord, ValueRecord
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.refs import sort_parents_first
+from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.chunk_owners import Ledger, Tally
+from stockroom.repository.upkeep.reachable import Reading, read_by
+from stockroom.store.chunking import decode_chunk_list
+from stockroom.store.entry import EntryFormat, EntryKind
+from stockroom.trees import Node, Tree, iter_range
+
+_SHARED: Final = 0
+"""The part that is entered for what several branches have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one thing in a commit costs, or all of it.
+
+    Attributes:
+        nbytes: raw bytes of all its samples or leaves.
+        inline_nbytes: of those, what is so small that it stands in the metadata.
+        found: the chunks and metadata it leads to, equal ones counted once.
+        own_nbytes: bytes on disk that nothing else in the commit leads to.
+    """
+
+    nbytes: int
+    inline_nbytes: int
+    found: Tally
+    own_nbytes: int
+
+    @property
+    def saved_by_dedupe_nbytes(self) -> int:
+        """Raw bytes that need not be kept, since equal ones are."""
+        return self.nbytes - self.inline_nbytes - self.found.chunk_nbytes
+
+    @property
+    def saved_by_codecs_nbytes(self) -> int:
+        """Bytes that codecs save on the chunks kept; negative where packs are larger than what is in them."""
+        return self.found.chunk_nbytes - self.found.packed_nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class BranchCost:
+    """What a branch costs beyond the others: commits, and bytes on disk, that only it leads to."""
+
+    commits: int
+    own: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a commit and the whole history cost.
+
+    Attributes:
+        items: path, such as `data/image`, -> what it costs.
+        total: the whole commit.
+        branches: name -> what it costs beyond the other branches and tags.
+        commits: how many commits branches and tags lead to.
+        copies_nbytes: raw bytes there would be, were each of those commits a copy of its own.
+        history: the chunks and metadata that they lead to, each counted once.
+    """
+
+    items: Mapping[str, Cost]
+    total: Cost
+    branches: Mapping[str, BranchCost]
+    commits: int
+    copies_nbytes: int
+    history: Tally
+
+
+def measure_usage(repository: Repository, snapshot: Snapshot) -> Usage:
+    """What is in a snapshot, and what all branches and tags lead to."""
+    items, total = measure_items(repository, snapshot)
+    refs = repository.refs
+    tips = {f"branch/{name}": tip for name, tip in refs.branches().items()}
+    tips |= {f"tag/{name}": tip for name, tip in refs.tags().items()}
+    histories = {name: read_history(repository, [tip]) for name, tip in tips.items()}
+    owners = _find_owners(histories)
+    own, history = _measure_parts(repository, owners)
+    numbers = {name: number for number, name in enumerate(histories, start=1)}
+    branches = {
+        name.removeprefix("branch/"): BranchCost(list(owners.values()).count(numbers[name]), own[numbers[name]])
+        for name in histories
+        if name.startswith("branch/")
+    }
+    sizes = RawSizes(repository)
+    copies = sum(sizes.measure_commit(each) for each in owners)
+    return Usage(items, total, branches, len(owners), copies, history)
+
+
+def measure_items(repository: Repository, snapshot: Snapshot) -> tuple[dict[str, Cost], Cost]:
+    """What each thing in a snapshot costs, by its path, and what all of it does."""
+    ledger, sizes = Ledger(repository), RawSizes(repository)
+    paths = _list_records(snapshot)
+    for part, (_, digest) in enumerate(paths):
+        ledger.open_part(part)
+        Walk(repository, ledger).add_record(snapshot, digest)
+    own, raw = ledger.measure_own(), [sizes.measure_record(snapshot, digest) for _, digest in paths]
+    costs = {
+        path: Cost(*raw[part], ledger.all[part], min(own[part].stored_nbytes, ledger.all[part].stored_nbytes))
+        for part, (path, _) in enumerate(paths)
+    }
+    found = ledger.measure_all()
+    total = Cost(sum(n for n, _ in raw), sum(inline for _, inline in raw), found, found.stored_nbytes)
+    return costs, total
+
+
+def measure_commits(repository: Repository, start: CommitId) -> Iterator[tuple[CommitId, Tally]]:
+    """Every commit that leads to `start`, parents first, with what it added to all those before it."""
+    ledger = Ledger(repository)
+    walk = Walk(repository, ledger)
+    for part, commit in enumerate(sort_parents_first(read_history(repository, [start]))):
+        ledger.open_part(part)
+        walk.add_content(repository.refs.get_commit(commit).tree_digest)
+        ledger.settle()
+        yield commit, ledger.new[part]
+
+
+def read_history(repository: Repository, starts: Iterable[CommitId]) -> dict[CommitId, tuple[CommitId, ...]]:
+    """Every commit that leads to `starts`, as far as history is here, with its parents."""
+    shallow = repository.refs.shallow()
+    found: dict[CommitId, tuple[CommitId, ...]] = {}
+    waiting = list(starts)
+    while waiting:
+        commit = waiting.pop()
+        if commit not in found:
+            parents = () if commit in shallow else tuple(repository.refs.get_commit(commit).parent_ids)
+            found[commit] = parents
+            waiting += parents
+    return found
+
+
+class Walk:
+    """Enters into a ledger what records lead to; what it has met already costs nothing."""
+
+    def __init__(self, repository: Repository, ledger: Ledger, after: Walk | None = None) -> None:
+        self._repository = repository
+        self._ledger = ledger
+        self._records: set[bytes] = set() if after is None else set(after._records)
+        self._nodes: defaultdict[Reading, set[bytes]] = defaultdict(set)
+        if after is not None:
+            self._nodes.update({reading: set(nodes) for reading, nodes in after._nodes.items()})
+
+    def add_content(self, root: ObjectDigest) -> None:
+        """Enter all that stands under a root."""
+        snapshot = Snapshot(self._repository.nodes, root)
+        for digest, node in iter_unseen(snapshot.tree, self._nodes[(None, 0)]):
+            self._ledger.add_objects([digest])
+            for value in node.values if not node.level else ():
+                self.add_record(snapshot, ObjectDigest(value.tobytes()))
+
+    def add_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
+        """Enter a record and what it leads to."""
+        if digest in self._records:
+            return
+        self._records.add(digest)
+        self._ledger.add_objects([digest])
+        record = snapshot.read_record(digest)
+        if isinstance(record, ValueRecord):
+            return
+        self._ledger.add_objects(record.objects)
+        self._add_tree(snapshot, record)
+
+    def _add_tree(self, snapshot: Snapshot, record: ColumnRecord | StateRecord) -> None:
+        entries = record.entry_format
+        for digest, node in iter_unseen(snapshot.open_tree(record), self._nodes[read_by(entries)]):
+            self._ledger.add_objects([digest])
+            if not node.level:
+                self._add_values(entries, node.values)
+
+    def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
+        kinds = entries.decode_kinds(values)
+        chunks = values[kinds == EntryKind.CHUNK]
+        if len(chunks):
+            self._ledger.add_chunks(entries.slice_digests(chunks))
+        for value in values[kinds == EntryKind.CHUNK_LIST]:
+            digest = ObjectDigest(entries.decode(value.tobytes()).payload)
+            if digest not in self._records:
+                self._records.add(digest)
+                self._ledger.add_objects([digest])
+                encoded = self._repository.objects.get_object(digest)
+                self._ledger.add_chunks(decode_chunk_list(encoded, where=digest.hex()).digests)
+
+
+class RawSizes:
+    """Raw bytes of what records hold; each node is measured once, however many commits have it."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._records: dict[bytes, tuple[int, int]] = {}
+        self._nodes: dict[tuple[Reading, int, bytes], tuple[int, int]] = {}
+        self._contents: dict[bytes, int] = {}
+
+    def measure_commit(self, commit: CommitId) -> int:
+        """Raw bytes of all that a commit holds."""
+        root = self._repository.refs.get_commit(commit).tree_digest
+        if root not in self._contents:
+            snapshot = Snapshot(self._repository.nodes, root)
+            self._contents[root] = sum(self.measure_record(snapshot, d)[0] for _, d in _list_records(snapshot))
+        return self._contents[root]
+
+    def measure_record(self, snapshot: Snapshot, digest: ObjectDigest) -> tuple[int, int]:
+        """Raw bytes of what a record holds, and how many of them stand in metadata."""
+        if digest not in self._records:
+            self._records[digest] = self._measure(snapshot, snapshot.read_record(digest))
+        return self._records[digest]
+
+    def _measure(self, snapshot: Snapshot, record: Record) -> tuple[int, int]:
+        if isinstance(record, ValueRecord):
+            nbytes = sum(map(len, record.payloads))
+            return nbytes, nbytes
+        tree, entries = snapshot.open_tree(record), record.entry_format
+        if entries.item_nbytes is None:
+            return self._measure_node(tree, tree.top, tree.root, entries)
+        nbytes = entries.item_nbytes * tree.count
+        return nbytes, nbytes if entries.kind is EntryKind.INLINE else 0
+
+    def _measure_node(self, tree: Tree, node: Node, digest: bytes, entries: EntryFormat) -> tuple[int, int]:
+        key = (read_by(entries), entries.itemsize, digest)
+        known = self._nodes.get(key)
+        if known is None:
+            known = self._nodes[key] = self._add_up(tree, node, entries)
+        return known
+
+    def _add_up(self, tree: Tree, node: Node, entries: EntryFormat) -> tuple[int, int]:
+        if not node.level:
+            sizes, kinds = entries.measure(node.values), entries.decode_kinds(node.values)
+            return int(sizes.sum()), int(sizes[kinds == EntryKind.INLINE].sum())
+        nbytes = inline = 0
+        for index, digest in enumerate(node.child_digests):
+            known = self._nodes.get((read_by(entries), entries.itemsize, digest))
+            below = known or self._measure_node(tree, tree.nodes.read_child(node, index), digest, entries)
+            nbytes, inline = nbytes + below[0], inline + below[1]
+        return nbytes, inline
+
+
+def iter_unseen(tree: Tree, seen: set[bytes]) -> Iterator[tuple[bytes, Node]]:
+    """The nodes of a tree that are not in `seen`, with their digests; all looked at are added."""
+    if tree.root in seen:
+        return
+    seen.add(tree.root)
+    waiting: list[tuple[bytes, Node]] = [(tree.root, tree.top)]
+    while waiting:
+        digest, node = waiting.pop()
+        yield digest, node
+        if node.level:
+            fresh = [index for index, child in enumerate(node.child_digests) if child not in seen]
+            digests = [node.child_digests[index] for index in fresh]
+            seen.update(digests)
+            waiting += zip(digests, tree.nodes.read_children(node, fresh), strict=True)
+
+
+def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
+    """Every path with the digest of its record."""
+    return [
+        (str(path), ObjectDigest(digest.tobytes()))
+        for paths, digests in iter_range(snapshot.tree)
+        for path, digest in zip(paths, digests, strict=True)
+    ]
+
+
+def _find_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[CommitId, int]:
+    """Each commit with the number, from 1, of the one history that has it, or `_SHARED`."""
+    owners: dict[CommitId, int] = {}
+    for number, history in enumerate(histories.values(), start=1):
+        for commit in history:
+            owners[commit] = number if commit not in owners else _SHARED
+    return owners
+
+
+def _measure_parts(repository: Repository, owners: Mapping[CommitId, int]) -> tuple[Mapping[int, Tally], Tally]:
+    """What each part's commits alone lead to, and what all do."""
+    parts: defaultdict[int, list[CommitId]] = defaultdict(list)
+    for commit, owner in owners.items():
+        parts[owner].append(commit)
+    ledger = Ledger(repository)
+    shared = Walk(repository, ledger)
+    for part in sorted(parts):
+        walk = shared if part == _SHARED else Walk(repository, ledger, after=shared)
+        ledger.open_part(part)
+        for commit in parts[part]:
+            walk.add_content(repository.refs.get_commit(commit).tree_digest)
+    return ledger.measure_own(), ledger.measure_all()

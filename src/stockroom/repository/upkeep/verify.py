@@ -1,0 +1,172 @@
+"""Checks that what a repository says is what it holds: packs, objects, trees, history, and every index of them.
+
+Reads only. Each finding names what is damaged, what needs it, and what to do; healthy parts are untouched by damage
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from stockroom.errors import CorruptionError, LockedError, ReadOnlyError, StockroomError
+from stockroom.repository.repository import Repository
+from stockroom.repository.upkeep.connectivity import Connectivity
+from stockroom.repository.upkeep.lost_chunks import LostChunks
+from stockroom.store.upkeep.removal import forbid_removal
+from stockroom.store.upkeep.verify import REPAIR, Damage, check_pack, list_pack_directories
+
+_PATIENCE_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was looked at, and what was found wrong; `nbytes` of samples were read and hashed."""
+
+    packs: int = 0
+    commits: int = 0
+    objects: int = 0
+    chunks: int = 0
+    operations: int = 0
+    nbytes: int = 0
+    damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found wrong."""
+        return not self.damage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyScope:
+    """Which packs' samples are read: of all packs, a fraction `sample`, or the part `subset` (n, of m), or none."""
+
+    sample: float | None = None
+    subset: tuple[int, int] | None = None
+    connectivity_only: bool = False
+
+    def choose(self, directories: list[Path]) -> set[Path]:
+        """Those whose samples are read. A subset has the same packs every time, and all subsets together have all."""
+        if self.connectivity_only:
+            return set()
+        if self.subset is not None:
+            part, parts = self.subset
+            return {directory for directory in directories if int(directory.name[:8], 16) % parts == part - 1}
+        if self.sample is not None and self.sample < 1:
+            count = max(1, round(self.sample * len(directories)))
+            return set(random.sample(directories, min(count, len(directories))))
+        return set(directories)
+
+
+def verify_repository(
+    repository: Repository,
+    *,
+    scope: VerifyScope | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Verify packs, objects, indexes, and everything that refs, stages and HEAD reach.
+
+    `on_progress` is called with the number of packs read and their number in all.
+    """
+    report = VerifyReport()
+    lost = LostChunks()
+    has_catalog = _verify_catalog(repository, report)
+    found = _verify_packs(repository, report, lost, scope or VerifyScope(), on_progress)
+    if has_catalog:
+        found += _find_missing_packs(repository, lost)
+        report.damage += _find_index_damage(repository)
+    found += _verify_objects(repository, report)
+    connectivity = Connectivity(repository, lost if has_catalog else None)
+    connectivity.run()
+    report.damage += [connectivity.name_dependents(damage) for damage in found]
+    report.damage += connectivity.damage
+    report.commits, report.chunks, report.operations = connectivity.counts
+    return report
+
+
+def verify_beside_others(
+    repository: Repository,
+    *,
+    scope: VerifyScope | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Verify while others may collect: what looks damaged is looked at once more while nobody removes anything."""
+    report = verify_repository(repository, scope=scope, on_progress=on_progress)
+    if report.ok or (scope is not None and scope.sample is not None):  # by chance other packs would be chosen
+        return report
+    try:
+        with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
+            repository.tensors.index.refresh()
+            repository.tensors.cache.forget()
+            return verify_repository(repository, scope=scope, on_progress=on_progress)
+    except (LockedError, ReadOnlyError):
+        return report
+    except CorruptionError:  # the catalog itself
+        return report
+
+
+def _verify_catalog(repository: Repository, report: VerifyReport) -> bool:
+    """Whether the catalog can be read at all."""
+    try:
+        repository.tensors.catalog.read_packs()
+        repository.tensors.catalog.read_tables()
+    except StockroomError as error:
+        report.damage.append(Damage("catalog", str(error), REPAIR))
+        return False
+    return True
+
+
+def _verify_packs(
+    repository: Repository,
+    report: VerifyReport,
+    lost: LostChunks,
+    scope: VerifyScope,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[Damage]:
+    directories = list_pack_directories(repository.paths.state / "packs")
+    chosen = scope.choose(directories)
+    damage: list[Damage] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="stockroom-verify") as pool:
+        for directory in directories:
+            findings = check_pack(directory, read_rows=directory in chosen, apply=pool.map)
+            damage += findings.damage
+            report.nbytes += findings.nbytes
+            lost.add(directory.name, findings)
+            if directory in chosen or scope.connectivity_only:
+                report.packs += 1
+                if on_progress is not None:
+                    on_progress(report.packs, len(directories) if scope.connectivity_only else len(chosen))
+    return damage
+
+
+def _find_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage]:
+    damage = []
+    for number, digest in repository.tensors.catalog.read_packs().items():
+        lost.number(digest.hex(), number)
+        if not (repository.tensors.packs_directory / digest.hex()[:2] / digest.hex()).is_dir():
+            lost.miss(number, digest.hex())
+            damage.append(Damage(f"pack {digest.hex()}", "is in the catalog but not on disk", REPAIR))
+    return damage
+
+
+def _find_index_damage(repository: Repository) -> list[Damage]:
+    try:
+        return [Damage("index", problem, REPAIR) for problem in repository.tensors.index.iter_problems()]
+    except StockroomError as error:
+        return [Damage("index", str(error), REPAIR)]
+
+
+def _verify_objects(repository: Repository, report: VerifyReport) -> list[Damage]:
+    damage = []
+    for digest in repository.objects.iter_digests():
+        report.objects += 1
+        try:
+            repository.objects.verify_object(digest)
+        except CorruptionError as error:
+            damage.append(Damage(f"object {digest.hex()}", str(error), REPAIR))
+    return damage

@@ -1,0 +1,260 @@
+"""Sessions: writers that do not wait for each other. Any number may be open on one branch, in any processes.
+
+Each has a stage of its own. A commit is put on top of wherever the branch stands by then: what the session changed is
+merged with what others committed meanwhile, and the branch moved by compare-and-swap, again and again until that
+succeeds, or the changes truly conflict.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from stockroom.content.merge.conflict import Decide, decide_nothing, explain_conflicts
+from stockroom.content.snapshot import Snapshot
+from stockroom.digest import CommitId
+from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
+from stockroom.refs import RefChange, Stage, check_name, is_ancestor
+from stockroom.refs.changes import add_commit
+from stockroom.refs.commit import MetadataValue
+from stockroom.repository.git.follow import follow_git, follow_git_if_free
+from stockroom.repository.head import Head
+from stockroom.repository.paths import Identity
+from stockroom.repository.repository import Repository
+from stockroom.repository.writing.lease import WriterLease, acquire_lease
+from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
+from stockroom.store.pack.place_lock import open_lock_file
+
+_TURN_TIMEOUT_S: Final = 2.0
+_POLL_S: Final = 0.0005
+_ATTEMPTS: Final = 1000
+_HEAD_MOVES: Final = 4
+
+
+class BranchSession(Workspace):
+    """A writer with a stage of its own, on a branch.
+
+    With a name the stage outlives the process from `flush` on, until the session of that name commits or resets it; two
+    processes cannot hold one name at a time.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        branch: str,
+        *,
+        name: str | None = None,
+        timeout_s: float = 10.0,
+        decide: Decide = decide_nothing,
+    ) -> None:
+        check_name("branch", branch)
+        self._pid = os.getpid()
+        self._decide = decide
+        self._stage_name = None if name is None else f"session/{name}"
+        self._lease = None if name is None else _take_name(repository, name, timeout_s)
+        try:
+            super().__init__(repository)
+            follow_git_if_free(repository)
+            tip = repository.refs.find_ref(f"branch/{branch}")
+            stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
+            self.head = Head(branch, tip if stage is None else stage.base)
+            self.start_from(self.head.commit, None if stage is None else stage.root)
+        except BaseException:
+            self._release()
+            raise
+        self._is_closed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process may still write here."""
+        return not self._is_closed and self._pid == os.getpid()
+
+    @in_turn
+    def flush(self) -> None:
+        """Write out what is staged; of a session with a name, so that it outlives the process."""
+        self.check_open()
+        self._stage_edits()
+        self._flush_tensors()
+        if self._stage_name is not None:
+            self._write_stage(self._stage_name)
+
+    @in_turn
+    def finish(self, message: str) -> None:
+        """Commit what this session changed, if it changed anything."""
+        if self.snapshot.root != self.base.root:
+            self.commit(message, {})
+        elif self._stage_name is not None:
+            self._write_stage(self._stage_name)
+
+    @in_turn
+    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+        """Commit what this session changed on top of where its branch stands; the commit's id.
+
+        Raises:
+            NothingToCommitError: it changed nothing.
+            MergeConflictError: others changed the same meanwhile, and nobody decides. The session is as it was.
+            ConflictError: the branch is gone.
+        """
+        self.check_open()
+        check_words(message, metadata)
+        if self.snapshot.root == self.base.root:
+            raise NothingToCommitError("nothing to commit: this session changed nothing")
+        self._flush_tensors()
+        with _take_turn(self.repository.paths.turn):
+            head = self._land(message, metadata, author)
+            self._settle(head)
+        _bring_head_along(self.repository, self.head.branch)
+        self._renew_claim()
+        assert head.commit is not None
+        return head.commit
+
+    @in_turn
+    def reset(self) -> None:
+        """Drop what is staged, and go on from where the branch stands."""
+        self.check_open()
+        self._drop_edits()
+        self.head = Head(self.head.branch, self.repository.refs.find_ref(f"branch/{self.head.branch}"))
+        self.start_from(self.head.commit)
+        if self._stage_name is not None:
+            self._write_stage(self._stage_name)
+
+    @in_turn
+    def rollback(self) -> None:
+        """Go back to what was staged when the session began, or last committed."""
+        if self.is_open:
+            self._drop_edits()
+            self._staged = Snapshot(self.nodes, self._start)
+            if self._stage_name is not None:
+                self._write_stage(self._stage_name)
+
+    @in_turn
+    def close(self) -> None:
+        """Stop writing. What was not flushed is gone; and of a session without a name all that was not committed."""
+        if self.is_open:
+            self._is_closed = True
+            try:
+                self._abort_tensors()
+            finally:
+                self._release()
+
+    def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> Head:
+        """Commit on top of the branch's tip, whatever that is by the time it succeeds."""
+        branch, refs = self.head.branch, self.repository.refs
+        assert branch is not None
+        for _ in range(_ATTEMPTS):
+            tip = refs.find_ref(f"branch/{branch}")
+            if tip is None and self.head.commit is not None:
+                raise ConflictError(
+                    f"branch {branch!r} was deleted meanwhile: commit to another one, or create it again"
+                )
+            content = self._put_on(tip)
+            parents = [] if tip is None else [tip]
+            record = self._make_record(message, metadata, author, tree=content.root, parents=parents)
+            change = add_commit(record, branch=branch, old=tip)
+            if self._stage_name is not None:
+                change = replace(change, stages={self._stage_name: None})
+            try:
+                refs.apply(change, objects=self.objects)
+            except RefChangedError:  # somebody was faster: on top of theirs, then
+                continue
+            return Head(branch, record.commit_id)
+        raise RefChangedError(f"branch {branch!r} moved {_ATTEMPTS} times while this commit was put on it: try again")
+
+    def _put_on(self, tip: CommitId | None) -> Snapshot:
+        """What is staged, with whatever others have committed since this session began."""
+        if tip == self.head.commit:
+            return self._staged
+        from stockroom.content.merge.content import ContentMerge  # here for start-up time
+
+        theirs = self.repository.open_snapshot(tip, self.nodes)
+        merged = ContentMerge(self.base, self._staged, theirs, self.objects, self._decide).run()
+        if merged.conflicts:
+            raise explain_conflicts(merged.conflicts, "commit")
+        return merged.snapshot
+
+    def _settle(self, head: Head) -> None:
+        self.head = head
+        self._forget_edits()
+        self.start_from(head.commit)
+
+    def _write_stage(self, name: str) -> None:
+        stage = None
+        if self._staged.root != self.base.root:
+            stage = Stage(base=self.head.commit, root=self._staged.root)
+        if stage != self.repository.refs.get_stage(name):
+            self.repository.refs.apply(RefChange(kind="stage", stages={name: stage}), objects=self.objects)
+
+    def _release(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+
+
+def _bring_head_along(repository: Repository, branch: str | None) -> None:
+    """Move HEAD with its branch, if it is on this one, nothing is staged there, and nobody is writing there.
+
+    Whoever moves it looks again afterwards, for what others committed while they could not move it.
+    """
+    for _ in range(_HEAD_MOVES):
+        if repository.follow(repository.paths.head.read()).branch != branch:
+            return
+        try:
+            lease = acquire_lease(repository.paths.lease, timeout_s=0)
+        except (LockedError, ReadOnlyError):  # whoever writes there puts it on top of this when it commits
+            return
+        try:
+            if not _move_head(repository):
+                return
+        finally:
+            lease.release()
+
+
+def _move_head(repository: Repository) -> bool:
+    """Move HEAD on to where its branch stands, unless it is there; whether it moved. For the holder of the lease."""
+    head = repository.settle_head()
+    is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
+    if repository.find_tie() is not None:
+        return follow_git(repository, is_staged=is_staged) != head
+    tip = None if head.branch is None else repository.refs.find_ref(f"branch/{head.branch}")
+    if tip is None or tip == head.commit or is_staged:
+        return False
+    if head.commit is not None and not is_ancestor(repository.refs, head.commit, tip):
+        return False
+    repository.paths.head.write(Head(head.branch, tip))
+    return True
+
+
+def _take_name(repository: Repository, name: str, timeout_s: float) -> WriterLease:
+    check_name("session", name)
+    path = repository.paths.session_lease(name)
+    path.parent.mkdir(exist_ok=True)
+    return acquire_lease(path, timeout_s=timeout_s)
+
+
+@contextmanager
+def _take_turn(path: Path) -> Iterator[None]:
+    """Commit while no other session does, so that none merges in vain.
+
+    Nothing depends on it: whoever waits for longer than two seconds goes on, and compare-and-swap decides.
+    """
+    fd = open_lock_file(path)
+    try:
+        deadline_s = time.monotonic() + _TURN_TIMEOUT_S
+        while not _try_lock(fd) and time.monotonic() < deadline_s:
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,305 @@
+"""A write session: the stage and what moves it on. The only way anything is changed in a repository.
+
+The stage is a root, like a commit's, on top of the commit it started from. `flush` makes it durable, `commit` gives it
+a commit record and moves the branch. Order on disk: packs, index, metadata and refs in one transaction, then HEAD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from stockroom.content.merge.conflict import explain_conflicts, explain_open
+from stockroom.content.snapshot import Snapshot
+from stockroom.digest import CommitId
+from stockroom.errors import (
+    ConflictError,
+    NothingToCommitError,
+    RefChangedError,
+    StockroomError,
+)
+from stockroom.refs import RefChange, Stage, is_ancestor
+from stockroom.refs.changes import add_commit
+from stockroom.refs.commit import MetadataValue
+from stockroom.repository.git.follow import check_unmoved, explain_detached, follow_git, note_seen
+from stockroom.repository.head import Head
+from stockroom.repository.merging.unfinished import Merging, read_merging
+from stockroom.repository.paths import Identity
+from stockroom.repository.repository import Repository
+from stockroom.repository.writing.lease import acquire_lease
+from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
+
+
+class WriteSession(Workspace):
+    """One writer, holding the lease of the working stage until `close`."""
+
+    def __init__(
+        self, repository: Repository, *, timeout_s: float, drop_stage: bool = False, only_moving: bool = False
+    ) -> None:
+        """With `drop_stage` what is staged is left out; `only_moving` admits a stage that belongs on another commit."""
+        self._stranded: Stage | None = None
+        self._is_tied = repository.find_tie() is not None
+        self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
+        try:
+            super().__init__(repository)
+            repository.refs.settle()
+            self.head = repository.settle_head()
+            stage = None if drop_stage else self._find_stage(only_moving=only_moving)
+            repository.open_snapshot(self.head.commit, self.nodes)  # before a branch is moved to what is not here
+            self.head = self._placed = follow_git(repository, is_staged=stage is not None)
+            self.start_from(self.head.commit, None if stage is None else stage.root)
+            self.merging = None if stage is None else self._read_merging(stage)
+        except BaseException:
+            self._lease.release()
+            raise
+        self._merging_before = self.merging
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this session, in this process, still holds the lease."""
+        return self._lease.is_held
+
+    @in_turn
+    def flush(self) -> None:
+        """Make the stage durable: it outlives this process until it is committed or reset."""
+        self.check_open()
+        self._stage_edits()
+        self._flush_tensors()
+        self._write_stage()
+
+    @in_turn
+    def finish(self, message: str) -> None:
+        """Commit what this session changed, if it changed anything; what was staged before goes with it."""
+        self.check_open()
+        root = self.snapshot.root
+        if root in (self._start, self.base.root) and self.merging is None:
+            self._write_stage()  # nothing changed, or all was taken back: a flush may have put something else there
+        else:
+            self.commit(message, {})
+
+    @in_turn
+    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+        """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
+        self.check_open()
+        check_words(message, metadata)
+        if self.snapshot.root == self.base.root and self.merging is None:
+            raise NothingToCommitError("nothing to commit: the stage equals HEAD")
+        if self.merging is not None and self.merging.open_conflicts:
+            raise explain_open(self.merging.conflicts, self.merging.kind)
+        branch = self.check_branch()
+        parents = [] if self.head.commit is None else [self.head.commit]
+        parents += () if self.merging is None else self.merging.parents
+        record = self._make_record(message, metadata, author, tree=self._staged.root, parents=parents)
+        change = add_commit(record, branch=branch, old=self.head.commit)
+        kind = change.kind if self.merging is None else self.merging.kind
+        change = replace(change, kind=kind, stages={self.stage_name: None})
+        self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
+        self._renew_claim()
+        return record.commit_id
+
+    @in_turn
+    def check_branch(self) -> str:
+        """The branch that a commit goes to; where it has only gone on, as sessions make it do, this goes along.
+
+        Raises `ConflictError` for a detached HEAD, `RefChangedError` for a branch that stands elsewhere.
+        """
+        if self._is_tied:
+            self._follow_branch()
+        branch = self.head.branch
+        if branch is None:
+            raise explain_detached(self.repository)
+        tip = self.repository.refs.find_ref(f"branch/{branch}")
+        if tip is not None and tip != self.head.commit and self._is_behind(tip):
+            self._catch_up(Head(branch, tip))
+        elif tip != self.head.commit:
+            found = "gone" if tip is None else f"at {tip.hex()}"
+            raise RefChangedError(
+                f"branch {branch!r} is {found}, but head.stock says "
+                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
+                "this work on a branch of its own"
+            )
+        return branch
+
+    @in_turn
+    def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
+        """Stage merged content, and what is merged, in place of what was staged."""
+        self.check_open()
+        self._staged, self.merging = content, merging
+        self._forget_edits()
+
+    @in_turn
+    def discard(self) -> None:
+        """Forget objects put and not staged."""
+        self._drop_edits()
+
+    @in_turn
+    def reset(self) -> None:
+        """Drop everything staged, and the merge under way."""
+        self.check_open()
+        self._drop_edits()
+        self._staged, self.merging = self.base, None
+        if self.repository.refs.get_stage(self.stage_name) is not None:
+            self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
+
+    @in_turn
+    def rollback(self) -> None:
+        """Go back to what was staged when the session began, or last committed; on disk too."""
+        if not self.is_open:
+            return
+        self._drop_edits()
+        self._staged, self.merging = Snapshot(self.nodes, self._start), self._merging_before
+        self._write_stage()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is staged, here or on another commit."""
+        return self._stranded is None and self.merging is None and self.snapshot.root == self.base.root
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether there are staged changes that belong on another commit than HEAD."""
+        return self._stranded is not None
+
+    @in_turn
+    def check_clean(self, target: CommitId | None = None) -> None:
+        """Raise `ConflictError` unless nothing is staged, as moving HEAD requires, or it belongs on `target`."""
+        if self._stranded is not None and (target is None or target != self._stranded.base):
+            raise _explain_stranded(self._stranded)
+        if self.merging is not None:
+            raise ConflictError(
+                f"a {self.merging.kind} is under way: finish it (`stock merge --continue`) or give it up "
+                "(`stock merge --abort`)"
+            )
+        if self.snapshot.root != self.base.root:
+            raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
+
+    @in_turn
+    def rename_head(self, head: Head) -> None:
+        """Go on from a HEAD at the same commit under another branch's name; the stage stays as it is."""
+        assert head.commit == self.head.commit
+        self.head = self._placed = head
+
+    @in_turn
+    def move_head(self, head: Head) -> None:
+        """Go on from another HEAD, already written to its file."""
+        self._drop_edits()
+        base = self.repository.open_snapshot(head.commit, self.nodes)
+        self.head, self.base, self._staged, self._start = head, base, base, base.root
+        self._placed = head
+        self.merging = self._merging_before = None
+
+    @in_turn
+    def move_branch(self, head: Head, change: RefChange) -> None:
+        """Apply a change that moves the checked-out branch, and go on from where it stands then."""
+        check_unmoved(self.repository, self._placed)
+        self._apply_and_follow(head, change, follow=self.move_head)
+
+    @in_turn
+    def close(self) -> None:
+        """Let the next writer in. What was not flushed is gone."""
+        if not self.is_open:  # in a forked child: what is on disk is the parent's
+            return
+        try:
+            self._abort_tensors()
+            self._follow_sessions()
+        finally:
+            self._lease.release()
+
+    @property
+    def stage_name(self) -> str:
+        """What this stage is called in the refs."""
+        return self.repository.paths.stage_name
+
+    def _find_stage(self, *, only_moving: bool) -> Stage | None:
+        stage = self.repository.refs.get_stage(self.stage_name)
+        if stage is None or stage.base == self.head.commit:
+            return stage
+        if not only_moving:
+            raise _explain_stranded(stage)
+        self._stranded = stage
+        return None
+
+    def _read_merging(self, stage: Stage) -> Merging | None:
+        return None if stage.merging is None else read_merging(self.objects, stage.merging)
+
+    def _write_stage(self) -> None:
+        self.check_open()
+        root = self._staged.root
+        merging = None if self.merging is None else self.merging.put(self.objects)
+        is_clean = root == self.base.root and merging is None
+        stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
+        if stage != self.repository.refs.get_stage(self.stage_name):
+            change = RefChange(kind="stage", stages={self.stage_name: stage})
+            self.repository.refs.apply(change, objects=self.objects)
+
+    def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
+        """Apply a change that moves the checked-out branch to `head`; the next opening mends a kill in between."""
+        self.check_open()
+        head_file = self.repository.paths.head
+        head_file.prepare(head)
+        try:
+            self._flush_tensors()
+            self.repository.refs.apply(change, objects=self.objects)
+            if self._is_tied:
+                note_seen(self.repository.paths, head)
+            head_file.complete()
+            follow(head)
+        except BaseException:
+            if self.repository.refs.find_ref(f"branch/{head.branch}") != head.commit:
+                head_file.cancel()
+            else:  # an interrupt, after the refs moved: that stands
+                with suppress(FileNotFoundError):
+                    head_file.complete()
+                self.move_head(head)
+            raise
+
+    def _follow_branch(self) -> None:
+        """In the tie, be on the branch git is on by now; what is staged is kept where there is none, or HEAD moved."""
+        try:
+            check_unmoved(self.repository, self._placed)
+            followed = follow_git(self.repository, is_staged=True)
+            if followed.branch is None:
+                raise explain_detached(self.repository)
+        except ConflictError:
+            self.flush()
+            self._start, self._merging_before = self._staged.root, self.merging
+            raise
+        self.head = Head(followed.branch, self.head.commit)
+
+    def _follow_sessions(self) -> None:
+        """In the tie, bring HEAD along where sessions moved its branch on while this writer held the lease."""
+        refs, began = self.repository.refs, self._placed
+        if self._is_tied and refs.find_ref(f"branch/{began.branch}") != began.commit:
+            with suppress(StockroomError):  # git may have moved HEAD to what is not here
+                follow_git(self.repository, is_staged=refs.get_stage(self.stage_name) is not None)
+
+    def _is_behind(self, tip: CommitId) -> bool:
+        """Whether the branch has only gone on from HEAD, as sessions make it do."""
+        ours = self.head.commit
+        return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
+
+    def _catch_up(self, head: Head) -> None:
+        """Put what is staged on top of where the branch stands now; `MergeConflictError` if it changed the same."""
+        from stockroom.content.merge.content import ContentMerge  # here for start-up time
+
+        tip = self.repository.open_snapshot(head.commit, self.nodes)
+        merged = ContentMerge(self.base, self._staged, tip, self.objects).run()
+        if merged.conflicts:
+            raise explain_conflicts(merged.conflicts, "commit")
+        self.head, self.base, self._staged = head, tip, merged.snapshot
+        self._forget_edits()
+
+    def _settle(self, head: Head) -> None:
+        base = Snapshot(self.nodes, self._staged.root)
+        self.head, self.base, self._start = head, base, base.root
+        self._placed = head
+        self.merging = self._merging_before = None
+
+
+def _explain_stranded(stage: Stage) -> ConflictError:
+    staged_on = stage.base.hex() if stage.base else "the empty repository"
+    return ConflictError(
+        f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
+        "there (with git, if it tracks head.stock), to go on, or drop them with `stock reset`"
+    )

@@ -1,0 +1,288 @@
+"""Content being changed: a root, like a commit's, and the edits not yet worked into it."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from stockroom.content.column import ColumnRecord, check_schema
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.content.series import SeriesLog
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import StateRecord, ValueRecord
+from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
+from stockroom.errors import ClosedError, InvalidInputError
+from stockroom.locks import make_fork_lock
+from stockroom.refs import CommitRecord, ObjectStore
+from stockroom.refs.commit import MetadataValue
+from stockroom.repository.git.tie import describe_for_commit
+from stockroom.repository.head import Head
+from stockroom.repository.paths import Identity
+from stockroom.repository.repository import Repository
+from stockroom.repository.writing.claim import Claim
+from stockroom.trees import NodeCache, Tree
+
+if TYPE_CHECKING:
+    from stockroom.repository.merging.unfinished import Merging
+    from stockroom.store.tensor_writer import TensorWriter
+
+P = ParamSpec("P")
+T = TypeVar("T")
+W = TypeVar("W", bound="Workspace")
+
+
+def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
+    """`method`, for one thread at a time."""
+
+    @wraps(method)
+    def run(self: W, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.turn:
+            return method(self, *args, **kwargs)
+
+    return run
+
+
+class Workspace(ABC):
+    """What a writer changes, on top of `base`, the content of the commit `parent`; every session is one.
+
+    Threads may share it: each of its methods, and whatever else changes what is staged, waits for its `turn`.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.turn = make_fork_lock()
+        self._claim = Claim(repository.paths.state, repository.marks)
+        repository.heed_marks()
+        self.objects = ObjectStore(repository.env)
+        self.nodes = NodeCache(self.objects, sharing=repository.nodes)
+        self._edits: dict[str, ColumnEdit] = {}
+        self._series = SeriesLog()
+
+    def start_from(self, commit: CommitId | None, root: ObjectDigest | None = None) -> None:
+        """Go on from the content of a commit, with `root` staged on top of it."""
+        self.base = self.repository.open_snapshot(commit, self.nodes)
+        self._staged = self.base if root is None else Snapshot(self.nodes, root)
+        self._start = self._staged.root
+
+    def _forget_edits(self) -> None:
+        """Let columns be opened anew: the content they were opened from has been replaced by another."""
+        self._edits = {}
+        self._series = SeriesLog()
+
+    head: Head
+    """The branch that a commit moves, and the commit that the content is on top of."""
+
+    merging: Merging | None = None
+    """The merge under way; one of many sessions has none."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether this process may still write here."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make what is staged durable, as far as this session can."""
+
+    @abstractmethod
+    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+        """Commit what is staged; `NothingToCommitError` if it is what the branch has."""
+
+    @abstractmethod
+    def finish(self, message: str) -> None:
+        """Commit what this session changed, if it changed anything."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Drop everything staged."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Go back to what was staged when the session began, or last committed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop writing. What was not flushed is gone."""
+
+    @cached_property
+    def tensors(self) -> TensorWriter:
+        """Where chunks are put; opened on first use, since many changes put none."""
+        return self.repository.open_writer()
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` in a process forked from the writer, where its files and threads are not to be used."""
+        if not self.is_open:
+            raise ClosedError(
+                "this writer belongs to another process, or is closed: open the repository again to write here"
+            )
+
+    @property
+    @in_turn
+    def snapshot(self) -> Snapshot:
+        """The staged content, every edit worked in."""
+        self._stage_edits()
+        return self._staged
+
+    @in_turn
+    def iter_names(self, shelf: str) -> list[str]:
+        """The names on a shelf, in order, as they are now."""
+        return list(self.snapshot.iter_names(shelf))
+
+    @in_turn
+    def find_column(self, path: str) -> ColumnEdit | None:
+        """The column or series at a path, for reading and writing, or None."""
+        edit = self._edits.get(path)
+        if edit is None:
+            record = self._staged.find_column(path)
+            if record is None:
+                return None
+            edit = self._edits[path] = ColumnEdit(self.nodes, record, staged=record)
+        return edit
+
+    @in_turn
+    def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit:
+        """A new, empty column with the schema in `record`, at a path where there is nothing."""
+        check_schema(record)
+        empty = Tree.empty(self.nodes, record.tree_format)
+        edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
+        return edit
+
+    @in_turn
+    def find_state(self, path: str) -> StateRecord | ValueRecord | None:
+        """The record of the state at a path, or None."""
+        return self._staged.find_state(path)
+
+    @in_turn
+    def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
+        """Set what is at each of these paths: all of them, or, should one not fit its format, none."""
+        encoded = {path: record.encode() for path, record in records.items()}
+        self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
+
+    @in_turn
+    def delete(self, path: str) -> bool:
+        """Take out what is at a path; whether there was anything."""
+        self._series.work_in(self)
+        edit = self._edits.pop(path, None)
+        known = self._staged.find_digest(path)
+        if known is not None:
+            self._stage({}, [path])
+        return edit is not None or known is not None
+
+    @in_turn
+    def log(self, values: Mapping[str, object], step: int | None) -> int:
+        """Add one point to each of some series; the step they are under."""
+        return self._series.log(self, values, step)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the store can find every chunk put in this session."""
+        writer = self.__dict__.get("tensors")
+        return writer is None or writer.is_flushed
+
+    @in_turn
+    def read_pending_chunk(self, digest: bytes) -> bytes | None:
+        """The bytes of a chunk put in this session and not yet findable in the store."""
+        writer: TensorWriter | None = self.__dict__.get("tensors")
+        if writer is None:
+            return None
+        if self.is_open:
+            return writer.read(digest)
+        if not self.repository.tensors.contains(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]:
+            raise ClosedError(
+                "this sample was not written out when its writer was forked: flush or commit before forking"
+            )
+        return None
+
+    @in_turn
+    def wait_for_writes(self) -> None:
+        """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.wait()
+
+    def _stage_edits(self) -> None:
+        """Work every open column, and what was logged, into the staged root."""
+        self._series.work_in(self)
+        puts: dict[str, ObjectDigest] = {}
+        changed = []
+        for path, edit in self._edits.items():
+            edit.record = edit.finish()
+            if edit.is_changed:
+                changed.append(edit)
+                puts[path] = self.objects.put_object(edit.record.encode())
+        self._stage(puts, [])
+        for edit in changed:  # only now: an interrupt before this makes the next call do it all again
+            edit.staged = edit.record
+
+    def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
+        """Set and take out records in the staged root."""
+        if puts or deletes:
+            values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
+            self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
+
+    def _flush_tensors(self) -> None:
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.flush()
+
+    def _make_record(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None,
+        *,
+        tree: ObjectDigest,
+        parents: Sequence[CommitId],
+    ) -> CommitRecord:
+        signed = author or self.repository.paths.read_identity()
+        tie = self.repository.find_tie()
+        return CommitRecord(
+            tree=tree,
+            parents=tuple(parents),
+            author=signed.name,
+            email=signed.email,
+            time_ns=time.time_ns(),
+            offset_minutes=time.localtime().tm_gmtoff // 60,
+            message=message,
+            metadata=dict(metadata) if tie is None else describe_for_commit(tie) | dict(metadata),
+        )
+
+    def _renew_claim(self) -> None:
+        """After a commit, when this session relies on nothing but that: let gc have what was marked meanwhile."""
+        if self._claim.renew():
+            self.repository.heed_marks()
+            if "tensors" in self.__dict__:
+                self.repository.open_writer()  # the same one, which then avoids what is marked now
+
+    def _abort_tensors(self) -> None:
+        """Let go of the tensor writer, and of what it has not sealed."""
+        writer = self.__dict__.pop("tensors", None)
+        try:
+            if writer is not None:
+                writer.abort()
+        finally:
+            self._claim.release()
+
+    def _drop_edits(self) -> None:
+        self._forget_edits()
+        self.objects.discard_pending()
+        Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
+        writer = self.__dict__.get("tensors")
+        if writer is not None:
+            writer.abort()
+
+
+def check_words(message: object, metadata: Mapping[str, object]) -> None:
+    """Raise `InvalidInputError` unless these can be a commit's message and metadata."""
+    if not isinstance(message, str):
+        raise InvalidInputError(f"expected a commit message, found {message!r}")
+    for key, value in metadata.items():
+        if not isinstance(value, MetadataValue):
+            raise InvalidInputError(
+                f"commit metadata {key!r}: expected str, int, float, bool or None, found {type(value).__name__}"
+            )
