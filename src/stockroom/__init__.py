@@ -13,34 +13,34 @@ from stockroom.errors import *  # noqa: F403 - the errors module declares what i
 from stockroom.lazy_names import load_lazily
 
 if TYPE_CHECKING:
-    from stockroom.shelves.artifacts import Artifact
-    from stockroom.shelves.column import Column
-    from stockroom.shelves.data import DataShelf
-    from stockroom.shelves.experiment import ExperimentShelf
-    from stockroom.shelves.experiment_table import ExperimentRow, ExperimentTable
-    from stockroom.shelves.handle import StockRoom
-    from stockroom.shelves.history import Commit
-    from stockroom.shelves.leaf_info import LeafInfo
-    from stockroom.shelves.metrics import Series
-    from stockroom.shelves.model import ModelShelf
-    from stockroom.shelves.state import State
+    from stockroom.shelves.data.column import Column
+    from stockroom.shelves.data.shelf import DataShelf
+    from stockroom.shelves.experiment.artifacts import Artifact
+    from stockroom.shelves.experiment.metrics import Series
+    from stockroom.shelves.experiment.shelf import ExperimentShelf
+    from stockroom.shelves.experiment.table import ExperimentRow, ExperimentTable
+    from stockroom.shelves.model.leaf_info import LeafInfo
+    from stockroom.shelves.model.shelf import ModelShelf
+    from stockroom.shelves.model.state import State
+    from stockroom.shelves.stock.history import Commit
+    from stockroom.shelves.stock.stock import StockRoom
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Artifact": "stockroom.shelves.artifacts",
-    "Column": "stockroom.shelves.column",
-    "Commit": "stockroom.shelves.history",
-    "DataShelf": "stockroom.shelves.data",
-    "ExperimentRow": "stockroom.shelves.experiment_table",
-    "ExperimentShelf": "stockroom.shelves.experiment",
-    "ExperimentTable": "stockroom.shelves.experiment_table",
-    "LeafInfo": "stockroom.shelves.leaf_info",
-    "ModelShelf": "stockroom.shelves.model",
-    "Series": "stockroom.shelves.metrics",
-    "State": "stockroom.shelves.state",
-    "StockRoom": "stockroom.shelves.handle",
+    "Artifact": "stockroom.shelves.experiment.artifacts",
+    "Column": "stockroom.shelves.data.column",
+    "Commit": "stockroom.shelves.stock.history",
+    "DataShelf": "stockroom.shelves.data.shelf",
+    "ExperimentRow": "stockroom.shelves.experiment.table",
+    "ExperimentShelf": "stockroom.shelves.experiment.shelf",
+    "ExperimentTable": "stockroom.shelves.experiment.table",
+    "LeafInfo": "stockroom.shelves.model.leaf_info",
+    "ModelShelf": "stockroom.shelves.model.shelf",
+    "Series": "stockroom.shelves.experiment.metrics",
+    "State": "stockroom.shelves.model.state",
+    "StockRoom": "stockroom.shelves.stock.stock",
     "make_torch_dataset": "stockroom.torch",
 }
 

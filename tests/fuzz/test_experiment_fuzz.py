@@ -11,9 +11,9 @@ import pytest
 from stockroom import CorruptionError, FormatVersionError, StockRoom
 from stockroom.cli.experiment_text import as_json
 from stockroom.content.state import ValueRecord, decode_value
-from stockroom.shelves.cells import format_cell, read_cells
-from stockroom.shelves.flatten import flatten
-from stockroom.shelves.leaf_reader import LeafReader
+from stockroom.shelves.experiment.cells import format_cell, read_cells
+from stockroom.shelves.model.flatten import flatten
+from stockroom.shelves.model.leaf_reader import LeafReader
 
 VALUE = {
     "scalars": [True, 1 << 80, -0.5, 1j, "text \ud800", None, np.float32(0.1)],

@@ -22,9 +22,9 @@ from stockroom.content.structure import decode_structure, encode_structure
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
 from stockroom.repository.writing.session import WriteSession
-from stockroom.shelves.flatten import flatten
-from stockroom.shelves.leaf_reader import LeafReader
-from stockroom.shelves.state import State, StateSource
+from stockroom.shelves.model.flatten import flatten
+from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.model.state import State, StateSource
 
 FLAT = torch.arange(12.0)
 NOTED: Any = OrderedDict({"layer.weight": FLAT, "layer.bias": None, 7: {"\ud800": [FLAT[4:], FLAT[4:]]}})

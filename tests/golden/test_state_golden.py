@@ -22,7 +22,7 @@ from stockroom.content.snapshot import decode_record
 from stockroom.content.state import decode_state, decode_value
 from stockroom.content.structure import decode_structure, encode_structure
 from stockroom.digest import compute_digest
-from stockroom.shelves.flatten import flatten
+from stockroom.shelves.model.flatten import flatten
 
 DATA = Path(__file__).parent / "data"
 RECORDS = DATA / "state_v1"

@@ -18,8 +18,8 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.content.structure import ScalarLeaf
-from stockroom.shelves.flatten import LeafSource
-from stockroom.shelves.state_writer import write_leaves
+from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.state_writer import write_leaves
 
 STOCK = [sys.executable, "-m", "stockroom.cli"]
 LARGE = np.random.default_rng(2).bytes(20 << 20)

@@ -95,7 +95,11 @@ def test_help_and_version_import_neither_numpy_nor_the_library(tmp_path: Path) -
     assert answer.stderr.splitlines()[-1] == "[]"
 
 
-WRITING = {"stockroom.store.tensor_writer", "stockroom.shelves.state_writer", "stockroom.repository.writing.session"}
+WRITING = {
+    "stockroom.store.tensor_writer",
+    "stockroom.shelves.model.state_writer",
+    "stockroom.repository.writing.session",
+}
 MERGING = {"stockroom.content.merge.content", "stockroom.repository.merging.commands", "stockroom.trees.merge"}
 TRANSFER = {"stockroom.remotes.agent.fetcher", "stockroom.remotes.push", "secrets"}
 ELSEWHERE = {"rich", "zarr", "torch", "asyncio", "http"}

@@ -25,7 +25,7 @@ from stockroom.cli import main
 from stockroom.importers.registry import resolve_importer
 from stockroom.importers.run import import_into
 from stockroom.importers.source import ImportSpec
-from stockroom.shelves.exporting.file_names import name_file
+from stockroom.shelves.export.file_names import name_file
 from stockroom.shelves.png import encode_png
 
 RNG = np.random.default_rng(0)

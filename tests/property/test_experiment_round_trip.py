@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.states import assert_same, states
 
 from stockroom import StockRoom
-from stockroom.shelves.cells import format_cell
+from stockroom.shelves.experiment.cells import format_cell
 
 quick = settings(
     max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "60")),

@@ -34,7 +34,7 @@ from tests.states import (
 )
 
 from stockroom import InvalidInputError, LeafNotFoundError, StockRoom
-from stockroom.shelves.state import State
+from stockroom.shelves.model.state import State
 
 EXAMPLES = int(os.environ.get("STOCKROOM_EXAMPLES", "60"))
 quick = settings(

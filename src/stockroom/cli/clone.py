@@ -79,7 +79,7 @@ def _clone_here(
 ) -> StockRoom:
     """Clone beside the `head.stock` of this folder, saying first whom that makes us contact."""
     from stockroom import StockRoom
-    from stockroom.shelves.remotes import choose_remote, find_head
+    from stockroom.shelves.stock.remotes import choose_remote, find_head
 
     if url is None:
         found = choose_remote(find_head(Path()), None, endpoint_url=None, region=None)

@@ -19,8 +19,8 @@ from stockroom.errors import MergeConflictError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.content.merge.conflict import Conflict
-    from stockroom.shelves.history import MergeUnderWay
-    from stockroom.shelves.merging import Merge
+    from stockroom.shelves.stock.history import MergeUnderWay
+    from stockroom.shelves.stock.merges import Merge
 
 _HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")
 

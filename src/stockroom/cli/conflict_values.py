@@ -62,7 +62,7 @@ def _find_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
 
 def _read_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
     """A sample of one element or a text, a point, or a value; None for anything else, and for what is not here."""
-    from stockroom.shelves.cells import format_cell
+    from stockroom.shelves.experiment.cells import format_cell
 
     shelf, _, name = conflict.path.partition("/")
     key = conflict.key

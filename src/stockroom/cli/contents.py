@@ -56,7 +56,7 @@ def list_models(stock: StockRoom) -> list[Item]:
 def list_values(stock: StockRoom) -> list[Item]:
     """The values of the experiment, shortened; reads no chunk."""
     from stockroom.cli.experiment_text import as_json, shorten
-    from stockroom.shelves.cells import format_cell
+    from stockroom.shelves.experiment.cells import format_cell
 
     items = []
     for key in stock.experiment:
@@ -71,7 +71,7 @@ def list_values(stock: StockRoom) -> list[Item]:
 def list_metrics(stock: StockRoom) -> list[Item]:
     """The metrics with the number of their points and the last."""
     from stockroom.cli.experiment_text import summary_document
-    from stockroom.shelves.cells import format_cell
+    from stockroom.shelves.experiment.cells import format_cell
 
     items = []
     for name in stock.experiment.metrics:

@@ -13,11 +13,11 @@ from stockroom.cli.diff import split_range
 from stockroom.cli.experiment_text import NOTHING, as_json, shorten, summary_document
 from stockroom.cli.table import iter_table_lines
 from stockroom.cli.verb import verb
-from stockroom.shelves.cells import format_cell
+from stockroom.shelves.experiment.cells import format_cell
 
 if TYPE_CHECKING:
     from stockroom import ExperimentRow, ExperimentTable
-    from stockroom.shelves.metrics import MetricSummary
+    from stockroom.shelves.experiment.metrics import MetricSummary
 
 _CELL_WIDTH = 60
 

@@ -16,7 +16,7 @@ from stockroom.cli.experiment_text import as_json
 from stockroom.cli.units import format_count
 from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError, RefNotFoundError, ValueNotFoundError
-from stockroom.shelves.artifacts import find_place
+from stockroom.shelves.experiment.artifacts import find_place
 from stockroom.shelves.whole_file import open_whole
 
 if TYPE_CHECKING:

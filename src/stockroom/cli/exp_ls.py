@@ -12,11 +12,11 @@ from stockroom.cli.experiment_text import as_json, shorten, summary_document
 from stockroom.cli.table import iter_table_lines
 from stockroom.cli.units import format_count, format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.shelves.cells import format_cell
+from stockroom.shelves.experiment.cells import format_cell
 
 if TYPE_CHECKING:
     from stockroom import Artifact, ExperimentRow
-    from stockroom.shelves.metrics import MetricSummary
+    from stockroom.shelves.experiment.metrics import MetricSummary
 
 _CELL_WIDTH = 80
 

@@ -16,7 +16,7 @@ from stockroom.cli.experiment_text import DATE, NOTHING, as_json, list_refs, sho
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.table import iter_table_lines
 from stockroom.cli.verb import verb
-from stockroom.shelves.metrics import METRIC_CHOICES, MetricChoice
+from stockroom.shelves.experiment.metrics import METRIC_CHOICES, MetricChoice
 
 if TYPE_CHECKING:
     from stockroom import ExperimentRow, ExperimentTable, StockRoom
@@ -102,7 +102,7 @@ def _list_cells(table: ExperimentTable, row: ExperimentRow, choice: MetricChoice
 
 
 def _iter_rows(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[tuple[str, ...]]:
-    from stockroom.shelves.cells import format_cell
+    from stockroom.shelves.experiment.cells import format_cell
 
     for row in table:
         commit = row.commit

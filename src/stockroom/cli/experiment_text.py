@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.shelves.cells import Outline
+from stockroom.shelves.experiment.cells import Outline
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
-    from stockroom.shelves.metrics import MetricSummary
+    from stockroom.shelves.experiment.metrics import MetricSummary
 
 DATE: Final = "%Y-%m-%d %H:%M"
 NOTHING: Final = "-"

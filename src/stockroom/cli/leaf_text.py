@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stockroom.cli.sample_text import json_value, raw_bytes
-from stockroom.shelves.real_numbers import is_measurable
-from stockroom.shelves.tensor_stats import TensorStats, measure
+from stockroom.shelves.model.real_numbers import is_measurable
+from stockroom.shelves.model.stats import TensorStats, measure
 
 if TYPE_CHECKING:
     from stockroom import LeafInfo, State

@@ -18,7 +18,7 @@ from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
     from stockroom import LeafInfo
-    from stockroom.shelves.tensor_stats import TensorStats
+    from stockroom.shelves.model.stats import TensorStats
 
 _HEADINGS = ("name", "dtype", "shape", "mean", "std", "min", "max", "zeros", "nan", "inf", "histogram")
 
@@ -49,7 +49,7 @@ def model_stats(
 def _iter_stats(
     console: Console, place: ModelPart, patterns: list[str] | None, bins: int
 ) -> Iterator[tuple[LeafInfo, TensorStats | None]]:
-    from stockroom.shelves.tensor_stats import iter_stats
+    from stockroom.shelves.model.stats import iter_stats
 
     nbytes = 0
     with console.progress("stats") as progress:

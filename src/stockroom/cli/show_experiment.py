@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from stockroom.cli.experiment_text import as_json, shorten, summary_document
-from stockroom.shelves.cells import format_cell
+from stockroom.shelves.experiment.cells import format_cell
 
 if TYPE_CHECKING:
     from stockroom import StockRoom

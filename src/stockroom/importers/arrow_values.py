@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.growing import ColumnPlan, Values
-from stockroom.shelves.values import Array, Schema
+from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.values import Array, Schema
 from stockroom.store.dtypes import parse_dtype
 
 DTYPE_KEY: Final = b"stockroom.dtype"

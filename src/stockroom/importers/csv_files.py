@@ -20,8 +20,8 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
-from stockroom.shelves.growing import ColumnPlan, Values
-from stockroom.shelves.values import Schema
+from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.values import Schema
 
 _ROWS_AT_ONCE: Final = 4096
 _DELIMITERS: Final = ",;\t|"

@@ -18,8 +18,8 @@ from stockroom.importers.column_names import name_columns
 from stockroom.importers.parquet_files import translate_arrow_errors
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
-from stockroom.shelves.growing import ColumnPlan, Values
-from stockroom.shelves.values import Schema
+from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.values import Schema
 
 _MAX_JSON_NBYTES: Final = 64 << 20
 

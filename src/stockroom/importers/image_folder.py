@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
-from stockroom.shelves.growing import ColumnPlan, Values
-from stockroom.shelves.images import FORMATS, MODE_CHANNELS, decode_image, load_pillow, natural_mode
-from stockroom.shelves.values import Schema
+from stockroom.shelves.data.images import FORMATS, MODE_CHANNELS, decode_image, load_pillow, natural_mode
+from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.values import Schema
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IN_FLIGHT_NBYTES: Final = 64 << 20

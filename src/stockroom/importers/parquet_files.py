@@ -13,7 +13,7 @@ from stockroom.importers.arrow_values import load_arrow, plan_column, read_value
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
-from stockroom.shelves.growing import Values
+from stockroom.shelves.data.table import Values
 
 _MAX_ROWS_AT_ONCE: Final = 1 << 16
 

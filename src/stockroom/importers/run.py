@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stockroom.importers.source import ColumnSource, Source, TableSource
-from stockroom.shelves.growing import GrowingColumns
+from stockroom.shelves.data.table import GrowingColumns
 
 if TYPE_CHECKING:
-    from stockroom.shelves.data import DataShelf
-    from stockroom.shelves.handle import StockRoom
+    from stockroom.shelves.data.shelf import DataShelf
+    from stockroom.shelves.stock.stock import StockRoom
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.shelves.growing import ColumnPlan, Values
+from stockroom.shelves.data.table import ColumnPlan, Values
 
 BATCH_NBYTES = 8 << 20
 """Bytes a batch aims at: importing holds about this much of a column in memory, whatever its size."""

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from stockroom.errors import InvalidInputError
 from stockroom.importers.source import ImportSpec, TableSource
-from stockroom.shelves.growing import ColumnPlan
-from stockroom.shelves.incoming import iter_batches
+from stockroom.shelves.data.dataset_rows import iter_batches
+from stockroom.shelves.data.table import ColumnPlan
 
 _KNOWN: Final = """
     Caltech101 Caltech256 Carla_Stereo CelebA Cityscapes CLEVR_Classification Coco_Captions Coco_Detection Country211

@@ -21,8 +21,8 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.npy import iter_npy_stream, read_npy_header
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
-from stockroom.shelves.growing import ColumnPlan, Values
-from stockroom.shelves.values import Schema
+from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.values import Schema
 
 MAX_MEMBER_NBYTES: Final = 1 << 30
 _ENDING: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}")

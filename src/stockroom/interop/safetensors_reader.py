@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stockroom.errors import InvalidInputError
 from stockroom.interop.plain_values import decode_value
 from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, TWO_IN_A_BYTE, read_header
-from stockroom.shelves.tensor_library import RawTensor
+from stockroom.shelves.model.tensor_library import RawTensor
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -23,8 +23,8 @@ from stockroom.digest import view_bytes
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.interop.plain_values import encode_value
 from stockroom.interop.safetensors_library import DTYPES, NOTES_KEY, load_safetensors, read_header
-from stockroom.shelves.leaf_info import LeafInfo
-from stockroom.shelves.state import State
+from stockroom.shelves.model.leaf_info import LeafInfo
+from stockroom.shelves.model.state import State
 
 _WRITABLE: Final = frozenset(DTYPES.values())
 _RESERVED: Final = "__metadata__"

@@ -6,7 +6,7 @@ import struct
 import zlib
 from typing import Final
 
-from stockroom.shelves.values import Array
+from stockroom.shelves.data.values import Array
 
 _COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
 _MAX_SIDE: Final = 1 << 31

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
-from stockroom.shelves.ahead import ReadAhead
-from stockroom.shelves.column import Column
-from stockroom.shelves.handle import StockRoom
+from stockroom.shelves.data.column import Column
+from stockroom.shelves.read_ahead import ReadAhead
+from stockroom.shelves.stock.stock import StockRoom
 from stockroom.torch.tensors import split_samples
 from stockroom.trees import Key
 

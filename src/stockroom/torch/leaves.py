@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stockroom.content.structure import measure_element
 from stockroom.errors import SchemaError
-from stockroom.shelves.tensor_library import TensorForm
+from stockroom.shelves.model.tensor_library import TensorForm
 
 try:
     import torch

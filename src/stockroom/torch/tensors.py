@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stockroom.shelves.samples import Batch
-from stockroom.shelves.values import Array
+from stockroom.shelves.data.sample_reader import Batch
+from stockroom.shelves.data.values import Array
 from stockroom.store.dtypes import EXTENSION_NAMES
 
 try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stockroom.cli.experiment_text import as_json, shorten
-from stockroom.shelves.cells import Outline
+from stockroom.shelves.experiment.cells import Outline
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from stockroom import InvalidInputError, SchemaError, StockRoom
 from stockroom.importers.source import ImportSpec
 from stockroom.importers.vision import VisionImporter
-from stockroom.shelves.incoming import BATCH_NBYTES
+from stockroom.shelves.data.dataset_rows import BATCH_NBYTES
 
 RNG = np.random.default_rng(0)
 

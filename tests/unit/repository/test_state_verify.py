@@ -15,7 +15,7 @@ from stockroom.content.state import STATE_TREE, StateRecord
 from stockroom.content.structure import encode_structure
 from stockroom.digest import ObjectDigest
 from stockroom.repository.writing.session import WriteSession
-from stockroom.shelves.flatten import flatten
+from stockroom.shelves.model.flatten import flatten
 from stockroom.store.entry import EntryKind
 from stockroom.trees import Tree
 

@@ -24,7 +24,7 @@ from stockroom import (
     make_torch_dataset,
 )
 from stockroom.content.column import ColumnRecord, decode_column
-from stockroom.shelves.nested_keys import format_nested, parse_nested
+from stockroom.shelves.data.keys import format_nested, parse_nested
 
 RNG = np.random.default_rng(0)
 

@@ -19,9 +19,9 @@ from stockroom import (
     ValueNotFoundError,
 )
 from stockroom.content.structure import ScalarLeaf
-from stockroom.shelves.artifacts import UNKNOWN_MEDIA_TYPE, find_place
-from stockroom.shelves.flatten import LeafSource
-from stockroom.shelves.state_writer import write_leaves, write_value
+from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, find_place
+from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.state_writer import write_leaves, write_value
 
 LARGE = np.random.default_rng(1).bytes((20 << 20) + 3)
 HOSTILE = ["/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", ".", "..", ".git/config", "a/.GIT/hooks/x", "\0a"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stockroom import InvalidInputError, SchemaError, Series, StockRoom, ValueNotFoundError
-from stockroom.shelves.metrics import find_best_choice
+from stockroom.shelves.experiment.metrics import find_best_choice
 
 
 def as_pairs(series: Series) -> list[tuple[int, float]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stockroom import ExperimentTable, InvalidInputError, RefNotFoundError, StockRoom
-from stockroom.shelves.cells import MAX_PARTS, Outline, format_cell
+from stockroom.shelves.experiment.cells import MAX_PARTS, Outline, format_cell
 
 RUNS: list[dict[str, Any]] = [
     {"lr": 0.1, "optimizer": {"name": "sgd", "lr": 0.1}, "seed": 1},

@@ -12,7 +12,7 @@ import torch
 
 from stockroom import SchemaError, StockRoom
 from stockroom.content.structure import ArrayLeaf, DictNode, StridedLeaf, TiedLeaf, iter_leaves
-from stockroom.shelves.flatten import FlatState, flatten
+from stockroom.shelves.model.flatten import FlatState, flatten
 
 
 def take(state: object) -> FlatState:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.states import SCALARS, bits
 
 from stockroom import CorruptionError, InvalidInputError
-from stockroom.shelves.flatten import encode_scalar
-from stockroom.shelves.leaf_values import as_array, choose_rows, decode_scalar
+from stockroom.shelves.model.flatten import encode_scalar
+from stockroom.shelves.model.leaf_values import as_array, choose_rows, decode_scalar
 
 
 @given(value=SCALARS.filter(lambda value: value is not None))

@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from stockroom import InvalidInputError, StockRoom
 from stockroom.content.state import STATE_ENTRIES
-from stockroom.shelves.flatten import LeafSource
-from stockroom.shelves.state_writer import put_leaf
+from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.state_writer import put_leaf
 from stockroom.store.entry import EntryKind
 
 MIB = 1 << 20

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from stockroom import StockRoom
-from stockroom.shelves.state_difference import iter_differences
-from stockroom.shelves.tensor_difference import measure_difference
+from stockroom.shelves.model.difference import measure_difference
+from stockroom.shelves.model.state_difference import iter_differences
 from stockroom.store.dtypes import STORAGE_NAMES, parse_dtype
 
 DTYPES = sorted(STORAGE_NAMES | {"float8_e4m3"})

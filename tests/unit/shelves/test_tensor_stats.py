@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stockroom import InvalidInputError, StockRoom
-from stockroom.shelves.tensor_stats import iter_stats, measure
+from stockroom.shelves.model.stats import iter_stats, measure
 from stockroom.store.dtypes import EXTENSION_NAMES, STORAGE_NAMES, parse_dtype
 
 DTYPES = sorted(STORAGE_NAMES | {"float8_e4m3"})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.where import choose_where, parse_where
+from stockroom.shelves.condition import choose_where, parse_where
 
 COLUMNS = {
     "label": np.arange(10) % 4,

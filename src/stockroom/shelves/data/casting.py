@@ -1,0 +1,115 @@
+"""Casts of a column to another dtype: the record to come, and its samples, written only where their bytes change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from stockroom.content.column import BYTES, STR, ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.errors import SchemaError
+from stockroom.repository.writing.workspace import Workspace
+from stockroom.shelves.data.values import Array
+from stockroom.shelves.data.writer import ColumnWriter
+from stockroom.store.dtypes import parse_dtype
+from stockroom.trees import Key
+
+if TYPE_CHECKING:
+    from stockroom.shelves.data.column import Column
+
+_SAME_BYTES: Final = {("bool", "uint8"), ("bool", "int8"), (STR, BYTES)}
+_BATCH_NBYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """What a column becomes: its record, and whether its entries stay as they are."""
+
+    record: ColumnRecord
+    keeps_bytes: bool
+
+
+def plan_cast(record: ColumnRecord, dtype: str, column: str) -> Cast | None:
+    """The cast of a column with this record to a dtype, or None if it has that; `SchemaError` if there is none."""
+    if dtype == record.dtype:
+        return None
+    if (record.dtype in (STR, BYTES)) != (dtype in (STR, BYTES)) or record.decoder is not None:
+        kind = record.dtype if record.decoder is None else f"{record.decoder} columns"
+        raise SchemaError(f"column {column!r}: no cast leads from {kind} to {dtype}; assign converted samples instead")
+    return Cast(msgspec.structs.replace(record, dtype=dtype), (record.dtype, dtype) in _SAME_BYTES)
+
+
+def plan_widening(record: ColumnRecord, shape: tuple[int | None, ...], column: str) -> Cast | None:
+    """The step to a shape that admits every sample of this record's, or None if it has it; else `SchemaError`."""
+    admits = len(shape) == len(record.shape) and all(
+        new is None or new == old for new, old in zip(shape, record.shape, strict=True)
+    )
+    if not admits or record.is_text:
+        raise SchemaError(f"column {column!r}: expected a shape that admits {record.shape}, found {shape}")
+    return None if shape == record.shape else Cast(msgspec.structs.replace(record, shape=shape), keeps_bytes=False)
+
+
+def cast_column(session: Workspace, column: Column, cast: Cast, *, lossy: bool) -> ColumnEdit:
+    """The edit that holds the samples of `column` as they are once cast."""
+    fresh = ColumnEdit(session.nodes, cast.record)
+    if cast.keeps_bytes:
+        return fresh  # of the same entries: only what they are called is another
+    fresh.clear()
+    writer = ColumnWriter(session, fresh, column.name)
+    keys: Any = iter(column.keys_as_stored())
+    count = len(column)
+    size = max(1, _BATCH_NBYTES * count // max(1, column.nbytes, count << 4))
+    for start in range(0, count, size):
+        batch = column.take(np.arange(start, min(start + size, count)))
+        named = [next(keys) for _ in range(len(batch))]
+        if isinstance(batch, np.ndarray):
+            writer.put_batch(named, _cast_array(batch, named, cast, column.name, lossy=lossy))
+        else:
+            writer.put_all(
+                (key, _cast_one(sample, key, cast, column.name, lossy=lossy))
+                for key, sample in zip(named, batch, strict=True)
+            )
+    session.wait_for_writes()
+    return fresh
+
+
+def _cast_one(sample: Any, key: Key, cast: Cast, column: str, *, lossy: bool) -> Any:
+    if not isinstance(sample, bytes):
+        return _cast_array(sample[None], [key], cast, column, lossy=lossy)[0, ...]
+    try:
+        return sample.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"column {column!r}, key {key!r}: expected UTF-8, found other bytes ({error})") from error
+
+
+def _cast_array(batch: Array, keys: list[Key], cast: Cast, column: str, *, lossy: bool) -> Array:
+    """Samples stacked on axis 0 in the new dtype; `SchemaError` naming the first key whose values do not fit it."""
+    dtype = parse_dtype(cast.record.dtype)
+    with np.errstate(all="ignore"):
+        converted = batch.astype(dtype)
+        if lossy:
+            return converted
+        fits = _compare(batch, converted)
+    wrong = np.flatnonzero(~fits.reshape(len(batch), -1).all(1))
+    if len(wrong):
+        raise SchemaError(
+            f"column {column!r}, key {keys[int(wrong[0])]!r}: its values do not fit {dtype}; cast with lossy=True to "
+            "cut them off, or assign converted samples"
+        )
+    return converted
+
+
+def _compare(before: Array, after: Array) -> Any:
+    """Which values are what they were; floats of any kind, which may be rounded, only need to stay finite."""
+    if _is_float(before.dtype) and _is_float(after.dtype):
+        return np.isfinite(after) | ~np.isfinite(before)
+    back = after.real if after.dtype.kind == "c" and before.dtype.kind != "c" else after
+    back = back.astype(before.dtype)
+    return (back == before) | ((back != back) & (before != before))  # NaN is equal to nothing
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "fV"

@@ -1,0 +1,381 @@
+"""A column of the data shelf: a mapping from keys to samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import check_attrs
+from stockroom.digest import compute_digest
+from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves.data.column_source import ColumnSource
+from stockroom.shelves.data.column_views import ColumnItems, ColumnValues
+from stockroom.shelves.data.images import decode_image, decoded_shape
+from stockroom.shelves.data.keys import SampleKey, parse_nested
+from stockroom.shelves.data.padding import pad_samples
+from stockroom.shelves.data.sample_reader import Batch, Sample
+from stockroom.shelves.data.selection import check_positions
+from stockroom.shelves.data.values import Array, Schema, describe_value, format_shape, is_tensor, to_array
+from stockroom.shelves.read_ahead import ReadAhead
+from stockroom.store.codecs import check_codec
+from stockroom.trees import Key, KeyType, find_unshared_key, iter_positions
+
+if TYPE_CHECKING:
+    from stockroom.remotes.progress import OnProgress
+    from stockroom.shelves.pin import Access
+
+
+class Column(Mapping[SampleKey, Sample]):
+    """Samples of one schema under int or str keys, in key order. A tuple, as `column["patient", 3]`, is a str key too.
+
+    Read from a handle that does not write, it stays as it was when it was taken from the shelf. Arrays given out are
+    the caller's own, except by `view`.
+    """
+
+    def __init__(self, source: ColumnSource, *, decodes: bool = True) -> None:
+        self._source = source
+        self._decodes = decodes
+
+    # -- schema
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+        return self._source.name
+
+    @property
+    def dtype(self) -> np.dtype[Any] | str:
+        """The samples' numpy dtype; `str` or `bytes` for a column of text. Images are uint8, but for rare ones."""
+        record = self._source.record
+        if self._decoder is not None:
+            return np.dtype(np.uint8)
+        return record.dtype if record.is_text else self._source.reader.dtype
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape of one sample; None is an axis of any length. `()` for text."""
+        if self._decoder is not None:
+            return decoded_shape(self._decoder)
+        return () if self._source.record.is_text else self._source.record.shape
+
+    @property
+    def decoder(self) -> str | None:
+        """What makes arrays of the bytes that are stored: `image`, `image:RGB`, ...; None if nothing does."""
+        return self._source.record.decoder
+
+    @property
+    def encoded(self) -> Column:
+        """The same column without its decoder: it gives and takes the bytes that are stored."""
+        return Column(self._source, decodes=False)
+
+    @property
+    def schema(self) -> Schema:
+        """The samples' dtype name and shape, as a new column of the same kind takes them."""
+        return Schema(self._source.record.dtype, self._source.record.shape)
+
+    @property
+    def key_type(self) -> str:
+        """`int` or `str`."""
+        return self._source.record.key_type
+
+    @property
+    def codec(self) -> str:
+        """How newly written samples are encoded; what is stored already keeps its own encoding."""
+        return self._source.record.codec
+
+    @codec.setter
+    def codec(self, codec: str) -> None:
+        self._source.writer.set_record(codec=check_codec(codec))
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """A small JSON mapping of the user's own, versioned with the column. Assign a whole mapping to change it."""
+        return MappingProxyType(dict(self._source.record.attrs))
+
+    @attrs.setter
+    def attrs(self, attrs: Mapping[str, Any]) -> None:
+        self._source.writer.set_record(attrs=check_attrs(attrs, column=self.name))
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes of all samples together, before deduplication and encoding."""
+        return self._source.reader.sum_nbytes()
+
+    @property
+    def root(self) -> str:
+        """The hex digest of the column's tree: equal for equal keys and samples, however they were written."""
+        return self._source.tree.root.hex()
+
+    # -- reading
+
+    def __getitem__(self, key: Any) -> Any:
+        pinned = self._source.pinned
+        if type(key) is int and pinned is not None and pinned.has_int_keys and not self._source.access.is_closed:
+            # What training loops without batches call most; everything below gives the same answer.
+            position = pinned.find_position(key)
+            if position is not None:
+                sample = pinned.read_one(position)
+                return self._decode(sample, key) if type(sample) is bytes else sample
+        if isinstance(key, slice):
+            return self._take(np.arange(*key.indices(len(self)), dtype=np.int64))
+        if isinstance(key, np.ndarray) or is_tensor(key):
+            return self._take(self._source.find_selected(to_array(key) if is_tensor(key) else key))
+        if isinstance(key, list):
+            return self._take(self._source.find_positions(key))
+        return self._read(self._source.check_key(key))
+
+    def take(self, positions: Any, *, pad: Any = None) -> Batch:
+        """Samples at positions in key order, repeats allowed: `(n, *shape)`, or a list where shapes vary.
+
+        With a value to `pad` with, samples of many shapes are one array too, `(n, *longest)`: each stands at the start
+        of its place. Negative positions count from the end; `InvalidInputError` for one out of range.
+        """
+        if pad is not None:
+            return self._pad(self.take(positions), pad)
+        array = np.asarray(positions)
+        if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+            raise InvalidInputError(
+                f"column {self.name!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
+            )
+        if array.dtype.kind == "u":  # what would wrap around stays out of range
+            array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
+        positions = array.astype(np.int64, copy=False)
+        with suppress(IndexError):  # the check below says it better
+            planned = self._source.reader.read_planned(positions)
+            if planned is not None:
+                return planned
+        return self._take(check_positions(positions, len(self), column=self.name))
+
+    def view(self, key: SampleKey) -> Sample:
+        """The sample under `key`, read-only; not copied where its chunk is stored raw."""
+        reader = self._source.entry_reader
+        sample = self._decode(reader.view_entry(self._source.find_value(self._source.check_key(key))), key)
+        if isinstance(sample, np.ndarray):
+            sample.flags.writeable = False
+        return sample
+
+    def peek(self, key: SampleKey, *, max_nbytes: int) -> Sample | None:
+        """`view(key)`, or None where the sample is larger, or not on this machine; fetches nothing."""
+        reader = self._source.entry_reader
+        sample = reader.peek_entry(self._source.find_value(self._source.check_key(key)), max_nbytes)
+        return None if sample is None else self._decode(sample, key)
+
+    def digest(self, key: SampleKey) -> str:
+        """The hex BLAKE3 digest of the sample's raw bytes; needs no data."""
+        reader, value = self._source.reader, self._source.find_value(self._source.check_key(key))
+        digest = reader.digest_entry(value)
+        return (compute_digest(reader.inline_bytes(value)) if digest is None else digest).hex()
+
+    def present(self, keys: Iterable[SampleKey] | None = None) -> float:
+        """The fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
+        return self._source.reader.measure_present(self._choose_positions(keys))
+
+    def prefetch(self, keys: Iterable[SampleKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
+        """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can.
+
+        `on_progress` is called with a `TransferProgress` now and then.
+        """
+        from stockroom.remotes.prefetch import bring, plan_prefetch
+
+        tensors, digests = self._source.access.tensors, self._source.reader.find_stored(self._choose_positions(keys))
+        bring(self._source.access.repository, plan_prefetch(tensors, digests), on_progress)
+
+    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind the samples at `positions`, in their order; none for inline ones."""
+        return self._source.reader.find_chunks(positions)
+
+    def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
+        """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
+        return self._source.reader.read_ahead(positions)
+
+    def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
+        """Where each key stands in key order, for `take`; `SampleNotFoundError` for one that is not there."""
+        return self._source.find_positions(list(keys))
+
+    def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:
+        """The keys of the samples at these positions, all of them from 0 on."""
+        keys = [self._source.tree.at(position)[0] for position in positions.tolist()]
+        return [parse_nested(key) if isinstance(key, str) else key for key in keys]
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        keys: Iterable[SampleKey] | slice | None = None,
+        where: str | None = None,
+        force: bool = False,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Write samples to files that anything can read; how many were written.
+
+        Args:
+            path: ends in `.npy`, `.npz`, `.parquet`, `.zarr` or `.tar`; anything else is a folder to be made, with a
+                file for each sample.
+            keys: which samples, in this order; a slice chooses by position; None takes all.
+            where: a condition that they must meet, as `label == 3`, on columns of the same keys.
+            force: replace what is there.
+            on_progress: called now and then with the samples written, and how many there will be.
+
+        What is at `path` appears whole or not at all. Raises `InvalidInputError` if something is there already, or if
+        the kind of file cannot hold such samples.
+        """
+        from stockroom.shelves.export import export_column
+
+        return export_column(self, Path(path), keys=keys, where=where, force=force, on_progress=on_progress)
+
+    @property
+    def access(self) -> Access:
+        """What it shares with the handle and the shelf it was taken from."""
+        return self._source.access
+
+    def find_unshared_key(self, other: Column) -> Key | None:
+        """A key that only one of two columns has; None if they have the same keys."""
+        return find_unshared_key(self._source.tree, other._source.tree)
+
+    def pin(self) -> tuple[Path, str]:
+        """The repository's path and the commit this column is read from; `TypeError` if it is being written."""
+        self._source.access.check_open()
+        if self._source.is_staged:
+            raise TypeError(
+                f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"
+            )
+        reader = self._source.reader
+        if reader.commit is None:
+            raise TypeError(f"column {self.name!r} belongs to no commit and cannot be pickled: commit first")
+        return self._source.access.repository.paths.root, reader.commit
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a column cannot be pickled: make a data set with make_torch_dataset, or send path and commit")
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return self._source.find_entry(self._source.check_key(key)) is not None
+        except InvalidInputError:  # what cannot be a key of this column is none that it has
+            return False
+
+    def __len__(self) -> int:
+        return self._source.tree.count
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once the handle that the column was taken from is closed."""
+        self._source.access.check_open()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All samples, stacked in key order; `TypeError` where they are text or of many shapes."""
+        samples = self._take(np.arange(len(self), dtype=np.int64))
+        if not isinstance(samples, np.ndarray):
+            raise TypeError(f"column {self.name!r} is no one array: use column.take(positions), which gives a list")
+        if copy is False:
+            raise ValueError(f"column {self.name!r} cannot be an array without a copy; use view(key) for one sample")
+        return samples if dtype is None else samples.astype(dtype)
+
+    def values(self) -> ValuesView[Sample]:
+        """The samples in key order; read many at a time."""
+        return ColumnValues(self)
+
+    def items(self) -> ItemsView[SampleKey, Sample]:
+        """The keys and samples in key order; read many at a time."""
+        return ColumnItems(self)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        keys = self.keys_as_stored()
+        return iter(keys) if self.key_type == KeyType.INT else map(parse_nested, keys)  # type: ignore[arg-type]
+
+    def keys_as_stored(self) -> Iterator[Key]:
+        """The keys in order, tuples as the texts that stand for them."""
+        for keys, _ in iter_positions(self._source.tree):
+            for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
+                self._source.access.check_open()
+                yield key
+
+    def __repr__(self) -> str:
+        shape = "" if self._source.record.is_text else f", shape={format_shape(self.shape)}"
+        return f"Column({self.name!r}, dtype={self.dtype}{shape}, keys={self.key_type}, n={len(self)})"
+
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.stock.notebook import show_column
+
+        return show_column(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    # -- writing
+
+    def __setitem__(self, key: SampleKey, value: object) -> None:
+        self._source.writer.put(self._source.check_key(key), value)
+
+    def __delitem__(self, key: SampleKey) -> None:
+        checked = self._source.check_key(key)
+        if not self._source.writer.delete(checked):
+            raise self._source.missing(checked)
+
+    def update(self, values: Mapping[SampleKey, object] | Iterable[tuple[SampleKey, object]]) -> None:
+        """Set many samples; if one is refused, none is set."""
+        pairs = values.items() if isinstance(values, Mapping) else values
+        self._source.writer.put_all(map(self._check_pair, pairs))
+
+    def extend(self, values: object) -> range:
+        """Add samples after the greatest key; returns their keys. Columns with int keys only.
+
+        `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added.
+        """
+        if self._source.record.key_type != KeyType.INT:
+            raise SchemaError(f"column {self.name!r} has str keys: use update({{key: sample}}) instead of extend")
+        return self._source.writer.extend(values)
+
+    # -- how
+
+    def _read(self, key: Key) -> Sample:
+        source = self._source
+        if source.is_staged:
+            sample = source.entry_reader.read_entry(source.find_value(key))
+        else:
+            sample = source.reader.read_one(source.find_position(key))
+        return self._decode(sample, key)
+
+    @property
+    def _decoder(self) -> str | None:
+        """The decoder of what this column gives."""
+        return self._source.record.decoder if self._decodes else None
+
+    def _decode(self, sample: Sample, key: SampleKey) -> Sample:
+        decoder = self._decoder
+        if decoder is None or not isinstance(sample, bytes):
+            return sample
+        return decode_image(sample, decoder, f"column {self.name!r}, key {key!r}")
+
+    def _take(self, positions: NDArray[np.int64]) -> Batch:
+        batch, decoder = self._source.reader.read_batch(positions), self._decoder
+        if decoder is None:
+            return batch
+        placed: Any = zip(batch, positions.tolist(), strict=True)
+        return [decode_image(data, decoder, f"column {self.name!r}, position {place}") for data, place in placed]
+
+    def _pad(self, batch: Batch, pad: Any) -> Array:
+        if isinstance(batch, np.ndarray):
+            return batch
+        if isinstance(self.dtype, str):
+            raise SchemaError(f"column {self.name!r} holds {self.dtype}, which cannot be padded; leave out pad")
+        arrays: Any = batch
+        return pad_samples(arrays, pad, shape=self.shape, dtype=self.dtype, where=f"column {self.name!r}")
+
+    def _choose_positions(self, keys: Iterable[SampleKey] | None) -> NDArray[np.int64]:
+        return np.arange(len(self), dtype=np.int64) if keys is None else self._source.find_positions(list(keys))
+
+    def _check_pair(self, pair: Any) -> tuple[Key, object]:
+        try:
+            key, value = pair
+        except (TypeError, ValueError) as error:
+            raise SchemaError(
+                f"column {self.name!r}: expected pairs of key and sample, found {describe_value(pair)}"
+            ) from error
+        return self._source.check_key(key), value

@@ -1,0 +1,188 @@
+"""Where a column's samples come from and go to: the commit its handle is pinned to, or the write session going on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.content.snapshot import DATA
+from stockroom.digest import ObjectDigest
+from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
+from stockroom.shelves.data.keys import parse_nested
+from stockroom.shelves.data.sample_reader import SampleReader
+from stockroom.shelves.data.selection import check_key, check_mask
+from stockroom.shelves.pin import Access
+from stockroom.trees import Key, KeyType, Tree
+
+if TYPE_CHECKING:
+    from stockroom.shelves.data.writer import ColumnWriter
+
+
+class ColumnSource:
+    """What all views of one column taken from a shelf share; it knows stored bytes, and nothing of decoders.
+
+    Taken while nothing is written, it is `pinned`: a reader of the handle's commit, for good. Taken in a write
+    session it reads what is staged, and once that is over, what the handle is pinned to by then.
+    """
+
+    def __init__(self, access: Access, name: str) -> None:
+        self.access = access
+        self.name = name
+        self._path = f"{DATA}/{name}"
+        self._session = access.session
+        self.pinned = None if self._session is not None else self._open_pinned()
+        self._staged: SampleReader | None = None
+        self._entries: SampleReader | None = None
+        self._writer: ColumnWriter | None = None
+        if self._session is not None:
+            self._find_edit()
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether the column belongs to the write session now going on."""
+        return self._session is not None and self.access.session is self._session
+
+    @property
+    def record(self) -> ColumnRecord:
+        """The column's record, as staged now."""
+        return self._find_edit().record if self.is_staged else self.reader.record
+
+    @property
+    def tree(self) -> Tree:
+        """The column's tree; what is staged is worked into it first."""
+        return self.reader.tree
+
+    @property
+    def reader(self) -> SampleReader:
+        """What reads samples by position; what is staged is worked into the tree first."""
+        self.access.check_open()
+        if self.is_staged:
+            return self._read_staged()
+        if self._session is not None:  # the write session this column belonged to is over
+            self._session, self._staged, self.pinned = None, None, self._open_pinned()
+        assert self.pinned is not None
+        return self.pinned
+
+    @property
+    def entry_reader(self) -> SampleReader:
+        """What reads single entries, as `find_value` gives them; what is staged need not be in the tree first."""
+        if not self.is_staged:
+            return self.reader
+        assert self._session is not None
+        record = self._find_edit().record
+        if self._entries is None or self._entries.record.schema != record.schema:
+            tree = Tree(self._session.nodes, record.tree_format, ObjectDigest(record.root))
+            self._entries = SampleReader(record, tree, self.access.tensors, self._session.read_pending_chunk)
+        return self._entries
+
+    @property
+    def writer(self) -> ColumnWriter:
+        """What stages samples of the column; `ReadOnlyError` unless it belongs to the write session going on."""
+        self.access.check_open()
+        session = self.access.session
+        if session is None:
+            raise ReadOnlyError(
+                f"column {self.name!r} was opened for reading: write inside `with stock.enable_write():`, or "
+                "open with StockRoom(enable_write=True)"
+            )
+        if session is not self._session:
+            raise ReadOnlyError(
+                f"column {self.name!r} was taken from the shelf before writing was enabled: take it again, "
+                f"stock.data[{self.name!r}]"
+            )
+        session.check_open()
+        from stockroom.shelves.data.writer import ColumnWriter  # here for start-up time
+
+        edit = self._find_edit()
+        if self._writer is None or self._writer.edit is not edit:
+            self._writer = ColumnWriter(session, edit, self.name)
+        return self._writer
+
+    def find_entry(self, key: Key) -> bytes | None:
+        """The entry under a key, staged or stored."""
+        session = self._session
+        if session is not None and self.is_staged:
+            with session.turn:
+                return self._find_edit().find(key)
+        return self.tree.get(key)
+
+    def find_value(self, key: Key) -> bytes:
+        """The entry under a key; `SampleNotFoundError`."""
+        value = self.find_entry(key)
+        if value is None:
+            raise self.missing(key)
+        return value
+
+    def find_position(self, key: Key) -> int:
+        """Where a key stands in key order; `SampleNotFoundError`."""
+        position = self.reader.find_position(key)
+        if position is None:
+            raise self.missing(key)
+        return position
+
+    def find_positions(self, keys: Any) -> NDArray[np.int64]:
+        """Where each of these keys, a list or an array of integers, stands in key order; `SampleNotFoundError`."""
+        checked = (
+            keys if isinstance(keys, np.ndarray) and keys.dtype.kind in "iu" else [self.check_key(k) for k in keys]
+        )
+        if not len(checked):
+            return np.empty(0, np.int64)
+        key_type = self.record.key_type
+        if isinstance(checked, np.ndarray) and (key_type != KeyType.INT or checked.ndim != 1):
+            raise SchemaError(f"column {self.name!r}: expected a list of {key_type} keys")
+        positions = self.tree.positions_of(checked)  # type: ignore[arg-type]
+        if (positions < 0).any():
+            missing = checked[int(np.argmin(positions))]
+            raise self.missing(missing if isinstance(missing, str) else int(missing))
+        return positions
+
+    def find_selected(self, keys: NDArray[Any]) -> NDArray[np.int64]:
+        """Positions of an array of keys, or of those that a mask over all samples, in key order, chooses."""
+        if keys.dtype == np.bool_:
+            return check_mask(keys, self.tree.count, column=self.name)
+        return self.find_positions(keys)
+
+    def check_key(self, key: object) -> Key:
+        """A key as the column stores it; `InvalidInputError` for what cannot be one."""
+        return check_key(key, self.record.key_type, column=self.name)
+
+    def missing(self, key: object) -> SampleNotFoundError:
+        """The error for a key that the column does not have."""
+        shown = parse_nested(key) if isinstance(key, str) else key
+        return SampleNotFoundError(
+            f"column {self.name!r} has no sample under key {shown!r} (it has {self.tree.count} samples)"
+        )
+
+    def _open_pinned(self) -> SampleReader:
+        snapshot = self.access.snapshot
+        record = snapshot.find_column(self._path)
+        if record is None:
+            raise self._missing_here()
+        return SampleReader(record, snapshot.open_tree(record), self.access.tensors, commit=self.access.commit)
+
+    def _find_edit(self) -> ColumnEdit:
+        self.access.check_open()
+        assert self._session is not None
+        edit = self._session.find_column(self._path)
+        if edit is None:
+            raise self._missing_here()
+        return edit
+
+    def _read_staged(self) -> SampleReader:
+        """A reader of the column as staged now; kept for as long as nothing is written."""
+        assert self._session is not None
+        with self._session.turn:
+            edit = self._find_edit()
+            tree, is_flushed = edit.tree, self._session.is_flushed
+            staged = self._staged
+            if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:
+                find = None if is_flushed else self._session.read_pending_chunk
+                staged = self._staged = SampleReader(edit.record, tree, self.access.tensors, find)
+            return staged
+
+    def _missing_here(self) -> ColumnNotFoundError:
+        return self.access.missing("column", DATA, self.name, ColumnNotFoundError)

@@ -1,0 +1,138 @@
+"""Samples of other libraries' data sets as rows of columns, be they map-style or iterable, of tuples, dicts or values.
+
+Knows no library by name: a torch data set is what has `__getitem__` and `__len__`, or `__iter__`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stockroom.errors import SchemaError
+from stockroom.shelves.data.table import GrowingColumns
+from stockroom.shelves.data.values import is_tensor
+
+if TYPE_CHECKING:
+    from stockroom.shelves.data.shelf import DataShelf
+
+BATCH_NBYTES: Final = 8 << 20
+BATCH_ROWS: Final = 1024
+_MAX_DEPTH: Final = 8
+
+
+def import_samples(
+    shelf: DataShelf,
+    dataset: Any,
+    names: Sequence[str] | None = None,
+    *,
+    prefix: str = "",
+    on_progress: Callable[[int], object] | None = None,
+) -> tuple[str, ...]:
+    """The names of the columns that the samples of `dataset` were put in, as `DataShelf.import_from` says."""
+    columns = GrowingColumns(shelf)
+    try:
+        for batch in iter_batches(dataset, names, prefix=prefix):
+            columns.add(batch)
+            if on_progress is not None:
+                on_progress(columns.rows)
+    except BaseException:
+        columns.undo()
+        raise
+    return columns.names
+
+
+def iter_batches(
+    dataset: Any, names: Sequence[str] | None = None, *, prefix: str = ""
+) -> Iterator[dict[str, list[Any]]]:
+    """Batches of rows, by column, of some 8 MiB each; None stands where a row has no value."""
+    rows: list[dict[str, Any]] = []
+    nbytes = 0
+    for number, sample in enumerate(_iter_samples(dataset)):
+        row = {prefix + name: value for name, value in _iter_fields(sample, names, number)}
+        rows.append(row)
+        nbytes += sum(map(_measure, row.values()))
+        if nbytes >= BATCH_NBYTES or len(rows) >= BATCH_ROWS:
+            yield _turn(rows)
+            rows, nbytes = [], 0
+    if rows:
+        yield _turn(rows)
+
+
+def _iter_samples(dataset: Any) -> Iterator[Any]:
+    if hasattr(type(dataset), "__iter__"):
+        yield from dataset
+        return
+    if not hasattr(type(dataset), "__getitem__"):
+        raise SchemaError(f"expected a data set with __getitem__ or __iter__, found one {type(dataset).__name__}")
+    try:
+        count = len(dataset)
+    except (TypeError, NotImplementedError):
+        count = sys.maxsize
+    for index in range(count):
+        try:
+            sample = dataset[index]
+        except IndexError:
+            return
+        yield sample
+
+
+def _iter_fields(sample: Any, names: Sequence[str] | None, number: int) -> Iterator[tuple[str, Any]]:
+    """A sample's values by the names of their columns."""
+    if isinstance(sample, Mapping):
+        yield from _iter_nested("", sample, number, 0)
+        return
+    values = sample if isinstance(sample, tuple | list) else (sample,)
+    given = names or (["item"] if len(values) == 1 else [f"item{place}" for place in range(len(values))])
+    if len(given) != len(values):
+        raise SchemaError(f"sample {number}: expected {len(given)} values ({', '.join(given)}), found {len(values)}")
+    for name, value in zip(given, values, strict=True):
+        yield from _iter_nested(name, value, number, 0)
+
+
+def _iter_nested(name: str, value: Any, number: int, depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and depth < _MAX_DEPTH:
+        for key, part in value.items():
+            yield from _iter_nested(f"{name}.{key}" if name else str(key), part, number, depth + 1)
+    else:
+        yield name, _make_sample(value, f"sample {number}, {name!r}")
+
+
+def _make_sample(value: Any, where: str) -> Any:
+    """A value as a sample: images and lists of numbers as arrays, lists of anything else as JSON text."""
+    if value is None or isinstance(value, np.ndarray | str | bytes | bool | int | float | complex) or is_tensor(value):
+        return str(value) if isinstance(value, np.str_) else value
+    if isinstance(value, np.generic):
+        return value
+    if hasattr(value, "getbands"):  # what images of Pillow have, and little else
+        return np.array(value)  # of a palette the indices, which are the classes of a segmentation
+    if isinstance(value, list | tuple | Mapping):
+        return _make_array_or_text(value, where)
+    raise SchemaError(f"{where}: expected numbers, arrays, tensors, images or text, found {type(value).__name__}")
+
+
+def _make_array_or_text(value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        try:
+            array = np.asarray([item.numpy() if is_tensor(item) else item for item in value])
+        except (ValueError, TypeError):  # of many lengths, or of things
+            array = np.empty(0, object)
+        if array.dtype.kind in "biufc" and array.size:
+            return array
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SchemaError(f"{where}: expected values that JSON has, found others ({error})") from error
+
+
+def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _measure(value: Any) -> int:
+    nbytes = getattr(value, "nbytes", None)
+    return int(nbytes) if nbytes is not None else len(value) if isinstance(value, str | bytes) else 8

@@ -1,0 +1,380 @@
+"""Reads samples: from positions in a column's tree to arrays.
+
+Whole leaves are resolved to vectors and kept (`vectors`): a batch then costs one look-up in them and one gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.entries import as_stored, list_chunks, read_chunk_list
+from stockroom.digest import DIGEST_NBYTES
+from stockroom.shelves.data.leaf_vectors import LeafVectors
+from stockroom.shelves.data.values import Array, decode_text
+from stockroom.shelves.read_ahead import ReadAhead
+from stockroom.store.dtypes import parse_dtype
+from stockroom.store.entry import Entry, EntryKind
+from stockroom.store.pack.pack import Pack, StalePackError
+from stockroom.store.pack.pack_cache import GatherPlan
+from stockroom.store.tensor_store import TensorStore
+from stockroom.trees import Key, KeyType, Tree
+
+Sample: TypeAlias = Array | str | bytes
+Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
+
+_MAX_KEPT_PACKS = 32
+_LOOKUPS_BEFORE_VECTORS = 8
+_SAMPLES_TO_MEASURE = 16
+
+
+class SampleReader:
+    """The samples of one column as of one tree; what it gives is the caller's own."""
+
+    def __init__(
+        self,
+        record: ColumnRecord,
+        tree: Tree,
+        tensors: TensorStore,
+        find_unflushed: Callable[[bytes], bytes | None] | None = None,
+        *,
+        commit: str | None = None,
+    ) -> None:
+        self.commit = commit
+        self.record = record
+        self.tree = tree
+        self.format = record.entry_format
+        self._tensors = tensors
+        self.reads_unflushed = find_unflushed is not None
+        self._find_unflushed = find_unflushed
+        self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
+        self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None
+        self._shape = tuple(length or 0 for length in record.shape)
+        self._vectors: LeafVectors | None = None
+        self._rows: dict[int, Array] = {}
+        self._plan: GatherPlan | None = None
+        self._may_plan = True
+        self._partial: list[Pack] = []
+        self._ahead: ReadAhead | None = None
+        self.has_int_keys = tree.format.key_type is KeyType.INT
+        self._values_only: LeafVectors | None = None
+        self._count = tree.count
+        self._dense_start = tree.dense_start
+        self._lookups = 0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the arrays given."""
+        return self._dtype
+
+    def find_position(self, key: Key) -> int | None:
+        """Where a key stands in key order, or None."""
+        if self._dense_start is not None and isinstance(key, int):
+            position = key - self._dense_start
+            return position if 0 <= position < self._count else None
+        return self.tree.position_of(key)
+
+    def measure_present(self, positions: NDArray[np.int64]) -> float:
+        """The fraction of the chunks' bytes behind these positions that is on this machine; 1.0 if there are none."""
+        nbytes = self.format.measure(self._load_values(positions))
+        digests, owners = self._find_digests(positions)
+        if not len(digests):
+            return 1.0
+        is_here = self._find_unwritten(digests)
+        stored = ~is_here
+        is_here[stored] = self._tensors.is_present(digests[stored])
+        weights = nbytes[owners] / np.bincount(owners, minlength=len(positions))[owners]
+        return float((weights * is_here).sum() / weights.sum())
+
+    def find_stored(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind these positions, but for those only this session's writer has."""
+        digests = self.find_chunks(positions)
+        return digests[~self._find_unwritten(digests)]
+
+    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind these positions, in their order."""
+        if self.format.kind is EntryKind.CHUNK:
+            return self._load_values(positions)
+        return self._find_digests(positions)[0]
+
+    def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
+        """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
+        if not self._count or self.format.kind is EntryKind.INLINE or not self._tensors.is_partial():
+            return None
+        self._tensors.fetcher.start()
+        nbytes = int(self.format.measure(self._sample_values()).mean())
+        if positions is None:
+            return ReadAhead(self._count, nbytes, lambda indices, goes_on: self.hint(indices, goes_on=goes_on))
+
+        def hint_chosen(indices: NDArray[np.int64], goes_on: bool) -> None:
+            chosen = positions[indices]
+            is_run = int(chosen[-1]) - int(chosen[0]) == len(chosen) - 1
+            self.hint(chosen, goes_on=goes_on and is_run)
+
+        return ReadAhead(len(positions), nbytes, hint_chosen)
+
+    def _sample_values(self) -> NDArray[np.uint8]:
+        """Some of the column's values, enough to know the size of its samples about."""
+        some = np.unique(np.linspace(0, self._count - 1, _SAMPLES_TO_MEASURE).astype(np.int64))
+        values = [np.frombuffer(self.tree.at(position)[1], np.uint8) for position in some.tolist()]
+        return np.stack(values)
+
+    def hint(self, positions: NDArray[np.int64], *, goes_on: bool = False) -> None:
+        """Say that samples at these positions will be read soon, and whether those after them will."""
+        if self._is_chunked:
+            vectors = self._open_vectors()
+            vectors.fill(positions)
+            self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
+            return
+        digests, _ = self._find_digests(positions)
+        if len(digests) and self._find_unflushed is None:
+            self._tensors.hint(self._tensors.locate(digests), goes_on=goes_on)
+
+    def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
+        """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.
+
+        Positions are numpy's: negative ones count from the end, `IndexError` for one out of range.
+        """
+        if self._plan is None:
+            return None
+        rows = self._plan.gather(positions)
+        return rows.view(self._dtype).reshape(len(rows), *self._shape)
+
+    def read_batch(self, positions: NDArray[np.int64]) -> Batch:
+        """Samples at positions in key order: `(n, *shape)`, or a list where shapes vary or samples are text."""
+        values = self._load(positions)
+        if self.format.kind is EntryKind.INLINE:
+            return self._shape_rows(values)
+        if self._is_chunked:
+            gathered = self._shape_rows(self._gather(positions))
+            self._plan_ahead()
+            return gathered
+        return self._read_entries([self.format.decode(value.tobytes()) for value in values])
+
+    def read_one(self, position: int) -> Sample:
+        """The sample at a position in key order."""
+        if self._vectors is None and self._lookups < _LOOKUPS_BEFORE_VECTORS:
+            self._lookups += 1  # for a few samples the way down the tree is shorter
+            return self.read_entry(self.tree.at(position)[1])
+        vectors = self._open_vectors()
+        if not vectors.is_filled(position):
+            vectors.fill(np.array([position], np.int64))
+        if self._ahead is not None:
+            self._ahead.see(np.array([position], np.int64))
+        if self._is_chunked:
+            return self._read_located(vectors.locations.item(position), position)
+        return self.read_entry(vectors.values[position].tobytes())
+
+    def read_entry(self, value: bytes) -> Sample:
+        """The sample behind one tree value."""
+        return self._build(self.format.decode(value), self._read_payload)
+
+    def view_entry(self, value: bytes) -> Sample:
+        """The sample behind one tree value, read-only: no copy where its chunk is raw."""
+        entry = self.format.decode(value)
+        if entry.kind is not EntryKind.CHUNK or self.record.is_text or self._find_unflushed is not None:
+            sample = self._build(entry, self._read_payload)
+        else:
+            sample = self._build(entry, self._view_chunk)
+        if isinstance(sample, np.ndarray):
+            sample.flags.writeable = False
+        return sample
+
+    def peek_entry(self, value: bytes, max_nbytes: int) -> Sample | None:
+        """`view_entry`, or None where the sample is larger, or not on this machine; fetches nothing."""
+        entry = self.format.decode(value)
+        if entry.nbytes > max_nbytes:
+            return None
+        if entry.kind is not EntryKind.INLINE:
+            digests = list_chunks(self.tree.store, entry).digests
+            is_here = self._find_unwritten(digests)
+            is_here[~is_here] = self._tensors.is_present(digests[~is_here])
+            if not is_here.all():
+                return None
+        return self.view_entry(value)
+
+    def digest_entry(self, value: bytes) -> bytes | None:
+        """The digest of the raw bytes of the sample behind a tree value; None if they are inline."""
+        entry = self.format.decode(value)
+        if entry.kind is EntryKind.INLINE:
+            return None
+        return entry.payload if entry.kind is EntryKind.CHUNK else read_chunk_list(self.tree.store, entry).tensor_digest
+
+    def inline_bytes(self, value: bytes) -> bytes:
+        """The raw bytes of an inline entry."""
+        return self.format.decode(value).payload
+
+    def sum_nbytes(self) -> int:
+        """Raw bytes of all samples together."""
+        if self.format.item_nbytes is not None:
+            return self.format.item_nbytes * self.tree.count
+        return int(self.format.measure(self._load(np.arange(self._count, dtype=np.int64))).sum())
+
+    def _find_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Digests `(n, 32)` of the chunks behind `positions`, and which position each belongs to."""
+        digests: list[bytes] = []
+        owners: list[int] = []
+        for owner, value in enumerate(self._load_values(positions)):
+            entry = self.format.decode(value.tobytes())
+            if entry.kind is EntryKind.CHUNK:
+                mine = [entry.payload]
+            else:
+                mine = (
+                    []
+                    if entry.kind is EntryKind.INLINE
+                    else [d.tobytes() for d in read_chunk_list(self.tree.store, entry).digests]
+                )
+            digests += mine
+            owners += [owner] * len(mine)
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES), np.array(owners, np.int64)
+
+    def _find_unwritten(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """`(n,)`: whether each chunk was put by this session's writer and is not in the store yet."""
+        find = self._find_unflushed
+        if find is None:
+            return np.zeros(len(digests), bool)
+        return np.array([find(digest.tobytes()) is not None for digest in digests], bool)
+
+    def _load_values(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The values at positions, `(n, width)`, whatever else is kept of them."""
+        if not self._is_chunked:
+            return self._load(positions)
+        if self._values_only is None:
+            self._values_only = LeafVectors(self.tree, None)
+        self._values_only.fill(positions)
+        return self._values_only.values[positions]
+
+    def _read_located(self, location: int, position: int) -> Array:
+        rows = self._rows.get(location >> 32)
+        if rows is not None:
+            sample: Array = rows[location & 0xFFFFFFFF].copy()
+            return sample
+        self._keep_rows(location >> 32)
+        only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
+        return only
+
+    def _keep_rows(self, number: int) -> None:
+        """Keep a pack's rows at hand as an array `(rows, *shape)`, if it is raw and its rows are of one length."""
+        if len(self._rows) >= _MAX_KEPT_PACKS:
+            self._rows = {}
+        with suppress(StalePackError):
+            mapped = self._tensors.view_rows(number)
+            if mapped is not None and mapped.shape[1] == self.format.item_nbytes:
+                self._rows[number] = mapped.view(self._dtype).reshape(len(mapped), *self._shape)
+
+    def _plan_ahead(self) -> None:
+        """Make a plan once the column is known whole; tried once, and again when packs that were partial are whole."""
+        vectors = self._vectors
+        if not self._may_plan or vectors is None or not vectors.is_whole or self.format.item_nbytes is None:
+            return
+        if any(pack.presence is not None for pack in self._partial):
+            return
+        self._may_plan = False
+        with suppress(StalePackError):
+            self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
+            if self._plan is None:
+                self._partial = self._tensors.find_partial(vectors.locations)
+                self._may_plan = bool(self._partial)
+
+    def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        assert self._vectors is not None
+        assert self.format.item_nbytes is not None
+        try:
+            return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
+        except StalePackError:  # packs were rewritten since the leaves were resolved
+            self._tensors.index.refresh()
+            vectors = self._vectors = LeafVectors(self.tree, self._locate)
+            vectors.fill(positions)
+            return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
+
+    def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The values at positions, `(n, width)`, with their leaves resolved; empty where locations serve instead."""
+        vectors = self._open_vectors()
+        vectors.fill(positions)
+        return vectors.values[positions]
+
+    def _open_vectors(self) -> LeafVectors:
+        vectors = self._vectors
+        if vectors is None:
+            vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+            if self._find_unflushed is None:
+                self._ahead = self.read_ahead()
+        return vectors
+
+    def _locate(self, values: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        assert self.format.item_nbytes is not None
+        return self._tensors.locate(values, self.format.item_nbytes)
+
+    def _read_entries(self, entries: Sequence[Entry]) -> Batch:
+        """Samples of entries that are not one gather: many shapes, text, large tensors, or not yet flushed."""
+        chunks = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
+        read = iter(self._read_chunks([entry.payload for entry in chunks], [entry.nbytes for entry in chunks]))
+        samples: list[Any] = [
+            self._build(entry, (lambda _: next(read)) if entry.kind is EntryKind.CHUNK else self._read_payload)
+            for entry in entries
+        ]
+        if self.format.is_fixed and not self.record.is_text:
+            return np.stack(samples) if samples else np.empty((0, *self._shape), self._dtype)
+        return samples
+
+    def _build(self, entry: Entry, read: Callable[[Entry], Any]) -> Sample:
+        data = read(entry)
+        if self.record.is_text:
+            return decode_text(self.record, data)
+        return (
+            np.frombuffer(data, self._dtype).reshape(entry.shape)
+            if entry.nbytes
+            else np.empty(entry.shape, self._dtype)
+        )
+
+    def _read_payload(self, entry: Entry) -> bytearray:
+        if entry.kind is EntryKind.INLINE:
+            return bytearray(entry.payload)
+        if entry.kind is EntryKind.CHUNK:
+            return self._read_chunks([entry.payload], [entry.nbytes])[0]
+        chunks = read_chunk_list(self.tree.store, entry)
+        lengths = as_stored(chunks).lengths.tolist()
+        self._bring(chunks.digests)
+        joined = bytearray(chunks.nbytes)
+        start = 0
+        for digest, nbytes in zip(chunks.digests, lengths, strict=True):
+            joined[start : start + nbytes] = self._read_chunks([digest.tobytes()], [nbytes])[0]
+            start += nbytes
+        return joined
+
+    def _bring(self, digests: NDArray[np.uint8]) -> None:
+        """Have all of these chunks fetched in one request, where they are absent."""
+        stored = digests[~self._find_unwritten(digests)]
+        if len(stored):
+            self._tensors.ensure_present(stored)
+
+    def _view_chunk(self, entry: Entry) -> NDArray[np.uint8]:
+        digests = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
+        tensors = self._tensors
+        return tensors.retry_when_moved(lambda: tensors.view(int(tensors.locate(digests, entry.nbytes)[0])))
+
+    def _read_chunks(self, digests: list[bytes], nbytes: list[int]) -> list[bytearray]:
+        """Raw bytes of chunks, from this session's writer where they are not in the store yet."""
+        found: list[bytearray | None] = [None] * len(digests)
+        if self._find_unflushed is not None:
+            unflushed = [self._find_unflushed(digest) for digest in digests]
+            found = [None if data is None else bytearray(data) for data in unflushed]
+        stored = [position for position, data in enumerate(found) if data is None]
+        if stored:
+            joined = np.frombuffer(b"".join([digests[i] for i in stored]), np.uint8).reshape(-1, DIGEST_NBYTES)
+            lengths = np.array([nbytes[i] for i in stored], np.int64)
+            tensors = self._tensors
+            read = tensors.retry_when_moved(lambda: tensors.read_many(tensors.locate(joined, lengths)))
+            for position, data in zip(stored, read, strict=True):
+                found[position] = data
+        return [data for data in found if data is not None]
+
+    def _shape_rows(self, rows: NDArray[np.uint8]) -> Array:
+        if self.format.item_nbytes == 0:
+            return np.empty((len(rows), *self._shape), self._dtype)
+        return np.ascontiguousarray(rows).reshape(-1).view(self._dtype).reshape(len(rows), *self._shape)

@@ -1,0 +1,358 @@
+"""The data shelf: columns by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stockroom.content.column import ColumnRecord, check_attrs, check_schema
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.content.snapshot import DATA
+from stockroom.digest import DIGEST_NBYTES
+from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
+from stockroom.refs import check_collision, check_name
+from stockroom.repository.writing.workspace import Workspace
+from stockroom.shelves.data.column import Column
+from stockroom.shelves.data.column_source import ColumnSource
+from stockroom.shelves.data.images import check_decoder
+from stockroom.shelves.data.keys import format_nested
+from stockroom.shelves.data.values import Schema, as_array_like, infer_schema, widen_schema
+from stockroom.shelves.pin import Access
+from stockroom.store.codecs import AUTO
+from stockroom.store.dtypes import format_dtype, parse_dtype
+from stockroom.trees import Key, KeyType
+
+if TYPE_CHECKING:
+    from stockroom.shelves.data.casting import Cast
+    from stockroom.shelves.data.writer import ColumnWriter
+
+
+class DataShelf(Mapping[str, Column]):
+    """A mapping from names to columns, in order of name."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getitem__(self, name: Any) -> Any:
+        if isinstance(name, tuple) and len(name) > 1:
+            return Column(ColumnSource(self._access, name[0]))[_key_after(name)]
+        if not isinstance(name, str):
+            raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
+        return Column(ColumnSource(self._access, name))
+
+    def __setitem__(self, name: Any, values: object) -> None:
+        if isinstance(name, tuple) and len(name) > 1:
+            self[name[0]][_key_after(name)] = values
+        else:
+            self._assign(name, values)
+
+    def __delitem__(self, name: str) -> None:
+        session = self._access.writer()
+        if name not in self:
+            raise self._access.missing("column", DATA, name, ColumnNotFoundError)
+        session.delete(f"{DATA}/{name}")
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._access.list_names(DATA):
+            self._access.check_open()
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._access.list_names(DATA))
+
+    def __contains__(self, name: object) -> bool:
+        source = self._access.source
+        return isinstance(name, str) and source.find_column(f"{DATA}/{name}") is not None
+
+    def __repr__(self) -> str:
+        return f"DataShelf({', '.join(self)})"
+
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.stock.notebook import show_data
+
+        return show_data(self)
+
+    def create(
+        self,
+        name: str,
+        *,
+        dtype: Any = None,
+        shape: Sequence[int | None] | int = (),
+        keys: str = "int",
+        codec: str = AUTO,
+        attrs: Mapping[str, Any] | None = None,
+        decoder: str | None = None,
+    ) -> Column:
+        """A new, empty column.
+
+        Args:
+            name: by git's rules for ref names.
+            dtype: a numpy dtype or its name, a torch dtype, or `str` or `bytes`.
+            shape: of one sample; None is an axis of any length. Leave it out for str and bytes.
+            keys: `int` or `str`.
+            codec: `auto`, `raw`, `lz4`, `zstd` or `blosc`.
+            attrs: a small JSON mapping of your own.
+            decoder: `image` for a column that is given whole JPEG or PNG files, keeps their bytes, and gives arrays;
+                `image:RGB`, `image:RGBA` or `image:L` for arrays of that mode. Its dtype is bytes, and may be left out.
+
+        Raises `SchemaError` or `InvalidNameError`, and `InvalidInputError` if the column exists.
+        """
+        if decoder is not None:
+            check_decoder(decoder, f"column {name!r}")
+            dtype = bytes if dtype is None else dtype
+        dtype_name = _format_any_dtype(dtype)
+        is_text = dtype_name in ("str", "bytes")
+        axes = _parse_shape(name, shape)
+        schema = Schema(dtype_name, (None,) if is_text and axes == () else axes)
+        self._create(name, schema, keys, codec=codec, attrs=attrs, decoder=decoder)
+        return self[name]  # type: ignore[no-any-return]
+
+    def _create(
+        self,
+        name: str,
+        schema: Schema,
+        keys: str,
+        *,
+        codec: str = AUTO,
+        attrs: Mapping[str, Any] | None = None,
+        decoder: str | None = None,
+    ) -> ColumnWriter:
+        session = self._access.writer()
+        key_type = keys if isinstance(keys, str) else getattr(keys, "__name__", repr(keys))
+        record = ColumnRecord(
+            dtype=schema.dtype,
+            shape=schema.shape,
+            key_type=str(key_type),
+            codec=codec,
+            root=bytes(DIGEST_NBYTES),
+            attrs=check_attrs(attrs or {}, column=name),
+            decoder=decoder,
+        )
+        self._check_new(name)
+        check_schema(record)
+        return _make_writer(session, session.create_column(f"{DATA}/{name}", record), name)
+
+    def rename(self, old: str, new: str) -> Column:
+        """The column `old`, which is called `new` from now on; writes no sample."""
+        copied = self.copy(old, new)
+        del self[old]
+        return copied
+
+    def copy(self, source: str, name: str) -> Column:
+        """A new column with the samples, keys and attrs of `source`; shares its chunks, and writes none.
+
+        Raises `ColumnNotFoundError`, `InvalidNameError`, and `InvalidInputError` if `name` is taken.
+        """
+        session = self._access.writer()
+        with session.turn:
+            edit = self._find_edit(source)
+            self._check_new(name)
+            session.create_column(f"{DATA}/{name}", edit.record).adopt(edit)
+        return self[name]  # type: ignore[no-any-return]
+
+    def cast(self, name: str, dtype: Any, *, lossy: bool = False) -> Column:
+        """The column with samples of another dtype; keys, shape, codec and attrs stay.
+
+        Where the bytes do not change, as from bool to uint8 or from str to bytes, none is written. Floats are rounded
+        to narrower ones; any other value must fit, or `SchemaError` names its key, unless the cast may be `lossy`.
+        """
+        from stockroom.shelves.data.casting import plan_cast  # here for start-up time
+
+        session = self._access.writer()
+        with session.turn:
+            edit = self._find_edit(name)
+            self._cast(name, plan_cast(edit.finish(), _format_any_dtype(dtype), name), lossy=lossy)
+        return self[name]  # type: ignore[no-any-return]
+
+    def widen(self, name: str, shape: Sequence[int | None]) -> Column:
+        """The column with axes of any length where `shape` has None; writes no chunk.
+
+        Raises `SchemaError` if a sample of the column's shape does not fit `shape`.
+        """
+        from stockroom.shelves.data.casting import plan_widening  # here for start-up time
+
+        session = self._access.writer()
+        with session.turn:
+            edit = self._find_edit(name)
+            self._cast(name, plan_widening(edit.finish(), _parse_shape(name, shape), name), lossy=False)
+        return self[name]  # type: ignore[no-any-return]
+
+    def import_from(
+        self,
+        dataset: Any,
+        names: Sequence[str] | None = None,
+        *,
+        prefix: str = "",
+        on_progress: Callable[[int], object] | None = None,
+    ) -> tuple[str, ...]:
+        """Put every sample of a data set, such as one of torch's, into columns; the columns' names.
+
+        Columns of those names are replaced, and hold a sample under the number of each row. Memory stays bounded.
+
+        Args:
+            dataset: with `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts, of which each key is a
+                column (nested ones joined by a dot), or tuples, or single values.
+            names: of the columns for what stands in tuples; `item0`, `item1`, ... if left out.
+            prefix: of all names.
+            on_progress: called with the number of rows now and then.
+
+        Images become arrays, of palettes the indices; lists of numbers arrays too, other lists JSON text. A row without
+        a value, or with None, has no key in that column. Raises `SchemaError` naming the sample, or column and key, for
+        what cannot be a sample; the columns are then as they were.
+        """
+        from stockroom.shelves.data.dataset_rows import import_samples
+
+        return import_samples(self, dataset, names, prefix=prefix, on_progress=on_progress)
+
+    def _cast(self, name: str, cast: Cast | None, *, lossy: bool) -> None:
+        """Let a column become what `cast` says."""
+        from stockroom.shelves.data.casting import cast_column  # here for start-up time
+
+        session = self._access.writer()
+        if cast is not None:
+            fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
+            session.delete(f"{DATA}/{name}")
+            session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+
+    def take_out(self, name: str) -> ColumnEdit | None:
+        """Take a column away, if it is there; what `put_back` takes."""
+        session = self._access.writer()
+        edit = session.find_column(f"{DATA}/{name}")
+        session.delete(f"{DATA}/{name}")
+        return edit
+
+    def put_back(self, name: str, edit: ColumnEdit | None) -> None:
+        """Have at `name` what `take_out` gave, in place of whatever is there."""
+        session = self._access.writer()
+        session.delete(f"{DATA}/{name}")
+        if edit is not None:
+            session.create_column(f"{DATA}/{name}", edit.finish()).adopt(edit)
+
+    def _find_edit(self, name: str) -> ColumnEdit:
+        edit = self._access.writer().find_column(f"{DATA}/{name}")
+        if edit is None:
+            raise self._access.missing("column", DATA, name, ColumnNotFoundError)
+        return edit
+
+    def _check_new(self, name: str) -> None:
+        """Raise `InvalidNameError` or `InvalidInputError` unless a column may be made under this name."""
+        check_name("column", name)
+        if name in self:
+            raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
+        check_collision("column", name, self._access.list_names(DATA))
+
+    def _assign(self, name: str, values: object) -> None:
+        """Make `values` the column's contents, creating the column from the first value if need be."""
+        session = self._access.writer()
+        if not isinstance(name, str):
+            raise SchemaError(f"expected a column name, found {name!r}")
+        keys, samples = _split_keys(name, values)
+        edit = session.find_column(f"{DATA}/{name}")
+        key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
+        if edit is not None:
+            if key_type != edit.record.key_type and keys != []:
+                raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
+            _make_writer(session, edit, name).replace_all(keys, samples)
+            return
+        decoder = None
+        if isinstance(values, Column):
+            schema, key_type, decoder = values.schema, KeyType(values.key_type), values.decoder
+        else:
+            schema, samples = _infer_bulk_schema(name, samples, keys)
+        writer = self._create(name, schema, key_type, decoder=decoder)
+        try:
+            writer.replace_all(keys, samples)
+        except BaseException:
+            session.delete(f"{DATA}/{name}")
+            raise
+
+
+def _make_writer(session: Workspace, edit: ColumnEdit, name: str) -> ColumnWriter:
+    from stockroom.shelves.data.writer import ColumnWriter  # here for start-up time
+
+    return ColumnWriter(session, edit, name)
+
+
+def _key_after(name: tuple[Any, ...]) -> Any:
+    """The key in `(column, key)`, or in `(column, part, part)` the tuple of its parts."""
+    return name[1] if len(name) == 2 else name[1:]
+
+
+def _format_any_dtype(dtype: Any) -> str:
+    """The schema name of a dtype given as a name, a numpy or torch dtype, or a Python type."""
+    if dtype is None:  # numpy's float64
+        raise SchemaError("expected a dtype such as 'uint8' or 'float32', found None")
+    if dtype in (str, bytes):
+        return str(dtype.__name__)
+    name = str(dtype)
+    if name in ("str", "bytes"):
+        return name
+    if name.startswith("torch."):
+        return format_dtype(parse_dtype(name.removeprefix("torch.")))
+    try:
+        return format_dtype(np.dtype(dtype)) if not isinstance(dtype, str) else format_dtype(parse_dtype(dtype))
+    except TypeError as error:
+        raise SchemaError(f"expected a dtype such as 'uint8' or 'float32', found {dtype!r}") from error
+
+
+def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
+    """The keys, if `values` is a mapping, and the samples."""
+    if isinstance(values, Mapping) and not isinstance(values, Column):
+        keys: list[Any] = [_plain_key(name, key) for key in values]
+        if len({type(key) for key in keys}) > 1:
+            raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
+        return keys, list(values.values())
+    if isinstance(values, Column):
+        return [_plain_key(name, key) for key in values], values.encoded.values()
+    plain = as_array_like(values)
+    if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
+        raise SchemaError(
+            f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found one "
+            f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
+        )
+    return None, plain
+
+
+def _plain_key(name: str, key: object) -> Key:
+    if isinstance(key, np.integer):
+        return int(key)
+    if isinstance(key, tuple):
+        return format_nested(key, f"column {name!r}")
+    if isinstance(key, bool) or not isinstance(key, int | str):
+        raise SchemaError(f"column {name!r}: expected int or str keys, found {key!r} ({type(key).__name__})")
+    return key
+
+
+def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> tuple[Schema, object]:
+    """The schema that admits all of `samples`, and the samples, still all there if they came from an iterator."""
+    if isinstance(samples, np.ndarray):
+        if samples.ndim == 0:
+            raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
+        if samples.dtype.kind in "US":
+            raise SchemaError(f"column {name!r}: give text as a list: array.tolist()")
+        return Schema(infer_schema(samples, f"column {name!r}").dtype, samples.shape[1:]), samples
+    listed = list(samples)
+    if not listed:
+        raise SchemaError(f"column {name!r}: no sample to tell its dtype from; use stock.data.create(...)")
+    schema: Schema | None = None
+    for position, sample in enumerate(listed):
+        found = infer_schema(sample, f"column {name!r}, key {position if keys is None else keys[position]!r}")
+        schema = found if schema is None else widen_schema(schema, found)
+    assert schema is not None
+    return schema, listed
+
+
+def _parse_shape(name: str, shape: Sequence[int | None] | int) -> tuple[int | None, ...]:
+    """A sample's shape as a tuple; one length alone stands for one axis."""
+    lengths = shape if isinstance(shape, Iterable) else (shape,)
+    if any(length is not None and not _is_length(length) for length in lengths):
+        raise SchemaError(
+            f"column {name!r}: expected a shape such as (3, 32, 32), None for any length, found {shape!r}"
+        )
+    return tuple(None if length is None else int(length) for length in lengths)
+
+
+def _is_length(length: object) -> bool:
+    return isinstance(length, int | np.integer) and not isinstance(length, bool) and int(length) >= 0

@@ -1,0 +1,126 @@
+"""Columns of one table, filled a batch of rows at a time: made when they first have a value, widened as shapes differ.
+
+A row's number is its key in every column. A row without a value in some column has no key there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from stockroom.shelves.data.values import Array, Schema, as_array_like, infer_schema, widen_schema
+
+if TYPE_CHECKING:
+    from stockroom.content.column_edit import ColumnEdit
+    from stockroom.shelves.data.column import Column
+    from stockroom.shelves.data.shelf import DataShelf
+
+Values: TypeAlias = Array | Sequence[Any]
+"""One column's part of a batch: samples stacked on axis 0, or a list of them with None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """A column to come. What `schema` does not say is told by the first values, and widened as more of them come."""
+
+    name: str
+    schema: Schema | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    decoder: str | None = None
+
+
+class GrowingColumns:
+    """The columns that a table becomes, in place of those of the same names. Those planned exist from the start."""
+
+    def __init__(self, shelf: DataShelf, plans: Iterable[ColumnPlan] = ()) -> None:
+        self._shelf = shelf
+        self._plans = {plan.name: plan for plan in plans}
+        self._columns: dict[str, Column] = {}
+        self._replaced: dict[str, ColumnEdit | None] = {}
+        self._rows = 0
+        for plan in self._plans.values():
+            if plan.schema is not None:
+                self._create(plan, plan.schema)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns made so far."""
+        return tuple(self._columns)
+
+    @property
+    def rows(self) -> int:
+        """The rows that were added."""
+        return self._rows
+
+    @property
+    def samples(self) -> int:
+        """The samples in all of the columns."""
+        return sum(map(len, self._columns.values()))
+
+    def undo(self) -> None:
+        """Have the shelf as it was before."""
+        for name, edit in self._replaced.items():
+            self._shelf.put_back(name, edit)
+
+    def add(self, batch: Mapping[str, Values]) -> int:
+        """Add as many rows as every column in `batch` has values; the raw bytes in them, as far as they are arrays.
+
+        Raises `SchemaError` naming column and key for a value of another dtype, or with other axes, than those before.
+        """
+        count = max(map(len, batch.values()), default=0)
+        nbytes = sum(self._add_values(name, values) for name, values in batch.items())
+        self._rows += count
+        return nbytes
+
+    def _add_values(self, name: str, values: Values) -> int:
+        values = values if isinstance(values, np.ndarray) else [as_array_like(value) for value in values]
+        there = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
+        if not len(there):
+            return 0
+        column = self._fit(name, there)
+        if len(there) == len(values) and len(column) == self._rows:
+            column.extend(there)
+        else:
+            column.update((self._rows + place, value) for place, value in enumerate(values) if value is not None)
+        return there.nbytes if isinstance(there, np.ndarray) else sum(map(_measure, there))
+
+    def _fit(self, name: str, values: Values) -> Column:
+        """The column, made or widened so that it takes the shapes of `values`."""
+        column = self._columns.get(name)
+        schema = None if column is None else column.schema
+        if isinstance(values, np.ndarray):
+            found = Schema(infer_schema(values, f"column {name!r}").dtype, values.shape[1:])
+            widened = found if schema is None else widen_schema(schema, found)
+        else:
+            widened = schema or infer_schema(values[0], f"column {name!r}")
+            for value in values:
+                widened = widen_schema(widened, infer_schema(value, f"column {name!r}"))
+        if column is None:
+            return self._create(self._plans.get(name, ColumnPlan(name)), widened)
+        if widened != schema:
+            column = self._columns[name] = self._shelf.widen(name, widened.shape)
+        return column
+
+    def _create(self, plan: ColumnPlan, schema: Schema) -> Column:
+        self._replaced[plan.name] = self._shelf.take_out(plan.name)
+        is_text = schema.dtype in ("str", "bytes")
+        column = self._shelf.create(
+            plan.name,
+            dtype=schema.dtype,
+            shape=() if is_text else schema.shape,
+            attrs=plan.attrs,
+            decoder=plan.decoder,
+        )
+        self._columns[plan.name] = column.encoded
+        return self._columns[plan.name]
+
+
+def _measure(value: Any) -> int:
+    return int(value.nbytes) if isinstance(value, np.ndarray | np.generic) else len(value) if _has_length(value) else 8
+
+
+def _has_length(value: Any) -> bool:
+    return isinstance(value, str | bytes)

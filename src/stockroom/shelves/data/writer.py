@@ -1,0 +1,196 @@
+"""Writes samples into a column of a write session: checks each against the schema, puts its bytes, notes its entry.
+
+Whatever takes many samples is all or nothing: on an error the column is as it was before the call. Threads that write
+take turns, a whole call each: an iterable of samples must not wait for another thread's write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.digest import Buffer
+from stockroom.errors import InvalidInputError
+from stockroom.repository.writing.workspace import Workspace
+from stockroom.shelves.data.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
+from stockroom.store.chunk_run import Stream
+from stockroom.store.dtypes import format_storage, parse_dtype
+from stockroom.store.entry import EntryKind, choose_kind
+from stockroom.trees import Key
+from stockroom.trees.str_keys import MAX_KEY_NBYTES
+
+_BATCH_NBYTES = 16 << 20
+_MAX_KEY = (1 << 63) - 1
+
+
+class ColumnWriter:
+    """The way into one column."""
+
+    def __init__(self, session: Workspace, edit: ColumnEdit, name: str) -> None:
+        self._session = session
+        self.edit = edit
+        self._name = name
+        record = edit.record  # its codec and attrs may change under this writer, its schema does not
+        self._is_text = record.is_text
+        self._format = record.entry_format
+        self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
+        self._shape = record.shape
+        self._stream = self._choose_stream()
+
+    def put(self, key: Key, value: object) -> None:
+        """Set one sample."""
+        self._check_key_range(key)
+        with self._session.turn:
+            self.edit.put(key, self._encode(value, key))
+
+    def delete(self, key: Key) -> bool:
+        """Take out one sample; whether it was there."""
+        with self._session.turn:
+            if self.edit.find(key) is None:
+                return False
+            self.edit.delete(key)
+            return True
+
+    def put_all(self, pairs: Iterable[tuple[Key, object]]) -> None:
+        """Set many samples; of two under one key the last wins."""
+        with self._all_or_nothing():
+            for key, value in pairs:
+                self.put(key, value)
+
+    def replace_all(self, keys: Sequence[Key] | None, values: object) -> None:
+        """Make these the column's only samples; without `keys` they are numbered from 0.
+
+        `values` may read the column itself: it stays as it was until they are all there.
+        """
+        fresh = ColumnEdit(self._session.nodes, self._record)
+        fresh.clear()
+        writer = ColumnWriter(self._session, fresh, self._name)
+        with self._session.turn:
+            if keys is None:
+                writer.extend(values)
+            else:
+                writer.put_all(zip(keys, values, strict=True))  # type: ignore[call-overload]
+            self.edit.adopt(fresh)
+
+    def extend(self, values: object) -> range:
+        """Add samples after the greatest int key; returns their keys."""
+        with self._all_or_nothing():
+            last = self.edit.tree.last_key
+            first = 0 if last is None else int(last) + 1
+            plain = as_array_like(values)
+            if isinstance(plain, np.ndarray) and not self._record.is_text:
+                return self._extend_array(plain, first)
+            count = 0
+            for count, value in enumerate(self._iterate(plain), 1):
+                self.put(first + count - 1, value)
+            return range(first, first + count)
+
+    def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
+        """Set samples stacked on axis 0, in the column's dtype and shape, under as many distinct keys."""
+        with self._session.turn:
+            self.edit.put_many(keys, self._encode_batch(batch))  # type: ignore[arg-type]
+
+    def set_record(self, **changes: Any) -> None:
+        """Change the column's codec or attrs."""
+        with self._session.turn:
+            self.edit.record = msgspec.structs.replace(self.edit.record, **changes)
+
+    @property
+    def _record(self) -> ColumnRecord:
+        return self.edit.record
+
+    def _choose_stream(self) -> Stream:
+        """Where chunks of whole samples go: packs of their shape, or ragged ones where shapes vary."""
+        record = self._record
+        if record.is_text:
+            return Stream("uint8", None, record.codec)
+        shape = tuple(length for length in record.shape if length is not None)
+        return Stream(format_storage(record.dtype), shape if self._format.is_fixed else None, record.codec)
+
+    def _encode(self, value: object, key: object) -> bytes:
+        """The entry of one sample, its bytes put in the store."""
+        data, shape = self._take_bytes(value, key)
+        kind = choose_kind(len(data))
+        if kind is EntryKind.CHUNK:
+            if self._stream.codec != self._record.codec:
+                self._stream = self._choose_stream()
+            payload: bytes = self._session.tensors.put_row(bytes(data), self._stream)
+        elif kind is EntryKind.INLINE:
+            payload = bytes(data)
+        else:
+            payload = self._put_large(data, shape)
+        return self._format.encode(kind, shape, payload)
+
+    def _take_bytes(self, value: object, key: object) -> tuple[Buffer, tuple[int, ...]]:
+        """The raw bytes of a sample, and its shape; `SchemaError` if it does not fit the column."""
+        if self._is_text:
+            text = encode_text(self._record, value, self._where(key))
+            return text, (len(text),)
+        fits = isinstance(value, np.ndarray) and value.dtype == self._dtype and value.shape == self._shape
+        array: Array = value if fits else as_sample(self._record, value, self._where(key))  # type: ignore[assignment]
+        return as_bytes(array if array.flags.c_contiguous else np.ascontiguousarray(array)), array.shape
+
+    def _put_large(self, data: Buffer, shape: tuple[int, ...]) -> bytes:
+        dtype = "uint8" if self._record.is_text else self._record.dtype
+        chunks = self._session.tensors.put_tensor(data, shape, dtype=dtype, codec=self._record.codec)
+        return self._session.objects.put_object(chunks.encode())
+
+    def _extend_array(self, values: Array, first: int) -> range:
+        batch = as_batch(self._record, values, f"column {self._name!r}")
+        self._check_key_range(first + len(batch))
+        size = max(1, _BATCH_NBYTES // max(1, batch.itemsize * math.prod(batch.shape[1:])))
+        try:
+            for start in range(0, len(batch), size):
+                part = batch[start : start + size]
+                keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
+                self.edit.put_many(keys, self._encode_batch(part))
+        finally:
+            self._session.wait_for_writes()  # from here on the caller may change the array
+        return range(first, first + len(batch))
+
+    def _encode_batch(self, batch: Array) -> NDArray[np.uint8]:
+        """The entries `(n, width)` of samples stacked on axis 0."""
+        record = self._record
+        kind = record.entry_format.kind
+        if kind is EntryKind.INLINE or kind is EntryKind.CHUNK:
+            rows = as_bytes(np.ascontiguousarray(batch)).reshape(len(batch), record.entry_format.item_nbytes or 0)
+            return rows if kind is EntryKind.INLINE else self._session.tensors.put_rows(rows, self._choose_stream())
+        entries = b"".join([self._encode(sample, position) for position, sample in enumerate(batch)])
+        return np.frombuffer(entries, np.uint8).reshape(len(batch), record.entry_format.width)
+
+    def _iterate(self, values: object) -> Iterator[object]:
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise InvalidInputError(
+                f"column {self._name!r}: expected an iterable of samples, found one {type(values).__name__}"
+            )
+        return iter(values)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        with self._session.turn:
+            mark = self.edit.mark()
+            try:
+                yield
+            except BaseException:
+                self.edit.restore(mark)
+                raise
+
+    def _check_key_range(self, key: Key) -> None:
+        if isinstance(key, int):
+            if not -_MAX_KEY - 1 <= key <= _MAX_KEY:
+                raise InvalidInputError(f"column {self._name!r}: key {key} does not fit 64 bits")
+        elif len(key) * 4 > MAX_KEY_NBYTES and len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
+            raise InvalidInputError(
+                f"column {self._name!r}: key {key[:20]!r}... takes more than {MAX_KEY_NBYTES} bytes of UTF-8"
+            )
+
+    def _where(self, key: object) -> str:
+        return f"column {self._name!r}, key {key!r}"

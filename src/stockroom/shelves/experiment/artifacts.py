@@ -1,0 +1,234 @@
+"""Artifacts: files of an experiment under a name, with a media type. Read and written a piece at a time."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeGuard
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from stockroom.content.snapshot import ARTIFACT
+from stockroom.content.state import StateRecord
+from stockroom.content.structure import ScalarLeaf
+from stockroom.digest import compute_digest, view_bytes
+from stockroom.errors import (
+    DigestMismatchError,
+    InvalidInputError,
+    InvalidNameError,
+    MalformedRecordError,
+    ValueNotFoundError,
+)
+from stockroom.refs.names import check_free_name
+from stockroom.repository.writing.workspace import Workspace
+from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.pin import Access
+from stockroom.shelves.whole_file import open_whole
+from stockroom.store.entry import Entry
+
+if TYPE_CHECKING:
+    from stockroom.shelves.model.flatten import LeafSource
+
+UNKNOWN_MEDIA_TYPE: Final = "application/octet-stream"
+
+_PIECE_NBYTES: Final = 4 << 20
+_SAVED_NBYTES: Final = 32 << 20
+_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]+)?", re.ASCII)
+_MAX_MEDIA_TYPE: Final = 255
+_PATH: Final = ""
+"""Where in its state an artifact's one leaf is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One file as it was kept; `digest` is the hex BLAKE3 of its bytes. Reading it reads no other."""
+
+    name: str
+    media_type: str
+    nbytes: int
+    digest: str
+    _access: Access = field(compare=False)
+    _reader: LeafReader = field(compare=False)
+
+    def read(self) -> bytes:
+        """All its bytes, verified; `AbsentDataError`, `DigestMismatchError`."""
+        self._access.check_open()
+        data = self._reader.read([_PATH])[_PATH].tobytes()
+        self._check(compute_digest(data))
+        return data
+
+    def save(self, path: str | Path) -> Path:
+        """The file at `path`, which appears there whole, in place of whatever file was there before.
+
+        Takes memory for a part of it only. Raises `InvalidInputError` where `path` is a folder, `AbsentDataError`,
+        `DigestMismatchError`.
+        """
+        target = Path(path)
+        with open_whole(target) as file:
+            self.write_to(file)
+        return target
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write all its bytes to an open file, a part at a time; errors as for `read`, after the last part."""
+        self._access.check_open()
+        whole = blake3()
+        for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
+            whole.update(view_bytes(piece))
+            file.write(view_bytes(piece))
+        self._check(whole.digest())
+
+    def _check(self, digest: bytes) -> None:
+        if digest.hex() != self.digest:
+            raise DigestMismatchError(self.digest, digest.hex(), where=f"artifact {self.name!r}")
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.name!r}, {self.media_type}, {self.nbytes} bytes)"
+
+
+class Artifacts(Mapping[str, Artifact]):
+    """The artifacts of a commit, or of what is staged, by name; `del` takes one out, while writing."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getitem__(self, name: str) -> Artifact:
+        content = self._access.content
+        record = content.find_state(f"{ARTIFACT}/{name}") if isinstance(name, str) else None
+        if record is None:
+            raise self._access.missing("artifact", ARTIFACT, name, ValueNotFoundError)
+        reader = self._access.open_leaves(record)
+        if not isinstance(record, StateRecord) or reader.structure.top != ScalarLeaf("bytes"):
+            raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
+        entry: Entry = reader.find_entries([_PATH])[_PATH]
+        media_type = record.metadata.get("media_type")
+        known = media_type if _is_media_type(media_type) else UNKNOWN_MEDIA_TYPE
+        return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._access, reader)
+
+    def __delitem__(self, name: str) -> None:
+        session = self._access.writer()
+        if not isinstance(name, str) or not session.delete(f"{ARTIFACT}/{name}"):
+            raise self._access.missing("artifact", ARTIFACT, name, ValueNotFoundError)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._access.list_names(ARTIFACT):
+            self._access.check_open()
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._access.list_names(ARTIFACT))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._access.content.find_digest(f"{ARTIFACT}/{name}") is not None
+
+    def __repr__(self) -> str:
+        return f"Artifacts({', '.join(self)})"
+
+
+def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
+    """Put the bytes of a file, a part at a time; the record to stage."""
+    check_artifact_name(name)
+    metadata = {"media_type": _choose_media_type(name, source, media_type)}
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = np.frombuffer(bytes(source), np.uint8)
+        return _write(session, _make_source(len(data), [data]), metadata)
+    if not isinstance(source, str | Path):
+        raise InvalidInputError(f"artifact {name!r}: expected a path or bytes, found {type(source).__name__}")
+    with _open_file(name, Path(source)) as file:
+        nbytes = os.fstat(file.fileno()).st_size
+        return _write(session, _make_source(nbytes, _FilePieces(file, nbytes)), metadata)
+
+
+def check_artifact_name(name: str) -> None:
+    """Raise `InvalidNameError` unless `name` can be a path below any folder, and harms nobody there."""
+    check_free_name("artifact", name)
+    _check_parts(name)
+
+
+def find_place(folder: Path, name: str) -> Path:
+    """The path below `folder` that a name leads to, its parents made.
+
+    Raises `InvalidNameError` where it would lead out of the folder, or into a repository, whoever chose the name.
+    """
+    _check_parts(name)
+    parent = folder.joinpath(*name.split("/")[:-1])
+    inside = folder.resolve()
+    if not parent.resolve().is_relative_to(inside):
+        raise InvalidNameError(f"file name {name!r}: a link there leads out of {folder}; export to another folder")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidInputError(f"{parent}: expected a folder, found a file; export to another folder") from error
+    return parent / name.split("/")[-1]
+
+
+def _check_parts(name: str) -> None:
+    parts = name.split("/")
+    if not name.isprintable() or not {"", ".", ".."}.isdisjoint(parts):
+        raise InvalidNameError(
+            f"file name {name!r}: must be a relative path without '.', '..' or empty parts; choose another name"
+        )
+    if not {".git", ".stockroom"}.isdisjoint(part.lower() for part in parts):
+        raise InvalidNameError(f"file name {name!r}: must not lead into a repository; choose another name")
+
+
+def _write(session: Workspace, source: LeafSource, metadata: dict[str, Any]) -> StateRecord:
+    from stockroom.shelves.model.state_writer import write_leaves  # here for start-up time
+
+    with session.turn:
+        return write_leaves(session, ScalarLeaf("bytes"), [source], metadata)
+
+
+def _make_source(nbytes: int, pieces: Any) -> LeafSource:
+    from stockroom.shelves.model.flatten import LeafSource  # here for start-up time
+
+    return LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _FilePieces:
+    """The bytes of an open file, once; one piece more than `nbytes` if it grew, which tells that it changed."""
+
+    file: BinaryIO
+    nbytes: int
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        taken = 0
+        while taken <= self.nbytes and (piece := self.file.read(_PIECE_NBYTES)):
+            taken += len(piece)
+            yield np.frombuffer(piece, np.uint8)
+
+
+def _open_file(name: str, path: Path) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidInputError(f"artifact {name!r}: expected a file, found something else at {path}")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"artifact {name!r}: expected a file, found none at {path}; check the path") from error
+
+
+def _is_media_type(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= _MAX_MEDIA_TYPE and _MEDIA_TYPE.fullmatch(value) is not None
+
+
+def _choose_media_type(name: str, source: object, given: str | None) -> str:
+    """The media type given, checked, or the one that the name, else the path, is known for."""
+    if given is not None:
+        if not _is_media_type(given):
+            raise InvalidInputError(f"artifact {name!r}: expected a media type such as image/png, found {given!r}")
+        return given
+    known = mimetypes.MimeTypes()  # what Python itself knows: the same on every machine
+    for path in (name, str(source) if isinstance(source, str | Path) else ""):
+        media_type, encoding = known.guess_type(path, strict=False)
+        if encoding is not None:
+            return "application/gzip" if encoding == "gzip" else f"application/x-{encoding}"
+        if media_type is not None:
+            return media_type
+    return UNKNOWN_MEDIA_TYPE

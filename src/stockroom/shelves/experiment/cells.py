@@ -1,0 +1,146 @@
+"""Values as a table shows them: nested ones flat, under dotted names; what is too large for a cell as an outline.
+
+No chunk is read for it, so that a table costs the same on a clone that has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from stockroom.content.structure import (
+    TORCH_ONLY,
+    ArrayLeaf,
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    ScalarLeaf,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    list_nodes,
+    measure_leaf,
+)
+from stockroom.errors import MalformedRecordError
+from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.model.leaf_values import as_array, decode_scalar, iter_parts
+from stockroom.store.entry import Entry, EntryKind
+
+MAX_PARTS: Final = 500
+"""A value of more parts is one cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What stands for a value that is too large for a cell; equal for equal values."""
+
+    text: str
+    digest: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Cell: TypeAlias = Any
+"""A Python or numpy scalar, str, None, a list or tuple of those, `{}`, or an `Outline`."""
+
+
+def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
+    """The cells of one value by dotted name; `digest` is that of its record."""
+    structure = reader.structure
+    count = sum(1 for _ in _iter_ends(structure.top))
+    if count > MAX_PARTS:
+        return {name: Outline(f"{_name_container(structure.top)} of {count} parts", digest.hex())}
+    stored = dict.fromkeys(_find_stored(structure.leaves, path) for path in structure.leaves)
+    maker = _CellMaker(reader, structure.leaves, reader.find_entries(list(stored)))
+    return dict(maker.iter_cells(structure.top, "", name))
+
+
+@dataclass(frozen=True, slots=True)
+class _CellMaker:
+    """Makes the cells of one value, whose stored leaves are found already."""
+
+    reader: LeafReader
+    forms: Mapping[str, Leaf]
+    entries: Mapping[str, Entry]
+
+    def iter_cells(self, node: Node, path: str, name: str) -> Iterator[tuple[str, Cell]]:
+        """The cells of a node, which is called `name` as a whole."""
+        nodes = list_nodes(node)
+        if isinstance(node, DictNode):
+            if not nodes:
+                yield name, {}
+            for key, at, part in iter_parts(node, path):
+                yield from self.iter_cells(part, at, f"{name}.{key}")
+        elif isinstance(node, ListNode | TupleNode):
+            if any(isinstance(part, DictNode | ListNode | TupleNode) for part in nodes):
+                for key, at, part in iter_parts(node, path):
+                    yield from self.iter_cells(part, at, f"{name}.{key}")
+            else:
+                cells = [cell for _, at, part in iter_parts(node, path) for _, cell in self.iter_cells(part, at, name)]
+                yield name, tuple(cells) if isinstance(node, TupleNode) else cells
+        else:
+            yield name, node.value if isinstance(node, Constant) else self._make(path)
+
+    def _make(self, path: str) -> Cell:
+        """The cell of one leaf."""
+        origin = _find_origin(self.forms, path)
+        leaf, entry = self.forms[origin], self.entries[_find_stored(self.forms, path)]
+        if measure_leaf(leaf) not in (None, entry.nbytes):
+            raise MalformedRecordError(f"leaf {path!r}: its bytes do not fit its form; run `stock fsck`")
+        if isinstance(leaf, ScalarLeaf):
+            if leaf.kind != "bytes" and entry.kind is EntryKind.INLINE:
+                return decode_scalar(leaf.kind, entry.payload)
+            kind = "" if leaf.kind == "bytes" else f"{leaf.kind} of "
+            return self._outline(f"{kind}{entry.nbytes} bytes", entry)
+        assert isinstance(leaf, ArrayLeaf | StridedLeaf)
+        if isinstance(leaf, ArrayLeaf) and math.prod(leaf.shape) == 1 and leaf.dtype not in TORCH_ONLY:
+            scalar = as_array(np.frombuffer(entry.payload, np.uint8), leaf.dtype, ())[()]
+            return float(scalar) if scalar.dtype.kind == "V" else scalar  # bfloat16 and the like compare with nothing
+        return self._outline(f"{leaf.dtype} {leaf.shape}", entry)
+
+    def _outline(self, text: str, entry: Entry) -> Outline:
+        return Outline(text, self.reader.digest_entries([entry])[0])
+
+
+def format_cell(cell: Cell) -> str:
+    """A cell on one line: floats with six digits, text as it is."""
+    if isinstance(cell, float | np.floating):
+        return f"{float(cell):.6g}"
+    if isinstance(cell, list | tuple):
+        inner = ", ".join(map(format_cell, cell))
+        return f"[{inner}]" if isinstance(cell, list) else f"({inner})"
+    return str(cell)
+
+
+def _iter_ends(node: Node) -> Iterator[Node]:
+    """Leaves, constants and empty containers."""
+    parts = list_nodes(node)
+    if not parts:
+        yield node
+    for part in parts:
+        yield from _iter_ends(part)
+
+
+def _find_origin(forms: Mapping[str, Leaf], path: str) -> str:
+    leaf = forms[path]
+    while isinstance(leaf, TiedLeaf):
+        path, leaf = leaf.path, forms[leaf.path]
+    return path
+
+
+def _find_stored(forms: Mapping[str, Leaf], path: str) -> str:
+    """The path under which the bytes of a leaf are stored."""
+    origin = _find_origin(forms, path)
+    leaf = forms[origin]
+    return leaf.base if isinstance(leaf, StridedLeaf) else origin
+
+
+def _name_container(node: Node) -> str:
+    return "dict" if isinstance(node, DictNode) else "list" if isinstance(node, ListNode) else "tuple"

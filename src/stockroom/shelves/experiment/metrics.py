@@ -1,0 +1,155 @@
+"""Metrics: series of numbers by step, as they are read. They lie in the trees themselves, so every clone has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.series import make_series_record
+from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
+from stockroom.digest import ObjectDigest
+from stockroom.errors import MalformedRecordError, ValueNotFoundError
+from stockroom.shelves.pin import Access
+from stockroom.trees import Tree, iter_range
+
+MetricChoice: TypeAlias = Literal["last", "min", "max", "best"]
+METRIC_CHOICES: Final[tuple[MetricChoice, ...]] = ("last", "min", "max", "best")
+"""What of a series can stand for it in a table."""
+
+LOW_IS_GOOD: Final = ("loss", "error", "perplexity", "mae", "mse", "rmse")
+"""What the name of a metric holds where less is better: of such a series the least value is the best."""
+
+
+class Series(NamedTuple):
+    """One metric: `steps` `(n,)` int64, ascending, and the `values` at them, `(n,)` float64."""
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """What a table shows of one series. But for `min` and `max`, which read all of it, it costs one leaf."""
+
+    tree: Tree
+
+    @property
+    def series(self) -> Series:
+        """All of it."""
+        return read_series(self.tree)
+
+    @property
+    def count(self) -> int:
+        """The number of points."""
+        return self.tree.count
+
+    @property
+    def last_step(self) -> int | None:
+        """The greatest step; None in a series without points."""
+        return self._last[0]
+
+    @property
+    def last(self) -> float:
+        """The value at the greatest step; NaN in a series without points."""
+        return self._last[1]
+
+    @cached_property
+    def min(self) -> float:
+        """The least value, NaN left out; NaN if there is no other."""
+        return self._reduce(np.fmin)
+
+    @cached_property
+    def max(self) -> float:
+        """The greatest value, NaN left out; NaN if there is no other."""
+        return self._reduce(np.fmax)
+
+    def pick(self, choice: MetricChoice, name: str) -> float:
+        """One value of the series; the best of a metric called `name` is what `find_best_choice` says."""
+        chosen = find_best_choice(name) if choice == "best" else choice
+        return self.last if chosen == "last" else self.min if chosen == "min" else self.max
+
+    @cached_property
+    def _last(self) -> tuple[int | None, float]:
+        if not self.tree.count:
+            return None, math.nan
+        step, value = self.tree.at(self.tree.count - 1)
+        return int(step), float(np.frombuffer(value, "<f8")[0])
+
+    def _reduce(self, ufunc: np.ufunc) -> float:
+        return float(ufunc.reduce(self.series.values, initial=math.nan))
+
+
+class Metrics(Mapping[str, Series]):
+    """The metrics of a commit, or of what is staged, by name; `del` takes one out, while writing."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getitem__(self, name: str) -> Series:
+        return read_series(self._open(name))
+
+    def summary(self, name: str) -> MetricSummary:
+        """Last value, number of points, least and greatest value; read when they are asked for."""
+        return MetricSummary(self._open(name))
+
+    def __delitem__(self, name: str) -> None:
+        session = self._access.writer()
+        if not isinstance(name, str) or not session.delete(f"{METRIC}/{name}"):
+            raise self._missing(name)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._access.list_names(METRIC):
+            self._access.check_open()
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._access.list_names(METRIC))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._access.content.find_digest(f"{METRIC}/{name}") is not None
+
+    def __repr__(self) -> str:
+        return f"Metrics({', '.join(self)})"
+
+    def _open(self, name: object) -> Tree:
+        content = self._access.content
+        digest = content.find_digest(f"{METRIC}/{name}") if isinstance(name, str) else None
+        if digest is None:
+            raise self._missing(name)
+        return open_series(content, digest)
+
+    def _missing(self, name: object) -> ValueNotFoundError:
+        if isinstance(name, str) and self._access.content.find_digest(f"{EXPERIMENT}/{name}") is not None:
+            return ValueNotFoundError(f"no metric {name!r} here; it is a value: stock.experiment[{name!r}] reads it")
+        return self._access.missing("metric", METRIC, name, ValueNotFoundError)
+
+
+def open_series(snapshot: Snapshot, digest: ObjectDigest) -> Tree:
+    """The tree of a series by its record's digest; `MalformedRecordError` if the record is none of a series."""
+    record = snapshot.read_column(digest)
+    if record.schema != make_series_record().schema:
+        raise MalformedRecordError(
+            f"record {digest.hex()[:16]}: expected a series of float64, found {record.dtype}; run `stock fsck`"
+        )
+    return snapshot.open_tree(record)
+
+
+def read_series(tree: Tree) -> Series:
+    """All points of a series, in arrays of the caller's own."""
+    steps, values = [np.empty(0, np.int64)], [np.empty(0, np.float64)]
+    for keys, rows in iter_range(tree):
+        steps.append(np.asarray(keys, np.int64))
+        values.append(np.ascontiguousarray(rows).view("<f8").reshape(-1))
+    return Series(np.concatenate(steps), np.concatenate(values))
+
+
+def find_best_choice(name: str) -> Literal["min", "max"]:
+    """Which end of a metric is its best, to judge by its name: the least for losses and errors, else the greatest."""
+    lowered = name.lower()
+    return "min" if any(word in lowered for word in LOW_IS_GOOD) else "max"

@@ -1,0 +1,232 @@
+"""Experiments compared: a table with a row for each commit, its values and metrics as columns."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.errors import InvalidInputError
+from stockroom.refs import LoggedCommit, iter_log
+from stockroom.repository.head import Head
+from stockroom.shelves.condition import parse_where
+from stockroom.shelves.experiment.cells import Cell, format_cell, read_cells
+from stockroom.shelves.experiment.metrics import MetricChoice, MetricSummary, open_series
+from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.pin import Access
+from stockroom.shelves.stock.history import Commit, describe_commit
+
+_MISSING: Final = object()
+_HTML_ROWS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRow:
+    """One commit: its values under dotted names, a summary of each of its metrics, and the ref it was asked for by."""
+
+    commit: Commit
+    ref: str | None
+    values: Mapping[str, Cell]
+    metrics: Mapping[str, MetricSummary]
+
+    def get(self, name: str, default: Any = None, *, metric: MetricChoice = "last") -> Any:
+        """What is called `name`: the value, or else what is chosen of the metric; `default` where there is neither."""
+        cell = self.values.get(name, _MISSING)
+        if cell is not _MISSING:
+            return cell
+        summary = self.metrics.get(name)
+        return default if summary is None else summary.pick(metric, name)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentTable(Sequence[ExperimentRow]):
+    """Rows in an order, and the columns of interest: `value_columns`, `metric_columns`.
+
+    Each method that chooses gives another table.
+    """
+
+    rows: Sequence[ExperimentRow]
+    value_columns: Sequence[str]
+    metric_columns: Sequence[str]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of values, then those of metrics that no value has."""
+        return list(dict.fromkeys((*self.value_columns, *self.metric_columns)))
+
+    def filter(self, expression: str) -> ExperimentTable:
+        """The rows that meet a condition such as `lr < 0.01 and acc > 0.9`.
+
+        Names mean values first, then the last value of a metric; those that are no words, as train/loss, stand between
+        backticks. A row that lacks a name which the condition reads does not meet it.
+
+        Raises `InvalidInputError` for no condition, and for a name that no row has.
+        """
+        condition = parse_where(expression)
+        for name in condition.names:
+            self._check_name(name)
+        chosen = []
+        for row in self.rows:
+            values = {name: row.get(name, _MISSING) for name in condition.names}
+            if not any(cell is _MISSING for cell in values.values()) and condition.holds(values):
+                chosen.append(row)
+        return self._keep(chosen)
+
+    def sort(self, name: str, reverse: bool = False, *, metric: MetricChoice = "last") -> ExperimentTable:
+        """The rows in order of a value, or of what is chosen of a metric: numbers before text, NaN after numbers.
+
+        Rows that lack it come last, `reverse` or not. Raises `InvalidInputError` for a name that no row has.
+        """
+        self._check_name(name)
+        cells = [(row.get(name, _MISSING, metric=metric), row) for row in self.rows]
+        having = [pair for pair in cells if pair[0] is not _MISSING and not _is_nan(pair[0])]
+        nan = [row for cell, row in cells if cell is not _MISSING and _is_nan(cell)]
+        lacking = [row for cell, row in cells if cell is _MISSING]
+        having.sort(key=lambda pair: _rank(pair[0]), reverse=reverse)
+        return replace(self, rows=[*(row for _, row in having), *nan, *lacking])
+
+    def changed_only(self) -> ExperimentTable:
+        """The same rows, with only those columns that differ between any two of them."""
+        return replace(
+            self,
+            value_columns=[name for name in self.value_columns if self._differs(name, lambda row: row.values)],
+            metric_columns=[name for name in self.metric_columns if self._differs(name, lambda row: row.metrics)],
+        )
+
+    def head(self, n: int) -> ExperimentTable:
+        """The first `n` rows."""
+        return self._keep(self.rows[:n])
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """A dict for each row: `commit`, `ref`, `time`, `message`, and by name `values` and the last of `metrics`."""
+        return [
+            {
+                "commit": row.commit.id,
+                "ref": row.ref,
+                "time": row.commit.time,
+                "message": row.commit.message,
+                "values": {name: row.values[name] for name in self.value_columns if name in row.values},
+                "metrics": {name: row.metrics[name].last for name in self.metric_columns if name in row.metrics},
+            }
+            for row in self.rows
+        ]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._keep(self.rows[index]) if isinstance(index, slice) else self.rows[index]
+
+    def __iter__(self) -> Iterator[ExperimentRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"ExperimentTable({len(self)} rows, columns {self.columns})"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("commit", *self.columns))
+        body = "".join(
+            f"<tr><td>{row.commit.id[:12]}</td>"
+            + "".join(f"<td>{html.escape(format_cell(row.get(name, '')))}</td>" for name in self.columns)
+            + "</tr>"
+            for row in self.rows[:_HTML_ROWS]
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{len(self)} rows</p>"
+
+    def _keep(self, rows: Sequence[ExperimentRow]) -> ExperimentTable:
+        """A table of some of the rows, with those columns that they have."""
+        values = {name for row in rows for name in row.values}
+        metrics = {name for row in rows for name in row.metrics}
+        return ExperimentTable(
+            rows,
+            [name for name in self.value_columns if name in values],
+            [name for name in self.metric_columns if name in metrics],
+        )
+
+    def _differs(self, name: str, choose: Callable[[ExperimentRow], Mapping[str, Any]]) -> bool:
+        first = choose(self.rows[0]).get(name, _MISSING)
+        return not all(_is_same(first, choose(row).get(name, _MISSING)) for row in self.rows)
+
+    def _check_name(self, name: str) -> None:
+        known = {*self.value_columns, *self.metric_columns}
+        if name in known:
+            return
+        near = difflib.get_close_matches(name, sorted(known), n=3) or sorted(known)[:5]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there is nothing to compare"
+        raise InvalidInputError(f"none of these commits has a value or metric {name!r}; {hint}")
+
+
+def read_table(access: Access, refs: Iterable[str] | None, n: int | None) -> ExperimentTable:
+    """The table of the commits that `refs` name, or of the history of the commit read; at most `n` rows."""
+    reader = _RowReader(access)
+    rows = [reader.read(entry, ref) for entry, ref in islice(_iter_commits(access, refs, n), n)]
+    values = {name for row in rows for name in row.values}
+    metrics = {name for row in rows for name in row.metrics}
+    return ExperimentTable(rows, sorted(values), sorted(metrics))
+
+
+def _iter_commits(
+    access: Access, refs: Iterable[str] | None, n: int | None
+) -> Iterator[tuple[LoggedCommit, str | None]]:
+    repository = access.repository
+    head = None if access.commit is None else CommitId(bytes.fromhex(access.commit))
+    if refs is None:
+        for entry in () if head is None else iter_log(repository.refs, head, n=n):
+            yield entry, None
+        return
+    for ref in refs:
+        commit = repository.resolve(ref, Head(None, head))
+        yield LoggedCommit(commit, repository.read_commit(commit)), ref
+
+
+@dataclass(frozen=True, slots=True)
+class _RowReader:
+    """Reads rows; what commits have in common is read once, and is one object in all their rows."""
+
+    access: Access
+    cells: dict[tuple[str, ObjectDigest], Mapping[str, Cell]] = field(default_factory=dict)
+    series: dict[ObjectDigest, MetricSummary] = field(default_factory=dict)
+
+    def read(self, entry: LoggedCommit, ref: str | None) -> ExperimentRow:
+        snapshot = Snapshot(self.access.repository.nodes, entry.record.tree_digest)
+        values: dict[str, Cell] = {}
+        for key in snapshot.iter_digests(EXPERIMENT):
+            cells = self.cells.get(key)
+            if cells is None:
+                cells = self.cells[key] = self._read_cells(snapshot, *key)
+            values.update(cells)
+        metrics = {name: self._summarise(snapshot, digest) for name, digest in snapshot.iter_digests(METRIC)}
+        return ExperimentRow(describe_commit(entry), ref, values, metrics)
+
+    def _read_cells(self, snapshot: Snapshot, name: str, digest: ObjectDigest) -> Mapping[str, Cell]:
+        return read_cells(LeafReader(snapshot, snapshot.read_state(digest), self.access.tensors), name, digest)
+
+    def _summarise(self, snapshot: Snapshot, digest: ObjectDigest) -> MetricSummary:
+        summary = self.series.get(digest)
+        if summary is None:
+            summary = self.series[digest] = MetricSummary(open_series(snapshot, digest))
+        return summary
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two cells are alike, types and all; NaN is like NaN."""
+    return one is other or (type(one) is type(other) and repr(one) == repr(other))
+
+
+def _is_nan(cell: Cell) -> bool:
+    return isinstance(cell, float | np.floating) and math.isnan(cell)
+
+
+def _rank(cell: Cell) -> tuple[int, Any]:
+    """Where a cell stands among others of all kinds."""
+    if isinstance(cell, np.generic) and cell.dtype.kind in "biuf":
+        return 0, cell.item()
+    return (0, cell) if isinstance(cell, int | float) else (1, format_cell(cell))

@@ -1,0 +1,104 @@
+"""Columns as files that anything can read: the choice of the kind of file, and its appearing whole."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stockroom.errors import InvalidInputError
+from stockroom.shelves.export.array_files import write_npy, write_npz
+from stockroom.shelves.export.parquet_file import write_parquet
+from stockroom.shelves.export.samples import Samples
+from stockroom.shelves.export.single_files import write_folder, write_tar
+from stockroom.shelves.export.zarr_folder import write_zarr
+from stockroom.shelves.stock.selection import choose_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stockroom.shelves.data.column import Column
+    from stockroom.shelves.data.keys import SampleKey
+
+Writer = Callable[[Samples, Path], None]
+
+FILE_WRITERS: Final[dict[str, Writer]] = {
+    ".npy": write_npy,
+    ".npz": write_npz,
+    ".parquet": write_parquet,
+    ".tar": write_tar,
+}
+"""The ending of a file -> what writes it."""
+
+
+def export_column(
+    column: Column,
+    path: Path,
+    *,
+    keys: Iterable[SampleKey] | slice | None,
+    where: str | None,
+    force: bool,
+    on_progress: Callable[[int, int], object] | None,
+) -> int:
+    """Write samples to `path`, as `Column.export` says; how many."""
+    from stockroom.shelves.data.shelf import DataShelf
+
+    _check_place(column, path, force=force)
+    positions = choose_positions(DataShelf(column.access), column, keys, where)
+    samples = Samples(column, positions, on_progress)
+    writer = FILE_WRITERS.get(path.suffix.lower())
+    if writer is None:
+        writer = write_zarr if path.suffix.lower() == ".zarr" else write_folder
+    with _whole(path) as part:
+        writer(samples, part)
+    return len(positions)
+
+
+def _check_place(column: Column, path: Path, *, force: bool) -> None:
+    """Raise `InvalidInputError` if something is at `path` that is not to be replaced."""
+    is_there = path.is_symlink() or path.exists()
+    if is_there and not force and not (path.is_dir() and not any(path.iterdir())):
+        raise InvalidInputError(f"{path} exists already; choose another name, or force its replacement (--force)")
+    if is_there and path.is_dir() and path.suffix.lower() in FILE_WRITERS:
+        raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
+    root = column.access.repository.paths.root.resolve()
+    place = path.resolve()
+    if (
+        is_there
+        and path.is_dir()
+        and (place in (root, Path.cwd()) or place in root.parents or place in Path.cwd().parents)
+    ):
+        raise InvalidInputError(f"{path} holds the repository, or the working directory; choose a folder of its own")
+    if root / ".stockroom" in (place, *place.parents):
+        raise InvalidInputError(f"{path} lies in the repository's own folder; choose another")
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"there is no folder {path.parent} to write {path.name} in; make it first")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to appear at `path`, in place of what is there, once the block ends well."""
+    part = path.with_name(f".stockroom-{secrets.token_hex(8)}.part")
+    try:
+        yield part
+        if path.is_dir() and not path.is_symlink():
+            old = path.with_name(f".stockroom-{secrets.token_hex(8)}.old")
+            path.rename(old)
+            part.rename(path)
+            shutil.rmtree(old)
+        else:
+            if part.is_dir() and (path.is_symlink() or path.exists()):
+                path.unlink()
+            part.replace(path)
+    finally:
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)

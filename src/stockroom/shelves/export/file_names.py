@@ -1,0 +1,38 @@
+"""Names of files made of keys, which may come from anyone: one name for each key, and never a path."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from stockroom.digest import compute_digest
+from stockroom.shelves.data.keys import SampleKey, format_nested
+
+_MAX_NBYTES: Final = 180
+_PLAIN: Final = frozenset("_=+,@()")
+_PLAIN_INSIDE: Final = frozenset("- ")
+_CUT_ESCAPE: Final = re.compile("%[0-9A-F]?$")
+
+
+def name_file(key: SampleKey, *, keeps_dots: bool = True) -> str:
+    """A name, without its ending, that no other key has.
+
+    Letters, digits and a few signs stay, some not at the start; every other character, a slash above all, is written
+    as `%2F`. Of a name that would be too long the end is replaced by a digest of the whole.
+    """
+    text = format_nested(key, "key") if isinstance(key, tuple) else str(key)
+    inside = _PLAIN_INSIDE | {"."} if keeps_dots else _PLAIN_INSIDE
+    name = "".join(c if _is_plain(c) or (c in inside and place) else _escape(c) for place, c in enumerate(text))
+    data = name.encode()
+    if len(data) > _MAX_NBYTES:
+        digest = compute_digest(text.encode("utf-8", "surrogatepass")).hex()[:32]
+        name = f"{_CUT_ESCAPE.sub('', data[: _MAX_NBYTES - 40].decode(errors='ignore'))}%~{digest}"
+    return name or "%"
+
+
+def _is_plain(character: str) -> bool:
+    return character.isalnum() or character in _PLAIN
+
+
+def _escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,98 @@
+"""The samples of one export: chosen ones of a column, in bounded batches, with their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import InvalidInputError
+from stockroom.shelves.data.values import Array
+
+if TYPE_CHECKING:
+    from stockroom.shelves.data.column import Column
+    from stockroom.shelves.data.keys import SampleKey
+
+_BATCH_NBYTES: Final = 8 << 20
+_MAX_ROWS_AT_ONCE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples at some positions of a column. Images are given as they are stored, in the files they are."""
+
+    column: Column
+    positions: NDArray[np.int64]
+    on_progress: Callable[[int, int], object] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+        return self.column.name
+
+    @property
+    def stored(self) -> Column:
+        """The column without its decoder."""
+        return self.column.encoded
+
+    @property
+    def is_one_array(self) -> bool:
+        """Whether all samples are arrays of one shape."""
+        return not isinstance(self.stored.dtype, str) and None not in self.stored.shape
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the keys are 0, 1, 2 and so on, which need not be written down."""
+        count = len(self)
+        if self.column.key_type != "int" or not count or not np.array_equal(self.positions, np.arange(count)):
+            return count == 0
+        return self.column.keys_at(self.positions[[0, -1]]) == [0, count - 1]
+
+    def iter_batches(self) -> Iterator[tuple[list[SampleKey], Any]]:
+        """Keys and samples of some 8 MiB: an array `(n, *shape)`, or a list."""
+        column = self.stored
+        size = max(1, min(_MAX_ROWS_AT_ONCE, _BATCH_NBYTES * len(column) // max(1, column.nbytes)))
+        ahead = column.read_ahead(self.positions)
+        for start in range(0, len(self), size):
+            indices = np.arange(start, min(start + size, len(self)))
+            if ahead is not None:
+                ahead.see(indices)
+            positions = self.positions[indices]
+            yield self.column.keys_at(positions), column.take(positions)
+            if self.on_progress is not None:
+                self.on_progress(int(indices[-1]) + 1, len(self))
+
+    def iter_samples(self) -> Iterator[tuple[SampleKey, Any]]:
+        """Keys and samples, one by one."""
+        for keys, batch in self.iter_batches():
+            for place, key in enumerate(keys):
+                yield key, batch[place, ...] if isinstance(batch, np.ndarray) else batch[place]
+
+    def refuse(self, kind: str, hint: str) -> InvalidInputError:
+        """The error where a kind of file cannot hold such samples."""
+        column = self.stored
+        shape = "" if isinstance(column.dtype, str) else f" of shape {column.shape}"
+        return InvalidInputError(
+            f"column {self.name!r} has samples of {column.dtype}{shape}, which {kind} cannot hold; {hint}"
+        )
+
+
+def as_plain(array: Array) -> Array:
+    """The same bytes in a dtype that every reader knows: bfloat16 and float8 as unsigned integers."""
+    return array.view(f"u{array.dtype.itemsize}") if is_extension(array.dtype) else array
+
+
+def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that `as_plain` gives."""
+    return np.dtype(f"u{dtype.itemsize}") if is_extension(dtype) else dtype
+
+
+def is_extension(dtype: np.dtype[Any]) -> bool:
+    """Whether a package, and not numpy, brings the dtype."""
+    return dtype.isbuiltin == 2

@@ -1,0 +1,63 @@
+"""Exports with a file for each sample: a folder, or a tar archive as webdataset reads it.
+
+Images are PNG files, or the files they were; other arrays `.npy`, text `.txt`, bytes `.bin`; in an archive an integer
+is `.cls`.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stockroom.errors import InvalidInputError
+from stockroom.shelves.data.images import find_suffix
+from stockroom.shelves.export.file_names import name_file
+from stockroom.shelves.export.samples import Samples, as_plain
+from stockroom.shelves.png import encode_png, is_image
+
+
+def write_folder(samples: Samples, folder: Path) -> None:
+    """Write each sample to a file called by its key, and its ending unless it has that already."""
+    folder.mkdir()
+    for key, sample in samples.iter_samples():
+        data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None)
+        name = name_file(key)
+        place = folder / (name if name.lower().endswith(suffix) else name + suffix)
+        if place.exists():  # under a key such as 3 after one such as 3.png
+            place = folder / f"{name}{suffix}{suffix}"
+        try:
+            with place.open("xb") as file:
+                file.write(data)
+        except FileExistsError as error:
+            raise InvalidInputError(
+                f"two keys would have the file {place.name} here; export one of them alone"
+            ) from error
+
+
+def write_tar(samples: Samples, path: Path) -> None:
+    """Write each sample to a member called by its key, in the order of the samples."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for key, sample in samples.iter_samples():
+            data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None, in_archive=True)
+            member = tarfile.TarInfo(name_file(key, keeps_dots=False) + suffix)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tuple[bytes, str]:
+    """A sample as the content of a file, and the ending of its name."""
+    if isinstance(sample, str):
+        return sample.encode("utf-8", "surrogatepass"), ".txt"
+    if isinstance(sample, bytes):
+        return sample, find_suffix(sample) if is_file else ".bin"
+    if in_archive and sample.ndim == 0 and sample.dtype.kind in "iu":
+        return str(int(sample)).encode(), ".cls"
+    if is_image(sample):
+        return encode_png(sample), ".png"
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, as_plain(np.ascontiguousarray(sample).reshape(sample.shape)), allow_pickle=False)
+    return buffer.getvalue(), ".npy"

@@ -1,0 +1,64 @@
+"""The mean of two tensors of a model, as a merge asks for it: read, averaged and put piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.entries import list_chunks
+from stockroom.content.state import STATE_ENTRIES
+from stockroom.content.structure import measure_leaf, name_storage
+from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.state_writer import put_leaf
+from stockroom.store.dtypes import parse_dtype
+from stockroom.store.entry import EntryKind
+from stockroom.store.private_read import read_private
+
+if TYPE_CHECKING:
+    from stockroom.content.merge.states import Average
+    from stockroom.content.structure import ArrayLeaf
+    from stockroom.repository.writing.workspace import Workspace
+
+_PIECE: Final = 1 << 20
+
+
+def make_average(session: Workspace) -> Average:
+    """What averages two tensors of one floating dtype: computed in float64 and rounded once to their own."""
+
+    def average(leaf: ArrayLeaf, ours: bytes, theirs: bytes) -> bytes:
+        one, other = (_read(session, entry) for entry in (ours, theirs))
+        nbytes = measure_leaf(leaf)
+        assert nbytes is not None
+        pieces = _MeanPieces(one, other, parse_dtype(name_storage(leaf.dtype)))
+        return put_leaf(session, LeafSource("", leaf.dtype, leaf.shape, nbytes, pieces))
+
+    return average
+
+
+def _read(session: Workspace, value: bytes) -> NDArray[np.uint8]:
+    """The bytes behind an entry of a commit."""
+    entry = STATE_ENTRIES.decode(value)
+    if entry.kind is EntryKind.INLINE:
+        return np.frombuffer(entry.payload, np.uint8)
+    return read_private(session.repository.tensors, [list_chunks(session.nodes, entry)])[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _MeanPieces:
+    one: NDArray[np.uint8]
+    other: NDArray[np.uint8]
+    dtype: np.dtype[Any]
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return iter(self._make())
+
+    def _make(self) -> Iterable[NDArray[np.uint8]]:
+        ours, theirs = self.one.view(self.dtype), self.other.view(self.dtype)
+        for start in range(0, len(ours), _PIECE):
+            part = slice(start, start + _PIECE)
+            mean = (ours[part].astype(np.float64) + theirs[part].astype(np.float64)) / 2
+            yield mean.astype(self.dtype).view(np.uint8)

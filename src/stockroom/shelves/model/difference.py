@@ -1,0 +1,125 @@
+"""By how much two tensors of one dtype and shape differ, gone through side by side, piece by piece, in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.shelves.model.real_numbers import Reals, as_complex, as_reals
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDifference:
+    """How far a tensor moved.
+
+    `count` elements were compared; `changed` of them have another value, where NaN is like NaN. `norm`, the L2 norm of
+    the difference, and `max_abs` are over the elements finite on both sides; `relative_norm` is `norm` over the norm of
+    the old ones, None where that is 0 and `norm` is not. `nan_old` and `nan_new`, `inf_old` and `inf_new` count what is
+    not finite.
+    """
+
+    count: int
+    changed: int
+    norm: float
+    relative_norm: float | None
+    max_abs: float
+    nan_old: int
+    nan_new: int
+    inf_old: int
+    inf_new: int
+
+
+def measure_difference(old: Iterable[Array], new: Iterable[Array], dtype: str) -> TensorDifference:
+    """The difference of two tensors of `dtype` that come as `State.iter_pieces` gives them."""
+    total = _Sums()
+    for before, after in _iter_pairs(iter(old), iter(new)):
+        total.add(before, after, dtype)
+    relative = 0.0 if total.norm == 0 else total.norm / total.old_norm if total.old_norm else None
+    return TensorDifference(
+        total.count,
+        total.changed,
+        total.norm,
+        relative,
+        total.max_abs,
+        total.nan_old,
+        total.nan_new,
+        total.inf_old,
+        total.inf_new,
+    )
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What is known of the elements so far."""
+
+    count: int = 0
+    changed: int = 0
+    norm: float = 0.0
+    old_norm: float = 0.0
+    max_abs: float = 0.0
+    nan_old: int = 0
+    nan_new: int = 0
+    inf_old: int = 0
+    inf_new: int = 0
+
+    def add(self, old: Array, new: Array, dtype: str) -> None:
+        """Take two pieces of one length in."""
+        before, after = as_reals(old, dtype), as_reals(new, dtype)
+        nan_before, nan_after = np.isnan(before), np.isnan(after)
+        self.nan_old += int(nan_before.sum())
+        self.nan_new += int(nan_after.sum())
+        self.inf_old += int(np.isinf(before).sum())
+        self.inf_new += int(np.isinf(after).sum())
+        self.count += len(before)
+        self.changed += int((_differ(old, new) & ~(nan_before & nan_after)).sum())
+        finite = np.isfinite(before) & np.isfinite(after)
+        distance = _measure_distance(old[finite], new[finite], dtype)
+        self.norm = math.hypot(self.norm, _measure_norm(distance))
+        self.old_norm = math.hypot(self.old_norm, _measure_norm(before[finite]))
+        self.max_abs = max(self.max_abs, float(distance.max(initial=0.0)))
+
+
+def _differ(old: Array, new: Array) -> NDArray[np.bool_]:
+    """Which elements differ by value; one may be made of several."""
+    with np.errstate(invalid="ignore"):  # some dtypes warn of NaN
+        differ = np.asarray(old != new)
+    return np.asarray(differ.any(axis=1)) if differ.ndim > 1 else differ
+
+
+def _measure_distance(old: Array, new: Array, dtype: str) -> Reals:
+    """The magnitude of each difference: of integers exact before it is rounded, beyond 2**53 too."""
+    if dtype == "complex32" or old.dtype.kind == "c":
+        with np.errstate(over="ignore"):
+            return np.abs(as_complex(new, dtype) - as_complex(old, dtype))
+    if old.dtype.kind in "mM":
+        old, new = old.view(np.int64), new.view(np.int64)
+    if old.dtype.kind in "iu":
+        high, low = np.maximum(old, new), np.minimum(old, new)
+        return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.abs(as_reals(new, dtype) - as_reals(old, dtype))
+
+
+def _measure_norm(values: Reals) -> float:
+    """The L2 norm, scaled so that no square is beyond float64."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0.0 or math.isinf(largest):
+        return largest
+    return largest * math.sqrt(float(np.square(values / largest).sum()))
+
+
+def _iter_pairs(old: Iterator[Array], new: Iterator[Array]) -> Iterator[tuple[Array, Array]]:
+    """Pieces of one length from both sides, whatever the lengths they come in."""
+    before, after = next(old, None), next(new, None)
+    while before is not None and after is not None:
+        count = min(len(before), len(after))
+        yield before[:count], after[:count]
+        before = before[count:] if count < len(before) else next(old, None)
+        after = after[count:] if count < len(after) else next(new, None)

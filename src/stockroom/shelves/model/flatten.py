@@ -1,0 +1,369 @@
+"""Takes a nested state apart: into its structure, and the sources of its leaves' bytes.
+
+Nothing is copied here but scalars. Tensors that lie in one memory are recognised: the same view twice is tied, views
+that overlap become strided leaves over one stored base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.structure import (
+    MAX_AXES,
+    MAX_DEPTH,
+    MAX_EXTENT,
+    ArrayLeaf,
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    ScalarLeaf,
+    StateKey,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    encode_key,
+    encode_text,
+    join_path,
+    measure_extent,
+)
+from stockroom.errors import SchemaError
+from stockroom.shelves.data.values import is_tensor
+from stockroom.shelves.model.state import State
+from stockroom.shelves.model.tensor_library import RawTensor, TensorForm, load_torch
+from stockroom.store.dtypes import format_dtype
+from stockroom.trees.str_keys import MAX_KEY_NBYTES
+
+_PIECE_NBYTES: Final = 4 << 20
+_MAX_INT_KEY: Final = 1 << 63
+_DICT_KINDS: Final[dict[type, Literal["OrderedDict", "Counter"]]] = {OrderedDict: "OrderedDict", Counter: "Counter"}
+
+
+@dataclass(frozen=True, slots=True)
+class LeafSource:
+    """Where the bytes of one stored leaf come from: `pieces` are flat uint8 arrays, in order.
+
+    `shape` and `dtype`, one that columns have, are what they are cut into chunks by.
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    pieces: Iterable[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class FlatState:
+    """A state taken apart; sources in the order of their leaves."""
+
+    structure: Node
+    sources: list[LeafSource]
+
+
+def flatten(state: object, *, where: str) -> FlatState:
+    """`state` taken apart; `SchemaError` naming `where` and the path of whatever cannot be kept."""
+    flat = _Flattener(where)
+    top = flat.take(state, "", 0)
+    flat.settle_memory()
+    return FlatState(_freeze(top), flat.list_sources())
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A leaf whose form is not decided yet."""
+
+    path: str
+    leaf: Leaf | Constant | None = None
+    source: LeafSource | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """A container taken apart."""
+
+    kind: str
+    keys: list[StateKey]
+    parts: list[_Slot | _Group]
+    metadata: _Slot | _Group | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Tensor:
+    """A tensor met on the way."""
+
+    slot: _Slot
+    value: Any
+    form: TensorForm
+
+    @property
+    def view(self) -> tuple[object, ...]:
+        return (self.form.dtype, self.form.shape, self.form.strides, self.form.offset)
+
+    @property
+    def end(self) -> int:
+        return self.form.offset + self.form.span
+
+
+@dataclass(slots=True)
+class _Flattener:
+    where: str
+    slots: list[_Slot] = field(default_factory=list)
+    memories: dict[object, list[_Tensor]] = field(default_factory=lambda: defaultdict(list))
+    arrays: dict[tuple[object, ...], tuple[_Slot, object]] = field(default_factory=dict)
+    within: set[int] = field(default_factory=set)
+
+    def take(self, value: Any, path: str, depth: int) -> _Slot | _Group:
+        """Take one value apart, and what it holds."""
+        if isinstance(value, State):
+            value = value.load()  # ties within it are ties again
+        if isinstance(value, Mapping | list | tuple) and not hasattr(value, "_fields"):
+            if depth >= MAX_DEPTH or id(value) in self.within:
+                raise SchemaError(f"{self._at(path)}: nested deeper than {MAX_DEPTH} levels, or within itself")
+            self.within.add(id(value))
+            group = self._take_mapping(value, path, depth) if isinstance(value, Mapping) else None
+            if group is None:
+                parts = [self.take(part, join_path(path, at), depth + 1) for at, part in enumerate(value)]
+                group = _Group("list" if isinstance(value, list) else "tuple", [], parts)
+            self.within.discard(id(value))
+            return group
+        slot = _Slot(path)
+        if len(path) * 4 > MAX_KEY_NBYTES and len(path.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
+            raise SchemaError(f"{self._at(path[:40])}...: the keys down to it take more than {MAX_KEY_NBYTES} bytes")
+        self._take_leaf(value, slot)
+        self.slots.append(slot)
+        return slot
+
+    def settle_memory(self) -> None:
+        """Decide the forms of tensors, now that all that share a memory are known."""
+        for tensors in self.memories.values():
+            unique: dict[tuple[object, ...], _Tensor] = {}
+            for tensor in tensors:
+                first = unique.setdefault(tensor.view, tensor)
+                if first is not tensor:
+                    tensor.slot.leaf = TiedLeaf(encode_text(first.slot.path))
+            for together in _find_overlaps(list(unique.values())):
+                self._settle_together(together)
+
+    def list_sources(self) -> list[LeafSource]:
+        """The sources of all leaves that have bytes, in order."""
+        return [slot.source for slot in self.slots if slot.source is not None]
+
+    def _take_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> _Group:
+        keys = [self._check_key(key, path) for key in value]
+        parts = [
+            self.take(part, join_path(path, key), depth + 1) for key, part in zip(keys, value.values(), strict=True)
+        ]
+        kind = next((name for base, name in _DICT_KINDS.items() if isinstance(value, base)), "dict")
+        group = _Group(kind, keys, parts)
+        metadata = getattr(value, "_metadata", None)
+        if isinstance(metadata, Mapping):
+            group.metadata = self._take_constants(metadata, f"{path}._metadata", depth + 1)
+        return group
+
+    def _take_constants(self, value: Any, path: str, depth: int) -> _Slot | _Group:
+        """A state dict's own notes, such as the versions of its modules: scalars kept in the structure."""
+        if depth < MAX_DEPTH and isinstance(value, Mapping):
+            keys = [self._check_key(key, path) for key in value]
+            kind = "OrderedDict" if isinstance(value, OrderedDict) else "dict"
+            return _Group(kind, keys, [self._take_constants(part, path, depth + 1) for part in value.values()])
+        if depth < MAX_DEPTH and isinstance(value, list | tuple):
+            kind = "list" if isinstance(value, list) else "tuple"
+            return _Group(kind, [], [self._take_constants(part, path, depth + 1) for part in value])
+        if not _is_constant(value):
+            raise SchemaError(f"{self._at(path)}: expected scalars, found {type(value).__name__}")
+        return _Slot(path, Constant(value))
+
+    def _take_leaf(self, value: Any, slot: _Slot) -> None:
+        if is_tensor(value):
+            self._take_tensor(value, slot)
+        elif isinstance(value, np.ndarray):
+            self._take_array(value, slot)
+        elif isinstance(value, RawTensor):
+            slot.leaf = ArrayLeaf("torch", value.dtype, value.shape)
+            slot.source = LeafSource(slot.path, value.dtype, value.shape, value.data.nbytes, (value.data,))
+        elif value is None:
+            slot.leaf = Constant(None)
+        elif isinstance(value, np.generic) and not isinstance(value, str | bytes):
+            slot.leaf = ArrayLeaf("scalar", self._name_dtype(value, slot.path), ())
+            self._put_bytes(slot, np.asarray(value).astype(value.dtype.newbyteorder("<")).tobytes())
+        else:
+            found = encode_scalar(value)
+            if found is None:
+                raise SchemaError(
+                    f"{self._at(slot.path)}: expected a tensor, an array, a number, str, bytes or None, found "
+                    f"{type(value).__name__}"
+                )
+            slot.leaf = ScalarLeaf(found[0])
+            self._put_bytes(slot, found[1])
+
+    def _take_tensor(self, value: Any, slot: _Slot) -> None:
+        form = load_torch().describe(value, where=self._at(slot.path))
+        if len(form.shape) > MAX_AXES:
+            raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(form.shape)}")
+        if measure_extent(form.dtype, form.shape) > MAX_EXTENT:
+            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to be stored")
+        tensor = _Tensor(slot, value, form)
+        if 0 in form.shape:
+            self._settle_alone(tensor)
+        else:
+            self.memories[(form.memory, form.dtype)].append(tensor)
+
+    def _take_array(self, value: NDArray[Any], slot: _Slot) -> None:
+        name = self._name_dtype(value, slot.path)
+        view = (value.__array_interface__["data"][0], name, value.shape, value.strides, value.dtype.byteorder)
+        tied = self.arrays.get(view) if value.size else None
+        if tied is not None:
+            slot.leaf = TiedLeaf(encode_text(tied[0].path))
+            return
+        self.arrays[view] = (slot, value)  # kept, so that no other array takes its place in memory meanwhile
+        slot.leaf = ArrayLeaf("numpy", name, value.shape)
+        slot.source = LeafSource(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
+
+    def _settle_together(self, tensors: Sequence[_Tensor]) -> None:
+        """Give tensors that overlap one base; one alone is stored as it is, unless it repeats its own elements."""
+        if len(tensors) == 1 and tensors[0].form.span >= math.prod(tensors[0].form.shape):
+            self._settle_alone(tensors[0])
+            return
+        start, stop = min(t.form.offset for t in tensors), max(t.end for t in tensors)
+        first = tensors[0]
+        origin = encode_text(first.slot.path)
+        for tensor in tensors:
+            form = tensor.form
+            tensor.slot.leaf = StridedLeaf(
+                form.dtype, form.shape, form.strides, form.offset - start, stop - start, origin
+            )
+        pieces = _TensorPieces(partial(load_torch().iter_memory, first.value, (start, stop)))
+        first.slot.source = LeafSource(
+            first.slot.path, first.form.dtype, (stop - start,), (stop - start) * first.form.itemsize, pieces
+        )
+
+    def _settle_alone(self, tensor: _Tensor) -> None:
+        form = tensor.form
+        tensor.slot.leaf = ArrayLeaf("torch", form.dtype, form.shape)
+        pieces = _TensorPieces(partial(load_torch().iter_bytes, tensor.value))
+        nbytes = form.itemsize * math.prod(form.shape)
+        tensor.slot.source = LeafSource(tensor.slot.path, form.dtype, form.shape, nbytes, pieces)
+
+    def _put_bytes(self, slot: _Slot, data: bytes) -> None:
+        slot.source = LeafSource(slot.path, "uint8", (len(data),), len(data), (np.frombuffer(data, np.uint8),))
+
+    def _check_key(self, key: object, path: str) -> StateKey:
+        if isinstance(key, np.integer):
+            key = int(key)
+        if isinstance(key, str):
+            return str.__str__(key)  # of whatever class
+        if type(key) is int and -_MAX_INT_KEY <= key < _MAX_INT_KEY:
+            return key
+        raise SchemaError(f"{self._at(path)}: expected keys of int (64 bits) or str, found {key!r}")
+
+    def _name_dtype(self, value: Any, path: str) -> str:
+        if isinstance(value, np.ma.MaskedArray):
+            raise SchemaError(f"{self._at(path)}: a masked array cannot be stored: give its data and its mask")
+        try:
+            return format_dtype(value.dtype)
+        except SchemaError as error:
+            raise SchemaError(f"{self._at(path)}: {error}") from error
+
+    def _at(self, path: str) -> str:
+        return f"{self.where}, at {path!r}" if path else self.where
+
+
+@dataclass(frozen=True, slots=True)
+class _TensorPieces:
+    """A tensor's bytes, piece by piece, as often as they are asked for."""
+
+    iterate: partial[Iterator[NDArray[np.uint8]]]
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self.iterate(_PIECE_NBYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class _ArrayPieces:
+    """An array's bytes, little-endian, in C order; a view where it lies like that already."""
+
+    array: NDArray[Any]
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        array = np.atleast_1d(np.asarray(self.array))
+        if not array.size:
+            return
+        if array.flags.c_contiguous and array.dtype.byteorder != ">":
+            yield array.reshape(-1).view(np.uint8)
+            return
+        rows = max(1, _PIECE_NBYTES // (array.itemsize * math.prod(array.shape[1:])))
+        for start in range(0, len(array), rows):
+            little = np.ascontiguousarray(array[start : start + rows], array.dtype.newbyteorder("<"))
+            yield little.reshape(-1).view(np.uint8)
+
+
+_ScalarKind: TypeAlias = Literal["bool", "int", "float", "complex", "str", "bytes"]
+
+
+def encode_scalar(value: object) -> tuple[_ScalarKind, bytes] | None:
+    """The kind and bytes of a Python scalar; None for anything else."""
+    if isinstance(value, bool):
+        return "bool", b"\1" if value else b"\0"
+    if isinstance(value, int):
+        plain = int(value)
+        return "int", plain.to_bytes((plain.bit_length() + 8) // 8, "little", signed=True)
+    if isinstance(value, float):
+        return "float", np.float64(value).tobytes()
+    if isinstance(value, complex):
+        return "complex", np.complex128(value).tobytes()
+    if isinstance(value, str):
+        return "str", str(value).encode("utf-8", "surrogatepass")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "bytes", bytes(value)
+    return None
+
+
+def _is_constant(value: object) -> bool:
+    """Whether a structure can hold a value itself: msgpack has no integers of more bits, nor lone surrogates."""
+    if type(value) is int:
+        return -_MAX_INT_KEY <= value < _MAX_INT_KEY
+    if type(value) is str:
+        return value.encode("utf-8", "replace").decode() == value
+    return value is None or type(value) in (bool, float)
+
+
+def _find_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
+    """Those of one memory in groups that overlap, each in the order they were met."""
+    together: list[_Tensor] = []
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: tensor.form.offset):
+        if together and tensor.form.offset >= end:
+            yield _in_order(together, tensors)
+            together = []
+        together.append(tensor)
+        end = max(end, tensor.end) if len(together) > 1 else tensor.end
+    if together:
+        yield _in_order(together, tensors)
+
+
+def _in_order(some: Sequence[_Tensor], tensors: Sequence[_Tensor]) -> list[_Tensor]:
+    chosen = {id(tensor) for tensor in some}
+    return [tensor for tensor in tensors if id(tensor) in chosen]
+
+
+def _freeze(part: _Slot | _Group) -> Node:
+    if isinstance(part, _Slot):
+        assert part.leaf is not None
+        return part.leaf
+    nodes = tuple(map(_freeze, part.parts))
+    if part.kind == "list":
+        return ListNode(nodes)
+    if part.kind == "tuple":
+        return TupleNode(nodes)
+    metadata = None if part.metadata is None else _freeze(part.metadata)
+    return DictNode(part.kind, tuple(map(encode_key, part.keys)), nodes, metadata)  # type: ignore[arg-type]

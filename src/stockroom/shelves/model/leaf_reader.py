@@ -1,0 +1,236 @@
+"""Reads the leaves of one stored state: from paths to raw bytes that are the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.entries import as_stored, list_chunks, read_chunk_list
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
+from stockroom.content.structure import Structure, iter_stored, measure_leaf
+from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
+from stockroom.errors import CorruptionError
+from stockroom.store.chunking import ChunkList
+from stockroom.store.entry import Entry, EntryKind
+from stockroom.store.pack.pack import StalePackError
+from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed, read_private
+from stockroom.store.tensor_store import TensorStore
+
+FindUnflushed = Callable[[bytes], bytes | None]
+
+_READS_BEFORE_PLACING: Final = 4
+"""After so many reads all leaves are looked up at once: for a few of them that would be the longer way."""
+
+_NO_DIGESTS: Final = np.empty((0, DIGEST_NBYTES), np.uint8)
+
+
+class LeafReader:
+    """The bytes of one state's leaves. Paths are those that leaves are stored under."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        record: StateRecord | ValueRecord,
+        tensors: TensorStore,
+        find_unflushed: FindUnflushed | None = None,
+    ) -> None:
+        """`find_unflushed` gives chunks that only a write session has yet."""
+        self._snapshot = snapshot
+        self.record = record
+        self.tensors = tensors
+        self._find_unflushed = find_unflushed
+        self._reads = 0
+        self._placed: dict[str, PlacedTensor] = {}
+        self._inline: dict[str, bytes] = {}
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The state's structure."""
+        return self._snapshot.read_structure(self.record)
+
+    def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+        """The raw bytes of leaves, each `(nbytes,)`, writable; what is absent is fetched in one request."""
+        self._reads += 1
+        if self._reads > _READS_BEFORE_PLACING and self._find_unflushed is None:
+            return self._read_placed(paths)
+        return self._read(paths)
+
+    def _read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+        found: dict[str, NDArray[np.uint8]] = {}
+        wanted: dict[str, StoredTensor] = {}
+        for path, entry in self.find_entries(paths).items():
+            if entry.kind is EntryKind.INLINE:
+                found[path] = np.frombuffer(bytearray(entry.payload), np.uint8)
+            else:
+                wanted[path] = list_chunks(self._snapshot.nodes, entry)
+        found.update(zip(wanted, self._read_tensors(list(wanted.values())), strict=True))
+        return found
+
+    def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+        """`_read`, once the places of all leaves are known."""
+        found = {path: np.frombuffer(bytearray(self._inline[path]), np.uint8) for path in paths if path in self._inline}
+        others = [path for path in paths if path not in found]
+        try:
+            if not self._placed.keys() >= set(others):
+                self._place_all()
+                return self._read_placed(paths)
+            read = read_placed(self.tensors, [self._placed[path] for path in others])
+        except StalePackError:  # packs were rewritten since
+            self._placed = {}
+            return self._read(paths)
+        return found | dict(zip(others, read, strict=True))
+
+    def _place_all(self) -> None:
+        entries = self.find_entries([path for path, _ in iter_stored(self.structure.top)])
+        self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
+        stored = {
+            path: list_chunks(self._snapshot.nodes, e) for path, e in entries.items() if e.kind is not EntryKind.INLINE
+        }
+        self._placed = dict(zip(stored, place_tensors(self.tensors, list(stored.values())), strict=True))
+
+    def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
+        """Rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; only the chunks that hold them are read."""
+        if not len(rows) or not row_nbytes:
+            return np.empty(0, np.uint8)
+        entry = self.find_entries([path])[path]
+        if entry.kind is not EntryKind.CHUNK_LIST:
+            picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
+            return picked
+        chunks = read_chunk_list(self._snapshot.nodes, entry)
+        needed = _find_chunks(rows, row_nbytes, chunks)
+        runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
+        stored = as_stored(chunks)
+        read = self._read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
+        return _pick_rows(rows, row_nbytes, [int(run[0]) * chunks.chunk_nbytes for run in runs], read)
+
+    def iter_bytes(self, path: str, nbytes: int) -> Iterator[NDArray[np.uint8]]:
+        """The raw bytes of a leaf in order, writable, in pieces of about `nbytes`, but at least of a chunk."""
+        entry = self.find_entries([path])[path]
+        if entry.kind is not EntryKind.CHUNK_LIST:
+            yield self.read([path])[path]
+            return
+        stored = list_chunks(self._snapshot.nodes, entry)
+        step = max(1, nbytes // int(stored.lengths[0]))
+        for start in range(0, len(stored.lengths), step):
+            part = slice(start, start + step)
+            yield self._read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
+
+    def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
+        """Where the bytes of leaves are; a value record has them all inline, whatever their length."""
+        if isinstance(self.record, ValueRecord):
+            leaves = self.record.list_leaves()
+            return {
+                path: Entry(EntryKind.INLINE, (len(leaves[path][1]),), len(leaves[path][1]), leaves[path][1])
+                for path in paths
+            }
+        entries = self.look_up(paths)
+        for path in paths:
+            if path not in entries:
+                raise CorruptionError(f"leaf {path!r} is in the structure and not in the tree; run `stock fsck`")
+            nbytes = measure_leaf(self.structure.leaves[path])
+            if nbytes not in (None, entries[path].nbytes):
+                raise CorruptionError(
+                    f"leaf {path!r}: expected {nbytes} bytes by the structure, found {entries[path].nbytes}; run "
+                    "`stock fsck`"
+                )
+        return entries
+
+    def look_up(self, paths: Sequence[str]) -> dict[str, Entry]:
+        """The entries of those of `paths` that a state record's tree has."""
+        assert isinstance(self.record, StateRecord)
+        found, values = self._snapshot.open_tree(self.record).get_many(list(paths))
+        return {
+            path: STATE_ENTRIES.decode(value.tobytes())
+            for path, is_there, value in zip(paths, found.tolist(), values, strict=True)
+            if is_there
+        }
+
+    def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """Digests `(n, 32)` of the chunks behind leaves, in their order; none for inline ones."""
+        entries = self.find_entries(paths).values()
+        chunks = [
+            list_chunks(self._snapshot.nodes, entry).digests for entry in entries if entry.kind is not EntryKind.INLINE
+        ]
+        joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
+        return joined
+
+    def find_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """`find_chunks`, but for those that only a write session has yet."""
+        digests = self.find_chunks(paths)
+        find = self._find_unflushed
+        if find is None:
+            return digests
+        is_stored = [find(digest.tobytes()) is None for digest in digests]
+        return digests.compress(is_stored, axis=0)
+
+    def digest_entries(self, entries: Iterable[Entry]) -> list[str]:
+        """The hex BLAKE3 digest of the raw bytes behind each entry; needs no data."""
+        return [self._digest(entry).hex() for entry in entries]
+
+    def _digest(self, entry: Entry) -> bytes:
+        if entry.kind is EntryKind.INLINE:
+            return compute_digest(entry.payload)
+        return (
+            entry.payload
+            if entry.kind is EntryKind.CHUNK
+            else read_chunk_list(self._snapshot.nodes, entry).tensor_digest
+        )
+
+    def _read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
+        """Each tensor's bytes, from the write session where it is not in the store yet."""
+        pending = [self._find_pending(tensor) for tensor in wanted]
+        stored = [tensor for tensor, parts in zip(wanted, pending, strict=True) if parts is None]
+        read = iter(read_private(self.tensors, stored))
+        return [
+            next(read) if parts is None else self._join(tensor, parts)
+            for tensor, parts in zip(wanted, pending, strict=True)
+        ]
+
+    def _find_pending(self, tensor: StoredTensor) -> list[bytes | None] | None:
+        """The chunks only the write session has, None for the others; None if it has none of them."""
+        find = self._find_unflushed
+        parts = [] if find is None else [find(digest.tobytes()) for digest in tensor.digests]
+        return None if all(part is None for part in parts) else parts
+
+    def _join(self, tensor: StoredTensor, parts: list[bytes | None]) -> NDArray[np.uint8]:
+        stored = [position for position, part in enumerate(parts) if part is None]
+        some = StoredTensor(tensor.digests[stored], tensor.lengths[stored])
+        rest = view_bytes(read_private(self.tensors, [some])[0]) if stored else memoryview(b"")
+        joined = bytearray()
+        for part, nbytes in zip(parts, tensor.lengths.tolist(), strict=True):
+            if part is None:
+                joined += rest[:nbytes]
+                rest = rest[nbytes:]
+            else:
+                joined += part
+        return np.frombuffer(joined, np.uint8)
+
+
+def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
+    """The positions of the chunks that hold any of some rows, ascending."""
+    starts = np.bincount(rows * row_nbytes // chunks.chunk_nbytes, minlength=len(chunks.digests) + 1)
+    stops = np.bincount(((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes + 1, minlength=len(chunks.digests) + 1)
+    return np.flatnonzero(np.cumsum(starts - stops))
+
+
+def _pick_rows(
+    rows: NDArray[np.int64], row_nbytes: int, starts: list[int], read: list[NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """Rows out of stretches of a leaf's bytes that begin at `starts`; not copied where they are one stretch."""
+    if len(read) == 1 and (np.diff(rows) == 1).all():
+        start = int(rows[0]) * row_nbytes - starts[0]
+        return read[0][start : start + len(rows) * row_nbytes]
+    out = np.empty((len(rows), row_nbytes), np.uint8)
+    which = np.searchsorted(starts, rows * row_nbytes, "right") - 1
+    for part in np.unique(which).tolist():
+        first = -(-starts[part] // row_nbytes)  # the first row that is whole in this stretch
+        skipped = first * row_nbytes - starts[part]
+        count = (len(read[part]) - skipped) // row_nbytes
+        whole = read[part][skipped : skipped + count * row_nbytes].reshape(count, row_nbytes)
+        out[which == part] = whole[rows[which == part] - first]
+    return out.reshape(-1)

@@ -1,0 +1,253 @@
+"""Makes values of leaves again: Python scalars, arrays, and tensors by way of the tensor library."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.structure import (
+    TORCH_ONLY,
+    ArrayLeaf,
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    ScalarLeaf,
+    StateKey,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    join_path,
+    list_keys,
+    list_nodes,
+    measure_element,
+)
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.model.tensor_library import load_torch
+from stockroom.store.dtypes import parse_dtype
+
+Rows: TypeAlias = slice | list[int] | NDArray[Any] | None
+
+_DICTS: Final[Mapping[str, type[dict[Any, Any]]]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How leaves become values: `rows` of axis 0 of each array, tensors as numpy arrays."""
+
+    rows: Rows = None
+    as_numpy: bool = False
+
+
+@dataclass(slots=True)
+class ValueMaker:
+    """Makes the values of leaves that are read together; ties among them are ties again.
+
+    `forms` are the forms of all leaves of the state by path, for what leaves are tied to.
+    """
+
+    reader: LeafReader
+    forms: Mapping[str, Leaf]
+    options: LoadOptions = LoadOptions()
+    _raw: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
+    _bases: dict[str, Any] = field(default_factory=dict)
+
+    def read(self, paths: Iterable[str]) -> None:
+        """Read what the leaves at `paths` need, in one go."""
+        sources = dict.fromkeys(source for path in paths for source in self._list_sources(path))
+        self._raw.update(self.reader.read([source for source in sources if source not in self._raw]))
+
+    def make(self, path: str, leaf: Leaf) -> Any:
+        """The value of one leaf that was read."""
+        if isinstance(leaf, TiedLeaf):
+            origin = self.forms[leaf.path]
+            if leaf.path not in self._made:
+                self.make(leaf.path, origin)
+            return self._alias(origin, self._made[leaf.path])
+        if isinstance(leaf, ScalarLeaf):
+            return decode_scalar(leaf.kind, self._raw[path].tobytes())
+        made = self._made.get(path)
+        if made is None:  # it may have been made already, for one tied to it that came first
+            made = self._made[path] = (
+                self._make_strided(leaf) if isinstance(leaf, StridedLeaf) else self._make(path, leaf)
+            )
+        return made
+
+    def _list_sources(self, path: str) -> list[str]:
+        leaf = self.forms[path]
+        if isinstance(leaf, TiedLeaf):
+            return self._list_sources(leaf.path)
+        if isinstance(leaf, StridedLeaf):
+            return [leaf.base]
+        return [] if isinstance(leaf, ArrayLeaf) and self._has_rows(leaf) else [path]
+
+    def _has_rows(self, leaf: ArrayLeaf | StridedLeaf) -> bool:
+        """Whether only some rows of a leaf are wanted."""
+        return self.options.rows is not None and len(leaf.shape) > 0
+
+    def _make(self, path: str, leaf: ArrayLeaf) -> Any:
+        if not self._has_rows(leaf):
+            return self._shape(self._raw[path], leaf, leaf.shape)
+        rows = choose_rows(self.options.rows, leaf.shape[0], path)
+        row_nbytes = measure_element(leaf.dtype) * math.prod(leaf.shape[1:])
+        return self._shape(self.reader.read_rows(path, rows, row_nbytes), leaf, (len(rows), *leaf.shape[1:]))
+
+    def _shape(self, raw: NDArray[np.uint8], leaf: ArrayLeaf, shape: tuple[int, ...]) -> Any:
+        if leaf.library == "torch" and not self.options.as_numpy:
+            return load_torch().make(raw, leaf.dtype, shape)
+        array = as_array(raw, leaf.dtype, shape)
+        return array[()] if leaf.library == "scalar" else array
+
+    def _make_strided(self, leaf: StridedLeaf) -> Any:
+        if self.options.as_numpy:
+            array = _as_strided_array(self._raw[leaf.base], leaf)
+            return array[self._choose(leaf)] if self._has_rows(leaf) else array
+        base = self._bases.get(leaf.base)
+        if base is None:
+            base = self._bases[leaf.base] = load_torch().make(self._raw[leaf.base], leaf.dtype, (leaf.length,))
+        tensor = load_torch().make_strided(base, leaf.shape, leaf.strides, leaf.offset)
+        return load_torch().take_rows(tensor, self._choose(leaf)) if self._has_rows(leaf) else tensor
+
+    def _choose(self, leaf: StridedLeaf) -> NDArray[np.int64]:
+        return choose_rows(self.options.rows, leaf.shape[0], leaf.base)
+
+    def _alias(self, leaf: Leaf, made: Any) -> Any:
+        is_numpy = self.options.as_numpy or (isinstance(leaf, ArrayLeaf) and leaf.library == "numpy")
+        return made[...] if is_numpy else load_torch().alias(made)
+
+
+def as_array(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array on the memory of `raw`; one axis more, of what an element is made of, where numpy has no such dtype."""
+    known = TORCH_ONLY.get(dtype)
+    if known is None:
+        return raw.view(parse_dtype(dtype)).reshape(shape)
+    stored = parse_dtype(known[0])
+    parts = known[1] // stored.itemsize
+    return raw.view(stored).reshape((*shape, parts) if parts > 1 else shape)
+
+
+def _as_strided_array(raw: NDArray[np.uint8], leaf: StridedLeaf) -> NDArray[Any]:
+    """`as_array` of a leaf that lies in `raw` with strides of its own."""
+    whole = as_array(raw, leaf.dtype, (leaf.length,))
+    steps = [stride * whole.strides[0] for stride in leaf.strides]
+    return np.ndarray(
+        (*leaf.shape, *whole.shape[1:]),
+        whole.dtype,
+        buffer=raw,
+        offset=leaf.offset * whole.strides[0],
+        strides=(*steps, *whole.strides[1:]),
+    )
+
+
+def choose_rows(rows: Rows, count: int, path: str) -> NDArray[np.int64]:
+    """The rows of an axis of `count` that a slice, positions or a mask name; `InvalidInputError` if it has not."""
+    try:
+        if isinstance(rows, slice):
+            return np.arange(*rows.indices(count), dtype=np.int64)
+        return _choose_positions(np.atleast_1d(np.asarray(rows)), count)
+    except (IndexError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"rows: expected a slice, positions below {count} or a mask for {path!r}, found {rows!r} ({error})"
+        ) from error
+
+
+def _choose_positions(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if rows.ndim != 1:
+        raise IndexError("they have more than one axis")
+    if rows.dtype == bool:
+        if len(rows) != count:
+            raise IndexError(f"the mask is of {len(rows)}")
+        return np.flatnonzero(rows)
+    if len(rows) and rows.dtype.kind not in "iu":
+        raise TypeError(f"they are {rows.dtype}")
+    positions = rows.astype(np.int64)
+    if ((rows < -count) | (rows >= count)).any():
+        raise IndexError("out of range")
+    return np.where(positions < 0, positions + count, positions)
+
+
+def decode_scalar(kind: str, data: bytes) -> Any:
+    """The Python scalar that `flatten.encode_scalar` encoded; `CorruptionError` for bytes that it would not give."""
+    if kind == "bytes":
+        return data
+    try:
+        return _SCALARS[kind](data)
+    except ValueError as error:
+        raise CorruptionError(f"{len(data)} bytes are no {kind} ({error}); run `stock fsck`") from error
+
+
+def _decode_bool(data: bytes) -> bool:
+    if data not in (b"\0", b"\1"):
+        raise ValueError("expected 0 or 1")
+    return data == b"\1"
+
+
+def _decode_int(data: bytes) -> int:
+    number = int.from_bytes(data, "little", signed=True)
+    if len(data) != (number.bit_length() + 8) // 8:
+        raise ValueError("there is a shorter form")
+    return number
+
+
+_SCALARS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "bool": _decode_bool,
+    "int": _decode_int,
+    "float": lambda data: float(np.frombuffer(data, "<f8", 1)[0]),
+    "complex": lambda data: complex(np.frombuffer(data, "<c16", 1)[0]),
+    "str": lambda data: data.decode("utf-8", "surrogatepass"),
+}
+
+
+def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
+    """A container and all in it as Python's own containers; `make` gives leaves, and what it gives stands as it is."""
+    if isinstance(node, DictNode | ListNode | TupleNode):
+        return _fill(node, {key: assemble(part, at, make) for key, at, part in iter_parts(node, path)})
+    return make_constant(node) if isinstance(node, Constant) else make(path, node)
+
+
+def assemble_some(node: Node, path: str, wanted: set[str], make: Callable[[str, Node], Any]) -> Any:
+    """`assemble`, with only the leaves at the paths in `wanted`, and the containers they are in."""
+    if not isinstance(node, DictNode | ListNode | TupleNode):
+        return make_constant(node) if isinstance(node, Constant) else make(path, node)
+    parts: dict[StateKey, Any] = {}
+    for key, at, part in iter_parts(node, path):
+        if at in wanted:  # containers with anything wanted in them are there themselves
+            parts[key] = assemble_some(part, at, wanted, make)
+    return _fill(node, parts)
+
+
+def iter_parts(node: Node, path: str) -> Iterable[tuple[StateKey, str, Node]]:
+    """What a container holds: key or position, path, node."""
+    for key, part in zip(list_keys(node), list_nodes(node), strict=True):
+        yield key, join_path(path, key), part
+
+
+def make_metadata(node: DictNode) -> Any:
+    """A state dict's own `_metadata`, or None."""
+    return None if node.metadata is None else assemble(node.metadata, "", lambda _, leaf: leaf)
+
+
+def make_constant(node: Constant) -> Any:
+    """The value that a constant is."""
+    return node.value
+
+
+def _fill(node: DictNode | ListNode | TupleNode, parts: dict[StateKey, Any]) -> Any:
+    if isinstance(node, ListNode):
+        return list(parts.values())
+    if isinstance(node, TupleNode):
+        return tuple(parts.values())
+    made = _DICTS[node.kind](parts)
+    metadata = make_metadata(node)
+    if metadata is not None and isinstance(made, OrderedDict):
+        made._metadata = metadata  # type: ignore[attr-defined]
+    return made

@@ -1,0 +1,80 @@
+"""The model shelf: names, each with a nested state of tensors and plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stockroom.content.snapshot import MODEL
+from stockroom.content.state import StateRecord
+from stockroom.errors import ModelNotFoundError
+from stockroom.refs.names import check_free_name
+from stockroom.shelves.model.state import State, StateSource
+from stockroom.shelves.pin import Access
+
+
+class ModelShelf(Mapping[str, State]):
+    """Models by name. `shelf["name"] = state` saves one, whatever it held before; `shelf["name"]` reads it lazily.
+
+    A state is any nesting of dict, list and tuple with tensors of every torch dtype, numpy arrays, int, float, complex,
+    bool, str, bytes and None in it. Saving one again writes only the tensors that changed, and of large ones only
+    the chunks that did.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __getitem__(self, name: str) -> State:
+        source = self._access.source
+        record = source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
+        if record is None:
+            raise self._access.missing("model", MODEL, name, ModelNotFoundError)
+        access = self._access
+        reader = access.open_leaves(record)
+        check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
+        opened = StateSource(access.repository, reader, kind="model", name=name, check_open=check)
+        return State(opened, reader.structure.top)
+
+    def __setitem__(self, name: str, state: object) -> None:
+        self.save(name, state)
+
+    def save(self, name: str, state: object, /, **metadata: Any) -> None:
+        """Save a state under a name; `metadata` takes JSON values, 64 KiB at most.
+
+        Tensors must not change meanwhile; afterwards they may. Those on a GPU are copied to the host a part at a time.
+        Raises `SchemaError` naming the model and the path of whatever cannot be kept, `ReadOnlyError`; then nothing
+        is changed.
+        """
+        from stockroom.shelves.model.state_writer import write_state  # here for start-up time
+
+        session = self._access.writer()
+        check_free_name("model", name)
+        if isinstance(state, State):
+            state = state.load()
+        record = write_state(session, state, where=f"model {name!r}", metadata=metadata)
+        session.put_states({f"{MODEL}/{name}": record})
+
+    def __delitem__(self, name: str) -> None:
+        session = self._access.writer()
+        if not isinstance(name, str) or not session.delete(f"{MODEL}/{name}"):
+            raise self._access.missing("model", MODEL, name, ModelNotFoundError)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._access.list_names(MODEL):
+            self._access.check_open()
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._access.list_names(MODEL))
+
+    def __contains__(self, name: object) -> bool:
+        source = self._access.source
+        return isinstance(name, str) and source.find_state(f"{MODEL}/{name}") is not None
+
+    def __repr__(self) -> str:
+        return f"ModelShelf({', '.join(self)})"
+
+    def _repr_html_(self) -> str:
+        from stockroom.shelves.stock.notebook import show_names
+
+        return show_names(self, f"{len(self)} models")

@@ -1,0 +1,340 @@
+"""A stored state as users hold it: a mapping whose leaves are read when they are touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import numpy as np
+
+from stockroom.content.leaf_path import iter_paths, iter_places, join_raw
+from stockroom.content.structure import (
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    ScalarLeaf,
+    StateKey,
+    TupleNode,
+    measure_leaf,
+)
+from stockroom.shelves.model.leaf_info import LeafInfo, find_origin, iter_info, list_stored
+from stockroom.shelves.model.leaf_pieces import PIECE_NBYTES, iter_pieces
+from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.model.leaf_values import (
+    LoadOptions,
+    Rows,
+    ValueMaker,
+    assemble,
+    assemble_some,
+    iter_parts,
+    make_metadata,
+)
+from stockroom.shelves.model.names import NodeNames
+from stockroom.shelves.read_ahead import ReadAhead
+
+if TYPE_CHECKING:
+    from stockroom.remotes.progress import OnProgress
+    from stockroom.repository.repository import Repository
+
+_WINDOW_NBYTES: Final = 64 << 20
+
+
+class StateSource:
+    """What all views of one stored state share."""
+
+    def __init__(
+        self, repository: Repository, reader: LeafReader, *, kind: str, name: str, check_open: Callable[[], None]
+    ) -> None:
+        self.repository = repository
+        self.reader = reader
+        self.kind = kind
+        self.name = name
+        self.check_open = check_open
+
+    @property
+    def forms(self) -> Mapping[str, Leaf]:
+        """The form of each leaf by path, in order."""
+        return self.reader.structure.leaves
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where each leaf stands in order."""
+        return {path: position for position, path in enumerate(self.forms)}
+
+    @cached_property
+    def ahead(self) -> ReadAhead | None:
+        """What asks for the next leaves while they are touched in order; None if everything is here."""
+        tensors = self.reader.tensors
+        if not self.forms or not tensors.is_partial():
+            return None
+        tensors.fetcher.start()
+        paths = list(self.forms)
+        nbytes = sum(measure_leaf(leaf) or 0 for leaf in self.forms.values()) // len(paths)
+
+        def hint(positions: np.ndarray[Any, np.dtype[np.int64]], goes_on: bool) -> None:
+            digests = self.reader.find_stored(list_stored(self.forms, [paths[n] for n in positions.tolist()]))
+            if len(digests):
+                tensors.hint(tensors.locate(digests), goes_on=goes_on)
+
+        return ReadAhead(len(paths), nbytes, hint)
+
+    def make(self, node: Node, path: str, options: LoadOptions, *, wraps: bool = False) -> Any:
+        """The value of a node, its leaves read in one go; with `wraps`, dicts in it are lazy again."""
+        paths = list(iter_paths(node, path, wraps=wraps))
+        maker = ValueMaker(self.reader, self.forms, options)
+        maker.read(paths)
+        if not wraps:
+            return assemble(node, path, maker.make)  # type: ignore[arg-type]
+        return _assemble_lazily(self, node, path, maker)
+
+
+class State(Mapping[StateKey, Any]):
+    """A nested state, or a dict within one: reading it reads its structure only, touching a leaf reads that leaf.
+
+    Dicts within it are lazy too. A list or tuple is read when it is touched, but for the dicts in it. What is given out
+    is the caller's own and never writes back. `load` gives everything, as it was saved.
+
+    A state that is no dict at its top has the positions of its list or tuple as keys, or none.
+    """
+
+    def __init__(self, source: StateSource, node: Node, path: str = "") -> None:
+        self._source = source
+        self._node = node
+        self._path = path
+        self._names = NodeNames(source.reader.structure, node, path, owner=f"{source.kind} {source.name!r}")
+
+    @property
+    def name(self) -> str:
+        """The name it is saved under."""
+        return self._source.name
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The small JSON mapping it was saved with; read-only."""
+        return MappingProxyType(dict(getattr(self._source.reader.record, "metadata", {})))
+
+    @property
+    def _metadata(self) -> Any:
+        """A state dict's own notes, which `load_state_dict` looks for."""
+        return make_metadata(self._node) if isinstance(self._node, DictNode) else None
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes of all leaves in it, memory that several share counted once."""
+        stored = list_stored(self._source.forms, self._names.leaves)
+        entries = self._source.reader.find_entries(stored)
+        return sum(entry.nbytes for entry in entries.values())
+
+    def load(
+        self, names: StateKey | Iterable[StateKey] | None = None, *, rows: Rows = None, as_numpy: bool = False
+    ) -> Any:
+        """Its containers and values as they were saved, all the caller's own; read in one go, mapped where they can be.
+
+        Args:
+            names: keys, paths as `paths()` gives them, or patterns of paths such as `encoder.*`: only the leaves they
+                name are read, and only the containers those are in come with them.
+            rows: of every array with axes only these rows of axis 0: a slice, positions, or a mask. Of large tensors
+                only the chunks that hold them are read.
+            as_numpy: torch's tensors as numpy arrays; takes no torch.
+
+        Raises `LeafNotFoundError`, `InvalidInputError` for rows that are not there, `AbsentDataError`.
+        """
+        self._source.check_open()
+        options = LoadOptions(rows, as_numpy)
+        if names is None:
+            return self._source.make(self._node, self._path, options)
+        wanted = self._names.choose(names)
+        maker = ValueMaker(self._source.reader, self._source.forms, options)
+        maker.read([path for path in self._names.leaves if path in wanted])
+        return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
+
+    def copy(self) -> Any:
+        """As `load()`: what optimisers call before they take a state in."""
+        return self.load()
+
+    def paths(self) -> list[str]:
+        """The paths of all leaves, in order: the keys and positions that lead to each, joined by `/`.
+
+        In a key `~` is written `~0` and `/` `~1`; a str key that is empty or reads as a number has `~2` in front.
+        """
+        self._source.check_open()
+        return [self._names.relative(path) for path in self._names.leaves]
+
+    def none_paths(self) -> list[str]:
+        """The paths of what is None, which `paths` leaves out."""
+        self._source.check_open()
+        places = iter_places(self._node, self._path)
+        return [self._names.relative(path) for path, node in places if isinstance(node, Constant)]
+
+    def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
+        """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
+        self._source.check_open()
+        source = self._source
+        for leaf in iter_info(source.reader, source.forms, self._list_paths(names)):
+            yield replace(leaf, path=self._names.relative(leaf.path)) if self._path else leaf
+
+    def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
+        """The values of the array or tensor at a path, flat and in C order, in numpy arrays of about `nbytes` each.
+
+        Raises `LeafNotFoundError` where there is none, `AbsentDataError`.
+        """
+        source, at = self._source, join_raw(self._path, path)
+        source.check_open()
+        if isinstance(source.forms.get(at, ScalarLeaf("int")), ScalarLeaf):
+            raise self._names.missing(path)
+        if source.ahead is not None:
+            source.ahead.see(np.array([source.positions[at]], np.int64))
+        yield from iter_pieces(source.reader, source.forms, at, nbytes=nbytes)
+
+    def at(self, path: str) -> State:
+        """The dict, list or tuple in it at a path, as a lazy state; `LeafNotFoundError`."""
+        self._source.check_open()
+        node = dict(iter_places(self._node, self._path)).get(join_raw(self._path, path))
+        if not isinstance(node, DictNode | ListNode | TupleNode):
+            raise self._names.missing(path)
+        return State(self._source, node, join_raw(self._path, path))
+
+    def read(self, path: str, *, as_numpy: bool = False) -> Any:
+        """The value at a path that leads to no dict, list or tuple; `LeafNotFoundError`, `AbsentDataError`."""
+        source, at = self._source, join_raw(self._path, path)
+        source.check_open()
+        if at not in source.forms:
+            if path in self.none_paths():
+                return None
+            raise self._names.missing(path)
+        maker = ValueMaker(source.reader, source.forms, LoadOptions(as_numpy=as_numpy))
+        maker.read([at])
+        return maker.make(at, source.forms[at])
+
+    def find_form(self, path: str) -> Leaf:
+        """What the structure says of the leaf at a path, or of the one it is tied to."""
+        return find_origin(self._source.forms, join_raw(self._path, path))[1]
+
+    def present(self) -> float:
+        """The fraction of its chunks that is on this machine; 1.0 if it has none."""
+        self._source.check_open()
+        digests = self.find_chunks()
+        return float(self._source.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
+
+    def prefetch(
+        self, names: StateKey | Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None
+    ) -> None:
+        """Bring the leaves that `names` name, as in `load` (None: all), to this machine; `AbsentDataError`."""
+        from stockroom.remotes.prefetch import bring, plan_prefetch
+
+        digests, source = self.find_chunks(names), self._source
+        bring(source.repository, plan_prefetch(source.reader.tensors, digests), on_progress)
+
+    def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
+        self._source.check_open()
+        return self._source.reader.find_stored(list_stored(self._source.forms, self._list_paths(names)))
+
+    # -- as a mapping
+
+    def __getitem__(self, key: Any) -> Any:
+        source = self._source
+        source.check_open()
+        found = self._names.find(key)
+        if found is None:
+            raise self._names.missing(key)
+        path, node = found
+        if isinstance(node, DictNode):
+            return State(source, node, path)
+        if source.ahead is not None and path in source.positions:
+            source.ahead.see(np.array([source.positions[path]], np.int64))
+        return source.make(node, path, LoadOptions(), wraps=True)
+
+    def __contains__(self, key: object) -> bool:
+        self._source.check_open()
+        return self._names.find(key) is not None
+
+    def __iter__(self) -> Iterator[StateKey]:
+        for key in self._names.places:
+            self._source.check_open()
+            yield key
+
+    def __len__(self) -> int:
+        self._source.check_open()
+        return len(self._names.places)
+
+    def values(self) -> ValuesView[Any]:
+        """The values in order; leaves are read many at a time."""
+        return _StateValues(self)
+
+    def items(self) -> ItemsView[StateKey, Any]:
+        """Keys and values in order; leaves are read many at a time."""
+        return _StateItems(self)
+
+    def iter_items(self) -> Iterator[tuple[StateKey, Any]]:
+        """Keys and values in order, leaves read in windows of about 64 MiB."""
+        group: dict[StateKey, tuple[str, Node]] = {}
+        nbytes = 0
+        for key, path, node in iter_parts(self._node, self._path):
+            group[key] = (path, node)
+            if not isinstance(node, DictNode):
+                nbytes += sum(measure_leaf(self._source.forms[at]) or 0 for at in iter_paths(node, path, wraps=True))
+            if nbytes >= _WINDOW_NBYTES:
+                yield from self._make_group(group)
+                group, nbytes = {}, 0
+        yield from self._make_group(group)
+
+    def _make_group(self, group: Mapping[StateKey, tuple[str, Node]]) -> Iterator[tuple[StateKey, Any]]:
+        source = self._source
+        source.check_open()
+        maker = ValueMaker(source.reader, source.forms)
+        maker.read([at for path, node in group.values() for at in iter_paths(node, path, wraps=True)])
+        for key, (path, node) in group.items():
+            source.check_open()
+            yield key, _assemble_lazily(source, node, path, maker)
+
+    def __repr__(self) -> str:
+        at = f" at {self._path!r}" if self._path else ""
+        return f"<State of {self._source.kind} {self._source.name!r}{at}: {len(self._names.leaves)} leaves>"
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self.load()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a lazy state of {self._source.kind} {self._source.name!r} cannot be pickled: call `.load()` first"
+        )
+
+    # -- how
+
+    def _list_paths(self, names: StateKey | Iterable[StateKey] | None) -> Sequence[str]:
+        """The paths of the leaves that `names` name, in order; None names all."""
+        if names is None:
+            return self._names.leaves
+        wanted = self._names.choose(names)
+        return [path for path in self._names.leaves if path in wanted]
+
+
+class _StateValues(ValuesView[Any]):
+    _mapping: State
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, value in self._mapping.iter_items():
+            yield value
+
+
+class _StateItems(ItemsView[StateKey, Any]):
+    _mapping: State
+
+    def __iter__(self) -> Iterator[tuple[StateKey, Any]]:
+        return self._mapping.iter_items()
+
+
+def _assemble_lazily(source: StateSource, node: Node, path: str, maker: ValueMaker) -> Any:
+    """Lists and tuples with their leaves, dicts in them as lazy states."""
+    if isinstance(node, DictNode):
+        return State(source, node, path)
+    if isinstance(node, ListNode | TupleNode):
+        parts = [_assemble_lazily(source, part, at, maker) for _, at, part in iter_parts(node, path)]
+        return parts if isinstance(node, ListNode) else tuple(parts)
+    return node.value if isinstance(node, Constant) else maker.make(path, node)

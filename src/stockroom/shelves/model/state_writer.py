@@ -1,0 +1,207 @@
+"""Puts a nested state into a write session: its leaves as chunks, its structure, and the record that leads to both.
+
+Leaves go through in windows of some 64 MiB, hashed side by side, two at a time, so that memory stays bounded wherever
+the bytes are not on the host already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from stockroom.content.attrs import check_json
+from stockroom.content.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
+from stockroom.content.structure import Node, encode_structure, measure_element, name_storage
+from stockroom.digest import ObjectDigest, view_bytes
+from stockroom.errors import InvalidInputError
+from stockroom.repository.writing.workspace import Workspace
+from stockroom.shelves.model.flatten import LeafSource, flatten
+from stockroom.store.chunk_run import ChunkRun, Hashing, Stream, make_chunk_list
+from stockroom.store.chunking import measure_chunk
+from stockroom.store.codecs import AUTO
+from stockroom.store.dtypes import format_storage
+from stockroom.store.entry import EntryKind, choose_kind
+from stockroom.trees import Tree
+
+_WINDOW_NBYTES: Final = 64 << 20
+_WINDOW_RUNS: Final = 4096
+_MAX_VALUE_STRUCTURE_NBYTES: Final = 512 << 10
+"""A structure of more, such as that of a million times None, does not fit into a value record."""
+_EMPTY: Final = np.empty(0, np.uint8)
+
+
+def write_state(
+    session: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
+) -> StateRecord:
+    """Put a state of any size; the record to stage. `SchemaError` naming `where` for what cannot be kept.
+
+    The tensors must not change meanwhile; afterwards they may.
+    """
+    checked = check_json(dict(metadata or {}), where=where, name="metadata")
+    flat = flatten(state, where=where)
+    with session.turn:
+        return write_leaves(session, flat.structure, flat.sources, checked)
+
+
+def write_value(session: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
+    """Put a value: whole into its record where it is small, else as `write_state` does."""
+    flat = flatten(value, where=where)
+    is_small = sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES
+    if is_small and len(encode_structure(flat.structure)) <= _MAX_VALUE_STRUCTURE_NBYTES:
+        payloads = tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flat.sources)
+        return ValueRecord(flat.structure, payloads)
+    with session.turn:
+        return write_leaves(session, flat.structure, flat.sources, {})
+
+
+def write_leaves(
+    session: Workspace, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
+) -> StateRecord:
+    """Put leaves and their structure; the record that leads to both."""
+    encoded = encode_structure(structure)  # first: nothing is put for a structure that cannot be recorded
+    writer = _LeafWriter(session)
+    try:
+        entries = writer.put_all(sources)
+    finally:
+        session.wait_for_writes()  # from here on the caller may change the tensors
+    values = np.frombuffer(b"".join(entries.values()), np.uint8).reshape(len(entries), STATE_TREE.value_width)
+    tree = Tree.build(session.nodes, STATE_TREE, keys=list(entries), values=values)
+    return StateRecord(session.objects.put_object(encoded), tree.root, metadata)
+
+
+def put_leaf(session: Workspace, source: LeafSource) -> bytes:
+    """Put the bytes of one leaf; the entry that leads to them."""
+    entries = _LeafWriter(session).put_all([source])
+    session.wait_for_writes()
+    return entries[source.path]
+
+
+@dataclass(slots=True, eq=False)
+class _Large:
+    """A leaf of several chunks, put a window at a time."""
+
+    source: LeafSource
+    chunk_nbytes: int
+    whole: blake3 = field(default_factory=blake3)
+    digests: list[bytes] = field(default_factory=list)
+    is_begun: bool = False
+
+
+_Window: TypeAlias = list[tuple[ChunkRun, LeafSource | _Large]]
+
+
+class _LeafWriter:
+    def __init__(self, session: Workspace) -> None:
+        self._session = session
+        self._entries: dict[str, bytes] = {}
+        self._window: _Window = []
+        self._started: tuple[_Window, Hashing] | None = None
+        self._nbytes = 0
+
+    def put_all(self, sources: Iterable[LeafSource]) -> dict[str, bytes]:
+        """The entries of all leaves by path, their chunks put."""
+        for source in sources:
+            self._put(source)
+        self._start_window()
+        self._put_started()
+        return self._entries
+
+    def _put(self, source: LeafSource) -> None:
+        kind = choose_kind(source.nbytes)
+        if kind is EntryKind.CHUNK_LIST:
+            self._put_large(source)
+            return
+        pieces = list(source.pieces)
+        data = pieces[0] if len(pieces) == 1 else np.concatenate([_EMPTY, *pieces])
+        if len(data) != source.nbytes:
+            raise _changed(source)
+        if kind is EntryKind.INLINE:
+            self._entries[source.path] = STATE_ENTRIES.encode(kind, (source.nbytes,), data.tobytes())
+        else:
+            self._add(ChunkRun([view_bytes(data)], _choose_stream(source)), source)
+
+    def _put_large(self, source: LeafSource) -> None:
+        chunk_nbytes = measure_chunk(source.shape, measure_element(source.dtype))
+        large, stream = _Large(source, chunk_nbytes), _choose_stream(source)
+        if self._nbytes + source.nbytes > _WINDOW_NBYTES:
+            self._start_window()  # so that a tensor which fits into one pack is put at once
+        chunks: list[memoryview] = []
+        nbytes = taken = 0
+        for chunk in _cut(source.pieces, chunk_nbytes):
+            chunks.append(chunk)
+            nbytes += len(chunk)
+            taken += len(chunk)
+            if nbytes >= _WINDOW_NBYTES:
+                self._add(ChunkRun(chunks, stream, whole=large.whole), large)
+                chunks, nbytes = [], 0
+        if chunks:
+            self._add(ChunkRun(chunks, stream, whole=large.whole), large)
+        if taken != source.nbytes:
+            raise _changed(source)
+
+    def _add(self, run: ChunkRun, owner: LeafSource | _Large) -> None:
+        self._window.append((run, owner))
+        self._nbytes += run.nbytes
+        if self._nbytes >= _WINDOW_NBYTES or len(self._window) >= _WINDOW_RUNS:
+            self._start_window()
+
+    def _start_window(self) -> None:
+        """Let the window be hashed; meanwhile the one before it is put, and the next one filled."""
+        window, self._window, self._nbytes = self._window, [], 0
+        if any(isinstance(owner, _Large) and owner.is_begun for _, owner in window):
+            self._put_started()  # a tensor's own digest takes its bytes in order
+        before, self._started = self._started, None
+        if window:
+            for _, owner in window:
+                if isinstance(owner, _Large):
+                    owner.is_begun = True
+            self._started = window, self._session.tensors.start_hashing([run for run, _ in window])
+        if before is not None:
+            self._put_hashed(*before)
+
+    def _put_started(self) -> None:
+        started, self._started = self._started, None
+        if started is not None:
+            self._put_hashed(*started)
+
+    def _put_hashed(self, window: _Window, hashing: Hashing) -> None:
+        self._session.tensors.put_hashed(hashing)
+        for run, owner in window:
+            if isinstance(owner, LeafSource):
+                self._entries[owner.path] = STATE_ENTRIES.encode(EntryKind.CHUNK, (owner.nbytes,), run.digests[0])
+                continue
+            owner.digests += run.digests
+            if len(owner.digests) * owner.chunk_nbytes >= owner.source.nbytes:
+                self._finish(owner)
+
+    def _finish(self, large: _Large) -> None:
+        source = large.source
+        chunks = make_chunk_list(source.nbytes, large.chunk_nbytes, large.whole, large.digests)
+        digest: ObjectDigest = self._session.objects.put_object(chunks.encode())
+        self._entries[source.path] = STATE_ENTRIES.encode(EntryKind.CHUNK_LIST, (source.nbytes,), digest)
+
+
+def _choose_stream(source: LeafSource) -> Stream:
+    return Stream(format_storage(name_storage(source.dtype)), None, AUTO)
+
+
+def _cut(pieces: Iterable[NDArray[np.uint8]], chunk_nbytes: int) -> Iterator[memoryview]:
+    """Flat pieces, of whatever lengths, cut into chunks: views wherever a chunk lies in one piece."""
+    rest = np.empty(0, np.uint8)
+    for piece in pieces:
+        joined = np.concatenate([rest, piece]) if len(rest) else piece
+        whole = len(joined) // chunk_nbytes * chunk_nbytes
+        for start in range(0, whole, chunk_nbytes):
+            yield view_bytes(joined[start : start + chunk_nbytes])
+        rest = joined[whole:]
+    if len(rest):
+        yield view_bytes(rest)
+
+
+def _changed(source: LeafSource) -> InvalidInputError:
+    return InvalidInputError(f"leaf {source.path!r} changed its size while it was saved: save it again")

@@ -1,0 +1,107 @@
+"""What the shelves of one handle share: the snapshot it is pinned to, the write session if there is one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from stockroom.digest import ObjectDigest
+from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
+
+if TYPE_CHECKING:
+    from stockroom.content.snapshot import Snapshot
+    from stockroom.content.state import StateRecord, ValueRecord
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.writing.workspace import Workspace
+    from stockroom.shelves.model.leaf_reader import LeafReader
+    from stockroom.store.tensor_store import TensorStore
+
+E = TypeVar("E", bound=NotFoundError)
+
+
+@dataclass(slots=True, eq=False)
+class Access:
+    """Shared by a handle and everything taken from it, so that closing the handle closes them all."""
+
+    repository: Repository
+    snapshot: Snapshot
+    commit: str | None = None
+    session: Workspace | None = None
+    is_closed: bool = False
+
+    @property
+    def tensors(self) -> TensorStore:
+        """The chunks."""
+        return self.repository.tensors
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` once the handle is closed."""
+        if self.is_closed:
+            raise ClosedError(
+                f"this handle on {self.repository.paths.root} is closed: open it again with StockRoom(...)"
+            )
+
+    @property
+    def source(self) -> Snapshot | Workspace:
+        """What is read: the stage while writing, else the snapshot."""
+        self.check_open()
+        return self.snapshot if self.session is None else self.session
+
+    @property
+    def content(self) -> Snapshot:
+        """What is read, as one snapshot: while writing, with all that is staged worked in."""
+        self.check_open()
+        return self.snapshot if self.session is None else self.session.snapshot
+
+    def open_leaves(self, record: StateRecord | ValueRecord) -> LeafReader:
+        """What reads the leaves of a state, those too that only the write session has yet."""
+        from stockroom.shelves.model.leaf_reader import LeafReader  # here for start-up time
+
+        session = self.session
+        find = None if session is None or session.is_flushed else session.read_pending_chunk
+        return LeafReader(self.content, record, self.tensors, find)
+
+    def guard(self, record: StateRecord) -> Callable[[], None]:
+        """What raises `ClosedError` once a state taken now cannot be read, as when its write block was undone."""
+        session = self.session
+        if session is None:
+            return self.check_open
+
+        def check() -> None:
+            self.check_open()
+            if self.session is not session and not self.repository.objects.contains(ObjectDigest(record.structure)):
+                raise ClosedError("this was staged in a write block that was undone: take it from the shelf again")
+
+        return check
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a shelf belongs to an open handle and cannot be pickled: send the path, and open it there")
+
+    def list_names(self, shelf: str) -> list[str]:
+        """The names on a shelf, in order."""
+        return list(self.source.iter_names(shelf))
+
+    def writer(self) -> Workspace:
+        """The write session; `ReadOnlyError` if this handle only reads."""
+        self.check_open()
+        if self.session is None:
+            raise ReadOnlyError(
+                "this handle only reads: write inside `with stock.enable_write():`, or open with "
+                "StockRoom(enable_write=True)"
+            )
+        self.session.check_open()
+        return self.session
+
+    def missing(self, kind: str, shelf: str, name: object, error: type[E]) -> E:
+        """The error for a name that is not on a shelf, with names near to it."""
+        names = self.list_names(shelf)
+        near = difflib.get_close_matches(name, names, n=3) if isinstance(name, str) else []
+        if near:
+            hint = f"did you mean {' or '.join(map(repr, near))}?"
+        elif names:
+            hint = f"there are {', '.join(map(repr, names[:5]))}{' and more' if len(names) > 5 else ''}"
+        else:
+            hint = "there are none yet"
+        return error(f"no {kind} {name!r} here; {hint}")
