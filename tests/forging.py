@@ -19,8 +19,8 @@ from numcodecs import zstd
 
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs.commit import CommitRecord
-from stockroom.remotes.bundle import BundleWriter, RecordKind
-from stockroom.remotes.ref_state import RefState, new_write_id
+from stockroom.remotes.format.bundle import BundleWriter, RecordKind
+from stockroom.remotes.format.ref_state import RefState, new_write_id
 from stockroom.store.codecs import decode_block, encode_block
 from stockroom.store.pack.pack import Pack
 

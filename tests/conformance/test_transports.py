@@ -22,8 +22,8 @@ from tests.servers import (
 )
 
 from stockroom.errors import RemoteError, StockroomError
-from stockroom.remotes.transport import MissingFileError, Transport, open_transport
-from stockroom.remotes.url import RemoteSettings
+from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport.url import RemoteSettings
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ class TestWritable(ReadingPromises):
         writer.join()
 
     def test_a_range_beyond_the_end_is_an_error(self, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("stockroom.remotes.retry.RetryPolicy.choose_pause_s", lambda *_: 0.0)
+        monkeypatch.setattr("stockroom.remotes.transport.retry.RetryPolicy.choose_pause_s", lambda *_: 0.0)
         transport.put("f", b"12345")
         with pytest.raises(StockroomError, match="f"):
             transport.get_range("f", 3, 9)

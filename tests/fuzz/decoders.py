@@ -37,10 +37,17 @@ from stockroom.refs.operations import decode_operation
 from stockroom.refs.stage import decode_stage
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError
-from stockroom.remotes.bundle import BundleEntry, BundleWriter, PackFiles, RecordKind, decode_pack_files, open_bundle
-from stockroom.remotes.ref_state import RefState, decode_state
-from stockroom.remotes.remote_file import parse_remote
-from stockroom.remotes.remote_marks import decode_marks
+from stockroom.remotes.format.bundle import (
+    BundleEntry,
+    BundleWriter,
+    PackFiles,
+    RecordKind,
+    decode_pack_files,
+    open_bundle,
+)
+from stockroom.remotes.format.marks import decode_marks
+from stockroom.remotes.format.ref_state import RefState, decode_state
+from stockroom.remotes.format.remote_file import parse_remote
 from stockroom.remotes.settings import read_remotes
 from stockroom.repository.head import HeadFile, parse_head
 from stockroom.repository.merging.unfinished import read_merging

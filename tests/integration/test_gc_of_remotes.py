@@ -16,14 +16,14 @@ from tests.servers import BUCKET, start_s3
 
 from stockroom import CorruptionError, RemoteError, StockRoom
 from stockroom.errors import InvalidInputError, StockroomError, UnreachableError
-from stockroom.remotes.collect import RemoteGcReport, collect_remote
+from stockroom.remotes.format.marks import Kind, read_marks
+from stockroom.remotes.gc import RemoteGcReport, collect_remote
 from stockroom.remotes.push import push
+from stockroom.remotes.ref_state_log import find_newest_state
 from stockroom.remotes.ref_updates import resolve_push
-from stockroom.remotes.remote_marks import Kind, read_marks
-from stockroom.remotes.states import find_newest_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import Transport, open_transport
-from stockroom.remotes.url import RemoteSettings
+from stockroom.remotes.transport.protocol import Transport, open_transport
+from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport, UnreliableTransport
 
 NOW = timedelta(0)

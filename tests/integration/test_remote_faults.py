@@ -29,12 +29,12 @@ from stockroom import (
 )
 from stockroom.cli import main as run_command
 from stockroom.digest import PackDigest
+from stockroom.remotes.format.ref_state import BundleEntry, RefState, decode_state, new_write_id
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_state import BundleEntry, RefState, decode_state, new_write_id
 from stockroom.remotes.ref_updates import resolve_push
-from stockroom.remotes.retry import RetryPolicy
-from stockroom.remotes.transport import open_transport
-from stockroom.remotes.url import RemoteSettings
+from stockroom.remotes.transport.protocol import open_transport
+from stockroom.remotes.transport.retry import RetryPolicy
+from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_filler import PackFiller
 from stockroom.testing.transports import UnreliableTransport

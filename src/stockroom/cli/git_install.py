@@ -34,7 +34,7 @@ def git_install(
     dry_run: DryRunOption = False,
 ) -> None:
     """Let git merge head.stock by way of Stockroom; `stock git uninstall` takes it back."""
-    from stockroom.remotes.remote_file import publish_origin
+    from stockroom.remotes.format.remote_file import publish_origin
     from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, plan_install
     from stockroom.repository.paths import locate
 

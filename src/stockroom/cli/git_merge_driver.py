@@ -69,7 +69,7 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
 def _fetch(console: Console, repository: Repository) -> None:
     """Take in what git's other side may have come with, from where it is kept."""
     from stockroom.remotes.fetch import fetch
-    from stockroom.remotes.remote_file import ORIGIN
+    from stockroom.remotes.format.remote_file import ORIGIN
     from stockroom.remotes.settings import read_remotes
 
     if ORIGIN in read_remotes(repository.paths):

@@ -24,15 +24,15 @@ from stockroom.refs import RefMove
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.fetch import Intake, apply_moves, plan_moves
+from stockroom.remotes.format.ref_state import RefState
+from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
-from stockroom.remotes.ref_state import RefState
-from stockroom.remotes.remote_file import ORIGIN, publish_origin
+from stockroom.remotes.ref_state_log import find_newest_state
 from stockroom.remotes.settings import add_remote, read_remotes
-from stockroom.remotes.states import find_newest_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import Transport, open_transport
-from stockroom.remotes.url import RemoteSettings
+from stockroom.remotes.transport.protocol import Transport, open_transport
+from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.paths import (

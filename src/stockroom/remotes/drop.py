@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stockroom.digest import PackDigest
+from stockroom.remotes.format.marks import Kind, MarkTable, read_marks
+from stockroom.remotes.format.pack_files import LocalPack, find_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
-from stockroom.remotes.pack_files import LocalPack, find_unsent
-from stockroom.remotes.remote_marks import Kind, MarkTable, read_marks
+from stockroom.remotes.ref_state_log import find_newer_state, find_newest_state
 from stockroom.remotes.settings import read_remotes
-from stockroom.remotes.states import find_newer_state, find_newest_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
 from stockroom.repository.repository import Repository
 
 

@@ -16,14 +16,14 @@ from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
 from stockroom.errors import CorruptionError, NotFoundError, RefChangedError, RemoteError
 from stockroom.refs import CommitRecord, RefChange, RefMove, decode_commit, sort_parents_first
 from stockroom.refs.objects import decode_object
-from stockroom.remotes.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
-from stockroom.remotes.download import download_file
+from stockroom.remotes.format.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
+from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, Tally
-from stockroom.remotes.ref_state import BundleEntry, RefState
+from stockroom.remotes.ref_state_log import find_newer_state, find_newest_state
 from stockroom.remotes.settings import get_remote, read_remotes
-from stockroom.remotes.states import find_newer_state, find_newest_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import count_needed
 from stockroom.store.pack.manifest import Manifest

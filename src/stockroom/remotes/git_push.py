@@ -14,9 +14,9 @@ from stockroom.errors import ConflictError, InvalidInputError, RefChangedError
 from stockroom.refs import is_ancestor
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.fetch import fetch
+from stockroom.remotes.format.remote_file import ORIGIN
 from stockroom.remotes.progress import OnProgress
 from stockroom.remotes.push import PushReport, push
-from stockroom.remotes.remote_file import ORIGIN
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.repository.git.history import find_pinned_between, read_pinned

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.remotes.bundle import BundleWriter, Record, RecordKind, open_bundle
-from stockroom.remotes.directory import DirectoryTransport
-from stockroom.remotes.download import download_file
 from stockroom.remotes.fetch import Intake
-from stockroom.remotes.ref_state import BundleEntry, RefState
+from stockroom.remotes.format.bundle import BundleWriter, Record, RecordKind, open_bundle
+from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import Transport
+from stockroom.remotes.transport.directory import DirectoryTransport
+from stockroom.remotes.transport.protocol import Transport
+from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.paths import RepositoryPaths, prepare_repository
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.agent.fetcher import AgentFetcher
-from stockroom.remotes.downloads import GAP_NBYTES, PIECE_NBYTES
+from stockroom.remotes.agent.unit_queue import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.repository.repository import Repository

@@ -19,25 +19,25 @@ import msgspec
 from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
 from stockroom.errors import RefChangedError, RemoteError
 from stockroom.refs import RefChange, RefMove
-from stockroom.remotes.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
-from stockroom.remotes.contents import PushContents, plan_push
-from stockroom.remotes.download import download_file
+from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
+from stockroom.remotes.format.marks import Kind, MarkTable, Thing, put_marks, read_marks
+from stockroom.remotes.format.pack_files import LocalPack, find_unsent
+from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.lazy import make_agent_fetcher
-from stockroom.remotes.pack_files import LocalPack, find_unsent
 from stockroom.remotes.progress import OnProgress, Tally
-from stockroom.remotes.ref_state import BundleEntry, RefState
-from stockroom.remotes.ref_updates import RefUpdate, find_in_state, find_refusal, follow_updates, plan_updates
-from stockroom.remotes.remote_marks import Kind, MarkTable, Thing, put_marks, read_marks
-from stockroom.remotes.settings import get_remote
-from stockroom.remotes.states import (
+from stockroom.remotes.push_plan import PushContents, plan_push
+from stockroom.remotes.ref_state_log import (
     StateTakenError,
     find_newer_state,
     find_newest_state,
     is_current,
     publish_state,
 )
+from stockroom.remotes.ref_updates import RefUpdate, find_in_state, find_refusal, follow_updates, plan_updates
+from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.store.upkeep.recovery import session_folder
 

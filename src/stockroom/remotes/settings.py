@@ -9,7 +9,7 @@ import msgspec
 
 from stockroom.errors import InvalidInputError, MalformedRecordError, RemoteNotFoundError
 from stockroom.files import read_own_file, replace_own_file
-from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
 from stockroom.repository.paths import RepositoryPaths
 
 

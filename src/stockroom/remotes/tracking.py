@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import StockroomError
 from stockroom.files import replace_own_file
-from stockroom.remotes.ref_state import RefState, decode_state
+from stockroom.remotes.format.ref_state import RefState, decode_state
 from stockroom.repository.paths import RepositoryPaths
 
 _DIRECTORY: Final = "remotes"

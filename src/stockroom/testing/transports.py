@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import UnreachableError
-from stockroom.remotes.transport import CLOCK_PATH, PutSource, StoredFile, Transport
+from stockroom.remotes.transport.protocol import CLOCK_PATH, PutSource, StoredFile, Transport
 
 
 class CountingTransport:

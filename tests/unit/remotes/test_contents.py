@@ -9,7 +9,7 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.digest import CommitId
-from stockroom.remotes.contents import PushContents, plan_push
+from stockroom.remotes.push_plan import PushContents, plan_push
 from stockroom.repository.repository import Repository
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, DigestMismatchError, FormatVersionError, MalformedRecordError
-from stockroom.remotes.bundle import (
+from stockroom.remotes.format.bundle import (
     BundleWriter,
     PackFiles,
     RecordKind,
@@ -24,7 +24,7 @@ from stockroom.remotes.bundle import (
     open_bundle,
     plan_compaction,
 )
-from stockroom.remotes.ref_state import BundleEntry, RefState, decode_state
+from stockroom.remotes.format.ref_state import BundleEntry, RefState, decode_state
 
 TIP = bytes(range(32))
 

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from stockroom import CorruptionError, FormatVersionError, InvalidInputError, MalformedRecordError, StockRoom
-from stockroom.remotes.remote_file import format_remote, parse_remote, read_remote_file
-from stockroom.remotes.url import RemoteSettings
+from stockroom.remotes.format.remote_file import format_remote, parse_remote, read_remote_file
+from stockroom.remotes.transport.url import RemoteSettings
 
 GOOD = [
     RemoteSettings("s3://bucket/pets"),

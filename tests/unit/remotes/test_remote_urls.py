@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stockroom.errors import InvalidInputError
-from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stockroom import errors
-from stockroom.remotes.retry import Retrier, RetryPolicy, TransientError
+from stockroom.remotes.transport.retry import Retrier, RetryPolicy, TransientError
 
 
 def make_failing(times: int) -> tuple[list[int], object]:

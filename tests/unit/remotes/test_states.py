@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stockroom.errors import RemoteError, UnreachableError
-from stockroom.remotes.directory import DirectoryTransport
-from stockroom.remotes.ref_state import RefState, new_write_id
-from stockroom.remotes.states import StateTakenError, find_newest_state, find_state, is_current, publish_state
+from stockroom.remotes.format.ref_state import RefState, new_write_id
+from stockroom.remotes.ref_state_log import StateTakenError, find_newest_state, find_state, is_current, publish_state
+from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.testing.transports import CountingTransport, UnreliableTransport
 
 

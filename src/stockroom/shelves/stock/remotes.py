@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport
-    from stockroom.remotes.url import RemoteSettings
+    from stockroom.remotes.transport.url import RemoteSettings
     from stockroom.repository.head import Head
     from stockroom.repository.repository import Repository
     from stockroom.repository.writing.session import WriteSession
@@ -102,7 +102,7 @@ class RemoteActions:
             depth: keep only so many commits of it.
         """
         from stockroom.remotes.clone import CloneOptions, clone
-        from stockroom.remotes.url import parse_remote_settings
+        from stockroom.remotes.transport.url import parse_remote_settings
 
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
@@ -161,7 +161,7 @@ class RemoteActions:
         Credentials never belong here: they come from the environment or the provider's own files.
         """
         from stockroom.remotes.settings import add_remote
-        from stockroom.remotes.url import parse_remote_settings
+        from stockroom.remotes.transport.url import parse_remote_settings
 
         self._access.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
@@ -173,7 +173,7 @@ class RemoteActions:
     ) -> None:
         """Change where a remote is; `RemoteNotFoundError` if there is none of that name."""
         from stockroom.remotes.settings import set_remote
-        from stockroom.remotes.url import parse_remote_settings
+        from stockroom.remotes.transport.url import parse_remote_settings
 
         self._access.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
@@ -337,8 +337,8 @@ def find_head(start: Path) -> Path:
 
 def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, region: str | None) -> RemoteSettings:
     """The remote given, or the one that `remote.stock` names."""
-    from stockroom.remotes.remote_file import read_remote_file
-    from stockroom.remotes.url import parse_remote_settings
+    from stockroom.remotes.format.remote_file import read_remote_file
+    from stockroom.remotes.transport.url import parse_remote_settings
 
     if url is not None:
         return parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
@@ -351,7 +351,7 @@ def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, regi
 
 
 def _publish(handle: _Handle, name: str) -> None:
-    from stockroom.remotes.remote_file import ORIGIN, publish_origin
+    from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
 
     if name == ORIGIN:
         publish_origin(handle._repository.paths)

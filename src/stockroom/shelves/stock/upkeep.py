@@ -11,7 +11,7 @@ from stockroom.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from stockroom.digest import CommitId
-    from stockroom.remotes.collect import RemoteGcReport
+    from stockroom.remotes.gc import RemoteGcReport
     from stockroom.repository.repository import Repository
     from stockroom.repository.upkeep.chunk_owners import Tally
     from stockroom.repository.upkeep.gc import GcReport, OnStage
@@ -92,7 +92,7 @@ class UpkeepActions:
 
         Raises `CorruptionError` where the remote's metadata is damaged: then nothing is removed.
         """
-        from stockroom.remotes.collect import collect_remote
+        from stockroom.remotes.gc import collect_remote
 
         self._access.check_open()
         return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, on_stage=on_stage)

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
-from stockroom.remotes.retry import Retrier, TransientError
-from stockroom.remotes.transport import CLOCK_PATH, MissingFileError, PutSource, StoredFile
-from stockroom.remotes.url import WEB_SCHEMES, RemoteSettings
+from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
+from stockroom.remotes.transport.retry import Retrier, TransientError
+from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
 
 T = TypeVar("T")
 _SLOWEST_NBYTES_PER_S: Final = 256 << 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.digest import view_bytes
-from stockroom.remotes.transport import Transport
+from stockroom.remotes.transport.protocol import Transport
 
 _PIECE_NBYTES: Final = 16 << 20
 _PIECES_AT_ONCE: Final = 4

@@ -37,7 +37,7 @@ from typing import Final, Self
 
 from stockroom.digest import Buffer, PackDigest, compute_file_digest, view_bytes
 from stockroom.errors import DigestMismatchError, FormatVersionError, MalformedRecordError
-from stockroom.remotes.ref_state import BundleEntry
+from stockroom.remotes.format.ref_state import BundleEntry
 
 _MAGIC: Final = b"SRBUNDLE"
 _VERSION: Final = 1

@@ -20,9 +20,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from stockroom.errors import InvalidInputError, RefChangedError, RemoteError
-from stockroom.remotes.metadata_copy import MetadataCopy
-from stockroom.remotes.ref_state import BundleEntry, RefState, make_following
-from stockroom.remotes.remote_marks import (
+from stockroom.remotes.format.marks import (
     MAX_MARKS,
     Kind,
     MarkTable,
@@ -32,11 +30,13 @@ from stockroom.remotes.remote_marks import (
     put_marks,
     read_marks,
 )
-from stockroom.remotes.retry import read_clock_s
+from stockroom.remotes.format.ref_state import BundleEntry, RefState, make_following
+from stockroom.remotes.metadata_copy import MetadataCopy
+from stockroom.remotes.ref_state_log import StateTakenError, find_newer_state, find_newest_state, publish_state
 from stockroom.remotes.settings import get_remote
-from stockroom.remotes.states import StateTakenError, find_newer_state, find_newest_state, publish_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import MissingFileError, StoredFile, Transport, open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport, open_transport
+from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.roots import find_heads
 from stockroom.store.upkeep.recovery import session_folder

@@ -9,9 +9,9 @@ from typing import Final
 
 from stockroom.digest import Buffer, PackDigest
 from stockroom.errors import AbsentDataError
-from stockroom.remotes.bundle import PackFiles
-from stockroom.remotes.ref_state import pack_prefix
-from stockroom.remotes.transport import Transport
+from stockroom.remotes.format.bundle import PackFiles
+from stockroom.remotes.format.ref_state import pack_prefix
+from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.manifest import MANIFEST_NAME
 from stockroom.store.pack.pack import Pack

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from stockroom.errors import MalformedRecordError, RemoteError, StockroomError, UnreachableError
-from stockroom.remotes.ref_state import LATEST_PATH, MAX_STATE_NBYTES, RefState, decode_state, state_path
-from stockroom.remotes.transport import MissingFileError, Transport
+from stockroom.remotes.format.ref_state import LATEST_PATH, MAX_STATE_NBYTES, RefState, decode_state, state_path
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
 
 _HINT_EVERY: Final = 8
 _MAX_HINT_NBYTES: Final = 32

@@ -25,9 +25,9 @@ from blake3 import blake3
 from stockroom.digest import check_digest
 from stockroom.errors import MalformedRecordError
 from stockroom.refs.record import RecordFormat
-from stockroom.remotes.ref_state import Digest, RefState, marks_path
+from stockroom.remotes.format.ref_state import Digest, RefState, marks_path
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import Transport
+from stockroom.remotes.transport.protocol import Transport
 
 MAX_MARKS: Final = 1_000_000
 _MAX_NBYTES: Final = 64 << 20

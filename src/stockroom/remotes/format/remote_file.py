@@ -21,7 +21,7 @@ from typing import Final
 from stockroom.errors import FormatVersionError, InvalidInputError, MalformedRecordError
 from stockroom.files import write_own_file
 from stockroom.remotes.settings import read_remotes
-from stockroom.remotes.url import RemoteSettings, parse_remote_settings
+from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
 from stockroom.repository.git.work_tree import find_work_tree, read_regular
 from stockroom.repository.paths import REMOTE_NAME, RepositoryPaths
 

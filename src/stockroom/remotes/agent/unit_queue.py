@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from stockroom import errors
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
-from stockroom.remotes.sources import Source
-from stockroom.remotes.transport import MissingFileError
+from stockroom.remotes.agent.sources import Source
+from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
 from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.pack_filler import ByteRange, PackFiller

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NoReturn
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError
-from stockroom.remotes.transport import CLOCK_PATH, MissingFileError, PutSource, StoredFile
+from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"
 _PIECE_NBYTES: Final = 8 << 20

@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeAlias
 
 from stockroom.digest import Buffer
 from stockroom.errors import RemoteError
-from stockroom.remotes.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
+from stockroom.remotes.transport.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
 
 PutSource: TypeAlias = Buffer | Path
 CLOCK_PATH: Final = "clock"
@@ -81,10 +81,10 @@ def open_transport(settings: RemoteSettings) -> Transport:
     """The transport for a remote's URL; opening it contacts nobody."""
     scheme, separator, _ = settings.url.partition("://")
     if not separator:
-        from stockroom.remotes.directory import DirectoryTransport
+        from stockroom.remotes.transport.directory import DirectoryTransport
 
         return DirectoryTransport(Path(settings.url))
     assert scheme in OBJECT_STORE_SCHEMES + WEB_SCHEMES
-    from stockroom.remotes.object_store import ObjectStoreTransport
+    from stockroom.remotes.transport.object_store import ObjectStoreTransport
 
     return ObjectStoreTransport(settings)
