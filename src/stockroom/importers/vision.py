@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.cifar import (
+from stockroom.importers.idx import IdxHeader, iter_idx, read_idx_header
+from stockroom.importers.source import Batch, ColumnSource, ImportSpec, Source
+from stockroom.importers.torchvision.cifar import (
     IMAGE_SHAPE,
     CifarFormat,
     count_cifar_binary,
@@ -26,10 +28,8 @@ from stockroom.importers.cifar import (
     iter_cifar_python,
     read_cifar_classes,
 )
-from stockroom.importers.idx import IdxHeader, iter_idx, read_idx_header
-from stockroom.importers.source import Batch, ColumnSource, ImportSpec, Source
-from stockroom.importers.vision_classes import CLASSES, open_class
-from stockroom.importers.vision_files import (
+from stockroom.importers.torchvision.classes import CLASSES, open_class
+from stockroom.importers.torchvision.files import (
     VISION_SETS,
     FileKind,
     FoundFiles,

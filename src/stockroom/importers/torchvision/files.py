@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from stockroom.errors import InvalidInputError
-from stockroom.importers.cifar import CIFAR10, CIFAR100, CifarFormat
+from stockroom.importers.torchvision.cifar import CIFAR10, CIFAR100, CifarFormat
 
 
 class FileKind(Enum):
