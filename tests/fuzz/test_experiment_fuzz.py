@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stockroom import CorruptionError, FormatVersionError, StockRoom
-from stockroom.cli.experiment_text import as_json
+from stockroom.cli.render.experiment import as_json
 from stockroom.content.state import ValueRecord, decode_value
 from stockroom.shelves.experiment.cells import format_cell, read_cells
 from stockroom.shelves.model.flatten import flatten

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from stockroom.cli.examples import EXAMPLES, PROGRAM_EXAMPLE, make_epilog
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.settings import Settings, add_global_options, take_settings
+from stockroom.cli.global_options import Settings, add_global_options, take_settings
 
 VERBS: Final[dict[str, str]] = {
     "init": "init",

@@ -8,7 +8,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.settings import COMPLETE_VARIABLE
+from stockroom.cli.global_options import COMPLETE_VARIABLE
 from stockroom.cli.verb import verb
 
 PROGRAMS: Final = ("stock", "stockroom")

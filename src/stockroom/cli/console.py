@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stockroom.cli.printable import as_printable
-from stockroom.cli.progress import Progress, show_progress
-from stockroom.cli.settings import Settings
+from stockroom.cli.global_options import Settings
+from stockroom.cli.render.printable import as_printable
+from stockroom.cli.render.progress import Progress, show_progress
 
 if TYPE_CHECKING:
     from stockroom import StockRoom

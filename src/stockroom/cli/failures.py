@@ -15,7 +15,7 @@ import typer
 
 from stockroom.cli import exit_codes
 from stockroom.cli.console import DOCUMENT_VERSION
-from stockroom.cli.printable import as_printable
+from stockroom.cli.render.printable import as_printable
 from stockroom.errors import StockroomError
 
 # typer raises its own usage errors from the click it carries, which newer versions keep private.

@@ -13,7 +13,7 @@ import typer
 from stockroom.cli import exit_codes
 from stockroom.cli.app import make_program
 from stockroom.cli.failures import exit_code_of_failure, tell_failure
-from stockroom.cli.settings import COMPLETE_VARIABLE
+from stockroom.cli.global_options import COMPLETE_VARIABLE
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.settings import COMPLETE_VARIABLE, Settings, add_global_options, take_settings
+from stockroom.cli.global_options import COMPLETE_VARIABLE, Settings, add_global_options, take_settings
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

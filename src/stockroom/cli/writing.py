@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from stockroom.cli.commit_text import short_id
+from stockroom.cli.render.commit import short_id
 
 if TYPE_CHECKING:
     from stockroom import StockRoom

@@ -10,8 +10,8 @@ import pytest
 from stockroom.cli import main
 from stockroom.cli.app import GROUPS, VERBS
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.global_options import Settings
 from stockroom.cli.identity import parse_author, resolve_author
-from stockroom.cli.settings import Settings
 
 
 def test_later_settings_stand_on_earlier_ones() -> None:

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from stockroom.cli.progress import Heartbeat, show_progress, tell_heartbeat
-from stockroom.cli.progress_bar import BarProgress, RateColumn, make_bar
+from stockroom.cli.render.progress import Heartbeat, show_progress, tell_heartbeat
+from stockroom.cli.render.progress_bar import BarProgress, RateColumn, make_bar
 
 
 class AnnouncingStream(io.StringIO):

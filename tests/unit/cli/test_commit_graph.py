@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stockroom.cli.commit_graph import CommitGraph
+from stockroom.cli.render.commit_graph import CommitGraph
 
 HISTORIES = {
     "a line": (

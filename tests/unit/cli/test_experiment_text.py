@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stockroom.cli.experiment_text import as_json, shorten
+from stockroom.cli.render.experiment import as_json, shorten
 from stockroom.shelves.experiment.cells import Outline
 
 

@@ -1,0 +1,99 @@
+"""What changed, column by column and model by model, as lines and documents: for `status`, `diff`, `show`, `commit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from stockroom.cli.address import NOUNS
+from stockroom.cli.render.printable import format_key
+from stockroom.cli.render.units import format_count
+
+if TYPE_CHECKING:
+    from stockroom.content.diff import Diff, RecordDiff
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How much was added, removed and changed at one path: a column's samples, a model's leaves, a metric's points."""
+
+    path: str
+    kind: str
+    added: int
+    removed: int
+    changed: int
+
+    def counts_text(self) -> str:
+        """`+3 -0 ~1`."""
+        return f"+{self.added} -{self.removed} ~{self.changed}"
+
+
+def changes_of_diff(diff: Diff) -> list[Change]:
+    """The counts of a diff, path by path."""
+    return [change_of_record(path, record) for path, record in diff.items()]
+
+
+def change_of_record(path: str, record: RecordDiff) -> Change:
+    """The counts of one column, model, value, metric or artifact of a diff."""
+    counts = record.counts
+    return Change(path, record.kind, counts.added, counts.removed, counts.changed)
+
+
+def change_document(change: Change) -> dict[str, object]:
+    """A change as JSON, without its path."""
+    return {name: value for name, value in asdict(change).items() if name != "path"}
+
+
+def changes_document(changes: Sequence[Change]) -> dict[str, object]:
+    """Path -> change, as JSON."""
+    return {change.path: change_document(change) for change in changes}
+
+
+def iter_stat_lines(changes: Sequence[Change]) -> Iterator[str]:
+    """One line a path, then the sums: `git diff --stat` for samples and leaves."""
+    width = max((len(change.path) for change in changes), default=0)
+    for change in changes:
+        yield f" {change.path:<{width}} | {change.kind:<7} {change.counts_text()}"
+    if changes:
+        yield f" {summary_text(changes)}"
+
+
+def summary_text(changes: Sequence[Change]) -> str:
+    """`2 columns changed: +70000 -0 ~3; 1 model changed: +0 -0 ~62`."""
+    by_noun: dict[str, list[Change]] = {noun: [] for noun in NOUNS.values()}
+    for change in changes:
+        by_noun.setdefault(NOUNS.get(change.path.partition("/")[0], "entry"), []).append(change)
+    return "; ".join(_sum_up(noun, some) for noun, some in by_noun.items() if some)
+
+
+def iter_key_lines(record: RecordDiff) -> Iterator[str]:
+    """The keys of one column's diff, or a model's leaves: `+ 5`, `- 6`, `~ 7`; lazily, in that order."""
+    yield from _marked("+", record.added)
+    yield from _marked("-", record.removed)
+    yield from _marked("~", record.changed)
+
+
+def keys_document(record: RecordDiff) -> dict[str, object]:
+    """The keys of one column's diff, or a model's leaves, as JSON."""
+    return {
+        "added_keys": list(record.added),
+        "removed_keys": list(record.removed),
+        "changed_keys": list(record.changed),
+    }
+
+
+def _sum_up(noun: str, changes: Sequence[Change]) -> str:
+    total = Change(
+        "",
+        "",
+        sum(change.added for change in changes),
+        sum(change.removed for change in changes),
+        sum(change.changed for change in changes),
+    )
+    return f"{format_count(len(changes), noun)} changed: {total.counts_text()}"
+
+
+def _marked(mark: str, keys: Iterable[int | str]) -> Iterator[str]:
+    for key in keys:
+        yield f"  {mark} {format_key(key)}"

@@ -1,0 +1,77 @@
+"""What each side of a conflict has, in a few characters: a value that is small and here, else its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from stockroom.cli.render.commit import short_id
+from stockroom.errors import StockroomError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.content.merge.conflict import Conflict
+
+Describe: TypeAlias = "Callable[[Conflict], tuple[str, str]]"
+"""Gives what ours and theirs have."""
+
+_NOTHING: Final = "-"
+_WIDTH: Final = 24
+
+
+def describe_by_digest(conflict: Conflict) -> tuple[str, str]:
+    """The first digits of what each side has."""
+    ours, theirs = (short_id(digest) if digest else _NOTHING for digest in (conflict.ours, conflict.theirs))
+    return ours, theirs
+
+
+@contextmanager
+def open_sides(ours: str | None, theirs: str | None) -> Iterator[Describe]:
+    """What tells conflicts between two commits; nothing is fetched for it. None is a commit that is not known."""
+    from stockroom import StockRoom
+
+    with ExitStack() as opened:
+        sides: list[StockRoom | None] = []
+        for ref in (ours, theirs):
+            side = None
+            with suppress(StockroomError):
+                side = None if ref is None else opened.enter_context(StockRoom(ref=ref, lazy=False))
+            sides.append(side)
+
+        def describe(conflict: Conflict) -> tuple[str, str]:
+            digests = conflict.ours, conflict.theirs
+            by_digest = describe_by_digest(conflict)
+            mine, yours = (
+                (None if side is None or digest is None else _find_text(side, conflict, digest)) or shown
+                for side, digest, shown in zip(sides, digests, by_digest, strict=True)
+            )
+            return mine, yours
+
+        yield describe
+
+
+def _find_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
+    from stockroom.cli.render.experiment import shorten  # imports numpy
+
+    text = None
+    with suppress(StockroomError):
+        text = _read_text(side, conflict, digest)
+    return None if text is None else shorten(text, _WIDTH)
+
+
+def _read_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
+    """A sample of one element or a text, a point, or a value; None for anything else, and for what is not here."""
+    from stockroom.shelves.experiment.cells import format_cell
+
+    shelf, _, name = conflict.path.partition("/")
+    key = conflict.key
+    if shelf == "data" and key is not None and key in side.data[name] and side.data[name].digest(key) == digest:
+        sample = side.data[name][key] if side.data[name].present([key]) == 1 else None
+        if isinstance(sample, str | bytes):
+            return repr(sample)
+        return str(sample) if sample is not None and sample.size == 1 else None
+    if shelf == "experiment":
+        cells = side.experiment.outline(name)
+        return format_cell(cells[name]) if name in cells else None
+    return None

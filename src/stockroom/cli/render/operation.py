@@ -1,0 +1,52 @@
+"""Entries of the operation log as lines and as documents."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stockroom.cli.render.commit import short_id
+
+if TYPE_CHECKING:
+    from stockroom.refs import Operation
+
+
+def operation_line(operation: Operation) -> str:
+    """`12  2026-11-23 07:30:00 +0000  commit  branch/main  1f2e3d4c5b6a -> a1b2c3d4e5f6`."""
+    time = f"{_time_of(operation):%Y-%m-%d %H:%M:%S %z}"
+    return f"{operation.number}  {time}  {operation.kind}  {operation.ref}  {move_text(operation)}"
+
+
+def move_text(operation: Operation) -> str:
+    """`1f2e3d4c5b6a -> a1b2c3d4e5f6`; dots for a ref that was not, or is no more."""
+    return f"{short_id(_hex(operation.old))} -> {short_id(_hex(operation.new))}"
+
+
+def undone_text(operation: Operation) -> str:
+    """`branch/main is back at 1f2e3d4c5b6a (was a1b2c3d4e5f6)`."""
+    was = short_id(_hex(operation.new)) if operation.new else "deleted"
+    if operation.old is None:
+        return f"{operation.ref} is gone (was {was})"
+    return f"{operation.ref} is back at {short_id(_hex(operation.old))} (was {was})"
+
+
+def operation_document(operation: Operation) -> dict[str, object]:
+    """An operation as JSON; `old` and `new` are null where the ref was not, or is no more."""
+    return {
+        "number": operation.number,
+        "time": _time_of(operation).isoformat(),
+        "kind": operation.kind,
+        "ref": operation.ref,
+        "old": _hex(operation.old),
+        "new": _hex(operation.new),
+        "note": operation.note,
+        "undoes": operation.undoes,
+    }
+
+
+def _time_of(operation: Operation) -> datetime:
+    return datetime.fromtimestamp(operation.time_ns / 1e9, UTC)
+
+
+def _hex(commit_id: bytes | None) -> str | None:
+    return None if commit_id is None else commit_id.hex()

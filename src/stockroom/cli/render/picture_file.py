@@ -1,0 +1,57 @@
+"""A sample as a PNG file, shown with the desktop's own viewer where there is a desktop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from stockroom.cli.render.picture import Pixels, find_pixels
+from stockroom.errors import InvalidInputError
+from stockroom.shelves.png import encode_png
+
+_DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+def save_picture(sample: object, target: Path | None) -> Path:
+    """The PNG file of a sample, new at `target` or, for None, among temporary files; `InvalidInputError` if it cannot
+    be one."""
+    pixels = find_pixels(sample)
+    if pixels is None:
+        raise InvalidInputError("this is no picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w)")
+    if target is None:
+        return _save_temporary(pixels)
+    try:
+        with target.open("xb") as file:
+            file.write(encode_png(pixels))
+    except FileExistsError as error:
+        raise InvalidInputError(f"{target} exists already; choose another name") from error
+    return target
+
+
+def open_viewer(path: Path) -> bool:
+    """Have the desktop show a file; False where there is none."""
+    if sys.platform != "darwin" and not any(os.environ.get(name) for name in _DISPLAYS):
+        return False
+    program = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    if program is None:
+        return False
+    subprocess.Popen(  # noqa: S603 - the viewer that this machine has
+        [program, str(path.absolute())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return True
+
+
+def _save_temporary(pixels: Pixels) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix="stockroom-", suffix=".png")
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+        file.write(encode_png(pixels))
+    return Path(name)

@@ -1,0 +1,111 @@
+"""Progress of long work on stderr: a bar on a terminal, else a line at least every ten seconds.
+
+rich is imported only when a bar is drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TextIO
+
+from stockroom.cli.render.units import format_nbytes
+
+HEARTBEAT_S: Final = 10.0
+
+
+class Progress(Protocol):
+    """Where a verb reports how far it is."""
+
+    def update(
+        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
+    ) -> None:
+        """`done` samples or files of `total` (None: unknown) under `label`; `nbytes` of `total_nbytes` so far."""
+
+
+@contextlib.contextmanager
+def show_progress(label: str, *, bar: bool, quiet: bool) -> Iterator[Progress]:
+    """Show what is reported inside the block, in the manner that suits stderr."""
+    if quiet:
+        yield SilentProgress()
+    elif bar and sys.stderr.isatty():
+        with draw_bar(label) as progress:
+            yield progress
+    else:
+        with tell_heartbeat(label, stream=sys.stderr) as progress:
+            yield progress
+
+
+class SilentProgress:
+    """Says nothing."""
+
+    def update(
+        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
+    ) -> None:
+        """Take the report and drop it."""
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """Keeps the last report and turns it into a line; written by one thread, read by another."""
+
+    label: str
+    started_s: float = field(default_factory=time.monotonic)
+    done: int = 0
+    total: int | None = None
+    nbytes: int = 0
+    total_nbytes: int | None = None
+
+    def update(
+        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
+    ) -> None:
+        """Remember the newest report."""
+        self.label, self.done, self.total = label, done, total
+        self.nbytes, self.total_nbytes = nbytes, total_nbytes
+
+    def line(self) -> str:
+        """`import image: 1200 of 5000, 41.0 MiB, 20 s`; of a transfer also its rate and what is left of it."""
+        elapsed_s = time.monotonic() - self.started_s
+        parts = []
+        if self.done:
+            parts.append(f"{self.done} of {self.total}" if self.total is not None else f"{self.done}")
+        if self.nbytes:
+            parts.append(format_nbytes(self.nbytes))
+        if self.nbytes and self.total_nbytes is not None:
+            parts[-1] += f" of {format_nbytes(self.total_nbytes)}"
+            parts.append(f"{format_nbytes(int(self.nbytes / max(elapsed_s, 1e-3)))}/s")
+            parts.append(f"about {elapsed_s * (self.total_nbytes / self.nbytes - 1):.0f} s left")
+        return f"{self.label}: {', '.join([*parts, f'{elapsed_s:.0f} s'])}"
+
+
+@contextlib.contextmanager
+def tell_heartbeat(label: str, *, stream: TextIO, interval_s: float = HEARTBEAT_S) -> Iterator[Progress]:
+    """Write the newest report to `stream` every `interval_s`, even where the work itself falls silent."""
+    heartbeat = Heartbeat(label)
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(interval_s):
+            stream.write(heartbeat.line() + "\n")
+            stream.flush()
+
+    thread = threading.Thread(target=beat, name="stock-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield heartbeat
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def draw_bar(label: str) -> Iterator[Progress]:
+    """A rich bar on stderr with count, rate and remaining time; gone when the work is done."""
+    from stockroom.cli.render.progress_bar import BarProgress, make_bar
+
+    with make_bar() as bar:
+        yield BarProgress(bar, bar.add_task(label, total=None))

@@ -1,0 +1,141 @@
+"""`stock cat`: one sample's value, one leaf's, one value's, or what a metric or artifact holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_key, parse_path_address, split_path, split_shelf
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.verb import verb
+from stockroom.errors import LeafNotFoundError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.cli.render.sample import Sample
+
+
+@verb
+def cat(
+    console: Console,
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REV:]PATH", help="data/COLUMN/KEY, model/NAME/LEAF, experiment/KEY, metric/NAME or artifact/NAME."
+        ),
+    ],
+    raw: Annotated[bool, typer.Option("--raw", help="An array's raw bytes, C order, instead of a .npy file.")] = False,
+) -> None:
+    """Print a value: text and bytes as they are, an array as a .npy file or, on a terminal, as text.
+
+    A metric is printed as CSV, a value that is a list, a dict or a number as JSON.
+    """
+    if raw and console.json:
+        raise CommandLineError("expected --raw or --json, found both; give one")
+    place = parse_path_address(address)
+    with console.open_stock(place.ref) as stock:
+        shelf, rest = split_shelf(place.path or DATA_SHELF)
+        if shelf in ("metric", "artifact"):
+            from stockroom.cli.verbs.cat_experiment import print_artifact, print_metric
+
+            (print_metric if shelf == "metric" else print_artifact)(console, stock, rest)
+            return
+        value = _read_value(stock, shelf, rest)
+    if _is_sample(value):
+        _tell_sample(console, value, raw=raw)
+    else:
+        _tell_plain(console, value)
+
+
+def _read_value(stock: StockRoom, shelf: str, rest: str) -> Any:
+    """What is at the address: an array, str, bytes, or something of Python's own."""
+    if shelf == DATA_SHELF:
+        return _read_sample(stock, f"{shelf}/{rest}" if rest else shelf)
+    if shelf == MODEL_SHELF:
+        return _read_leaf(stock, rest)
+    return stock.experiment.load(rest, as_numpy=True)
+
+
+def _read_sample(stock: StockRoom, path: str) -> Sample:
+    column_name, key_text = split_path(path, list(stock.data))
+    if column_name is None or key_text is None:
+        raise CommandLineError(f"cat needs data/COLUMN/KEY, found {path!r}; `stock ls` lists columns and keys")
+    column = stock.data[column_name]
+    sample: Sample = column[parse_key(key_text, str(column.key_type), column=column_name)]
+    return sample
+
+
+def _read_leaf(stock: StockRoom, path: str) -> Any:
+    from stockroom.cli.verbs.model.model_address import find_model
+
+    wanted = f"cat needs model/NAME/LEAF, found {f'model/{path}'!r}; `stock ls model/NAME` lists the leaves, "
+    wanted += "`stock model export` writes whole models"
+    if not path:
+        raise CommandLineError(wanted)
+    name, part = find_model(stock, path)
+    state = stock.model[name]
+    try:
+        return state.read(part, as_numpy=True)
+    except LeafNotFoundError:
+        if not part or state.at(part):
+            raise CommandLineError(wanted) from None
+        raise
+
+
+def _is_sample(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return True
+    import numpy as np
+
+    return isinstance(value, np.ndarray | np.generic)
+
+
+def _tell_sample(console: Console, sample: Any, *, raw: bool) -> None:
+    if not isinstance(sample, str | bytes):
+        import numpy as np
+
+        sample = np.asarray(sample)
+    if console.json:
+        console.document(_document(sample))
+    else:
+        _print_sample(console, sample, raw=raw)
+
+
+def _tell_plain(console: Console, value: Any) -> None:
+    from stockroom.cli.render.experiment import as_json
+
+    if console.json:
+        console.document({"value": as_json(value)})
+    else:
+        console.line(json.dumps(as_json(value), ensure_ascii=False))
+
+
+def _document(sample: Sample) -> dict[str, object]:
+    from stockroom.cli.render.sample import json_value, sample_document  # imports numpy
+
+    form = sample_document(sample)
+    del form["summary"]
+    return form | {"value": json_value(sample)}
+
+
+def _print_sample(console: Console, sample: Sample, *, raw: bool) -> None:
+    from stockroom.cli.render.sample import npy_bytes, raw_bytes
+
+    if raw:
+        console.binary(raw_bytes(sample))
+    elif sys.stdout.isatty():
+        console.line(sample if isinstance(sample, str) else _terminal_text(sample))
+    elif isinstance(sample, str | bytes):
+        console.binary(raw_bytes(sample))
+    else:
+        console.binary(npy_bytes(sample))
+
+
+def _terminal_text(sample: Sample) -> str:
+    from stockroom.cli.render.sample import array_text
+
+    return repr(sample) if isinstance(sample, str | bytes) else array_text(sample)

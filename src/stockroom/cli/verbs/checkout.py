@@ -1,0 +1,27 @@
+"""`stock checkout`: move HEAD to another branch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.commit import short_id
+from stockroom.cli.verb import verb
+
+
+@verb
+def checkout(
+    console: Console,
+    name: Annotated[str, typer.Argument(help="The branch to move to.")],
+    create: Annotated[bool, typer.Option("-b", help="Make the branch first, at HEAD.")] = False,
+) -> None:
+    """Move HEAD to a branch; no data is copied."""
+    with console.open_stock() as stock:
+        stock.checkout(name, create=create)
+        branch, commit_id = stock.branch, stock.commit_id
+    place = f"branch {branch}" if branch else "no branch"
+    console.say(f"{'made and moved to' if create else 'moved to'} {place}, at {short_id(commit_id)}")
+    if console.json:
+        console.document({"branch": branch, "commit": commit_id, "created": create})

@@ -1,0 +1,35 @@
+"""`stock cherry-pick`: do here what one commit did elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.merge_options import (
+    ChoiceOption,
+    MessageOption,
+    NoCommitOption,
+    StrategyOption,
+    join_message,
+    parse_strategy,
+)
+from stockroom.cli.render.conflict import run_merge
+from stockroom.cli.verb import verb
+
+
+@verb
+def cherry_pick(
+    console: Console,
+    commit: Annotated[str, typer.Argument(help="The commit to pick.")],
+    message: MessageOption = None,
+    no_commit: NoCommitOption = False,
+    strategy: StrategyOption = None,
+    choice: ChoiceOption = None,
+) -> None:
+    """Commit here what a commit changed against its first parent; without -m its message is kept."""
+    chosen = parse_strategy(strategy, choice)
+    with console.open_stock() as stock:
+        text = join_message(message)
+        run_merge(console, stock, commit, lambda: stock.cherry_pick(commit, text, chosen, commit=not no_commit))

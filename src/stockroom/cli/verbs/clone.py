@@ -1,0 +1,87 @@
+"""`stock clone`: a new repository from a remote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.commit import short_id
+from stockroom.cli.render.units import format_part
+from stockroom.cli.transfer import EndpointOption, RegionOption, watch_transfer
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.remotes.progress import OnProgress
+
+
+@verb
+def clone(
+    console: Console,
+    url: Annotated[str | None, typer.Argument(help="A folder, or a URL of s3, gs, az, https or http.")] = None,
+    directory: Annotated[Path | None, typer.Argument(help="A new folder; named as the URL ends if left out.")] = None,
+    metadata_only: Annotated[
+        bool, typer.Option("--metadata-only", help="Leave samples there until they are read.")
+    ] = False,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Bring the data to the head.stock that git cloned; from remote.stock, or URL."),
+    ] = False,
+    ref: Annotated[str | None, typer.Option(help="The branch or tag to check out.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Keep only so many commits.")] = None,
+    endpoint_url: EndpointOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Clone a repository. Run it again after it was cut off: it goes on where it stopped."""
+    if here and (directory is not None or ref is not None):
+        raise CommandLineError("--here takes no folder and no --ref: it clones into this one, at its head.stock")
+    if url is None and not here:
+        raise CommandLineError("expected the URL or folder to clone, found none; --here takes it from remote.stock")
+    options = {"depth": depth, "endpoint_url": endpoint_url, "region": region}
+    with watch_transfer(console, "clone") as show:
+        if here:
+            opened = _clone_here(console, url, metadata_only, options, show)
+        else:
+            opened = _clone(url or "", directory, metadata_only, ref, options, show)
+        with opened as stock:
+            presence, commit, branch = stock.measure_presence(), stock.commit_id, stock.branch
+    if console.json:
+        console.document(
+            {
+                "path": str(stock.path),
+                "branch": branch,
+                "commit": commit,
+                "nbytes": presence.nbytes,
+                "present_nbytes": presence.present_nbytes,
+            }
+        )
+        return
+    where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
+    place = directory or stock.path.name
+    console.say(f"cloned into {place}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")
+
+
+def _clone(
+    url: str, directory: Path | None, metadata_only: bool, ref: str | None, options: dict[str, Any], show: OnProgress
+) -> StockRoom:
+    from stockroom import StockRoom
+
+    target = directory or Path(url.rstrip("/").rpartition("/")[2] or "clone")
+    return StockRoom.clone(url, target, metadata_only, ref, on_progress=show, **options)
+
+
+def _clone_here(
+    console: Console, url: str | None, metadata_only: bool, options: dict[str, Any], show: OnProgress
+) -> StockRoom:
+    """Clone beside the `head.stock` of this folder, saying first whom that makes us contact."""
+    from stockroom import StockRoom
+    from stockroom.shelves.stock.remotes import choose_remote, find_head
+
+    if url is None:
+        found = choose_remote(find_head(Path()), None, endpoint_url=None, region=None)
+        console.say(f"cloning from {found.url}, as remote.stock says")
+    return StockRoom.clone_here(Path(), url, metadata_only, on_progress=show, **options)

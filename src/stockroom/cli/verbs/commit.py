@@ -1,0 +1,64 @@
+"""`stock commit`: keep what is staged."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.identity import resolve_author
+from stockroom.cli.render.change import Change, changes_document, changes_of_diff, summary_text
+from stockroom.cli.render.commit import short_id, subject_of
+from stockroom.cli.verb import verb
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
+
+
+@verb
+def commit(
+    console: Console,
+    message: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--message", help="The message; each further -m is a paragraph of its own."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option("-F", "--file", help="Read the message from a file; - is stdin.")] = None,
+    author: Annotated[str | None, typer.Option(metavar='"NAME <EMAIL>"', help="Who made the change.")] = None,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Commit what is staged; prints the new commit's id."""
+    text = _read_message(message or [], file)
+    by = resolve_author(author)
+    with console.open_writer(timeout_s) as stock:
+        changes = changes_of_diff(stock.status().changes)
+        with console.progress("commit"):
+            commit_id = stock.commit(text, author=by)
+        tell_commit(console, commit_id, branch=stock.branch, message=text, changes=changes)
+
+
+def tell_commit(console: Console, commit_id: str, *, branch: str | None, message: str, changes: list[Change]) -> None:
+    """Print the id of a new commit, and say in one line what it holds."""
+    if console.json:
+        console.document({"id": commit_id, "branch": branch, "changes": changes_document(changes)})
+        return
+    console.say(f"[{branch or 'no branch'} {short_id(commit_id)}] {subject_of(message)}; {summary_text(changes)}")
+    console.line(commit_id)
+
+
+def _read_message(paragraphs: list[str], file: Path | None) -> str:
+    if paragraphs and file:
+        raise CommandLineError("expected -m or -F, found both; give the message once")
+    text = _read_text(file) if file else "\n\n".join(paragraphs)
+    if not text.strip():
+        raise CommandLineError("a commit needs a message, found none; give it with -m MESSAGE")
+    return text.strip()
+
+
+def _read_text(file: Path) -> str:
+    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandLineError(f"-F expects UTF-8 text, found other bytes in {file} ({error.reason})") from error

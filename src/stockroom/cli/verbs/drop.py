@@ -1,0 +1,39 @@
+"""`stock drop`: give back disk that a remote can fill again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.units import format_count, format_nbytes, parse_nbytes
+from stockroom.cli.verb import verb
+
+
+@verb
+def drop(
+    console: Console,
+    path: Annotated[
+        str | None, typer.Argument(help="As data/image or model/resnet: the packs that hold what is there.")
+    ] = None,
+    to_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Drop until all packs take no more, as 10GiB.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Drop all that a remote holds.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be given back.")] = False,
+) -> None:
+    """Give back disk. Only what a remote holds at this moment is dropped; it comes again when it is read."""
+    if path is None and to_size is None and not all_:
+        raise CommandLineError("expected a column or model, --to-size or --all, found none: say what to drop")
+    keep_nbytes = None if to_size is None else parse_nbytes(to_size)
+    with console.open_stock() as stock:
+        report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run)
+    if console.json:
+        console.document({"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run})
+        return
+    done = "would give back" if dry_run else "gave back"
+    console.line(f"{done} {format_nbytes(report.nbytes)} of {format_count(report.packs, 'pack')}")
+    if report.kept:
+        console.say(f"kept {format_count(report.kept, 'pack')} that no remote holds: push first")

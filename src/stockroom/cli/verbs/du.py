@@ -1,0 +1,130 @@
+"""`stock du`: what columns, models, branches and commits cost on disk, and what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.commit import short_id, subject_of
+from stockroom.cli.render.printable import format_key
+from stockroom.cli.render.table import iter_headed_lines
+from stockroom.cli.render.units import format_count, format_nbytes, format_part
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import Commit
+    from stockroom.repository.upkeep.chunk_owners import Tally
+    from stockroom.repository.upkeep.usage import Cost, Usage
+
+
+@verb
+def du(
+    console: Console,
+    rev: Annotated[str, typer.Argument(metavar="[REV]", help="Which commit.")] = "HEAD",
+    commits: Annotated[bool, typer.Option("--commits", help="What each commit added to those before it.")] = False,
+    n: Annotated[
+        int | None, typer.Option("-n", "--max-count", min=0, help="With --commits: at most so many, the newest.")
+    ] = None,
+) -> None:
+    """Show what columns, models and branches cost on disk, and what equal samples and codecs save.
+
+    Raw is every sample counted; on disk are packs and metadata, with equal samples counted once; only here is what no
+    other line needs. Nothing is fetched: a clone's figures are those of the whole.
+    """
+    if n is not None and not commits:
+        raise CommandLineError("-n counts commits: use it with --commits")
+    with console.open_stock(rev) as stock:
+        if not commits:
+            usage = stock.measure_usage()
+        else:
+            listed = list(stock.log("HEAD", n))
+            added = stock.measure_commits() if listed else {}
+    if commits:
+        _tell_commits(console, listed, added)
+    elif console.json:
+        console.document(_usage_document(usage))
+    else:
+        console.lines(_iter_usage_lines(usage))
+
+
+def _tell_commits(console: Console, listed: list[Commit], added: Mapping[str, Tally]) -> None:
+    if console.json:
+        documents = [{"id": commit.id, "added": _tally_document(added[commit.id])} for commit in listed]
+        console.document({"commits": documents})
+        return
+    rows = [
+        (
+            short_id(commit.id),
+            format_nbytes(tally.chunk_nbytes),
+            format_nbytes(tally.stored_nbytes),
+            subject_of(commit.message),
+        )
+        for commit in listed
+        for tally in [added[commit.id]]
+    ]
+    console.lines(iter_headed_lines(("commit", "raw added", "on disk", "message"), rows))
+
+
+def _iter_usage_lines(usage: Usage) -> Iterator[str]:
+    rows = [(format_key(path), *_cost_cells(cost)) for path, cost in usage.items.items()]
+    yield from iter_headed_lines(("", "raw", "on disk", "only here"), [*rows, ("total", *_cost_cells(usage.total))])
+    yield ""
+    yield f"equal samples save {_format_saved(usage.total.saved_by_dedupe_nbytes, usage.total)}"
+    yield f"codecs save {_format_saved(usage.total.saved_by_codecs_nbytes, usage.total)}"
+    yield (
+        f"history: {format_count(usage.commits, 'commit')}; as copies {format_nbytes(usage.copies_nbytes)}, "
+        f"on disk {format_nbytes(usage.history.stored_nbytes)}"
+    )
+    if usage.branches:
+        yield ""
+        own = [
+            (name, str(cost.commits), format_nbytes(cost.own.stored_nbytes)) for name, cost in usage.branches.items()
+        ]
+        yield from iter_headed_lines(("branch", "own commits", "only there"), own)
+
+
+def _cost_cells(cost: Cost) -> tuple[str, ...]:
+    return format_nbytes(cost.nbytes), format_nbytes(cost.found.stored_nbytes), format_nbytes(cost.own_nbytes)
+
+
+def _format_saved(saved: int, total: Cost) -> str:
+    """`1.2 MiB of 3.4 MiB (35.3%)`; nothing where packs are a little larger than what is in them."""
+    return format_part(max(saved, 0), total.nbytes)
+
+
+def _usage_document(usage: Usage) -> dict[str, object]:
+    return {
+        "items": [{"path": path, **_cost_document(cost)} for path, cost in usage.items.items()],
+        "total": _cost_document(usage.total)
+        | {
+            "saved_by_dedupe_nbytes": usage.total.saved_by_dedupe_nbytes,
+            "saved_by_codecs_nbytes": usage.total.saved_by_codecs_nbytes,
+        },
+        "branches": [
+            {"name": name, "own_commits": cost.commits, "own": _tally_document(cost.own)}
+            for name, cost in usage.branches.items()
+        ],
+        "history": {
+            "commits": usage.commits,
+            "copies_nbytes": usage.copies_nbytes,
+            **_tally_document(usage.history),
+        },
+    }
+
+
+def _cost_document(cost: Cost) -> dict[str, object]:
+    return {
+        "nbytes": cost.nbytes,
+        "inline_nbytes": cost.inline_nbytes,
+        **_tally_document(cost.found),
+        "own_nbytes": cost.own_nbytes,
+    }
+
+
+def _tally_document(tally: Tally) -> dict[str, object]:
+    return asdict(tally) | {"stored_nbytes": tally.stored_nbytes}

@@ -1,0 +1,169 @@
+"""`stock exp show`: experiments compared, a line for each commit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.commit import short_id, subject_of
+from stockroom.cli.render.experiment import DATE, NOTHING, as_json, list_refs, shorten, summary_document
+from stockroom.cli.render.table import iter_table_lines
+from stockroom.cli.verb import verb
+from stockroom.shelves.experiment.metrics import METRIC_CHOICES, MetricChoice
+
+if TYPE_CHECKING:
+    from stockroom import ExperimentRow, ExperimentTable, StockRoom
+
+_CELL_WIDTH = 32
+_SUBJECT_WIDTH = 40
+
+
+@verb
+def exp_show(
+    console: Console,
+    refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; the history of HEAD if none.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every branch and tag.")] = False,
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many commits.")] = None,
+    only_changed: Annotated[
+        bool, typer.Option("--only-changed", help="Only what differs between the commits shown.")
+    ] = False,
+    sort: Annotated[str | None, typer.Option(metavar="NAME", help="In order of a value or metric.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The greatest first.")] = False,
+    filter: Annotated[
+        str | None,
+        typer.Option(metavar="EXPR", help="Only commits that meet it, such as 'optimizer.lr < 0.01 and acc > 0.9'."),
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(METRIC_CHOICES),
+            help="What to show of a metric. Of those called loss, error, perplexity, mae, mse or rmse the least is "
+            "best, of others the greatest. Conditions always mean the last.",
+        ),
+    ] = "last",
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, numbers in full.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="As a table in Markdown.")] = False,
+) -> None:
+    """Compare commits: their values and metrics, a line for each."""
+    if metrics not in METRIC_CHOICES:
+        raise CommandLineError(f"--metrics takes {', '.join(METRIC_CHOICES)}, found {metrics!r}")
+    if sum((as_csv, as_markdown, console.json)) > 1:
+        raise CommandLineError("expected one of --csv, --md and --json, found several; choose one")
+    if reverse and sort is None:
+        raise CommandLineError("--reverse turns the order of --sort round; name what to sort by")
+    choice: MetricChoice = metrics
+    with console.open_stock() as stock:
+        is_whole = filter is None and sort is None
+        table = stock.experiment.table(_choose_refs(stock, refs, all_=all_), n=n if is_whole else None)
+        if filter is not None:
+            table = table.filter(filter)
+        if sort is not None:
+            table = table.sort(sort, reverse, metric=choice)
+        table = table if n is None else table.head(n)
+        table = table.changed_only() if only_changed else table
+        names = list_refs(stock)
+        if console.json:
+            console.document(_document(table, names, choice))
+        elif as_csv:
+            console.lines(_iter_csv_lines(table, names, choice))
+        elif as_markdown:
+            console.lines(_iter_markdown_lines(table, names, choice))
+        else:
+            console.lines(iter_table_lines([_list_headings(table, choice), *_iter_rows(table, names, choice)]))
+
+
+def _choose_refs(stock: StockRoom, refs: list[str] | None, *, all_: bool) -> list[str] | None:
+    """The commits of the rows; for `--all` each tip once, the newest first."""
+    if not all_:
+        return refs or None
+    if refs:
+        raise CommandLineError("expected REFS or --all, found both; leave one out")
+    tips = dict.fromkeys((*stock.branches.values(), *stock.tags.values()))
+    times = {commit: next(stock.log(commit, n=1)).time for commit in tips}
+    return sorted(tips, key=lambda commit: times[commit], reverse=True)
+
+
+def _list_headings(table: ExperimentTable, choice: MetricChoice) -> tuple[str, ...]:
+    metrics = [name if choice == "last" else f"{name} ({choice})" for name in table.metric_columns]
+    return ("commit", "refs", "date", "subject", *table.value_columns, *metrics)
+
+
+def _list_cells(table: ExperimentTable, row: ExperimentRow, choice: MetricChoice, nothing: Any) -> list[Any]:
+    """What a row has in each column, `nothing` where it has nothing."""
+    picks = [row.metrics[name].pick(choice, name) if name in row.metrics else nothing for name in table.metric_columns]
+    return [*(row.values.get(name, nothing) for name in table.value_columns), *picks]
+
+
+def _iter_rows(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[tuple[str, ...]]:
+    from stockroom.shelves.experiment.cells import format_cell
+
+    for row in table:
+        commit = row.commit
+        cells = [shorten(format_cell(cell), _CELL_WIDTH) for cell in _list_cells(table, row, choice, NOTHING)]
+        refs, subject = ", ".join(names.get(commit.id, [])), shorten(subject_of(commit.message), _SUBJECT_WIDTH)
+        yield (short_id(commit.id), refs, f"{commit.time:{DATE}}", subject, *cells)
+
+
+def _iter_csv_lines(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[str]:
+    yield _format_csv(("commit", "refs", "time", "subject", *_list_headings(table, choice)[4:]))
+    for row in table:
+        commit = row.commit
+        head = (commit.id, " ".join(names.get(commit.id, [])), commit.time.isoformat(), subject_of(commit.message))
+        yield _format_csv((*head, *map(_format_full, _list_cells(table, row, choice, ""))))
+
+
+def _format_csv(cells: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _format_full(cell: Any) -> str:
+    """A cell with all its digits; a list, and what else CSV has no form for, as JSON."""
+    plain = as_json(cell)
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def _iter_markdown_lines(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[str]:
+    headings = _list_headings(table, choice)
+    yield _format_markdown(headings)
+    yield _format_markdown(["---"] * len(headings))
+    for row in _iter_rows(table, names, choice):
+        yield _format_markdown(row)
+
+
+def _format_markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _document(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> dict[str, object]:
+    return {
+        "columns": {"values": list(table.value_columns), "metrics": list(table.metric_columns)},
+        "rows": [_row_document(table, row, names.get(row.commit.id, []), choice) for row in table],
+    }
+
+
+def _row_document(
+    table: ExperimentTable, row: ExperimentRow, refs: list[str], choice: MetricChoice
+) -> dict[str, object]:
+    metrics = {
+        name: {**summary_document(row.metrics[name]), choice: as_json(row.metrics[name].pick(choice, name))}
+        for name in table.metric_columns
+        if name in row.metrics
+    }
+    return {
+        "commit": row.commit.id,
+        "ref": row.ref,
+        "refs": refs,
+        "time": row.commit.time.isoformat(),
+        "message": row.commit.message,
+        "values": {name: as_json(row.values[name]) for name in table.value_columns if name in row.values},
+        "metrics": metrics,
+    }

@@ -1,0 +1,58 @@
+"""`stock fetch`: take in a remote's new history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.units import format_count, format_nbytes
+from stockroom.cli.transfer import RemoteArgument, format_move, move_document, watch_transfer
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom.remotes.fetch import FetchReport
+
+
+@verb
+def fetch(
+    console: Console,
+    remote: RemoteArgument = "origin",
+    prune: Annotated[bool, typer.Option("--prune", help="Forget branches that the remote has no more.")] = False,
+) -> None:
+    """Take in what is new on a remote: its history and its metadata; samples come when they are read."""
+    with console.open_stock(needs_head=False) as stock, watch_transfer(console, "fetch") as show:
+        report = stock.fetch(remote, prune=prune, on_progress=show)
+    if console.json:
+        console.document(fetch_document(report))
+        return
+    tell_fetch(console, report)
+    if not report.moved:
+        console.say("already up to date")
+
+
+def tell_fetch(console: Console, report: FetchReport) -> None:
+    """Say what a fetch brought."""
+    for move in report.moved:
+        console.say(format_move(*move))
+    if report.commits:
+        console.say(f"{format_count(report.commits, 'commit')} ({format_nbytes(report.nbytes)}) from {report.remote}")
+    if report.leaving:
+        console.say(
+            f"warning: the remote will remove {format_count(report.leaving, 'pack')} that your branches, tags or "
+            "changes need and that are not all here: push them, or bring them here (`stock prefetch`)"
+        )
+
+
+def fetch_document(report: FetchReport) -> dict[str, object]:
+    """What a fetch brought, for JSON."""
+    return {
+        "remote": report.remote,
+        "moved": [move_document(*move) for move in report.moved],
+        "commits": report.commits,
+        "objects": report.objects,
+        "packs": report.packs,
+        "nbytes": report.nbytes,
+        "leaving": report.leaving,
+    }

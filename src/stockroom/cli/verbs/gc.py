@@ -1,0 +1,88 @@
+"""`stock gc`: give back the disk of what nothing leads to any more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.units import format_count, format_nbytes, parse_duration
+from stockroom.cli.verb import verb
+from stockroom.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from stockroom.repository.upkeep.gc import GcReport
+
+
+@verb
+def gc(
+    console: Console,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With --remote: which; origin if none.")] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would go.")] = False,
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="How long it must have been unneeded: 2w, 3d, 12h, 0.")
+    ] = "2w",
+    repack: Annotated[
+        bool, typer.Option("--repack", help="Also merge small packs, and leave out what nothing needs of others.")
+    ] = False,
+    remote: Annotated[
+        bool,
+        typer.Option("--remote", help="Mark what nothing on a remote leads to; remove what was marked long ago."),
+    ] = False,
+) -> None:
+    """Give back the disk of what no branch, tag, stage or recent operation leads to."""
+    if remote:
+        if repack:
+            raise InvalidInputError("--repack is for the packs here; those of a remote stay as they were pushed")
+        _collect_remote(console, name or "origin", dry_run=dry_run, grace=grace)
+        return
+    with console.open_stock() as stock, console.progress("gc") as progress:
+        if name is not None:
+            raise InvalidInputError(f"expected no argument but with --remote, found {name!r}")
+        report = stock.gc(
+            dry_run,
+            parse_duration(grace),
+            repack=repack,
+            on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
+        )
+    if console.json:
+        console.document(asdict(report))
+        return
+    _tell(console, report)
+
+
+def _collect_remote(console: Console, name: str, *, dry_run: bool, grace: str) -> None:
+    with console.open_stock(needs_head=False) as stock, console.progress("gc") as progress:
+        report = stock.gc_remote(
+            name,
+            dry_run,
+            parse_duration(grace),
+            on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
+        )
+    if console.json:
+        console.document(asdict(report))
+        return
+    would = "would " if report.dry_run else ""
+    packs, bundles = format_count(report.packs, "pack"), format_count(report.bundles, "bundle")
+    removed = "remove" if report.dry_run else "removed"
+    console.line(f"{would}{removed} {format_nbytes(report.nbytes)} on {report.remote}: {packs}, {bundles}")
+    if report.marked:
+        console.line(f"{would}mark{'' if report.dry_run else 'ed'} {format_count(report.marked, 'pack')} as unneeded")
+    if report.waiting:
+        console.say(f"{format_count(report.waiting, 'pack')} marked, but not for long enough yet (--grace)")
+
+
+def _tell(console: Console, report: GcReport) -> None:
+    done = "would give back" if report.dry_run else "gave back"
+    packs = format_count(report.packs, "pack")
+    others = f"{format_count(report.commits, 'commit')} and {format_count(report.objects, 'object')}"
+    console.line(f"{done} {format_nbytes(report.nbytes)}: {packs}, {others}")
+    if report.repacked:
+        rewritten = format_count(report.repacked, "pack")
+        console.line(f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}")
+    if report.waiting:
+        console.say(f"{format_count(report.waiting, 'pack')} unneeded, but not for long enough yet (--grace)")
+    if report.held:
+        console.say(f"{format_count(report.held, 'pack')} kept for writers at work: run it again when they are done")

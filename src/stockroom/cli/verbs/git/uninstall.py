@@ -1,0 +1,15 @@
+"""`stock git uninstall`: take back what `stock git install` did."""
+
+from __future__ import annotations
+
+from stockroom.cli.console import Console
+from stockroom.cli.verb import verb
+from stockroom.cli.verbs.git.install import DryRunOption, find_place, take_steps
+
+
+@verb
+def git_uninstall(console: Console, dry_run: DryRunOption = False) -> None:
+    """Take back what `stock git install` did; hooks and settings of others stay."""
+    from stockroom.repository.git.install import plan_uninstall
+
+    take_steps(console, plan_uninstall(*find_place()), dry_run=dry_run)

@@ -1,0 +1,97 @@
+"""`stock import`: bring data in through a plug-in, and commit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.change import Change, changes_document, changes_of_diff
+from stockroom.cli.render.units import format_count, format_nbytes
+from stockroom.cli.verb import verb
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
+
+if TYPE_CHECKING:
+    from stockroom.cli.render.progress import Progress
+    from stockroom.importers.run import ImportProgress, ImportReport
+
+
+@verb
+def import_(
+    console: Console,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="What to import: numpy, csv, parquet, imagefolder, webdataset, huggingface, zarr, safetensors, "
+            "torchvision.mnist, ..."
+        ),
+    ],
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or a folder, for sources that take them.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder to look in.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch what is not there.")] = False,
+    split: Annotated[str | None, typer.Option(help="The part of a data set that comes in several.")] = None,
+    keep_encoded: Annotated[
+        bool, typer.Option("--keep-encoded", help="Keep images as the files they are; reading decodes them.")
+    ] = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out, and list, what cannot be read.")
+    ] = False,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Import data as columns and commit them, with whatever else is staged; columns of the same names are replaced.
+
+    A failure leaves no trace. Run again after it: what is already stored is not stored twice.
+    """
+    from stockroom.importers.registry import resolve_importer
+    from stockroom.importers.run import import_into
+    from stockroom.importers.source import ImportSpec
+
+    importer = resolve_importer(source)
+    spec = ImportSpec(source, tuple(paths or ()), root, download, split, keep_encoded, skip_broken)
+    with console.open_stock() as stock:
+        before = stock.commit_id
+        block = stock.enable_write(message or f"Import {source}", timeout_s)
+        target = open_staging(console, timeout_s) if no_commit else block
+        with console.progress("import") as progress, target as writer:
+            report = import_into(writer, importer.open(spec), on_progress=_reporter(progress))
+            changes = changes_of_diff(writer.status().changes)
+        stock.refresh()
+        commit_id = stock.commit_id if stock.commit_id != before else None
+    _tell(console, report, changes, commit_id, staged=no_commit)
+
+
+def _reporter(progress: Progress) -> Callable[[ImportProgress], None]:
+    def report(now: ImportProgress) -> None:
+        label = f"{now.column} ({now.column_index + 1}/{now.column_count})"
+        progress.update(label, now.samples, total=now.sample_count, nbytes=now.nbytes)
+
+    return report
+
+
+def _tell(
+    console: Console, report: ImportReport, changes: list[Change], commit_id: str | None, *, staged: bool
+) -> None:
+    if console.json:
+        console.document(
+            {
+                "columns": list(report.columns),
+                "samples": report.samples,
+                "nbytes": report.nbytes,
+                "skipped": list(report.skipped),
+                "commit": commit_id,
+                "changes": changes_document(changes),
+            }
+        )
+        return
+    size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
+    for problem in report.skipped:
+        console.say(f"skipped {problem}")
+    outcome = describe_outcome(commit_id, staged=staged)
+    console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
+    if commit_id:
+        console.line(commit_id)

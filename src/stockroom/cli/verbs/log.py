@@ -1,0 +1,65 @@
+"""`stock log`: the commits that lead to a ref."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.commit import commit_document, commit_line, iter_commit_lines, read_names
+from stockroom.cli.render.commit_graph import CommitGraph
+from stockroom.cli.verb import verb
+from stockroom.errors import GitError
+
+if TYPE_CHECKING:
+    from stockroom import Commit, StockRoom
+
+
+@verb
+def log(
+    console: Console,
+    ref: Annotated[str, typer.Argument(help="Where to start.")] = "HEAD",
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many commits.")] = None,
+    oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw how commits hang together in front of them.")] = False,
+) -> None:
+    """Show the commits that lead to a ref, newest first; with git's commit that carries each, if one does."""
+    with console.open_stock() as stock:
+        commits = stock.log(ref, n)
+        carriers = {} if oneline and not console.json else _find_carriers(console, stock)
+        if console.json:
+            listed = [commit_document(commit) | {"git": carriers.get(commit.id)} for commit in commits]
+            console.document({"commits": listed})
+        else:
+            names = read_names(stock) if sys.stdout.isatty() else {}
+            texts = ((commit, _describe(commit, names, carriers, oneline=oneline)) for commit in commits)
+            console.lines(_draw(texts, oneline=oneline) if graph else _list(texts, oneline=oneline))
+
+
+def _find_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:
+    try:
+        return stock.find_git_commits()
+    except GitError as error:
+        console.say(f"git's commits are left out: {error}")
+        return {}
+
+
+def _describe(commit: Commit, names: Mapping[str, str], carriers: Mapping[str, str], *, oneline: bool) -> list[str]:
+    refs = names.get(commit.id, "")
+    return [commit_line(commit, refs)] if oneline else list(iter_commit_lines(commit, refs, carriers.get(commit.id)))
+
+
+def _list(texts: Iterable[tuple[Commit, list[str]]], *, oneline: bool) -> Iterator[str]:
+    for number, (_, lines) in enumerate(texts):
+        if number and not oneline:
+            yield ""
+        yield from lines
+
+
+def _draw(texts: Iterable[tuple[Commit, list[str]]], *, oneline: bool) -> Iterator[str]:
+    graph = CommitGraph()
+    for commit, lines in texts:
+        yield from graph.draw(commit.id, commit.parents, lines if oneline else [*lines, ""])

@@ -1,0 +1,84 @@
+"""`stock ls`: what a commit holds, the keys of a column, or the leaves of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_path_address, split_path, split_shelf
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.contents import LISTERS
+from stockroom.cli.render.printable import format_key
+from stockroom.cli.render.table import iter_table_lines
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+
+@verb
+def ls(
+    console: Console,
+    address: Annotated[
+        str, typer.Argument(metavar="[REV:][SHELF[/NAME]]", help="As data, data/image, model, model/resnet, metric.")
+    ] = "HEAD:",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Of a column, with each key what its sample looks like; the first 20.")
+    ] = False,
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="List at most so many keys.")] = None,
+) -> None:
+    """List what a commit holds: columns, models, values, metrics, artifacts; of one column or model what is in it."""
+    place = parse_path_address(address)
+    with console.open_stock(place.ref) as stock:
+        shelf, rest = split_shelf(place.path) if place.path else ("", "")
+        if preview and not (shelf == DATA_SHELF and rest):
+            raise CommandLineError("--preview looks at samples: name a column, as data/image")
+        if not rest:
+            list_shelves(console, stock, [shelf] if shelf else list(LISTERS))
+        elif shelf == DATA_SHELF:
+            _list_samples(console, stock, place.path, preview=preview, n=n)
+        elif shelf == MODEL_SHELF:
+            _list_leaves(console, stock, rest, n=n)
+        else:
+            raise CommandLineError(f"ls lists shelves, columns and models, found {place.path!r}; try `stock show`")
+
+
+def list_shelves(console: Console, stock: StockRoom, shelves: Sequence[str]) -> None:
+    """Print everything on some shelves of the handle's commit."""
+    listed = {shelf: LISTERS[shelf][1](stock) for shelf in shelves}
+    if console.json:
+        console.document({LISTERS[shelf][0]: [item.document for item in items] for shelf, items in listed.items()})
+        return
+    for items in listed.values():
+        console.lines(iter_table_lines([item.cells for item in items]))
+
+
+def _list_samples(console: Console, stock: StockRoom, path: str, *, preview: bool, n: int | None) -> None:
+    name, key = split_path(path, list(stock.data))
+    if name is None or key is not None:
+        raise CommandLineError(f"ls lists a column, found a key after it: {path!r}; `stock show` describes it")
+    column = stock.data[name]
+    if preview:
+        from stockroom.cli.verbs.ls_preview import list_looks  # imports numpy
+
+        list_looks(console, column, n=n)
+    else:
+        _list_keys(console, f"data/{name}", list(islice(column.keys_as_stored(), n)))
+
+
+def _list_leaves(console: Console, stock: StockRoom, path: str, *, n: int | None) -> None:
+    from stockroom.cli.verbs.model.model_address import open_part
+
+    place = open_part(stock, path)
+    _list_keys(console, place.path, place.state.paths()[:n])
+
+
+def _list_keys(console: Console, path: str, keys: Sequence[int | str]) -> None:
+    if console.json:
+        console.document({"path": path, "keys": list(keys)})
+    else:
+        console.lines(format_key(key) for key in keys)

@@ -1,0 +1,103 @@
+"""`stock merge`: bring another line of history into the branch that is checked out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.merge_options import (
+    ChoiceOption,
+    MessageOption,
+    NoCommitOption,
+    StrategyOption,
+    join_message,
+    parse_strategy,
+)
+from stockroom.cli.render.commit import short_id
+from stockroom.cli.render.conflict import iter_merge_lines, merge_document, run_merge, tell_conflicts, tell_outcome
+from stockroom.cli.verb import verb
+from stockroom.errors import MergeConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+
+@verb
+def merge(
+    console: Console,
+    ref: Annotated[str | None, typer.Argument(help="A branch, tag or commit, as dev or origin/main.")] = None,
+    message: MessageOption = None,
+    no_commit: NoCommitOption = False,
+    no_ff: Annotated[bool, typer.Option("--no-ff", help="Make a commit even where a fast-forward would do.")] = False,
+    ff_only: Annotated[bool, typer.Option("--ff-only", help="Refuse to make a commit.")] = False,
+    strategy: StrategyOption = None,
+    choice: ChoiceOption = None,
+    continue_: Annotated[bool, typer.Option("--continue", help="Commit the merge under way.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Give up the merge under way.")] = False,
+) -> None:
+    """Merge by key, tensor and step; conflicts are listed and change nothing. Alone: show the merge under way."""
+    if sum((ref is not None, continue_, abort)) > 1:
+        raise CommandLineError("expected one of REF, --continue and --abort, found several; do one thing at a time")
+    with console.open_stock() as stock:
+        if continue_:
+            _continue(console, stock, join_message(message))
+        elif abort:
+            _abort(console, stock)
+        elif ref is None:
+            _show(console, stock)
+        else:
+            chosen = parse_strategy(strategy, choice)
+            fast_forward = _choose_fast_forward(no_ff=no_ff, ff_only=ff_only)
+            text = join_message(message)
+            run_merge(
+                console,
+                stock,
+                ref,
+                lambda: stock.merge(ref, text, chosen, commit=not no_commit, fast_forward=fast_forward),
+            )
+
+
+def _choose_fast_forward(*, no_ff: bool, ff_only: bool) -> Literal["if possible", "never", "only"]:
+    if no_ff and ff_only:
+        raise CommandLineError("expected --no-ff or --ff-only, found both")
+    return "never" if no_ff else "only" if ff_only else "if possible"
+
+
+def _continue(console: Console, stock: StockRoom, message: str | None) -> None:
+    branch, old = stock.branch, stock.commit_id
+    under_way = stock.find_merge()
+    try:
+        commit_id = stock.continue_merge(message)
+    except MergeConflictError as error:
+        theirs = None if under_way is None else under_way.commit
+        tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
+        raise
+    if console.json:
+        tell_outcome(console, "merged", branch=branch, old=old, commit_id=commit_id)
+        return
+    subject = (message or (under_way.message if under_way else "")).split("\n", 1)[0]
+    console.say(f"[{branch} {short_id(commit_id)}] {subject}")
+    console.line(commit_id)
+
+
+def _abort(console: Console, stock: StockRoom) -> None:
+    under_way = stock.find_merge()
+    stock.abort_merge()
+    if under_way is None:  # it came to be in between
+        raise NotFoundError("no merge was under way")
+    console.say(f"gave up the {under_way.kind}; nothing is staged")
+    if console.json:
+        console.document({"aborted": merge_document(under_way)})
+
+
+def _show(console: Console, stock: StockRoom) -> None:
+    under_way = stock.find_merge()
+    if console.json:
+        console.document({"merge": merge_document(under_way)})
+    elif under_way is None:
+        console.say("no merge is under way; `stock merge REF` begins one")
+    else:
+        console.lines(iter_merge_lines(under_way, stock.commit_id))

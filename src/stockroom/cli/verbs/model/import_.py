@@ -1,0 +1,83 @@
+"""`stock model import`: a model from a file of other programs, and commit it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.change import Change, changes_document, changes_of_diff
+from stockroom.cli.render.model import format_count_of_leaves
+from stockroom.cli.render.units import format_nbytes
+from stockroom.cli.verb import verb
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
+from stockroom.errors import SchemaError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+
+
+@verb
+def model_import(
+    console: Console,
+    file: Annotated[Path, typer.Argument(help="Ends in .safetensors, .pt, .pth, .bin, .ckpt or .pth.tar.")],
+    name: Annotated[str | None, typer.Option(help="What to call the model; as the file if left out.")] = None,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Leave out a safetensors file's notes.")] = False,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Import a model and commit it, with whatever else is staged; a model of the same name is replaced.
+
+    Nothing in the file is executed: a pickle that asks for code is refused. A failure leaves no trace.
+    """
+    from stockroom.interop import name_model, read_model_file
+
+    with console.open_stock() as stock:
+        before = stock.commit_id
+        called = name or name_model(file)
+        loaded = read_model_file(file)
+        metadata = {} if no_metadata else _check_metadata(file, loaded.metadata)
+        block = stock.enable_write(message or f"Import model {called}", timeout_s)
+        target = open_staging(console, timeout_s) if no_commit else block
+        with console.progress("import"), target as writer:
+            writer.model.save(called, loaded.state, **metadata)
+            leaves, nbytes = _measure(writer, called)
+            changes = changes_of_diff(writer.status().changes)
+        stock.refresh()
+        commit_id = stock.commit_id if stock.commit_id != before else None
+    if console.json:
+        console.document(_document(called, (leaves, nbytes), commit_id, changes))
+        return
+    outcome = describe_outcome(commit_id, staged=no_commit)
+    console.say(f"imported {format_count_of_leaves(leaves)} ({format_nbytes(nbytes)}) as model {called}; {outcome}")
+    if commit_id:
+        console.line(commit_id)
+
+
+def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The notes in a file, if they are not too large to keep."""
+    from stockroom.content.attrs import check_json
+
+    try:
+        return check_json(dict(metadata), where=str(file), name="metadata")
+    except SchemaError as error:
+        raise SchemaError(f"{error}; --no-metadata leaves them out") from error
+
+
+def _measure(writer: StockRoom, name: str) -> tuple[int, int]:
+    state = writer.model[name]
+    return len(state.paths()), state.nbytes
+
+
+def _document(name: str, size: tuple[int, int], commit_id: str | None, changes: list[Change]) -> dict[str, object]:
+    return {
+        "model": name,
+        "leaves": size[0],
+        "nbytes": size[1],
+        "commit": commit_id,
+        "changes": changes_document(changes),
+    }

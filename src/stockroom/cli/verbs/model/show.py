@@ -1,0 +1,71 @@
+"""`stock model show`: the leaves of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.address import parse_path_address
+from stockroom.cli.console import Console
+from stockroom.cli.render.model import format_count_of_leaves, format_metadata, iter_leaf_lines, leaf_document
+from stockroom.cli.render.model_changes import find_changes
+from stockroom.cli.render.units import format_nbytes
+from stockroom.cli.verb import verb
+from stockroom.cli.verbs.model.model_address import METAVAR, ModelPart, find_model, open_part
+
+if TYPE_CHECKING:
+    from stockroom import LeafInfo, StockRoom
+
+
+@verb
+def model_show(
+    console: Console,
+    address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part or leaf of it.")],
+) -> None:
+    """Show a model's leaves: dtype, shape, size, digest, and what the commit changed. A leaf alone with its values."""
+    place = parse_path_address(address)
+    with console.open_stock(place.ref) as stock:
+        show_path(console, stock, place.path)
+
+
+def show_path(console: Console, stock: StockRoom, path: str) -> None:
+    """Print what is at `NAME` or `NAME/PART`."""
+    name, part = find_model(stock, path)
+    state = stock.model[name]
+    if part in state.paths():
+        _show_leaf(console, ModelPart(name, part, state))
+    else:
+        _show_part(console, stock, open_part(stock, path))
+
+
+def _show_part(console: Console, stock: StockRoom, place: ModelPart) -> None:
+    leaves, changes = list(place.state.leaves()), find_changes(stock, place)
+    metadata, nbytes = dict(place.state.metadata), place.state.nbytes
+    if console.json:
+        documents = [leaf_document(leaf, changes.get(leaf.path)) for leaf in leaves]
+        console.document({"path": place.path, "metadata": metadata, "nbytes": nbytes, "leaves": documents})
+        return
+    console.line(f"{place.path}: {format_count_of_leaves(len(leaves))}, {format_nbytes(nbytes)}")
+    if metadata:
+        console.line(f"metadata: {format_metadata(metadata)}")
+    console.lines(iter_leaf_lines(leaves, changes))
+
+
+def _show_leaf(console: Console, place: ModelPart) -> None:
+    from stockroom.cli.render.leaf import describe_leaf  # imports numpy
+
+    (leaf,) = place.state.leaves([place.part] if place.part else None)
+    form, summary = describe_leaf(place.state, leaf)
+    if console.json:
+        console.document({"path": place.path, **form, "digest": leaf.digest, "summary": summary})
+        return
+    console.line(place.path)
+    console.lines(f"  {name}: {value}" for name, value in [*_format(leaf, form), *summary.items()])
+
+
+def _format(leaf: LeafInfo, form: dict[str, object]) -> list[tuple[str, object]]:
+    from stockroom.cli.render.column import format_shape
+
+    form = form | {"shape": format_shape(leaf.shape), "digest": leaf.digest}
+    return [(name, value) for name, value in form.items() if value is not None]

@@ -1,0 +1,72 @@
+"""`stock prefetch`: bring samples and models here before they are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.units import format_count, format_nbytes, parse_nbytes
+from stockroom.cli.sample_choice import parse_keys
+from stockroom.cli.transfer import watch_transfer
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.trees import Key
+
+
+@verb
+def prefetch(
+    console: Console,
+    path: Annotated[
+        str | None, typer.Argument(help="As data/image, model/resnet or artifact/plot.png; everything if left out.")
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A:B|K1,K2",
+            help="Positions in key order, or keys with commas between; of a model names or patterns of leaves.",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
+    ] = None,
+    ref: Annotated[str, typer.Option(help="The commit to bring it from.")] = "HEAD",
+    max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Bring no more than that, as 2GiB.")] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what it would cost.")] = False,
+) -> None:
+    """Bring samples and models to this machine before they are read."""
+    budget = None if max_size is None else parse_nbytes(max_size)
+    with console.open_stock(ref) as stock, watch_transfer(console, "prefetch") as show:
+        chosen = None if keys is None else _parse_keys(stock, path, keys)
+        report = stock.prefetch(path, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
+    if console.json:
+        console.document(
+            {
+                "samples": report.samples,
+                "nbytes": report.nbytes,
+                "read_nbytes": report.read_nbytes,
+                "requests": report.requests,
+                "left_out": report.left_out,
+                "dry_run": dry_run,
+            }
+        )
+        return
+    read = f"reading {format_nbytes(report.read_nbytes)} in {format_count(report.requests, 'request')}"
+    cost = f"{format_nbytes(report.nbytes)}, {read}"
+    noun = "tensor" if path is not None and path.startswith("model/") else "sample"
+    console.line(f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}")
+    if report.left_out:
+        console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")
+
+
+def _parse_keys(stock: StockRoom, path: str | None, text: str) -> slice | list[Key]:
+    """`0:1000` as positions, else keys of the column's own type, or names of a model's leaves."""
+    if path is None:
+        raise CommandLineError("--keys chooses within one column or model: say which, as data/image")
+    if path.startswith("model/"):
+        return list(text.split(","))
+    return parse_keys(text, stock.data[path.removeprefix("data/")].key_type)

@@ -1,0 +1,47 @@
+"""`stock pull`: fetch, and bring the branch that is checked out along."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.merge_options import ChoiceOption, StrategyOption, parse_strategy
+from stockroom.cli.render.commit import short_id
+from stockroom.cli.render.conflict import tell_conflicts
+from stockroom.cli.transfer import RemoteArgument, watch_transfer
+from stockroom.cli.verb import verb
+from stockroom.cli.verbs.fetch import fetch_document, tell_fetch
+from stockroom.errors import MergeConflictError
+
+
+@verb
+def pull(
+    console: Console,
+    remote: RemoteArgument = "origin",
+    strategy: StrategyOption = None,
+    choice: ChoiceOption = None,
+    ff_only: Annotated[bool, typer.Option("--ff-only", help="Refuse to make a commit.")] = False,
+) -> None:
+    """Fetch, then bring the branch that is checked out along, by fast-forward or by a merge."""
+    chosen = parse_strategy(strategy, choice)
+    with console.open_stock(needs_head=False) as stock:
+        branch, at = stock.branch, stock.commit_id
+        try:
+            with watch_transfer(console, "pull") as show:
+                report = stock.pull(remote, strategy=chosen, ff_only=ff_only, on_progress=show)
+        except MergeConflictError as error:
+            tell_conflicts(console, error, branch=branch, commit_id=at, theirs=f"{remote}/{branch}")
+            raise
+    old, new = (None if commit is None else commit.hex() for commit in (report.old, report.new))
+    if console.json:
+        moved = {"branch": report.branch, "old": old, "new": new, "outcome": report.outcome}
+        console.document({**fetch_document(report.fetched), **moved})
+        return
+    tell_fetch(console, report.fetched)
+    if report.outcome == "up to date":
+        console.say("already up to date")
+    else:
+        how = "merged: " if report.outcome == "merged" else ""
+        console.say(f"{how}{report.branch} is now at {short_id(new)}")

@@ -1,0 +1,43 @@
+"""`stock push`: bring a branch or tag to a remote."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.units import format_count, format_nbytes
+from stockroom.cli.transfer import RemoteArgument, format_move, move_document, watch_transfer
+from stockroom.cli.verb import verb
+
+
+@verb
+def push(
+    console: Console,
+    remote: RemoteArgument = "origin",
+    ref: Annotated[
+        str | None, typer.Argument(help="Branch or tag; the branch checked out if left out; :NAME deletes one there.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("-f", "--force", help="Move the remote's branch even if that drops commits of it.")
+    ] = False,
+    tags: Annotated[bool, typer.Option("--tags", help="Bring all tags too.")] = False,
+) -> None:
+    """Bring a branch or tag to a remote, with all it leads to; only what is missing there is sent."""
+    with console.open_stock() as stock, watch_transfer(console, "push") as show:
+        report = stock.push(remote, ref, force, tags=tags, on_progress=show)
+    if console.json:
+        console.document(
+            {
+                "remote": report.remote,
+                "moved": [move_document(update.ref, update.old, update.new) for update in report.moved],
+                "packs": report.packs,
+                "nbytes": report.nbytes,
+            }
+        )
+        return
+    for update in report.moved:
+        console.say(format_move(update.ref, update.old, update.new))
+    sent = f"{format_count(report.packs, 'pack')}, {format_nbytes(report.nbytes)} sent to {report.remote}"
+    console.say(sent if report.moved else "everything up to date")

@@ -1,0 +1,108 @@
+"""`stock resolve`: decide what a merge under way has left open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.conflict import conflict_document, iter_conflict_lines
+from stockroom.cli.render.units import format_count
+from stockroom.cli.verb import verb
+from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
+from stockroom.errors import InvalidInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.content.merge.conflict import Conflict
+    from stockroom.shelves.stock.history import MergeUnderWay
+
+
+_CHOICES: Final[dict[str, Literal["ours", "theirs", "average"]]] = {
+    "ours": "ours",
+    "theirs": "theirs",
+    "average": "average",
+}
+"""Options that name a choice; the others take what is staged."""
+
+
+@verb
+def resolve(
+    console: Console,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH[:KEY]]", help="As data/label, data/label:7 or model/net:fc/weight.")
+    ] = None,
+    ours: Annotated[bool, typer.Option("--ours", help="Take what HEAD has.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Take what is merged in.")] = False,
+    average: Annotated[bool, typer.Option("--average", help="Take the mean of two tensors of a model.")] = False,
+    staged: Annotated[bool, typer.Option("--staged", help="Take what is staged there now.")] = False,
+    value: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take what is in a file: .npy, text or bytes for a sample, else JSON."),
+    ] = None,
+    timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Decide open conflicts at a path, or one at a key, for a side or a value; alone: list them."""
+    choices = {"ours": ours, "theirs": theirs, "average": average, "staged": staged, "value": value is not None}
+    given = [name for name, is_given in choices.items() if is_given]
+    if len(given) != (path is not None):
+        raise CommandLineError(
+            f"expected PATH with one of --ours, --theirs, --average, --staged and --value, found {', '.join(given)}"
+            if given
+            else "expected --ours, --theirs, --average, --staged or --value FILE after PATH, found none"
+        )
+    if path is None:
+        with console.open_stock() as stock:
+            _tell(console, stock, resolved=[])
+        return
+    with console.open_writer(timeout_s) as stock:
+        chosen = find_conflicts(_get_merge(stock).conflicts, path)
+        if value is not None:
+            from stockroom.cli.verbs.resolve_value import put_value  # imports numpy
+
+            put_value(stock, _get_only(chosen, path), value)
+        key = None if path == chosen[0].path else chosen[0].key
+        stock.resolve(chosen[0].path, key, choice=_CHOICES.get(given[0]))
+        _tell(console, stock, resolved=chosen)
+
+
+def find_conflicts(conflicts: Sequence[Conflict], text: str) -> list[Conflict]:
+    """Those that `PATH` or `PATH:KEY` names; `NotFoundError` for none. A path may hold a colon: the longest wins."""
+    paths = {conflict.path for conflict in conflicts if text == conflict.path or text.startswith(f"{conflict.path}:")}
+    path = max(paths, key=len, default=text)
+    key = text[len(path) + 1 :]
+    chosen = [c for c in conflicts if c.path == path and (text == path or str(c.key) == key)]
+    if not chosen:
+        raise NotFoundError(f"{text}: not in conflict; `stock resolve` lists what is")
+    return chosen
+
+
+def _get_merge(stock: StockRoom) -> MergeUnderWay:
+    merge = stock.find_merge()
+    if merge is None:
+        raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
+    return merge
+
+
+def _get_only(chosen: Sequence[Conflict], path: str) -> Conflict:
+    if len(chosen) > 1:
+        raise InvalidInputError(f"{path}: expected one conflict to give a value to, found {len(chosen)}; add :KEY")
+    return chosen[0]
+
+
+def _tell(console: Console, stock: StockRoom, *, resolved: Sequence[Conflict]) -> None:
+    merge = _get_merge(stock)
+    left = merge.conflicts
+    if console.json:
+        documents = {"resolved": resolved, "conflicts": left}
+        console.document({name: [conflict_document(one) for one in some] for name, some in documents.items()})
+        return
+    if not resolved:
+        console.lines(iter_conflict_lines(left, stock.commit_id, merge.commit))
+    next_step = "" if left else "; `stock merge --continue` commits the merge"
+    done = f"resolved {format_count(len(resolved), 'conflict')}, " if resolved else ""
+    console.say(f"{done}{format_count(len(left), 'conflict')} open{next_step}")

@@ -1,0 +1,35 @@
+"""`stock revert`: take back what one commit changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.merge_options import (
+    ChoiceOption,
+    MessageOption,
+    NoCommitOption,
+    StrategyOption,
+    join_message,
+    parse_strategy,
+)
+from stockroom.cli.render.conflict import run_merge
+from stockroom.cli.verb import verb
+
+
+@verb
+def revert(
+    console: Console,
+    commit: Annotated[str, typer.Argument(help="The commit to take back.")],
+    message: MessageOption = None,
+    no_commit: NoCommitOption = False,
+    strategy: StrategyOption = None,
+    choice: ChoiceOption = None,
+) -> None:
+    """Commit the opposite of what a commit changed against its first parent; what came after it stays."""
+    chosen = parse_strategy(strategy, choice)
+    with console.open_stock() as stock:
+        text = join_message(message)
+        run_merge(console, stock, f"{commit}~1", lambda: stock.revert(commit, text, chosen, commit=not no_commit))

@@ -1,0 +1,168 @@
+"""`stock show`: a commit, or one thing in it, described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_address, parse_key, split_path, split_shelf
+from stockroom.cli.console import Console
+from stockroom.cli.render.column import column_document, column_line, format_shape
+from stockroom.cli.render.printable import format_key
+from stockroom.cli.verb import verb
+from stockroom.cli.verbs.ls import list_shelves
+from stockroom.errors import InvalidInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from stockroom import Column, StockRoom
+    from stockroom.cli.render.sample import Sample
+
+_TEXT_LENGTH: Final = 200
+_CURVE_WIDTH: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class PictureOutput:
+    """Where else a picture is to go: to a file, to the desktop."""
+
+    file: Path | None
+    opens: bool
+
+    def refuse(self) -> None:
+        """Raise `InvalidInputError` if it is to go anywhere: what is shown is no sample."""
+        if self.file is not None or self.opens:
+            raise InvalidInputError("--open and --png take one sample, as data/image/0")
+
+    def write(self, sample: Sample) -> Path | None:
+        """The file that was written, if one was wanted."""
+        if self.file is None and not self.opens:
+            return None
+        from stockroom.cli.render.picture_file import open_viewer, save_picture
+
+        path = save_picture(sample, self.file)
+        if self.opens:
+            open_viewer(path)
+        return path
+
+
+@verb
+def show(
+    console: Console,
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REV][:PATH]",
+            help="A commit, or data/COLUMN[/KEY], model/NAME[/LEAF], experiment/KEY, metric/NAME, artifact/NAME in it.",
+        ),
+    ] = "HEAD",
+    open_: Annotated[
+        bool, typer.Option("--open", help="Write the sample, a picture, to a PNG file, and show that on the desktop.")
+    ] = False,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the sample, a picture, to this new PNG file.")
+    ] = None,
+) -> None:
+    """Show a commit, what it holds and what it changed; or a column, sample, model, leaf, value, metric or artifact.
+
+    On a terminal with colours, samples that are pictures are drawn.
+    """
+    place = parse_address(address)
+    output = PictureOutput(png, opens=open_)
+    with console.open_stock(place.ref) as stock:
+        if not place.path:
+            output.refuse()
+            from stockroom.cli.verbs.show_commit import show_commit
+
+            show_commit(console, stock, place.ref)
+            return
+        try:
+            _show_path(console, stock, place.path, output)
+        except NotFoundError as error:
+            if place.path in stock.branches or place.path in stock.tags:
+                raise NotFoundError(f"{error}; the branch or tag of that name is '{place.path}:'") from error
+            raise
+
+
+def _show_path(console: Console, stock: StockRoom, path: str, output: PictureOutput) -> None:
+    """Print what is at a path in the handle's commit."""
+    shelf, rest = split_shelf(path)
+    if shelf == DATA_SHELF and rest:
+        _show_data(console, stock, path, output)
+        return
+    output.refuse()
+    if not rest:
+        list_shelves(console, stock, [shelf])
+    elif shelf == MODEL_SHELF:
+        from stockroom.cli.verbs.model.show import show_path
+
+        show_path(console, stock, rest)
+    else:
+        from stockroom.cli.verbs.show_experiment import show_item
+
+        show_item(console, stock, shelf, rest)
+
+
+def _show_data(console: Console, stock: StockRoom, path: str, output: PictureOutput) -> None:
+    column_name, key_text = split_path(path, list(stock.data))
+    assert column_name is not None
+    column = stock.data[column_name]
+    if key_text is None:
+        output.refuse()
+        _show_column(console, column)
+    else:
+        _show_sample(console, column, parse_key(key_text, str(column.key_type), column=column_name), output)
+
+
+def _show_column(console: Console, column: Column) -> None:
+    if console.json:
+        console.document({"column": column_document(column)})
+        return
+    path, dtype, shape, count, nbytes = column_line(column)
+    console.line(path)
+    rows = [
+        ("dtype", dtype),
+        ("shape", shape),
+        ("keys", str(column.key_type)),
+        ("count", count),
+        ("size", nbytes),
+    ]
+    rows += [("decoder", column.decoder)] if column.decoder else []
+    rows += [(f"attr {name}", str(value)) for name, value in column.attrs.items()]
+    console.lines(f"  {name}: {value}" for name, value in rows)
+
+
+def _show_sample(console: Console, column: Column, key: int | str, output: PictureOutput) -> None:
+    from stockroom.cli.render.sample import sample_document  # imports numpy
+
+    sample = column[key]
+    form = sample_document(sample)
+    digest, png = column.digest(key), output.write(sample)
+    if console.json:
+        files = {} if png is None else {"png": str(png)}
+        console.document({"path": f"data/{column.name}", "key": key, "digest": digest, **form, **files})
+        return
+    summary = form.pop("summary")
+    form["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
+    console.line(f"data/{column.name}/{format_key(key)}")
+    rows = [*form.items(), ("digest", digest), *_pairs(summary), *([] if png is None else [("png", png)])]
+    console.lines(f"  {name}: {value}" for name, value in rows)
+    _show_look(console, sample)
+
+
+def _show_look(console: Console, sample: Sample) -> None:
+    """Print what a person can look at: text, a picture, a curve."""
+    from stockroom.cli.render.sample_look import draw_look, find_curve
+
+    if isinstance(sample, str):
+        console.line(f"  text: {sample[:_TEXT_LENGTH]}")
+    elif console.has_colours and (lines := draw_look(sample)):
+        console.draw(lines)
+    elif curve := find_curve(sample, width=_CURVE_WIDTH):
+        console.line(f"  curve: {curve}")
+
+
+def _pairs(summary: object) -> list[tuple[str, object]]:
+    return list(summary.items()) if isinstance(summary, dict) else []

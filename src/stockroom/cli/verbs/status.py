@@ -1,0 +1,69 @@
+"""`stock status`: what is staged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines
+from stockroom.cli.render.commit import short_id
+from stockroom.cli.render.conflict import iter_merge_lines, merge_document
+from stockroom.cli.render.units import format_part
+from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom.shelves.stock.history import Status
+
+
+@verb
+def status(
+    console: Console,
+    short: Annotated[bool, typer.Option("-s", "--short", help="Only the changes.")] = False,
+) -> None:
+    """Show the branch, its commit, and what is staged on top."""
+    with console.open_stock() as stock:
+        state = stock.status()
+        changes = changes_of_diff(state.changes)
+        presence = stock.measure_presence()
+    if console.json:
+        console.document(
+            {
+                "branch": state.branch,
+                "commit": state.commit_id,
+                "clean": state.clean,
+                "staged_on": state.staged_on,
+                "changes": changes_document(changes),
+                "merge": merge_document(state.merge),
+                "presence": {
+                    "packs": presence.packs,
+                    "whole_packs": presence.whole_packs,
+                    "nbytes": presence.nbytes,
+                    "present_nbytes": presence.present_nbytes,
+                },
+            }
+        )
+        return
+    if not short:
+        where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
+        console.line(f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}")
+        if presence.whole_packs < presence.packs:
+            console.line(
+                f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
+            )
+        if state.merge is not None:
+            console.lines(iter_merge_lines(state.merge, state.commit_id))
+        console.line(_describe_stage(state))
+    console.lines(iter_stat_lines(changes))
+
+
+def _describe_stage(state: Status) -> str:
+    """A line above the staged changes."""
+    if state.clean:
+        return "Nothing staged"
+    if state.staged_on == state.commit_id:
+        return "Staged, `stock commit` keeps it:"
+    return (
+        f"Staged on {short_id(state.staged_on)}, where HEAD has moved from: go back there, or drop it (`stock reset`):"
+    )

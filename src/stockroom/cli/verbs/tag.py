@@ -1,0 +1,41 @@
+"""`stock tag`: list, make and delete tags."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.commit import short_id
+from stockroom.cli.verb import verb
+
+
+@verb
+def tag(
+    console: Console,
+    name: Annotated[str | None, typer.Argument(help="The tag to make.")] = None,
+    at: Annotated[str | None, typer.Argument(help="Where it points; HEAD if left out.")] = None,
+    delete: Annotated[str | None, typer.Option("-d", "--delete", metavar="NAME", help="Delete a tag.")] = None,
+    list_: Annotated[bool, typer.Option("-l", "--list", help="List the tags.")] = False,
+) -> None:
+    """List the tags, or make or delete one."""
+    if sum((name is not None, delete is not None, list_)) > 1:
+        raise CommandLineError("expected one of NAME, -d and --list, found several; do one thing at a time")
+    with console.open_stock() as stock:
+        if delete is not None:
+            old = stock.tags.get(delete)
+            stock.delete_tag(delete)
+            answer: dict[str, object] = {"deleted": {"name": delete, "id": old}}
+            console.say(f"deleted tag {delete} (was {short_id(old)}); `stock undo` brings it back")
+        elif name is not None:
+            stock.create_tag(name, at=at or "HEAD")
+            answer = {"created": {"name": name, "id": stock.tags[name]}}
+        else:
+            tags = sorted(stock.tags.items())
+            answer = {"tags": [{"name": tag_name, "id": id_} for tag_name, id_ in tags]}
+            if not console.json:
+                console.lines(tag_name for tag_name, _ in tags)
+    if console.json:
+        console.document(answer)

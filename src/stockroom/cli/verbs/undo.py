@@ -1,0 +1,19 @@
+"""`stock undo`: take back the last change of a ref."""
+
+from __future__ import annotations
+
+from stockroom.cli.console import Console
+from stockroom.cli.render.operation import operation_document, undone_text
+from stockroom.cli.verb import verb
+
+
+@verb
+def undo(console: Console) -> None:
+    """Take back the last commit, or the last making, moving or deleting of a branch or tag."""
+    with console.open_stock() as stock:
+        undone = stock.undo()
+        branch, commit_id = stock.branch, stock.commit_id
+    where = "" if undone.ref == f"branch/{branch}" else "; HEAD stayed where it was"
+    console.say(f"took back {undone.kind}: {undone_text(undone)}{where}")
+    if console.json:
+        console.document({"undone": operation_document(undone), "branch": branch, "commit": commit_id})
