@@ -25,7 +25,7 @@ from importlib import import_module
 from stockroom.cli import main
 from stockroom.cli.app import VERBS
 for module in VERBS.values():
-    import_module(f"stockroom.cli.{module}")
+    import_module(f"stockroom.cli.verbs.{module}")
 
 seen = []
 EVENTS = {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.posix_spawn", "os.exec", "os.system",
@@ -347,7 +347,7 @@ def test_secrets_of_the_environment_appear_neither_in_errors_nor_in_logs(
 
 QUICK = """
 import sys
-from stockroom.remotes.retry import RetryPolicy
+from stockroom.remotes.transport.retry import RetryPolicy
 RetryPolicy.choose_pause_s = lambda *_: 0.001
 from stockroom.cli import main
 sys.exit(main(sys.argv[1:]))

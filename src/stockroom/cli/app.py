@@ -50,7 +50,7 @@ VERBS: Final[dict[str, str]] = {
     "config": "config",
     "completion": "completion",
 }
-"""Verb -> its module here, which holds a function of the module's name."""
+"""Verb -> its module in `verbs`, which holds a function of the module's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +65,32 @@ GROUPS: Final[dict[str, Group]] = {
     "model": Group(
         "Look at the models, compare them, and move them in and out.",
         {
-            "ls": "model_ls",
-            "show": "model_show",
-            "diff": "model_diff",
-            "stats": "model_stats",
-            "export": "model_export",
-            "import": "model_import",
+            "ls": "model.ls",
+            "show": "model.show",
+            "diff": "model.diff",
+            "stats": "model.stats",
+            "export": "model.export",
+            "import": "model.import_",
         },
     ),
     "exp": Group(
         "Compare experiments: values, metrics and artifacts of commits. Also called `stock experiment`.",
         {
-            "show": "exp_show",
-            "plot": "exp_plot",
-            "diff": "exp_diff",
-            "ls": "exp_ls",
-            "export": "exp_export",
+            "show": "exp.show",
+            "plot": "exp.plot",
+            "diff": "exp.diff",
+            "ls": "exp.ls",
+            "export": "exp.export",
         },
     ),
     "git": Group(
         "Look at the tie to git, and have git call Stockroom to merge and before it pushes.",
         {
-            "status": "git_status",
-            "install": "git_install",
-            "uninstall": "git_uninstall",
-            "merge-driver": "git_merge_driver",
-            "hook": "git_hook",
+            "status": "git.status",
+            "install": "git.install",
+            "uninstall": "git.uninstall",
+            "merge-driver": "git.merge_driver",
+            "hook": "git.hook",
         },
     ),
 }
@@ -139,10 +139,11 @@ class SubverbGroup(TyperGroup):
 
 
 def load_verb(name: str, module_name: str) -> Any:
-    """The click command of one verb, which is a function called as its module is."""
-    module = import_module(f"stockroom.cli.{module_name}")
+    """The click command of one verb, which is a function called as its module is: `model_ls` in `model/ls.py`."""
+    module = import_module(f"stockroom.cli.verbs.{module_name}")
+    function = module_name if module_name in VERBS.values() else module_name.replace(".", "_").removesuffix("_")
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=VERB_CONTEXT)
-    single.command(name, epilog=make_epilog(EXAMPLES.get(module_name)))(getattr(module, module_name))
+    single.command(name, epilog=make_epilog(EXAMPLES.get(function)))(getattr(module, function))
     return typer.main.get_command(single)
 
 

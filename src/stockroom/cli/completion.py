@@ -1,15 +1,10 @@
-"""`stock completion`: the script that has a shell complete verbs, options and names."""
+"""The scripts that have shells complete verbs, options and names, and the answers they ask for."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-import typer
-
-from stockroom.cli.console import Console
-from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import COMPLETE_VARIABLE
-from stockroom.cli.verb import verb
 
 PROGRAMS: Final = ("stock", "stockroom")
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -36,25 +31,6 @@ _stock_completion() {
 }
 
 complete -o default -F _stock_completion stock stockroom"""
-
-
-@verb
-def completion(
-    console: Console,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Which shell's.")],
-) -> None:
-    """Print the script that has a shell complete verbs, options, refs, columns and models.
-
-    For bash, put source <(stock completion bash) into ~/.bashrc; for zsh the like into ~/.zshrc, after compinit; for
-    fish, stock completion fish | source into config.fish.
-    """
-    if shell not in SHELLS:
-        raise CommandLineError(f"expected one of {', '.join(SHELLS)}, found {shell!r}")
-    script = make_script(shell)
-    if console.json:
-        console.document({"shell": shell, "script": script})
-    else:
-        console.line(script)
 
 
 def make_script(shell: str) -> str:

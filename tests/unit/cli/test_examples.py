@@ -11,7 +11,11 @@ from stockroom.cli import main
 from stockroom.cli.app import GROUPS, VERBS, make_program
 from stockroom.cli.examples import EXAMPLES, PROGRAM_EXAMPLE
 
-BELOW = {module: f"{group} {name}" for group, entry in GROUPS.items() for name, module in entry.verbs.items()}
+BELOW = {
+    module.replace(".", "_").removesuffix("_"): f"{group} {name}"
+    for group, entry in GROUPS.items()
+    for name, module in entry.verbs.items()
+}
 PATHS = {module: name for name, module in VERBS.items()} | BELOW | {name: name for name in GROUPS}
 
 

@@ -152,8 +152,8 @@ _REPACK_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
 from stockroom.kv import Environment
-from stockroom.store import TensorStore
-from stockroom.store.repack import plan_repack, repack
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.upkeep.repack import plan_repack, repack
 
 steps = int(sys.argv[2])
 counted = 0

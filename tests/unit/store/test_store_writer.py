@@ -146,7 +146,8 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from stockroom.errors import StockroomError
-from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.chunk_run import Stream
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes fail with an error, as on a full disk
@@ -204,7 +205,8 @@ _MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np
-from stockroom.store import TensorStore, TensorWriter
+from stockroom.store.tensor_store import TensorStore
+from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.chunk_run import Stream
 from stockroom.testing.peak_memory import read_peak_nbytes
 
