@@ -1,0 +1,1 @@
+"""What a commit holds: records, snapshots, their differences and merges. Knows no files, no refs store and no locks."""

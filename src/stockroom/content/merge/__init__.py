@@ -1,0 +1,1 @@
+"""Three-way merges of what commits hold, and the conflicts they find."""

@@ -1,0 +1,1 @@
+"""What keeps a repository healthy: gc, verify, repair, and what each part costs."""

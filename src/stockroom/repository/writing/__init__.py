@@ -1,0 +1,1 @@
+"""Writers: their workspace, sessions, lease and claim."""

@@ -1,0 +1,1 @@
+"""The data shelf: columns of samples by key."""

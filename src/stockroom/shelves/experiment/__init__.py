@@ -1,0 +1,1 @@
+"""The experiment shelf: values, metrics and artifacts."""

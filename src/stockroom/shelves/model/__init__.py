@@ -1,0 +1,1 @@
+"""The model shelf: nested states of tensors and plain values."""
