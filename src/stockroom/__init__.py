@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.model.leaf_info import LeafInfo
     from stockroom.shelves.model.shelf import ModelShelf
     from stockroom.shelves.model.state import State
-    from stockroom.shelves.stock.history import Commit
+    from stockroom.shelves.report import Commit
     from stockroom.shelves.stock.stock import StockRoom
     from stockroom.torch import make_torch_dataset
 
@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Artifact": "stockroom.shelves.experiment.artifacts",
     "Column": "stockroom.shelves.data.column",
-    "Commit": "stockroom.shelves.stock.history",
+    "Commit": "stockroom.shelves.report",
     "DataShelf": "stockroom.shelves.data.shelf",
     "ExperimentRow": "stockroom.shelves.experiment.table",
     "ExperimentShelf": "stockroom.shelves.experiment.shelf",

@@ -23,6 +23,7 @@ import numpy as np
 from blake3 import blake3
 
 from stockroom.content.column import decode_column
+from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.snapshot import decode_record
 from stockroom.content.state import STATE_ENTRIES, decode_value
 from stockroom.content.state import decode_state as decode_state_record
@@ -50,7 +51,6 @@ from stockroom.remotes.format.ref_state import RefState, decode_state
 from stockroom.remotes.format.remote_file import parse_remote
 from stockroom.remotes.settings import read_remotes
 from stockroom.repository.head import HeadFile, parse_head
-from stockroom.repository.merging.unfinished import read_merging
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.codecs import Codec, decode_block, encode_block

@@ -17,6 +17,7 @@ from tests.golden import format_records as records
 
 from stockroom.content.column import ColumnRecord, decode_column
 from stockroom.content.merge.conflict import Conflict
+from stockroom.content.merge.unfinished import Merging, read_merging, record_conflicts
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs import ObjectStore
 from stockroom.refs.changes import Stage
@@ -25,7 +26,6 @@ from stockroom.refs.objects import decode_object
 from stockroom.refs.operations import Operation, decode_operation, encode_operation
 from stockroom.refs.stage import decode_stage, encode_stage
 from stockroom.repository.head import Head, parse_head
-from stockroom.repository.merging.unfinished import Merging, read_merging, record_conflicts
 from stockroom.store.index.catalog import TableRecord, decode_table_record
 
 DATA = Path(__file__).parent / "data" / "history_v1"

@@ -9,7 +9,7 @@ from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError
 from stockroom.refs import RefStore, is_ancestor
 from stockroom.remotes.format.ref_state import RefState, make_following
-from stockroom.repository.git.follow import follow_git_if_free
+from stockroom.repository.follow import follow_git_if_free
 from stockroom.repository.paths import DEFAULT_BRANCH
 from stockroom.repository.repository import Repository
 

@@ -21,6 +21,8 @@ from stockroom.errors import FormatVersionError, MalformedRecordError, Repositor
 from stockroom.files import read_own_file, write_own_file
 
 HEAD_NAME = "head.stock"
+REMOTE_NAME = "remote.stock"
+"""The file beside it that git tracks too (`remotes/format/remote_file.py`)."""
 PENDING_NAME = "head.pending"
 _MAGIC = "stockroom head"
 _VERSION = 1

@@ -17,10 +17,9 @@ from stockroom.errors import FormatVersionError, RepositoryNotFoundError
 from stockroom.files import read_own_file, replace_own_file, write_own_file
 from stockroom.repository.config import read_settings, write_settings
 from stockroom.repository.git.work_tree import find_work_tree
-from stockroom.repository.head import HEAD_NAME, Head, HeadFile
+from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head, HeadFile
 
 STATE_NAME = ".stockroom"
-REMOTE_NAME = "remote.stock"
 DEFAULT_BRANCH = "main"
 _STAGE_NAME = "work"
 _MAIN_WORK_TREE = "."

@@ -18,8 +18,8 @@ from stockroom.refs.commit import CommitRecord
 from stockroom.refs.marks import Kind, MarkStore
 from stockroom.repository.git.tie import Tie, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
+from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
-from stockroom.repository.writing.lease import acquire_lease
 from stockroom.trees import NodeCache
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from stockroom.errors import MergeConflictError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.content.merge.conflict import Conflict
-    from stockroom.shelves.stock.history import MergeUnderWay
+    from stockroom.shelves.report import MergeUnderWay
     from stockroom.shelves.stock.merges import Merge
 
 _HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")

@@ -19,7 +19,7 @@ from stockroom.errors import InvalidInputError, NotFoundError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.content.merge.conflict import Conflict
-    from stockroom.shelves.stock.history import MergeUnderWay
+    from stockroom.shelves.report import MergeUnderWay
 
 
 _CHOICES: Final[dict[str, Literal["ours", "theirs", "average"]]] = {

@@ -14,7 +14,7 @@ from stockroom.cli.render.units import format_part
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom.shelves.stock.history import Status
+    from stockroom.shelves.report import Status
 
 
 @verb

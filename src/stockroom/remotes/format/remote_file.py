@@ -23,7 +23,8 @@ from stockroom.files import write_own_file
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
 from stockroom.repository.git.work_tree import find_work_tree, read_regular
-from stockroom.repository.paths import REMOTE_NAME, RepositoryPaths
+from stockroom.repository.head import REMOTE_NAME
+from stockroom.repository.paths import RepositoryPaths
 
 ORIGIN: Final = "origin"
 _MAGIC: Final = "stockroom remote"

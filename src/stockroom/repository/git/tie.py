@@ -15,8 +15,7 @@ from stockroom.refs.commit import MetadataValue
 from stockroom.repository.git.index import is_tracked
 from stockroom.repository.git.program import find_git_output, run_git
 from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
-from stockroom.repository.head import HEAD_NAME
-from stockroom.repository.paths import REMOTE_NAME
+from stockroom.repository.head import HEAD_NAME, REMOTE_NAME
 
 _STATUS_TIMEOUT_S: Final = 20.0
 _UNBORN: Final = "(initial)"

@@ -9,14 +9,14 @@ from stockroom.content.merge.base import CommonContent, find_common_content
 from stockroom.content.merge.conflict import Conflict, Decide, explain_conflicts
 from stockroom.content.merge.content import ContentMerge
 from stockroom.content.merge.states import Average
+from stockroom.content.merge.unfinished import CHERRY_PICK, MERGE, REVERT, Merging, record_conflicts
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError
 from stockroom.refs import RefChange, RefMove, find_merge_bases
-from stockroom.repository.git.follow import explain_detached
+from stockroom.repository.follow import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merging.resolve import get_merging
-from stockroom.repository.merging.unfinished import CHERRY_PICK, MERGE, REVERT, Merging, record_conflicts
 from stockroom.repository.writing.session import WriteSession
 
 Outcome = Literal["up to date", "fast-forward", "merged", "staged"]

@@ -11,12 +11,12 @@ from stockroom.content.merge.content import put_record
 from stockroom.content.merge.mappings import take_keys
 from stockroom.content.merge.state_side import read_side
 from stockroom.content.merge.states import Average, MergedState, StateMerge
+from stockroom.content.merge.unfinished import Merging
 from stockroom.content.snapshot import DATA, Snapshot
 from stockroom.content.state import StateRecord
 from stockroom.digest import ObjectDigest
 from stockroom.errors import InvalidInputError, NotFoundError
 from stockroom.refs.names import find_colliding
-from stockroom.repository.merging.unfinished import Merging
 from stockroom.repository.writing.session import WriteSession
 from stockroom.trees import Key
 

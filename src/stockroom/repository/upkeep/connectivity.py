@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import STR, ColumnRecord
+from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.content.structure import iter_stored, measure_leaf
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, LostChunksError, StockroomError
 from stockroom.refs import Stage
-from stockroom.repository.merging.unfinished import read_merging
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.lost_chunks import LostChunks
 from stockroom.repository.upkeep.reachable import Reading, read_by

@@ -20,10 +20,10 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.refs.anchors import Anchors
 from stockroom.refs.marks import Kind, Mark
 from stockroom.refs.sweep import Sweeper, Swept
+from stockroom.repository.claim import find_oldest_round
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
 from stockroom.repository.upkeep.roots import find_heads
-from stockroom.repository.writing.claim import find_oldest_round
 from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.upkeep.recovery import collect_leftovers, session_folder
 from stockroom.store.upkeep.removal import lock_removal, remove_packs

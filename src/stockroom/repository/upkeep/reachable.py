@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import ColumnRecord
+from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
 from stockroom.refs import Stage
-from stockroom.repository.merging.unfinished import read_merging
 from stockroom.repository.repository import Repository
 from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryFormat, EntryKind

@@ -15,9 +15,9 @@ from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.errors import StockroomError
+from stockroom.repository.lease import acquire_lease
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import verify_repository
-from stockroom.repository.writing.lease import acquire_lease
 from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.upkeep.mend import (

@@ -23,11 +23,11 @@ from stockroom.errors import ConflictError, LockedError, NothingToCommitError, R
 from stockroom.refs import RefChange, Stage, check_name, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
-from stockroom.repository.git.follow import follow_git, follow_git_if_free
+from stockroom.repository.follow import follow_git, follow_git_if_free
 from stockroom.repository.head import Head
+from stockroom.repository.lease import WriterLease, acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.lease import WriterLease, acquire_lease
 from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
 from stockroom.store.pack.place_lock import open_lock_file
 

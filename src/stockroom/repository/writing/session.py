@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from stockroom.content.merge.conflict import explain_conflicts, explain_open
+from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import (
@@ -22,12 +23,11 @@ from stockroom.errors import (
 from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
-from stockroom.repository.git.follow import check_unmoved, explain_detached, follow_git, note_seen
+from stockroom.repository.follow import check_unmoved, explain_detached, follow_git, note_seen
 from stockroom.repository.head import Head
-from stockroom.repository.merging.unfinished import Merging, read_merging
+from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.lease import acquire_lease
 from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
 
 

@@ -20,15 +20,15 @@ from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.locks import make_fork_lock
 from stockroom.refs import CommitRecord, ObjectStore
 from stockroom.refs.commit import MetadataValue
+from stockroom.repository.claim import Claim
 from stockroom.repository.git.tie import describe_for_commit
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.claim import Claim
 from stockroom.trees import NodeCache, Tree
 
 if TYPE_CHECKING:
-    from stockroom.repository.merging.unfinished import Merging
+    from stockroom.content.merge.unfinished import Merging
     from stockroom.store.tensor_writer import TensorWriter
 
 P = ParamSpec("P")

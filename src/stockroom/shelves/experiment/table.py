@@ -22,7 +22,7 @@ from stockroom.shelves.experiment.cells import Cell, format_cell, read_cells
 from stockroom.shelves.experiment.metrics import MetricChoice, MetricSummary, open_series
 from stockroom.shelves.model.leaf_reader import LeafReader
 from stockroom.shelves.pin import Access
-from stockroom.shelves.stock.history import Commit, describe_commit
+from stockroom.shelves.report import Commit, describe_commit
 
 _MISSING: Final = object()
 _HTML_ROWS: Final = 100

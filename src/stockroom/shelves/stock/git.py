@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from stockroom.repository.git.status import TieStatus
     from stockroom.repository.repository import Repository
+    from stockroom.repository.tie_status import TieStatus
     from stockroom.shelves.pin import Access
 
 
@@ -34,7 +34,7 @@ class GitActions:
 
     def describe_tie(self: _Handle) -> TieStatus:
         """Whether git tracks `head.stock`, where both sides stand, and what is installed in git."""
-        from stockroom.repository.git.status import describe_tie
+        from stockroom.repository.tie_status import describe_tie
 
         self._access.check_open()
         return describe_tie(self._repository)

@@ -1,95 +1,123 @@
-"""What users are told of history: commits as the log shows them, and what is staged."""
+"""What a handle does with history: reading it, naming places in it, moving between them, taking a move back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
 
 from stockroom.content.diff import Diff
-from stockroom.content.merge.conflict import Conflict
-from stockroom.content.snapshot import DATA, EXPERIMENT, MODEL
-from stockroom.refs import LoggedCommit
+from stockroom.errors import InvalidInputError, RefNotFoundError
+from stockroom.refs import Operation, iter_log
+from stockroom.repository import branching
+from stockroom.shelves.report import Commit, describe_commit
 
-_SHELVES: Final = (DATA, MODEL, EXPERIMENT)
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One entry of the log. Ids are full hex digests; `time` carries the author's zone."""
-
-    id: str
-    parents: tuple[str, ...]
-    message: str
-    author: str
-    email: str
-    time: datetime
-    metadata: Mapping[str, Any]
-
-    def _repr_html_(self) -> str:
-        from stockroom.shelves.stock.notebook import show_commit
-
-        return show_commit(self)
+if TYPE_CHECKING:
+    from stockroom.content.snapshot import Snapshot
+    from stockroom.digest import CommitId
+    from stockroom.repository.head import Head
+    from stockroom.repository.repository import Repository
+    from stockroom.repository.writing.session import WriteSession
+    from stockroom.shelves.pin import Access
 
 
-@dataclass(frozen=True, slots=True)
-class MergeUnderWay:
-    """A merge that is staged and not committed yet.
+class _Handle(Protocol):
+    _access: Access
+    _repository: Repository
+    _head: Head
+    _ref: str | None
 
-    Attributes:
-        kind: `merge`, `revert` or `cherry-pick`.
-        commit: the full hex digest of the commit that is merged; None where the new commit follows HEAD alone.
-        message: what the commit will say.
-        conflicts: those that nobody has decided yet.
-    """
-
-    kind: str
-    commit: str | None
-    message: str
-    conflicts: tuple[Conflict, ...]
+    def _moving(self) -> AbstractContextManager[WriteSession]: ...
+    def _pin_to(self, head: Head) -> None: ...
+    def _resolve(self, ref: str) -> CommitId: ...
+    def _open_ref(self, ref: str) -> Snapshot: ...
+    def _read_stage(self) -> Snapshot: ...
+    def log(self, ref: str = ..., n: int | None = ...) -> Iterator[Commit]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What is staged.
+class HistoryActions:
+    """The part of `StockRoom` that is about history."""
 
-    Attributes:
-        changes: `data/<column>` and the like to its difference from the commit `staged_on`.
-        merge: the one under way, if any is.
-        staged_on: HEAD's commit, unless HEAD has been moved since, as git can.
-    """
+    _ref: str | None
 
-    branch: str | None
-    commit_id: str | None
-    changes: Diff
-    merge: MergeUnderWay | None = None
-    staged_on: str | None = None
+    def log(self: _Handle, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
+        """Commits reachable from `ref`, newest first, children before parents; at most `n`."""
+        self._access.check_open()
+        if n is not None and n < 0:
+            raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
+        if ref == "HEAD" and self._head.commit is None:
+            return iter(())
+        logged = iter_log(self._repository.refs, self._resolve(ref), n=n)
+        return (describe_commit(entry) for entry in logged)
 
     @property
-    def clean(self) -> bool:
-        """Whether the stage equals HEAD, and no merge is under way."""
-        return not self.changes and self.merge is None
+    def branches(self: _Handle) -> Mapping[str, str]:
+        """Branch names and the full hex ids of their commits; read-only."""
+        self._access.check_open()
+        return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.branches().items()})
 
+    @property
+    def tags(self: _Handle) -> Mapping[str, str]:
+        """Tag names and the full hex ids of their commits; read-only."""
+        self._access.check_open()
+        return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.tags().items()})
 
-def describe_commit(entry: LoggedCommit) -> Commit:
-    """A commit as the log shows it."""
-    record = entry.record
-    zone = timezone(timedelta(minutes=record.offset_minutes)) if record.offset_minutes else UTC
-    return Commit(
-        id=entry.commit_id.hex(),
-        parents=tuple(parent.hex() for parent in record.parents),
-        message=record.message,
-        author=record.author,
-        email=record.email,
-        time=datetime.fromtimestamp(record.time_ns / 1e9, zone),
-        metadata=dict(record.metadata),
-    )
+    def create_branch(self: _Handle, name: str, at: str = "HEAD") -> None:
+        """A new branch at a commit; `InvalidNameError`, `RefChangedError` if it exists."""
+        self._access.check_open()
+        branching.create_branch(self._repository, name, self._resolve(at))
 
+    def delete_branch(self: _Handle, name: str, force: bool = False) -> None:
+        """Delete a branch; unless `force`, one whose commits HEAD does not have is kept with a `ConflictError`."""
+        self._access.check_open()
+        head = self._repository.follow(self._repository.read_head())
+        branching.delete_branch(self._repository, name, head=head, force=force)
 
-def describe_changes(paths: Iterable[str]) -> str:
-    """The message of a commit that was given none: `Update data, model and experiment`."""
-    kinds = {path.partition("/")[0] for path in paths}
-    shelves = {kind if kind in _SHELVES else EXPERIMENT for kind in kinds}
-    names = [shelf for shelf in _SHELVES if shelf in shelves] or [DATA]
-    return f"Update {' and '.join(part for part in (', '.join(names[:-1]), names[-1]) if part)}"
+    def create_tag(self: _Handle, name: str, at: str = "HEAD") -> None:
+        """A new tag at a commit."""
+        self._access.check_open()
+        branching.create_tag(self._repository, name, self._resolve(at))
+
+    def delete_tag(self: _Handle, name: str) -> None:
+        """Delete a tag."""
+        self._access.check_open()
+        branching.delete_tag(self._repository, name)
+
+    def checkout(self: _Handle, name: str, create: bool = False) -> None:
+        """Move HEAD to a branch, or, detached, to any other ref; with `create`, to a new branch at HEAD.
+
+        Raises `ConflictError` while changes are staged.
+        """
+        self._access.check_open()
+        with self._moving() as session:
+            self._ref = None
+            self._pin_to(branching.checkout(session, name, create=create))
+
+    def undo(self: _Handle) -> Operation:
+        """Take back the last change of a ref, and HEAD with it if HEAD stood there; returns what was undone."""
+        self._access.check_open()
+        with self._moving() as session:
+            undone = branching.undo(session)
+            self._pin_to(session.head)
+            return undone
+
+    def operations(self: _Handle) -> Iterator[Operation]:
+        """The operation log, newest first: every change of a branch or tag, with its old and new commit."""
+        self._access.check_open()
+        return self._repository.refs.iter_operations()
+
+    def diff(self: _Handle, a: str = "HEAD", b: str | None = None) -> Diff:
+        """What changed from commit `a` to commit `b`, or to the stage for None."""
+        self._access.check_open()
+        old = self._open_ref(a)
+        return Diff(old, self._read_stage() if b is None else self._open_ref(b))
+
+    def changes(self: _Handle, ref: str = "HEAD") -> Diff:
+        """What a commit changed against its first parent; all it holds where there is none, or not on this machine."""
+        new = self._open_ref(ref)
+        commit = next(self.log(ref, 1), None)
+        with suppress(RefNotFoundError):
+            if commit is not None and commit.parents:
+                return Diff(self._open_ref(commit.parents[0]), new)
+        return Diff(self._repository.open_snapshot(None), new)

@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.digest import CommitId
 from stockroom.repository.branching import reset_to
-from stockroom.repository.merging.unfinished import Merging, read_merging
-from stockroom.shelves.stock.history import MergeUnderWay
+from stockroom.shelves.report import MergeUnderWay
 
 if TYPE_CHECKING:
     from stockroom.content.merge.conflict import Choice, Conflict

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.experiment.shelf import ExperimentShelf
     from stockroom.shelves.model.shelf import ModelShelf
-    from stockroom.shelves.stock.history import Commit
+    from stockroom.shelves.report import Commit
     from stockroom.shelves.stock.stock import StockRoom
 
 _SAMPLES: Final = 12

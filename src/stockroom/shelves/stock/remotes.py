@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from stockroom.errors import InvalidInputError, RepositoryNotFoundError
-from stockroom.repository.head import HEAD_NAME
-from stockroom.repository.paths import REMOTE_NAME
+from stockroom.repository.head import HEAD_NAME, REMOTE_NAME
 
 if TYPE_CHECKING:
     from stockroom.content.merge.strategy import Strategy

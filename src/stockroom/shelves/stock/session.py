@@ -11,7 +11,7 @@ from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository.repository import Repository
 from stockroom.repository.writing.branch_session import BranchSession
 from stockroom.shelves.pin import Access
-from stockroom.shelves.stock.history import describe_changes
+from stockroom.shelves.report import describe_changes
 from stockroom.shelves.stock.open_writers import close_at_exit
 from stockroom.shelves.stock.stock import StockRoom
 

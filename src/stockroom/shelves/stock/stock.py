@@ -24,9 +24,9 @@ from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity, init_repository
 from stockroom.repository.repository import Repository
 from stockroom.shelves.pin import Access
+from stockroom.shelves.report import Status, describe_changes
 from stockroom.shelves.stock.git import GitActions
-from stockroom.shelves.stock.history import Status, describe_changes
-from stockroom.shelves.stock.history_actions import HistoryActions
+from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MergeActions
 from stockroom.shelves.stock.open_writers import close_at_exit
 from stockroom.shelves.stock.remotes import RemoteActions

@@ -59,9 +59,9 @@ def _push_first(console: Console, work_tree: GitWorkTree, git_remote: str) -> No
 
 def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list[PushedRef], git_remote: str) -> None:
     from stockroom.remotes.git_push import find_needed, push_needed
-    from stockroom.repository.git.status import find_tie_for_hook
     from stockroom.repository.paths import is_repository, locate
     from stockroom.repository.repository import Repository
+    from stockroom.repository.tie_status import find_tie_for_hook
 
     tie, paths = find_tie_for_hook(work_tree, root), locate(root)
     needed = find_needed(tie, pushed, git_remote)
@@ -94,9 +94,9 @@ def _tell_checkout(console: Console, work_tree: GitWorkTree, old: str, new: str)
 
 def _tell_one(console: Console, work_tree: GitWorkTree, root: Path, old: str, new: str) -> None:
     from stockroom.repository.git.history import read_pinned
-    from stockroom.repository.git.status import find_tie_for_hook
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository
+    from stockroom.repository.tie_status import find_tie_for_hook
 
     tie = find_tie_for_hook(work_tree, root)
     pinned = read_pinned(tie, [old, new])

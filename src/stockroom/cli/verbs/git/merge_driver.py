@@ -43,8 +43,8 @@ def git_merge_driver(
 
 
 def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -> Head:
-    from stockroom.repository.git.merge_driver import Versions, find_missing, merge_versions
     from stockroom.repository.head import Head
+    from stockroom.repository.merging.merge_driver import Versions, find_missing, merge_versions
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository
 

@@ -10,7 +10,7 @@ from stockroom.cli.render.commit import short_id
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom.repository.git.status import TieStatus
+    from stockroom.repository.tie_status import TieStatus
 
 _PLACES: Final = {
     "none": "does not exist here yet; the next commit makes it",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stockroom import ClosedError, LockedError, ReadOnlyError, StockRoom
-from stockroom.repository.writing.lease import acquire_lease
+from stockroom.repository.lease import acquire_lease
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from stockroom.files import read_own_file, replace_own_file
 from stockroom.refs import RefChange, RefMove, check_name, is_ancestor
 from stockroom.refs.operations import BY_GIT
 from stockroom.repository.head import Head
+from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.lease import acquire_lease
 
 _SEEN_NAME: Final = "git.seen"
 _MAX_SEEN: Final = 1000

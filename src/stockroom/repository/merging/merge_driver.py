@@ -13,13 +13,13 @@ from typing import Final
 from stockroom.content.merge.base import CommonContent, find_common_content
 from stockroom.content.merge.conflict import explain_conflicts
 from stockroom.content.merge.content import ContentMerge
+from stockroom.content.merge.unfinished import MERGE
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, RefNotFoundError
 from stockroom.refs import CommitRecord, ObjectStore, RefChange, find_merge_bases, is_ancestor
-from stockroom.repository.merging.unfinished import MERGE
+from stockroom.repository.claim import Claim
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.claim import Claim
 from stockroom.trees import NodeCache
 
 _MESSAGE: Final = "Merge, as git merged head.stock"

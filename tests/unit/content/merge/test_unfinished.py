@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stockroom.content.merge.conflict import Conflict
+from stockroom.content.merge.unfinished import Merging, read_merging, record_conflicts
 from stockroom.digest import ObjectDigest, compute_digest
 from stockroom.errors import MalformedRecordError
-from stockroom.repository.merging.unfinished import Merging, read_merging, record_conflicts
 from stockroom.testing.memory_nodes import MemoryNodes
 
 CONFLICTS = [Conflict("data/x", 7, "both changed", "aa", "bb", None), Conflict("model/net", None, "structure")]
