@@ -34,10 +34,9 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import Transport, open_transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.repository.git.work_tree import find_work_tree
-from stockroom.repository.head import HEAD_NAME, Head
+from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head
 from stockroom.repository.paths import (
     DEFAULT_BRANCH,
-    REMOTE_NAME,
     RepositoryPaths,
     complete_repository,
     is_repository,
