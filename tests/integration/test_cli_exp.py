@@ -260,7 +260,7 @@ def test_without_matplotlib_it_is_said_how_to_get_it(runs: Path, tmp_path: Path)
         [sys.executable, "-c", program, *words], cwd=runs, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "pip install stockroom[plot]" in done.stderr
+    assert "pip install 'stockroom-vcs[plot]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -377,5 +377,5 @@ def test_without_pyarrow_the_message_names_the_command(room, tmp_path):
         [sys.executable, "-c", code, *words], cwd=room.path, capture_output=True, text=True, check=False
     )
     assert answer.returncode == 1
-    assert answer.stderr == "stock: Parquet needs pyarrow: install it with `pip install stockroom[tables]`\n"
+    assert answer.stderr == "stock: Parquet needs pyarrow: install it with `pip install 'stockroom-vcs[tables]'`\n"
     assert list(tmp_path.iterdir()) == []

@@ -94,7 +94,7 @@ with StockRoom(path) as stock:
         try:
             use()
         except ModuleNotFoundError as error:
-            assert "pip install stockroom[torch]" in str(error), error
+            assert "pip install 'stockroom-vcs[torch]'" in str(error), error
             assert "as_numpy=True" in str(error), error
         else:
             raise AssertionError("torch was not needed")

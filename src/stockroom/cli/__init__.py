@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # imports make many objects that stay: looking through them again is for naught
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments == ["--version"]:
-        from stockroom.cli.version import version_line
+        from stockroom import __version__
 
-        print(version_line())
+        print(f"stock {__version__}")
         return 0
     try:
         from stockroom.cli.run import run

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from stockroom import __version__
 from stockroom.cli.examples import EXAMPLES, PROGRAM_EXAMPLE, make_epilog
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import Settings, add_global_options, take_settings
@@ -205,13 +206,12 @@ def _before_the_subverb(context: typer.Context, **options: Any) -> None:
 
 def _tell_version(settings: Settings) -> None:
     from stockroom.cli.console import Console
-    from stockroom.cli.version import version_line
 
     console = Console("version", settings)
     if console.json:
-        console.document({"stockroom": version_line().removeprefix("stock ")})
+        console.document({"stockroom": __version__})
     else:
-        console.line(version_line())
+        console.line(f"stock {__version__}")
 
 
 def _unknown_verb(path: str, name: str, known: list[str]) -> str:

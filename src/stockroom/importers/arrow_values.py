@@ -29,7 +29,7 @@ def load_arrow(where: str) -> Any:
         import pyarrow
     except ImportError as error:
         raise InvalidInputError(
-            f"{where}: this needs pyarrow: install it with `pip install stockroom[tables]`"
+            f"{where}: this needs pyarrow: install it with `pip install 'stockroom-vcs[tables]'`"
         ) from error
     return pyarrow
 

@@ -45,7 +45,7 @@ def load_safetensors() -> Any:
         import safetensors
     except ModuleNotFoundError as error:
         raise InvalidInputError(
-            "safetensors files need the safetensors package: install it with `pip install stockroom[safetensors]`"
+            "safetensors files need the safetensors package: install it with `pip install 'stockroom-vcs[safetensors]'`"
         ) from error
     return safetensors
 

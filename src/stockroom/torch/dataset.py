@@ -20,7 +20,7 @@ try:
     from torch.utils.data import Dataset
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "make_torch_dataset needs PyTorch: install it with `pip install stockroom[torch]`", name=error.name
+        "make_torch_dataset needs PyTorch: install it with `pip install 'stockroom-vcs[torch]'`", name=error.name
     ) from error
 
 Transform: TypeAlias = Callable[[Any], Any]

@@ -15,7 +15,7 @@ try:
     import torch
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "make_torch_dataset needs PyTorch: install it with `pip install stockroom[torch]`", name=error.name
+        "make_torch_dataset needs PyTorch: install it with `pip install 'stockroom-vcs[torch]'`", name=error.name
     ) from error
 
 

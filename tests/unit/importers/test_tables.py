@@ -373,4 +373,4 @@ def test_without_the_extra_the_message_names_the_command(tmp_path, photos, sourc
     )
     assert answer.returncode == 1
     assert len(answer.stderr.splitlines()) == 1
-    assert f"pip install stockroom[{extra}]" in answer.stderr
+    assert f"pip install 'stockroom-vcs[{extra}]'" in answer.stderr

@@ -257,6 +257,6 @@ def test_bfloat16_and_float8_go_out_and_in_without_torch(tmp_path: Path) -> None
 
 
 def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path) -> None:
-    assert "pip install stockroom[safetensors]" in run_without("safetensors", tmp_path)
+    assert "pip install 'stockroom-vcs[safetensors]'" in run_without("safetensors", tmp_path)
     torch.save({"w": torch.ones(1)}, tmp_path / "m.pt")
-    assert "pip install stockroom[torch]" in run_without("torch", tmp_path, tmp_path / "m.pt")
+    assert "pip install 'stockroom-vcs[torch]'" in run_without("torch", tmp_path, tmp_path / "m.pt")

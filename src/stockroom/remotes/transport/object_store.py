@@ -260,7 +260,7 @@ def _open_store(settings: RemoteSettings) -> Any:
         from obstore import store
     except ModuleNotFoundError as error:
         raise RemoteError(
-            f"{settings.url}: remotes other than folders need obstore: `pip install stockroom[remote]`"
+            f"{settings.url}: remotes other than folders need obstore: `pip install 'stockroom-vcs[remote]'`"
         ) from error
     parts = urlsplit(settings.url)
     prefix = parts.path.strip("/") or None

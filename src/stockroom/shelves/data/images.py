@@ -68,7 +68,7 @@ def load_pillow(where: str) -> Any:
         from PIL import Image
     except ImportError as error:
         raise InvalidInputError(
-            f"{where}: images need Pillow: install it with `pip install stockroom[images]`"
+            f"{where}: images need Pillow: install it with `pip install 'stockroom-vcs[images]'`"
         ) from error
     return Image
 

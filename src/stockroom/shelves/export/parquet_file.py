@@ -40,7 +40,9 @@ def _load_arrow() -> Any:
     try:
         import pyarrow
     except ImportError as error:
-        raise InvalidInputError("Parquet needs pyarrow: install it with `pip install stockroom[tables]`") from error
+        raise InvalidInputError(
+            "Parquet needs pyarrow: install it with `pip install 'stockroom-vcs[tables]'`"
+        ) from error
     return pyarrow
 
 

@@ -379,4 +379,4 @@ with StockRoom(sys.argv[1]) as stock:
     first, second = answer.stdout.splitlines()
     assert first == f"{len(photos['rgb'])} uint8 3"
     assert second.startswith("InvalidInputError column 'photo', key 'rgb'")
-    assert "pip install stockroom[images]" in second
+    assert "pip install 'stockroom-vcs[images]'" in second
