@@ -79,8 +79,8 @@ def _download(dataset: VisionSet, root: Path) -> None:
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
         raise InvalidInputError(
             f"--download needs torchvision, which cannot be imported ({error}); install "
-            f"'stockroom-vcs[torch]' and the torchvision that fits your torch, or put {', '.join(dataset.layouts[0].file_names())} "
-            f"into {root / dataset.layouts[0].folder} yourself"
+            f"'stockroom-vcs[torch]' and the torchvision that fits your torch, or put "
+            f"{', '.join(dataset.layouts[0].file_names())} into {root / dataset.layouts[0].folder} yourself"
         ) from error
     for train in (True, False):
         try:

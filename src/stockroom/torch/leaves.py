@@ -17,8 +17,8 @@ try:
     import torch
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "this was stored as torch tensors, which need PyTorch: install it with `pip install 'stockroom-vcs[torch]'`, or "
-        "read numpy arrays with `.load(as_numpy=True)`",
+        "this was stored as torch tensors, which need PyTorch: install it with `pip install 'stockroom-vcs[torch]'`, "
+        "or read numpy arrays with `.load(as_numpy=True)`",
         name=error.name,
     ) from error
 
