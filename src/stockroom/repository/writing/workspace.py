@@ -12,7 +12,6 @@ import numpy as np
 
 from stockroom.content.column import ColumnRecord, check_schema
 from stockroom.content.column_edit import ColumnEdit
-from stockroom.content.series import SeriesLog
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
@@ -25,6 +24,7 @@ from stockroom.repository.git.tie import describe_for_commit
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
+from stockroom.repository.writing.series_log import SeriesLog
 from stockroom.trees import NodeCache, Tree
 
 if TYPE_CHECKING:

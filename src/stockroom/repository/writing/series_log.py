@@ -1,0 +1,76 @@
+"""Metrics as they are logged: points wait in memory, some thousands a series, then go into their series' trees."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.column_edit import ColumnEdit
+from stockroom.content.series import as_number, as_step, make_series_record, put_points
+from stockroom.content.snapshot import METRIC
+from stockroom.refs.names import check_free_name
+
+_MAX_WAITING: Final = 1 << 16
+
+
+class _Columns(Protocol):
+    """What the log asks of its session, which holds the log itself."""
+
+    def iter_names(self, shelf: str) -> list[str]: ...
+    def find_column(self, path: str) -> ColumnEdit | None: ...
+    def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit: ...
+
+
+class SeriesLog:
+    """What a write session has logged and not yet worked into its columns."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[array[int], array[float]]] = {}
+        self._count = 0
+        self._next_step: int | None = None
+
+    def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
+        """Add one point to each series named in `values`; the step they are under.
+
+        Without `step` it is one more than the greatest of any series. If one value is refused, none is added.
+        """
+        waiting = self._waiting
+        numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
+        for name in values:
+            if name not in waiting:
+                check_free_name("metric", name)
+        step = as_step(self._find_next_step(session) if step is None else step)
+        for name, number in zip(values, numbers, strict=True):
+            series = waiting.get(name)
+            if series is None:
+                series = waiting[name] = (array("q"), array("d"))
+            series[0].append(step)
+            series[1].append(number)
+        if self._next_step is not None and step >= self._next_step and numbers:
+            self._next_step = step + 1
+        self._count += len(numbers)
+        if self._count >= _MAX_WAITING:
+            self.work_in(session)
+        return step
+
+    def work_in(self, session: _Columns) -> None:
+        """Work what was logged into the session's columns."""
+        waiting = self._waiting
+        if waiting:
+            for name, (steps, values) in waiting.items():
+                put_points(_open(session, name), steps, values)
+            self._waiting, self._count = {}, 0  # only now: after an interrupt the next call does it all again
+
+    def _find_next_step(self, session: _Columns) -> int:
+        if self._next_step is None:
+            self.work_in(session)
+            last = [_open(session, name).tree.last_key for name in session.iter_names(METRIC)]
+            self._next_step = max((int(step) + 1 for step in last if step is not None), default=0)
+        return self._next_step
+
+
+def _open(session: _Columns, name: str) -> ColumnEdit:
+    path = f"{METRIC}/{name}"
+    return session.find_column(path) or session.create_column(path, make_series_record())
