@@ -20,11 +20,10 @@ from stockroom.content.merge.conflict import Conflict
 from stockroom.content.merge.unfinished import Merging, read_merging, record_conflicts
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs import ObjectStore
-from stockroom.refs.changes import Stage
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.objects import decode_object
 from stockroom.refs.operations import Operation, decode_operation, encode_operation
-from stockroom.refs.stage import decode_stage, encode_stage
+from stockroom.refs.stage import Stage, decode_stage, encode_stage
 from stockroom.repository.head import Head, parse_head
 from stockroom.store.index.catalog import TableRecord, decode_table_record
 

@@ -3,14 +3,16 @@
 Knows no tensor bytes and no trees: to it the content of a commit is one digest.
 """
 
-from stockroom.refs.changes import RefChange, RefMove, Stage
+from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.graph import LoggedCommit, iter_log, sort_parents_first
 from stockroom.refs.merge_base import find_merge_bases, is_ancestor
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import Operation, plan_undo
+from stockroom.refs.ref import Ref
 from stockroom.refs.resolve import resolve
+from stockroom.refs.stage import Stage
 from stockroom.refs.store import DATABASES, RefStore
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "LoggedCommit",
     "ObjectStore",
     "Operation",
+    "Ref",
     "RefChange",
     "RefMove",
     "RefStore",

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from stockroom.digest import CommitId
 from stockroom.kv import ReadTxn
-from stockroom.refs.changes import Stage
 from stockroom.refs.operations import DATABASE as OPERATIONS
 from stockroom.refs.operations import decode_operation, encode_number
-from stockroom.refs.stage import decode_stage
+from stockroom.refs.stage import Stage, decode_stage
 
 
 @dataclass(frozen=True, slots=True)

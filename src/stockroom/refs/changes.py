@@ -5,32 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stockroom.digest import CommitId, ObjectDigest
+from stockroom.digest import CommitId
 from stockroom.refs.commit import CommitRecord
+from stockroom.refs.ref import Ref
+from stockroom.refs.stage import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefMove:
-    """`ref` ("branch/main", "tag/v1", "remote/origin/main") goes from `old` to `new`; None is a ref that is not there.
+    """`ref` goes from `old` to `new`; None is a ref that is not there.
 
     `old` is a condition: the move fails if the ref stands elsewhere by then.
     """
 
-    ref: str
+    ref: Ref
     old: CommitId | None
     new: CommitId | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Uncommitted changes: the tree object `root`, on top of the commit `base`.
-
-    `merging` is the object that says what is being merged into them, if anything is.
-    """
-
-    base: CommitId | None
-    root: ObjectDigest
-    merging: ObjectDigest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,28 +48,28 @@ class RefChange:
 
 def add_commit(record: CommitRecord, *, branch: str, old: CommitId | None) -> RefChange:
     """Record a commit and move `branch` from `old` to it; the caller adds what happens to the stage."""
-    move = RefMove(ref=f"branch/{branch}", old=old, new=record.commit_id)
+    move = RefMove(ref=Ref("branch", branch), old=old, new=record.commit_id)
     return RefChange(kind="commit", moves=(move,), commits=(record,), note=_first_line(record.message))
 
 
 def create_branch(name: str, *, at: CommitId) -> RefChange:
     """A new branch."""
-    return RefChange(kind="branch", moves=(RefMove(ref=f"branch/{name}", old=None, new=at),))
+    return RefChange(kind="branch", moves=(RefMove(ref=Ref("branch", name), old=None, new=at),))
 
 
 def delete_branch(name: str, *, at: CommitId) -> RefChange:
     """Remove a branch that stands `at` that commit."""
-    return RefChange(kind="delete-branch", moves=(RefMove(ref=f"branch/{name}", old=at, new=None),))
+    return RefChange(kind="delete-branch", moves=(RefMove(ref=Ref("branch", name), old=at, new=None),))
 
 
 def create_tag(name: str, *, at: CommitId) -> RefChange:
     """A new tag."""
-    return RefChange(kind="tag", moves=(RefMove(ref=f"tag/{name}", old=None, new=at),))
+    return RefChange(kind="tag", moves=(RefMove(ref=Ref("tag", name), old=None, new=at),))
 
 
 def delete_tag(name: str, *, at: CommitId) -> RefChange:
     """Remove a tag that stands `at` that commit."""
-    return RefChange(kind="delete-tag", moves=(RefMove(ref=f"tag/{name}", old=at, new=None),))
+    return RefChange(kind="delete-tag", moves=(RefMove(ref=Ref("tag", name), old=at, new=None),))
 
 
 def _first_line(message: str) -> str:

@@ -12,6 +12,7 @@ from stockroom.digest import CommitId
 from stockroom.errors import MalformedRecordError, NotFoundError
 from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.record import RecordFormat
+from stockroom.refs.ref import parse_ref
 
 DATABASE: Final = "operations"
 UNDO: Final = "undo"
@@ -89,7 +90,7 @@ def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
 
 def _is_of_others(operation: Operation) -> bool:
     """Whether it says what happened on a remote, or what git did: that stays seen."""
-    return operation.ref.startswith("remote/") or operation.kind == BY_GIT
+    return operation.kind == BY_GIT or parse_ref(operation.ref).kind == "remote"
 
 
 def _invert(operation: Operation) -> RefChange:
@@ -97,7 +98,7 @@ def _invert(operation: Operation) -> RefChange:
     new = None if operation.old is None else CommitId(operation.old)
     return RefChange(
         kind=UNDO,
-        moves=(RefMove(ref=operation.ref, old=old, new=new),),
+        moves=(RefMove(ref=parse_ref(operation.ref), old=old, new=new),),
         note=f"{operation.kind} {operation.ref}",
         undoes=operation.number,
     )

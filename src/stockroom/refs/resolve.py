@@ -12,6 +12,7 @@ from typing import Final
 
 from stockroom.digest import CommitId
 from stockroom.errors import AmbiguousRefError, RefNotFoundError
+from stockroom.refs.ref import KINDS, Ref
 from stockroom.refs.store import RefStore
 
 MIN_PREFIX_DIGITS: Final = 4
@@ -44,8 +45,8 @@ def _resolve_base(refs: RefStore, base: str, *, head: CommitId | None) -> Commit
         if head is None:
             raise RefNotFoundError("HEAD has no commit yet; make one with `stock commit`", ref=base)
         return head
-    for kind in ("branch", "tag", "remote"):
-        found = refs.find_ref(f"{kind}/{base}")
+    for kind in KINDS:
+        found = refs.find_ref(Ref(kind, base))
         if found is not None:
             return found
     if _HEX.fullmatch(base):

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
 
 from stockroom.digest import CommitId, ObjectDigest
-from stockroom.refs.changes import Stage
 from stockroom.refs.record import RecordFormat
 
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Uncommitted changes: the tree object `root`, on top of the commit `base`.
+
+    `merging` is the object that says what is being merged into them, if anything is.
+    """
+
+    base: CommitId | None
+    root: ObjectDigest
+    merging: ObjectDigest | None = None
 
 
 class _StageRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

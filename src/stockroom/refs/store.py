@@ -25,7 +25,7 @@ from typing import Final, TypeVar
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, check_digest
 from stockroom.errors import CorruptionError, FormatVersionError
 from stockroom.kv import MAX_KEY_NBYTES, Environment, ReadTxn, WriteTxn
-from stockroom.refs.changes import RefChange, Stage
+from stockroom.refs.changes import RefChange
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.links import DATABASE as LINKS
 from stockroom.refs.links import FindLink, check_link, make_finder, rebuild_links
@@ -34,7 +34,8 @@ from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import ObjectStore, VanishedError, check_known, decode_object
 from stockroom.refs.operations import DATABASE as OPERATIONS
 from stockroom.refs.operations import Operation, decode_operation, encode_number
-from stockroom.refs.stage import decode_stage
+from stockroom.refs.ref import Ref
+from stockroom.refs.stage import Stage, decode_stage
 from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
 
 DATABASES: Final = (OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", OPERATIONS, MARKS)
@@ -123,14 +124,17 @@ class RefStore:
         """The commits whose parents are not here on purpose."""
         return self._env.view(lambda txn: frozenset(CommitId(key) for key, _ in txn.iterate("shallow")))
 
-    def find_ref(self, ref: str) -> CommitId | None:
-        """Where "branch/NAME", "tag/NAME" or "remote/REMOTE/NAME" stands; None where there is no such ref."""
-        kind, _, name = ref.partition("/")
-        key = name.encode("utf-8", "surrogatepass")
-        if not 0 < len(key) <= MAX_KEY_NBYTES or kind not in DATABASE_OF_KIND:
+    def find_ref(self, ref: Ref) -> CommitId | None:
+        """Where a ref stands; None where there is no such ref."""
+        key = ref.name.encode("utf-8", "surrogatepass")
+        if not 0 < len(key) <= MAX_KEY_NBYTES:
             return None
-        value = self._env.view(lambda txn: txn.get(DATABASE_OF_KIND[kind], key))
-        return None if value is None else _checked_ref(value, where=ref)
+        value = self._env.view(lambda txn: txn.get(DATABASE_OF_KIND[ref.kind], key))
+        return None if value is None else _checked_ref(value, where=str(ref))
+
+    def find_branch(self, name: str | None) -> CommitId | None:
+        """Where a branch stands; None where there is none of that name, and for the None of a detached HEAD."""
+        return None if name is None else self.find_ref(Ref("branch", name))
 
     def get_stage(self, name: str = "work") -> Stage | None:
         """The stage of that name; None where nothing is staged."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from stockroom.digest import CommitId, ObjectDigest
-from stockroom.errors import InvalidInputError, NotFoundError, RefChangedError
+from stockroom.errors import NotFoundError, RefChangedError
 from stockroom.kv import WriteTxn
 from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord
@@ -54,10 +54,8 @@ def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> Non
 
 
 def _move_ref(txn: WriteTxn, move: RefMove) -> None:
-    kind, _, name = move.ref.partition("/")
-    db = DATABASE_OF_KIND.get(kind)
-    if db is None:
-        raise InvalidInputError(f"expected a ref like branch/main, tag/v1 or remote/origin/main, found {move.ref!r}")
+    kind, name = move.ref
+    db = DATABASE_OF_KIND[kind]
     if move.old is None:
         check_name(kind, name)
         check_collision(kind, name, (key.decode() for key, _ in txn.iterate(db)))
@@ -93,7 +91,7 @@ def _log(txn: WriteTxn, change: RefChange, *, time_ns: int) -> tuple[Operation, 
             number=first + position,
             time_ns=time_ns,
             kind=change.kind,
-            ref=move.ref,
+            ref=str(move.ref),
             old=move.old,
             new=move.new,
             note=change.note,

@@ -20,7 +20,7 @@ import msgspec
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, MalformedRecordError, RefNotFoundError, RemoteError
 from stockroom.files import replace_own_file
-from stockroom.refs import RefMove
+from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.fetch import Intake, apply_moves, plan_moves
@@ -269,9 +269,8 @@ def _clone_metadata(
         if options.depth is not None:
             moves = [move for move in moves if move.new == tip]
         if head.branch is not None and head.commit is not None:
-            moves.append(
-                RefMove(ref=f"branch/{head.branch}", old=repository.refs.find_ref(f"branch/{head.branch}"), new=tip)
-            )
+            ref = Ref("branch", head.branch)
+            moves.append(RefMove(ref=ref, old=repository.refs.find_ref(ref), new=tip))
         apply_moves(repository, [move for move in moves if move.old != move.new], kind="clone")
         if options.depth is None:
             tracking.write_state(state)

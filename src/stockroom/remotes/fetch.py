@@ -14,7 +14,7 @@ from typing import Final
 
 from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
 from stockroom.errors import CorruptionError, NotFoundError, RefChangedError, RemoteError
-from stockroom.refs import CommitRecord, RefChange, RefMove, decode_commit, sort_parents_first
+from stockroom.refs import CommitRecord, Ref, RefChange, RefMove, decode_commit, sort_parents_first
 from stockroom.refs.objects import decode_object
 from stockroom.remotes.format.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
@@ -93,7 +93,7 @@ def fetch(
     return FetchReport(
         remote,
         state.number,
-        tuple((move.ref, move.old, move.new) for move in moves),
+        tuple((str(move.ref), move.old, move.new) for move in moves),
         intake.bundles,
         intake.commits,
         intake.objects,
@@ -108,16 +108,17 @@ def plan_moves(repository: Repository, remote: str, state: RefState, *, prune: b
     refs = repository.refs
     moves = []
     for name, tip in state.branches.items():
-        ref = f"remote/{remote}/{name}"
+        ref = Ref("remote", f"{remote}/{name}")
         moves.append(RefMove(ref=ref, old=refs.find_ref(ref), new=CommitId(tip)))
     for name, tip in state.tags.items():
-        if refs.find_ref(f"tag/{name}") is None:
-            moves.append(RefMove(ref=f"tag/{name}", old=None, new=CommitId(tip)))
+        ref = Ref("tag", name)
+        if refs.find_ref(ref) is None:
+            moves.append(RefMove(ref=ref, old=None, new=CommitId(tip)))
     if prune:
         prefix = f"{remote}/"
         for name, tip in refs.remotes().items():
             if name.startswith(prefix) and name.removeprefix(prefix) not in state.branches:
-                moves.append(RefMove(ref=f"remote/{name}", old=tip, new=None))
+                moves.append(RefMove(ref=Ref("remote", name), old=tip, new=None))
     is_shallow = bool(refs.shallow())
     return [
         move

@@ -11,7 +11,7 @@ from typing import Final
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefChangedError
-from stockroom.refs import is_ancestor
+from stockroom.refs import Ref, is_ancestor
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.fetch import fetch
 from stockroom.remotes.format.remote_file import ORIGIN
@@ -114,13 +114,13 @@ def _push_branches(
     """Push the branches whose commit is not behind what the remote was seen to have there already."""
     refs = repository.refs
     state = Tracking(repository.paths, remote).read_state()
-    moves: dict[str, CommitId | None] = {}
+    moves: dict[Ref, CommitId | None] = {}
     for branch, commit in branches.items():
         at = None if state is None else state.find_branch(branch)
         if not refs.has_commit(commit) or find_broken_rule(branch) is not None:
             continue
         if at is None or not (refs.has_commit(at) and is_ancestor(refs, commit, at)):
-            moves[f"branch/{branch}"] = commit
+            moves[Ref("branch", branch)] = commit
     return push(repository, remote, moves, on_progress=on_progress) if moves else None
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, MergeConflictError, RefNotFoundError
+from stockroom.refs import Ref
 from stockroom.remotes.fetch import FetchReport, fetch
 from stockroom.remotes.progress import OnProgress
 from stockroom.repository.merging.commands import MergeOptions, Outcome, merge
@@ -47,7 +48,7 @@ def pull(
         raise ConflictError("HEAD is detached: check out a branch to pull into")
     fetched = fetch(repository, remote, on_progress=on_progress)
     name = f"{remote}/{branch}"
-    theirs = repository.refs.find_ref(f"remote/{name}")
+    theirs = repository.refs.find_ref(Ref("remote", name))
     if theirs is None:
         raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` makes it", ref=branch)
     try:

@@ -18,7 +18,7 @@ import msgspec
 
 from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
 from stockroom.errors import RefChangedError, RemoteError
-from stockroom.refs import RefChange, RefMove
+from stockroom.refs import Ref, RefChange, RefMove
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Kind, MarkTable, Thing, put_marks, read_marks
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
@@ -33,7 +33,7 @@ from stockroom.remotes.ref_state_log import (
     is_current,
     publish_state,
 )
-from stockroom.remotes.ref_updates import RefUpdate, find_in_state, find_refusal, follow_updates, plan_updates
+from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
@@ -50,6 +50,15 @@ _PAUSE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """One ref of the remote: "branch/main", "tag/v1", and where it stood and stands; None is nowhere."""
+
+    ref: str
+    old: CommitId | None
+    new: CommitId | None
+
+
+@dataclass(frozen=True, slots=True)
 class PushReport:
     """What a push did; nothing `moved` if all was there."""
 
@@ -63,13 +72,13 @@ class PushReport:
 def push(
     repository: Repository,
     remote: str,
-    wanted: Mapping[str, CommitId | None],
+    wanted: Mapping[Ref, CommitId | None],
     *,
     force: bool = False,
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
-    """Bring refs of a remote to where `wanted` says ("branch/main" -> commit; None deletes), with all they lead to.
+    """Bring refs of a remote to where `wanted` says (None deletes), with all they lead to.
 
     Raises:
         RefChangedError: a branch of the remote has commits that would be lost; nothing was moved.
@@ -90,7 +99,7 @@ class _Push:
         repository: Repository,
         remote: str,
         transport: Transport,
-        wanted: Mapping[str, CommitId | None],
+        wanted: Mapping[Ref, CommitId | None],
         force: bool,
         on_progress: OnProgress | None,
     ) -> None:
@@ -134,8 +143,9 @@ class _Push:
             return self._report(following.number, updates)
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
 
-    def _report(self, number: int, updates: Sequence[RefUpdate]) -> PushReport:
-        return PushReport(self._remote, number, tuple(updates), len(self._sent | self._doubted), self._nbytes)
+    def _report(self, number: int, updates: Sequence[RefMove]) -> PushReport:
+        moved = tuple(RefUpdate(str(update.ref), update.old, update.new) for update in updates)
+        return PushReport(self._remote, number, moved, len(self._sent | self._doubted), self._nbytes)
 
     def _doubt(self, before: RefState | None, now: RefState) -> None:
         """Gc may have been at work between two states: what was sent must be seen to be there."""
@@ -152,7 +162,7 @@ class _Push:
             self._tracking.forget()
         return find_newest_state(self._transport)
 
-    def _send(self, state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
+    def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
         """Put packs and bundle on the remote; the state that makes them seen.
 
         `StateTakenError` where a newer state has shown up by the way.
@@ -289,10 +299,9 @@ class _Push:
         self._tracking.write_state(state)
         moves = []
         for ref in self._wanted:
-            kind, _, name = ref.partition("/")
-            mine, now = f"remote/{self._remote}/{name}", find_in_state(state, ref)
+            mine, now = Ref("remote", f"{self._remote}/{ref.name}"), find_in_state(state, ref)
             old = self._repository.refs.find_ref(mine)
-            if kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
+            if ref.kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
                 moves.append(RefMove(ref=mine, old=old, new=now))
         if moves:
             with suppress(RefChangedError):  # a fetch at the same time, which saw the same or something newer

@@ -3,61 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError
-from stockroom.refs import RefStore, is_ancestor
+from stockroom.refs import Ref, RefMove, RefStore, is_ancestor
 from stockroom.remotes.format.ref_state import RefState, make_following
 from stockroom.repository.follow import follow_git_if_free
 from stockroom.repository.paths import DEFAULT_BRANCH
 from stockroom.repository.repository import Repository
 
 
-@dataclass(frozen=True, slots=True)
-class RefUpdate:
-    """One ref of the remote: "branch/main", "tag/v1", and where it stood and stands; None is nowhere."""
-
-    ref: str
-    old: CommitId | None
-    new: CommitId | None
-
-
-def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[str, CommitId | None]:
+def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[Ref, CommitId | None]:
     """What `stock push [REF]` means: a branch (None: the one checked out), a tag, or `:NAME` to delete a branch."""
     refs = repository.refs
-    wanted: dict[str, CommitId | None] = {}
+    wanted: dict[Ref, CommitId | None] = {}
     if ref is not None and ref.startswith(":"):
-        wanted[f"branch/{ref[1:]}"] = None
-    elif ref is not None and refs.find_ref(f"branch/{ref}") is None and refs.find_ref(f"tag/{ref}") is not None:
-        wanted[f"tag/{ref}"] = refs.find_ref(f"tag/{ref}")
+        wanted[Ref("branch", ref[1:])] = None
+    elif ref is not None and refs.find_branch(ref) is None and refs.find_ref(Ref("tag", ref)) is not None:
+        wanted[Ref("tag", ref)] = refs.find_ref(Ref("tag", ref))
     else:
         if ref is None:
             follow_git_if_free(repository)
         name = repository.follow(repository.read_head()).branch if ref is None else ref
         if name is None:
             raise InvalidInputError("HEAD is detached: say which branch or tag to push")
-        at = refs.find_ref(f"branch/{name}")
+        at = refs.find_branch(name)
         if at is None:
             raise RefNotFoundError(f"nothing to push: branch {name!r} has no commit here", ref=name)
-        wanted[f"branch/{name}"] = at
+        wanted[Ref("branch", name)] = at
     if tags:
-        wanted.update({f"tag/{name}": at for name, at in refs.tags().items()})
+        wanted.update({Ref("tag", name): at for name, at in refs.tags().items()})
     return wanted
 
 
-def plan_updates(state: RefState | None, wanted: Mapping[str, CommitId | None]) -> list[RefUpdate]:
+def plan_updates(state: RefState | None, wanted: Mapping[Ref, CommitId | None]) -> list[RefMove]:
     """What moves the refs of a remote from where `state` has them to where they are wanted; nothing for those there."""
-    moves = [RefUpdate(ref, find_in_state(state, ref), new) for ref, new in wanted.items()]
+    moves = [RefMove(ref=ref, old=find_in_state(state, ref), new=new) for ref, new in wanted.items()]
     return [move for move in moves if move.old != move.new]
 
 
-def find_refusal(refs: RefStore, updates: Sequence[RefUpdate], *, remote: str) -> RefChangedError | None:
+def find_refusal(refs: RefStore, updates: Sequence[RefMove], *, remote: str) -> RefChangedError | None:
     """Why these updates must not be: one of them would lose commits of the remote."""
     for update in updates:
         if update.old is None or update.new is None:
             continue
-        kind, _, name = update.ref.partition("/")
+        kind, name = update.ref
         old, new = update.old.hex()[:12], update.new.hex()[:12]
         if kind == "tag":
             return RefChangedError(
@@ -71,23 +61,22 @@ def find_refusal(refs: RefStore, updates: Sequence[RefUpdate], *, remote: str) -
     return None
 
 
-def find_in_state(state: RefState | None, ref: str) -> CommitId | None:
+def find_in_state(state: RefState | None, ref: Ref) -> CommitId | None:
     """Where a ref of a remote stands; None if it has none of that name."""
-    kind, _, name = ref.partition("/")
     if state is None:
         return None
-    found = (state.branches if kind == "branch" else state.tags).get(name)
+    found = (state.branches if ref.kind == "branch" else state.tags).get(ref.name)
     return None if found is None else CommitId(found)
 
 
-def follow_updates(state: RefState | None, updates: Sequence[RefUpdate]) -> RefState:
+def follow_updates(state: RefState | None, updates: Sequence[RefMove]) -> RefState:
     """The state after `state`, with refs moved."""
     refs: dict[str, dict[str, bytes]] = {
         "branch": dict(state.branches) if state is not None else {},
         "tag": dict(state.tags) if state is not None else {},
     }
     for update in updates:
-        kind, _, name = update.ref.partition("/")
+        kind, name = update.ref
         if update.new is None:
             refs[kind].pop(name, None)
         else:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
-from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
+from stockroom.refs import (
+    Operation,
+    Ref,
+    RefChange,
+    RefMove,
+    changes,
+    check_collision,
+    check_name,
+    is_ancestor,
+    plan_undo,
+)
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
 
@@ -16,14 +26,14 @@ if TYPE_CHECKING:
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:
     """A new branch; `InvalidNameError` for a bad name, `InvalidInputError` if it exists."""
-    if repository.refs.find_ref(f"branch/{name}") is not None:
+    if repository.refs.find_branch(name) is not None:
         raise InvalidInputError(f"branch {name!r} exists already; choose another name or delete it first")
     repository.refs.apply(changes.create_branch(name, at=at))
 
 
 def delete_branch(repository: Repository, name: str, *, head: Head, force: bool) -> None:
     """Delete a branch that is not checked out and, unless forced, whose commits HEAD has too."""
-    at = repository.refs.find_ref(f"branch/{name}")
+    at = repository.refs.find_branch(name)
     if at is None:
         repository.resolve(f"{name}")  # raises with near names if nothing is called that
         raise RefNotFoundError(f"{name!r} is not a branch", ref=name)
@@ -38,14 +48,14 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
 
 def create_tag(repository: Repository, name: str, at: CommitId) -> None:
     """A new tag; `InvalidNameError` for a bad name, `InvalidInputError` if it exists."""
-    if repository.refs.find_ref(f"tag/{name}") is not None:
+    if repository.refs.find_ref(Ref("tag", name)) is not None:
         raise InvalidInputError(f"tag {name!r} exists already; choose another name or delete it first")
     repository.refs.apply(changes.create_tag(name, at=at))
 
 
 def delete_tag(repository: Repository, name: str) -> None:
     """Delete a tag; `RefNotFoundError` if there is none."""
-    at = repository.refs.find_ref(f"tag/{name}")
+    at = repository.refs.find_ref(Ref("tag", name))
     if at is None:
         known = ", ".join(repository.refs.tags()) or "none"
         raise RefNotFoundError(f"no tag {name!r}; there are: {known}", ref=name)
@@ -82,7 +92,7 @@ def undo(session: WriteSession) -> Operation:
     refs = session.repository.refs
     change = plan_undo(refs.iter_operations())
     (move,) = change.moves
-    kind, _, name = move.ref.partition("/")
+    kind, name = move.ref
     moves_head = kind == "branch" and name == session.head.branch and move.old == session.head.commit
     undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
     if moves_head:
@@ -105,11 +115,11 @@ def reset_to(session: WriteSession, target: CommitId) -> None:
         session.repository.paths.head.write(head)
         session.move_head(head)
         return
-    tip = session.repository.refs.find_ref(f"branch/{branch}")  # sessions may have moved it on from HEAD
+    tip = session.repository.refs.find_branch(branch)  # sessions may have moved it on from HEAD
     if tip == session.head.commit == target:
         session.reset()
         return
-    moves = () if tip == target else (RefMove(ref=f"branch/{branch}", old=tip, new=target),)
+    moves = () if tip == target else (RefMove(ref=Ref("branch", branch), old=tip, new=target),)
     change = RefChange(kind="reset", moves=moves, stages={session.stage_name: None})
     session.move_branch(Head(branch, target), change)
 
@@ -132,7 +142,7 @@ def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
 
 def _find_target(repository: Repository, name: str, head: Head) -> Head:
     """Where checking out `name` leads: onto a branch, or, detached, to any other ref."""
-    at = repository.refs.find_ref(f"branch/{name}")
+    at = repository.refs.find_branch(name)
     if at is not None:
         return Head(name, at)
     if name == head.branch and head.commit is None:  # the branch checked out, without commits yet
@@ -142,7 +152,7 @@ def _find_target(repository: Repository, name: str, head: Head) -> Head:
 
 def _make_branch_here(repository: Repository, name: str, head: Head) -> None:
     check_name("branch", name)
-    if name == head.branch or repository.refs.find_ref(f"branch/{name}") is not None:
+    if name == head.branch or repository.refs.find_branch(name) is not None:
         raise InvalidInputError(f"branch {name!r} exists already; check it out without create (-b)")
     if head.commit is None:  # nothing to point it at: it comes to be with its first commit
         check_collision("branch", name, repository.refs.branches())

@@ -16,7 +16,7 @@ import msgspec
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, LockedError, MalformedRecordError, ReadOnlyError, RefChangedError
 from stockroom.files import read_own_file, replace_own_file
-from stockroom.refs import RefChange, RefMove, check_name, is_ancestor
+from stockroom.refs import Ref, RefChange, RefMove, check_name, is_ancestor
 from stockroom.refs.operations import BY_GIT
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
@@ -36,14 +36,15 @@ def follow_git(repository: Repository, *, is_staged: bool) -> Head:
     if head.branch is None or repository.find_tie() is None:
         return head
     check_name("branch", head.branch)
-    tip = repository.refs.find_ref(f"branch/{head.branch}")
+    ref = Ref("branch", head.branch)
+    tip = repository.refs.find_ref(ref)
     if tip is not None and tip != head.commit and _has_gone_on(repository, head, tip):
         if is_staged:
             return head
         head = Head(head.branch, tip)
         repository.paths.head.write(head)
     elif tip != head.commit:
-        move = RefMove(ref=f"branch/{head.branch}", old=tip, new=head.commit)
+        move = RefMove(ref=ref, old=tip, new=head.commit)
         repository.refs.apply(RefChange(kind=BY_GIT, moves=(move,), note="to the commit in head.stock"))
     note_seen(repository.paths, head)
     return head

@@ -13,7 +13,7 @@ from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.kv import Environment
-from stockroom.refs import DATABASES, ObjectStore, RefStore, resolve
+from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
 from stockroom.refs.marks import Kind, MarkStore
 from stockroom.repository.git.tie import Tie, find_tie
@@ -176,7 +176,7 @@ class Repository:
             return None
         if pending.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
             return None
-        ref = f"branch/{pending.branch}"
+        ref = str(Ref("branch", pending.branch))
         last = next((operation for operation in self.refs.iter_operations() if operation.ref == ref), None)
         if last is None or (last.old, last.new) != (head.commit, pending.commit):
             return None

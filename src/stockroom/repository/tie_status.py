@@ -92,7 +92,7 @@ def _read_committed(tie: Tie) -> CommitId | None:
 
 def _find_place(repository: Repository, branch: str | None, head: CommitId | None) -> Place:
     refs = repository.refs
-    at = None if branch is None else refs.find_ref(f"branch/{branch}")
+    at = refs.find_branch(branch)
     if at is None:
         return "none"
     if at == head:

@@ -43,7 +43,7 @@ class History:
 
     def commit(self, name, branch="main", **fields):
         """A commit on a branch, after what is there."""
-        old = self.refs.find_ref(f"branch/{branch}")
+        old = self.refs.find_branch(branch)
         record = self.record(name, **fields)
         if old is not None:
             record = msgspec.structs.replace(record, parents=(old,))

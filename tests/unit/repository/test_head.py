@@ -224,7 +224,7 @@ def test_a_commit_that_is_refused_leaves_no_pending_head(two):
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["x"] = [5]
         repository = Repository.open(stock.path)
-        tip = repository.refs.find_ref("branch/main")
+        tip = repository.refs.find_branch("main")
         repository.refs.apply(changes.delete_branch("main", at=tip))  # as an older program might
         with pytest.raises(StockroomError, match="checkout -b"):
             writer.commit("refused")

@@ -13,7 +13,7 @@ from stockroom.content.merge.unfinished import CHERRY_PICK, MERGE, REVERT, Mergi
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError
-from stockroom.refs import RefChange, RefMove, find_merge_bases
+from stockroom.refs import Ref, RefChange, RefMove, find_merge_bases
 from stockroom.repository.follow import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merging.resolve import get_merging
@@ -60,7 +60,7 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
     is_ahead = ours is None or (ours in bases and options.fast_forward != "never")
     session.check_clean(theirs if is_ahead else None)
     if is_ahead:
-        move = RefMove(ref=f"branch/{branch}", old=ours, new=theirs)
+        move = RefMove(ref=Ref("branch", branch), old=ours, new=theirs)
         session.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
         return MergeReport("fast-forward", theirs)
     if options.fast_forward == "only":

@@ -61,7 +61,7 @@ class BranchSession(Workspace):
         try:
             super().__init__(repository)
             follow_git_if_free(repository)
-            tip = repository.refs.find_ref(f"branch/{branch}")
+            tip = repository.refs.find_branch(branch)
             stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
             self.head = Head(branch, tip if stage is None else stage.base)
             self.start_from(self.head.commit, None if stage is None else stage.root)
@@ -119,7 +119,7 @@ class BranchSession(Workspace):
         """Drop what is staged, and go on from where the branch stands."""
         self.check_open()
         self._drop_edits()
-        self.head = Head(self.head.branch, self.repository.refs.find_ref(f"branch/{self.head.branch}"))
+        self.head = Head(self.head.branch, self.repository.refs.find_branch(self.head.branch))
         self.start_from(self.head.commit)
         if self._stage_name is not None:
             self._write_stage(self._stage_name)
@@ -148,7 +148,7 @@ class BranchSession(Workspace):
         branch, refs = self.head.branch, self.repository.refs
         assert branch is not None
         for _ in range(_ATTEMPTS):
-            tip = refs.find_ref(f"branch/{branch}")
+            tip = refs.find_branch(branch)
             if tip is None and self.head.commit is not None:
                 raise ConflictError(
                     f"branch {branch!r} was deleted meanwhile: commit to another one, or create it again"
@@ -220,7 +220,7 @@ def _move_head(repository: Repository) -> bool:
     is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
     if repository.find_tie() is not None:
         return follow_git(repository, is_staged=is_staged) != head
-    tip = None if head.branch is None else repository.refs.find_ref(f"branch/{head.branch}")
+    tip = repository.refs.find_branch(head.branch)
     if tip is None or tip == head.commit or is_staged:
         return False
     if head.commit is not None and not is_ancestor(repository.refs, head.commit, tip):

@@ -109,7 +109,7 @@ class WriteSession(Workspace):
         branch = self.head.branch
         if branch is None:
             raise explain_detached(self.repository)
-        tip = self.repository.refs.find_ref(f"branch/{branch}")
+        tip = self.repository.refs.find_branch(branch)
         if tip is not None and tip != self.head.commit and self._is_behind(tip):
             self._catch_up(Head(branch, tip))
         elif tip != self.head.commit:
@@ -246,7 +246,7 @@ class WriteSession(Workspace):
             head_file.complete()
             follow(head)
         except BaseException:
-            if self.repository.refs.find_ref(f"branch/{head.branch}") != head.commit:
+            if self.repository.refs.find_branch(head.branch) != head.commit:
                 head_file.cancel()
             else:  # an interrupt, after the refs moved: that stands
                 with suppress(FileNotFoundError):
@@ -270,7 +270,7 @@ class WriteSession(Workspace):
     def _follow_sessions(self) -> None:
         """In the tie, bring HEAD along where sessions moved its branch on while this writer held the lease."""
         refs, began = self.repository.refs, self._placed
-        if self._is_tied and refs.find_ref(f"branch/{began.branch}") != began.commit:
+        if self._is_tied and refs.find_branch(began.branch) != began.commit:
             with suppress(StockroomError):  # git may have moved HEAD to what is not here
                 follow_git(self.repository, is_staged=refs.get_stage(self.stage_name) is not None)
 

@@ -181,7 +181,7 @@ class RemoteActions:
 
     def remove_remote(self: _Handle, name: str) -> None:
         """Forget a remote. What lies there stays."""
-        from stockroom.refs import RefChange, RefMove
+        from stockroom.refs import Ref, RefChange, RefMove
         from stockroom.remotes.settings import remove_remote
         from stockroom.remotes.tracking import Tracking
 
@@ -192,7 +192,7 @@ class RemoteActions:
         Tracking(self._repository.paths, name).forget()
         mine = {ref: at for ref, at in refs.remotes().items() if ref.startswith(f"{name}/")}
         if mine:
-            moves = tuple(RefMove(ref=f"remote/{ref}", old=at, new=None) for ref, at in mine.items())
+            moves = tuple(RefMove(ref=Ref("remote", ref), old=at, new=None) for ref, at in mine.items())
             refs.apply(RefChange(kind="remove-remote", moves=moves))
 
     @property
