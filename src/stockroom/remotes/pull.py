@@ -58,4 +58,4 @@ def pull(
             f"{error}; what was fetched is {name}: `stock merge {name} --no-commit` begins to merge it by hand",
             conflicts=error.conflicts,
         ) from error
-    return PullReport(fetched, branch, old, report.commit_id, report.outcome)
+    return PullReport(fetched, branch, old, session.head.commit, report.outcome)

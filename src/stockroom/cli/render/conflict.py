@@ -19,8 +19,8 @@ from stockroom.errors import MergeConflictError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.content.merge.conflict import Conflict
+    from stockroom.repository.merging.commands import Merge
     from stockroom.shelves.report import MergeUnderWay
-    from stockroom.shelves.stock.merges import Merge
 
 _HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")
 

@@ -11,6 +11,7 @@ from stockroom.content.column import ColumnRecord
 from stockroom.content.entry_digest import digest_entry
 from stockroom.content.merge.conflict import ATTRS, Arbiter, Conflict, name_kind
 from stockroom.content.merge.mappings import merge_mappings, take_keys
+from stockroom.content.merge.three_way import find_side
 from stockroom.content.snapshot import Snapshot
 from stockroom.errors import InvalidInputError
 from stockroom.trees import Key, Tree
@@ -41,7 +42,8 @@ class ColumnMerge:
         attrs = merge_mappings(
             self.path, ATTRS, arbiter, base={} if base is None else base.attrs, ours=ours.attrs, theirs=theirs.attrs
         )
-        codec = theirs.codec if base is not None and ours.codec == base.codec else ours.codec
+        side = find_side(None if base is None else base.codec, ours.codec, theirs.codec)
+        codec = theirs.codec if side == "theirs" else ours.codec
         return msgspec.structs.replace(ours, root=merged.tree.root, attrs=attrs, codec=codec)
 
     def _describe(self, found: KeyConflict) -> Conflict:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from stockroom.content.merge.conflict import Arbiter, Conflict
+from stockroom.content.merge.three_way import find_side
 from stockroom.digest import compute_digest
 
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
@@ -26,13 +27,11 @@ def merge_mappings(
     merged: dict[str, Any] = {}
     for name in dict.fromkeys([*ours, *theirs]):
         before, mine, yours = (_encode(side, name) for side in (base, ours, theirs))
-        source = ours
-        if mine == before:
-            source = theirs
-        elif yours not in (before, mine):
+        side = find_side(before, mine, yours)
+        if side is None:
             digests = [None if value is None else compute_digest(value).hex() for value in (before, mine, yours)]
-            if arbiter.choose(Conflict(path, name_key(kind, name), kind, *digests)) == "theirs":
-                source = theirs
+            side = arbiter.choose(Conflict(path, name_key(kind, name), kind, *digests))
+        source = theirs if side == "theirs" else ours
         if name in source:
             merged[name] = source[name]
     return merged

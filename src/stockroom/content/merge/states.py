@@ -16,6 +16,7 @@ import numpy as np
 from stockroom.content.merge.conflict import METADATA, Arbiter, Conflict, Side, name_kind
 from stockroom.content.merge.mappings import merge_mappings, name_key
 from stockroom.content.merge.state_side import StateSide, iter_leaves_at
+from stockroom.content.merge.three_way import find_side
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_TREE, StateRecord
 from stockroom.content.structure import (
@@ -107,18 +108,17 @@ class StateMerge:
 
     def _find_side(self, at: str, nodes: Nodes) -> Side | None:
         """The side that a node comes from whole; None where it has to be looked into, or decided."""
-        base, ours, theirs = nodes
         if self.only is not None:
             return None if _reaches(self.only, at) else "ours"
-        if self._is_same(at, (ours, self.ours), (theirs, self.theirs), through_ties=False):
-            return "ours"
+        base, ours, theirs = zip(nodes, (self.base, self.ours, self.theirs), strict=True)
+
+        def is_same(one: _Here, other: _Here) -> bool:
+            through_ties = one is base and None not in nodes[1:]
+            return self._is_same(at, one, other, through_ties=through_ties)
+
         if _reaches(self.disputed, at):
-            return None
-        if self._is_same(at, (base, self.base), (ours, self.ours), through_ties=theirs is not None):
-            return "theirs"
-        if self._is_same(at, (base, self.base), (theirs, self.theirs), through_ties=ours is not None):
-            return "ours"
-        return None
+            return "ours" if is_same(ours, theirs) else None
+        return find_side(base, ours, theirs, is_same)
 
     def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> Node:
         before, mine, yours = (_as_dict(node) for node in (base, ours, theirs))
@@ -143,10 +143,9 @@ class StateMerge:
     def _merge_notes(self, at: str, notes: Nodes) -> Node | None:
         """What becomes of the notes that a state dict carries besides its leaves, such as versions of modules."""
         base, ours, theirs = notes
-        if self.only is not None or theirs in (base, ours):
-            return ours
-        if ours == base:
-            return theirs
+        side = "ours" if self.only is not None else find_side(base, ours, theirs)
+        if side is not None:
+            return theirs if side == "theirs" else ours
         if isinstance(ours, DictNode) and isinstance(theirs, DictNode):
             before, mine, yours = (_as_dict(node) for node in notes)
             merged: dict[StateKey, Node] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from stockroom.content.merge.base import CommonContent, find_common_content
 from stockroom.content.merge.conflict import Conflict, Decide, explain_conflicts
@@ -21,15 +21,17 @@ from stockroom.repository.writing.session import WriteSession
 
 Outcome = Literal["up to date", "fast-forward", "merged", "staged"]
 FastForward = Literal["if possible", "never", "only"]
-_UP_TO_DATE: Final = "up to date"
 
 
 @dataclass(frozen=True, slots=True)
-class MergeReport:
-    """What a merge did; `commit_id` is where the branch stands now, `conflicts` those left open on the stage."""
+class Merge:
+    """What came of a merge: `up to date`, `fast-forward`, `merged`, or `staged` with what `conflicts` are left open.
+
+    `commit_id` is the full hex digest of the commit that the branch stands at now.
+    """
 
     outcome: Outcome
-    commit_id: CommitId | None
+    commit_id: str | None
     conflicts: tuple[Conflict, ...] = ()
 
 
@@ -45,7 +47,7 @@ class MergeOptions:
     kind: str = MERGE
 
 
-def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOptions) -> MergeReport:
+def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOptions) -> Merge:
     """Bring the history of a commit, called `name`, into the branch that is checked out.
 
     Raises:
@@ -56,13 +58,13 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
     ours = session.head.commit
     bases = [] if ours is None else find_merge_bases(session.repository.refs, ours, theirs)
     if theirs in bases and session.merging is None:
-        return MergeReport(_UP_TO_DATE, ours)
+        return _report("up to date", session)
     is_ahead = ours is None or (ours in bases and options.fast_forward != "never")
     session.check_clean(theirs if is_ahead else None)
     if is_ahead:
         move = RefMove(ref=Ref("branch", branch), old=ours, new=theirs)
         session.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
-        return MergeReport("fast-forward", theirs)
+        return _report("fast-forward", session)
     if options.fast_forward == "only":
         raise ConflictError(f"{branch!r} has commits that {name!r} does not: it cannot be fast-forwarded")
     if not bases:
@@ -72,7 +74,7 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
     return _bring_in(session, common, _open(session, theirs), options, kind=MERGE, parent=theirs, message=message)
 
 
-def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> MergeReport:
+def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:
     """Commit the opposite of what a commit changed against its first parent."""
     _check_branch(session)
     record = session.repository.read_commit(commit)
@@ -83,7 +85,7 @@ def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Me
     return _bring_in(session, common, before, options, kind=REVERT, parent=None, message=message)
 
 
-def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) -> MergeReport:
+def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:
     """Commit here what a commit changed against its first parent elsewhere."""
     _check_branch(session)
     record = session.repository.read_commit(commit)
@@ -114,7 +116,7 @@ def _bring_in(
     kind: str,
     parent: CommitId | None,
     message: str,
-) -> MergeReport:
+) -> Merge:
     """Stage the merge of HEAD's content with theirs, and commit it if asked to; all of it, or nothing."""
     session.check_clean()
     try:
@@ -132,7 +134,7 @@ def _bring_in(
             raise explain_conflicts(merged.conflicts, kind)
         if parent is None and not merged.conflicts and merged.snapshot.root == session.base.root:
             session.discard()
-            return MergeReport(_UP_TO_DATE, session.head.commit)
+            return _report("up to date", session)
         merging = Merging(
             kind=kind,
             theirs=theirs.root,
@@ -142,13 +144,19 @@ def _bring_in(
         )
         session.stage_merge(merged.snapshot, merging)
         if options.commits:
-            return MergeReport("merged", session.commit(message, {}))
+            session.commit(message, {})
+            return _report("merged", session)
         session.flush()
     except BaseException:
         session.stage_merge(session.base, None)
         session.discard()
         raise
-    return MergeReport("staged", session.head.commit, tuple(merged.conflicts))
+    return _report("staged", session, merged.conflicts)
+
+
+def _report(outcome: Outcome, session: WriteSession, conflicts: tuple[Conflict, ...] = ()) -> Merge:
+    at = session.head.commit
+    return Merge(outcome, None if at is None else at.hex(), conflicts)
 
 
 def _check_branch(session: WriteSession) -> str:

@@ -5,8 +5,6 @@ Stages, branches and work trees stay as they are: git decides what becomes of th
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +15,8 @@ from stockroom.content.merge.unfinished import MERGE
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, RefNotFoundError
-from stockroom.refs import CommitRecord, ObjectStore, RefChange, find_merge_bases, is_ancestor
+from stockroom.refs import ObjectStore, RefChange, find_merge_bases, is_ancestor
+from stockroom.refs.commit import make_commit
 from stockroom.repository.claim import Claim
 from stockroom.repository.repository import Repository
 from stockroom.trees import NodeCache
@@ -91,7 +90,15 @@ def _merge(repository: Repository, versions: Versions) -> CommitId | None:
         raise explain_conflicts(merged.conflicts, MERGE)
     if len(parents) == 1 and merged.snapshot.root == mine.root:
         return ours
-    record = _make_record(repository, merged.snapshot, [parent for parent in parents if parent is not None])
+    author = repository.paths.read_identity()
+    record = make_commit(
+        tree=merged.snapshot.root,
+        parents=[parent for parent in parents if parent is not None],
+        author=author.name,
+        email=author.email,
+        message=_MESSAGE,
+        metadata={},
+    )
     refs.apply(RefChange(kind=MERGE, commits=(record,)), objects=objects)
     return record.commit_id
 
@@ -101,20 +108,6 @@ def _is_common(repository: Repository, versions: Versions) -> bool:
     base = versions.base
     sides = (versions.ours, versions.theirs)
     return base is None or all(side is not None and is_ancestor(repository.refs, base, side) for side in sides)
-
-
-def _make_record(repository: Repository, content: Snapshot, parents: Sequence[CommitId]) -> CommitRecord:
-    author = repository.paths.read_identity()
-    return CommitRecord(
-        tree=content.root,
-        parents=tuple(parents),
-        author=author.name,
-        email=author.email,
-        time_ns=time.time_ns(),
-        offset_minutes=time.localtime().tm_gmtoff // 60,
-        message=_MESSAGE,
-        metadata={},
-    )
 
 
 def _explain_missing(commit: CommitId) -> RefNotFoundError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
@@ -18,7 +17,7 @@ from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.locks import make_fork_lock
 from stockroom.refs import CommitRecord, ObjectStore
-from stockroom.refs.commit import MetadataValue
+from stockroom.refs.commit import MetadataValue, make_commit
 from stockroom.repository.claim import Claim
 from stockroom.repository.git.tie import describe_for_commit
 from stockroom.repository.head import Head
@@ -241,15 +240,13 @@ class Workspace(ABC):
     ) -> CommitRecord:
         signed = author or self.repository.paths.read_identity()
         tie = self.repository.find_tie()
-        return CommitRecord(
+        return make_commit(
             tree=tree,
-            parents=tuple(parents),
+            parents=parents,
             author=signed.name,
             email=signed.email,
-            time_ns=time.time_ns(),
-            offset_minutes=time.localtime().tm_gmtoff // 60,
             message=message,
-            metadata=dict(metadata) if tie is None else describe_for_commit(tie) | dict(metadata),
+            metadata=metadata if tie is None else describe_for_commit(tie) | dict(metadata),
         )
 
     def _renew_claim(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from stockroom.content.merge.unfinished import Merging, read_merging
@@ -12,26 +11,14 @@ from stockroom.repository.branching import reset_to
 from stockroom.shelves.report import MergeUnderWay
 
 if TYPE_CHECKING:
-    from stockroom.content.merge.conflict import Choice, Conflict
+    from stockroom.content.merge.conflict import Choice
     from stockroom.content.merge.strategy import Strategy
     from stockroom.repository.head import Head
-    from stockroom.repository.merging.commands import FastForward, MergeOptions, MergeReport
+    from stockroom.repository.merging.commands import FastForward, Merge, MergeOptions
     from stockroom.repository.repository import Repository
     from stockroom.repository.writing.session import WriteSession
     from stockroom.shelves.pin import Access
     from stockroom.trees import Key
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """What came of a merge: `up to date`, `fast-forward`, `merged`, or `staged` with what `conflicts` are left open.
-
-    `commit_id` is the full hex digest of the commit that the branch stands at now.
-    """
-
-    outcome: str
-    commit_id: str | None
-    conflicts: tuple[Conflict, ...] = ()
 
 
 class _Handle(Protocol):
@@ -178,7 +165,6 @@ def make_options(
     return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
 
 
-def _finish(handle: _Handle, session: WriteSession, report: MergeReport) -> Merge:
+def _finish(handle: _Handle, session: WriteSession, merge: Merge) -> Merge:
     handle._pin_to(session.head)
-    commit = None if report.commit_id is None else report.commit_id.hex()
-    return Merge(report.outcome, commit, report.conflicts)
+    return merge
