@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -26,7 +27,7 @@ Digest: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 MetadataValue: TypeAlias = str | int | float | bool | None
 
 
-class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """A commit.
 
     Attributes:
@@ -47,14 +48,18 @@ class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     metadata: dict[str, MetadataValue]
 
     def encode(self) -> bytes:
-        """The record's canonical bytes.
+        """The record's canonical bytes, made once.
 
         Raises:
             InvalidInputError: a field does not fit the format, or all of them together exceed 1 MiB.
         """
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         return _FORMAT.encode(self)
 
-    @property
+    @cached_property
     def commit_id(self) -> CommitId:
         """The digest of the canonical bytes."""
         return CommitId(compute_digest(self.encode()))
