@@ -11,9 +11,9 @@ The digest covers the canonical bytes, so encoding never changes a name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, MalformedRecordError
@@ -29,6 +29,8 @@ _HEADER: Final = struct.Struct("<BI")
 _RAW: Final = 0
 _ZSTD: Final = 1
 _ZSTD_LEVEL: Final = 1
+
+T = TypeVar("T")
 
 
 class ObjectStore:
@@ -70,6 +72,10 @@ class ObjectStore:
             pending[digest] if digest in pending else decode_object(value, digest)
             for digest, value in zip(digests, stored, strict=True)
         ]
+
+    def read_at_once(self, fn: Callable[[], T]) -> T:
+        """What `fn` returns, all that it reads here in one transaction; it writes nothing."""
+        return self._env.view(lambda _: fn())
 
     def get_encoded(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
         """Database values of objects on disk, as they are; `CorruptionError` for one that is missing."""

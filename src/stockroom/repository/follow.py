@@ -18,6 +18,7 @@ from stockroom.errors import ConflictError, LockedError, MalformedRecordError, R
 from stockroom.files import read_own_file, replace_own_file
 from stockroom.refs import Ref, RefChange, RefMove, check_name, is_ancestor
 from stockroom.refs.operations import BY_GIT
+from stockroom.repository.git.tie import Tie
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import RepositoryPaths
@@ -27,13 +28,13 @@ _SEEN_NAME: Final = "git.seen"
 _MAX_SEEN: Final = 1000
 
 
-def follow_git(repository: Repository, *, is_staged: bool) -> Head:
-    """HEAD, for the holder of the lease; in the tie its branch is git's, and stands at HEAD's commit afterwards.
+def follow_git(repository: Repository, tie: Tie | None, head: Head, *, is_staged: bool) -> Head:
+    """Where HEAD then is, for the holder of the lease; in the tie its branch stands at its commit afterwards.
 
-    With `is_staged` a branch that sessions moved on is left ahead of HEAD: what is staged will be put on top of it.
+    `tie` and `head` are as they were just found. With `is_staged` a branch that sessions moved on is left ahead of
+    HEAD: what is staged will be put on top of it.
     """
-    head = repository.settle_head()
-    if head.branch is None or repository.find_tie() is None:
+    if head.branch is None or tie is None:
         return head
     check_name("branch", head.branch)
     ref = Ref("branch", head.branch)
@@ -52,21 +53,20 @@ def follow_git(repository: Repository, *, is_staged: bool) -> Head:
 
 def follow_git_if_free(repository: Repository) -> None:
     """Do so for whoever does not hold the lease. Where somebody holds it, he has."""
-    if repository.find_tie() is None:
+    tie = repository.find_tie()
+    if tie is None:
         return
     with suppress(LockedError, ReadOnlyError):
         lease = acquire_lease(repository.paths.lease, timeout_s=0)
         try:
-            follow_git(repository, is_staged=repository.refs.get_stage(repository.paths.stage_name) is not None)
+            is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
+            follow_git(repository, tie, repository.settle_head(tie), is_staged=is_staged)
         finally:
             lease.release()
 
 
-def check_unmoved(repository: Repository, began: Head) -> None:
-    """In the tie, raise `RefChangedError` if git has moved `head.stock` since a writer began on it."""
-    if repository.find_tie() is None:
-        return
-    now = repository.settle_head()
+def check_unmoved(now: Head, began: Head) -> None:
+    """Raise `RefChangedError` if git has moved `head.stock` since a writer began on it."""
     if now.commit != began.commit:
         raise RefChangedError(
             f"git has moved head.stock to {_say(now.commit)} since this writer began at {_say(began.commit)}: what it "

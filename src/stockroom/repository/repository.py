@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
-from stockroom.kv import Environment
+from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
 from stockroom.refs.commit import CommitRecord
 from stockroom.refs.marks import Kind, MarkStore
@@ -115,11 +115,11 @@ class Repository:
         except (LockedError, ReadOnlyError):  # its writer is alive, or nothing can be written here
             return pending
         try:
-            return self.settle_head()
+            return self.settle_head(self.find_tie())
         finally:
             lease.release()
 
-    def settle_head(self) -> Head:
+    def settle_head(self, tie: Tie | None) -> Head:
         """What is checked out, for the holder of the writer's lease, who alone may finish a move.
 
         In the tie to git the branch is git's.
@@ -128,7 +128,7 @@ class Repository:
         pending = self._find_effective(head)
         if pending is not None:
             self.paths.head.complete()
-        return self.follow(pending or head)
+        return _follow(pending or head, tie)
 
     def find_tie(self) -> Tie | None:
         """The tie to git, where it is in force at this moment."""
@@ -136,8 +136,7 @@ class Repository:
 
     def follow(self, head: Head) -> Head:
         """A HEAD as its file has it, with the branch that it is on: in the tie to git that is git's."""
-        tie = self.find_tie()
-        return head if tie is None else Head(tie.branch, head.commit)
+        return _follow(head, self.find_tie())
 
     def resolve(self, spec: str, head: Head | None = None) -> CommitId:
         """The commit that `spec` names, as git would read it; `RefNotFoundError`, `AmbiguousRefError`."""
@@ -163,11 +162,22 @@ class Repository:
         What a writer opens is used again: if gc has marked the commit, it does not go.
         """
         through = self.nodes if nodes is None else nodes
-        if commit is None:
-            return Snapshot.empty(through)
-        if nodes is not None:
+        return Snapshot.empty(through) if commit is None else self.open_snapshots([commit], through)[0]
+
+    def open_snapshots(self, commits: Sequence[CommitId], nodes: NodeCache) -> list[Snapshot]:
+        """The content at each of some commits, as `open_snapshot` gives it, read in one transaction."""
+
+        def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
+            is_writer = nodes is not self.nodes
+            marked = [commit for commit in commits if is_writer and self.marks.has(Kind.COMMIT, commit)]
+            return marked, [self.read_commit(commit) for commit in commits]
+
+        marked, records = self.env.view(read)
+        for commit in marked:
             self.marks.spare(Kind.COMMIT, commit)
-        return Snapshot(through, self.read_commit(commit).tree_digest)
+        if marked:  # gc may have been faster
+            records = [self.read_commit(commit) for commit in commits]
+        return [Snapshot(nodes, record.tree_digest) for record in records]
 
     def _find_effective(self, head: Head) -> Head | None:
         """The prepared HEAD, if the refs moved to it from `head`: then it is the true one."""
@@ -181,3 +191,7 @@ class Repository:
         if last is None or (last.old, last.new) != (head.commit, pending.commit):
             return None
         return pending
+
+
+def _follow(head: Head, tie: Tie | None) -> Head:
+    return head if tie is None else Head(tie.branch, head.commit)

@@ -25,7 +25,7 @@ from stockroom.content.merge.conflict import (
 )
 from stockroom.content.merge.state_side import read_side
 from stockroom.content.merge.states import Average, StateMerge
-from stockroom.content.snapshot import DATA, MODEL, Snapshot
+from stockroom.content.snapshot import DATA, MODEL, Record, Snapshot
 from stockroom.content.state import StateRecord
 from stockroom.digest import ObjectDigest
 from stockroom.refs import ObjectStore
@@ -66,6 +66,7 @@ class ContentMerge:
 
     def run(self) -> MergedContent:
         """Merge everything."""
+        self.objects.read_at_once(lambda: [side.tree.top for side in (self.base, self.ours, self.theirs)])
         merged = merge_trees(self.base.tree, self.ours.tree, self.theirs.tree, self._settle_path, self.disputed)
         snapshot = self._refuse_collisions(Snapshot(self.ours.nodes, merged.tree.root))
         return MergedContent(snapshot, tuple(sorted(self._arbiter.conflicts, key=_order)))
@@ -75,25 +76,35 @@ class ContentMerge:
         path = str(found.key)
         if found.ours is None or found.theirs is None:
             return self._decide_whole(path, name_kind(found.base, found.ours, found.theirs), found)
-        ours = self.ours.read_record(ObjectDigest(found.ours))
-        theirs = self.theirs.read_record(ObjectDigest(found.theirs))
+        digests = self._find_base(path), ObjectDigest(found.ours), ObjectDigest(found.theirs)
+        base, ours, theirs = self.objects.read_at_once(lambda: self._read_records(*digests))
         if isinstance(ours, ColumnRecord) and isinstance(theirs, ColumnRecord):
-            return self._merge_columns(path, ours, theirs, found)
+            return self._merge_columns(path, base, ours, theirs, found)
         if isinstance(ours, StateRecord) and isinstance(theirs, StateRecord) and path.startswith(f"{MODEL}/"):
-            return self._merge_states(path, ours, theirs, found)
+            return self._merge_states(path, base, ours, theirs, found)
         return self._decide_whole(path, name_kind(found.base, found.ours, found.theirs), found)
 
-    def _merge_columns(self, path: str, ours: ColumnRecord, theirs: ColumnRecord, found: KeyConflict) -> Settled | None:
+    def _read_records(self, *digests: ObjectDigest | None) -> list[Record | None]:
+        """The records of three versions, and the tops of their trees, to have them at hand."""
+        records = [None if digest is None else self.ours.read_record(digest) for digest in digests]
+        for record in records:
+            if isinstance(record, ColumnRecord | StateRecord):
+                _ = self.ours.open_tree(record).top
+        return records
+
+    def _merge_columns(
+        self, path: str, base: Record | None, ours: ColumnRecord, theirs: ColumnRecord, found: KeyConflict
+    ) -> Settled | None:
         if ours.schema != theirs.schema:
             return self._decide_whole(path, SCHEMA, found)
-        base = self._find_base(path)
         merge = ColumnMerge(path, self.ours, base if isinstance(base, ColumnRecord) else None, ours, theirs)
         key_class = int if ours.key_type == KeyType.INT else str
         merged = merge.run(self._arbiter, [key for key in self._list_disputed(path) if isinstance(key, key_class)])
         return Settled(self.objects.put_object(merged.encode()))
 
-    def _merge_states(self, path: str, ours: StateRecord, theirs: StateRecord, found: KeyConflict) -> Settled | None:
-        base = self._find_base(path)
+    def _merge_states(
+        self, path: str, base: Record | None, ours: StateRecord, theirs: StateRecord, found: KeyConflict
+    ) -> Settled | None:
         before = read_side(self.base, base) if isinstance(base, StateRecord) else None
         arbiter = Arbiter(self.decide)
         disputed = frozenset(map(str, self._list_disputed(path)))
@@ -104,12 +115,9 @@ class ContentMerge:
         self._arbiter.conflicts += arbiter.conflicts
         return Settled(self.objects.put_object(merged.write(self.ours, self.objects).encode()))
 
-    def _find_base(self, path: str) -> object:
+    def _find_base(self, path: str) -> ObjectDigest | None:
         """The record that both sides started from; None if there is none, or it is nobody's."""
-        digest = self.base.find_digest(path)
-        if digest is None or None in self.disputed.get(path, ()):
-            return None
-        return self.base.read_record(digest)
+        return None if None in self.disputed.get(path, ()) else self.base.find_digest(path)
 
     def _list_disputed(self, path: str) -> list[Key]:
         return [key for key in self.disputed.get(path, ()) if key is not None]

@@ -69,9 +69,13 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
         raise ConflictError(f"{branch!r} has commits that {name!r} does not: it cannot be fast-forwarded")
     if not bases:
         raise ConflictError(f"{branch!r} and {name!r} have no commit in common: they are histories of different things")
-    common = find_common_content(session.repository.refs, lambda commit: _open(session, commit), session.objects, bases)
+    contents = session.repository.open_snapshots([theirs, *bases], session.nodes)
+    opened: dict[CommitId | None, Snapshot] = dict(zip([theirs, *bases], contents, strict=True))
+    common = find_common_content(
+        session.repository.refs, lambda commit: opened.get(commit) or _open(session, commit), session.objects, bases
+    )
     message = options.message or f"Merge {name} into {branch}"
-    return _bring_in(session, common, _open(session, theirs), options, kind=MERGE, parent=theirs, message=message)
+    return _bring_in(session, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
 
 
 def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:

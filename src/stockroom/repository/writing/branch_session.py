@@ -24,6 +24,7 @@ from stockroom.refs import RefChange, Stage, check_name, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.follow import follow_git, follow_git_if_free
+from stockroom.repository.git.tie import Tie
 from stockroom.repository.head import Head
 from stockroom.repository.lease import WriterLease, acquire_lease
 from stockroom.repository.paths import Identity
@@ -145,7 +146,7 @@ class BranchSession(Workspace):
 
     def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> Head:
         """Commit on top of the branch's tip, whatever that is by the time it succeeds."""
-        branch, refs = self.head.branch, self.repository.refs
+        branch, refs, tie = self.head.branch, self.repository.refs, self.repository.find_tie()
         assert branch is not None
         for _ in range(_ATTEMPTS):
             tip = refs.find_branch(branch)
@@ -155,7 +156,7 @@ class BranchSession(Workspace):
                 )
             content = self._put_on(tip)
             parents = [] if tip is None else [tip]
-            record = self._make_record(message, metadata, author, tree=content.root, parents=parents)
+            record = self._make_record(message, metadata, author, tie=tie, tree=content.root, parents=parents)
             change = add_commit(record, branch=branch, old=tip)
             if self._stage_name is not None:
                 change = replace(change, stages={self._stage_name: None})
@@ -201,25 +202,26 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
     Whoever moves it looks again afterwards, for what others committed while they could not move it.
     """
     for _ in range(_HEAD_MOVES):
-        if repository.follow(repository.paths.head.read()).branch != branch:
+        tie = repository.find_tie()
+        if (repository.paths.head.read().branch if tie is None else tie.branch) != branch:
             return
         try:
             lease = acquire_lease(repository.paths.lease, timeout_s=0)
         except (LockedError, ReadOnlyError):  # whoever writes there puts it on top of this when it commits
             return
         try:
-            if not _move_head(repository):
+            if not _move_head(repository, tie):
                 return
         finally:
             lease.release()
 
 
-def _move_head(repository: Repository) -> bool:
+def _move_head(repository: Repository, tie: Tie | None) -> bool:
     """Move HEAD on to where its branch stands, unless it is there; whether it moved. For the holder of the lease."""
-    head = repository.settle_head()
+    head = repository.settle_head(tie)
     is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
-    if repository.find_tie() is not None:
-        return follow_git(repository, is_staged=is_staged) != head
+    if tie is not None:
+        return follow_git(repository, tie, head, is_staged=is_staged) != head
     tip = repository.refs.find_branch(head.branch)
     if tip is None or tip == head.commit or is_staged:
         return False

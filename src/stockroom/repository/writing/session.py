@@ -39,16 +39,20 @@ class WriteSession(Workspace):
     ) -> None:
         """With `drop_stage` what is staged is left out; `only_moving` admits a stage that belongs on another commit."""
         self._stranded: Stage | None = None
-        self._is_tied = repository.find_tie() is not None
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
             repository.refs.settle()
-            self.head = repository.settle_head()
+            self._tie = repository.find_tie()
+            self._is_tied = self._tie is not None
+            self.head = repository.settle_head(self._tie)
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
-            repository.open_snapshot(self.head.commit, self.nodes)  # before a branch is moved to what is not here
-            self.head = self._placed = follow_git(repository, is_staged=stage is not None)
-            self.start_from(self.head.commit, None if stage is None else stage.root)
+            root = None if stage is None else stage.root
+            self.start_from(self.head.commit, root)  # before a branch is moved to what is not here
+            self._placed = follow_git(repository, self._tie, self.head, is_staged=stage is not None)
+            if self._placed.commit != self.head.commit:
+                self.start_from(self._placed.commit)
+            self.head = self._placed
             self.merging = None if stage is None else self._read_merging(stage)
         except BaseException:
             self._lease.release()
@@ -90,7 +94,7 @@ class WriteSession(Workspace):
         branch = self.check_branch()
         parents = [] if self.head.commit is None else [self.head.commit]
         parents += () if self.merging is None else self.merging.parents
-        record = self._make_record(message, metadata, author, tree=self._staged.root, parents=parents)
+        record = self._make_record(message, metadata, author, tie=self._tie, tree=self._staged.root, parents=parents)
         change = add_commit(record, branch=branch, old=self.head.commit)
         kind = change.kind if self.merging is None else self.merging.kind
         change = replace(change, kind=kind, stages={self.stage_name: None})
@@ -192,7 +196,8 @@ class WriteSession(Workspace):
     @in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch, and go on from where it stands then."""
-        check_unmoved(self.repository, self._placed)
+        if self._is_tied:
+            self._look_again()
         self._apply_and_follow(head, change, follow=self.move_head)
 
     @in_turn
@@ -254,11 +259,18 @@ class WriteSession(Workspace):
                 self.move_head(head)
             raise
 
+    def _look_again(self) -> Head:
+        """HEAD as it is now, in the tie as it is now; `RefChangedError` if git has moved it."""
+        self._tie = self.repository.find_tie()
+        head = self.repository.settle_head(self._tie)
+        if self._tie is not None:
+            check_unmoved(head, self._placed)
+        return head
+
     def _follow_branch(self) -> None:
         """In the tie, be on the branch git is on by now; what is staged is kept where there is none, or HEAD moved."""
         try:
-            check_unmoved(self.repository, self._placed)
-            followed = follow_git(self.repository, is_staged=True)
+            followed = follow_git(self.repository, self._tie, self._look_again(), is_staged=True)
             if followed.branch is None:
                 raise explain_detached(self.repository)
         except ConflictError:
@@ -272,7 +284,9 @@ class WriteSession(Workspace):
         refs, began = self.repository.refs, self._placed
         if self._is_tied and refs.find_branch(began.branch) != began.commit:
             with suppress(StockroomError):  # git may have moved HEAD to what is not here
-                follow_git(self.repository, is_staged=refs.get_stage(self.stage_name) is not None)
+                tie = self.repository.find_tie()
+                is_staged = refs.get_stage(self.stage_name) is not None
+                follow_git(self.repository, tie, self.repository.settle_head(tie), is_staged=is_staged)
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Whether the branch has only gone on from HEAD, as sessions make it do."""

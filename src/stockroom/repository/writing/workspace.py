@@ -19,7 +19,7 @@ from stockroom.locks import make_fork_lock
 from stockroom.refs import CommitRecord, ObjectStore
 from stockroom.refs.commit import MetadataValue, make_commit
 from stockroom.repository.claim import Claim
-from stockroom.repository.git.tie import describe_for_commit
+from stockroom.repository.git.tie import Tie, describe_for_commit
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
@@ -235,11 +235,11 @@ class Workspace(ABC):
         metadata: Mapping[str, MetadataValue],
         author: Identity | None,
         *,
+        tie: Tie | None,
         tree: ObjectDigest,
         parents: Sequence[CommitId],
     ) -> CommitRecord:
         signed = author or self.repository.paths.read_identity()
-        tie = self.repository.find_tie()
         return make_commit(
             tree=tree,
             parents=parents,
