@@ -15,9 +15,8 @@ import zarr
 import stockroom.store.zarr_dtypes  # noqa: F401 - registers the data types that zarr-python lacks
 from stockroom.store.chunk_run import Stream
 from stockroom.store.dtypes import EXTENSION_NAMES, STORAGE_NAMES, format_storage, parse_dtype
-from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES
+from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.manifest import Manifest
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 

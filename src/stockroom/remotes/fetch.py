@@ -26,11 +26,11 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport, op
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import count_needed
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.sparse_pack import create_sparse_pack
-from stockroom.store.upkeep.recovery import session_folder
+from stockroom.store.pack.writer_folder import session_folder
 from stockroom.store.upkeep.removal import forbid_removal
 
 _MAX_BATCH_NBYTES: Final = 16 << 20

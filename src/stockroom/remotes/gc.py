@@ -39,7 +39,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, T
 from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.roots import find_heads
-from stockroom.store.upkeep.recovery import session_folder
+from stockroom.store.pack.writer_folder import session_folder
 
 GRACE: Final = timedelta(weeks=2)
 _ROUNDS: Final = 50

@@ -14,7 +14,7 @@ from stockroom.remotes.agent.unit_queue import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.repository.repository import Repository
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack_filler import PackFiller
 from stockroom.store.tensor_store import TensorStore
 

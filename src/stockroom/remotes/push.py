@@ -39,7 +39,7 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
-from stockroom.store.upkeep.recovery import session_folder
+from stockroom.store.pack.writer_folder import session_folder
 
 _PUTS_AT_ONCE: Final = 8
 _FEW_PACKS: Final = 4

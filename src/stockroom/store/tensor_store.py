@@ -21,13 +21,13 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.pack.layout import SHARD_NAME
+from stockroom.store.index.unregistered import find_unregistered
+from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.pack import Pack, StalePackError, raise_absent
-from stockroom.store.pack.pack_cache import GatherPlan, OpenPacks, PackCache, locate_pack
+from stockroom.store.pack.pack_cache import GatherPlan, OpenPacks, PackCache
 from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME
-from stockroom.store.upkeep.recovery import find_unregistered
 
 T = TypeVar("T")
 _MOVES_AT_MOST = 3
@@ -48,7 +48,9 @@ class TensorStore:
                 directory.mkdir(parents=True, exist_ok=True)
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
-        self.cache = PackCache(self.packs_directory, self.catalog)
+        self.cache = PackCache(
+            self.packs_directory, find_digest=self.catalog.find_digest, forget_digest=self.catalog.forget
+        )
         self.fetcher: Fetcher = NoFetcher() if fetcher is None else fetcher
         self._search = ChunkSearch(self.index, self.cache)
 

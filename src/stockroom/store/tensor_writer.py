@@ -24,13 +24,12 @@ from stockroom.errors import StockroomError
 from stockroom.store.chunk_run import ChunkRun, Hashing, RunHasher, Stream, make_chunk_list
 from stockroom.store.chunking import ChunkList, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
-from stockroom.store.pack.layout import PACK_TARGET_NBYTES, align_row
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import PACK_TARGET_NBYTES, align_row, locate_pack
 from stockroom.store.pack.pack_writer import PackWriter, SealedPack
 from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, open_session
 from stockroom.store.side_threads import SideThreads
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.upkeep.recovery import PUBLISHING_SUFFIX, collect_leftovers, open_session
 
 _WAITING_ROWS = 512
 _WAITING_NBYTES = 8 << 20

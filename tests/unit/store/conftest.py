@@ -11,7 +11,7 @@ import pytest
 
 from stockroom.digest import PackDigest
 from stockroom.store.chunk_run import Stream
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 

@@ -130,7 +130,7 @@ class _Agent:
 
     def _drop(self, downloads: Downloads, packs: list[bytes]) -> None:
         from stockroom.digest import PackDigest
-        from stockroom.store.pack.hollow import hollow_out
+        from stockroom.store.pack.sparse_pack import hollow_out
 
         for digest in map(PackDigest, packs):
             downloads.replace(digest, lambda digest=digest: hollow_out(self._state, digest))  # type: ignore[misc]

@@ -24,7 +24,7 @@ from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, Stoc
 from stockroom.remotes.agent.sources import Source
 from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack_filler import ByteRange, PackFiller
 
 PIECE_NBYTES: Final = 8 << 20

@@ -13,9 +13,9 @@ from stockroom.remotes.format.bundle import PackFiles
 from stockroom.remotes.format.ref_state import pack_prefix
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.repository import Repository
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.shard import index_nbytes
 from stockroom.store.pack.zarr_metadata import METADATA_NAME
 

@@ -24,8 +24,8 @@ from stockroom.repository.claim import find_oldest_round
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
 from stockroom.repository.upkeep.roots import find_heads
-from stockroom.store.pack.pack_cache import locate_pack
-from stockroom.store.upkeep.recovery import collect_leftovers, session_folder
+from stockroom.store.pack.layout import locate_pack
+from stockroom.store.pack.writer_folder import collect_leftovers, session_folder
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 from stockroom.store.upkeep.repack import RepackPlan, plan_repack, rewrite_packs
 

@@ -18,8 +18,9 @@ from stockroom.errors import StockroomError
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import verify_repository
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
+from stockroom.store.pack.writer_folder import collect_leftovers
 from stockroom.store.upkeep.mend import (
     clear_presence,
     find_free_name,
@@ -28,7 +29,6 @@ from stockroom.store.upkeep.mend import (
     salvage_rows,
     set_aside,
 )
-from stockroom.store.upkeep.recovery import collect_leftovers
 from stockroom.store.upkeep.removal import lock_removal
 from stockroom.store.upkeep.verify import Damage
 

@@ -1,6 +1,6 @@
 """The catalog: which packs this store has, by number, and which location tables index them.
 
-A cache in an LMDB environment of its own. It can be rebuilt from the packs (`recovery`), and is never trusted
+A cache in an LMDB environment of its own. It can be rebuilt from the packs (`unregistered`), and is never trusted
 over them. Pack numbers are never used twice.
 """
 

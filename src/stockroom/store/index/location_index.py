@@ -39,8 +39,8 @@ from stockroom.store.index.location_table import (
     sort_table,
     write_table,
 )
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest, read_manifest
-from stockroom.store.pack.pack_cache import locate_pack
 
 _INLINE_ROWS = 1024
 _MERGE_MAX_ROWS = 1 << 26

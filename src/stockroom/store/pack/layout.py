@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import parse_dtype
 
@@ -70,6 +72,25 @@ def plan_layout(dtype: str, item_shape: tuple[int, ...] | None, codec: Codec) ->
     """The layout of a new pack, with encoded blocks of about 64 KiB."""
     layout = PackLayout(dtype, item_shape, codec, 1)
     return replace(layout, block_units=max(1, BLOCK_TARGET_NBYTES // layout.unit_nbytes))
+
+
+def pack_path(digest: bytes) -> str:
+    """`<2 hex>/<digest>`: where a pack's folder lies in the folder `packs`, of a store or a remote."""
+    name = digest.hex()
+    return f"{name[:2]}/{name}"
+
+
+def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
+    """The folder of a pack."""
+    return packs_directory / pack_path(digest)
+
+
+def parse_pack_name(name: str) -> PackDigest | None:
+    """The digest of the pack whose folder has that name; None if it is not a pack's name."""
+    try:
+        return PackDigest(bytes.fromhex(name)) if len(name) == 2 * DIGEST_NBYTES else None
+    except ValueError:
+        return None
 
 
 def align_row(nbytes: int) -> int:

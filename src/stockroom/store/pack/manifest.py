@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest, compute_digest
-from stockroom.errors import FormatVersionError, MalformedRecordError, SchemaError
+from stockroom.errors import FormatVersionError, MalformedRecordError, SchemaError, StockroomError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import STORAGE_NAMES
@@ -119,6 +119,15 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest of the pack in `directory`, read whole."""
     path = directory / MANIFEST_NAME
     return decode_manifest(path.read_bytes(), where=str(path))
+
+
+def find_intact_manifest(directory: Path, digest: PackDigest) -> Manifest | None:
+    """The manifest of the pack in `directory`; None unless it can be read and hashes to `digest`."""
+    try:
+        manifest = read_manifest(directory)
+    except (OSError, StockroomError):
+        return None
+    return manifest if manifest.compute_digest() == digest else None
 
 
 def _decode_dtype(name: bytes, where: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,13 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.locks import make_fork_lock
-from stockroom.store.index.catalog import Catalog
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.window import Window
 
 _HANDLES_PER_PACK = 3  # mmap keeps a duplicate of each of its files
 _ATTEMPTS = 3
 _PAUSE_S = 0.005
-
-
-def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
-    """The folder of a pack."""
-    name = digest.hex()
-    return packs_directory / name[:2] / name
 
 
 class OpenPacks:
@@ -96,11 +91,24 @@ class GatherPlan:
 
 
 class PackCache:
-    """Opens packs by number, keeping at most as many as the limit on file handles allows."""
+    """Opens packs by number, keeping at most as many as the limit on file handles allows.
 
-    def __init__(self, packs_directory: Path, catalog: Catalog) -> None:
+    Args:
+        packs_directory: where the packs are.
+        find_digest: the digest of a pack by its number, None if it is gone.
+        forget_digest: has `find_digest` look at a number again.
+    """
+
+    def __init__(
+        self,
+        packs_directory: Path,
+        *,
+        find_digest: Callable[[int], PackDigest | None],
+        forget_digest: Callable[[int], None],
+    ) -> None:
         self._directory = packs_directory
-        self._catalog = catalog
+        self._find_digest = find_digest
+        self._forget_digest = forget_digest
         self.limit = _choose_limit()
         self._lock = make_fork_lock()
         self._opened = OpenPacks(0)
@@ -133,7 +141,7 @@ class PackCache:
             self._opened = OpenPacks(0)
 
     def _open_pack(self, number: int) -> Pack:
-        digest = self._catalog.find_digest(number)
+        digest = self._find_digest(number)
         if digest is None:
             raise StalePackError(number)
         directory = locate_pack(self._directory, digest)
@@ -141,8 +149,8 @@ class PackCache:
             try:
                 return Pack(directory, digest)
             except CorruptionError:
-                self._catalog.forget(number)
-                if self._catalog.find_digest(number) is None:  # taken out of the store at this very moment
+                self._forget_digest(number)
+                if self._find_digest(number) is None:  # taken out of the store at this very moment
                     raise StalePackError(number) from None
                 if attempt + 1 == _ATTEMPTS:
                     raise

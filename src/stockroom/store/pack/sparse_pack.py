@@ -1,4 +1,4 @@
-"""Makes the local mirror of a pack that lies on a remote: all of it known, none of its rows here yet.
+"""Makes the local mirror of a pack that lies on a remote: all of it known, none of its rows here yet, or any more.
 
 What comes from elsewhere is checked before a file is made: the manifest against the pack's name, `zarr.json` against
 the manifest, the shard's index against the sizes that the manifest allows.
@@ -16,11 +16,13 @@ from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import MalformedRecordError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
-from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES
+from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.place_lock import exchange
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.pack.shard import decode_index, encode_index, index_nbytes
+from stockroom.store.pack.writer_folder import session_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME
 
 _ENCODING_OVERHEAD_NBYTES = 1024
@@ -40,7 +42,7 @@ def create_sparse_pack(
     """The manifest of pack `digest`, whose folder is there from now on, on disk; all absent if it was not there before.
 
     Args:
-        session_directory: a writer's own folder (`recovery.open_session`), on the file system of the packs.
+        session_directory: a writer's own folder (`writer_folder.open_session`), on the file system of the packs.
         zarr_json: the pack's metadata file.
         chunks: the pack's manifest file.
         index: the last bytes of its shard; empty for a raw pack, whose index follows from its layout.
@@ -74,6 +76,27 @@ def build_sparse_pack(
     _write_sparse_shard(directory / manifest.layout.shard_name, manifest.shard_nbytes, tail)
     PresenceMap.create(directory, count_units(manifest))
     return directory
+
+
+def hollow_out(root: Path, digest: PackDigest) -> None:
+    """Put a sparse folder, all absent, in the place of pack `digest` of the store in `root`.
+
+    The folder changes places with the old one in one step, so that whoever opens the pack meets one or the other, and
+    a kill leaves one or the other. The caller fills no unit of the pack meanwhile, and knows who can give it back.
+    """
+    target = locate_pack(root / "packs", digest)
+    pack = Pack(target, digest)
+    with session_folder(root / "tmp") as session:
+        tail_nbytes = index_nbytes(pack.layout.count_blocks(pack.manifest.units))
+        folder = build_sparse_pack(
+            session,
+            digest,
+            pack.manifest,
+            zarr_json=(target / METADATA_NAME).read_bytes(),
+            chunks=(target / MANIFEST_NAME).read_bytes(),
+            tail=bytes(pack.mapping[pack.mapped_nbytes - tail_nbytes :]),
+        )
+        exchange(folder, target)
 
 
 def count_units(manifest: Manifest) -> int:

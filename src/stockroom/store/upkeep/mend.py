@@ -13,16 +13,16 @@ import numpy as np
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import StockroomError
 from stockroom.store.chunk_run import Stream
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
+from stockroom.store.pack.writer_folder import session_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.recovery import session_folder
 from stockroom.store.upkeep.verify import check_pack, find_bad_rows, is_metadata_right
 
 

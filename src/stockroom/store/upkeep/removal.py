@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stockroom.digest import PackDigest
 from stockroom.errors import LockedError
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.place_lock import hold_places, open_lock_file
 from stockroom.store.tensor_store import TensorStore
 

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest, check_digest
 from stockroom.store.codecs import AUTO, check_codec
-from stockroom.store.pack.layout import PACK_TARGET_NBYTES
+from stockroom.store.pack.layout import PACK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.pack_writer import PackWriter
+from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, open_session
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.upkeep.recovery import PUBLISHING_SUFFIX, open_session
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 
 SMALL_NBYTES = PACK_TARGET_NBYTES // 2

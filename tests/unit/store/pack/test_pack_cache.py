@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import StalePackError
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.tensor_store import TensorStore
 
 PACKS, ROWS, NBYTES = 30, 8, 64

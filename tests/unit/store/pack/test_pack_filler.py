@@ -13,10 +13,10 @@ from tests.forging import forge_block
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.chunk_run import Stream
-from stockroom.store.pack.hollow import hollow_out
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_filler import PackFiller
 from stockroom.store.pack.shard import encode_index
+from stockroom.store.pack.sparse_pack import hollow_out
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.upkeep.verify import iter_pack_damage

@@ -10,8 +10,8 @@ import pytest
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, MalformedRecordError, ReadOnlyError
 from stockroom.store.fetcher import Wanted
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.pack_cache import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.verify import iter_pack_damage

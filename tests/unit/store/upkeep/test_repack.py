@@ -15,7 +15,7 @@ import pytest
 from stockroom import StockRoom
 from stockroom.errors import DigestMismatchError, LockedError
 from stockroom.store.codecs import Codec
-from stockroom.store.pack.pack_cache import locate_pack
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import forbid_removal, lock_removal

@@ -1,4 +1,4 @@
-"""Finds what the catalog lost: packs on disk that it does not know, and what dead writers left behind."""
+"""Writers' temporary folders: each is locked for as long as its owner lives; the next writer clears away the others."""
 
 from __future__ import annotations
 
@@ -6,28 +6,17 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stockroom.digest import PackDigest
-from stockroom.errors import StockroomError
-from stockroom.store.pack.manifest import Manifest, read_manifest
+from stockroom.store.pack.layout import locate_pack, parse_pack_name
+from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
 LOCK_NAME = "lock"
 PUBLISHING_SUFFIX = ".publishing"
 _GRACE_S = 60
-
-
-def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
-    """The readable packs under `packs_directory` that are not `known`. Unreadable ones are left to `stock fsck`."""
-    found: list[tuple[PackDigest, Manifest]] = []
-    for directory in sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*")):
-        digest = _parse_pack_name(directory.name)
-        if digest is None or digest in known:
-            continue
-        found += _read_intact(directory, digest)
-    return found
 
 
 def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
@@ -37,10 +26,10 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
         if not _is_abandoned(directory):
             continue
         for marker in directory.glob(f"*{PUBLISHING_SUFFIX}"):
-            digest = _parse_pack_name(marker.name.removesuffix(PUBLISHING_SUFFIX))
-            target = packs_directory / marker.name[:2] / marker.name.removesuffix(PUBLISHING_SUFFIX)
-            if digest is not None and target.is_dir():
-                published += _read_intact(target, digest)
+            digest = parse_pack_name(marker.name.removesuffix(PUBLISHING_SUFFIX))
+            if digest is not None:
+                manifest = find_intact_manifest(locate_pack(packs_directory, digest), digest)
+                published += [] if manifest is None else [(digest, manifest)]
         shutil.rmtree(directory, ignore_errors=True)
     return published
 
@@ -66,22 +55,6 @@ def session_folder(tmp_directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(fd)
-
-
-def _read_intact(directory: Path, digest: PackDigest) -> list[tuple[PackDigest, Manifest]]:
-    """The pack in `directory`, or nothing if its manifest does not hash to `digest`."""
-    try:
-        manifest = read_manifest(directory)
-    except (OSError, StockroomError):
-        return []
-    return [(digest, manifest)] if manifest.compute_digest() == digest else []
-
-
-def _parse_pack_name(name: str) -> PackDigest | None:
-    try:
-        return PackDigest(bytes.fromhex(name)) if len(name) == 64 else None
-    except ValueError:
-        return None
 
 
 def _is_abandoned(directory: Path) -> bool:

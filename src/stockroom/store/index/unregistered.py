@@ -1,0 +1,21 @@
+"""Finds packs on disk that the catalog does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from stockroom.digest import PackDigest
+from stockroom.store.pack.layout import parse_pack_name
+from stockroom.store.pack.manifest import Manifest, find_intact_manifest
+
+
+def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
+    """The readable packs under `packs_directory` that are not `known`. Unreadable ones are left to `stock fsck`."""
+    found: list[tuple[PackDigest, Manifest]] = []
+    for directory in sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*")):
+        digest = parse_pack_name(directory.name)
+        if digest is not None and digest not in known:
+            manifest = find_intact_manifest(directory, digest)
+            found += [] if manifest is None else [(digest, manifest)]
+    return found
