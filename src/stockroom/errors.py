@@ -187,6 +187,11 @@ class MalformedRecordError(CorruptionError):
     """A record's bytes do not follow its format."""
 
 
+def malformed(where: str, expected: str, found: str, advice: str = "run `stock fsck`") -> MalformedRecordError:
+    """The error for bytes that are not what their format says."""
+    return MalformedRecordError(f"{where}: expected {expected}, found {found}; {advice}", where=where)
+
+
 class LostChunksError(CorruptionError):
     """Chunks are in no pack, as where one was lost; `where` is the digest of the first."""
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
-from stockroom.errors import CorruptionError, InvalidInputError, MalformedRecordError
+from stockroom.errors import CorruptionError, InvalidInputError, malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.refs.marks import Kind, is_marked, spare
 from stockroom.store.codecs import read_zstd_nbytes
@@ -29,6 +30,7 @@ _HEADER: Final = struct.Struct("<BI")
 _RAW: Final = 0
 _ZSTD: Final = 1
 _ZSTD_LEVEL: Final = 1
+_malformed = partial(malformed, advice="run `stock fsck` to see what is affected")
 
 T = TypeVar("T")
 
@@ -239,11 +241,6 @@ def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
     except (RuntimeError, ValueError) as error:
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", str(error)) from error
     return bytes(data)
-
-
-def _malformed(where: str, expected: str, found: str) -> MalformedRecordError:
-    message = f"{where}: expected {expected}, found {found}; run `stock fsck` to see what is affected"
-    return MalformedRecordError(message, where=where)
 
 
 def _take_keys(txn: ReadTxn, start: bytes, *, n: int) -> list[bytes]:

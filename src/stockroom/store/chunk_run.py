@@ -1,20 +1,20 @@
-"""Chunks that are put together: those of one tensor, in order."""
+"""Chunks that are put together, those of one tensor in order; and the threads that hash and write beside the caller."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from blake3 import blake3
 
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.store.chunking import ChunkList
-from stockroom.store.side_threads import SideThreads
 
 _MAX_THREADS: Final = 8
 _TASK_NBYTES: Final = 1 << 20
@@ -62,6 +62,21 @@ class Hashing:
         for task in self._tasks:
             task.result()
         return self.runs
+
+
+class SideThreads(ThreadPoolExecutor):
+    """A pool that also takes work when no thread can be started any more: in what a program runs as it ends."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """What becomes of `fn(...)`, which has been called already if the program is ending."""
+        if threading.main_thread().is_alive():
+            return super().submit(fn, *args, **kwargs)
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
 
 
 class RunHasher:

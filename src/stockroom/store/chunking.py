@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, view_bytes
-from stockroom.errors import FormatVersionError, MalformedRecordError
+from stockroom.errors import FormatVersionError, malformed
 
 CHUNK_MAX_NBYTES = 4 << 20
 INLINE_MAX_NBYTES = 32
@@ -51,16 +51,16 @@ class ChunkList:
 def decode_chunk_list(data: bytes, *, where: str) -> ChunkList:
     """The chunk list in `data`; `MalformedRecordError` naming `where` if it is none."""
     if len(data) < _HEADER.size:
-        raise _malformed(where)
+        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
     magic, version, nbytes, chunk_nbytes, tensor_digest = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise _malformed(where)
+        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
     if version != _VERSION:
         raise FormatVersionError(f"{where}: written as version {version}; this Stockroom reads {_VERSION}: upgrade it")
     if not 0 < chunk_nbytes <= CHUNK_MAX_NBYTES or nbytes <= CHUNK_MAX_NBYTES:
-        raise _malformed(where)
+        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
     if len(data) != _HEADER.size + DIGEST_NBYTES * -(-nbytes // chunk_nbytes):
-        raise _malformed(where)
+        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
     digests = np.frombuffer(data, np.uint8, offset=_HEADER.size).reshape(-1, DIGEST_NBYTES)
     return ChunkList(nbytes, chunk_nbytes, tensor_digest, digests)
 
@@ -82,7 +82,3 @@ def split_tensor(raw: Buffer, chunk_nbytes: int) -> list[memoryview]:
     """Cut a tensor's raw bytes into chunks; views, not copies."""
     view = view_bytes(raw)
     return [view[start : start + chunk_nbytes] for start in range(0, len(view), chunk_nbytes)]
-
-
-def _malformed(where: str) -> MalformedRecordError:
-    return MalformedRecordError(f"{where}: not a chunk list; run `stock fsck`", where=where)

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, ChunkDigest, PackDigest
 from stockroom.errors import StockroomError
-from stockroom.store.chunk_run import ChunkRun, Hashing, RunHasher, Stream, make_chunk_list
+from stockroom.store.chunk_run import ChunkRun, Hashing, RunHasher, SideThreads, Stream, make_chunk_list
 from stockroom.store.chunking import ChunkList, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, align_row, locate_pack
 from stockroom.store.pack.pack_writer import PackWriter, SealedPack
 from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, open_session
-from stockroom.store.side_threads import SideThreads
 from stockroom.store.tensor_store import TensorStore
 
 _WAITING_ROWS = 512

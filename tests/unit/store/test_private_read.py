@@ -12,8 +12,7 @@ from blake3 import blake3
 
 from stockroom.errors import CorruptionError
 from stockroom.store.chunk_run import ChunkRun, Stream
-from stockroom.store.private_map import map_private
-from stockroom.store.private_read import StoredTensor, place_tensors, read_private
+from stockroom.store.private_read import StoredTensor, map_private, place_tensors, read_private
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 

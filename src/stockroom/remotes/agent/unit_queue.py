@@ -24,7 +24,7 @@ from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, Stoc
 from stockroom.remotes.agent.sources import Source
 from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
-from stockroom.store.pack.layout import locate_pack
+from stockroom.store.pack.layout import locate_pack, pack_path
 from stockroom.store.pack.pack_filler import ByteRange, PackFiller
 
 PIECE_NBYTES: Final = 8 << 20
@@ -77,8 +77,7 @@ class _OpenPack:
     @property
     def path(self) -> str:
         """Where its shard lies on a remote."""
-        name = self.digest.hex()
-        return f"packs/{name[:2]}/{name}/{self.filler.shard_name}"
+        return f"packs/{pack_path(self.digest)}/{self.filler.shard_name}"
 
 
 @dataclass(slots=True)

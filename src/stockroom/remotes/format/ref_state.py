@@ -20,6 +20,7 @@ from stockroom.digest import CommitId
 from stockroom.errors import InvalidNameError, MalformedRecordError
 from stockroom.refs import check_name
 from stockroom.refs.record import RecordFormat
+from stockroom.store.pack.layout import pack_path
 
 MAX_STATE_NBYTES: Final = 16 << 20
 WRITE_ID_NBYTES: Final = 16
@@ -164,5 +165,4 @@ def marks_path(digest: bytes) -> str:
 
 def pack_prefix(digest: bytes) -> str:
     """What the paths of a pack's files begin with."""
-    name = digest.hex()
-    return f"packs/{name[:2]}/{name}/"
+    return f"packs/{pack_path(digest)}/"

@@ -18,6 +18,7 @@ from stockroom.errors import CorruptionError, LockedError, ReadOnlyError, Stockr
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.connectivity import Connectivity
 from stockroom.repository.upkeep.lost_chunks import LostChunks
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.upkeep.removal import forbid_removal
 from stockroom.store.upkeep.verify import REPAIR, Damage, check_pack, list_pack_directories
 
@@ -148,7 +149,7 @@ def _find_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage
     damage = []
     for number, digest in repository.tensors.catalog.read_packs().items():
         lost.number(digest.hex(), number)
-        if not (repository.tensors.packs_directory / digest.hex()[:2] / digest.hex()).is_dir():
+        if not locate_pack(repository.tensors.packs_directory, digest).is_dir():
             lost.miss(number, digest.hex())
             damage.append(Damage(f"pack {digest.hex()}", "is in the catalog but not on disk", REPAIR))
     return damage

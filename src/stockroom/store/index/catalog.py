@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
-from stockroom.errors import MalformedRecordError
+from stockroom.errors import malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
+_malformed = partial(
+    malformed, "catalog", "a sound record", advice="delete the folders catalog and index to have them rebuilt"
+)
 T = TypeVar("T")
 
 
@@ -160,10 +164,3 @@ def _decode_digest(data: bytes) -> PackDigest:
     if len(data) != DIGEST_NBYTES:
         raise _malformed(f"a digest of {len(data)} bytes")
     return PackDigest(data)
-
-
-def _malformed(found: str) -> MalformedRecordError:
-    where = "catalog"
-    return MalformedRecordError(
-        f"{where}: malformed: {found}; delete the folders catalog and index to have them made anew", where=where
-    )

@@ -15,16 +15,23 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import MalformedRecordError
+from stockroom.errors import malformed
 
 _HEADER = struct.Struct("<8sQQ")
 _MAGIC = b"SRLOCTAB"
 _VERSION = 1
+_malformed = partial(
+    malformed,
+    expected="a location table",
+    found="something else",
+    advice="delete the index folder to have it rebuilt",
+)
 ROW_BITS = np.uint64(32)
 ROW_MASK = np.uint64(0xFFFFFFFF)
 
@@ -107,9 +114,3 @@ def write_table(path: Path, table: LocationTable) -> None:
         file.write(table.encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def _malformed(where: str) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{where}: not a location table; delete the index folder to have it rebuilt", where=where
-    )

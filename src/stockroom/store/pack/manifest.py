@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest, compute_digest
-from stockroom.errors import FormatVersionError, MalformedRecordError, SchemaError, StockroomError
+from stockroom.errors import FormatVersionError, SchemaError, StockroomError, malformed
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import STORAGE_NAMES
@@ -97,18 +97,18 @@ def decode_manifest(data: Any, *, where: str) -> Manifest:
     """The manifest in `data` (any buffer, viewed not copied); `MalformedRecordError` naming `where` if it is none."""
     view = memoryview(data).cast("B")
     if len(view) < _HEADER.size:
-        raise _malformed(where, f"at least {_HEADER.size} bytes", f"{len(view)}")
+        raise malformed(where, f"at least {_HEADER.size} bytes", f"{len(view)}")
     magic, version, ragged, codec, axes, rows, block, units, shard, zarr, name = _HEADER.unpack_from(view)
     if magic != _MAGIC:
-        raise _malformed(where, f"magic {_MAGIC!r}", repr(magic))
+        raise malformed(where, f"magic {_MAGIC!r}", repr(magic))
     if version != _VERSION:
         raise FormatVersionError(f"{where}: written as version {version}; this Stockroom reads {_VERSION}: upgrade it")
     if ragged > 1 or codec >= len(_CODECS) or axes > _MAX_AXES or rows >= _MAX_ROWS or (ragged and axes):
-        raise _malformed(where, "a known kind, codec, number of axes and rows", f"{ragged, codec, axes, rows}")
+        raise malformed(where, "a known kind, codec, number of axes and rows", f"{ragged, codec, axes, rows}")
     per_row = DIGEST_NBYTES + (16 if ragged else 0)
     expected = _HEADER.size + 8 * axes + rows * per_row
     if len(view) != expected:
-        raise _malformed(where, f"{expected} bytes", f"{len(view)}")
+        raise malformed(where, f"{expected} bytes", f"{len(view)}")
     item_shape = None if ragged else struct.unpack_from(f"<{axes}Q", view, _HEADER.size)
     layout = PackLayout(_decode_dtype(name, where), item_shape, _CODECS[codec], block)
     _check_sizes(layout, rows=rows, units=units, shard_nbytes=shard, where=where)
@@ -134,9 +134,9 @@ def _decode_dtype(name: bytes, where: str) -> str:
     try:
         decoded = name.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError as error:
-        raise _malformed(where, "a dtype name in ASCII", repr(name)) from error
+        raise malformed(where, "a dtype name in ASCII", repr(name)) from error
     if decoded not in STORAGE_NAMES:
-        raise _malformed(where, "a known dtype", repr(decoded))
+        raise malformed(where, "a known dtype", repr(decoded))
     return decoded
 
 
@@ -144,11 +144,11 @@ def _check_sizes(layout: PackLayout, *, rows: int, units: int, shard_nbytes: int
     try:
         unit_nbytes = layout.unit_nbytes
     except SchemaError as error:
-        raise _malformed(where, "a known dtype", layout.dtype) from error
+        raise malformed(where, "a known dtype", layout.dtype) from error
     block = layout.block_units
     sane = 0 < block * unit_nbytes <= _MAX_BLOCK_NBYTES and units < 1 << 48 and shard_nbytes < 1 << 48
     if not sane or (not layout.is_ragged and units != rows):
-        raise _malformed(where, "plausible sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
+        raise malformed(where, "plausible sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
 
 
 def _decode_columns(
@@ -163,7 +163,3 @@ def _decode_columns(
         np.frombuffer(view, "<u8", rows, start),
         np.frombuffer(view, "<u8", rows, start + 8 * rows),
     )
-
-
-def _malformed(where: str, expected: str, found: str) -> MalformedRecordError:
-    return MalformedRecordError(f"{where}: expected {expected}, found {found}; run `stock fsck`", where=where)

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import MalformedRecordError, ReadOnlyError
+from stockroom.errors import ReadOnlyError, malformed
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
 _MAGIC = b"SRPRESNT"
+_ADVICE = "remove the pack's folder to have it fetched again"
 
 
 class PresenceMap:
@@ -49,11 +50,12 @@ class PresenceMap:
     @classmethod
     def open_file(cls, fd: int, units: int, *, where: Path, writable: bool = False) -> PresenceMap:
         """The map in an open file, which must describe `units` units; the file may be closed afterwards."""
+        expected = f"a presence map of {units} units"
         if os.fstat(fd).st_size != _HEADER.size + -(-units // 8):
-            raise _malformed(where, units)
+            raise malformed(str(where), expected, "one of another size", _ADVICE)
         mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         if _HEADER.unpack_from(mapping) != (_MAGIC, units):
-            raise _malformed(where, units)
+            raise malformed(str(where), expected, "something else", _ADVICE)
         return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units)
 
     def mark(self, units: NDArray[np.int64]) -> None:
@@ -81,10 +83,3 @@ class PresenceMap:
     def is_complete(self) -> bool:
         """Whether every unit is here."""
         return self.count_present() == self.units
-
-
-def _malformed(path: Path, units: int) -> MalformedRecordError:
-    return MalformedRecordError(
-        f"{path}: expected a presence map of {units} units; remove the pack's folder to have it fetched anew",
-        where=str(path),
-    )

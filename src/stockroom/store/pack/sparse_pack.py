@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
-from stockroom.errors import MalformedRecordError
+from stockroom.errors import MalformedRecordError, malformed
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
@@ -27,6 +28,7 @@ from stockroom.store.pack.zarr_metadata import METADATA_NAME
 
 _ENCODING_OVERHEAD_NBYTES = 1024
 _MAX_BLOCKS_A_ROW = 2 * CHUNK_MAX_NBYTES // BLOCK_TARGET_NBYTES
+_malformed = partial(malformed, advice="the remote is damaged")
 
 
 def create_sparse_pack(
@@ -122,25 +124,21 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
     layout = manifest.layout
     blocks = layout.count_blocks(manifest.units)
     if blocks > _MAX_BLOCKS_A_ROW * manifest.rows:
-        raise _malformed(where, f"at most {_MAX_BLOCKS_A_ROW} blocks a row", blocks)
+        raise _malformed(where, f"at most {_MAX_BLOCKS_A_ROW} blocks a row", str(blocks))
     body_nbytes = manifest.shard_nbytes - index_nbytes(blocks)
     raw_nbytes = blocks * layout.block_nbytes
     if layout.codec is Codec.RAW:
         if body_nbytes != raw_nbytes:
-            raise _malformed(where, f"a shard of {raw_nbytes + index_nbytes(blocks)} bytes", manifest.shard_nbytes)
+            raise _malformed(where, f"a shard of {raw_nbytes + index_nbytes(blocks)} bytes", str(manifest.shard_nbytes))
         starts = np.arange(blocks, dtype=np.uint64) * np.uint64(layout.block_nbytes)
         return encode_index(np.stack([starts, np.full(blocks, layout.block_nbytes, np.uint64)], axis=1))
     tail = bytes(view_bytes(index))
     if not 0 <= body_nbytes <= raw_nbytes + blocks * _ENCODING_OVERHEAD_NBYTES:
-        raise _malformed(where, f"a shard of about {raw_nbytes} bytes at most", manifest.shard_nbytes)
+        raise _malformed(where, f"a shard of about {raw_nbytes} bytes at most", str(manifest.shard_nbytes))
     if len(tail) != index_nbytes(blocks):
-        raise _malformed(where, f"{index_nbytes(blocks)} bytes", len(tail))
+        raise _malformed(where, f"{index_nbytes(blocks)} bytes", str(len(tail)))
     decode_index(tail, body_nbytes=body_nbytes, where=where)
     return tail
-
-
-def _malformed(where: str, expected: str, found: int) -> MalformedRecordError:
-    return MalformedRecordError(f"{where}: expected {expected}, found {found}: the remote is damaged", where=where)
 
 
 def _write_synced(path: Path, content: Buffer) -> None:
