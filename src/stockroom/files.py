@@ -1,4 +1,4 @@
-"""A repository's own small files: read with a limit, and never written through a link that somebody laid out there.
+"""Files as a whole: read with a limit, written so that they appear in one step, never through a link.
 
 A folder may come from anybody. What is opened in it by name must not block, fill the memory, or lead out of it.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from stockroom.errors import MalformedRecordError
+from stockroom.errors import InvalidInputError, MalformedRecordError
 
 MAX_NBYTES: Final = 1 << 20
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 
 
 def read_own_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> bytes:
@@ -39,7 +43,15 @@ def read_own_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> bytes:
         os.close(fd)
 
 
-def write_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
+def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
+    """The content of a regular file; None for one that is missing, larger, of another kind, or not to be read."""
+    try:
+        return read_own_file(path, max_nbytes=max_nbytes)
+    except (OSError, ValueError, MalformedRecordError):
+        return None
+
+
+def write_own_file(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
     """Write the file, with `sync` also to disk; `OSError` if there is a link in its place."""
     fd = os.open(path, _WRITE, 0o644)
     with open(fd, "wb") as file:  # noqa: PTH123 - there is no path without following links
@@ -49,9 +61,43 @@ def write_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
             os.fsync(file.fileno())
 
 
-def replace_own_file(path: Path, content: bytes) -> None:
+def replace_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
     """Put a new file in the place of `path`, in one step."""
     replacement = path.with_suffix(".new")
     replacement.unlink(missing_ok=True)
-    write_own_file(replacement, content)
+    write_own_file(replacement, content, sync=sync)
     replacement.rename(path)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears at `path`, in place of whatever file is there, once the block ends well.
+
+    Raises `InvalidInputError` where `path` is a folder.
+    """
+    if path.is_dir():
+        raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"{path}: expected a folder to write it in, found none; make {path.parent} first")
+    part = path.with_name(f".stockroom-{os.urandom(8).hex()}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Let two folders change places: in one step on Linux, else in two."""
+    import ctypes  # here for start-up time
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+        if not done:
+            return
+    away = first.with_name(f"{first.name}-away")  # file systems without that call
+    second.rename(away)
+    first.rename(second)
+    away.rename(first)

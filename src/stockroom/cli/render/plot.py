@@ -12,7 +12,7 @@ import numpy as np
 
 from stockroom.cli.failures import CommandLineError
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.whole_file import open_whole
+from stockroom.files import open_whole
 
 if TYPE_CHECKING:
     from stockroom import Series

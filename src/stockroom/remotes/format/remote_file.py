@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import FormatVersionError, InvalidInputError, MalformedRecordError
-from stockroom.files import write_own_file
+from stockroom.files import find_regular, write_own_file
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
-from stockroom.repository.git.work_tree import find_work_tree, read_regular
+from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import REMOTE_NAME
 from stockroom.repository.paths import RepositoryPaths
 
@@ -68,7 +68,7 @@ def read_remote_file(root: Path) -> RemoteSettings | None:
     path = root / REMOTE_NAME
     if not os.path.lexists(path):
         return None
-    content = read_regular(path, _MAX_NBYTES)
+    content = find_regular(path, max_nbytes=_MAX_NBYTES)
     if content is None:
         raise _malformed(str(path), f"a file of at most {_MAX_NBYTES} bytes")
     return parse_remote(content.decode("utf-8", "replace"), where=str(path))
@@ -89,7 +89,7 @@ def publish_origin(paths: RepositoryPaths) -> bool:
     if text is None:
         path.unlink(missing_ok=True)
         return True
-    if read_regular(path, _MAX_NBYTES) == text.encode():
+    if find_regular(path, max_nbytes=_MAX_NBYTES) == text.encode():
         return False
     replacement = paths.own / f"{REMOTE_NAME}.new"
     replacement.unlink(missing_ok=True)

@@ -20,7 +20,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from stockroom.repository.git.work_tree import GitWorkTree, read_regular
+from stockroom.files import find_regular
+from stockroom.repository.git.work_tree import GitWorkTree
 
 _HEADER: Final = struct.Struct(">4sII")
 _MAX_NBYTES: Final = 1 << 30
@@ -44,10 +45,10 @@ def is_tracked(work_tree: GitWorkTree, path: str) -> bool | None:
 
 @functools.lru_cache(64)
 def _search_file(index: Path, stamp: tuple[int, ...], common_dir: Path, path: str) -> bool | None:  # noqa: ARG001
-    content = read_regular(index, _MAX_NBYTES)
+    content = find_regular(index, max_nbytes=_MAX_NBYTES)
     if content is None:
         return None
-    config = read_regular(common_dir / "config", _MAX_CONFIG_NBYTES) or b""
+    config = find_regular(common_dir / "config", max_nbytes=_MAX_CONFIG_NBYTES) or b""
     return search_index(content, os.fsencode(path), digest_nbytes=32 if _SHA256.search(config) else 20)
 
 

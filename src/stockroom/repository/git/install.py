@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from stockroom.errors import ConflictError
-from stockroom.files import write_own_file
+from stockroom.files import find_regular, write_own_file
 from stockroom.repository.git.program import find_git_output, run_git
-from stockroom.repository.git.work_tree import GitWorkTree, read_regular
+from stockroom.repository.git.work_tree import GitWorkTree
 from stockroom.repository.head import HEAD_NAME
 
 PRE_PUSH: Final = "pre-push"
@@ -152,7 +152,7 @@ def find_hooks_folder(work_tree: GitWorkTree) -> Path:
 
 def is_ours(hook: Path) -> bool:
     """Whether a hook is one that was installed here."""
-    content = read_regular(hook, _MAX_NBYTES)
+    content = find_regular(hook, max_nbytes=_MAX_NBYTES)
     return content is not None and _MARK.encode() in content.splitlines()[:2]
 
 
@@ -177,7 +177,7 @@ def _plan_hook(work_tree: GitWorkTree, name: str, program: Sequence[str]) -> lis
             f"{name} there, add this line to it: {command}"
         )
     content = os.fsencode(text)
-    return [] if read_regular(path, _MAX_NBYTES) == content else [WriteFile(path, content, is_program=True)]
+    return [] if find_regular(path, max_nbytes=_MAX_NBYTES) == content else [WriteFile(path, content, is_program=True)]
 
 
 def _read_setting(work_tree: GitWorkTree, key: str) -> list[str]:
@@ -189,7 +189,7 @@ def _read_lines(path: Path) -> list[bytes]:
     """The lines of a file, each with its end."""
     if not os.path.lexists(path):
         return []
-    content = None if path.is_symlink() else read_regular(path, _MAX_NBYTES)
+    content = None if path.is_symlink() else find_regular(path, max_nbytes=_MAX_NBYTES)
     if content is None:
         raise ConflictError(f"{path}: expected a small, plain file, as git reads it; make it one, then run this again")
     return content.splitlines(keepends=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stockroom.files import find_regular
+
 _MAX_POINTER_NBYTES: Final = 8192
 _MAX_WORK_TREES: Final = 1000
 _BRANCH_PREFIX: Final = "refs/heads/"
@@ -92,24 +94,6 @@ def find_work_tree(folder: Path) -> GitWorkTree | None:
     return None
 
 
-def read_regular(path: Path, max_nbytes: int) -> bytes | None:
-    """The content of a regular file; None for one that is missing, larger, of another kind, or not to be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > max_nbytes:
-            return None
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(max_nbytes)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-
-
 def _open_work_tree(root: Path, git_dir: Path) -> GitWorkTree | None:
     """The work tree; of a linked one only if its repository knows of it, so that no folder can claim another's."""
     pointer = _read_pointer(git_dir / "commondir", b"")
@@ -133,7 +117,7 @@ def _is_git_dir(path: Path) -> bool:
 
 def _read_pointer(path: Path, prefix: bytes) -> str | None:
     """What a one-line file says after `prefix`."""
-    content = read_regular(path, _MAX_POINTER_NBYTES)
+    content = find_regular(path, max_nbytes=_MAX_POINTER_NBYTES)
     if content is None or not content.startswith(prefix):
         return None
     line = content.removeprefix(prefix).strip(b" \t\r\n")

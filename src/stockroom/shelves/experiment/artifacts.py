@@ -26,11 +26,11 @@ from stockroom.errors import (
     MalformedRecordError,
     ValueNotFoundError,
 )
+from stockroom.files import open_whole
 from stockroom.refs.names import check_free_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.model.leaf_reader import LeafReader
 from stockroom.shelves.pin import Access
-from stockroom.shelves.whole_file import open_whole
 from stockroom.store.entry import Entry
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.errors import MalformedRecordError, StockroomError
+from stockroom.files import write_own_file
 from stockroom.kv import WriteTxn
 from stockroom.locks import make_fork_lock
 from stockroom.store.index.catalog import (
@@ -37,7 +38,6 @@ from stockroom.store.index.location_table import (
     pack_locations,
     read_table,
     sort_table,
-    write_table,
 )
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest, read_manifest
@@ -168,7 +168,7 @@ class LocationIndex:
         if table.rows <= _INLINE_ROWS:
             return TableRecord(sequence, table.rows, None, table.encode())
         name = name_table(sequence)
-        write_table(self._directory / name, table)
+        write_own_file(self._directory / name, table.encode(), sync=True)
         return TableRecord(sequence, table.rows, name, b"")
 
     def _open_table(self, record: TableRecord) -> LocationTable:

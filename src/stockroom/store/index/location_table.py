@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from dataclasses import dataclass
 from functools import partial
@@ -106,11 +105,3 @@ def read_table(path: Path) -> LocationTable:
         except ValueError as error:
             raise _malformed(str(path)) from error
     return decode_table(mapped, where=str(path))
-
-
-def write_table(path: Path, table: LocationTable) -> None:
-    """Write and sync a table file."""
-    with path.open("wb") as file:
-        file.write(table.encode())
-        file.flush()
-        os.fsync(file.fileno())

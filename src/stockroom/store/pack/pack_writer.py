@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, compute_digest, view_bytes
+from stockroom.files import exchange
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, PackLayout, align_row, plan_layout
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest
-from stockroom.store.pack.place_lock import exchange
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.shard_writer import ShardWriter
 from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata

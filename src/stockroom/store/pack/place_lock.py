@@ -8,13 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from stockroom.errors import ReadOnlyError
 
 _LOCK_NAME = "place.lock"
-_AT_FDCWD: Final = -100
-_RENAME_EXCHANGE: Final = 2
 
 
 def open_lock_file(path: Path) -> int:
@@ -38,18 +35,3 @@ def hold_places(packs_directory: Path, *, alone: bool) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def exchange(first: Path, second: Path) -> None:
-    """Let two folders change places: in one step on Linux, else in two."""
-    import ctypes  # here for start-up time
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
-        if not done:
-            return
-    away = first.with_name(f"{first.name}-away")  # file systems without that call
-    second.rename(away)
-    first.rename(second)
-    away.rename(first)

@@ -15,12 +15,12 @@ import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import MalformedRecordError, malformed
+from stockroom.files import exchange, write_own_file
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.place_lock import exchange
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.pack.shard import decode_index, encode_index, index_nbytes
 from stockroom.store.pack.writer_folder import session_folder
@@ -73,8 +73,8 @@ def build_sparse_pack(
     directory = session_directory / f"sparse-{digest.hex()}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    _write_synced(directory / MANIFEST_NAME, chunks)
-    _write_synced(directory / METADATA_NAME, zarr_json)
+    write_own_file(directory / MANIFEST_NAME, view_bytes(chunks), sync=True)
+    write_own_file(directory / METADATA_NAME, view_bytes(zarr_json), sync=True)
     _write_sparse_shard(directory / manifest.layout.shard_name, manifest.shard_nbytes, tail)
     PresenceMap.create(directory, count_units(manifest))
     return directory
@@ -139,13 +139,6 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
         raise _malformed(where, f"{index_nbytes(blocks)} bytes", str(len(tail)))
     decode_index(tail, body_nbytes=body_nbytes, where=where)
     return tail
-
-
-def _write_synced(path: Path, content: Buffer) -> None:
-    with path.open("xb") as file:
-        file.write(view_bytes(content))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_sparse_shard(path: Path, nbytes: int, tail: bytes) -> None:

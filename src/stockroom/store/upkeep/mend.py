@@ -12,6 +12,7 @@ import numpy as np
 
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import StockroomError
+from stockroom.files import replace_own_file
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME
@@ -33,7 +34,7 @@ def remake_metadata(directory: Path) -> bool:
         metadata = encode_zarr_metadata(pack.layout, pack.manifest.units)
         if compute_digest(metadata) != pack.manifest.zarr_digest or is_metadata_right(directory, pack):
             return False
-        _replace(directory / METADATA_NAME, metadata)
+        replace_own_file(directory / METADATA_NAME, metadata, sync=True)
     except (StockroomError, OSError):
         return False
     return not check_pack(directory).damage
@@ -118,12 +119,3 @@ def find_free_name(folder: Path, name: str) -> Path:
         number += 1
         path = folder / f"{name}-{number}"
     return path
-
-
-def _replace(path: Path, content: bytes) -> None:
-    replacement = path.with_name(f"{path.name}.new")
-    with replacement.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    replacement.replace(path)

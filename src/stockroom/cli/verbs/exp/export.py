@@ -16,8 +16,8 @@ from stockroom.cli.render.experiment import as_json
 from stockroom.cli.render.units import format_count
 from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError, RefNotFoundError, ValueNotFoundError
+from stockroom.files import open_whole
 from stockroom.shelves.experiment.artifacts import find_place
-from stockroom.shelves.whole_file import open_whole
 
 if TYPE_CHECKING:
     from stockroom import ExperimentShelf, StockRoom
