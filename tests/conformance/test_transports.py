@@ -22,7 +22,8 @@ from tests.servers import (
 )
 
 from stockroom.errors import RemoteError, StockroomError
-from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.url import RemoteSettings
 
 

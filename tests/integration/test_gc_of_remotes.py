@@ -22,7 +22,8 @@ from stockroom.remotes.push import push
 from stockroom.remotes.ref_state_log import find_newest_state
 from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport, UnreliableTransport
 

@@ -32,7 +32,7 @@ from stockroom.digest import PackDigest
 from stockroom.remotes.format.ref_state import BundleEntry, RefState, decode_state, new_write_id
 from stockroom.remotes.push import push
 from stockroom.remotes.ref_updates import resolve_push
-from stockroom.remotes.transport.protocol import open_transport
+from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.retry import RetryPolicy
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.store.pack.pack import Pack

@@ -31,7 +31,8 @@ from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.remotes.ref_state_log import find_newest_state
 from stockroom.remotes.settings import add_remote, read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head

@@ -12,7 +12,8 @@ from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.ref_state_log import find_newer_state, find_newest_state
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 
 

@@ -22,7 +22,8 @@ from stockroom.remotes.progress import OnProgress, Tally
 from stockroom.remotes.ref_state_log import find_newer_state, find_newest_state
 from stockroom.remotes.settings import get_remote, read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import count_needed

@@ -35,7 +35,8 @@ from stockroom.remotes.metadata_copy import MetadataCopy
 from stockroom.remotes.ref_state_log import StateTakenError, find_newer_state, find_newest_state, publish_state
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport
 from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.roots import find_heads

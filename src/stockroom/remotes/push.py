@@ -36,7 +36,8 @@ from stockroom.remotes.ref_state_log import (
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import MissingFileError, Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.writer_folder import session_folder

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.settings import locate_settings, read_remotes
-from stockroom.remotes.transport.protocol import Transport, open_transport
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.paths import RepositoryPaths
 
 

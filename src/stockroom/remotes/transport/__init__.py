@@ -1,1 +1,21 @@
 """How files travel to and from a remote: one protocol, a folder, object stores and web servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stockroom.remotes.transport.protocol import Transport
+from stockroom.remotes.transport.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
+
+
+def open_transport(settings: RemoteSettings) -> Transport:
+    """The transport for a remote's URL; opening it contacts nobody."""
+    scheme, separator, _ = settings.url.partition("://")
+    if not separator:
+        from stockroom.remotes.transport.directory import DirectoryTransport  # here for start-up time
+
+        return DirectoryTransport(Path(settings.url))
+    assert scheme in OBJECT_STORE_SCHEMES + WEB_SCHEMES
+    from stockroom.remotes.transport.object_store import ObjectStoreTransport  # here for start-up time
+
+    return ObjectStoreTransport(settings)

@@ -9,7 +9,6 @@ from typing import Final, Protocol, TypeAlias
 
 from stockroom.digest import Buffer
 from stockroom.errors import RemoteError
-from stockroom.remotes.transport.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
 
 PutSource: TypeAlias = Buffer | Path
 CLOCK_PATH: Final = "clock"
@@ -75,16 +74,3 @@ class Transport(Protocol):
 
     def describe_trouble(self) -> str | None:
         """What is being tried again at the moment, and why; None if all is well."""
-
-
-def open_transport(settings: RemoteSettings) -> Transport:
-    """The transport for a remote's URL; opening it contacts nobody."""
-    scheme, separator, _ = settings.url.partition("://")
-    if not separator:
-        from stockroom.remotes.transport.directory import DirectoryTransport
-
-        return DirectoryTransport(Path(settings.url))
-    assert scheme in OBJECT_STORE_SCHEMES + WEB_SCHEMES
-    from stockroom.remotes.transport.object_store import ObjectStoreTransport
-
-    return ObjectStoreTransport(settings)
