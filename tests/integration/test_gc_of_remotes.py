@@ -16,10 +16,10 @@ from tests.servers import BUCKET, start_s3
 
 from stockroom import CorruptionError, RemoteError, StockRoom
 from stockroom.errors import InvalidInputError, StockroomError, UnreachableError
-from stockroom.remotes.format.marks import Kind, read_marks
+from stockroom.remotes.format.marks import Kind
 from stockroom.remotes.gc import RemoteGcReport, collect_remote
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_state_log import find_newest_state
+from stockroom.remotes.ref_state_log import find_newest_state, read_marks
 from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport

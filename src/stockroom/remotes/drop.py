@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stockroom.digest import PackDigest
-from stockroom.remotes.format.marks import Kind, MarkTable, read_marks
+from stockroom.remotes.format.marks import Kind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
-from stockroom.remotes.ref_state_log import find_newer_state, find_newest_state
+from stockroom.remotes.ref_state_log import find_following_state, find_newest_state, read_marks
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
@@ -85,7 +85,6 @@ def _read_newest_marks(transport: Transport, tracking: Tracking) -> MarkTable:
             return read_marks(transport, state, tracking)
         except MissingFileError:
             assert state is not None
-            newer = find_newer_state(transport, state)
-            if newer.number == state.number:
+            state = find_following_state(transport, state)
+            if state is None:
                 raise
-            state = newer

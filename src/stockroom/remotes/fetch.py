@@ -19,7 +19,7 @@ from stockroom.refs.objects import decode_object
 from stockroom.remotes.format.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, Tally
-from stockroom.remotes.ref_state_log import find_newer_state, find_newest_state
+from stockroom.remotes.ref_state_log import find_following_state, find_newest_state
 from stockroom.remotes.settings import get_remote, read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
@@ -188,8 +188,8 @@ class Intake:
             try:
                 self.take_in(state, on_progress)
             except BundleGoneError:
-                newer = find_newer_state(self._transport, state)
-                if newer.number == state.number:
+                newer = find_following_state(self._transport, state)
+                if newer is None:
                     raise
                 state = newer
             else:

@@ -27,12 +27,18 @@ from stockroom.remotes.format.marks import (
     RemoteMark,
     Thing,
     parse_thing,
-    put_marks,
-    read_marks,
 )
 from stockroom.remotes.format.ref_state import BundleEntry, RefState, make_following
 from stockroom.remotes.metadata_copy import MetadataCopy
-from stockroom.remotes.ref_state_log import StateTakenError, find_newer_state, find_newest_state, publish_state
+from stockroom.remotes.ref_state_log import (
+    StateTakenError,
+    find_following_state,
+    find_newer_state,
+    find_newest_state,
+    publish_state,
+    put_marks,
+    read_marks,
+)
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
@@ -185,8 +191,8 @@ class _Collection:
 
     def _find_newer(self, state: RefState) -> RefState:
         """The state that follows one of which a file is not there; the error that is being handled if none does."""
-        newer = find_newer_state(self._transport, state)
-        if newer.number == state.number:
+        newer = find_following_state(self._transport, state)
+        if newer is None:
             raise
         return newer
 

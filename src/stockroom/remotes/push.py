@@ -20,7 +20,7 @@ from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
 from stockroom.errors import RefChangedError, RemoteError
 from stockroom.refs import Ref, RefChange, RefMove
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
-from stockroom.remotes.format.marks import Kind, MarkTable, Thing, put_marks, read_marks
+from stockroom.remotes.format.marks import Kind, MarkTable, Thing
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.lazy import make_agent_fetcher
@@ -28,10 +28,13 @@ from stockroom.remotes.progress import OnProgress, Tally
 from stockroom.remotes.push_plan import PushContents, plan_push
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
+    find_following_state,
     find_newer_state,
     find_newest_state,
     is_current,
     publish_state,
+    put_marks,
+    read_marks,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
 from stockroom.remotes.settings import get_remote
@@ -199,8 +202,8 @@ class _Push:
         assert state is not None
         give_up_s = time.monotonic() + _PATIENCE_S
         while (left_s := latest_s - self._transport.read_clock_s()) >= 0:
-            newer = find_newer_state(self._transport, state)
-            if newer.number != state.number:
+            newer = find_following_state(self._transport, state)
+            if newer is not None:
                 raise StateTakenError(newer)
             if time.monotonic() > give_up_s:
                 raise RemoteError(
@@ -315,10 +318,8 @@ def _noticing_gc(transport: Transport, state: RefState | None) -> Iterator[None]
     try:
         yield
     except MissingFileError as error:
-        if state is None:
-            raise
-        newer = find_newer_state(transport, state)
-        if newer.number == state.number:
+        newer = None if state is None else find_following_state(transport, state)
+        if newer is None:
             raise
         raise StateTakenError(newer) from error
 

@@ -1,12 +1,24 @@
-"""The newest ref state of a remote: found without listing, followed by the next one, which exactly one push makes."""
+"""The newest ref state of a remote, and its marks: found without listing, followed by the one that one push makes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
+from blake3 import blake3
+
+from stockroom.digest import check_digest
 from stockroom.errors import MalformedRecordError, RemoteError, StockroomError, UnreachableError
-from stockroom.remotes.format.ref_state import LATEST_PATH, MAX_STATE_NBYTES, RefState, decode_state, state_path
+from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, RemoteMark, Thing, decode_marks, encode_marks
+from stockroom.remotes.format.ref_state import (
+    LATEST_PATH,
+    MAX_STATE_NBYTES,
+    RefState,
+    decode_state,
+    marks_path,
+    state_path,
+)
+from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 
 _HINT_EVERY: Final = 8
@@ -48,6 +60,12 @@ def find_newer_state(transport: Transport, known: RefState) -> RefState:
     return _climb(known, lambda number: find_state(transport, number))
 
 
+def find_following_state(transport: Transport, state: RefState) -> RefState | None:
+    """The newest state of a remote, if it has any after `state`."""
+    newest = find_newer_state(transport, state)
+    return None if newest.number == state.number else newest
+
+
 def is_current(transport: Transport, known: RefState) -> bool:
     """Whether a state seen earlier is still there, of the same push."""
     found = find_state(transport, known.number)
@@ -73,6 +91,32 @@ def publish_state(transport: Transport, state: RefState) -> None:
             raise StateTakenError(found)
     if state.number % _HINT_EVERY == 1:
         _write_hint(transport, state.number)
+
+
+def read_marks(transport: Transport, state: RefState | None, tracking: Tracking) -> dict[Thing, RemoteMark]:
+    """The marks of a state; no request is made for a table that was read before.
+
+    Raises:
+        MissingFileError: they are not there: a newer state has others.
+    """
+    if state is None or state.marks is None:
+        return {}
+    path = marks_path(state.marks)
+    where = f"{transport.url}: {path}"
+    content = tracking.read_marks(state.marks)
+    if content is None:
+        content = transport.get(path, max_nbytes=MAX_MARKS_NBYTES)
+        check_digest(content, state.marks, where=where)
+        tracking.write_marks(content)
+    return decode_marks(content, where=where)
+
+
+def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:
+    """Put a new table on a remote; its digest, for a ref state to name."""
+    content = encode_marks(marks)
+    digest = blake3(content).digest()
+    transport.put(marks_path(digest), content)
+    return digest
 
 
 def _resolve_lost_answer(transport: Transport, state: RefState, error: StockroomError) -> bool:

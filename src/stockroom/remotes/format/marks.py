@@ -20,17 +20,13 @@ from itertools import pairwise
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
-from blake3 import blake3
 
-from stockroom.digest import check_digest
 from stockroom.errors import MalformedRecordError
 from stockroom.refs.record import RecordFormat
-from stockroom.remotes.format.ref_state import Digest, RefState, marks_path
-from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import Transport
+from stockroom.remotes.format.ref_state import Digest
 
 MAX_MARKS: Final = 1_000_000
-_MAX_NBYTES: Final = 64 << 20
+MAX_MARKS_NBYTES: Final = 64 << 20
 _SALT_NBYTES: Final = 16
 
 _PATH: Final = re.compile(
@@ -82,7 +78,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     marks: tuple[RemoteMark, ...]
 
 
-_FORMAT: Final = RecordFormat(_Record, magic=b"SRrm", version=1, name="table of marks", max_nbytes=_MAX_NBYTES)
+_FORMAT: Final = RecordFormat(_Record, magic=b"SRrm", version=1, name="table of marks", max_nbytes=MAX_MARKS_NBYTES)
 
 
 def encode_marks(marks: Iterable[RemoteMark]) -> bytes:
@@ -103,32 +99,6 @@ def decode_marks(content: bytes, *, where: str) -> dict[Thing, RemoteMark]:
     if any(before >= after for before, after in pairwise(things)):
         raise MalformedRecordError(f"{where}: its marks are not in order", where=where)
     return {mark.thing: mark for mark in marks}
-
-
-def read_marks(transport: Transport, state: RefState | None, tracking: Tracking) -> dict[Thing, RemoteMark]:
-    """The marks of a state; no request is made for a table that was read before.
-
-    Raises:
-        MissingFileError: they are not there: a newer state has others.
-    """
-    if state is None or state.marks is None:
-        return {}
-    path = marks_path(state.marks)
-    where = f"{transport.url}: {path}"
-    content = tracking.read_marks(state.marks)
-    if content is None:
-        content = transport.get(path, max_nbytes=_MAX_NBYTES)
-        check_digest(content, state.marks, where=where)
-        tracking.write_marks(content)
-    return decode_marks(content, where=where)
-
-
-def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:
-    """Put a new table on a remote; its digest, for a ref state to name."""
-    content = encode_marks(marks)
-    digest = blake3(content).digest()
-    transport.put(marks_path(digest), content)
-    return digest
 
 
 def parse_thing(path: str) -> Thing | None:
