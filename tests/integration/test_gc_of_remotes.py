@@ -16,7 +16,7 @@ from tests.servers import BUCKET, start_s3
 
 from stockroom import CorruptionError, RemoteError, StockRoom
 from stockroom.errors import InvalidInputError, StockroomError, UnreachableError
-from stockroom.remotes.format.marks import Kind
+from stockroom.remotes.format.marks import ItemKind
 from stockroom.remotes.gc import RemoteGcReport, collect_remote
 from stockroom.remotes.push import push
 from stockroom.remotes.ref_state_log import find_newest_state, read_marks
@@ -142,7 +142,7 @@ def test_a_push_that_needs_it_saves_what_is_marked_and_sends_what_is_removed(
         assert (transport.sent_nbytes - sent > make(1).nbytes) == (moment == "removed")
         state = find_newest_state(transport)
         marks = read_marks(transport, state, Tracking(stock._repository.paths, "origin"))
-        assert not [kind for kind, _ in marks if kind is Kind.PACK]
+        assert not [kind for kind, _ in marks if kind is ItemKind.PACK]
         transport.late_s = 10**7
         report = gc(stock, transport)
         assert report.packs == 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stockroom.digest import PackDigest
-from stockroom.remotes.format.marks import Kind, MarkTable
+from stockroom.remotes.format.marks import ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.ref_state_log import find_following_state, find_newest_state, read_marks
@@ -73,7 +73,7 @@ def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackD
             transport = open_transport(settings)
             unsent = {pack.digest for pack in find_unsent(transport, asked)}
             marks = _read_newest_marks(transport, tracking)
-            held.update(p.digest for p in asked if p.digest not in unsent and (Kind.PACK, p.digest) not in marks)
+            held.update(p.digest for p in asked if p.digest not in unsent and (ItemKind.PACK, p.digest) not in marks)
     return held
 
 

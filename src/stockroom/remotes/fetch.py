@@ -18,7 +18,7 @@ from stockroom.refs import CommitRecord, Ref, RefChange, RefMove, decode_commit,
 from stockroom.refs.objects import decode_object
 from stockroom.remotes.format.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
-from stockroom.remotes.progress import OnProgress, Tally
+from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.ref_state_log import find_following_state, find_newest_state
 from stockroom.remotes.settings import get_remote, read_remotes
 from stockroom.remotes.tracking import Tracking
@@ -200,7 +200,7 @@ class Intake:
         known = self._tracking.read_bundles()
         new = [entry for entry in state.bundles if entry.digest not in known]
         nbytes = sum(entry.nbytes for entry in new)
-        tally = Tally("metadata", on_progress, total_files=len(new), total_nbytes=nbytes)
+        tally = TransferTally("metadata", on_progress, total_files=len(new), total_nbytes=nbytes)
         with session_folder(self._repository.tensors.tmp_directory) as folder:
             for entry in new:
                 with self._open(entry, folder / entry.digest.hex(), tally) as bundle:
@@ -211,7 +211,7 @@ class Intake:
         self._add_commits(state)
         self._tracking.add_bundles([entry.digest for entry in new])
 
-    def _open(self, entry: BundleEntry, path: Path, tally: Tally) -> Bundle:
+    def _open(self, entry: BundleEntry, path: Path, tally: TransferTally) -> Bundle:
         """A bundle, downloaded; one that comes damaged is asked for again."""
         where = f"{self._transport.url}: {entry.path}"
         for attempt in range(_TRIES):

@@ -15,18 +15,19 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
 from stockroom.errors import InvalidInputError, RefChangedError, RemoteError
 from stockroom.remotes.format.marks import (
     MAX_MARKS,
-    Kind,
+    Item,
+    ItemKind,
     MarkTable,
     RemoteMark,
-    Thing,
-    parse_thing,
+    parse_item,
 )
 from stockroom.remotes.format.ref_state import BundleEntry, RefState, make_following
 from stockroom.remotes.metadata_copy import MetadataCopy
@@ -57,9 +58,10 @@ _REMOVING_S: Final = 600.0
 _REMOVED_AT_ONCE: Final = 1000
 _REQUESTS_AT_ONCE: Final = 8
 
+T = TypeVar("T")
 OnStage: TypeAlias = Callable[[str, int, int], None]
-Files: TypeAlias = Mapping[Thing, Sequence[StoredFile]]
-_Changes: TypeAlias = Mapping[Thing, RemoteMark | None]
+Files: TypeAlias = Mapping[Item, Sequence[StoredFile]]
+_Changes: TypeAlias = Mapping[Item, RemoteMark | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +143,18 @@ class _Collection:
         now_s = int(time.time()) if dry_run else self._transport.read_clock_s()
         state, before, marks, files, rewritten = self._mark(state, now_s, dry_run=dry_run)
         ripe = self._find_ripe(marks, files, now_s)
-        removed = [mark.thing for mark in ripe] if dry_run else self._remove(state, ripe, files)
+        removed = [mark.item for mark in ripe] if dry_run else self._remove(state, ripe, files)
         if not dry_run:
             self._transport.remove_leftovers(now_s - self._grace_s)
         kinds = [kind for kind, _ in removed]
-        gone, packs = set(removed), [thing for thing in marks if thing[0] is Kind.PACK]
+        gone, packs = set(removed), [item for item in marks if item[0] is ItemKind.PACK]
         return RemoteGcReport(
             remote=self._remote,
-            packs=kinds.count(Kind.PACK),
-            nbytes=sum(file.nbytes for thing in removed for file in files[thing]),
-            bundles=kinds.count(Kind.BUNDLE),
-            marked=sum(thing not in before for thing in packs),
-            waiting=sum(thing not in gone for thing in packs),
+            packs=kinds.count(ItemKind.PACK),
+            nbytes=sum(file.nbytes for item in removed for file in files[item]),
+            bundles=kinds.count(ItemKind.BUNDLE),
+            marked=sum(item not in before for item in packs),
+            waiting=sum(item not in gone for item in packs),
             rewritten=rewritten,
             dry_run=dry_run,
         )
@@ -164,42 +166,47 @@ class _Collection:
         """
         files: Files | None = None
         in_force = state.marks
+
+        def mark(state: RefState) -> tuple[RefState, MarkTable, MarkTable, Files, int]:
+            nonlocal files, in_force
+            before = read_marks(self._transport, state, self._tracking)
+            self._metadata.take_in(state)
+            if files is None:
+                self._metadata.keep(find_heads(self._repository))
+                files = self._list_files()
+            if state.marks != in_force:  # another gc may have taken what is put here and not published yet
+                self._metadata.put_again()
+                in_force = state.marks
+            bundles, rewritten = self._metadata.rewrite(state, dry_run=dry_run)
+            self._check_free(before, bundles, now_s)
+            kept: set[Item] = {(ItemKind.PACK, pack) for pack in self._metadata.find_live_packs()}
+            kept |= {(ItemKind.BUNDLE, entry.digest) for entry in bundles} | {(ItemKind.MARKS, state.marks or b"")}
+            marks = _renew(before, files, kept, now_s)
+            if not dry_run and (rewritten or _has_news(before, marks)):
+                state = self._publish(state, marks, bundles)
+            return state, before, marks, files, rewritten
+
+        return self._retry(state, mark)
+
+    def _retry(self, state: RefState, attempt: Callable[[RefState], T]) -> T:
+        """What `attempt` returns of `state`, or of a newer one if others publish or remove files meanwhile."""
         for round_ in range(_ROUNDS):
             try:
-                before = read_marks(self._transport, state, self._tracking)
-                self._metadata.take_in(state)
-                if files is None:
-                    self._metadata.keep(find_heads(self._repository))
-                    files = self._list_files()
-                if state.marks != in_force:  # another gc may have taken what is put here and not published yet
-                    self._metadata.put_again()
-                    in_force = state.marks
-                bundles, rewritten = self._metadata.rewrite(state, dry_run=dry_run)
-                self._check_free(before, bundles, now_s)
-                kept: set[Thing] = {(Kind.PACK, pack) for pack in self._metadata.find_live_packs()}
-                kept |= {(Kind.BUNDLE, entry.digest) for entry in bundles} | {(Kind.MARKS, state.marks or b"")}
-                marks = _renew(before, files, kept, now_s)
-                if dry_run or not (rewritten or _has_news(before, marks)):
-                    return state, before, marks, files, rewritten
-                return self._publish(state, marks, bundles), before, marks, files, rewritten
+                return attempt(state)
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.05 * round_))  # noqa: S311 - so that many do not meet again
                 state = find_newer_state(self._transport, taken.found)
             except MissingFileError:  # another gc took what only older states need
-                state = self._find_newer(state)
+                newer = find_following_state(self._transport, state)
+                if newer is None:
+                    raise
+                state = newer
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
-
-    def _find_newer(self, state: RefState) -> RefState:
-        """The state that follows one of which a file is not there; the error that is being handled if none does."""
-        newer = find_following_state(self._transport, state)
-        if newer is None:
-            raise
-        return newer
 
     def _check_free(self, marks: MarkTable, bundles: Sequence[BundleEntry], now_s: int) -> None:
         """Raise `RemoteError` if another gc may be removing one of `bundles`, which have just been put there."""
         for entry in bundles:
-            mark = marks.get((Kind.BUNDLE, entry.digest))
+            mark = marks.get((ItemKind.BUNDLE, entry.digest))
             if mark is not None and mark.until_s > now_s:
                 raise RemoteError(
                     f"{self._transport.url}: another gc is at work there, or was killed: run it again in "
@@ -210,57 +217,52 @@ class _Collection:
         """What has been marked long enough, and nobody else is removing. Old tables of marks go along with others."""
         ripe = [
             mark
-            for thing, mark in marks.items()
-            if thing in files and now_s - mark.since_s >= self._grace_s and mark.until_s <= now_s
+            for item, mark in marks.items()
+            if item in files and now_s - mark.since_s >= self._grace_s and mark.until_s <= now_s
         ]
-        return ripe if any(mark.kind is not Kind.MARKS for mark in ripe) else []
+        return ripe if any(mark.kind is not ItemKind.MARKS for mark in ripe) else []
 
-    def _remove(self, state: RefState, ripe: Sequence[RemoteMark], files: Files) -> list[Thing]:
+    def _remove(self, state: RefState, ripe: Sequence[RemoteMark], files: Files) -> list[Item]:
         """Remove what is marked still, some at a time, telling of it first; what was removed."""
-        removed: list[Thing] = []
+        removed: list[Item] = []
         for start in range(0, len(ripe), _REMOVED_AT_ONCE):
             self._on_stage("removing", start, len(ripe))
             some = ripe[start : start + _REMOVED_AT_ONCE]
             start_s = read_clock_s()
             until_s = self._transport.read_clock_s() + _LEASE_S
-
-            state, doomed = self._amend(state, _Doom(some, until_s))
-            gone = set(self._delete(list(doomed), files, start_s))
-            settled = {mark.thing: None if mark.thing in gone else mark for mark in some if mark.thing in doomed}
-            state, _ = self._amend(state, _Settle(doomed, settled))
+            state, removing = self._amend(state, partial(_begin_removal, some, until_s))
+            gone = set(self._delete(list(removing), files, start_s))
+            outcome = {mark.item: None if mark.item in gone else mark for mark in some if mark.item in removing}
+            state, _ = self._amend(state, partial(_end_removal, removing, outcome))
             removed += gone
-            if len(gone) < len(doomed):
+            if len(gone) < len(removing):
                 break
         return removed
 
-    def _delete(self, things: Sequence[Thing], files: Files, start_s: float) -> list[Thing]:
-        """Delete the files of things while there is time; those whose files are all gone."""
+    def _delete(self, items: Sequence[Item], files: Files, start_s: float) -> list[Item]:
+        """Delete the files of items while there is time; those whose files are all gone."""
 
-        def delete(thing: Thing) -> bool:
+        def delete(item: Item) -> bool:
             if read_clock_s() - start_s > _REMOVING_S:
                 return False
-            self._transport.delete([file.path for file in files[thing]])
+            self._transport.delete([file.path for file in files[item]])
             return True
 
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="remove") as pool:
-            return [thing for thing, is_gone in zip(things, pool.map(delete, things), strict=True) if is_gone]
+            return [item for item, is_gone in zip(items, pool.map(delete, items), strict=True) if is_gone]
 
     def _amend(self, state: RefState, choose: Callable[[MarkTable], _Changes]) -> tuple[RefState, _Changes]:
         """Publish a state with the changes to its marks that `choose` makes of the newest; the state, and those."""
-        for round_ in range(_ROUNDS):
-            try:
-                marks = read_marks(self._transport, state, self._tracking)
-                changes = choose(marks)
-                if not changes:
-                    return state, changes
-                changed = {thing: mark for thing, mark in {**marks, **changes}.items() if mark is not None}
-                return self._publish(state, changed, state.bundles), changes
-            except StateTakenError as taken:
-                time.sleep(random.uniform(0, 0.05 * round_))  # noqa: S311
-                state = find_newer_state(self._transport, taken.found)
-            except MissingFileError:
-                state = self._find_newer(state)
-        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+
+        def amend(state: RefState) -> tuple[RefState, _Changes]:
+            marks = read_marks(self._transport, state, self._tracking)
+            changes = choose(marks)
+            if not changes:
+                return state, changes
+            changed = {item: mark for item, mark in {**marks, **changes}.items() if mark is not None}
+            return self._publish(state, changed, state.bundles), changes
+
+        return self._retry(state, amend)
 
     def _publish(self, state: RefState, marks: MarkTable, bundles: tuple[BundleEntry, ...]) -> RefState:
         following = make_following(state, marks=put_marks(self._transport, marks.values()), bundles=bundles)
@@ -269,50 +271,38 @@ class _Collection:
 
     def _list_files(self) -> Files:
         """Every file there that gc may remove, by what it belongs to."""
-        found: defaultdict[Thing, list[StoredFile]] = defaultdict(list)
+        found: defaultdict[Item, list[StoredFile]] = defaultdict(list)
         for folder in ("packs/", "bundles/", "marks/"):
             self._on_stage(f"listing {folder}", 0, 0)
             for file in self._transport.iter_files(folder):
-                thing = parse_thing(file.path)
-                if thing is not None:
-                    found[thing].append(file)
+                item = parse_item(file.path)
+                if item is not None:
+                    found[item].append(file)
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Doom:
+def _begin_removal(marked: Sequence[RemoteMark], until_s: int, marks: MarkTable) -> _Changes:
     """The changes that tell of the removal, until a time, of what is marked still as it was."""
-
-    marked: Sequence[RemoteMark]
-    until_s: int
-
-    def __call__(self, marks: MarkTable) -> _Changes:
-        still = [mark for mark in self.marked if marks.get(mark.thing) == mark]
-        return {mark.thing: msgspec.structs.replace(mark, until_s=self.until_s) for mark in still}
+    still = [mark for mark in marked if marks.get(mark.item) == mark]
+    return {mark.item: msgspec.structs.replace(mark, until_s=until_s) for mark in still}
 
 
-@dataclass(frozen=True, slots=True)
-class _Settle:
+def _end_removal(removing: _Changes, outcome: _Changes, marks: MarkTable) -> _Changes:
     """The changes that tell how a removal ended."""
-
-    doomed: _Changes
-    settled: _Changes
-
-    def __call__(self, marks: MarkTable) -> _Changes:
-        return {thing: self.settled[thing] for thing, mark in self.doomed.items() if marks.get(thing) == mark}
+    return {item: outcome[item] for item, mark in removing.items() if marks.get(item) == mark}
 
 
-def _renew(before: MarkTable, files: Files, kept: set[Thing], now_s: int) -> MarkTable:
+def _renew(before: MarkTable, files: Files, kept: set[Item], now_s: int) -> MarkTable:
     """The marks now: of what is there and not kept; what was marked keeps its mark, and what others remove stays so."""
     marks = {
-        thing: mark for thing, mark in before.items() if mark.until_s > now_s or (thing in files and thing not in kept)
+        item: mark for item, mark in before.items() if mark.until_s > now_s or (item in files and item not in kept)
     }
-    for thing in files:
-        if thing not in kept and thing not in marks and len(marks) < MAX_MARKS:
-            marks[thing] = RemoteMark(*thing, now_s)
+    for item in files:
+        if item not in kept and item not in marks and len(marks) < MAX_MARKS:
+            marks[item] = RemoteMark(*item, now_s)
     return marks
 
 
 def _has_news(before: MarkTable, now: MarkTable) -> bool:
     """Whether marks changed, other than of old tables of marks: each change makes one more of those."""
-    return any(thing[0] is not Kind.MARKS for thing in before.keys() ^ now.keys())
+    return any(item[0] is not ItemKind.MARKS for item in before.keys() ^ now.keys())

@@ -22,7 +22,7 @@ class TransferProgress:
 OnProgress: TypeAlias = Callable[[TransferProgress], None]
 
 
-class Tally:
+class TransferTally:
     """Counts what several threads have moved in one stage and tells of it."""
 
     def __init__(

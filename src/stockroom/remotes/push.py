@@ -20,11 +20,11 @@ from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
 from stockroom.errors import RefChangedError, RemoteError
 from stockroom.refs import Ref, RefChange, RefMove
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
-from stockroom.remotes.format.marks import Kind, MarkTable, Thing
+from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.lazy import make_agent_fetcher
-from stockroom.remotes.progress import OnProgress, Tally
+from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.push_plan import PushContents, plan_push
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
@@ -179,24 +179,24 @@ class _Push:
             return following
         with _noticing_gc(self._transport, state):
             marks = read_marks(self._transport, state, self._tracking)
-            relied: list[Thing] = [(Kind.PACK, digest) for digest in contents.packs]
+            relied: list[Item] = [(ItemKind.PACK, digest) for digest in contents.packs]
             self._await_removal(state, marks, relied)
             packs = [LocalPack.open(self._repository, digest) for digest in contents.packs]
             new = self._send_packs(packs, following.bundles)
             bundles = self._send_bundle(state, contents, new, marks)
-        relied += [(Kind.BUNDLE, entry.digest) for entry in bundles]
+        relied += [(ItemKind.BUNDLE, entry.digest) for entry in bundles]
         saved = marks.keys() & set(relied)
         if saved:
-            digest = put_marks(self._transport, [mark for thing, mark in marks.items() if thing not in saved])
+            digest = put_marks(self._transport, [mark for item, mark in marks.items() if item not in saved])
             following = msgspec.structs.replace(following, marks=digest)
         return msgspec.structs.replace(following, bundles=bundles)
 
-    def _await_removal(self, state: RefState | None, marks: MarkTable, relied: Sequence[Thing]) -> None:
+    def _await_removal(self, state: RefState | None, marks: MarkTable, relied: Sequence[Item]) -> None:
         """Wait until nobody may be removing what this push relies on: then it can be put there again.
 
         Whoever was killed doing so leaves a time after which nobody is.
         """
-        latest_s = max((marks[thing].until_s for thing in relied if thing in marks), default=0)
+        latest_s = max((marks[item].until_s for item in relied if item in marks), default=0)
         if not latest_s:
             return
         assert state is not None
@@ -242,7 +242,7 @@ class _Push:
 
     def _put_files(self, files: Sequence[tuple[str, Buffer]]) -> None:
         sizes = [len(view_bytes(content)) for _, content in files]
-        tally = Tally("packs", self._on_progress, total_files=len(files), total_nbytes=sum(sizes))
+        tally = TransferTally("packs", self._on_progress, total_files=len(files), total_nbytes=sum(sizes))
 
         def put(file: tuple[str, Buffer], nbytes: int) -> None:
             self._transport.put(*file)
@@ -265,8 +265,8 @@ class _Push:
             for entry in entries[len(entries) - merged :]:
                 self._merge(entry, writer, folder / entry.digest.hex())
             entry = writer.finish()
-            self._await_removal(state, marks, [(Kind.BUNDLE, entry.digest)])
-            tally = Tally("metadata", self._on_progress, total_files=1, total_nbytes=entry.nbytes)
+            self._await_removal(state, marks, [(ItemKind.BUNDLE, entry.digest)])
+            tally = TransferTally("metadata", self._on_progress, total_files=1, total_nbytes=entry.nbytes)
             self._transport.put(entry.path, writer.path)
             tally.add(files=1, nbytes=entry.nbytes)
             self._nbytes += entry.nbytes

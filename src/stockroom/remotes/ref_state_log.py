@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from stockroom.digest import check_digest
 from stockroom.errors import MalformedRecordError, RemoteError, StockroomError, UnreachableError
-from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, RemoteMark, Thing, decode_marks, encode_marks
+from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, Item, RemoteMark, decode_marks, encode_marks
 from stockroom.remotes.format.ref_state import (
     LATEST_PATH,
     MAX_STATE_NBYTES,
@@ -93,7 +93,7 @@ def publish_state(transport: Transport, state: RefState) -> None:
         _write_hint(transport, state.number)
 
 
-def read_marks(transport: Transport, state: RefState | None, tracking: Tracking) -> dict[Thing, RemoteMark]:
+def read_marks(transport: Transport, state: RefState | None, tracking: Tracking) -> dict[Item, RemoteMark]:
     """The marks of a state; no request is made for a table that was read before.
 
     Raises:

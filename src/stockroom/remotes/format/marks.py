@@ -36,15 +36,15 @@ _PATH: Final = re.compile(
 _Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 48))]
 
 
-class Kind(IntEnum):
-    """What is marked."""
+class ItemKind(IntEnum):
+    """What is marked: a pack, a bundle, or an older table of marks."""
 
     PACK = 1
     BUNDLE = 2
     MARKS = 3
 
 
-_KINDS: Final = {"packs": Kind.PACK, "bundles": Kind.BUNDLE, "marks": Kind.MARKS}
+_KINDS: Final = {"packs": ItemKind.PACK, "bundles": ItemKind.BUNDLE, "marks": ItemKind.MARKS}
 
 
 class RemoteMark(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -56,19 +56,19 @@ class RemoteMark(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         until_s: 0; or, for what is being removed, the time by which whoever does so has stopped.
     """
 
-    kind: Kind
+    kind: ItemKind
     digest: Digest
     since_s: _Seconds
     until_s: _Seconds = 0
 
     @property
-    def thing(self) -> Thing:
+    def item(self) -> Item:
         """What is marked."""
         return self.kind, self.digest
 
 
-Thing: TypeAlias = tuple[Kind, bytes]
-MarkTable: TypeAlias = Mapping[Thing, RemoteMark]
+Item: TypeAlias = tuple[ItemKind, bytes]
+MarkTable: TypeAlias = Mapping[Item, RemoteMark]
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -83,11 +83,11 @@ _FORMAT: Final = RecordFormat(_Record, magic=b"SRrm", version=1, name="table of 
 
 def encode_marks(marks: Iterable[RemoteMark]) -> bytes:
     """The bytes of a new table, equal to no other's."""
-    ordered = sorted(marks, key=lambda mark: mark.thing)
+    ordered = sorted(marks, key=lambda mark: mark.item)
     return _FORMAT.encode(_Record(secrets.token_bytes(_SALT_NBYTES), tuple(ordered)))
 
 
-def decode_marks(content: bytes, *, where: str) -> dict[Thing, RemoteMark]:
+def decode_marks(content: bytes, *, where: str) -> dict[Item, RemoteMark]:
     """The table in `content`; errors name `where`.
 
     Raises:
@@ -95,14 +95,14 @@ def decode_marks(content: bytes, *, where: str) -> dict[Thing, RemoteMark]:
         FormatVersionError: a newer Stockroom wrote them.
     """
     marks = _FORMAT.decode(content, where=where).marks
-    things = [mark.thing for mark in marks]
-    if any(before >= after for before, after in pairwise(things)):
+    items = [mark.item for mark in marks]
+    if any(before >= after for before, after in pairwise(items)):
         raise MalformedRecordError(f"{where}: its marks are not in order", where=where)
-    return {mark.thing: mark for mark in marks}
+    return {mark.item: mark for mark in marks}
 
 
-def parse_thing(path: str) -> Thing | None:
-    """What a file of a remote belongs to; None for what is not ours to remove."""
+def parse_item(path: str) -> Item | None:
+    """The item that a file of a remote belongs to; None for what is not ours to remove."""
     match = _PATH.fullmatch(path)
     if match is None or match["name"][:2] != match["start"] or (match["folder"] == "packs") != bool(match["file"]):
         return None
