@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
+from stockroom.remotes.agent.downloads import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.agent.fetcher import AgentFetcher
-from stockroom.remotes.agent.unit_queue import GAP_NBYTES, PIECE_NBYTES
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.repository.repository import Repository
@@ -56,11 +57,8 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
 
 def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
     """Carry out a plan, some packs at a time; `AbsentDataError` if no remote can."""
-    fetcher = make_agent_fetcher(repository.paths)
-    try:
+    with closing(make_agent_fetcher(repository.paths)) as fetcher:
         _bring(repository.tensors, fetcher, plan, on_progress)
-    finally:
-        fetcher.close()
 
 
 def _bring(tensors: TensorStore, fetcher: AgentFetcher, plan: PrefetchPlan, on_progress: OnProgress | None) -> None:

@@ -10,14 +10,8 @@ from blake3 import blake3
 from stockroom.digest import check_digest
 from stockroom.errors import MalformedRecordError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, Item, RemoteMark, decode_marks, encode_marks
-from stockroom.remotes.format.ref_state import (
-    LATEST_PATH,
-    MAX_STATE_NBYTES,
-    RefState,
-    decode_state,
-    marks_path,
-    state_path,
-)
+from stockroom.remotes.format.paths import LATEST_PATH, marks_path, state_path
+from stockroom.remotes.format.ref_state import MAX_STATE_NBYTES, RefState, decode_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 

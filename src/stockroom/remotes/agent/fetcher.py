@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -18,15 +18,23 @@ from stockroom import errors
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.agent import protocol
-from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Measure, Working
+from stockroom.remotes.agent.protocol import (
+    ConnectionLostError,
+    Done,
+    Drop,
+    Failed,
+    Fetch,
+    Hint,
+    Measure,
+    OnWorking,
+    Working,
+)
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOG_NAME, connect, start_agent
 from stockroom.store.fetcher import Wanted
 
 TIMEOUT_VARIABLE: Final = "STOCKROOM_FETCH_TIMEOUT"
 DEFAULT_STALL_S: Final = 120.0
 _LIVES: Final = 2
-
-OnWorking: TypeAlias = Callable[[int, "str | None"], None]
 
 
 class AgentFetcher:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -68,6 +68,10 @@ class Working(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
     nbytes: int
     trouble: str | None
+
+
+OnWorking: TypeAlias = Callable[[int, "str | None"], None]
+"""Called now and then with the fields of `Working`."""
 
 
 class Done(msgspec.Struct, tag=True, array_like=True, frozen=True):

@@ -19,7 +19,7 @@ from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Fa
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path
 
 if TYPE_CHECKING:
-    from stockroom.remotes.agent.unit_queue import Downloads
+    from stockroom.remotes.agent.downloads import Downloads
 
 IDLE_S: Final = 5.0
 """How long the agent stays once its last client is gone."""
@@ -140,8 +140,8 @@ class _Agent:
         """The downloads, made when they are first needed: a client is welcomed before all that is loaded."""
         with self._opening:
             if self._downloads is None:
+                from stockroom.remotes.agent.downloads import Downloads
                 from stockroom.remotes.agent.sources import SourceList
-                from stockroom.remotes.agent.unit_queue import Downloads
 
                 sources = SourceList(self._state)
                 self._downloads = Downloads(self._state / "packs", sources.find)

@@ -10,7 +10,7 @@ from typing import Final
 from stockroom.digest import Buffer, PackDigest
 from stockroom.errors import AbsentDataError
 from stockroom.remotes.format.bundle import PackFiles
-from stockroom.remotes.format.ref_state import pack_prefix
+from stockroom.remotes.format.paths import pack_prefix
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.layout import locate_pack

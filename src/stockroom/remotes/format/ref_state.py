@@ -20,11 +20,10 @@ from stockroom.digest import CommitId
 from stockroom.errors import InvalidNameError, MalformedRecordError
 from stockroom.refs import check_name
 from stockroom.refs.record import RecordFormat
-from stockroom.store.pack.layout import pack_path
+from stockroom.remotes.format.paths import bundle_path, state_path
 
 MAX_STATE_NBYTES: Final = 16 << 20
 WRITE_ID_NBYTES: Final = 16
-LATEST_PATH: Final = "refs/latest"
 _MAGIC: Final = b"SRrs"
 S = TypeVar("S", bound="_StateV1")
 
@@ -144,25 +143,3 @@ def make_following(state: RefState | None, **changes: Any) -> RefState:
 def new_write_id() -> bytes:
     """A write id that no other push has."""
     return secrets.token_bytes(WRITE_ID_NBYTES)
-
-
-def state_path(number: int) -> str:
-    """Where the state of that number lies."""
-    return f"refs/{number:08d}"
-
-
-def bundle_path(digest: bytes) -> str:
-    """Where a bundle lies."""
-    name = digest.hex()
-    return f"bundles/{name[:2]}/{name}"
-
-
-def marks_path(digest: bytes) -> str:
-    """Where a table of marks lies."""
-    name = digest.hex()
-    return f"marks/{name[:2]}/{name}"
-
-
-def pack_prefix(digest: bytes) -> str:
-    """What the paths of a pack's files begin with."""
-    return f"packs/{pack_path(digest)}/"

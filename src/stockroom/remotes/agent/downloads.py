@@ -1,0 +1,257 @@
+"""Brings units of partial packs to this machine: merges what many ask for, downloads side by side, verifies, marks.
+
+Every unit is asked of a remote once, however many wait for it. Units that lie close together come in one request.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom import errors
+from stockroom.digest import PackDigest
+from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
+from stockroom.remotes.agent.protocol import OnWorking
+from stockroom.remotes.agent.sources import Source
+from stockroom.remotes.agent.unit_queue import Job, OpenPack, Priority, UnitQueue
+from stockroom.remotes.transport.protocol import MissingFileError
+from stockroom.store.fetcher import Wanted
+from stockroom.store.pack.layout import locate_pack
+from stockroom.store.pack.pack_filler import ByteRange, PackFiller
+
+PIECE_NBYTES: Final = 8 << 20
+"""The largest request: many enough to fill a line side by side, few enough to cost little each."""
+GAP_NBYTES: Final = 32 << 10
+"""What is read through rather than asked for around: a request costs about as much as this many bytes."""
+_REQUESTS_A_WIDENING: Final = 32
+_MAX_GAP_NBYTES: Final = 4 << 20
+_TRIES: Final = 3
+_ROUNDS: Final = 4
+_BEAT_S: Final = 0.5
+_MAX_OPEN_PACKS: Final = 256
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was asked of remotes since the start."""
+
+    requests: int = 0
+    nbytes: int = 0
+    bad_units: int = 0
+
+
+class Downloads:
+    """Fills the packs under one folder. One process at a time may have one for a folder; its threads share it.
+
+    Args:
+        packs_directory: where the packs are.
+        find_sources: the remotes to ask for a pack, the most likely first; called for each request.
+        threads: how many requests go on at once.
+    """
+
+    def __init__(
+        self, packs_directory: Path, find_sources: Callable[[PackDigest], Sequence[Source]], *, threads: int = 16
+    ) -> None:
+        self._packs_directory = packs_directory
+        self._find_sources = find_sources
+        self._packs: dict[PackDigest, OpenPack] = {}
+        self._opening = threading.RLock()
+        self._queue = UnitQueue()
+        self._moved_s = time.monotonic()
+        self.figures = Figures()
+        self._threads = [threading.Thread(target=self._work, name=f"download-{i}", daemon=True) for i in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop after what is going on now."""
+        self._queue.close()
+
+    def fetch(
+        self, wanted: Wanted, *, stall_s: float, is_bulk: bool = False, on_working: OnWorking | None = None
+    ) -> None:
+        """Return once all of `wanted` is present.
+
+        Args:
+            stall_s: how long nothing at all may arrive, for anybody, before `TimeoutError`.
+            is_bulk: let readers go first.
+
+        Raises:
+            AbsentDataError: no remote has a pack.
+            CorruptionError: what a remote gives is not what it should be, tried again and again.
+            RemoteError: a remote does not answer, or refuses.
+        """
+        for _ in range(_ROUNDS):
+            priority = Priority.BULK if is_bulk else Priority.NOW
+            jobs = [job for digest, units in wanted for job in self._claim(digest, units, priority)]
+            if not jobs:
+                return
+            try:
+                self._wait(jobs, stall_s=stall_s, on_working=on_working)
+            finally:
+                for pack in {job.pack.digest: job.pack for job in jobs}.values():
+                    pack.settle()
+        raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
+
+    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
+        """Begin to bring `wanted` while nothing more urgent is to be done.
+
+        Where it `goes_on`, more of the same is about to be hinted at: then the last piece waits until it is whole.
+        """
+        for digest, units in wanted:
+            chosen = self._open(digest).filler.trim(units, PIECE_NBYTES) if goes_on else units
+            if len(chosen):
+                self._claim(digest, chosen, Priority.SOON)
+
+    def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
+        """Run `change`, which puts another folder in the place of a pack's, while nothing is written to it."""
+        while True:
+            pack = self._packs.get(digest)
+            if pack is not None:
+                for job in list(pack.jobs):
+                    job.done.wait()
+                pack.settle()
+            with self._opening:
+                if pack is None or not pack.jobs:
+                    change()
+                    if self._packs.pop(digest, None) is not None and pack is not None:
+                        pack.filler.close()  # what it holds open would keep the disk from being given back
+                    return
+
+    def drop_hints(self) -> None:
+        """Forget what is expected but not begun."""
+        self._queue.drop_hints()
+
+    def _open(self, digest: PackDigest) -> OpenPack:
+        with self._opening:
+            pack = self._packs.get(digest)
+            if pack is None:
+                self._close_idle()
+                filler = PackFiller(locate_pack(self._packs_directory, digest), digest)
+                pack = self._packs[digest] = OpenPack(digest, filler, claimed=np.zeros(filler.units, bool))
+            return pack
+
+    def _close_idle(self) -> None:
+        """Let go of packs beyond those that file handles allow."""
+        idle = [digest for digest, pack in self._packs.items() if not pack.jobs]
+        for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
+            self._packs.pop(digest).filler.close()
+
+    def _claim(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
+        """The jobs that bring what is absent of `units`: those going on already, and new ones for the rest."""
+        with self._opening:  # so that nobody closes or replaces the pack before its jobs are seen
+            going, new = self._claim_of(self._open(digest), units, priority)
+        self._queue.put([*(job for job in going if job.priority > priority), *new], priority)
+        return [] if priority is Priority.SOON else going + new
+
+    def _claim_of(self, pack: OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[Job], list[Job]]:
+        with pack.lock:
+            absent = pack.filler.find_absent(units if len(units) else np.arange(pack.filler.units))
+            if not len(absent):
+                return [], []
+            waits = priority is not Priority.SOON
+            going = [job for job in pack.jobs if np.isin(job.span.units, absent).any()] if waits else []
+            free = absent[~pack.claimed[absent]]
+            new = [Job(pack, span, priority) for span in self._plan(pack, free)]
+            for job in new:
+                pack.claimed[job.span.units] = True
+            pack.jobs.update(new)
+            pack.requests += len(new)
+        return going, new
+
+    def _plan(self, pack: OpenPack, free: NDArray[np.int64]) -> list[ByteRange]:
+        """Requests for `free`. The more a pack has been asked for, the wider the gaps that are read through."""
+        if not len(free):
+            return []
+        gap_nbytes = min(GAP_NBYTES * (1 + pack.requests // _REQUESTS_A_WIDENING), _MAX_GAP_NBYTES)
+        return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.claimed)
+
+    def _work(self) -> None:
+        while (job := self._queue.take()) is not None:
+            try:
+                self._download(job)
+                self._moved_s = time.monotonic()
+            except Exception as error:
+                job.error = error
+            job.finish()
+            del job  # while this thread waits for the next, it must not keep a pack's files open
+
+    def _download(self, job: Job) -> None:
+        pack, failures = job.pack, list[StockroomError]()
+        for source in self._find_sources(pack.digest):
+            try:
+                self._download_from(source, job)
+            except StockroomError as error:
+                failures.append(error)
+            else:
+                return
+        if failures:
+            raise next((error for error in failures if not isinstance(error, AbsentDataError)), failures[0])
+        raise AbsentDataError(
+            f"pack {pack.digest.hex()[:12]}: not on this machine, and no remote is configured that could give it",
+            pack=pack.digest.hex(),
+        )
+
+    def _download_from(self, source: Source, job: Job) -> None:
+        """Bring the units of a job; those that come damaged are asked for again, a few times."""
+        pack, span = job.pack, job.span
+        for _ in range(_TRIES):
+            try:
+                content = source.transport.get_range(pack.path, span.start, span.stop)
+            except MissingFileError as error:
+                raise AbsentDataError(
+                    f"pack {pack.digest.hex()[:12]}: remote {source.name!r} does not have it ({error})",
+                    remote=source.name,
+                    pack=pack.digest.hex(),
+                ) from error
+            except RemoteError as error:
+                name = pack.digest.hex()[:12]
+                raise type(error)(f"pack {name} from remote {source.name!r}: {error}") from error
+            self.figures.requests += 1
+            self.figures.nbytes += span.nbytes
+            bad = pack.filler.accept(span, content)
+            if not len(bad):
+                return
+            self.figures.bad_units += len(bad)
+        raise CorruptionError(
+            f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
+            f"damaged {_TRIES} times; push again from a clone that has them, or, if they are whole elsewhere, "
+            "`stock drop --all` here: they come anew",
+            where=f"{source.name}: pack {pack.digest.hex()}",
+        )
+
+    def _wait(self, jobs: Sequence[Job], *, stall_s: float, on_working: OnWorking | None) -> None:
+        """Wait for every job; raise the first error met, or `TimeoutError` once nothing has come for `stall_s`."""
+        waiting, done_nbytes, moved_s = deque(jobs), 0, time.monotonic()
+        told_s = moved_s
+        while waiting:
+            job = waiting[0]
+            if job.done.wait(min(_BEAT_S, stall_s)):
+                waiting.popleft()
+                done_nbytes += job.span.nbytes
+                moved_s = time.monotonic()
+                if job.error is not None:
+                    raise job.error
+            elif any(other.done.is_set() for other in waiting):
+                waiting = deque(sorted(waiting, key=lambda other: not other.done.is_set()))
+            elif time.monotonic() - max(moved_s, self._moved_s) >= stall_s:
+                raise errors.TimeoutError(f"nothing arrived for {stall_s:g} s: {self._explain(job)}")
+            if on_working is not None and time.monotonic() - told_s >= _BEAT_S:
+                told_s = time.monotonic()
+                on_working(done_nbytes, self._explain(job) if told_s - moved_s >= 2 * _BEAT_S else None)
+
+    def _explain(self, job: Job) -> str:
+        """What is known of why a job takes so long."""
+        name = job.pack.digest.hex()[:12]
+        for source in self._find_sources(job.pack.digest):
+            trouble = source.transport.describe_trouble() or "no answer"
+            return f"pack {name} from remote {source.name!r} ({source.transport.url}): {trouble}"
+        return f"pack {name}: no remote"
