@@ -23,9 +23,10 @@ from stockroom.files import replace_own_file
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
-from stockroom.remotes.fetch import Intake, apply_moves, plan_moves
+from stockroom.remotes.fetch import apply_moves, plan_moves
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
+from stockroom.remotes.intake import Intake
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.remotes.ref_state_log import find_newest_state

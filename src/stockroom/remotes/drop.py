@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from stockroom.digest import PackDigest
@@ -54,11 +55,8 @@ def drop(repository: Repository, plan: DropPlan) -> None:
     """Carry out a plan, by way of the fetch agent, which alone writes to partial packs."""
     if not plan.packs:
         return
-    fetcher = make_agent_fetcher(repository.paths)
-    try:
+    with closing(make_agent_fetcher(repository.paths)) as fetcher:
         fetcher.drop(plan.packs)
-    finally:
-        fetcher.close()
     repository.tensors.cache.forget()
 
 

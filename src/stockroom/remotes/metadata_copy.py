@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.remotes.fetch import Intake
 from stockroom.remotes.format.bundle import BundleWriter, Record, RecordKind, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
+from stockroom.remotes.intake import Intake
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.remotes.transport.protocol import Transport

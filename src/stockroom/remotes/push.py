@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -231,11 +231,8 @@ class _Push:
         """The packs, all of their bytes here: what is absent is brought from where it is."""
         partial = [pack.digest for pack in packs if pack.pack.presence is not None]
         if partial:
-            fetcher = make_agent_fetcher(self._repository.paths)
-            try:
+            with closing(make_agent_fetcher(self._repository.paths)) as fetcher:
                 fetcher.fetch_packs(partial)
-            finally:
-                fetcher.close()
         return [
             LocalPack.open(self._repository, pack.digest) if pack.pack.presence is not None else pack for pack in packs
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from stockroom.errors import StockroomError
 from stockroom.remotes.fetch import fetch
@@ -47,12 +48,10 @@ def _bring(repository: Repository, report: RepairReport) -> None:
     again = [pack for pack in report.lost_packs if pack in known]
     if not again:
         return
-    fetcher = make_agent_fetcher(repository.paths)
-    try:
-        fetcher.fetch_packs(again)
-        report.done.append(f"packs: {len(again)} brought again")
-    except StockroomError as error:
-        report.done.append(f"packs: {len(again)} will come when they are read ({error})")
-    finally:
-        fetcher.close()
+    with closing(make_agent_fetcher(repository.paths)) as fetcher:
+        try:
+            fetcher.fetch_packs(again)
+            report.done.append(f"packs: {len(again)} brought again")
+        except StockroomError as error:
+            report.done.append(f"packs: {len(again)} will come when they are read ({error})")
     repository.tensors.cache.forget()

@@ -1,0 +1,228 @@
+"""Takes bundles of a remote into a repository: what comes is verified before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
+from stockroom.errors import CorruptionError, NotFoundError
+from stockroom.refs import CommitRecord, RefChange, decode_commit, sort_parents_first
+from stockroom.refs.objects import decode_object
+from stockroom.remotes.format.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
+from stockroom.remotes.format.ref_state import BundleEntry, RefState
+from stockroom.remotes.progress import OnProgress, TransferTally
+from stockroom.remotes.ref_state_log import find_following_state
+from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
+from stockroom.remotes.transport.whole_file import download_file
+from stockroom.repository.repository import Repository
+from stockroom.store.pack.manifest import Manifest
+from stockroom.store.pack.sparse_pack import create_sparse_pack
+from stockroom.store.pack.writer_folder import session_folder
+
+_MAX_BATCH_NBYTES: Final = 16 << 20
+_PACKS_AT_ONCE: Final = 8
+_TRIES: Final = 3
+
+
+class BundleGoneError(CorruptionError):
+    """A bundle that a ref state names is not there: gc has taken it, if a newer state does without."""
+
+
+class Intake:
+    """Takes bundles of one remote into a repository, and counts what was in them.
+
+    With `keep`, a tip and a depth, only so many commits behind that tip become part of the history here.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        transport: Transport,
+        tracking: Tracking,
+        *,
+        keep: tuple[CommitId, int] | None = None,
+    ) -> None:
+        self._repository = repository
+        self._transport = transport
+        self._tracking = tracking
+        self._keep = keep
+        self._records: dict[CommitId, CommitRecord] = {}
+        self.bundles = self.commits = self.objects = self.packs = self.nbytes = 0
+
+    def take_in_newest(self, state: RefState, on_progress: OnProgress | None = None) -> RefState:
+        """Take in a state, or, where gc was faster and took its bundles away, one that follows it; which it was."""
+        while True:
+            try:
+                self.take_in(state, on_progress)
+            except BundleGoneError:
+                newer = find_following_state(self._transport, state)
+                if newer is None:
+                    raise
+                state = newer
+            else:
+                return state
+
+    def take_in(self, state: RefState, on_progress: OnProgress | None = None) -> None:
+        """Everything that the state's refs lead to is here afterwards, but for the packs' rows."""
+        known = self._tracking.read_bundles()
+        new = [entry for entry in state.bundles if entry.digest not in known]
+        nbytes = sum(entry.nbytes for entry in new)
+        tally = TransferTally("metadata", on_progress, total_files=len(new), total_nbytes=nbytes)
+        with session_folder(self._repository.tensors.tmp_directory) as folder:
+            for entry in new:
+                with self._open(entry, folder / entry.digest.hex(), tally) as bundle:
+                    self._take_bundle(bundle, entry, folder)
+                (folder / entry.digest.hex()).unlink()
+                self.bundles += 1
+                self.nbytes += entry.nbytes
+        self._add_commits(state)
+        self._tracking.add_bundles([entry.digest for entry in new])
+
+    def _open(self, entry: BundleEntry, path: Path, tally: TransferTally) -> Bundle:
+        """A bundle, downloaded; one that comes damaged is asked for again."""
+        where = f"{self._transport.url}: {entry.path}"
+        for attempt in range(_TRIES):
+            try:
+                download_file(
+                    self._transport, entry.path, path, entry.nbytes, on_piece=lambda nbytes: tally.add(nbytes=nbytes)
+                )
+                bundle = open_bundle(path, entry, where=where)
+            except MissingFileError as error:
+                raise BundleGoneError(f"{where}: its ref state names it, but it is not there", where=where) from error
+            except CorruptionError:
+                if attempt + 1 == _TRIES:
+                    raise
+            else:
+                tally.add(files=1)
+                return bundle
+        raise AssertionError("unreachable")
+
+    def _take_bundle(self, bundle: Bundle, entry: BundleEntry, folder: Path) -> None:
+        """Packs first, then objects: whatever something leads to is there before it. Commits are kept for the end."""
+        self._take_packs(bundle, entry, folder)
+        for batch in _iter_batches(bundle):
+            self._take_objects(batch, bundle.where)
+        self._read_commits(bundle)
+
+    def _take_packs(self, bundle: Bundle, entry: BundleEntry, folder: Path) -> None:
+        tensors = self._repository.tensors
+        registered = set(tensors.catalog.read_packs().values())
+
+        def create(digest: PackDigest, payload: memoryview) -> tuple[PackDigest, Manifest]:
+            files = decode_pack_files(payload, where=bundle.where)
+            manifest = create_sparse_pack(
+                tensors.packs_directory,
+                folder,
+                digest,
+                zarr_json=files.zarr_json,
+                chunks=bytes(files.chunks),
+                index=files.index,
+                where=bundle.where,
+            )
+            return digest, manifest
+
+        described = [
+            (PackDigest(record.digest), record.payload)
+            for record in bundle.iter_records()
+            if record.kind is RecordKind.PACK
+        ]
+        new = [(digest, payload) for digest, payload in described if digest not in registered]
+        for start in range(0, len(new), 64):
+            with ThreadPoolExecutor(_PACKS_AT_ONCE) as pool:
+                made = list(pool.map(lambda pair: create(*pair), new[start : start + 64]))
+            tensors.register(made)
+        self._tracking.add_packs(digest for digest, _ in described)
+        self._tracking.note_described(entry.digest, [digest for digest, _ in described])
+        self.packs += len(new)
+
+    def _take_objects(self, batch: Mapping[ObjectDigest, bytes], where: str) -> None:
+        objects = self._repository.objects
+        missing = objects.find_missing(list(batch))
+        for digest in missing:
+            try:
+                decode_object(batch[digest], digest)
+            except CorruptionError as error:
+                raise CorruptionError(f"{where}: {error}: the remote is damaged", where=where) from error
+        if missing:
+            objects.add_encoded({digest: batch[digest] for digest in missing})
+            self.objects += len(missing)
+
+    def _read_commits(self, bundle: Bundle) -> None:
+        for record in bundle.iter_records():
+            if record.kind is RecordKind.COMMIT:
+                content, where = bytes(record.payload), f"{bundle.where}, commit {record.digest.hex()}"
+                check_digest(content, record.digest, where=where)
+                self._records[CommitId(record.digest)] = decode_commit(content, where=where)
+
+    def _add_commits(self, state: RefState) -> None:
+        """Make the commits that came part of the history here, parents before children, in one transaction."""
+        refs = self._repository.refs
+        shallow = refs.shallow()
+        if self._keep is not None:
+            kept, cut = self._select([self._keep[0]], depth=self._keep[1])
+        elif shallow:
+            kept, cut = self._select(state.list_tips(), depth=None)
+        else:
+            kept, cut = set(self._records), set()
+            self._check_complete(state)
+        parents = {c: r.parent_ids for c, r in self._records.items() if c in kept and not refs.has_commit(c)}
+        new = [self._records[commit] for commit in sort_parents_first(parents)]
+        if new:
+            try:
+                refs.apply(RefChange(kind="fetch", commits=tuple(new), shallow=tuple(sorted(cut - shallow))))
+            except NotFoundError as error:
+                where = f"{self._transport.url}: {state.path}"
+                raise CorruptionError(
+                    f"{where}: its history is not whole ({error}): the remote is damaged", where=where
+                ) from error
+        self.commits += len(new)
+
+    def _select(self, tips: Sequence[CommitId], *, depth: int | None) -> tuple[set[CommitId], set[CommitId]]:
+        """The commits that came, from `tips` down, `depth` in each line; and those whose parents are left out."""
+        kept: set[CommitId] = set()
+        cut: set[CommitId] = set()
+        level, left = [tip for tip in tips if tip in self._records], depth
+        while level:
+            left = None if left is None else left - 1
+            kept.update(level)
+            below: dict[CommitId, None] = {}
+            for commit in level:
+                parents = self._records[commit].parent_ids
+                here = [parent for parent in parents if self._is_at_hand(parent)]
+                if len(here) < len(parents) or (left == 0 and parents):
+                    cut.add(commit)
+                elif left != 0:
+                    below.update(dict.fromkeys(parent for parent in parents if parent in self._records))
+            level = [commit for commit in below if commit not in kept]
+        return kept, cut
+
+    def _is_at_hand(self, commit: CommitId) -> bool:
+        return commit in self._records or self._repository.refs.has_commit(commit)
+
+    def _check_complete(self, state: RefState) -> None:
+        for tip in state.list_tips():
+            if not self._is_at_hand(tip):
+                where = f"{self._transport.url}: {state.path}"
+                raise CorruptionError(
+                    f"{where}: leads to commit {tip.hex()}, which is in none of its bundles: the remote is damaged",
+                    where=where,
+                )
+
+
+def _iter_batches(bundle: Bundle) -> Iterator[dict[ObjectDigest, bytes]]:
+    """The objects of a bundle, by digest, some MiB at a time."""
+    batch: dict[ObjectDigest, bytes] = {}
+    nbytes = 0
+    for record in bundle.iter_records():
+        if record.kind is RecordKind.OBJECT:
+            batch[ObjectDigest(record.digest)] = bytes(record.payload)
+            nbytes += len(record.payload)
+            if nbytes >= _MAX_BATCH_NBYTES:
+                yield batch
+                batch, nbytes = {}, 0
+    if batch:
+        yield batch
