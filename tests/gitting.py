@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+from tests import programs
 
 from stockroom import StockRoom
 
@@ -46,14 +46,7 @@ def git(folder: Path, *words: object) -> str:
 
 def run_stock(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run `stock`, whatever its exit code."""
-    return subprocess.run(
-        [sys.executable, "-m", "stockroom.cli", *map(str, words)],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return programs.run_stock(folder, *words, env=ENVIRONMENT)
 
 
 def stock(folder: Path, *words: object) -> str:

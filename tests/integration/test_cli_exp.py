@@ -6,59 +6,26 @@ import csv
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.programs import ask, read_json, refuse, run_stock
 
 from stockroom import StockRoom
 from stockroom.content.structure import ScalarLeaf
 from stockroom.shelves.model.flatten import LeafSource
 from stockroom.shelves.model.state_writer import write_leaves
 
-STOCK = [sys.executable, "-m", "stockroom.cli"]
 LARGE = np.random.default_rng(2).bytes(20 << 20)
 
 
-def run(*words: object, cwd: Path, columns: int = 100) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*STOCK, *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"},
-    )
-
-
-def ask(*words: object, cwd: Path, columns: int = 100) -> str:
-    """What a command that works says on stdout."""
-    done = run(*words, cwd=cwd, columns=columns)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def read_json(*words: object, cwd: Path) -> dict[str, Any]:
-    done = run(*words, "--json", cwd=cwd)
-    assert (done.returncode, done.stderr) == (0, "")
-    document: dict[str, Any] = json.loads(done.stdout, parse_constant=pytest.fail)
-    assert (document.pop("version"), document.pop("command")) == (1, f"exp {words[1]}")
-    return document
-
-
-def refuse(*words: object, cwd: Path, code: int = 1) -> str:
-    """The one line that a command which fails says."""
-    done = run(*words, cwd=cwd)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("stock: ")
-    return done.stderr
+@pytest.fixture(autouse=True)
+def terminal_of_100_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +65,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def test_show_lists_the_history_of_head_newest_first(runs: Path) -> None:
-    heading, *lines = ask("exp", "show", cwd=runs).splitlines()
+    heading, *lines = ask(runs, "exp", "show").splitlines()
     assert heading.split() == [
         *("commit", "refs", "date", "subject", "notes", "optimizer.lr", "optimizer.name", "seed", "w"),
         *("acc", "val/loss"),
@@ -106,28 +73,28 @@ def test_show_lists_the_history_of_head_newest_first(runs: Path) -> None:
     assert [line.split("Run ")[1][0] for line in lines] == ["2", "1", "0"]
     assert "float32 (3, 4)" in lines[0]
     assert "main, run2" in lines[0]
-    assert ask("experiment", "show", cwd=runs).splitlines() == [heading, *lines]
+    assert ask(runs, "experiment", "show").splitlines() == [heading, *lines]
 
 
 def test_show_takes_refs_all_and_a_number(runs: Path) -> None:
-    named = read_json("exp", "show", "run1", "other", "run1", cwd=runs)["rows"]
+    named = read_json(runs, "exp", "show", "run1", "other", "run1")["rows"]
     assert [row["ref"] for row in named] == ["run1", "other", "run1"]
-    every = read_json("exp", "show", "--all", cwd=runs)["rows"]
+    every = read_json(runs, "exp", "show", "--all")["rows"]
     assert sorted(map(tuple, (row["refs"] for row in every))) == [
         *(("main", "run2"), ("other",), ("run0",), ("run1",)),
     ]
     assert every[0]["refs"] == ["main", "run2"]
-    assert len(read_json("exp", "show", "-n", 2, cwd=runs)["rows"]) == 2
-    assert len(read_json("exp", "show", "-n", 0, cwd=runs)["rows"]) == 0
-    assert len(read_json("exp", "show", "--all", "--sort", "acc", "-n", 1, cwd=runs)["rows"]) == 1
+    assert len(read_json(runs, "exp", "show", "-n", 2)["rows"]) == 2
+    assert len(read_json(runs, "exp", "show", "-n", 0)["rows"]) == 0
+    assert len(read_json(runs, "exp", "show", "--all", "--sort", "acc", "-n", 1)["rows"]) == 1
 
 
 def test_show_filters_sorts_and_leaves_only_what_changed(runs: Path) -> None:
     chosen = read_json(
-        *("exp", "show", "--all", "--filter", "optimizer.lr < 0.2 and acc > 1", "--sort", "optimizer.lr"), cwd=runs
+        runs, *("exp", "show", "--all", "--filter", "optimizer.lr < 0.2 and acc > 1", "--sort", "optimizer.lr")
     )["rows"]
     assert [row["values"]["optimizer.lr"] for row in chosen] == [0.001, 0.01]
-    turned = read_json("exp", "show", "--sort", "acc", "--reverse", "--only-changed", cwd=runs)
+    turned = read_json(runs, "exp", "show", "--sort", "acc", "--reverse", "--only-changed")
     assert turned["columns"] == {"values": ["optimizer.lr", "w"], "metrics": ["acc", "val/loss"]}
     assert [row["metrics"]["acc"]["last"] for row in turned["rows"]] == [2.199, 1.199, 0.199]
     assert all(set(row["values"]) == {"optimizer.lr", "w"} for row in turned["rows"])
@@ -135,18 +102,18 @@ def test_show_filters_sorts_and_leaves_only_what_changed(runs: Path) -> None:
 
 def test_show_picks_last_least_greatest_or_best_of_a_metric(runs: Path) -> None:
     found = {
-        choice: read_json("exp", "show", "run0", "--metrics", choice, cwd=runs)["rows"][0]["metrics"]
+        choice: read_json(runs, "exp", "show", "run0", "--metrics", choice)["rows"][0]["metrics"]
         for choice in ("last", "min", "max", "best")
     }
     assert found["last"]["acc"] == {"last": 0.199, "last_step": 199, "count": 200}
     assert (found["min"]["acc"]["min"], found["max"]["acc"]["max"], found["best"]["acc"]["best"]) == (0, 0.199, 0.199)
     assert found["max"]["val/loss"]["max"] == "Infinity"
     assert found["best"]["val/loss"]["best"] == found["min"]["val/loss"]["min"] == pytest.approx(math.exp(-19.9))
-    assert "val/loss (best)" in ask("exp", "show", "--metrics", "best", cwd=runs).splitlines()[0]
+    assert "val/loss (best)" in ask(runs, "exp", "show", "--metrics", "best").splitlines()[0]
 
 
 def test_show_writes_csv_that_reads_back(runs: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(ask("exp", "show", "--csv", cwd=runs), newline="")))
+    rows = list(csv.DictReader(io.StringIO(ask(runs, "exp", "show", "--csv"), newline="")))
     assert [row["subject"] for row in rows] == ["Run 2 | of 3", "Run 1 | of 3", "Run 0 | of 3"]
     assert rows[0]["notes"] == 'a, "b"\nc'
     assert [float(row["optimizer.lr"]) for row in rows] == [0.001, 0.01, 0.1]
@@ -156,7 +123,7 @@ def test_show_writes_csv_that_reads_back(runs: Path) -> None:
 
 
 def test_show_writes_a_table_in_markdown(runs: Path) -> None:
-    heading, rule, *rows = ask("exp", "show", "--md", cwd=runs).splitlines()
+    heading, rule, *rows = ask(runs, "exp", "show", "--md").splitlines()
     cells = [line.replace("\\|", "").count("|") for line in (heading, rule, *rows)]
     assert set(cells) == {12}
     assert rows[0].startswith("| ")
@@ -165,13 +132,13 @@ def test_show_writes_a_table_in_markdown(runs: Path) -> None:
 
 
 def test_show_says_what_it_cannot_do(runs: Path) -> None:
-    assert "--csv, --md and --json" in refuse("exp", "show", "--csv", "--md", cwd=runs, code=2)
-    assert "last, min, max, best" in refuse("exp", "show", "--metrics", "mean", cwd=runs, code=2)
-    assert "leave one out" in refuse("exp", "show", "run1", "--all", cwd=runs, code=2)
-    assert "name what to sort by" in refuse("exp", "show", "--reverse", cwd=runs, code=2)
-    assert "did you mean 'acc'" in refuse("exp", "show", "--filter", "ac > 1", cwd=runs)
-    assert "condition" in refuse("exp", "show", "--filter", "__import__('os')", cwd=runs)
-    assert "nope" in refuse("exp", "show", "nope", cwd=runs)
+    assert "--csv, --md and --json" in refuse(runs, "exp", "show", "--csv", "--md", code=2)
+    assert "last, min, max, best" in refuse(runs, "exp", "show", "--metrics", "mean", code=2)
+    assert "leave one out" in refuse(runs, "exp", "show", "run1", "--all", code=2)
+    assert "name what to sort by" in refuse(runs, "exp", "show", "--reverse", code=2)
+    assert "did you mean 'acc'" in refuse(runs, "exp", "show", "--filter", "ac > 1")
+    assert "condition" in refuse(runs, "exp", "show", "--filter", "__import__('os')")
+    assert "nope" in refuse(runs, "exp", "show", "nope")
 
 
 def test_control_characters_of_a_value_never_reach_the_terminal(repo: Path) -> None:
@@ -179,7 +146,7 @@ def test_control_characters_of_a_value_never_reach_the_terminal(repo: Path) -> N
         stock.experiment["evil"] = "\x1b[31mred"
         stock.experiment["nested"] = {"\x1b]0;title\x07": 1}
     for words in (["show"], ["show", "--csv"], ["show", "--md"], ["ls"], ["show", "--json"], ["ls", "--json"]):
-        out = ask("exp", *words, cwd=repo)
+        out = ask(repo, "exp", *words)
         assert "\x1b" not in out
         assert "\x07" not in out
 
@@ -190,7 +157,7 @@ def test_global_options_stand_anywhere(runs: Path, tmp_path: Path) -> None:
         ["exp", "-C", runs, "--json", "show"],
         ["exp", "show", "-C", runs, "--json"],
     ):
-        assert json.loads(ask(*words, cwd=tmp_path))["command"] == "exp show"
+        assert json.loads(ask(tmp_path, *words))["command"] == "exp show"
 
 
 # -- plot
@@ -198,13 +165,13 @@ def test_global_options_stand_anywhere(runs: Path, tmp_path: Path) -> None:
 
 def test_a_curve_is_drawn_as_wide_as_the_terminal_lets_it(runs: Path) -> None:
     for columns in (80, 120, 400):
-        (line,) = ask("exp", "plot", "val/loss", "run1", cwd=runs, columns=columns).splitlines()
+        (line,) = ask(runs, "exp", "plot", "val/loss", "run1", COLUMNS=str(columns)).splitlines()
         assert len(line) <= columns
         assert line.startswith("run1  █")
         assert "min 0.1367" in line
         assert "max inf" in line
         assert line.endswith("last 0.1367 at step 199")
-    lines = ask("exp", "plot", "acc", "run0", "run2", cwd=runs).splitlines()
+    lines = ask(runs, "exp", "plot", "acc", "run0", "run2").splitlines()
     bars = [set(line) & set("▁▂▃▄▅▆▇█") for line in lines]
     assert bars == [{"▁"}, {"█"}]  # of one scale
 
@@ -213,14 +180,14 @@ def test_a_gap_in_a_curve_is_a_gap_in_its_line(repo: Path) -> None:
     with StockRoom(repo) as stock, stock.enable_write():
         for step, value in enumerate([0, 1, math.nan, -math.inf, 1e308, -1e308]):
             stock.experiment.log({"x": value, "none": math.nan, "same": 7}, step)
-    line = ask("exp", "plot", "x", cwd=repo).rstrip("\n")
+    line = ask(repo, "exp", "plot", "x").rstrip("\n")
     assert line == "HEAD  ▅▅  █▁  min -inf  max 1e+308  last -1e+308 at step 5"
-    assert "min nan  max nan" in ask("exp", "plot", "none", cwd=repo)
-    assert "▁▁▁▁▁▁  min 7  max 7  last 7" in ask("exp", "plot", "same", cwd=repo)
+    assert "min nan  max nan" in ask(repo, "exp", "plot", "none")
+    assert "▁▁▁▁▁▁  min 7  max 7  last 7" in ask(repo, "exp", "plot", "same")
 
 
 def test_a_curve_in_json_has_every_point(runs: Path) -> None:
-    document = read_json("exp", "plot", "val/loss", "run0", "HEAD", cwd=runs)
+    document = read_json(runs, "exp", "plot", "val/loss", "run0", "HEAD")
     first = document["series"][0]
     assert (document["metric"], document["path"], first["ref"]) == ("val/loss", None, "run0")
     assert first["steps"] == list(range(200))
@@ -233,7 +200,7 @@ def test_a_curve_in_json_has_every_point(runs: Path) -> None:
 def test_a_curve_is_drawn_to_a_file(runs: Path, tmp_path: Path, suffix: str) -> None:
     pytest.importorskip("matplotlib")
     target = tmp_path / f"curve.{suffix}"
-    done = run("exp", "plot", "val/loss", "run0", "other", "-o", target, cwd=runs)
+    done = run_stock(runs, "exp", "plot", "val/loss", "run0", "other", "-o", target)
     assert (done.returncode, done.stdout) == (0, "")
     assert "drew val/loss" in done.stderr
     data = target.read_bytes()
@@ -248,7 +215,7 @@ def test_a_curve_is_drawn_to_a_file(runs: Path, tmp_path: Path, suffix: str) -> 
         assert "</svg>" in page
         assert "<script" not in page
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    assert read_json("exp", "plot", "acc", "-o", target, cwd=runs)["path"] == str(target)
+    assert read_json(runs, "exp", "plot", "acc", "-o", target)["path"] == str(target)
 
 
 def test_without_matplotlib_it_is_said_how_to_get_it(runs: Path, tmp_path: Path) -> None:
@@ -266,23 +233,23 @@ def test_without_matplotlib_it_is_said_how_to_get_it(runs: Path, tmp_path: Path)
 
 
 def test_plot_says_what_it_cannot_do(runs: Path, tmp_path: Path) -> None:
-    assert "no metric 'los' in HEAD" in refuse("exp", "plot", "los", cwd=runs)
-    assert ".png, .svg, .html" in refuse("exp", "plot", "acc", "-o", tmp_path / "x.gif", cwd=runs, code=2)
+    assert "no metric 'los' in HEAD" in refuse(runs, "exp", "plot", "los")
+    assert ".png, .svg, .html" in refuse(runs, "exp", "plot", "acc", "-o", tmp_path / "x.gif", code=2)
 
 
 # -- diff and ls
 
 
 def test_diff_shows_values_and_metrics_that_differ_aligned(runs: Path) -> None:
-    heading, *lines = ask("exp", "diff", "run0", "run1", cwd=runs).splitlines()
+    heading, *lines = ask(runs, "exp", "diff", "run0", "run1").splitlines()
     assert heading.split()[::2] == ["run0", "run1"]
     assert [line.split()[0] for line in lines] == ["optimizer.lr", "w", "acc", "val/loss"]
     assert lines[0].split() == ["optimizer.lr", "0.1", "0.01"]
     assert lines[2].split("  ")[-1].strip() == "1.199 at step 199"
     places = {line.index("0.1") for line in lines[:1]} | {heading.index("run0")}
     assert len(places) == 1
-    assert ask("exp", "diff", "run0..run1", cwd=runs).splitlines()[1:] == lines
-    assert ask("exp", "diff", "HEAD", cwd=runs) == ""
+    assert ask(runs, "exp", "diff", "run0..run1").splitlines()[1:] == lines
+    assert ask(runs, "exp", "diff", "HEAD") == ""
 
 
 def test_diff_in_json_tells_what_is_missing_from_what_is_null(repo: Path) -> None:
@@ -291,18 +258,18 @@ def test_diff_in_json_tells_what_is_missing_from_what_is_null(repo: Path) -> Non
             with stock.enable_write():
                 stock.experiment["x"] = value
                 stock.experiment.log({f"m{value}": 1.0}, 0)
-    document = read_json("exp", "diff", "HEAD~1", cwd=repo)
+    document = read_json(repo, "exp", "diff", "HEAD~1")
     assert document["values"] == {"x": {"a": 1, "b": None}}
     assert document["metrics"] == {"mNone": {"b": {"last": 1.0, "last_step": 0, "count": 1}}}
 
 
 def test_ls_lists_values_metrics_and_artifacts(runs: Path) -> None:
-    lines = ask("exp", "ls", "run1", cwd=runs).splitlines()
+    lines = ask(runs, "exp", "ls", "run1").splitlines()
     assert [line for line in lines if not line.startswith(" ")] == ["values", "metrics", "artifacts"]
     assert "  optimizer.lr    0.01" in lines
     assert "  acc       200 points, last 1.199 at step 199" in lines
     assert "  plots/curve.txt  5 B, text/plain" in lines
-    document = read_json("exp", "ls", "other", cwd=runs)
+    document = read_json(runs, "exp", "ls", "other")
     assert document["values"]["optimizer.name"] == "adam"
     assert document["artifacts"]["plots/curve.txt"]["nbytes"] == 5
     assert document["metrics"]["acc"]["count"] == 200
@@ -317,7 +284,7 @@ def test_export_writes_artifacts_values_and_metrics(repo: Path, tmp_path: Path) 
         stock.experiment.artifact("model/large.bin", LARGE)
         for step in (3, 1):
             stock.experiment.log({"val/loss": step / 3, "acc": math.inf}, step)
-    done = run("exp", "export", "--to", tmp_path / "out", cwd=repo)
+    done = run_stock(repo, "exp", "export", "--to", tmp_path / "out")
     assert (done.returncode, done.stdout) == (0, "")
     out = tmp_path / "out"
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
@@ -336,20 +303,20 @@ def test_export_writes_artifacts_values_and_metrics(repo: Path, tmp_path: Path) 
 
 
 def test_export_replaces_nothing_unless_it_is_forced(runs: Path, tmp_path: Path) -> None:
-    ask("exp", "export", "run0", "--to", tmp_path, cwd=runs)
-    assert "exists already" in refuse("exp", "export", "run1", "--to", tmp_path, cwd=runs)
+    ask(runs, "exp", "export", "run0", "--to", tmp_path)
+    assert "exists already" in refuse(runs, "exp", "export", "run1", "--to", tmp_path)
     assert (tmp_path / "plots/curve.txt").read_text() == "run 0"
-    ask("exp", "export", "run1", "--to", tmp_path, "--force", cwd=runs)
+    ask(runs, "exp", "export", "run1", "--to", tmp_path, "--force")
     assert (tmp_path / "plots/curve.txt").read_text() == "run 1"
 
 
 def test_export_takes_names_after_a_commit_or_of_head(runs: Path, tmp_path: Path) -> None:
-    document = read_json("exp", "export", "run0", "seed", "acc", "--to", tmp_path / "a", cwd=runs)
+    document = read_json(runs, "exp", "export", "run0", "seed", "acc", "--to", tmp_path / "a")
     assert document["files"] == ["values.json", "metrics/acc.csv"]
     assert json.loads((tmp_path / "a/values.json").read_text()) == {"seed": 1}
-    ask("experiment", "export", "plots/curve.txt", "--to", tmp_path / "b", cwd=runs)
+    ask(runs, "experiment", "export", "plots/curve.txt", "--to", tmp_path / "b")
     assert (tmp_path / "b/plots/curve.txt").read_text() == "run 2"
-    assert "'nope'" in refuse("exp", "export", "run0", "nope", "--to", tmp_path / "c", cwd=runs)
+    assert "'nope'" in refuse(runs, "exp", "export", "run0", "nope", "--to", tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 
@@ -358,7 +325,7 @@ def test_export_without_a_folder_makes_one_of_the_commit(repo: Path) -> None:
         with stock.enable_write():
             stock.experiment.artifact("a.txt", b"x")
         folder = repo / f"experiment-{stock.commit_id[:12]}"  # type: ignore[index]
-    ask("exp", "export", cwd=repo)
+    ask(repo, "exp", "export")
     assert (folder / "a.txt").read_bytes() == b"x"
 
 
@@ -367,8 +334,8 @@ def test_a_word_that_is_a_commit_and_a_name_has_to_be_told_apart(runs: Path, rep
         with stock.enable_write():
             stock.experiment["v1"] = 1
         stock.create_tag("v1")
-    assert "write HEAD v1" in refuse("exp", "export", "v1", "--to", tmp_path / "out", cwd=repo)
-    ask("exp", "export", "HEAD", "v1", "--to", tmp_path / "out", cwd=repo)
+    assert "write HEAD v1" in refuse(repo, "exp", "export", "v1", "--to", tmp_path / "out")
+    ask(repo, "exp", "export", "HEAD", "v1", "--to", tmp_path / "out")
     assert json.loads((tmp_path / "out/values.json").read_text()) == {"v1": 1}
 
 
@@ -381,7 +348,7 @@ def test_an_artifact_of_a_foreign_repository_is_never_written_elsewhere(repo: Pa
         record = write_leaves(session, ScalarLeaf("bytes"), [source], {"media_type": "text/plain"})
         session.put_states({f"artifact/{name}": record, "artifact/good": record})
     before = {path for path in tmp_path.rglob("*") if ".stockroom" not in path.parts}
-    refuse("exp", "export", "--to", tmp_path / "out", cwd=repo)
+    refuse(repo, "exp", "export", "--to", tmp_path / "out")
     assert {path for path in tmp_path.rglob("*") if ".stockroom" not in path.parts} - before <= {tmp_path / "out"}
 
 
@@ -389,8 +356,8 @@ def test_two_files_of_one_name_are_refused(repo: Path, tmp_path: Path) -> None:
     with StockRoom(repo) as stock, stock.enable_write():
         stock.experiment.artifact("values.json", b"{}")
         stock.experiment["lr"] = 0.1
-    assert "by name" in refuse("exp", "export", "--to", tmp_path / "out", cwd=repo)
-    ask("exp", "export", "values.json", "--to", tmp_path / "out", cwd=repo)
+    assert "by name" in refuse(repo, "exp", "export", "--to", tmp_path / "out")
+    ask(repo, "exp", "export", "values.json", "--to", tmp_path / "out")
     assert (tmp_path / "out/values.json").read_bytes() == b"{}"
 
 
@@ -398,13 +365,13 @@ def test_two_files_of_one_name_are_refused(repo: Path, tmp_path: Path) -> None:
 
 
 def test_a_repository_without_commits_has_nothing_to_show(repo: Path) -> None:
-    assert ask("exp", "show", cwd=repo).split() == ["commit", "refs", "date", "subject"]
-    assert read_json("exp", "show", cwd=repo) == {"columns": {"values": [], "metrics": []}, "rows": []}
-    assert ask("exp", "ls", cwd=repo) == ""
-    assert "no commit yet" in refuse("exp", "export", cwd=repo)
+    assert ask(repo, "exp", "show").split() == ["commit", "refs", "date", "subject"]
+    assert read_json(repo, "exp", "show") == {"columns": {"values": [], "metrics": []}, "rows": []}
+    assert ask(repo, "exp", "ls") == ""
+    assert "no commit yet" in refuse(repo, "exp", "export")
     assert [path.name for path in repo.iterdir() if path.name.startswith("experiment")] == []
 
 
 @pytest.mark.parametrize("words", [["show"], ["ls"], ["plot", "x"], ["diff", "a"], ["export"]])
 def test_where_there_is_no_repository_it_is_said(tmp_path: Path, words: list[str]) -> None:
-    assert "stock init" in refuse("exp", *words, cwd=tmp_path, code=10)
+    assert "stock init" in refuse(tmp_path, "exp", *words, code=10)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.programs import STOCK, read_json, run_stock
 
 from stockroom import StockRoom
-
-PROGRAM = [sys.executable, "-m", "stockroom.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +35,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def ask(path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`stock WORDS` in the folder, with pipes for its streams."""
-    return subprocess.run(
-        [*PROGRAM, *words], cwd=path, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-
-
-def read_json(path: Path, *words: str) -> Any:
-    answer = ask(path, *words, "--json")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    return json.loads(answer.stdout)
-
-
 def ask_on_terminal(path: Path, *words: str, **environment: str) -> str:
     """What `stock WORDS` writes on a terminal of 60 characters and 40 lines."""
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
     mine, its = pty.openpty()
     with subprocess.Popen(
-        [*PROGRAM, *words],
+        [*STOCK, *words],
         cwd=path,
         env=kept | {"COLUMNS": "60", "LINES": "40", "TERM": "xterm"} | environment,
         stdin=its,
@@ -88,7 +72,7 @@ def test_du_says_what_things_and_branches_cost(repository: Path) -> None:
     assert document["total"]["saved_by_dedupe_nbytes"] == 40_000
     assert {each["name"]: each["own_commits"] for each in document["branches"]} == {"dev": 0, "main": 1}
     assert document["history"]["commits"] == 2
-    text = ask(repository, "du", "v1").stdout.splitlines()
+    text = run_stock(repository, "du", "v1").stdout.splitlines()
     assert text[0].split() == ["raw", "on", "disk", "only", "here"]
     assert [line.split()[0] for line in text[1:6]] == ["data/caption", "data/image", "data/wave", "model/net", "total"]
     assert any(line.startswith("equal samples save") for line in text)
@@ -100,24 +84,24 @@ def test_du_says_what_commits_added_newest_first(repository: Path) -> None:
     assert (newest["added"]["chunks"], newest["added"]["chunk_nbytes"]) == (2, 1000)
     assert oldest["added"]["chunks"] == 3 + 1 + 1  # the captions stand in the tree
     assert [each["id"] for each in read_json(repository, "du", "--commits", "v1")["commits"]] == [oldest["id"]]
-    lines = ask(repository, "du", "--commits", "-n", "1").stdout.splitlines()
+    lines = run_stock(repository, "du", "--commits", "-n", "1").stdout.splitlines()
     assert (len(lines), lines[1].split()[0]) == (2, newest["id"][:12])
 
 
 def test_config_is_read_set_and_unset(tmp_path: Path) -> None:
     StockRoom.init(tmp_path, name="Ada", email="ada@example.org").close()
-    assert ask(tmp_path, "config", "user.name").stdout == "Ada\n"
-    assert ask(tmp_path, "config", "user.name", "Grace Hopper").returncode == 0
-    assert ask(tmp_path, "config", "fetch.lazy", "off").returncode == 0
-    assert ask(tmp_path, "config", "--list").stdout.splitlines() == [
+    assert run_stock(tmp_path, "config", "user.name").stdout == "Ada\n"
+    assert run_stock(tmp_path, "config", "user.name", "Grace Hopper").returncode == 0
+    assert run_stock(tmp_path, "config", "fetch.lazy", "off").returncode == 0
+    assert run_stock(tmp_path, "config", "--list").stdout.splitlines() == [
         "user.name=Grace Hopper",
         "user.email=ada@example.org",
         "fetch.lazy=false",
     ]
-    assert ask(tmp_path, "config", "--unset", "fetch.lazy").returncode == 0
-    unset = ask(tmp_path, "config", "fetch.lazy")
+    assert run_stock(tmp_path, "config", "--unset", "fetch.lazy").returncode == 0
+    unset = run_stock(tmp_path, "config", "fetch.lazy")
     assert (unset.returncode, unset.stdout, unset.stderr) == (0, "", "fetch.lazy is not set\n")
-    unknown = ask(tmp_path, "config", "user.nmae", "x")
+    unknown = run_stock(tmp_path, "config", "user.nmae", "x")
     assert unknown.returncode == 1
     assert unknown.stderr == "stock: no setting 'user.nmae'; did you mean user.name or user.email?\n"
     assert read_json(tmp_path, "config", "fetch.timeout", "9")["settings"] == {"fetch.timeout": 9.0}
@@ -180,7 +164,7 @@ def test_names_are_completed_in_another_folder_and_outside_of_one_there_are_none
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_have_scripts_for_both_names(tmp_path: Path, shell: str) -> None:
-    script = ask(tmp_path, "completion", shell).stdout
+    script = run_stock(tmp_path, "completion", shell).stdout
     assert f"_STOCK_COMPLETE=complete_{shell}" in script
     assert {"stock", "stockroom"} <= set(script.split())
 
@@ -206,8 +190,8 @@ def test_nothing_is_drawn_where_colours_are_not_wanted(
 
 
 def test_in_a_pipe_nothing_is_drawn_and_curves_are(repository: Path) -> None:
-    assert "▀" not in ask(repository, "show", "data/image/1").stdout
-    assert "curve: ▅" in ask(repository, "show", "data/wave/0").stdout
+    assert "▀" not in run_stock(repository, "show", "data/image/1").stdout
+    assert "curve: ▅" in run_stock(repository, "show", "data/wave/0").stdout
 
 
 def test_a_preview_has_every_sample_and_no_code_from_outside(repository: Path) -> None:
@@ -216,12 +200,12 @@ def test_a_preview_has_every_sample_and_no_code_from_outside(repository: Path) -
     assert ask_on_terminal(repository, "ls", "data/image", "--preview", "-n", "2").count("▀") == 2 * 3 * 4
     samples = read_json(repository, "ls", "data/image", "--preview")["samples"]
     assert samples[0] == {"key": 0, "look": "uint8 6x4x3"}
-    assert ask(repository, "ls", "data/caption", "-n", "2").stdout == "0\n1\n"
+    assert run_stock(repository, "ls", "data/caption", "-n", "2").stdout == "0\n1\n"
 
 
 def test_open_writes_a_png_file_and_says_where(repository: Path, tmp_path: Path) -> None:
     quiet = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "TMPDIR": str(tmp_path)}
-    answer = ask(repository, "show", "data/image/1", "--open", **quiet)
+    answer = run_stock(repository, "show", "data/image/1", "--open", **quiet)
     (line,) = [line for line in answer.stdout.splitlines() if line.startswith("  png: ")]
     path = Path(line.removeprefix("  png: "))
     assert path.parent == tmp_path
@@ -229,5 +213,5 @@ def test_open_writes_a_png_file_and_says_where(repository: Path, tmp_path: Path)
     target = tmp_path / "mine.png"
     assert read_json(repository, "show", "data/image/1", "--png", str(target))["png"] == str(target)
     assert target.read_bytes() == path.read_bytes()
-    refused = ask(repository, "show", "model/net", "--open")
+    refused = run_stock(repository, "show", "model/net", "--open")
     assert (refused.returncode, refused.stdout) == (1, "")

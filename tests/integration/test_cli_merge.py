@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tests.forks import commit
+from tests.programs import ask, read_json, run_stock
 
 from stockroom import StockRoom
 
@@ -66,33 +63,6 @@ CONFLICTS = [
 ]
 
 
-def stock(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stockroom.cli", *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def succeed(*words: object, cwd: Path) -> str:
-    done = stock(*words, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def read_json(*words: object, cwd: Path, code: int = 0) -> dict[str, Any]:
-    """The one document of a command, which says nothing else."""
-    done = stock(*words, "--json", cwd=cwd)
-    assert done.returncode == code, done.stderr
-    assert done.stderr == ""
-    document: dict[str, Any] = json.loads(done.stdout)
-    assert document["version"] == 1
-    return document
-
-
 def measure_present(path: Path) -> int:
     with StockRoom(path) as opened:
         return opened.measure_presence().present_nbytes
@@ -128,8 +98,8 @@ def clone(remote: Path, tmp_path: Path) -> Path:
 
 def test_conflicts_are_a_table_and_nothing_changes(clone: Path) -> None:
     head = (clone / "head.stock").read_bytes()
-    reflog = succeed("reflog", cwd=clone)
-    done = stock("merge", "origin/dev", cwd=clone)
+    reflog = ask(clone, "reflog")
+    done = run_stock(clone, "merge", "origin/dev")
     assert done.returncode == 14
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["path", "key", "kind", "ours", "theirs"]
@@ -143,13 +113,13 @@ def test_conflicts_are_a_table_and_nothing_changes(clone: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "8 conflicts" in done.stderr
     assert (clone / "head.stock").read_bytes() == head
-    assert succeed("reflog", cwd=clone) == reflog
-    assert "Nothing staged" in succeed("status", cwd=clone)
+    assert ask(clone, "reflog") == reflog
+    assert "Nothing staged" in ask(clone, "status")
     assert measure_present(clone) == 0
 
 
 def test_conflicts_in_json_are_one_document(clone: Path) -> None:
-    document = read_json("merge", "origin/dev", cwd=clone, code=14)
+    document = read_json(clone, "merge", "origin/dev", code=14)
     assert document["outcome"] == "conflict"
     assert [(one["path"], one["key"]) for one in document["conflicts"]] == CONFLICTS
     image = next(one for one in document["conflicts"] if one["path"] == "data/image")
@@ -164,11 +134,11 @@ def test_every_conflict_resolved_in_its_own_way_without_any_data(clone: Path, tm
     (tmp_path / "caption.txt").write_text("ett")
     (tmp_path / "raw.bin").write_bytes(b"\0I")
     (tmp_path / "lr.json").write_text("0.25")
-    staged = stock("merge", "origin/dev", "--no-commit", "-m", "By hand", cwd=clone)
+    staged = run_stock(clone, "merge", "origin/dev", "--no-commit", "-m", "By hand")
     assert staged.returncode == 14
     assert "with 8 conflicts open" in staged.stderr
-    assert "under way, with 8 open conflicts" in succeed("status", cwd=clone)
-    assert stock("merge", "--continue", cwd=clone).returncode == 14
+    assert "under way, with 8 open conflicts" in ask(clone, "status")
+    assert run_stock(clone, "merge", "--continue").returncode == 14
     for words in (
         ("data/image:1", "--theirs"),
         ("data/label:1", "--value", tmp_path / "label.npy"),
@@ -179,10 +149,10 @@ def test_every_conflict_resolved_in_its_own_way_without_any_data(clone: Path, tm
         ("metric/loss:1", "--value", tmp_path / "lr.json"),
         ("model/net:body", "--theirs"),
     ):
-        assert "resolved 1 conflict" in stock("resolve", *words, cwd=clone).stderr
-    assert succeed("resolve", cwd=clone) == ""
-    assert "`stock merge --continue` commits it" in succeed("merge", cwd=clone)
-    commit_id = succeed("merge", "--continue", cwd=clone).strip()
+        assert "resolved 1 conflict" in run_stock(clone, "resolve", *words).stderr
+    assert ask(clone, "resolve") == ""
+    assert "`stock merge --continue` commits it" in ask(clone, "merge")
+    commit_id = ask(clone, "merge", "--continue").strip()
     assert measure_present(clone) == 0
     with StockRoom(clone) as merged:
         assert merged.commit_id == commit_id
@@ -203,7 +173,7 @@ def test_every_conflict_resolved_in_its_own_way_without_any_data(clone: Path, tm
 
 def test_strategies_and_patterns_need_no_data_either(clone: Path) -> None:
     words = ("-X", "theirs=data/label", "-X", "ours=data", "--strategy", "theirs")
-    document = read_json("merge", "origin/dev", *words, cwd=clone)
+    document = read_json(clone, "merge", "origin/dev", *words)
     assert (document["outcome"], document["conflicts"]) == ("merged", [])
     assert measure_present(clone) == 0
     with StockRoom(clone) as merged:
@@ -213,89 +183,89 @@ def test_strategies_and_patterns_need_no_data_either(clone: Path) -> None:
 
 
 def test_average_brings_only_what_it_averages(clone: Path) -> None:
-    succeed("merge", "origin/dev", "-X", "average=model/net:*", "-s", "ours", cwd=clone)
+    ask(clone, "merge", "origin/dev", "-X", "average=model/net:*", "-s", "ours")
     with StockRoom(clone) as merged:
         assert merged.data["image"].present() < 0.5
         assert merged.model["net"]["body"].tolist() == [2.0] * 3000
 
 
 def test_undo_takes_a_merge_back(clone: Path) -> None:
-    before = succeed("log", "--oneline", cwd=clone)
-    succeed("merge", "origin/dev", "-s", "ours", cwd=clone)
-    assert "took back merge" in stock("undo", cwd=clone).stderr
-    assert succeed("log", "--oneline", cwd=clone) == before
-    assert "already up to date" not in stock("merge", "origin/dev", "-s", "theirs", cwd=clone).stderr
+    before = ask(clone, "log", "--oneline")
+    ask(clone, "merge", "origin/dev", "-s", "ours")
+    assert "took back merge" in run_stock(clone, "undo").stderr
+    assert ask(clone, "log", "--oneline") == before
+    assert "already up to date" not in run_stock(clone, "merge", "origin/dev", "-s", "theirs").stderr
 
 
 def test_abort_restores_what_was_there(clone: Path) -> None:
-    before = succeed("show", cwd=clone)
-    stock("merge", "origin/dev", "--no-commit", cwd=clone)
-    succeed("resolve", "data/image:1", "--theirs", cwd=clone)
-    document = read_json("merge", "--abort", cwd=clone)
+    before = ask(clone, "show")
+    run_stock(clone, "merge", "origin/dev", "--no-commit")
+    ask(clone, "resolve", "data/image:1", "--theirs")
+    document = read_json(clone, "merge", "--abort")
     assert document["aborted"]["kind"] == "merge"
-    assert succeed("show", cwd=clone) == before
-    assert "Nothing staged" in succeed("status", cwd=clone)
-    assert stock("merge", "--abort", cwd=clone).returncode == 1
+    assert ask(clone, "show") == before
+    assert "Nothing staged" in ask(clone, "status")
+    assert run_stock(clone, "merge", "--abort").returncode == 1
 
 
 def test_reset_gives_a_merge_up_too(clone: Path) -> None:
-    stock("merge", "origin/dev", "--no-commit", cwd=clone)
-    succeed("reset", cwd=clone)
-    assert read_json("status", cwd=clone)["merge"] is None
+    run_stock(clone, "merge", "origin/dev", "--no-commit")
+    ask(clone, "reset")
+    assert read_json(clone, "status")["merge"] is None
 
 
 def test_fast_forwards_and_commits_of_two_parents(clone: Path) -> None:
-    succeed("branch", "line", "HEAD~1", cwd=clone)
-    succeed("checkout", "line", cwd=clone)
-    assert stock("merge", "origin/dev", "--no-ff", "--ff-only", cwd=clone).returncode == 2
-    assert read_json("merge", "origin/dev", "--ff-only", cwd=clone)["outcome"] == "fast-forward"
-    assert "already up to date" in stock("merge", "origin/dev", cwd=clone).stderr
-    assert read_json("merge", "origin/dev", cwd=clone)["outcome"] == "up to date"
-    assert stock("merge", "main", "--ff-only", cwd=clone).returncode == 14
-    succeed("reset", "--hard", "HEAD~1", cwd=clone)
-    succeed("merge", "origin/dev", "--no-ff", "-m", "On purpose", "-m", "Two parents", cwd=clone)
-    log = succeed("log", "-n", "1", cwd=clone)
+    ask(clone, "branch", "line", "HEAD~1")
+    ask(clone, "checkout", "line")
+    assert run_stock(clone, "merge", "origin/dev", "--no-ff", "--ff-only").returncode == 2
+    assert read_json(clone, "merge", "origin/dev", "--ff-only")["outcome"] == "fast-forward"
+    assert "already up to date" in run_stock(clone, "merge", "origin/dev").stderr
+    assert read_json(clone, "merge", "origin/dev")["outcome"] == "up to date"
+    assert run_stock(clone, "merge", "main", "--ff-only").returncode == 14
+    ask(clone, "reset", "--hard", "HEAD~1")
+    ask(clone, "merge", "origin/dev", "--no-ff", "-m", "On purpose", "-m", "Two parents")
+    log = ask(clone, "log", "-n", "1")
     assert "Merge:" in log
     assert "    On purpose\n    \n    Two parents" in log
 
 
 def test_revert_and_cherry_pick(clone: Path) -> None:
-    succeed("revert", "HEAD", cwd=clone)
+    ask(clone, "revert", "HEAD")
     with StockRoom(clone) as opened:
         assert next(opened.log()).message.startswith('Revert "Ours"\n\nThis reverts commit ')
         assert opened.experiment["lr"] == 0.1
-    picked = read_json("cherry-pick", "origin/dev", cwd=clone)
+    picked = read_json(clone, "cherry-pick", "origin/dev")
     assert picked["outcome"] == "merged"
     with StockRoom(clone) as opened:
         entry = next(opened.log())
         assert (entry.message, len(entry.parents)) == ("Theirs", 1)
         assert opened.experiment["lr"] == 0.3
-    assert "already up to date" in stock("cherry-pick", "origin/dev", cwd=clone).stderr
-    conflict = stock("revert", "HEAD~2", cwd=clone)
+    assert "already up to date" in run_stock(clone, "cherry-pick", "origin/dev").stderr
+    conflict = run_stock(clone, "revert", "HEAD~2")
     assert conflict.returncode == 14
     assert "data/label" in conflict.stdout
-    assert stock("revert", "HEAD~2", "--no-commit", cwd=clone).returncode == 14
-    assert "A revert is under way" in succeed("status", cwd=clone)
-    succeed("merge", "--abort", cwd=clone)
+    assert run_stock(clone, "revert", "HEAD~2", "--no-commit").returncode == 14
+    assert "A revert is under way" in ask(clone, "status")
+    ask(clone, "merge", "--abort")
     assert measure_present(clone) == 0
 
 
 def test_reset_hard_moves_the_branch_and_undo_brings_it_back(clone: Path) -> None:
-    old = read_json("status", cwd=clone)["commit"]
-    document = read_json("reset", "--hard", "origin/dev", cwd=clone)
+    old = read_json(clone, "status")["commit"]
+    document = read_json(clone, "reset", "--hard", "origin/dev")
     assert document["branch"] == "main"
     assert document["commit"] != old
-    assert stock("reset", "main", cwd=clone).returncode == 2
-    succeed("undo", cwd=clone)
-    assert read_json("status", cwd=clone)["commit"] == old
+    assert run_stock(clone, "reset", "main").returncode == 2
+    ask(clone, "undo")
+    assert read_json(clone, "status")["commit"] == old
 
 
 def test_bare_merge_and_resolve_when_there_is_nothing(clone: Path) -> None:
-    assert stock("merge", cwd=clone).stdout == ""
-    assert read_json("merge", cwd=clone)["merge"] is None
-    assert stock("resolve", cwd=clone).returncode == 1
-    assert stock("resolve", "data/label", "--ours", cwd=clone).returncode == 1
-    assert stock("merge", "--continue", cwd=clone).returncode == 1
+    assert run_stock(clone, "merge").stdout == ""
+    assert read_json(clone, "merge")["merge"] is None
+    assert run_stock(clone, "resolve").returncode == 1
+    assert run_stock(clone, "resolve", "data/label", "--ours").returncode == 1
+    assert run_stock(clone, "merge", "--continue").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -312,15 +282,15 @@ def test_bare_merge_and_resolve_when_there_is_nothing(clone: Path) -> None:
     ],
 )
 def test_what_cannot_be_understood_exits_with_2(clone: Path, words: tuple[str, ...]) -> None:
-    done = stock(*words, cwd=clone)
+    done = run_stock(clone, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_values_that_do_not_fit_change_nothing(clone: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no array")
-    stock("merge", "origin/dev", "--no-commit", cwd=clone)
-    before = read_json("status", cwd=clone)
+    run_stock(clone, "merge", "origin/dev", "--no-commit")
+    before = read_json(clone, "status")
     for place, says in (
         ("data/label:1", ".npy"),
         ("experiment/lr", "JSON"),
@@ -329,23 +299,23 @@ def test_values_that_do_not_fit_change_nothing(clone: Path, tmp_path: Path) -> N
         ("data/nope", "not in conflict"),
         ("data/label:9", "not in conflict"),
     ):
-        done = stock("resolve", place, "--value", tmp_path / "text", cwd=clone)
+        done = run_stock(clone, "resolve", place, "--value", tmp_path / "text")
         assert (done.returncode, done.stdout) == (1, "")
         assert says in done.stderr
-    assert stock("resolve", "data/label:1", "--value", tmp_path / "nowhere", cwd=clone).returncode == 1
-    assert stock("resolve", "data/label:1", "--average", cwd=clone).returncode == 1
-    assert read_json("status", cwd=clone) == before
+    assert run_stock(clone, "resolve", "data/label:1", "--value", tmp_path / "nowhere").returncode == 1
+    assert run_stock(clone, "resolve", "data/label:1", "--average").returncode == 1
+    assert read_json(clone, "status") == before
 
 
 def test_log_draws_a_merge(clone: Path) -> None:
-    succeed("merge", "origin/dev", "-s", "ours", "-m", "Both", cwd=clone)
-    lines = succeed("log", "--oneline", "--graph", cwd=clone).splitlines()
+    ask(clone, "merge", "origin/dev", "-s", "ours", "-m", "Both")
+    lines = ask(clone, "log", "--oneline", "--graph").splitlines()
     drawn = [" ".join(word for word in line.split() if len(word) != 12) for line in lines]
     assert drawn in (
         ["* Both", "|\\", "| * Theirs", "* | Ours", "|/", "* Start"],
         ["* Both", "|\\", "* | Ours", "| * Theirs", "|/", "* Start"],
     )
-    whole = succeed("log", "--graph", cwd=clone).splitlines()
+    whole = ask(clone, "log", "--graph").splitlines()
     assert [line.partition(":")[0].split() for line in whole[1:4]] == [
         ["|\\", "Merge"],
         ["|", "|", "Author"],

@@ -11,14 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.programs import STOCK, run_stock
 
 from stockroom import StockRoom
-
-STOCK = [sys.executable, "-m", "stockroom.cli"]
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*STOCK, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture
@@ -35,25 +30,25 @@ def test_what_one_process_stages_another_shows_commits_and_resets(repo: Path) ->
     StockRoom(repo).create_branch("other")
     write = "from stockroom import StockRoom; s = StockRoom(enable_write=True); s.data['label'][{}] = -1; s.close()"
     subprocess.run([sys.executable, "-c", write.format(0)], cwd=repo, check=True)
-    status = json.loads(run("status", "--json", cwd=repo).stdout)
+    status = json.loads(run_stock(repo, "status", "--json").stdout)
     assert status["changes"]["data/label"]["changed"] == 1
-    refused = run("checkout", "other", cwd=repo)
+    refused = run_stock(repo, "checkout", "other")
     assert (refused.returncode, refused.stdout) == (14, "")
     assert "commit" in refused.stderr
     assert "reset" in refused.stderr
-    committed = run("commit", "-m", "relabelled", cwd=repo)
+    committed = run_stock(repo, "commit", "-m", "relabelled")
     assert committed.returncode == 0
-    assert run("commit", "-m", "again", cwd=repo).returncode == 1
+    assert run_stock(repo, "commit", "-m", "again").returncode == 1
     assert StockRoom(repo).commit_id == committed.stdout.strip()
     assert int(StockRoom(repo).data["label"][0]) == -1
     subprocess.run([sys.executable, "-c", write.format(1)], cwd=repo, check=True)
-    assert run("reset", cwd=repo).returncode == 0
-    assert "Nothing staged" in run("status", cwd=repo).stdout
+    assert run_stock(repo, "reset").returncode == 0
+    assert "Nothing staged" in run_stock(repo, "status").stdout
 
 
 def test_a_second_writer_is_told_who_holds_the_stage(repo: Path) -> None:
     with StockRoom(repo, enable_write=True):
-        answer = run("commit", "-m", "x", "--timeout", "0", "--json", cwd=repo)
+        answer = run_stock(repo, "commit", "-m", "x", "--timeout", "0", "--json")
     assert (answer.returncode, answer.stdout) == (11, "")
     error = json.loads(answer.stderr)["error"]
     assert (error["type"], error["pid"]) == ("LockedError", os.getpid())

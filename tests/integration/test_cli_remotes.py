@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.programs import STOCK, read_json, run_stock
 from tests.servers import BUCKET, Proxy, fail_with, start_s3
 
 from stockroom import StockRoom
@@ -38,105 +37,76 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def stock(*words: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stockroom.cli", *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        errors="replace",  # `cat` writes bytes
-        timeout=120,
-        check=False,
-        env={**os.environ, **(env or {})},
-    )
-
-
-def read_json(*words: object, cwd: Path) -> dict[str, object]:
-    done = stock(*words, "--json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    document: dict[str, object] = json.loads(done.stdout)
-    assert document["version"] == 1
-    return document
-
-
 def test_a_colleague_works_from_metadata(source: Path, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
-    assert stock("remote", "add", "origin", remote, cwd=source).returncode == 0
-    assert stock("remote", cwd=source).stdout == f"origin\t{remote}\n"
-    pushed = stock("push", cwd=source)
+    assert run_stock(source, "remote", "add", "origin", remote).returncode == 0
+    assert run_stock(source, "remote").stdout == f"origin\t{remote}\n"
+    pushed = run_stock(source, "push")
     assert (pushed.returncode, pushed.stdout) == (0, "")
     assert "1 pack" in pushed.stderr
-    assert "everything up to date" in stock("push", cwd=source).stderr
-    cloned = stock("clone", "--metadata-only", remote, "clone", cwd=tmp_path)
+    assert "everything up to date" in run_stock(source, "push").stderr
+    cloned = run_stock(tmp_path, "clone", "--metadata-only", remote, "clone")
     assert cloned.returncode == 0
     assert "here: 0 B of" in cloned.stderr
     clone = tmp_path / "clone"
-    assert "Here: 0 B of" in stock("status", cwd=clone).stdout
-    assert stock("branch", "-r", cwd=clone).stdout.split() == ["origin/main"]
-    assert stock("log", "--oneline", "origin/main", cwd=clone).returncode == 0
-    planned = stock("prefetch", "data/image", "--keys", "0:50", "--where", "label == 3", "--dry-run", cwd=clone)
+    assert "Here: 0 B of" in run_stock(clone, "status").stdout
+    assert run_stock(clone, "branch", "-r").stdout.split() == ["origin/main"]
+    assert run_stock(clone, "log", "--oneline", "origin/main").returncode == 0
+    planned = run_stock(clone, "prefetch", "data/image", "--keys", "0:50", "--where", "label == 3", "--dry-run")
     assert planned.stdout == "5 samples: would bring 15.0 KiB, reading 123.0 KiB in 1 request\n"
     assert (
-        stock("prefetch", "data/image", "--keys", "3,13", cwd=clone).stdout
+        run_stock(clone, "prefetch", "data/image", "--keys", "3,13").stdout
         == "2 samples: brought 6.0 KiB, reading 33.0 KiB in 1 request\n"
     )
-    assert stock("cat", "data/image/7", cwd=clone).returncode == 0
-    assert stock("export", "data/image", "--to", "all.npy", cwd=clone).returncode == 0
+    assert run_stock(clone, "cat", "data/image/7").returncode == 0
+    assert run_stock(clone, "export", "data/image", "--to", "all.npy").returncode == 0
     assert np.array_equal(np.load(clone / "all.npy"), IMAGES)
-    assert "gave back" in stock("drop", "--all", cwd=clone).stdout
+    assert "gave back" in run_stock(clone, "drop", "--all").stdout
     with StockRoom(clone) as handle, handle.enable_write("Relabel"):
         handle.data["label"][0] = 9
-    assert stock("push", cwd=clone).returncode == 0
-    pulled = stock("pull", cwd=source)
+    assert run_stock(clone, "push").returncode == 0
+    pulled = run_stock(source, "pull")
     assert "main is now at" in pulled.stderr
-    assert "already up to date" in stock("fetch", cwd=source).stderr
+    assert "already up to date" in run_stock(source, "fetch").stderr
 
 
 def test_every_verb_answers_in_json(source: Path, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
-    assert read_json("remote", "add", "origin", remote, cwd=source)["url"] == str(remote)
-    assert read_json("remote", cwd=source)["remotes"] == [{"name": "origin", "url": str(remote)}]
-    assert read_json("push", cwd=source)["packs"] == 1
+    assert read_json(source, "remote", "add", "origin", remote)["url"] == str(remote)
+    assert read_json(source, "remote")["remotes"] == [{"name": "origin", "url": str(remote)}]
+    assert read_json(source, "push")["packs"] == 1
     clone = tmp_path / "clone"
-    assert read_json("clone", "--metadata-only", remote, clone, cwd=tmp_path)["present_nbytes"] == 0
-    assert read_json("fetch", cwd=clone)["moved"] == []
-    assert read_json("pull", cwd=clone)["branch"] == "main"
-    assert read_json("prefetch", "image", "--keys", ":10", "-n", cwd=clone)["nbytes"] == 30720
-    assert read_json("prefetch", "--max-size", "6KiB", cwd=clone)["left_out"] == 98
-    presence = read_json("status", cwd=clone)["presence"]
+    assert read_json(tmp_path, "clone", "--metadata-only", remote, clone)["present_nbytes"] == 0
+    assert read_json(clone, "fetch")["moved"] == []
+    assert read_json(clone, "pull")["branch"] == "main"
+    assert read_json(clone, "prefetch", "image", "--keys", ":10", "-n")["nbytes"] == 30720
+    assert read_json(clone, "prefetch", "--max-size", "6KiB")["left_out"] == 98
+    presence = read_json(clone, "status")["presence"]
     assert isinstance(presence, dict)
     assert presence["packs"] == 1
-    assert read_json("drop", "--to-size", "1KB", cwd=clone)["packs"] == 1
-    assert read_json("export", "data/label", "--to", "label.npy", cwd=clone)["samples"] == 100
+    assert read_json(clone, "drop", "--to-size", "1KB")["packs"] == 1
+    assert read_json(clone, "export", "data/label", "--to", "label.npy")["samples"] == 100
 
 
 def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3: str) -> None:
     env = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "STOCKROOM_FETCH_TIMEOUT": "5"}
     with Proxy(s3) as proxy:
         proxy.add("", fail_with(403))
-        stock("remote", "add", "origin", f"s3://{BUCKET}/codes", "--endpoint-url", proxy.url, cwd=source)
-        assert stock("push", cwd=source, env=env).returncode == 12
+        run_stock(source, "remote", "add", "origin", f"s3://{BUCKET}/codes", "--endpoint-url", proxy.url)
+        assert run_stock(source, "push", **env).returncode == 12
         proxy.clear()
         proxy.add("PUT", fail_with(500))
-        assert stock("push", cwd=source, env=env).returncode == 13
+        assert run_stock(source, "push", **env).returncode == 13
         proxy.clear()
-        assert stock("push", cwd=source, env=env).returncode == 0
+        assert run_stock(source, "push", **env).returncode == 0
         assert (
-            stock(
-                "clone",
-                "--metadata-only",
-                f"s3://{BUCKET}/codes",
-                "c",
-                "--endpoint-url",
-                proxy.url,
-                cwd=tmp_path,
-                env=env,
+            run_stock(
+                tmp_path, "clone", "--metadata-only", f"s3://{BUCKET}/codes", "c", "--endpoint-url", proxy.url, **env
             ).returncode
             == 0
         )
         proxy.add("GET .*packs", fail_with(404))
-        done = stock("cat", "data/image/3", cwd=tmp_path / "c", env=env)
+        done = run_stock(tmp_path / "c", "cat", "data/image/3", **env)
         assert done.returncode == 13
         assert "pack" in done.stderr
         assert "origin" in done.stderr
@@ -146,12 +116,12 @@ def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3: str) -
     with StockRoom(source) as stock_, stock_.enable_write("Ours"):
         stock_.data["label"][0] = 2
     remotes = ("remote", "set-url", "origin", tmp_path / "folder")
-    assert stock(*remotes, cwd=source).returncode == 0
-    assert stock("push", cwd=source).returncode == 0
-    assert stock(*remotes, cwd=tmp_path / "c").returncode == 0
-    assert stock("push", cwd=tmp_path / "c").returncode == 14
-    assert stock("pull", cwd=tmp_path / "c").returncode == 14
-    assert stock("push", "--force", cwd=tmp_path / "c").returncode == 0
+    assert run_stock(source, *remotes).returncode == 0
+    assert run_stock(source, "push").returncode == 0
+    assert run_stock(tmp_path / "c", *remotes).returncode == 0
+    assert run_stock(tmp_path / "c", "push").returncode == 14
+    assert run_stock(tmp_path / "c", "pull").returncode == 14
+    assert run_stock(tmp_path / "c", "push", "--force").returncode == 0
     for words in (
         ("remote", "frobnicate"),
         ("remote", "add", "x"),
@@ -159,18 +129,16 @@ def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3: str) -
         ("prefetch", "--keys", "1:2"),
         ("export", "data/label", "--to", "x.csv"),
     ):
-        assert stock(*words, cwd=source).returncode == 2
-    assert "credentials" in stock("remote", "add", "bad", "https://user:hunter2@example.org/", cwd=source).stderr
+        assert run_stock(source, *words).returncode == 2
+    assert "credentials" in run_stock(source, "remote", "add", "bad", "https://user:hunter2@example.org/").stderr
 
 
 def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp_path: Path, s3: str) -> None:
     env = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
     with Proxy(s3) as proxy:
-        stock("remote", "add", "origin", f"s3://{BUCKET}/interrupted", "--endpoint-url", proxy.url, cwd=source)
+        run_stock(source, "remote", "add", "origin", f"s3://{BUCKET}/interrupted", "--endpoint-url", proxy.url)
         proxy.add("PUT", lambda _: proxy.released.wait(60) and None)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stockroom.cli", "push"], cwd=source, env=env, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([*STOCK, "push"], cwd=source, env=env, stderr=subprocess.PIPE, text=True)
         while not proxy.count("PUT"):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -179,7 +147,7 @@ def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp
         assert process.returncode == 130
         assert "goes on from there" in errors
         proxy.clear()
-        assert stock("push", cwd=source, env={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}).returncode == 0
+        assert run_stock(source, "push", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y").returncode == 0
 
 
 def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) -> None:
@@ -207,12 +175,12 @@ def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) 
                 ("-C", clone, "remote"),
             ]
             for command in commands:
-                done = stock(*command, *((), ("-v",), ("--json",))[number], cwd=tmp_path, env=env)
+                done = run_stock(tmp_path, *command, *((), ("-v",), ("--json",))[number], **env)
                 said += [done.stdout, done.stderr]
             for fault in (403, 404) if number else (403, 404, 500):
                 proxy.add("", fail_with(fault))
                 for command in (("-C", source, "push", f"r{number}"), ("-C", clone, "cat", "data/image/9")):
-                    done = stock(*command, "-v" if number else "--json", cwd=tmp_path, env=env)
+                    done = run_stock(tmp_path, *command, "-v" if number else "--json", **env)
                     said += [done.stdout, done.stderr]
                 proxy.clear()
             for root in (source, clone):
@@ -225,7 +193,7 @@ def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) 
 
 def test_gc_of_a_remote_says_what_it_marks_and_removes(source: Path, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
-    assert stock("remote", "add", "origin", remote, cwd=source).returncode == 0
+    assert run_stock(source, "remote", "add", "origin", remote).returncode == 0
     with StockRoom(source) as made:
         made.push()
         made.checkout("old", create=True)
@@ -234,23 +202,23 @@ def test_gc_of_a_remote_says_what_it_marks_and_removes(source: Path, tmp_path: P
         made.push()
         made.checkout("main")
         made.push(ref=":old")
-    dry = stock("gc", "--remote", "--dry-run", cwd=source)
+    dry = run_stock(source, "gc", "--remote", "--dry-run")
     assert dry.stdout.splitlines() == [
         "would remove 0 B on origin: 0 packs, 0 bundles",
         "would mark 1 pack as unneeded",
     ]
     assert not (remote / "marks").exists()
-    first = stock("gc", "--remote", "origin", cwd=source)
+    first = run_stock(source, "gc", "--remote", "origin")
     assert first.stdout.splitlines() == ["removed 0 B on origin: 0 packs, 0 bundles", "marked 1 pack as unneeded"]
     assert "not for long enough" in first.stderr
-    found = read_json("gc", "--remote", "--grace", "0", cwd=source)
+    found = read_json(source, "gc", "--remote", "--grace", "0")
     assert (found["remote"], found["packs"], found["marked"], found["waiting"]) == ("origin", 1, 0, 0)
     for words, message in (
         (("gc", "--remote", "nope"), "no remote 'nope'"),
         (("gc", "--remote", "--repack"), "--repack"),
         (("gc", "origin"), "--remote"),
     ):
-        refused = stock(*words, cwd=source)
+        refused = run_stock(source, *words)
         assert refused.returncode == 1
         assert message in refused.stderr
     with StockRoom.clone(str(remote), tmp_path / "clone") as clone:

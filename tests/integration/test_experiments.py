@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.programs import run_stock
 
 from stockroom import AbsentDataError, StockRoom
 
@@ -105,13 +106,7 @@ def test_a_clone_of_metadata_shows_every_curve_and_fetches_nothing(clone: Path) 
         with pytest.raises(AbsentDataError):
             artifact.read()
     for words in (["show", "--all"], ["show", "--metrics", "best"], ["plot", "loss", "HEAD~3"], ["ls"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "stockroom.cli", "exp", *words],
-            cwd=clone,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_stock(clone, "exp", *words)
         assert (done.returncode, done.stderr) == (0, "")
     with StockRoom(clone) as stock:
         presence = stock.measure_presence()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.programs import run_stock
 from tests.servers import BUCKET, start_s3
 
 from stockroom import CorruptionError, RemoteError, StockRoom
@@ -200,12 +201,8 @@ def test_a_fetch_tells_what_branches_here_will_miss(folder: dict[str, Any], tmp_
             stock.push(ref=":old")
             gc(stock, reach(folder))
             assert clone.fetch(prune=True).leaving == 1
-            told = subprocess.run(
-                [sys.executable, "-m", "stockroom.cli", "-C", str(tmp_path / "b"), "fetch"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            told = run_stock(tmp_path / "b", "fetch")
+            assert told.returncode == 0
             assert "1 pack that your branches" in told.stdout + told.stderr
             clone.prefetch()
             assert clone.fetch().leaving == 0

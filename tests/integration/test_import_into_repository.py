@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.programs import run_stock
 
 from stockroom import CorruptionError, NothingToCommitError, StockRoom
 from stockroom.importers.registry import resolve_importer
@@ -24,11 +25,6 @@ def import_source(stock: StockRoom, source: str, **options: object) -> ImportRep
 
 def measure_packs(stock: StockRoom) -> int:
     return sum(path.stat().st_size for path in (stock.path / ".stockroom" / "packs").rglob("*") if path.is_file())
-
-
-def run_stock(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stockroom.cli", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_fashion_mnist_is_there_sample_for_sample_after_reopening(

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.programs import find_agents, wait_until
 from tests.servers import BUCKET, Proxy, fail_with, start_s3
 from torch.utils.data import DataLoader
 
@@ -56,27 +57,6 @@ def clone(proxy: Proxy, tmp_path: Path) -> Path:
     StockRoom.clone(url, path, metadata_only=True, endpoint_url=proxy.url).close()
     proxy.requests.clear()
     return path
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
-
-
-def find_agents(clone: Path) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"stockroom.remotes.agent" in words and str(clone / ".stockroom").encode() in words:
-            found.append(int(folder.name))
-    return found
 
 
 def run_epoch(dataset: Any, **options: Any) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.integration.test_lazy_workers import find_agents
+from tests.programs import STOCK, find_agents
 
 from stockroom import StockRoom
 
@@ -43,7 +43,6 @@ import numpy as np
 def expected(start, count):
     return (np.arange(start, start + count)[:, None] * 7 + np.arange(2000)) % 251
 """
-STOCK = [sys.executable, "-m", "stockroom.cli"]
 
 
 def expected(start: int, count: int) -> np.ndarray:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from tests.programs import ask, run_stock
 
 from stockroom import CorruptionError, StockRoom
 from stockroom.kv import Environment
@@ -59,8 +58,7 @@ def has_remote(path):
 
 def run(path, *arguments):
     """Exit code and JSON document of the real program."""
-    command = [sys.executable, "-m", "stockroom.cli", "-C", str(path), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_stock(path, *arguments, "--json")
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -197,8 +195,7 @@ def test_a_branch_that_points_at_nothing_is_named_with_the_command(repo):
     (item,) = document["damage"]
     assert item["where"] == "branch lost"
     assert "stock branch -D lost" in item["repair"]
-    command = [sys.executable, "-m", "stockroom.cli", "-C", str(repo), "branch", "-D", "lost"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    ask(repo, "branch", "-D", "lost")
     assert run(repo, "fsck")[0] == 0
 
 
@@ -275,8 +272,7 @@ def test_parts_of_packs_and_connectivity_alone_can_be_checked(repo):
 
 @pytest.mark.parametrize("subset", ["0%", "101%", "4/3", "0/3", "x"])
 def test_a_subset_that_makes_no_sense_is_refused(repo, subset):
-    command = [sys.executable, "-m", "stockroom.cli", "-C", str(repo), "fsck", "--read-data-subset", subset]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run_stock(repo, "fsck", "--read-data-subset", subset)
     assert done.returncode == 2
     assert "3/10" in done.stderr
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from tests.forks import collect_conflicts, commit, fork
+from tests.programs import run_stock
 
 from stockroom import ConflictError, MergeConflictError, StockRoom
 
@@ -53,12 +54,6 @@ def put(samples: dict[Any, int], deletes: list[Any] | None = None) -> Callable[[
 
 def read(stock: StockRoom) -> dict[Any, int]:
     return {k: int(value[0, 0]) for k, value in stock.data["x"].items()}
-
-
-def run_stock(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stockroom.cli", "-C", str(folder), *words], capture_output=True, text=True, timeout=60
-    )
 
 
 # -- fast-forward

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.programs import run_stock
 
 from stockroom import (
     ConflictError,
@@ -30,12 +31,6 @@ stock.data["label"] = ["a", "b"]
 stock.close()
 os._exit(0)
 """
-
-
-def run_stock(folder, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "stockroom.cli", "-C", str(folder), *words], capture_output=True, text=True, timeout=60
-    )
 
 
 def write_in_another_process(folder):

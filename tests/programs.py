@@ -1,0 +1,81 @@
+"""`stock` as a real program in a folder, its answers as text or JSON; and the fetch agents that it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STOCK = [sys.executable, "-m", "stockroom.cli"]
+
+
+def run_stock(
+    folder: Path, *words: object, env: Mapping[str, str] = os.environ, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `stock`, whatever its exit code, in the environment `env` with `more` in it."""
+    return subprocess.run(
+        [*STOCK, *map(str, words)],
+        cwd=folder,
+        env={**env, **more},
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",  # `cat` writes bytes
+        timeout=120,
+        check=False,
+    )
+
+
+def ask(folder: Path, *words: object, **more: str) -> str:
+    """What `stock` prints on stdout; an assertion fails if it fails."""
+    done = run_stock(folder, *words, **more)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def read_json(folder: Path, *words: object, code: int = 0) -> dict[str, Any]:
+    """The one document that `stock` prints with `--json`; an assertion fails if it says anything else."""
+    done = run_stock(folder, *words, "--json")
+    assert (done.returncode, done.stderr) == (code, ""), done.stdout
+    document: dict[str, Any] = json.loads(done.stdout, parse_constant=pytest.fail)
+    verbs = 2 if words[0] in ("model", "exp", "git") else 1
+    assert (document["version"], document["command"]) == (1, " ".join(map(str, words[:verbs])))
+    return document
+
+
+def refuse(folder: Path, *words: object, code: int = 1) -> str:
+    """The one line on stderr of a command that fails."""
+    done = run_stock(folder, *words)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("stock: ")
+    return line
+
+
+def find_agents(clone: Path) -> list[int]:
+    """The process ids of a clone's fetch agents."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"stockroom.remotes.agent" in words and str(clone / ".stockroom").encode() in words:
+            found.append(int(folder.name))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether a condition holds in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
