@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.servers import start_s3
 
 import real_data
 
@@ -59,6 +60,22 @@ def fashion_labels(fashion_mnist: Path) -> np.ndarray:
     """The 10,000 test labels, (10000,) uint8, read here without any of our readers."""
     raw = gzip.decompress((fashion_mnist / "t10k-labels-idx1-ubyte.gz").read_bytes())
     return np.frombuffer(raw, np.uint8, offset=8)
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """The endpoint of an S3 server with an empty bucket; the environment has no credentials for it."""
+    with start_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def s3(s3_server: str) -> Iterator[str]:
+    """The endpoint of an S3 server with an empty bucket; the environment has the credentials."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        yield s3_server
 
 
 @pytest.fixture

@@ -18,22 +18,12 @@ from tests.servers import (
     find_nginx,
     serve_files,
     start_azure,
-    start_s3,
 )
 
 from stockroom.errors import RemoteError, StockroomError
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.url import RemoteSettings
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        with start_s3() as endpoint:
-            yield endpoint
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fuzz.mutations import Coder, check, iter_cuts_and_pastes, iter_flipped_bits
 
 from stockroom import CorruptionError, FormatVersionError, SchemaError, StockRoom
 from stockroom.content.state import StateRecord, ValueRecord, decode_state, decode_value
@@ -44,7 +45,7 @@ VALUE = ValueRecord(
 ).encode()
 STATE = StateRecord(bytes(range(32)), b"\xff" * 32, {"epoch": 3, "note": "ä", "nested": {"a": [1, None, 0.5]}}).encode()
 
-DECODERS: dict[str, tuple[bytes, Callable[[bytes], Any], Callable[[Any], bytes]]] = {
+DECODERS: dict[str, Coder] = {
     "state": (STATE, lambda data: decode_state(data, where="here"), lambda record: record.encode()),
     "value": (VALUE, lambda data: decode_value(data, where="here"), lambda record: record.encode()),
     "structure": (
@@ -55,25 +56,11 @@ DECODERS: dict[str, tuple[bytes, Callable[[bytes], Any], Callable[[Any], bytes]]
 }
 
 
-def check(name: str, data: bytes) -> None:
-    """Decoding `data` gives a record of exactly those bytes, or one of the two errors."""
-    _, decode, encode = DECODERS[name]
-    try:
-        record = decode(data)
-    except (MalformedRecordError, FormatVersionError):
-        return
-    assert encode(record) == data
-
-
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_flipped_bit(name: str) -> None:
-    data = DECODERS[name][0]
-    check(name, data)
-    for position in range(len(data)):
-        for bit in range(8):
-            mutated = bytearray(data)
-            mutated[position] ^= 1 << bit
-            check(name, bytes(mutated))
+    check(DECODERS[name], DECODERS[name][0])
+    for mutated in iter_flipped_bits(DECODERS[name][0]):
+        check(DECODERS[name], mutated)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -93,18 +80,14 @@ def test_a_newer_version_asks_for_an_upgrade(name: str) -> None:
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_random_cuts_and_pastes(name: str) -> None:
-    data = DECODERS[name][0]
-    rng = random.Random(20)
-    for _ in range(2000):
-        start, end, at = (rng.randrange(len(data) + 1) for _ in range(3))
-        pieces = [data[:at], data[min(start, end) : max(start, end)], rng.randbytes(rng.randrange(4)), data[at:]]
-        check(name, b"".join(pieces[: rng.randint(1, 4)]))
+    for mutated in iter_cuts_and_pastes(DECODERS[name][0], 2000):
+        check(DECODERS[name], mutated)
 
 
 @given(body=st.binary(max_size=200))
 def test_any_bytes_after_the_head(body: bytes) -> None:
-    for name, (data, _, _) in DECODERS.items():
-        check(name, data[:5] + body)
+    for coder in DECODERS.values():
+        check(coder, coder[0][:5] + body)
 
 
 @pytest.mark.parametrize("depth", [101, 1000, 100_000])

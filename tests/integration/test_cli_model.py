@@ -13,21 +13,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tests.hostile import Hostile
 from tests.programs import STOCK, ask, read_json, refuse, run_stock
 
 from stockroom import StockRoom
 
 ODD = "a/b ~ü"
-
-
-class Hostile:
-    """Unpickled, it would leave a file."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch {self.mark}",)
 
 
 def make_states() -> tuple[dict[str, Any], dict[str, Any]]:

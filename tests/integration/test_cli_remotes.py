@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.programs import STOCK, read_json, run_stock
-from tests.servers import BUCKET, Proxy, fail_with, start_s3
+from tests.servers import BUCKET, Proxy, fail_with
 
 from stockroom import StockRoom
 
@@ -21,12 +20,6 @@ KEY_ID, SECRET, PASSWORD = (
     "canary/secret+0123456789abcdefghijklmnop",
     "canaryprofilesecret0000000000",
 )
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with start_s3() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture
@@ -88,9 +81,9 @@ def test_every_verb_answers_in_json(source: Path, tmp_path: Path) -> None:
     assert read_json(clone, "export", "data/label", "--to", "label.npy")["samples"] == 100
 
 
-def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3: str) -> None:
+def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3_server: str) -> None:
     env = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "STOCKROOM_FETCH_TIMEOUT": "5"}
-    with Proxy(s3) as proxy:
+    with Proxy(s3_server) as proxy:
         proxy.add("", fail_with(403))
         run_stock(source, "remote", "add", "origin", f"s3://{BUCKET}/codes", "--endpoint-url", proxy.url)
         assert run_stock(source, "push", **env).returncode == 12
@@ -133,9 +126,9 @@ def test_exit_codes_say_what_went_wrong(source: Path, tmp_path: Path, s3: str) -
     assert "credentials" in run_stock(source, "remote", "add", "bad", "https://user:hunter2@example.org/").stderr
 
 
-def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp_path: Path, s3: str) -> None:
+def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp_path: Path, s3_server: str) -> None:
     env = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
-    with Proxy(s3) as proxy:
+    with Proxy(s3_server) as proxy:
         run_stock(source, "remote", "add", "origin", f"s3://{BUCKET}/interrupted", "--endpoint-url", proxy.url)
         proxy.add("PUT", lambda _: proxy.released.wait(60) and None)
         process = subprocess.Popen([*STOCK, "push"], cwd=source, env=env, stderr=subprocess.PIPE, text=True)
@@ -150,7 +143,7 @@ def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp
         assert run_stock(source, "push", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y").returncode == 0
 
 
-def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) -> None:
+def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3_server: str) -> None:
     home = tmp_path / "home"
     (home / ".aws").mkdir(parents=True)
     (home / ".aws/credentials").write_text(
@@ -159,7 +152,7 @@ def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3: str) 
     )
     keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": f"token-{SECRET}"}
     said: list[str] = []
-    with Proxy(s3) as proxy:
+    with Proxy(s3_server) as proxy:
         for number, env in enumerate((keys, {"AWS_PROFILE": "other"}, {})):
             env = {**env, "HOME": str(home), "STOCKROOM_FETCH_TIMEOUT": "3"}
             clone = tmp_path / f"clone-{number}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.programs import run_stock
-from tests.servers import BUCKET, start_s3
 
 from stockroom import CorruptionError, RemoteError, StockRoom
 from stockroom.errors import InvalidInputError, StockroomError, UnreachableError
@@ -30,28 +28,6 @@ from stockroom.testing.transports import CountingTransport, UnreliableTransport
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        with start_s3() as endpoint:
-            yield endpoint
-
-
-@pytest.fixture(params=["folder", "s3"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """What names a new remote: `url`, and further keywords."""
-    if request.param == "folder":
-        return {"url": str(tmp_path / "remote")}
-    return {"url": f"s3://{BUCKET}/{tmp_path.name}", "endpoint_url": request.getfixturevalue("s3")}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> dict[str, Any]:
-    return {"url": str(tmp_path / "remote")}
 
 
 def reach(remote: dict[str, Any]) -> CountingTransport:

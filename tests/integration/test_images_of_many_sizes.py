@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from tests.packs import measure_packs
 from torch.utils.data import DataLoader
 
 from stockroom import StockRoom, make_torch_dataset
@@ -63,7 +64,7 @@ def test_the_same_images_under_other_names_are_stored_once(room, clipart, tmp_pa
     with StockRoom.init(tmp_path) as stock:
         with stock.enable_write("once"):
             stock.data["image"] = dict(clipart)
-        once = sum(file.stat().st_size for file in (tmp_path / ".stockroom" / "packs").rglob("c.*"))
+        once = measure_packs(tmp_path, "c.*")
         with stock.enable_write("and again"):
             stock.data["copy"] = {f"copy of {name}": pixels for name, pixels in clipart.items()}
-        assert sum(file.stat().st_size for file in (tmp_path / ".stockroom" / "packs").rglob("c.*")) == once
+        assert measure_packs(tmp_path, "c.*") == once

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.packs import measure_packs
 from tests.programs import run_stock
 
 from stockroom import CorruptionError, NothingToCommitError, StockRoom
@@ -21,10 +22,6 @@ def import_source(stock: StockRoom, source: str, **options: object) -> ImportRep
     columns = resolve_importer(source).open(ImportSpec(source, **options))
     with stock.enable_write(f"Import {source}"):
         return import_into(stock, columns)
-
-
-def measure_packs(stock: StockRoom) -> int:
-    return sum(path.stat().st_size for path in (stock.path / ".stockroom" / "packs").rglob("*") if path.is_file())
 
 
 def test_fashion_mnist_is_there_sample_for_sample_after_reopening(
@@ -49,12 +46,12 @@ def test_fashion_mnist_is_there_sample_for_sample_after_reopening(
 
 def test_a_second_import_of_the_same_adds_no_commit_and_no_bytes(stock: StockRoom, fashion_mnist: Path) -> None:
     import_source(stock, "torchvision.fashion_mnist", root=fashion_mnist)
-    first, nbytes = stock.commit_id, measure_packs(stock)
+    first, nbytes = stock.commit_id, measure_packs(stock.path)
 
     import_source(stock, "torchvision.fashion_mnist", root=fashion_mnist)
 
     assert stock.commit_id == first
-    assert measure_packs(stock) == nbytes
+    assert measure_packs(stock.path) == nbytes
     with StockRoom(stock.path, enable_write=True) as writer:
         columns = resolve_importer("torchvision.fashion_mnist").open(
             ImportSpec("torchvision.fashion_mnist", root=fashion_mnist)

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.programs import find_agents, wait_until
-from tests.servers import BUCKET, Proxy, fail_with, start_s3
+from tests.servers import BUCKET, Proxy, fail_with
 from torch.utils.data import DataLoader
 
 from stockroom import StockRoom, UnreachableError, errors, make_torch_dataset
@@ -26,21 +25,6 @@ from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.agent.starting import choose_socket_path
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (1200, 3, 32, 32), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        with start_s3() as endpoint:
-            yield endpoint
-
-
-@pytest.fixture
-def proxy(s3: str) -> Iterator[Proxy]:
-    with Proxy(s3) as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.servers import BUCKET, Proxy, start_s3
+from tests.servers import BUCKET, Proxy
 from tests.states import assert_same
 from torch import nn
 
@@ -195,21 +195,6 @@ def test_tensors_that_are_known_are_not_stored_again(clone: StockRoom, tmp_path:
 
 
 # -- requests, counted between a clone and a real server
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        with start_s3() as endpoint:
-            yield endpoint
-
-
-@pytest.fixture
-def proxy(s3: str) -> Iterator[Proxy]:
-    with Proxy(s3) as running:
-        yield running
 
 
 @pytest.fixture

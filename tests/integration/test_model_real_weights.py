@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.packs import measure_packs
 from tests.states import assert_same, bits, iter_leaves, map_leaves
 from torch import nn
 
@@ -47,17 +48,12 @@ def stock(tmp_path: Path) -> Iterator[StockRoom]:
         assert opened.verify().damage == []
 
 
-def measure(stock: StockRoom) -> int:
-    """Bytes of all files of the repository."""
-    return sum(file.stat().st_size for file in (stock.path / ".stockroom" / "packs").rglob("*") if file.is_file())
-
-
 def save(stock: StockRoom, name: str, state: object) -> int:
     """Save a model and commit; by how many bytes the packs grew."""
-    before = measure(stock)
+    before = measure_packs(stock.path)
     with stock.enable_write(name):
         stock.model[name] = state
-    return measure(stock) - before
+    return measure_packs(stock.path) - before
 
 
 def load_checkpoint(file: Path) -> Any:

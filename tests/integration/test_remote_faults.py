@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from tests.forging import forge_block
-from tests.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit, start_s3
+from tests.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit
 
 from stockroom import (
     AbsentDataError,
@@ -42,21 +40,11 @@ from stockroom.testing.transports import UnreliableTransport
 IMAGES = np.random.default_rng(4).integers(0, 256, (300, 3, 32, 32), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        with start_s3() as endpoint:
-            yield endpoint
-
-
 @pytest.fixture
-def proxy(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
     monkeypatch.setattr(RetryPolicy, "choose_pause_s", lambda *_: 0.01)
     monkeypatch.setenv("STOCKROOM_FETCH_TIMEOUT", "30")
-    with Proxy(s3) as running:
-        yield running
+    return proxy
 
 
 def make_source(path: Path, url: str, **options: Any) -> StockRoom:
@@ -392,17 +380,9 @@ def test_pushes_to_different_branches_at_once_all_succeed(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mount_disk: Callable[[str], Path]) -> Path:
     """A file system of 12 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=False).returncode
-    ):
-        pytest.skip("a small file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    return mount_disk("12m")
 
 
 def test_a_disk_that_fills_while_fetching_loses_nothing(tmp_path: Path, small_disk: Path) -> None:

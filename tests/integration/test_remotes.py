@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.servers import BUCKET, find_nginx, serve_files, start_s3
+from tests.servers import find_nginx, serve_files
 
 from stockroom import (
     AbsentDataError,
@@ -28,29 +27,6 @@ from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        with start_s3() as endpoint:
-            yield endpoint
-
-
-@pytest.fixture(params=["folder", "s3"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """What names a new remote: `url`, and further keywords."""
-    if request.param == "folder":
-        return {"url": str(tmp_path / "remote")}
-    return {"url": f"s3://{BUCKET}/{tmp_path.name}", "endpoint_url": request.getfixturevalue("s3")}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> dict[str, Any]:
-    return {"url": str(tmp_path / "remote")}
-
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (500, 3, 16, 16), dtype=np.uint8)
 

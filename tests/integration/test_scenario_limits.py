@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
@@ -27,15 +26,9 @@ LEFT_NBYTES = [0, 20 << 10, 200 << 10, 1 << 20]
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mount_disk: Callable[[str], Path]) -> Path:
     """A file system of 8 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a small file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    return mount_disk("8m")
 
 
 def fill(folder: Path, *, but: int) -> Path:

@@ -41,6 +41,11 @@ class History:
         self.ids[name] = record.commit_id
         return record.commit_id
 
+    def add_all(self, parents_of, times=None):
+        """Commits by name, each with the names of its parents."""
+        for name, parents in parents_of.items():
+            self.add(name, parents, time_ns=None if times is None else times[name])
+
     def commit(self, name, branch="main", **fields):
         """A commit on a branch, after what is there."""
         old = self.refs.find_branch(branch)

@@ -17,13 +17,8 @@ def log(history, start, n=None):
     return "".join(names[met.commit_id] for met in iter_log(history.refs, history.ids[start], n=n))
 
 
-def add_all(history, parents_of, times=None):
-    for name, parents in parents_of.items():
-        history.add(name, parents, time_ns=None if times is None else times[name])
-
-
 def test_a_line_is_walked_from_its_tip(history):
-    add_all(history, {"a": "", "b": "a", "c": "b"})
+    history.add_all({"a": "", "b": "a", "c": "b"})
     assert log(history, "c") == "cba"
     assert log(history, "b") == "ba"
     assert log(history, "c", n=2) == "cb"
@@ -36,7 +31,7 @@ def test_forks_interleave_by_time_and_meet_once(history):
      \\         /
       c-------e
     """
-    add_all(history, {"a": "", "b": "a", "c": "a", "d": "b", "e": "c", "m": "de", "n": "m"})
+    history.add_all({"a": "", "b": "a", "c": "a", "d": "b", "e": "c", "m": "de", "n": "m"})
     assert log(history, "n") == "nmedcba"
 
 
@@ -48,7 +43,7 @@ def test_criss_cross(history):
        \\ / \\ /
         c---e
     """
-    add_all(history, {"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "de"})
+    history.add_all({"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "de"})
     assert log(history, "f") == "fedcba"
 
 
@@ -59,22 +54,22 @@ def test_children_come_before_parents_whatever_the_clocks_say(history):
       c---d
     """
     parents_of = {"a": "", "b": "a", "c": "a", "d": "c", "m": "bd"}
-    add_all(history, parents_of, times={"a": 1000, "b": -50, "c": 3, "d": 4, "m": 5})
+    history.add_all(parents_of, times={"a": 1000, "b": -50, "c": 3, "d": 4, "m": 5})
     assert log(history, "m") == "mdcba"
 
 
 def test_a_merge_of_a_commit_with_its_own_ancestor(history):
-    add_all(history, {"a": "", "b": "a", "c": "b", "m": "ac"})
+    history.add_all({"a": "", "b": "a", "c": "b", "m": "ac"})
     assert log(history, "m") == "mcba"
 
 
 def test_the_same_parent_twice_is_met_once(history):
-    add_all(history, {"a": "", "m": "aa"})
+    history.add_all({"a": "", "m": "aa"})
     assert log(history, "m") == "ma"
 
 
 def test_unrelated_roots_that_were_merged(history):
-    add_all(history, {"a": "", "b": "", "m": "ab"})
+    history.add_all({"a": "", "b": "", "m": "ab"})
     assert log(history, "m") == "mba"
 
 
@@ -85,7 +80,7 @@ def test_random_graphs_keep_the_order(history, seed):
     for n in range(25):
         known = sorted(parents_of)
         parents_of[chr(65 + n)] = "".join(rng.sample(known, k=min(len(known), rng.choice([1, 1, 1, 2, 3]))))
-    add_all(history, parents_of, times={name: rng.randrange(20) for name in parents_of})
+    history.add_all(parents_of, times={name: rng.randrange(20) for name in parents_of})
     tip = chr(65 + 24)
     walked = log(history, tip)
     reachable, todo = set(), [tip]
@@ -119,7 +114,7 @@ def test_times_of_a_line_do_not_matter(history):
 
 
 def test_ancestry(history):
-    add_all(history, {"a": "", "b": "a", "c": "a", "m": "bc", "x": ""})
+    history.add_all({"a": "", "b": "a", "c": "a", "m": "bc", "x": ""})
     ids = history.ids
     assert is_ancestor(history.refs, ids["a"], ids["m"])
     assert is_ancestor(history.refs, ids["m"], ids["m"])

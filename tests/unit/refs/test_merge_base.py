@@ -13,11 +13,6 @@ from stockroom.kv import Environment
 from stockroom.refs import DATABASES, RefChange, RefStore, find_merge_bases, is_ancestor
 
 
-def add_all(history, parents_of, times=None):
-    for name, parents in parents_of.items():
-        history.add(name, parents, time_ns=None if times is None else times[name])
-
-
 def bases(history, ours, theirs):
     names = {commit_id: name for name, commit_id in history.ids.items()}
     mine = [history.ids[name] for name in ours]
@@ -57,7 +52,7 @@ def make_graph(seed, count=30):
 
 def test_a_line_has_its_older_commit_as_base(history):
     """a---b---c"""
-    add_all(history, {"a": "", "b": "a", "c": "b"})
+    history.add_all({"a": "", "b": "a", "c": "b"})
     assert bases(history, "c", "a") == bases(history, "a", "c") == "a"
     assert bases(history, "b", "b") == "b"
 
@@ -68,7 +63,7 @@ def test_a_fork_has_the_last_commit_before_it(history):
          \\
           e---f
     """
-    add_all(history, {"a": "", "b": "a", "c": "b", "d": "c", "e": "b", "f": "e"})
+    history.add_all({"a": "", "b": "a", "c": "b", "d": "c", "e": "b", "f": "e"})
     assert bases(history, "d", "f") == "b"
 
 
@@ -78,7 +73,7 @@ def test_a_branch_merged_before_has_the_commit_that_was_merged(history):
      \\     /
       c---e---f
     """
-    add_all(history, {"a": "", "b": "a", "c": "a", "e": "c", "m": "be", "d": "m", "f": "e"})
+    history.add_all({"a": "", "b": "a", "c": "a", "e": "c", "m": "be", "d": "m", "f": "e"})
     assert bases(history, "d", "f") == "e"
 
 
@@ -90,12 +85,12 @@ def test_a_criss_cross_history_has_two_bases(history):
        \\ / \\
         c---e---g
     """
-    add_all(history, {"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "d", "g": "e"})
+    history.add_all({"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "d", "g": "e"})
     assert bases(history, "f", "g") == "bc"
 
 
 def test_unrelated_histories_have_no_base(history):
-    add_all(history, {"a": "", "b": "a", "x": "", "y": "x"})
+    history.add_all({"a": "", "b": "a", "x": "", "y": "x"})
     assert bases(history, "b", "y") == ""
 
 
@@ -105,7 +100,7 @@ def test_several_commits_count_as_one_that_merged_them(history):
      \\   \\
       d   e---f    of c and d together with f: b, not a
     """
-    add_all(history, {"a": "", "b": "a", "c": "b", "d": "a", "e": "b", "f": "e"})
+    history.add_all({"a": "", "b": "a", "c": "b", "d": "a", "e": "b", "f": "e"})
     assert bases(history, "d", "f") == "a"
     assert bases(history, "cd", "f") == "b"
 
@@ -116,14 +111,14 @@ def test_clocks_that_are_wrong_change_nothing(history):
          \\
           e
     """
-    add_all(history, {"a": "", "b": "a", "c": "b", "d": "c", "e": "b"}, {"a": 50, "b": 40, "c": 30, "d": 20, "e": 99})
+    history.add_all({"a": "", "b": "a", "c": "b", "d": "c", "e": "b"}, {"a": 50, "b": 40, "c": 30, "d": 20, "e": 99})
     assert bases(history, "d", "e") == "b"
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_random_histories_have_the_bases_that_every_pair_looked_at_gives(history, seed):
     parents_of, rng = make_graph(seed)
-    add_all(history, parents_of, {name: rng.randrange(-30, 30) for name in parents_of})
+    history.add_all(parents_of, {name: rng.randrange(-30, 30) for name in parents_of})
     names = sorted(parents_of)
     for ours in names[::3]:
         for theirs in names[::2]:
@@ -138,7 +133,7 @@ def test_random_histories_have_the_bases_that_every_pair_looked_at_gives(history
 @pytest.mark.parametrize("seed", range(3))
 def test_a_repository_from_before_there_were_links_gives_the_same(history, seed):
     parents_of, rng = make_graph(seed)
-    add_all(history, parents_of)
+    history.add_all(parents_of)
     pairs = [rng.sample(sorted(parents_of), k=2) for _ in range(40)]
     lost = [history.ids[name] for name in parents_of if rng.random() < 0.7]
     history.env.update(lambda txn: [txn.delete("links", commit_id) for commit_id in lost])
@@ -177,7 +172,7 @@ def test_a_commit_whose_parents_are_left_out_ends_the_walk(history):
 
 
 def test_a_missing_commit_is_named(history):
-    add_all(history, {"a": "", "b": "a", "c": "b", "x": ""})
+    history.add_all({"a": "", "b": "a", "c": "b", "x": ""})
     history.env.update(lambda txn: txn.delete("links", history.ids["b"]))
     history.env.update(lambda txn: txn.delete("commits", history.ids["b"]))
     with pytest.raises(CorruptionError, match=history.ids["b"].hex()):
@@ -185,7 +180,7 @@ def test_a_missing_commit_is_named(history):
 
 
 def test_damaged_links_are_found(history):
-    add_all(history, {"a": "", "b": "a", "c": "b"})
+    history.add_all({"a": "", "b": "a", "c": "b"})
     for commit_id in history.ids.values():
         history.refs.check_link(commit_id)
     history.env.update(lambda txn: txn.put("links", history.ids["c"], b"\x09\0\0\0" + history.ids["b"]))

@@ -26,6 +26,13 @@ def store(tmp_path: Path) -> Iterator[TensorStore]:
 
 
 @pytest.fixture
+def writer(store: TensorStore) -> Iterator[TensorWriter]:
+    opened = TensorWriter(store)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def put(store: TensorStore) -> Put:
     """`put(rows, codec="raw")`: put rows, `(n, nbytes)` uint8 or a list of bytes, as one pack; returns digests."""
 

@@ -76,13 +76,6 @@ def test_little_is_hashed_where_it_is_and_threads_end_when_closed(hasher: RunHas
 # -- how they are put
 
 
-@pytest.fixture
-def writer(store: TensorStore) -> Iterator[TensorWriter]:
-    opened = TensorWriter(store)
-    yield opened
-    opened.close()
-
-
 def put(writer: TensorWriter, *runs: list[memoryview], stream: Stream = RAW) -> list[np.ndarray]:
     made = [ChunkRun(chunks, stream) for chunks in runs]
     writer.put_hashed(writer.start_hashing(made))

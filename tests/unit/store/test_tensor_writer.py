@@ -19,13 +19,6 @@ from stockroom.store.tensor_writer import TensorWriter
 RAW = Stream("uint8", (1000,), "raw")
 
 
-@pytest.fixture
-def writer(store):
-    opened = TensorWriter(store)
-    yield opened
-    opened.close()
-
-
 def test_a_chunk_is_stored_once_whatever_it_is_put_as_and_however_often(store, writer, rows):
     digests = writer.put_rows(np.concatenate([rows, rows[:50]]), RAW)
     assert (digests[300:] == digests[:50]).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 import zipfile
@@ -11,19 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.hostile import Hostile
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom
 from stockroom.interop import name_model, read_model_file
-
-
-class Hostile:
-    """Unpickled, it would leave a file."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])

@@ -19,11 +19,6 @@ def random_values(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def store() -> MemoryNodes:
-    return MemoryNodes()
-
-
-@pytest.fixture(scope="module")
 def values() -> np.ndarray:
     return random_values(COUNT, seed=0)
 

@@ -162,11 +162,6 @@ def test_values_of_no_bytes_are_merged_as_a_set() -> None:
 
 
 @pytest.fixture(scope="module")
-def store() -> MemoryNodes:
-    return MemoryNodes()
-
-
-@pytest.fixture(scope="module")
 def large(store: MemoryNodes) -> Tree:
     values = np.random.default_rng(0).integers(0, 256, (COUNT, 40), dtype=np.uint8)
     return Tree.build(store, TreeFormat(KeyType.INT, 40), np.arange(COUNT), values)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.packs import measure_packs
 
 from stockroom import (
     ColumnNotFoundError,
@@ -27,11 +28,6 @@ from stockroom.content.column import ColumnRecord, decode_column
 from stockroom.shelves.data.keys import format_nested, parse_nested
 
 RNG = np.random.default_rng(0)
-
-
-def count_packed(stock: StockRoom) -> int:
-    """Bytes of all packs: what chunks take on disk."""
-    return sum(file.stat().st_size for file in (stock.path / ".stockroom" / "packs").rglob("*") if file.is_file())
 
 
 def encode(array: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
@@ -52,26 +48,26 @@ def test_a_renamed_column_is_the_same_one_and_writes_no_chunk(stock, pixels):
     with stock.enable_write("first") as writer:
         writer.data["image"] = pixels
         writer.data["image"].attrs = {"unit": "mm"}
-    before, root = count_packed(stock), stock.data["image"].root
+    before, root = measure_packs(stock.path), stock.data["image"].root
     with stock.enable_write("renamed") as writer:
         assert writer.data.rename("image", "photo").name == "photo"
     assert list(stock.data) == ["photo"]
     assert (stock.data["photo"].root, stock.data["photo"].attrs) == (root, {"unit": "mm"})
     np.testing.assert_array_equal(stock.data["photo"], pixels)
-    assert count_packed(stock) == before
+    assert measure_packs(stock.path) == before
 
 
 def test_a_copied_column_writes_no_chunk_and_goes_its_own_way(stock, pixels):
     with stock.enable_write("first") as writer:
         writer.data["image"] = pixels
-    before = count_packed(stock)
+    before = measure_packs(stock.path)
     with stock.enable_write("copied") as writer:
         writer.data["image"][0] = pixels[1]  # what is staged only is copied too
         writer.data.copy("image", "other")
         del writer.data["image"][2]
     np.testing.assert_array_equal(stock.data["other"][0], pixels[1])
     assert (len(stock.data["image"]), len(stock.data["other"])) == (19, 20)
-    assert count_packed(stock) == before
+    assert measure_packs(stock.path) == before
 
 
 def test_names_that_are_taken_or_no_names_are_refused(stock, pixels):
@@ -120,7 +116,7 @@ def test_casts_that_keep_the_bytes_write_none(stock):
     with stock.enable_write("first") as writer:
         writer.data["flag"] = np.ones((50, 64), bool)
         writer.data["text"] = words
-    before, roots = count_packed(stock), [stock.data[name].root for name in ("flag", "text")]
+    before, roots = measure_packs(stock.path), [stock.data[name].root for name in ("flag", "text")]
     with stock.enable_write("cast") as writer:
         writer.data.cast("flag", "uint8")
         writer.data.cast("text", bytes)
@@ -129,7 +125,7 @@ def test_casts_that_keep_the_bytes_write_none(stock):
     with stock.enable_write("and back") as writer:
         writer.data.cast("text", str)
     assert stock.data["text"][3] == words[3]
-    assert count_packed(stock) == before
+    assert measure_packs(stock.path) == before
 
 
 def test_a_value_that_does_not_fit_is_named_and_nothing_changes(stock):
