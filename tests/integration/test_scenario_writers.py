@@ -227,97 +227,117 @@ def test_a_reader_keeps_what_it_opened_until_it_refreshes(stock, start):
     other.close()
 
 
-@pytest.mark.parametrize("another_is_open", [False, True])
-def test_whatever_was_taken_from_a_closed_handle_raises_closed_error(stock, another_is_open):
-    with stock.enable_write() as writer:
-        writer.data["x"] = np.arange(12).reshape(4, 3)
-        writer.data["big"] = np.zeros((3, 100))
-        writer.data["text"] = ["a", "b", "c", "d"]
-        writer.data["named"] = {"a": 1}
-        writer.commit("first")
-        writer.data["more"] = [1]
-    other = StockRoom(stock.path) if another_is_open else None
-    shelf, column, big, text, named = (stock.data, *(stock.data[name] for name in ("x", "big", "text", "named")))
-    iterators = [iter(column), iter(shelf), iter(column.items()), iter(text.values())]
-    for iterator in iterators:
-        next(iterator)
-    log, operations, diff = stock.log(), stock.operations(), stock.diff("HEAD~1", "HEAD")
-    dataset = make_torch_dataset([column, text])
-    column[0], big[0], dataset[0]  # so that something is open and kept
-    stock.close()
-    uses = [
-        *((lambda i=i: next(i)) for i in iterators),
-        lambda: next(log),
-        lambda: next(operations),
-        lambda: len(diff),
-        lambda: column[0],
-        lambda: column[99],
-        lambda: big[1],
-        lambda: column[[0, 1]],
-        lambda: column[0:2],
-        lambda: column.take([0]),
-        lambda: column.view(0),
-        lambda: named["a"],
-        lambda: 0 in column,
-        lambda: len(column),
-        lambda: list(column),
-        lambda: column.shape,
-        lambda: column.dtype,
-        lambda: column.key_type,
-        lambda: column.nbytes,
-        lambda: column.attrs,
-        lambda: column.root,
-        lambda: column.codec,
-        lambda: column.digest(0),
-        lambda: column.present(),
-        lambda: column.prefetch(),
-        lambda: column.positions_of([0]),
-        lambda: column.update({0: np.zeros(3, int)}),
-        lambda: column.extend([]),
-        lambda: column.__setitem__(0, np.zeros(3, int)),
-        lambda: column.__delitem__(0),
-        lambda: text[0],
-        lambda: dataset[0],
-        lambda: len(dataset),
-        lambda: dataset.__getstate__(),
-        lambda: shelf["x"],
-        lambda: shelf["x", 0],
-        lambda: "x" in shelf,
-        lambda: len(shelf),
-        lambda: list(shelf),
-        lambda: shelf.__setitem__("y", [1]),
-        lambda: shelf.__delitem__("x"),
-        lambda: shelf.create("y", dtype="uint8"),
-        lambda: stock.data,
-        lambda: stock.commit_id,
-        lambda: stock.branch,
-        lambda: stock.branches,
-        lambda: stock.tags,
-        lambda: stock.refresh(),
-        lambda: stock.status(),
-        lambda: stock.reset(),
-        lambda: stock.log(),
-        lambda: stock.diff(),
-        lambda: stock.verify(),
-        lambda: stock.undo(),
-        lambda: stock.operations(),
-        lambda: stock.commit("m"),
-        lambda: stock.flush(),
-        lambda: stock.checkout("main"),
-        lambda: stock.create_branch("b"),
-        lambda: stock.delete_branch("b"),
-        lambda: stock.create_tag("t"),
-        lambda: stock.delete_tag("t"),
-        lambda: stock.enable_write().__enter__(),
-    ]
-    for number, use in enumerate(uses):
-        with pytest.raises(ClosedError):
-            print("use", number, use())
-    stock.close()  # again, which is fine
-    assert "closed" in repr(stock)
+USES_OF_WHAT_IS_CLOSED = [
+    "next(keys)",
+    "next(columns)",
+    "next(items)",
+    "next(values)",
+    "next(log)",
+    "next(operations)",
+    "len(diff)",
+    "column[0]",
+    "column[99]",
+    "big[1]",
+    "column[[0, 1]]",
+    "column[0:2]",
+    "column.take([0])",
+    "column.view(0)",
+    'named["a"]',
+    "0 in column",
+    "len(column)",
+    "list(column)",
+    "column.shape",
+    "column.dtype",
+    "column.key_type",
+    "column.nbytes",
+    "column.attrs",
+    "column.root",
+    "column.codec",
+    "column.digest(0)",
+    "column.present()",
+    "column.prefetch()",
+    "column.positions_of([0])",
+    "column.update({0: np.zeros(3, int)})",
+    "column.extend([])",
+    "column.__setitem__(0, np.zeros(3, int))",
+    "column.__delitem__(0)",
+    "text[0]",
+    "dataset[0]",
+    "len(dataset)",
+    "dataset.__getstate__()",
+    'shelf["x"]',
+    'shelf["x", 0]',
+    '"x" in shelf',
+    "len(shelf)",
+    "list(shelf)",
+    'shelf.__setitem__("y", [1])',
+    'shelf.__delitem__("x")',
+    'shelf.create("y", dtype="uint8")',
+    "stock.data",
+    "stock.commit_id",
+    "stock.branch",
+    "stock.branches",
+    "stock.tags",
+    "stock.refresh()",
+    "stock.status()",
+    "stock.reset()",
+    "stock.log()",
+    "stock.diff()",
+    "stock.verify()",
+    "stock.undo()",
+    "stock.operations()",
+    'stock.commit("m")',
+    "stock.flush()",
+    'stock.checkout("main")',
+    'stock.create_branch("b")',
+    'stock.delete_branch("b")',
+    'stock.create_tag("t")',
+    'stock.delete_tag("t")',
+    "stock.enable_write().__enter__()",
+]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "beside another"])
+def taken(request, tmp_path_factory):
+    """By name, a closed handle and all that was taken from it before; and another handle, which may be open."""
+    with StockRoom.init(tmp_path_factory.mktemp("closed") / "repo") as stock:
+        with stock.enable_write() as writer:
+            writer.data["x"] = np.arange(12).reshape(4, 3)
+            writer.data["big"] = np.zeros((3, 100))
+            writer.data["text"] = ["a", "b", "c", "d"]
+            writer.data["named"] = {"a": 1}
+            writer.commit("first")
+            writer.data["more"] = [1]
+        other = StockRoom(stock.path) if request.param else None
+        shelf = stock.data
+        column, big, text, named = (shelf[name] for name in ("x", "big", "text", "named"))
+        keys, columns, items, values = iterators = (
+            iter(column),
+            iter(shelf),
+            iter(column.items()),
+            iter(text.values()),
+        )
+        for iterator in iterators:
+            next(iterator)
+        log, operations, diff = stock.log(), stock.operations(), stock.diff("HEAD~1", "HEAD")
+        dataset = make_torch_dataset([column, text])
+        column[0], big[0], dataset[0]  # so that something is open and kept
+    yield locals()
     if other is not None:
-        assert other.data["x"][0].tolist() == [0, 1, 2]
         other.close()
+
+
+@pytest.mark.parametrize("use", USES_OF_WHAT_IS_CLOSED)
+def test_whatever_was_taken_from_a_closed_handle_raises_closed_error(taken, use):
+    with pytest.raises(ClosedError):
+        print(eval(use, {"np": np}, taken))
+
+
+def test_a_handle_may_be_closed_twice_and_closes_no_other(taken):
+    taken["stock"].close()
+    assert "closed" in repr(taken["stock"])
+    if taken["other"] is not None:
+        assert taken["other"].data["x"][0].tolist() == [0, 1, 2]
 
 
 KILLED = {
