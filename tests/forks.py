@@ -17,9 +17,9 @@ def commit(stock: StockRoom, change: Change, message: str = "change") -> str | N
 
 
 def fork(stock: StockRoom, base: Change, ours: Change, theirs: Change) -> None:
-    """
+    r"""
     base---ours      main, checked out
-        \\
+        \
          theirs      dev
     """
     commit(stock, base, "base")

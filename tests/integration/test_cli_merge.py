@@ -70,9 +70,9 @@ def measure_present(path: Path) -> int:
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """
+    r"""
     start---ours      main
-         \\
+         \
           theirs      dev
     """
     folder = tmp_path_factory.mktemp("source")
@@ -190,6 +190,11 @@ def test_average_brings_only_what_it_averages(clone: Path) -> None:
 
 
 def test_undo_takes_a_merge_back(clone: Path) -> None:
+    r"""
+    base---Ours---merge     main; undone to Ours
+        \        /
+         Theirs--           origin/dev
+    """
     before = ask(clone, "log", "--oneline")
     ask(clone, "merge", "origin/dev", "-s", "ours")
     assert "took back merge" in run_stock(clone, "undo").stderr
@@ -251,6 +256,11 @@ def test_revert_and_cherry_pick(clone: Path) -> None:
 
 
 def test_reset_hard_moves_the_branch_and_undo_brings_it_back(clone: Path) -> None:
+    r"""
+    base---Ours       main; after the reset at Theirs, after undo here again
+        \
+         Theirs       origin/dev
+    """
     old = read_json(clone, "status")["commit"]
     document = read_json(clone, "reset", "--hard", "origin/dev")
     assert document["branch"] == "main"

@@ -34,10 +34,10 @@ def project(request, tmp_path):
 
 
 def diverge(project, ours=("x", 2), theirs=("y", 3)):
-    """Commits on main and on side that change a column each; their ids.
+    r"""Commits on main and on side that change a column each; their ids.
 
     first --- ours    main
-         \\
+         \
           theirs      side
     """
     git(project, "checkout", "-q", "-b", "side")
@@ -120,9 +120,9 @@ def test_git_rebase_puts_the_data_on_top(project):
 
 
 def test_git_cherry_pick_brings_only_what_the_commit_changed(project):
-    """
+    r"""
     first --- ours                   main
-         \\
+         \
           y is 3 --- z is 4           side
     """
     ours, _ = diverge(project)

@@ -444,6 +444,9 @@ def test_remotes_are_named_changed_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_undo_does_not_take_back_what_others_did(folder: dict[str, Any], tmp_path: Path) -> None:
+    """
+    first---Second     origin/main; main is undone to first
+    """
     with make_source(tmp_path / "a") as source:
         source.add_remote("origin", **folder)
         source.push()

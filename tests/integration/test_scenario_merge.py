@@ -319,6 +319,11 @@ def test_a_column_deleted_or_made_anew_while_the_other_side_adds(
 
 
 def test_an_undone_merge_leaves_no_trace_and_can_be_done_again(stock: StockRoom) -> None:
+    r"""
+    base---ours---first      main; undone to ours, then merged again as second
+        \        /
+         theirs--            dev
+    """
     fork(stock, put({0: 0}), put({1: 1}), put({2: 2}))
     before = stock.commit_id
     first = stock.merge("dev").commit_id
@@ -430,11 +435,11 @@ def test_refused_or_failed_merges_leave_an_open_writer_as_it_was(stock: StockRoo
 
 
 def cross(stock: StockRoom, ours: dict, theirs: dict) -> None:
-    """
+    r"""
     base---A---m1---ours      main, checked out
-        \\   \\ /
-         \\   X
-          \\ / \\
+        \   \ /
+         \   X
+          \ / \
            B---m2---theirs    dev
     """
     fork(stock, put({n: n for n in range(10)}), put({0: 100, 20: 20}), put({1: 101, 21: 21}))
@@ -460,11 +465,11 @@ def test_a_criss_cross_history_loses_no_commit(stock: StockRoom) -> None:
 
 
 def test_what_two_bases_disagree_about_is_never_guessed(stock: StockRoom) -> None:
-    """
+    r"""
     base---A---m1      m1 took A's value of key 0, m2 took B's: to merge them is a conflict again, though each
-        \\   \\ /       side has what one of the two bases has
-         \\   X
-          \\ / \\
+        \   \ /       side has what one of the two bases has
+         \   X
+          \ / \
            B---m2
     """
     fork(stock, put({0: 0, 1: 1}), put({0: 100}), put({0: 200}))

@@ -142,7 +142,11 @@ def test_the_current_branch_cannot_be_deleted(stock):
 
 
 def test_an_unmerged_branch_is_deleted_by_force_only_and_undo_brings_it_back(stock):
-    #   first (main) --- second (dev)
+    r"""
+    first            main
+         \
+          second     dev, deleted, then undone
+    """
     with stock.enable_write("first") as writer:
         writer.data["x"] = [1]
     stock.checkout("dev", create=True)
@@ -174,6 +178,11 @@ def test_a_merged_branch_is_deleted_without_force(stock):
 
 
 def test_undo_takes_back_a_commit_and_head_follows(stock):
+    """
+    first---second     main; undone: first, then nothing at all
+
+    anew               main, begun once more
+    """
     with stock.enable_write("first") as writer:
         writer.data["x"] = [1]
     first = stock.commit_id

@@ -50,7 +50,9 @@ def count_history(stock: StockRoom) -> int:
 
 
 def test_two_sessions_that_change_different_things_both_land_in_a_line(stock: StockRoom) -> None:
-    #   First --- A (session one) --- B (session two, begun at First)
+    """
+    First---A---B     main: A of session one, B of session two, which began at First
+    """
     with stock.session() as one, stock.session() as two:
         one.data["x"][100] = 1
         two.data["x"][200] = 2
@@ -66,6 +68,9 @@ def test_two_sessions_that_change_different_things_both_land_in_a_line(stock: St
 
 
 def test_a_session_sees_its_own_changes_and_nobody_elses_until_it_commits(stock: StockRoom) -> None:
+    """
+    First---Seven---Eight     main: of session one, and of session two, which began at First
+    """
     with stock.session() as one, stock.session() as two:
         one.data["x"][0] = 7
         assert one.data["x"][0] == 7
@@ -81,6 +86,11 @@ def test_a_session_sees_its_own_changes_and_nobody_elses_until_it_commits(stock:
 def test_what_two_sessions_change_differently_is_a_conflict_that_leaves_the_later_one_as_it_was(
     stock: StockRoom,
 ) -> None:
+    r"""
+    First---Seven---As one has it     main: theirs is Seven (session one), ours what session two began at First
+         \
+          (Eight)                     refused
+    """
     with stock.session() as one, stock.session() as two:
         one.data["x"][0] = 7
         one.commit("Seven")
@@ -98,6 +108,9 @@ def test_what_two_sessions_change_differently_is_a_conflict_that_leaves_the_late
 
 @pytest.mark.parametrize(("strategy", "expected"), [("ours", 8), ("theirs", 7), ({"data/x": "ours"}, 8)])
 def test_a_strategy_decides_between_a_session_and_the_others(stock: StockRoom, strategy: object, expected: int) -> None:
+    """
+    First---Seven---Eight     main: theirs is Seven (session one), ours is Eight (session two), begun at First
+    """
     with stock.session() as one, stock.session(strategy=strategy) as two:
         one.data["x"][0] = 7
         one.commit("Seven")
@@ -134,6 +147,11 @@ def test_a_session_commits_what_is_left_at_its_end_and_nothing_after_an_exceptio
 
 
 def test_a_session_on_a_new_branch_begins_it_with_its_first_commit(stock: StockRoom) -> None:
+    """
+    First           main
+
+    Update data     sweep, which has no commit in common with main
+    """
     with stock.session(branch="sweep") as session:
         assert list(session.data) == []
         session.data["y"] = np.arange(3)
@@ -153,6 +171,9 @@ def test_a_branch_deleted_meanwhile_is_not_made_again(stock: StockRoom) -> None:
 
 
 def test_a_write_block_puts_its_commit_on_top_of_what_sessions_committed_meanwhile(stock: StockRoom) -> None:
+    """
+    First---Update data---Block     main: of a session, and of the block, which began at First
+    """
     with stock.enable_write("Block"):
         stock.data["x"][0] = 1
         with StockRoom(stock.path).session() as session:
@@ -172,6 +193,11 @@ def test_a_write_block_that_changed_the_same_as_a_session_is_refused_and_leaves_
 
 
 def test_head_comes_along_with_its_branch_unless_something_is_staged_there(stock: StockRoom) -> None:
+    """
+    First---x[0]---x[2]---What was staged     main
+              |
+              HEAD stays here while x[1] is staged
+    """
     with stock.session() as session:
         session.data["x"][0] = 1
     assert StockRoom(stock.path).commit_id == stock.branches["main"]
@@ -365,6 +391,9 @@ with StockRoom(path) as stock, stock.session() as session:
 
 
 def test_sixteen_processes_commit_to_one_branch_and_no_commit_is_lost(stock: StockRoom) -> None:
+    """
+    First---3/0---0/0---3/1---7/0---...     main: one line, in which the commits of each process are in order
+    """
     commands = [[sys.executable, "-c", COMMITTER, str(stock.path), str(p), str(COMMITS)] for p in range(PROCESSES)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen(command, **pipes) for command in commands]

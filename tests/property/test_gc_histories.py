@@ -14,6 +14,11 @@ from hypothesis import strategies as st
 
 from stockroom import ConflictError, NotFoundError, NothingToCommitError, StockRoom
 
+# write 1, branch 2, write 3, main, write 4, delete 2, gc 1:
+#
+#     0---1---4     main
+#          \
+#           3       b2, deleted: gc removes it, unless within the grace period, in which undo brings it back
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(

@@ -26,9 +26,9 @@ def test_a_line_is_walked_from_its_tip(history):
 
 
 def test_forks_interleave_by_time_and_meet_once(history):
-    """
+    r"""
     a---b---d---m---n
-     \\         /
+     \         /
       c-------e
     """
     history.add_all({"a": "", "b": "a", "c": "a", "d": "b", "e": "c", "m": "de", "n": "m"})
@@ -36,11 +36,11 @@ def test_forks_interleave_by_time_and_meet_once(history):
 
 
 def test_criss_cross(history):
-    """
+    r"""
     a---b---d---f
-     \\   \\ /   /
-      \\   X   /
-       \\ / \\ /
+     \   \ /   /
+      \   X   /
+       \ / \ /
         c---e
     """
     history.add_all({"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "de"})
@@ -48,9 +48,9 @@ def test_criss_cross(history):
 
 
 def test_children_come_before_parents_whatever_the_clocks_say(history):
-    """
+    r"""
     a---b---m      b was made by a clock far behind, a by one far ahead
-     \\     /
+     \     /
       c---d
     """
     parents_of = {"a": "", "b": "a", "c": "a", "d": "c", "m": "bd"}

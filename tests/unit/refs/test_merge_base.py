@@ -58,9 +58,9 @@ def test_a_line_has_its_older_commit_as_base(history):
 
 
 def test_a_fork_has_the_last_commit_before_it(history):
-    """
+    r"""
     a---b---c---d
-         \\
+         \
           e---f
     """
     history.add_all({"a": "", "b": "a", "c": "b", "d": "c", "e": "b", "f": "e"})
@@ -68,9 +68,9 @@ def test_a_fork_has_the_last_commit_before_it(history):
 
 
 def test_a_branch_merged_before_has_the_commit_that_was_merged(history):
-    """
+    r"""
     a---b---m---d
-     \\     /
+     \     /
       c---e---f
     """
     history.add_all({"a": "", "b": "a", "c": "a", "e": "c", "m": "be", "d": "m", "f": "e"})
@@ -78,11 +78,11 @@ def test_a_branch_merged_before_has_the_commit_that_was_merged(history):
 
 
 def test_a_criss_cross_history_has_two_bases(history):
-    """
+    r"""
     a---b---d---f
-     \\   \\ /
-      \\   X
-       \\ / \\
+     \   \ /
+      \   X
+       \ / \
         c---e---g
     """
     history.add_all({"a": "", "b": "a", "c": "a", "d": "bc", "e": "cb", "f": "d", "g": "e"})
@@ -95,9 +95,9 @@ def test_unrelated_histories_have_no_base(history):
 
 
 def test_several_commits_count_as_one_that_merged_them(history):
-    """
+    r"""
     a---b---c
-     \\   \\
+     \   \
       d   e---f    of c and d together with f: b, not a
     """
     history.add_all({"a": "", "b": "a", "c": "b", "d": "a", "e": "b", "f": "e"})
@@ -106,9 +106,9 @@ def test_several_commits_count_as_one_that_merged_them(history):
 
 
 def test_clocks_that_are_wrong_change_nothing(history):
-    """
+    r"""
     a---b---c---d      the newer a commit, the earlier it says it was made
-         \\
+         \
           e
     """
     history.add_all({"a": "", "b": "a", "c": "b", "d": "c", "e": "b"}, {"a": 50, "b": 40, "c": 30, "d": 20, "e": 99})

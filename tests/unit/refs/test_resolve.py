@@ -11,9 +11,9 @@ from stockroom.refs.changes import create_branch, create_tag
 
 @pytest.fixture
 def graph(history):
-    """
+    r"""
     a---b---c---m  main, HEAD
-         \\     /
+         \     /
           d---e    dev; tag v1 at b
     """
     for name, parents in {"a": "", "b": "a", "c": "b", "d": "b", "e": "d", "m": "ce"}.items():

@@ -210,6 +210,11 @@ def undo(history):
 
 
 def test_undo_goes_back_one_operation_at_a_time_until_none_is_left(history):
+    """
+    first---second     main; dev is made there and deleted
+
+    operations: 1 first, 2 second, 3 dev made, 4 dev deleted; undone 4, 3, 2, 1
+    """
     first = history.commit("first")
     second = history.commit("second")
     history.refs.apply(create_branch("dev", at=second))
@@ -227,6 +232,11 @@ def test_undo_goes_back_one_operation_at_a_time_until_none_is_left(history):
 
 
 def test_undo_after_undo_and_new_work_takes_back_the_new_work(history):
+    r"""
+    first---third      main
+         \
+          second       undone before third was made
+    """
     first = history.commit("first")
     history.commit("second")
     undo(history)

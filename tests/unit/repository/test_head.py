@@ -159,6 +159,11 @@ def test_a_commit_cut_off_at_any_step_happened_or_did_not(two, where, messages, 
 
 @pytest.mark.parametrize(("where", "count"), [("prepare", 2), ("complete", 1), (None, 1)])
 def test_an_undo_cut_off_at_any_step_happened_or_did_not(two, where, count):
+    r"""
+    number 1---number 2---after     main, where undo did not happen
+            \
+             after                  main, where it did
+    """
     stock, ids = two
     cut_off(stock.path, StockRoom.undo, where)
     with StockRoom(stock.path) as opened:

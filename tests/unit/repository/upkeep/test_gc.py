@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from tests.packs import measure_packs
 
 from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundError, StockRoom
 from stockroom.kv import Environment
@@ -37,11 +38,6 @@ def packs(stock):
     return {directory.name for directory in list_pack_directories(stock.path / ".stockroom" / "packs")}
 
 
-def measure_packs(stock):
-    folders = list_pack_directories(stock.path / ".stockroom" / "packs")
-    return sum(file.stat().st_size for folder in folders for file in folder.glob("c.*"))
-
-
 def read(path, ref, name):
     with StockRoom(path, ref=ref) as stock:
         return stock.data[name][:]
@@ -55,7 +51,12 @@ def stock(tmp_path):
 
 
 def make_dead_branch(stock, name="dead", seed=2):
-    """A branch with one pack of its own, deleted: its commit."""
+    r"""A branch with one pack of its own, deleted: its commit.
+
+    kept          main
+        \
+         dead     deleted
+    """
     stock.checkout(name, create=True)
     commit = write(stock, name, seed)
     stock.checkout("main")
@@ -95,6 +96,11 @@ def test_it_goes_once_it_was_marked_for_the_grace_period(stock):
 
 
 def test_marking_starts_the_clock_and_use_stops_it(stock):
+    r"""
+    kept          main
+        \
+         dead     deleted, then kept by `again` for a while
+    """
     commit = make_dead_branch(stock)
     stock.gc()
     stock.create_branch("again", commit)
@@ -122,6 +128,15 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(stock):
 
 
 def test_tags_stages_sessions_merges_and_a_detached_head_keep_what_they_lead_to(tmp_path):
+    r"""
+    kept---(staged)     main; staged is no commit yet
+       |\
+       | tagged         v1, whose branch is deleted
+        \
+         dead           other; in the end a detached HEAD alone
+
+    (named)             side: the stage of a session that is closed
+    """
     path = tmp_path / "repo"
     with StockRoom.init(path) as stock:
         write(stock, "kept", 1)
@@ -161,6 +176,11 @@ def make_dead_branch_elsewhere(path):
 
 
 def test_a_merge_under_way_keeps_what_is_merged(stock):
+    r"""
+    kept---ours----merged    main
+        \         /
+         theirs---           side, deleted while the merge is under way
+    """
     stock.checkout("side", create=True)
     with stock.enable_write("side"):
         stock.data["kept"][0] = np.full(1000, 1, np.uint8)
@@ -179,6 +199,11 @@ def test_a_merge_under_way_keeps_what_is_merged(stock):
 
 
 def test_a_pack_stays_as_long_as_one_of_its_chunks_is_needed(stock):
+    r"""
+    kept---one of them     main: one row of two
+        \
+         two               dead, deleted
+    """
     stock.checkout("dead", create=True)
     with stock.enable_write("two"):
         stock.data["two"] = rows(2)
@@ -231,6 +256,11 @@ def test_a_writer_that_begins_after_the_marks_puts_anew_what_is_marked(stock, ho
 
 
 def test_a_handle_that_had_a_pack_open_when_it_went_does_not_rely_on_it(stock):
+    r"""
+    kept---again     main: the rows of dead once more
+        \
+         dead        deleted, and removed by gc before `again`
+    """
     with StockRoom(stock.path) as long_lived:
         long_lived.checkout("dead", create=True)
         write(long_lived, "dead", 2)
@@ -368,6 +398,11 @@ def test_an_orphan_pack_is_as_old_as_its_files(stock):
 
 
 def test_repack_merges_small_packs_and_drops_what_is_dead_and_history_stays(stock):
+    r"""
+    kept---20---...---29---some     main: ten rows of half
+                        \
+                         half       dead, deleted
+    """
     for seed in range(20, 30):
         with stock.enable_write(f"{seed}"):
             stock.data[f"part{seed}"] = rows(seed)
@@ -396,6 +431,11 @@ def test_repack_merges_small_packs_and_drops_what_is_dead_and_history_stays(stoc
 
 @pytest.mark.parametrize("once", ["committed", "staged"])
 def test_repack_keeps_dead_rows_that_a_writer_may_rely_on(stock, once):
+    r"""
+    kept---some---late     main: rows of both
+        \
+         both              dead, deleted; or staged on main and given up
+    """
     both = np.concatenate([rows(40), rows(41)])
     if once == "committed":
         stock.checkout("dead", create=True)
@@ -427,9 +467,9 @@ def test_repack_keeps_dead_rows_for_the_grace_period(stock):
     with stock.enable_write("some"):
         stock.data["some"] = rows(40)[:10]
     assert stock.gc(repack=True).repacked == 2
-    assert measure_packs(stock) > 3 * ROWS * 1000
+    assert measure_packs(stock.path, "c.*") > 3 * ROWS * 1000
     assert later(stock, repack=True).repacked == 1
-    assert measure_packs(stock) < (ROWS + 11) * 1000
+    assert measure_packs(stock.path, "c.*") < (ROWS + 11) * 1000
     assert stock.verify().ok
 
 
