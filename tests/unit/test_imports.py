@@ -22,8 +22,8 @@ KEPT_APART = "Kept apart:"
 TESTS_OF_NO_MODULE = {
     "test_imports": "is about all of them",
     "content/test_state_diff": "is the part of the tests of content.diff that is about states",
-    "importers/test_archives": "is about what web_dataset and image_folder share",
-    "importers/test_tables": "is about what csv_files, parquet_files and hugging_face share",
+    "importers/test_archives": "is about web_dataset, zarr_arrays and safetensors_files, which are tested alike",
+    "importers/test_tables": "is about csv_files, parquet_files and hugging_face, which are tested alike",
     "repository/upkeep/test_verify_states": "is the part of the tests of verify that is about states",
 }
 """Test files of `tests/unit` that are named for no module, each with the reason."""

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.errors import InvalidInputError, LockedError, MalformedRecordError, RefNotFoundError, RemoteError
+from stockroom.errors import InvalidInputError, LockedError, MalformedRecordError, RefNotFoundError
 from stockroom.files import replace_own_file
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
@@ -29,7 +29,7 @@ from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
-from stockroom.remotes.ref_state_log import find_newest_state
+from stockroom.remotes.ref_state_log import get_newest_state
 from stockroom.remotes.settings import add_remote, read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
@@ -249,9 +249,7 @@ def _clone_metadata(
     transport: Transport,
     on_progress: OnProgress | None,
 ) -> None:
-    state = find_newest_state(transport)
-    if state is None:
-        raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
+    state = get_newest_state(transport)
     head, tip = _choose_head(state, options.ref, transport.url) if kept is None else _follow_git(paths, kept)
     prepare_repository(paths)
     if ORIGIN not in read_remotes(paths):

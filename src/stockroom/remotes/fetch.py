@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.errors import CorruptionError, RefChangedError, RemoteError
+from stockroom.errors import CorruptionError, RefChangedError
 from stockroom.refs import Ref, RefChange, RefMove
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.progress import OnProgress
-from stockroom.remotes.ref_state_log import find_newest_state
+from stockroom.remotes.ref_state_log import get_newest_state
 from stockroom.remotes.settings import get_remote, read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
@@ -67,9 +67,7 @@ def fetch(
     if transport is None:
         transport = open_transport(get_remote(repository.paths, remote))
     tracking = Tracking(repository.paths, remote)
-    state = find_newest_state(transport, tracking.read_state())
-    if state is None:
-        raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
+    state = get_newest_state(transport, tracking.read_state())
     with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # what is here already must not go meanwhile
         intake = Intake(repository, transport, tracking)
         state = intake.take_in_newest(state, on_progress)

@@ -35,7 +35,7 @@ from stockroom.remotes.ref_state_log import (
     StateTakenError,
     find_following_state,
     find_newer_state,
-    find_newest_state,
+    get_newest_state,
     publish_state,
     put_marks,
     read_marks,
@@ -137,9 +137,7 @@ class _Collection:
 
     def run(self, *, dry_run: bool) -> RemoteGcReport:
         self._on_stage("looking", 0, 0)
-        state = find_newest_state(self._transport, self._tracking.read_state())
-        if state is None:
-            raise RemoteError(f"{self._transport.url}: there is no Stockroom repository; `stock push` makes one")
+        state = get_newest_state(self._transport, self._tracking.read_state())
         now_s = int(time.time()) if dry_run else self._transport.read_clock_s()
         state, before, marks, files, rewritten = self._mark(state, now_s, dry_run=dry_run)
         ripe = self._find_ripe(marks, files, now_s)

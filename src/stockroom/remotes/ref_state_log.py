@@ -49,6 +49,14 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
     return newest if newest is not known or is_current(transport, known) else _search(transport, _read_hint(transport))
 
 
+def get_newest_state(transport: Transport, known: RefState | None = None) -> RefState:
+    """The newest state of a remote, as by `find_newest_state`; `RemoteError` for one without any."""
+    state = find_newest_state(transport, known)
+    if state is None:
+        raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
+    return state
+
+
 def find_newer_state(transport: Transport, known: RefState) -> RefState:
     """The newest state from `known` on, which is the remote's own: `known` itself, after one request, if that is it."""
     return _climb(known, lambda number: find_state(transport, number))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from stockroom.digest import PackDigest
 if TYPE_CHECKING:
     from stockroom.store.fetcher import Wanted
 
+T = TypeVar("T")
 PROTOCOL: Final = 2
 MAX_MESSAGE_NBYTES: Final = 64 << 20
 _LENGTH: Final = struct.Struct("<I")
@@ -113,22 +114,19 @@ def send(connection: socket.socket, message: Request | Answer) -> None:
 
 def receive_request(connection: socket.socket) -> Request:
     """The next request; `ConnectionLostError` at the end."""
-    body = _receive(connection)
-    try:
-        request: Request = _requests.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectionLostError(f"not a request: {error}") from error
-    return request
+    return _decode(_requests, _receive(connection), "a request")
 
 
 def receive_answer(connection: socket.socket) -> Answer:
     """The next answer; `ConnectionLostError` if none comes within the socket's time limit, or none any more."""
-    body = _receive(connection)
+    return _decode(_answers, _receive(connection), "an answer")
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes, what: str) -> T:
     try:
-        answer: Answer = _answers.decode(body)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectionLostError(f"not an answer: {error}") from error
-    return answer
+        raise ConnectionLostError(f"not {what}: {error}") from error
 
 
 def pack_wanted(wanted: Wanted) -> list[Runs]:

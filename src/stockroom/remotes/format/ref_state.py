@@ -69,7 +69,7 @@ class RefState(_StateV1, frozen=True, array_like=True, forbid_unknown_fields=Tru
         branches: name -> commit.
         tags: name -> commit.
         bundles: all that together hold the history of these refs, oldest first.
-        marks: the table of what nothing leads to (`remote_marks`); None before the first gc.
+        marks: the table of what nothing leads to (`format.marks`); None before the first gc.
     """
 
     marks: Digest | None = None
