@@ -13,7 +13,6 @@ import typer
 from typer.core import TyperGroup
 
 from stockroom import __version__
-from stockroom.cli.examples import EXAMPLES, PROGRAM_EXAMPLE, make_epilog
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import Settings, add_global_options, take_settings
 
@@ -53,18 +52,23 @@ VERBS: Final[dict[str, str]] = {
 }
 """Verb -> its module in `verbs`, which holds a function of the module's name."""
 
+EXAMPLE: Final = "stock import torchvision.fashion_mnist --root ~/fashion-mnist"
+"""With which the program's own help ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """A verb that has verbs of its own, such as `stock model ls`; `verbs` is a table like `VERBS`."""
 
     help: str
+    example: str
     verbs: Mapping[str, str]
 
 
 GROUPS: Final[dict[str, Group]] = {
     "model": Group(
         "Look at the models, compare them, and move them in and out.",
+        "stock model diff HEAD~1 resnet",
         {
             "ls": "model.ls",
             "show": "model.show",
@@ -76,6 +80,7 @@ GROUPS: Final[dict[str, Group]] = {
     ),
     "exp": Group(
         "Compare experiments: values, metrics and artifacts of commits. Also called `stock experiment`.",
+        "stock exp show --filter 'lr < 0.01' --sort acc",
         {
             "show": "exp.show",
             "plot": "exp.plot",
@@ -86,6 +91,7 @@ GROUPS: Final[dict[str, Group]] = {
     ),
     "git": Group(
         "Look at the tie to git, and have git call Stockroom to merge and before it pushes.",
+        "stock git install --hooks",
         {
             "status": "git.status",
             "install": "git.install",
@@ -140,11 +146,11 @@ class SubverbGroup(TyperGroup):
 
 
 def load_verb(name: str, module_name: str) -> Any:
-    """The click command of one verb, which is a function called as its module is: `model_ls` in `model/ls.py`."""
+    """The click command of one verb: the function `ls` in `verbs/model/ls.py`."""
     module = import_module(f"stockroom.cli.verbs.{module_name}")
-    function = module_name if module_name in VERBS.values() else module_name.replace(".", "_").removesuffix("_")
+    function = getattr(module, module_name.rpartition(".")[2])
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=VERB_CONTEXT)
-    single.command(name, epilog=make_epilog(EXAMPLES.get(function)))(getattr(module, function))
+    single.command(name, epilog=_make_epilog(function.example))(function)
     return typer.main.get_command(single)
 
 
@@ -158,7 +164,7 @@ def load_group(name: str) -> Any:
         context_settings=VERB_CONTEXT,
         invoke_without_command=True,
         help=GROUPS[name].help,
-        epilog=make_epilog(EXAMPLES.get(name)),
+        epilog=_make_epilog(GROUPS[name].example),
     )
     app.callback()(add_global_options(_before_the_subverb, [], hidden=True))
     return typer.main.get_command(app)
@@ -173,7 +179,7 @@ def make_program() -> Any:
         rich_markup_mode=None,
         context_settings=VERB_CONTEXT,
         invoke_without_command=True,
-        epilog=make_epilog(PROGRAM_EXAMPLE),
+        epilog=_make_epilog(EXAMPLE),
     )
     version = typer.Option("--version", help="Print the version and exit.")
     own = [
@@ -181,6 +187,11 @@ def make_program() -> Any:
     ]
     app.callback()(add_global_options(_before_the_verb, own, hidden=False))
     return typer.main.get_command(app)
+
+
+def _make_epilog(example: str) -> str:
+    """The end of a help text; the mark keeps it as it is, where lines would be filled."""
+    return f"\b\nExample:\n  {example}"
 
 
 def _before_the_verb(context: typer.Context, version: bool, **options: Any) -> None:

@@ -42,9 +42,11 @@ def _call(arguments: Sequence[str]) -> None:
 
 
 def _answer_shell() -> None:
-    from stockroom.cli.completion import answer_shell
+    """Print what a script of `stock completion` asked for through the environment, and exit."""
+    from typer.completion import completion_init  # type: ignore[attr-defined] # typer does not list it
 
-    answer_shell()
+    completion_init()
+    make_program().main(args=[], prog_name="stock", complete_var=COMPLETE_VARIABLE)
 
 
 def _flushed(code: int) -> int:

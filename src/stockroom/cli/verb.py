@@ -1,8 +1,9 @@
 """What turns a plain function into a verb: the global options after it, a console, and `-C`.
 
-A verb's function takes a `Console` and then its own typer parameters:
+A verb's function takes a `Console` and then its own typer parameters. Its help ends with `example`; `complete` says
+what a shell completes a parameter with, by the names in `completion.COMPLETERS`:
 
-    @verb
+    @verb(example="stock log --oneline -n 20", complete={"ref": "refs"})
     def log(console: Console, ref: Annotated[str, typer.Argument()] = "HEAD") -> None:
         '''Show the commits that lead to a ref, newest first.'''
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
@@ -22,17 +23,23 @@ from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import COMPLETE_VARIABLE, Settings, add_global_options, take_settings
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` as a typer command that understands the global options after the verb too."""
+def verb(
+    *, example: str, complete: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turns a function into a typer command that understands the global options after the verb too."""
 
-    def command(context: typer.Context, **options: Any) -> None:
-        before: Settings = context.obj
-        settings = before.joined(take_settings(options))
-        with _working_directory(settings):
-            function(Console(_full_name(context), settings), **options)
+    def make_command(function: Callable[..., None]) -> Callable[..., None]:
+        def command(context: typer.Context, **options: Any) -> None:
+            before: Settings = context.obj
+            settings = before.joined(take_settings(options))
+            with _working_directory(settings):
+                function(Console(_full_name(context), settings), **options)
 
-    command.__doc__ = function.__doc__
-    return add_global_options(command, _own_parameters(function), hidden=True)
+        command.__doc__ = function.__doc__
+        command.example = example  # type: ignore[attr-defined]
+        return add_global_options(command, _own_parameters(function, complete or {}), hidden=True)
+
+    return make_command
 
 
 def _full_name(context: typer.Context) -> str:
@@ -45,23 +52,16 @@ def _full_name(context: typer.Context) -> str:
     return " ".join(names)
 
 
-def _own_parameters(function: Callable[..., None]) -> list[Parameter]:
+def _own_parameters(function: Callable[..., None], complete: Mapping[str, str]) -> list[Parameter]:
     """The parameters after the console, with their annotations resolved."""
     hints = get_type_hints(function, include_extras=True)
     own = list(signature(function).parameters.values())[1:]
-    if COMPLETE_VARIABLE in os.environ:
-        _add_completers(function.__name__, hints)
+    if COMPLETE_VARIABLE in os.environ:  # a shell asks
+        from stockroom.cli.completion import COMPLETERS  # here for start-up time
+
+        for name, kind in complete.items():
+            hints[name].__metadata__[0].autocompletion = COMPLETERS[kind]
     return [parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY) for parameter in own]
-
-
-def _add_completers(verb_name: str, hints: dict[str, Any]) -> None:
-    """Have the parameters that `COMPLETERS` names completed by it: a shell asks."""
-    from stockroom.cli.completers import COMPLETERS
-
-    for name, hint in hints.items():
-        completer = COMPLETERS.get(f"{verb_name}.{name}")
-        if completer is not None:
-            hint.__metadata__[0].autocompletion = completer
 
 
 def _working_directory(settings: Settings) -> contextlib.AbstractContextManager[None]:

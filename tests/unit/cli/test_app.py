@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from stockroom.cli import main
-from stockroom.cli.app import GROUPS, VERBS, make_program
-from stockroom.cli.examples import EXAMPLES, PROGRAM_EXAMPLE
+from stockroom.cli.app import EXAMPLE, GROUPS, VERBS, make_program
+from stockroom.cli.global_options import COMPLETE_VARIABLE
 
-BELOW = {
-    module.replace(".", "_").removesuffix("_"): f"{group} {name}"
-    for group, entry in GROUPS.items()
-    for name, module in entry.verbs.items()
-}
-PATHS = {module: name for name, module in VERBS.items()} | BELOW | {name: name for name in GROUPS}
+
+def find_example(module: str) -> str:
+    """The example of the verb in a module."""
+    function = getattr(import_module(f"stockroom.cli.verbs.{module}"), module.rpartition(".")[2])
+    return str(function.example)
+
+
+MODULES = VERBS | {f"{group} {name}": module for group, own in GROUPS.items() for name, module in own.verbs.items()}
+GROUP_EXAMPLES = {name: group.example for name, group in GROUPS.items()}
+VERB_EXAMPLES = {path: find_example(module) for path, module in MODULES.items()}
+EXAMPLES = VERB_EXAMPLES | GROUP_EXAMPLES
 
 
 def find_command(words: list[str]) -> tuple[Any, Any, list[str]]:
@@ -31,18 +40,14 @@ def find_command(words: list[str]) -> tuple[Any, Any, list[str]]:
     return command, context, words
 
 
-def test_every_verb_and_group_has_an_example_and_nothing_else_does() -> None:
-    assert set(EXAMPLES) == set(PATHS)
-
-
-@pytest.mark.parametrize("module", EXAMPLES)
-def test_help_ends_with_the_example(module: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*PATHS[module].split(), "--help"]) == 0
+@pytest.mark.parametrize("path", EXAMPLES)
+def test_help_ends_with_the_example(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*path.split(), "--help"]) == 0
     *_, heading, example = capsys.readouterr().out.rstrip().splitlines()
-    assert (heading.strip(), example.strip()) == ("Example:", EXAMPLES[module])
+    assert (heading.strip(), example.strip()) == ("Example:", EXAMPLES[path])
 
 
-@pytest.mark.parametrize("example", [*EXAMPLES.values(), PROGRAM_EXAMPLE])
+@pytest.mark.parametrize("example", [*EXAMPLES.values(), EXAMPLE])
 def test_examples_parse(example: str) -> None:
     words = shlex.split(example.partition(" >> ")[0])
     assert words[0] == "stock"
@@ -50,6 +55,11 @@ def test_examples_parse(example: str) -> None:
     command.make_context(words[1], rest, parent=parent)  # raises for what it does not understand
 
 
-@pytest.mark.parametrize("module", [module for module in EXAMPLES if module not in GROUPS])
-def test_examples_call_their_own_verb(module: str) -> None:
-    assert EXAMPLES[module].startswith(f"stock {PATHS[module]}")
+@pytest.mark.parametrize("path", VERB_EXAMPLES)
+def test_examples_call_their_own_verb(path: str) -> None:
+    assert EXAMPLES[path].startswith(f"stock {path}")
+
+
+def test_everything_that_verbs_have_a_shell_complete_exists() -> None:
+    loads = "".join(f"import stockroom.cli.verbs.{module};" for module in MODULES.values())
+    subprocess.run([sys.executable, "-c", loads], env={**os.environ, COMPLETE_VARIABLE: "complete_bash"}, check=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb
+@verb(example="stock branch relabel v1", complete={"at": "refs", "delete": "branches"})
 def branch(
     console: Console,
     name: Annotated[str | None, typer.Argument(help="The branch to make.")] = None,

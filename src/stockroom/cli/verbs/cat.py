@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stockroom.cli.render.sample import Sample
 
 
-@verb
+@verb(example="stock cat data/caption/two", complete={"address": "addresses"})
 def cat(
     console: Console,
     address: Annotated[

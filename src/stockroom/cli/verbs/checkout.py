@@ -11,7 +11,7 @@ from stockroom.cli.render.commit import short_id
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock checkout -b relabel", complete={"name": "refs"})
 def checkout(
     console: Console,
     name: Annotated[str, typer.Argument(help="The branch to move to.")],

@@ -19,7 +19,7 @@ from stockroom.cli.render.conflict import run_merge
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock cherry-pick relabel", complete={"commit": "refs"})
 def cherry_pick(
     console: Console,
     commit: Annotated[str, typer.Argument(help="The commit to pick.")],

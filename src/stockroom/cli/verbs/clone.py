@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
 
 
-@verb
+@verb(example="stock clone s3://bucket/pets --metadata-only")
 def clone(
     console: Console,
     url: Annotated[str | None, typer.Argument(help="A folder, or a URL of s3, gs, az, https or http.")] = None,

@@ -17,7 +17,7 @@ from stockroom.cli.verb import verb
 from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
 
 
-@verb
+@verb(example="stock commit -m 'Two labels were wrong'")
 def commit(
     console: Console,
     message: Annotated[

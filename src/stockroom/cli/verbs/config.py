@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Value: TypeAlias = str | bool | float | None
 
 
-@verb
+@verb(example="stock config user.name 'Ada Lovelace'", complete={"key": "settings"})
 def config(
     console: Console,
     key: Annotated[str | None, typer.Argument(help="As user.name; all of them if left out.")] = None,

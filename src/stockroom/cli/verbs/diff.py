@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stockroom.content.diff import Diff
 
 
-@verb
+@verb(example="stock diff main..dev --stat", complete={"a": "refs", "b": "refs"})
 def diff(
     console: Console,
     a: Annotated[str | None, typer.Argument(metavar="[A[..B]]", help="The old side; HEAD if left out.")] = None,

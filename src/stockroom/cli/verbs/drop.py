@@ -12,7 +12,7 @@ from stockroom.cli.render.units import format_count, format_nbytes, parse_nbytes
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock drop data/image --dry-run", complete={"path": "addresses"})
 def drop(
     console: Console,
     path: Annotated[

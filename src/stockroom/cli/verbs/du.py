@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stockroom.repository.upkeep.usage import Cost, Usage
 
 
-@verb
+@verb(example="stock du --commits -n 10", complete={"rev": "refs"})
 def du(
     console: Console,
     rev: Annotated[str, typer.Argument(metavar="[REV]", help="Which commit.")] = "HEAD",

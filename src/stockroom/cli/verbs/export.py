@@ -38,7 +38,7 @@ _UNKNOWN_KINDS = (
 """Endings of names that nobody gives a folder."""
 
 
-@verb
+@verb(example="stock export v1:data/image --to images.npz", complete={"address": "addresses"})
 def export(
     console: Console,
     address: Annotated[str, typer.Argument(help="A column, as data/image or v1:data/image.")],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.fetch import FetchReport
 
 
-@verb
+@verb(example="stock fetch origin", complete={"remote": "remotes"})
 def fetch(
     console: Console,
     remote: RemoteArgument = "origin",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stockroom.store.upkeep.verify import Damage
 
 
-@verb
+@verb(example="stock fsck --read-data-subset 5%")
 def fsck(
     console: Console,
     connectivity_only: Annotated[

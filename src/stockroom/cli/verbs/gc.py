@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stockroom.repository.upkeep.gc import GcReport
 
 
-@verb
+@verb(example="stock gc --dry-run")
 def gc(
     console: Console,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With --remote: which; origin if none.")] = None,

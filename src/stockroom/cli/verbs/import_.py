@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stockroom.importers.run import ImportProgress, ImportReport
 
 
-@verb
+@verb(example="stock import imagefolder ~/signs -m Signs")
 def import_(
     console: Console,
     source: Annotated[

@@ -11,7 +11,7 @@ from stockroom.cli.console import Console
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example='stock init pets --name "Ada Lovelace" --email ada@example.org')
 def init(
     console: Console,
     path: Annotated[Path, typer.Argument(help="Where; made if it does not exist.")] = Path(),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stockroom import Commit, StockRoom
 
 
-@verb
+@verb(example="stock log --oneline -n 20", complete={"ref": "refs"})
 def log(
     console: Console,
     ref: Annotated[str, typer.Argument(help="Where to start.")] = "HEAD",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb
+@verb(example="stock ls v1:data/image --preview -n 5", complete={"address": "addresses"})
 def ls(
     console: Console,
     address: Annotated[

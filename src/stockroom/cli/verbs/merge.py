@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb
+@verb(example="stock merge relabel --strategy theirs", complete={"ref": "refs"})
 def merge(
     console: Console,
     ref: Annotated[str | None, typer.Argument(help="A branch, tag or commit, as dev or origin/main.")] = None,

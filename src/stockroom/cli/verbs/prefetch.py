@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stockroom.trees import Key
 
 
-@verb
+@verb(example="stock prefetch data/image --where 'label == 3'", complete={"path": "addresses", "ref": "refs"})
 def prefetch(
     console: Console,
     path: Annotated[

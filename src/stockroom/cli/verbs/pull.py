@@ -16,7 +16,7 @@ from stockroom.cli.verbs.fetch import fetch_document, tell_fetch
 from stockroom.errors import MergeConflictError
 
 
-@verb
+@verb(example="stock pull origin", complete={"remote": "remotes"})
 def pull(
     console: Console,
     remote: RemoteArgument = "origin",

@@ -12,7 +12,7 @@ from stockroom.cli.transfer import RemoteArgument, format_move, move_document, w
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock push origin main", complete={"remote": "remotes", "ref": "refs"})
 def push(
     console: Console,
     remote: RemoteArgument = "origin",

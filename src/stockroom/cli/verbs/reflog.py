@@ -12,7 +12,7 @@ from stockroom.cli.render.operation import operation_document, operation_line
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock reflog")
 def reflog(
     console: Console,
     n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many operations.")] = None,

@@ -22,7 +22,7 @@ _USAGE = {
 }
 
 
-@verb
+@verb(example="stock remote add origin s3://bucket/pets", complete={"name": "remotes"})
 def remote(
     console: Console,
     action: Annotated[str, typer.Argument(help="list, add NAME URL, set-url NAME URL, or remove NAME.")] = "list",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb
+@verb(example="stock reset --hard HEAD~1", complete={"ref": "refs"})
 def reset(
     console: Console,
     ref: Annotated[str | None, typer.Argument(help="With --hard: where to move the branch; HEAD if left out.")] = None,

@@ -30,7 +30,7 @@ _CHOICES: Final[dict[str, Literal["ours", "theirs", "average"]]] = {
 """Options that name a choice; the others take what is staged."""
 
 
-@verb
+@verb(example="stock resolve data/label:7 --theirs", complete={"path": "addresses"})
 def resolve(
     console: Console,
     path: Annotated[

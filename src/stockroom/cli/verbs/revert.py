@@ -19,7 +19,7 @@ from stockroom.cli.render.conflict import run_merge
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock revert HEAD~1", complete={"commit": "refs"})
 def revert(
     console: Console,
     commit: Annotated[str, typer.Argument(help="The commit to take back.")],

@@ -48,7 +48,7 @@ class PictureOutput:
         return path
 
 
-@verb
+@verb(example="stock show HEAD~2:data/image/0 --open", complete={"address": "addresses"})
 def show(
     console: Console,
     address: Annotated[

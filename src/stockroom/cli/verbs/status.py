@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.report import Status
 
 
-@verb
+@verb(example="stock status --short")
 def status(
     console: Console,
     short: Annotated[bool, typer.Option("-s", "--short", help="Only the changes.")] = False,

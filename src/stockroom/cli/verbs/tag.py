@@ -12,7 +12,7 @@ from stockroom.cli.render.commit import short_id
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock tag v1", complete={"at": "refs", "delete": "tags"})
 def tag(
     console: Console,
     name: Annotated[str | None, typer.Argument(help="The tag to make.")] = None,

@@ -7,7 +7,7 @@ from stockroom.cli.render.operation import operation_document, undone_text
 from stockroom.cli.verb import verb
 
 
-@verb
+@verb(example="stock undo")
 def undo(console: Console) -> None:
     """Take back the last commit, or the last making, moving or deleting of a branch or tag."""
     with console.open_stock() as stock:

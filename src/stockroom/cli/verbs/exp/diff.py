@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _CELL_WIDTH = 60
 
 
-@verb
-def exp_diff(
+@verb(example="stock exp diff main..relabel", complete={"a": "refs", "b": "refs"})
+def diff(
     console: Console,
     a: Annotated[str, typer.Argument(metavar="A[..B]", help="The old side.")],
     b: Annotated[str | None, typer.Argument(metavar="[B]", help="The new side; HEAD if left out.")] = None,

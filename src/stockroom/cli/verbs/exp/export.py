@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _VALUES = "values.json"
 
 
-@verb
-def exp_export(
+@verb(example="stock exp export v1 loss --to results")
+def export(
     console: Console,
     words: Annotated[
         list[str] | None,
@@ -48,11 +48,11 @@ def exp_export(
         folder = to or Path(f"experiment-{short_id(stock.commit_id)}")
         exports = list(_iter_exports(stock.experiment, _choose(stock.experiment, names)))
         places = _find_places(folder, exports, force=force)
-        for export, place in zip(exports, places, strict=True):
+        for each, place in zip(exports, places, strict=True):
             with open_whole(place) as file:
-                export.write(file)
+                each.write(file)
     if console.json:
-        console.document({"folder": str(folder), "files": [export.name for export in exports]})
+        console.document({"folder": str(folder), "files": [each.name for each in exports]})
     else:
         console.say(f"wrote {format_count(len(exports), 'file')} to {folder}")
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _CELL_WIDTH = 80
 
 
-@verb
-def exp_ls(
+@verb(example="stock exp ls v1", complete={"rev": "refs"})
+def ls(
     console: Console,
     rev: Annotated[str, typer.Argument(metavar="[REV]", help="The commit.")] = "HEAD",
 ) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _MIN_WIDTH, _MAX_WIDTH = 8, 80
 
 
-@verb
-def exp_plot(
+@verb(example="stock exp plot loss main relabel -o loss.png", complete={"refs": "refs"})
+def plot(
     console: Console,
     metric: Annotated[str, typer.Argument(help="The metric.")],
     refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; HEAD if none.")] = None,

@@ -25,8 +25,8 @@ _CELL_WIDTH = 32
 _SUBJECT_WIDTH = 40
 
 
-@verb
-def exp_show(
+@verb(example="stock exp show --filter 'lr < 0.01' --sort acc", complete={"refs": "refs"})
+def show(
     console: Console,
     refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; the history of HEAD if none.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every branch and tag.")] = False,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _HOOKS = ("pre-push", "post-checkout")
 
 
-@verb
-def git_hook(
+@verb(example="stock git hook pre-push origin https://example.org/pets.git")
+def hook(
     console: Console,
     name: Annotated[str, typer.Argument(help="pre-push or post-checkout.")],
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What git gives it.")] = None,

@@ -24,8 +24,8 @@ PROGRAM: Final = (sys.executable, "-P", "-m", "stockroom.cli")
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
-@verb
-def git_install(
+@verb(example="stock git install --hooks")
+def install(
     console: Console,
     hooks: Annotated[
         bool, typer.Option("--hooks", help="Push our commits before git's, and refuse to publish what nobody can get.")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from stockroom.repository.repository import Repository
 
 
-@verb
-def git_merge_driver(
+@verb(example="stock git merge-driver .merge_base .merge_ours .merge_theirs 7 head.stock")
+def merge_driver(
     console: Console,
     base: Annotated[Path, typer.Argument(help="A file with git's common version.")],
     ours: Annotated[Path, typer.Argument(help="A file with our version, which becomes the merged one.")],

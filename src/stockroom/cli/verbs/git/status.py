@@ -21,15 +21,15 @@ _PLACES: Final = {
 }
 
 
-@verb
-def git_status(console: Console) -> None:
+@verb(example="stock git status")
+def status(console: Console) -> None:
     """Explain the tie to git: whether it is in force, where both sides stand, and what is installed."""
     with console.open_stock(needs_head=False) as stock:
-        status, remote = stock.describe_tie(), stock.remotes.get("origin")
+        tie, remote = stock.describe_tie(), stock.remotes.get("origin")
     if console.json:
-        console.document(_document(status, remote))
+        console.document(_document(tie, remote))
     else:
-        console.lines(_iter_lines(status, remote))
+        console.lines(_iter_lines(tie, remote))
 
 
 def _iter_lines(status: TieStatus, remote: str | None) -> Iterator[str]:

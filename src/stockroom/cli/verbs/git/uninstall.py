@@ -7,8 +7,8 @@ from stockroom.cli.verb import verb
 from stockroom.cli.verbs.git.install import DryRunOption, find_place, take_steps
 
 
-@verb
-def git_uninstall(console: Console, dry_run: DryRunOption = False) -> None:
+@verb(example="stock git uninstall")
+def uninstall(console: Console, dry_run: DryRunOption = False) -> None:
     """Take back what `stock git install` did; hooks and settings of others stay."""
     from stockroom.repository.git.install import plan_uninstall
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _HEADINGS = ("kind", "name", "dtype", "shape", "norm", "relative", "max abs", "elements", "nan")
 
 
-@verb
-def model_diff(
+@verb(example="stock model diff v1:resnet v2:resnet", complete={"a": "models", "b": "models"})
+def diff(
     console: Console,
     a: Annotated[str, typer.Argument(metavar=METAVAR, help="The old side; or the new one, if no other is given.")],
     b: Annotated[

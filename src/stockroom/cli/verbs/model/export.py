@@ -16,8 +16,8 @@ from stockroom.cli.verbs.model.model_address import METAVAR, open_part
 from stockroom.errors import InvalidInputError
 
 
-@verb
-def model_export(
+@verb(example="stock model export resnet --to resnet.safetensors", complete={"address": "models"})
+def export(
     console: Console,
     address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part of it.")],
     to: Annotated[Path, typer.Option(help="A new file ending in .safetensors.")],

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb
-def model_import(
+@verb(example="stock model import resnet.pt --name resnet")
+def import_(
     console: Console,
     file: Annotated[Path, typer.Argument(help="Ends in .safetensors, .pt, .pth, .bin, .ckpt or .pth.tar.")],
     name: Annotated[str | None, typer.Option(help="What to call the model; as the file if left out.")] = None,

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb
-def model_ls(
-    console: Console, ref: Annotated[str, typer.Argument(metavar="[REV]", help="Which commit.")] = "HEAD"
-) -> None:
+@verb(example="stock model ls v1")
+def ls(console: Console, ref: Annotated[str, typer.Argument(metavar="[REV]", help="Which commit.")] = "HEAD") -> None:
     """List the models with leaves, size and metadata."""
     with console.open_stock(ref.removesuffix(":") or "HEAD") as stock:
         list_models(console, stock)

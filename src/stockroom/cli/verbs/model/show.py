@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from stockroom import LeafInfo, StockRoom
 
 
-@verb
-def model_show(
+@verb(example="stock model show resnet/fc", complete={"address": "models"})
+def show(
     console: Console,
     address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part or leaf of it.")],
 ) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _HEADINGS = ("name", "dtype", "shape", "mean", "std", "min", "max", "zeros", "nan", "inf", "histogram")
 
 
-@verb
-def model_stats(
+@verb(example="stock model stats resnet 'layer1.*' --bins 10", complete={"address": "models"})
+def stats(
     console: Console,
     address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part of it.")],
     patterns: Annotated[
