@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import (
     ColumnNotFoundError,
@@ -19,6 +19,9 @@ from stockroom.errors import (
     SampleNotFoundError,
     ValueNotFoundError,
 )
+
+if TYPE_CHECKING:
+    from stockroom import State, StockRoom
 
 DATA_SHELF: Final = "data"
 MODEL_SHELF: Final = "model"
@@ -30,6 +33,9 @@ NOUNS: Final = {
     "artifact": "artifact",
 }
 """The first part of a path, and what one thing on that shelf is called."""
+
+MODEL_FORM: Final = "[REV:]NAME[/PART]"
+"""What the verbs under `stock model` take: a model, or a container within one."""
 
 _ERRORS: Final[dict[str, type[NotFoundError]]] = {DATA_SHELF: ColumnNotFoundError, MODEL_SHELF: ModelNotFoundError}
 
@@ -102,6 +108,43 @@ def parse_key(text: str, key_type: str, *, column: str) -> int | str:
             f"data/{column} has int keys, found {text!r}; `stock ls data/{column}` lists the keys"
         )
     return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPart:
+    """A model of a commit, or a container within it: `part` is its path there, empty for the whole."""
+
+    name: str
+    part: str
+    state: State
+
+    @property
+    def path(self) -> str:
+        """As `stock show` takes it: `model/NAME/PART`."""
+        return "/".join([MODEL_SHELF, self.name, *([self.part] if self.part else [])])
+
+    def full_path(self, leaf: str) -> str:
+        """The path within the model of a leaf of the part."""
+        return "/".join(path for path in (self.part, leaf) if path)
+
+
+def find_model(stock: StockRoom, path: str) -> tuple[str, str]:
+    """The name of the model that `path` begins with, and what follows; `model/` may stand before it.
+
+    Raises `ModelNotFoundError`, with names near to it.
+    """
+    names = list(stock.model)
+    plain = path.removeprefix(f"{MODEL_SHELF}/")
+    is_named = any(path == name or path.startswith(f"{name}/") for name in names)
+    name, part = split_name(MODEL_SHELF, path if is_named else plain, names)
+    return name, part or ""
+
+
+def open_part(stock: StockRoom, path: str) -> ModelPart:
+    """The model at `path`, or the container in it; `ModelNotFoundError`, `LeafNotFoundError`."""
+    name, part = find_model(stock, path)
+    state = stock.model[name]
+    return ModelPart(name, part, state.at(part) if part else state)
 
 
 def _unknown_name(shelf: str, rest: str, known: list[str]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from stockroom.cli.render.progress import Progress, show_progress
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
+    from stockroom.remotes.progress import TransferProgress
 
 DOCUMENT_VERSION: Final = 1
 """The version of every JSON document; it grows when a field changes its meaning or goes."""
@@ -75,6 +76,26 @@ class Console:
         """A bar on a terminal, else a line every ten seconds; nothing with `-q`."""
         return show_progress(label, bar=self.settings.progress, quiet=self.settings.quiet)
 
+    @contextlib.contextmanager
+    def transfer(self, label: str) -> Iterator[Callable[[TransferProgress], None]]:
+        """What to call with how far a transfer is; shown as `progress` shows it."""
+        with self.progress(label) as progress:
+
+            def show(now: TransferProgress) -> None:
+                progress.update(
+                    f"{label} {now.stage}",
+                    now.files,
+                    total=now.total_files,
+                    nbytes=now.nbytes,
+                    total_nbytes=now.total_nbytes,
+                )
+
+            try:
+                yield show
+            except KeyboardInterrupt:
+                self.say(f"{label} interrupted; the same command goes on from there")
+                raise
+
     def open_stock(self, ref: str | None = None, *, needs_head: bool = True) -> StockRoom:
         """A reader of the repository around the working directory, pinned to `ref` or to HEAD.
 
@@ -89,3 +110,15 @@ class Console:
         from stockroom import StockRoom
 
         return StockRoom(enable_write=True, timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def open_staging(self, timeout_s: float) -> Iterator[StockRoom]:
+        """A writer of the stage; a stage that was clean is clean again after a failure."""
+        with self.open_writer(timeout_s) as stock:
+            was_clean = stock.status().clean
+            try:
+                yield stock
+            except BaseException:
+                if was_clean:
+                    stock.reset()
+                raise

@@ -38,6 +38,13 @@ def commit_line(commit: Commit, names: str = "") -> str:
     return f"{short_id(commit.id)}{names} {subject_of(commit.message)}"
 
 
+def describe_outcome(commit_id: str | None, *, staged: bool) -> str:
+    """What became of an import."""
+    if commit_id:
+        return f"committed as {short_id(commit_id)}"
+    return "staged" if staged else "nothing to commit, all of it was here already"
+
+
 def subject_of(message: str) -> str:
     """The first line of a message."""
     return message.split("\n", 1)[0]

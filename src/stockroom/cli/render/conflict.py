@@ -1,20 +1,19 @@
-"""Conflicts, and a merge under way, as lines and as documents."""
+"""Conflicts, and a merge under way, as lines and as documents.
+
+What a side has is shown in a few characters: a value that is small and here, else its digest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import typer
-
-from stockroom.cli import exit_codes
-from stockroom.cli.console import Console
-from stockroom.cli.render.commit import short_id, subject_of
-from stockroom.cli.render.conflict_values import open_sides
+from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_headed_lines
 from stockroom.cli.render.units import format_count
-from stockroom.errors import MergeConflictError
+from stockroom.errors import StockroomError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
     from stockroom.repository.merging.commands import Merge
     from stockroom.shelves.report import MergeUnderWay
 
+Describe: TypeAlias = "Callable[[Conflict], tuple[str, str]]"
+"""Gives what ours and theirs have."""
+
+_NOTHING: Final = "-"
+_WIDTH: Final = 24
 _HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")
 
 
@@ -71,66 +75,63 @@ def iter_merge_lines(merge: MergeUnderWay, ours: str | None) -> Iterator[str]:
     yield from iter_conflict_lines(merge.conflicts, ours, merge.commit)
 
 
-def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callable[[], Merge]) -> None:
-    """Do a merge, revert or cherry-pick and print what came of it, or its conflicts, which exit with 14."""
-    branch, old = stock.branch, stock.commit_id
-    try:
-        merge = bring_in()
-    except MergeConflictError as error:
-        tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
-        raise
-    if console.json:
-        tell_outcome(console, merge.outcome, branch=branch, old=old, commit_id=merge.commit_id, found=merge.conflicts)
-    else:
-        _tell_merge(console, stock, merge, theirs)
-    if merge.conflicts:
-        raise typer.Exit(exit_codes.CONFLICT)
-
-
-def _tell_merge(console: Console, stock: StockRoom, merge: Merge, theirs: str) -> None:
-    if merge.outcome == "up to date":
-        console.say("already up to date")
-    elif merge.outcome == "staged":
-        console.lines(iter_conflict_lines(merge.conflicts, stock.commit_id, theirs))
-        left = format_count(len(merge.conflicts), "conflict")
-        console.say(
-            f"staged, with {left} open; decide with `stock resolve`"
-            if merge.conflicts
-            else "staged; `stock merge --continue` commits it"
-        )
-    else:
-        commit = next(stock.log(n=1))
-        subject = "fast-forward" if merge.outcome == "fast-forward" else subject_of(commit.message)
-        console.say(f"[{stock.branch or 'no branch'} {short_id(commit.id)}] {subject}")
-        console.line(commit.id)
-
-
-def tell_outcome(
-    console: Console,
-    outcome: str,
-    *,
-    branch: str | None,
-    old: str | None,
-    commit_id: str | None,
-    found: Sequence[Conflict] = (),
-) -> None:
-    """Print the JSON document of a merge; where the branch stood, and where it stands now."""
-    conflicts = [conflict_document(conflict) for conflict in found]
-    fields = {"outcome": outcome, "branch": branch, "old": old, "commit": commit_id, "conflicts": conflicts}
-    console.document(fields)
-
-
-def tell_conflicts(
-    console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None, theirs: str | None
-) -> None:
-    """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
-    conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
-    if console.json:
-        tell_outcome(console, "conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts)
-        raise typer.Exit(exit_codes.CONFLICT)
-    console.lines(iter_conflict_lines(conflicts, commit_id, theirs))
-
-
 def _make_cells(conflict: Conflict) -> tuple[str, ...]:
     key = "" if conflict.key is None else format_key(conflict.key)
     return format_key(conflict.path), key, conflict.kind
+
+
+def describe_by_digest(conflict: Conflict) -> tuple[str, str]:
+    """The first digits of what each side has."""
+    ours, theirs = (short_id(digest) if digest else _NOTHING for digest in (conflict.ours, conflict.theirs))
+    return ours, theirs
+
+
+@contextmanager
+def open_sides(ours: str | None, theirs: str | None) -> Iterator[Describe]:
+    """What tells conflicts between two commits; nothing is fetched for it. None is a commit that is not known."""
+    from stockroom import StockRoom
+
+    with ExitStack() as opened:
+        sides: list[StockRoom | None] = []
+        for ref in (ours, theirs):
+            side = None
+            with suppress(StockroomError):
+                side = None if ref is None else opened.enter_context(StockRoom(ref=ref, lazy=False))
+            sides.append(side)
+
+        def describe(conflict: Conflict) -> tuple[str, str]:
+            digests = conflict.ours, conflict.theirs
+            by_digest = describe_by_digest(conflict)
+            mine, yours = (
+                (None if side is None or digest is None else _find_text(side, conflict, digest)) or shown
+                for side, digest, shown in zip(sides, digests, by_digest, strict=True)
+            )
+            return mine, yours
+
+        yield describe
+
+
+def _find_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
+    from stockroom.cli.render.experiment import shorten  # imports numpy
+
+    text = None
+    with suppress(StockroomError):
+        text = _read_text(side, conflict, digest)
+    return None if text is None else shorten(text, _WIDTH)
+
+
+def _read_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
+    """A sample of one element or a text, a point, or a value; None for anything else, and for what is not here."""
+    from stockroom.shelves.experiment.cells import format_cell
+
+    shelf, _, name = conflict.path.partition("/")
+    key = conflict.key
+    if shelf == "data" and key is not None and key in side.data[name] and side.data[name].digest(key) == digest:
+        sample = side.data[name][key] if side.data[name].present([key]) == 1 else None
+        if isinstance(sample, str | bytes):
+            return repr(sample)
+        return str(sample) if sample is not None and sample.size == 1 else None
+    if shelf == "experiment":
+        cells = side.experiment.outline(name)
+        return format_cell(cells[name]) if name in cells else None
+    return None

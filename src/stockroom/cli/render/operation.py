@@ -1,4 +1,4 @@
-"""Entries of the operation log as lines and as documents."""
+"""Entries of the operation log, and moves of refs, as lines and as documents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stockroom.cli.render.commit import short_id
 
 if TYPE_CHECKING:
+    from stockroom.digest import CommitId
     from stockroom.refs import Operation
 
 
@@ -20,6 +21,19 @@ def operation_line(operation: Operation) -> str:
 def move_text(operation: Operation) -> str:
     """`1f2e3d4c5b6a -> a1b2c3d4e5f6`; dots for a ref that was not, or is no more."""
     return f"{short_id(_hex(operation.old))} -> {short_id(_hex(operation.new))}"
+
+
+def format_move(ref: str, old: CommitId | None, new: CommitId | None) -> str:
+    """`main  3f9a1b2c4d5e -> 9c8b7a6f5e4d`."""
+    name = ref.partition("/")[2]
+    if new is None:
+        return f"{name}  deleted (was {old.hex()[:12] if old else '-'})"
+    return f"{name}  {old.hex()[:12] if old else 'new'} -> {new.hex()[:12]}"
+
+
+def move_document(ref: str, old: CommitId | None, new: CommitId | None) -> dict[str, object]:
+    """A moved ref, for JSON."""
+    return {"ref": ref, "old": old.hex() if old else None, "new": new.hex() if new else None}
 
 
 def undone_text(operation: Operation) -> str:

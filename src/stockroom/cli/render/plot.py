@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stockroom.cli.failures import CommandLineError
 from stockroom.errors import InvalidInputError
 from stockroom.files import open_whole
 
@@ -31,10 +30,8 @@ _PAGE: Final = """<!DOCTYPE html>
 def write_plot(path: Path, metric: str, curves: Mapping[str, Series]) -> None:
     """Draw `curves`, by their labels, to a file whose name ends in one of `SUFFIXES`.
 
-    Raises `CommandLineError` for another ending, `InvalidInputError` where matplotlib is not installed.
+    Raises `InvalidInputError` where matplotlib is not installed.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise CommandLineError(f"expected a file that ends in {', '.join(SUFFIXES)}, found {path}")
     data = _encode(_draw(metric, curves), path.suffix.lower(), metric)
     with open_whole(path) as file:
         file.write(data)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_key, parse_path_address, split_path, split_shelf
+from stockroom.cli.address import (
+    DATA_SHELF,
+    MODEL_SHELF,
+    find_model,
+    parse_key,
+    parse_path_address,
+    split_path,
+    split_shelf,
+)
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
@@ -70,8 +78,6 @@ def _read_sample(stock: StockRoom, path: str) -> Sample:
 
 
 def _read_leaf(stock: StockRoom, path: str) -> Any:
-    from stockroom.cli.verbs.model.model_address import find_model
-
     wanted = f"cat needs model/NAME/LEAF, found {f'model/{path}'!r}; `stock ls model/NAME` lists the leaves, "
     wanted += "`stock model export` writes whole models"
     if not path:

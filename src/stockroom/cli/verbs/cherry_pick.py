@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from stockroom.cli.console import Console
-from stockroom.cli.merge_options import (
+from stockroom.cli.merging import run_merge
+from stockroom.cli.options import (
     ChoiceOption,
     MessageOption,
     NoCommitOption,
@@ -15,7 +16,6 @@ from stockroom.cli.merge_options import (
     join_message,
     parse_strategy,
 )
-from stockroom.cli.render.conflict import run_merge
 from stockroom.cli.verb import verb
 
 

@@ -9,9 +9,9 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.options import EndpointOption, RegionOption
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.units import format_part
-from stockroom.cli.transfer import EndpointOption, RegionOption, watch_transfer
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def clone(
     if url is None and not here:
         raise CommandLineError("expected the URL or folder to clone, found none; --here takes it from remote.stock")
     options = {"depth": depth, "endpoint_url": endpoint_url, "region": region}
-    with watch_transfer(console, "clone") as show:
+    with console.transfer("clone") as show:
         if here:
             opened = _clone_here(console, url, metadata_only, options, show)
         else:

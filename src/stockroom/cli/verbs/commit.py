@@ -11,10 +11,10 @@ import typer
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.identity import resolve_author
+from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.cli.render.change import Change, changes_document, changes_of_diff, summary_text
 from stockroom.cli.render.commit import short_id, subject_of
 from stockroom.cli.verb import verb
-from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
 
 
 @verb(example="stock commit -m 'Two labels were wrong'")

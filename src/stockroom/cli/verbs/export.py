@@ -10,8 +10,8 @@ import typer
 from stockroom.cli.address import parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.options import parse_keys
 from stockroom.cli.render.units import format_count
-from stockroom.cli.sample_choice import parse_keys
 from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError
 

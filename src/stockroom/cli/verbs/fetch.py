@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli.console import Console
+from stockroom.cli.options import RemoteArgument
+from stockroom.cli.render.operation import format_move, move_document
 from stockroom.cli.render.units import format_count, format_nbytes
-from stockroom.cli.transfer import RemoteArgument, format_move, move_document, watch_transfer
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def fetch(
     prune: Annotated[bool, typer.Option("--prune", help="Forget branches that the remote has no more.")] = False,
 ) -> None:
     """Take in what is new on a remote: its history and its metadata; samples come when they are read."""
-    with console.open_stock(needs_head=False) as stock, watch_transfer(console, "fetch") as show:
+    with console.open_stock(needs_head=False) as stock, console.transfer("fetch") as show:
         report = stock.fetch(remote, prune=prune, on_progress=show)
     if console.json:
         console.document(fetch_document(report))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli.console import Console
+from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.cli.render.change import Change, changes_document, changes_of_diff
+from stockroom.cli.render.commit import describe_outcome
 from stockroom.cli.render.units import format_count, format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
 
 if TYPE_CHECKING:
     from stockroom.cli.render.progress import Progress
@@ -56,7 +57,7 @@ def import_(
     with console.open_stock() as stock:
         before = stock.commit_id
         block = stock.enable_write(message or f"Import {source}", timeout_s)
-        target = open_staging(console, timeout_s) if no_commit else block
+        target = console.open_staging(timeout_s) if no_commit else block
         with console.progress("import") as progress, target as writer:
             report = import_into(writer, importer.open(spec), on_progress=_reporter(progress))
             changes = changes_of_diff(writer.status().changes)

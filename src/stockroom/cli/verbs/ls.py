@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_path_address, split_path, split_shelf
+from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, open_part, parse_path_address, split_path, split_shelf
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.contents import LISTERS
@@ -71,8 +71,6 @@ def _list_samples(console: Console, stock: StockRoom, path: str, *, preview: boo
 
 
 def _list_leaves(console: Console, stock: StockRoom, path: str, *, n: int | None) -> None:
-    from stockroom.cli.verbs.model.model_address import open_part
-
     place = open_part(stock, path)
     _list_keys(console, place.path, place.state.paths()[:n])
 

@@ -8,7 +8,8 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.merge_options import (
+from stockroom.cli.merging import run_merge, tell_conflicts, tell_outcome
+from stockroom.cli.options import (
     ChoiceOption,
     MessageOption,
     NoCommitOption,
@@ -17,7 +18,7 @@ from stockroom.cli.merge_options import (
     parse_strategy,
 )
 from stockroom.cli.render.commit import short_id
-from stockroom.cli.render.conflict import iter_merge_lines, merge_document, run_merge, tell_conflicts, tell_outcome
+from stockroom.cli.render.conflict import iter_merge_lines, merge_document
 from stockroom.cli.verb import verb
 from stockroom.errors import MergeConflictError, NotFoundError
 

@@ -8,9 +8,8 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.options import parse_keys
 from stockroom.cli.render.units import format_count, format_nbytes, parse_nbytes
-from stockroom.cli.sample_choice import parse_keys
-from stockroom.cli.transfer import watch_transfer
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def prefetch(
 ) -> None:
     """Bring samples and models to this machine before they are read."""
     budget = None if max_size is None else parse_nbytes(max_size)
-    with console.open_stock(ref) as stock, watch_transfer(console, "prefetch") as show:
+    with console.open_stock(ref) as stock, console.transfer("prefetch") as show:
         chosen = None if keys is None else _parse_keys(stock, path, keys)
         report = stock.prefetch(path, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
     if console.json:

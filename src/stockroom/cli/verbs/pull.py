@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from stockroom.cli.console import Console
-from stockroom.cli.merge_options import ChoiceOption, StrategyOption, parse_strategy
+from stockroom.cli.merging import tell_conflicts
+from stockroom.cli.options import ChoiceOption, RemoteArgument, StrategyOption, parse_strategy
 from stockroom.cli.render.commit import short_id
-from stockroom.cli.render.conflict import tell_conflicts
-from stockroom.cli.transfer import RemoteArgument, watch_transfer
 from stockroom.cli.verb import verb
 from stockroom.cli.verbs.fetch import fetch_document, tell_fetch
 from stockroom.errors import MergeConflictError
@@ -29,7 +28,7 @@ def pull(
     with console.open_stock(needs_head=False) as stock:
         branch, at = stock.branch, stock.commit_id
         try:
-            with watch_transfer(console, "pull") as show:
+            with console.transfer("pull") as show:
                 report = stock.pull(remote, strategy=chosen, ff_only=ff_only, on_progress=show)
         except MergeConflictError as error:
             tell_conflicts(console, error, branch=branch, commit_id=at, theirs=f"{remote}/{branch}")

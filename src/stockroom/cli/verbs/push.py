@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from stockroom.cli.console import Console
+from stockroom.cli.options import RemoteArgument
+from stockroom.cli.render.operation import format_move, move_document
 from stockroom.cli.render.units import format_count, format_nbytes
-from stockroom.cli.transfer import RemoteArgument, format_move, move_document, watch_transfer
 from stockroom.cli.verb import verb
 
 
@@ -25,7 +26,7 @@ def push(
     tags: Annotated[bool, typer.Option("--tags", help="Bring all tags too.")] = False,
 ) -> None:
     """Bring a branch or tag to a remote, with all it leads to; only what is missing there is sent."""
-    with console.open_stock() as stock, watch_transfer(console, "push") as show:
+    with console.open_stock() as stock, console.transfer("push") as show:
         report = stock.push(remote, ref, force, tags=tags, on_progress=show)
     if console.json:
         console.document(

@@ -8,7 +8,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.transfer import EndpointOption, RegionOption
+from stockroom.cli.options import EndpointOption, RegionOption
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.cli.render.conflict import conflict_document, iter_conflict_lines
 from stockroom.cli.render.units import format_count
 from stockroom.cli.verb import verb
-from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import numpy as np
 import typer
 
 from stockroom.cli.console import Console
+from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.experiment import as_json
-from stockroom.cli.render.plot import write_plot
+from stockroom.cli.render.plot import SUFFIXES, write_plot
 from stockroom.cli.render.sparkline import draw_sparkline
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
@@ -41,6 +42,8 @@ def plot(
         rows = {str(row.ref): row for row in stock.experiment.table(refs or ["HEAD"])}
         curves = {ref: _read(row, metric) for ref, row in rows.items()}
         if output is not None:
+            if output.suffix.lower() not in SUFFIXES:
+                raise CommandLineError(f"expected a file that ends in {', '.join(SUFFIXES)}, found {output}")
             labels = {ref: f"{ref} ({short_id(row.commit.id)})" for ref, row in rows.items()}
             write_plot(output, metric, {labels[ref]: series for ref, series in curves.items()})
             console.say(f"drew {metric} to {output}")

@@ -11,7 +11,7 @@ import typer
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.commit import short_id, subject_of
-from stockroom.cli.transfer import format_move, watch_transfer
+from stockroom.cli.render.operation import format_move
 from stockroom.cli.verb import verb
 from stockroom.errors import RepositoryNotFoundError, StockroomError
 
@@ -74,7 +74,7 @@ def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list
         )
     repository = Repository(paths)
     try:
-        with watch_transfer(console, "push") as show:
+        with console.transfer("push") as show:
             report = push_needed(repository, needed, git_remote, on_progress=show)
     finally:
         repository.close()

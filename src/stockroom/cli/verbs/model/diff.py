@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli import exit_codes
-from stockroom.cli.address import Address, parse_path_address
+from stockroom.cli.address import MODEL_FORM, Address, ModelPart, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_headed_lines
 from stockroom.cli.verb import verb
-from stockroom.cli.verbs.model.model_address import METAVAR, ModelPart, open_part
 from stockroom.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -29,9 +28,10 @@ _HEADINGS = ("kind", "name", "dtype", "shape", "norm", "relative", "max abs", "e
 @verb(example="stock model diff v1:resnet v2:resnet", complete={"a": "models", "b": "models"})
 def diff(
     console: Console,
-    a: Annotated[str, typer.Argument(metavar=METAVAR, help="The old side; or the new one, if no other is given.")],
+    a: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The old side; or the new one, if no other is given.")],
     b: Annotated[
-        str | None, typer.Argument(metavar=f"[{METAVAR}]", help="The new side. Without it A against its first parent.")
+        str | None,
+        typer.Argument(metavar=f"[{MODEL_FORM}]", help="The new side. Without it A against its first parent."),
     ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything differs.")] = False,
 ) -> None:

@@ -7,19 +7,18 @@ from typing import Annotated
 
 import typer
 
-from stockroom.cli.address import parse_path_address
+from stockroom.cli.address import MODEL_FORM, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.units import format_count, format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.cli.verbs.model.model_address import METAVAR, open_part
 from stockroom.errors import InvalidInputError
 
 
 @verb(example="stock model export resnet --to resnet.safetensors", complete={"address": "models"})
 def export(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part of it.")],
     to: Annotated[Path, typer.Option(help="A new file ending in .safetensors.")],
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace a file that is there.")] = False,
     tensors_only: Annotated[

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stockroom.cli.console import Console
+from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.cli.render.change import Change, changes_document, changes_of_diff
+from stockroom.cli.render.commit import describe_outcome
 from stockroom.cli.render.model import format_count_of_leaves
 from stockroom.cli.render.units import format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.cli.writing import DEFAULT_TIMEOUT_S, TimeoutOption, describe_outcome, open_staging
 from stockroom.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def import_(
         loaded = read_model_file(file)
         metadata = {} if no_metadata else _check_metadata(file, loaded.metadata)
         block = stock.enable_write(message or f"Import model {called}", timeout_s)
-        target = open_staging(console, timeout_s) if no_commit else block
+        target = console.open_staging(timeout_s) if no_commit else block
         with console.progress("import"), target as writer:
             writer.model.save(called, loaded.state, **metadata)
             leaves, nbytes = _measure(writer, called)

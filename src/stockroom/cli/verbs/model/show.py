@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import parse_path_address
+from stockroom.cli.address import MODEL_FORM, MODEL_SHELF, ModelPart, find_model, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.render.model import format_count_of_leaves, format_metadata, iter_leaf_lines, leaf_document
-from stockroom.cli.render.model_changes import find_changes
 from stockroom.cli.render.units import format_nbytes
 from stockroom.cli.verb import verb
-from stockroom.cli.verbs.model.model_address import METAVAR, ModelPart, find_model, open_part
 
 if TYPE_CHECKING:
     from stockroom import LeafInfo, StockRoom
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 @verb(example="stock model show resnet/fc", complete={"address": "models"})
 def show(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part or leaf of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part or leaf of it.")],
 ) -> None:
     """Show a model's leaves: dtype, shape, size, digest, and what the commit changed. A leaf alone with its values."""
     place = parse_path_address(address)
@@ -40,7 +38,7 @@ def show_path(console: Console, stock: StockRoom, path: str) -> None:
 
 
 def _show_part(console: Console, stock: StockRoom, place: ModelPart) -> None:
-    leaves, changes = list(place.state.leaves()), find_changes(stock, place)
+    leaves, changes = list(place.state.leaves()), _find_changes(stock, place)
     metadata, nbytes = dict(place.state.metadata), place.state.nbytes
     if console.json:
         documents = [leaf_document(leaf, changes.get(leaf.path)) for leaf in leaves]
@@ -69,3 +67,13 @@ def _format(leaf: LeafInfo, form: dict[str, object]) -> list[tuple[str, object]]
 
     form = form | {"shape": format_shape(leaf.shape), "digest": leaf.digest}
     return [(name, value) for name, value in form.items() if value is not None]
+
+
+def _find_changes(stock: StockRoom, place: ModelPart) -> dict[str, str]:
+    """`new` or `changed` for the leaves of a part of a model that the handle's commit brought, by their path there."""
+    difference = stock.changes().get(f"{MODEL_SHELF}/{place.name}")
+    if difference is None:
+        return {}
+    paths = {place.full_path(path) or place.name: path for path in place.state.paths()}
+    marks = dict.fromkeys(difference.added, "new") | dict.fromkeys(difference.changed, "changed")
+    return {paths[str(path)]: mark for path, mark in marks.items() if str(path) in paths}

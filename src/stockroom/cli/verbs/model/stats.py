@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import parse_path_address
+from stockroom.cli.address import MODEL_FORM, ModelPart, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.render.bars import draw_bars
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_headed_lines
 from stockroom.cli.verb import verb
-from stockroom.cli.verbs.model.model_address import METAVAR, ModelPart, open_part
 
 if TYPE_CHECKING:
     from stockroom import LeafInfo
@@ -26,7 +25,7 @@ _HEADINGS = ("name", "dtype", "shape", "mean", "std", "min", "max", "zeros", "na
 @verb(example="stock model stats resnet 'layer1.*' --bins 10", complete={"address": "models"})
 def stats(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=METAVAR, help="Which model, or which part of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part of it.")],
     patterns: Annotated[
         list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Only these tensors, as 'encoder.*'.")
     ] = None,

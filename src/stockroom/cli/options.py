@@ -1,13 +1,26 @@
-"""What merge, revert, cherry-pick and pull take alike: the message, whether to commit, and who decides conflicts."""
+"""Options and arguments that several verbs take alike, and what their words mean."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from stockroom.cli.failures import CommandLineError
 
+if TYPE_CHECKING:
+    from stockroom.trees import Key
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for another writer to finish.")
+]
+RemoteArgument = Annotated[str, typer.Argument(metavar="[REMOTE]", help="The remote's name.")]
+EndpointOption = Annotated[
+    str | None, typer.Option("--endpoint-url", metavar="URL", help="The store's server, if it is not its provider's.")
+]
+RegionOption = Annotated[str | None, typer.Option("--region", help="The store's region.")]
 MessageOption = Annotated[
     list[str] | None,
     typer.Option("-m", "--message", help="The commit's message; each further -m is a paragraph of its own."),
@@ -51,3 +64,18 @@ def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str,
 def join_message(paragraphs: list[str] | None) -> str | None:
     """The message that several -m give; None for none, or an empty one."""
     return "\n\n".join(paragraphs or []).strip() or None
+
+
+def parse_keys(text: str, key_type: str) -> slice | list[Key]:
+    """`0:1000` as positions, `3,5,8` as keys of `key_type` ("int" or "str"), `["patient",3]` as the one key it is."""
+    if key_type == "str" and text.startswith("["):
+        return [text]
+    parts = text.split(":")
+    try:
+        if 2 <= len(parts) <= 3:
+            return slice(*(int(part) if part else None for part in parts))
+        if key_type == "int":
+            return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise CommandLineError(f"expected positions as 0:1000 or keys as 3,5,8, found {text!r}") from error
+    return list(text.split(","))
