@@ -11,7 +11,7 @@ from stockroom.cli import main
 from stockroom.cli.app import GROUPS, VERBS
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import Settings
-from stockroom.cli.identity import parse_author, resolve_author
+from stockroom.cli.verbs.commit import parse_author, resolve_author
 
 
 def test_later_settings_stand_on_earlier_ones() -> None:

@@ -1,12 +1,19 @@
-"""Histograms drawn with block characters, or with plain ones where the terminal's encoding has no blocks."""
+"""Histograms and curves drawn in one line of text."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-_PLAIN = " .:-=+*#@"
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_PLAIN: Final = " .:-=+*#@"
+"""The same where the terminal's encoding has no blocks."""
+
+_BARS: Final = _BLOCKS[1:]
 
 
 def draw_bars(counts: Sequence[int]) -> str:
@@ -23,3 +30,21 @@ def _can_draw_blocks() -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def draw_sparkline(values: NDArray[np.float64], width: int, *, low: float, high: float) -> str:
+    """At most `width` characters, each the mean of neighbouring values between `low` and `high`.
+
+    Where there is nothing but NaN and infinities, it has a gap.
+    """
+    groups = np.array_split(values, min(width, len(values))) if len(values) else []
+    return "".join(_draw(group[np.isfinite(group)], low, high) for group in groups)
+
+
+def _draw(values: NDArray[np.float64], low: float, high: float) -> str:
+    if not len(values):
+        return " "
+    if high <= low:
+        return _BARS[0]
+    share = float(np.mean((values / 2 - low / 2) / (high / 2 - low / 2)))  # halves, which do not overflow
+    return _BARS[min(int(max(share, 0.0) * len(_BARS)), len(_BARS) - 1)]

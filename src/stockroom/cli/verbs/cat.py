@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from stockroom.cli.address import (
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
-from stockroom.errors import LeafNotFoundError
+from stockroom.errors import InvalidInputError, LeafNotFoundError
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -48,9 +49,7 @@ def cat(
     with console.open_stock(place.ref) as stock:
         shelf, rest = split_shelf(place.path or DATA_SHELF)
         if shelf in ("metric", "artifact"):
-            from stockroom.cli.verbs.cat_experiment import print_artifact, print_metric
-
-            (print_metric if shelf == "metric" else print_artifact)(console, stock, rest)
+            (_print_metric if shelf == "metric" else _print_artifact)(console, stock, rest)
             return
         value = _read_value(stock, shelf, rest)
     if _is_sample(value):
@@ -145,3 +144,37 @@ def _terminal_text(sample: Sample) -> str:
     from stockroom.cli.render.sample import array_text
 
     return repr(sample) if isinstance(sample, str | bytes) else array_text(sample)
+
+
+def _print_metric(console: Console, stock: StockRoom, name: str) -> None:
+    """Print every point of a metric, a line each; `ValueNotFoundError`."""
+    from stockroom.cli.render.experiment import as_json  # here for start-up time
+
+    steps, values = stock.experiment.metrics[name]
+    if console.json:
+        console.document({"path": f"metric/{name}", "steps": steps.tolist(), "values": as_json(values.tolist())})
+        return
+    console.line("step,value")
+    console.lines(f"{step},{value!r}" for step, value in zip(steps.tolist(), values.tolist(), strict=True))
+
+
+def _print_artifact(console: Console, stock: StockRoom, name: str) -> None:
+    """Print an artifact's bytes as they are, on a terminal only where they are text; `ValueNotFoundError`."""
+    artifact = stock.experiment.artifacts[name]
+    data = artifact.read()
+    if console.json:
+        value = {"base64": base64.b64encode(data).decode("ascii")}
+        console.document({"path": f"artifact/{name}", "media_type": artifact.media_type, "value": value})
+    elif sys.stdout.isatty():
+        console.line(_decode(name, data))
+    else:
+        console.binary(data)
+
+
+def _decode(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"artifact {name!r} has bytes that no terminal shows: send them to a file, as in > {name.split('/')[-1]}"
+        ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +12,13 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.identity import resolve_author
 from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.cli.render.change import Change, changes_document, changes_of_diff, summary_text
 from stockroom.cli.render.commit import short_id, subject_of
 from stockroom.cli.verb import verb
+
+NAME_VARIABLE = "STOCKROOM_AUTHOR_NAME"
+EMAIL_VARIABLE = "STOCKROOM_AUTHOR_EMAIL"
 
 
 @verb(example="stock commit -m 'Two labels were wrong'")
@@ -62,3 +66,21 @@ def _read_text(file: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CommandLineError(f"-F expects UTF-8 text, found other bytes in {file} ({error.reason})") from error
+
+
+def resolve_author(author: str | None) -> tuple[str, str] | None:
+    """Name and email of `--author "NAME <EMAIL>"`, else of the environment; None leaves it to the repository."""
+    if author is not None:
+        return parse_author(author)
+    name, email = os.environ.get(NAME_VARIABLE), os.environ.get(EMAIL_VARIABLE)
+    if bool(name) != bool(email):
+        raise CommandLineError(f"expected {NAME_VARIABLE} and {EMAIL_VARIABLE} together, found one; set or unset both")
+    return (name, email) if name and email else None
+
+
+def parse_author(text: str) -> tuple[str, str]:
+    """Name and email of `NAME <EMAIL>`; raises `CommandLineError` where it is anything else."""
+    match = re.fullmatch(r"\s*([^<>]*[^<>\s])\s*<([^<>]*)>\s*", text)
+    if match is None:
+        raise CommandLineError(f'--author expects "NAME <EMAIL>", found {text!r}; quote the whole value')
+    return match[1], match[2].strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,7 +17,12 @@ from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom import StockRoom
+    from stockroom import Column, StockRoom
+
+_PREVIEWS: Final = 20
+_WIDTH: Final = 60
+_THUMBNAIL: Final = (32, 8)
+"""Characters and lines of a picture at most."""
 
 
 @verb(example="stock ls v1:data/image --preview -n 5", complete={"address": "addresses"})
@@ -63,9 +68,7 @@ def _list_samples(console: Console, stock: StockRoom, path: str, *, preview: boo
         raise CommandLineError(f"ls lists a column, found a key after it: {path!r}; `stock show` describes it")
     column = stock.data[name]
     if preview:
-        from stockroom.cli.verbs.ls_preview import list_looks  # imports numpy
-
-        list_looks(console, column, n=n)
+        _list_looks(console, column, n=n)
     else:
         _list_keys(console, f"data/{name}", list(islice(column.keys_as_stored(), n)))
 
@@ -80,3 +83,22 @@ def _list_keys(console: Console, path: str, keys: Sequence[int | str]) -> None:
         console.document({"path": path, "keys": list(keys)})
     else:
         console.lines(format_key(key) for key in keys)
+
+
+def _list_looks(console: Console, column: Column, *, n: int | None) -> None:
+    """Print the first `n` keys (None: 20) with their samples: pictures where there are colours, else a few words."""
+    from stockroom.cli.render.sample import describe_shortly, draw_look  # here for start-up time
+
+    keys = list(islice(column.keys_as_stored(), _PREVIEWS if n is None else n))
+    if console.json:
+        looks = [{"key": key, "look": describe_shortly(column[key], width=_WIDTH)} for key in keys]
+        console.document({"path": f"data/{column.name}", "samples": looks})
+        return
+    columns, lines = _THUMBNAIL
+    for key in keys:
+        sample = column[key]
+        drawn = draw_look(sample, columns=columns, lines=lines) if console.has_colours else []
+        console.line(format_key(key) if drawn else f"{format_key(key)}  {describe_shortly(sample, width=_WIDTH)}")
+        console.draw(drawn)
+    if n is None and len(column) > len(keys):
+        console.say(f"and {len(column) - len(keys)} more: -n shows more of them")

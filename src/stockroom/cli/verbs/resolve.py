@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -62,9 +63,7 @@ def resolve(
     with console.open_writer(timeout_s) as stock:
         chosen = find_conflicts(_get_merge(stock).conflicts, path)
         if value is not None:
-            from stockroom.cli.verbs.resolve_value import put_value  # imports numpy
-
-            put_value(stock, _get_only(chosen, path), value)
+            _put_value(stock, _get_only(chosen, path), value)
         key = None if path == chosen[0].path else chosen[0].key
         stock.resolve(chosen[0].path, key, choice=_CHOICES.get(given[0]))
         _tell(console, stock, resolved=chosen)
@@ -106,3 +105,53 @@ def _tell(console: Console, stock: StockRoom, *, resolved: Sequence[Conflict]) -
     next_step = "" if left else "; `stock merge --continue` commits the merge"
     done = f"resolved {format_count(len(resolved), 'conflict')}, " if resolved else ""
     console.say(f"{done}{format_count(len(left), 'conflict')} open{next_step}")
+
+
+def _put_value(stock: StockRoom, conflict: Conflict, file: Path) -> None:
+    """Stage what is in a file at a conflict's place; `InvalidInputError` where a file cannot be its value.
+
+    A sample is a `.npy` file, or the text or bytes themselves; a value, a point or an attribute is JSON.
+    """
+    from stockroom.content.merge.conflict import ATTRS  # here for start-up time
+    from stockroom.content.merge.mappings import name_key  # here for start-up time
+
+    shelf, _, name = conflict.path.partition("/")
+    key = conflict.key
+    if shelf == "experiment":
+        stock.experiment[name] = _read_json(file)
+    elif shelf == "artifact":
+        stock.experiment.artifact(name, file)
+    elif shelf == "metric" and isinstance(key, int):
+        stock.experiment.log({name: _read_json(file)}, key)
+    elif shelf == "data" and conflict.kind == ATTRS and name in stock.data:
+        column = stock.data[name]
+        column.attrs = {**column.attrs, str(key).removeprefix(name_key(ATTRS, "")): _read_json(file)}
+    elif shelf == "data" and key is not None and name in stock.data:
+        stock.data[name][key] = _read_sample(file, stock.data[name].dtype)
+    else:
+        raise InvalidInputError(
+            f"{conflict.path}: a file cannot be its value; write it in Python, then `stock resolve --staged` takes it"
+        )
+
+
+def _read_sample(file: Path, dtype: Any) -> Any:
+    import numpy as np  # here for start-up time
+
+    if dtype == "str":
+        try:
+            return file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{file}: expected UTF-8 text, found other bytes ({error.reason})") from error
+    if dtype == "bytes":
+        return file.read_bytes()
+    try:
+        return np.load(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InvalidInputError(f"{file}: expected a .npy file, found something else ({error})") from error
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InvalidInputError(f"{file}: expected JSON, found something else ({error})") from error

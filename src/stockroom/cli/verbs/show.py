@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, parse_address, parse_key, split_path, split_shelf
 from stockroom.cli.console import Console
+from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.render.column import column_document, column_line, format_shape
+from stockroom.cli.render.commit import commit_document, iter_commit_lines
+from stockroom.cli.render.contents import LISTERS, Item, list_versions
 from stockroom.cli.render.printable import format_key
+from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 from stockroom.cli.verbs.ls import list_shelves
-from stockroom.errors import InvalidInputError, NotFoundError
+from stockroom.errors import InvalidInputError, NotFoundError, RefNotFoundError
 
 if TYPE_CHECKING:
     from stockroom import Column, StockRoom
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 _TEXT_LENGTH: Final = 200
 _CURVE_WIDTH: Final = 60
+_MARKS: Final = {"added": "+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,7 @@ def show(
     with console.open_stock(place.ref) as stock:
         if not place.path:
             output.refuse()
-            from stockroom.cli.verbs.show_commit import show_commit
-
-            show_commit(console, stock, place.ref)
+            _show_commit(console, stock, place.ref)
             return
         try:
             _show_path(console, stock, place.path, output)
@@ -100,9 +104,7 @@ def _show_path(console: Console, stock: StockRoom, path: str, output: PictureOut
 
         show_path(console, stock, rest)
     else:
-        from stockroom.cli.verbs.show_experiment import show_item
-
-        show_item(console, stock, shelf, rest)
+        _show_item(console, stock, shelf, rest)
 
 
 def _show_data(console: Console, stock: StockRoom, path: str, output: PictureOutput) -> None:
@@ -154,7 +156,7 @@ def _show_sample(console: Console, column: Column, key: int | str, output: Pictu
 
 def _show_look(console: Console, sample: Sample) -> None:
     """Print what a person can look at: text, a picture, a curve."""
-    from stockroom.cli.render.sample_look import draw_look, find_curve
+    from stockroom.cli.render.sample import draw_look, find_curve
 
     if isinstance(sample, str):
         console.line(f"  text: {sample[:_TEXT_LENGTH]}")
@@ -166,3 +168,75 @@ def _show_look(console: Console, sample: Sample) -> None:
 
 def _pairs(summary: object) -> list[tuple[str, object]]:
     return list(summary.items()) if isinstance(summary, dict) else []
+
+
+def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
+    """Print the handle's commit, named by `ref`."""
+    commit = next(stock.log(n=1), None)
+    if commit is None:
+        raise RefNotFoundError("HEAD has no commit yet; `stock commit` makes the first", ref=ref)
+    changes = changes_of_diff(stock.changes())
+    kinds = {change.path: change.kind for change in changes}
+    held = {shelf: list_versions(stock) if shelf == "data" else lister(stock) for shelf, (_, lister) in LISTERS.items()}
+    if console.json:
+        holds = {LISTERS[shelf][0]: _item_documents(items, kinds) for shelf, items in held.items()}
+        console.document(
+            {"commit": commit_document(commit), "changes": changes_document(changes), "holds": holds},
+        )
+        return
+    console.lines(iter_commit_lines(commit))
+    console.line()
+    console.lines(iter_stat_lines(changes))
+    console.line()
+    console.line("Holds (+ new, ~ changed):")
+    for items in held.values():
+        console.lines(_iter_item_lines(items, kinds))
+
+
+def _item_documents(items: Sequence[Item], kinds: Mapping[str, str]) -> list[dict[str, object]]:
+    """The items as JSON, with what the commit did to each: null where it left it as it was."""
+    return [item.document | {"change": kinds.get(item.path)} for item in items]
+
+
+def _iter_item_lines(items: Sequence[Item], kinds: Mapping[str, str]) -> Iterator[str]:
+    marks = [_MARKS.get(kinds[item.path], "~") if item.path in kinds else " " for item in items]
+    for mark, line in zip(marks, iter_table_lines([item.cells for item in items]), strict=True):
+        yield f" {mark} {line}"
+
+
+def _show_item(console: Console, stock: StockRoom, shelf: str, name: str) -> None:
+    """Print what is called `name` among the values, metrics or artifacts; `ValueNotFoundError`."""
+    from stockroom.cli.render.experiment import as_json, shorten  # here for start-up time
+    from stockroom.shelves.experiment.cells import format_cell  # here for start-up time
+
+    fields = _DESCRIBE[shelf](stock, name)
+    if console.json:
+        console.document({"path": f"{shelf}/{name}", **as_json(fields)})
+        return
+    console.line(f"{shelf}/{name}")
+    if shelf == "experiment":  # by the names of its parts, of which one alone is the value itself
+        fields = {part.removeprefix(name).removeprefix(".") or "value": cell for part, cell in fields["cells"].items()}
+    console.lines(f"  {part}: {shorten(format_cell(value), _TEXT_LENGTH)}" for part, value in fields.items())
+
+
+def _describe_value(stock: StockRoom, name: str) -> dict[str, Any]:
+    return {"cells": stock.experiment.outline(name)}
+
+
+def _describe_metric(stock: StockRoom, name: str) -> dict[str, Any]:
+    from stockroom.cli.render.experiment import summary_document  # here for start-up time
+
+    summary = stock.experiment.metrics.summary(name)
+    return {**summary_document(summary), "last": summary.last, "min": summary.min, "max": summary.max}
+
+
+def _describe_artifact(stock: StockRoom, name: str) -> dict[str, Any]:
+    artifact = stock.experiment.artifacts[name]
+    return {"media_type": artifact.media_type, "nbytes": artifact.nbytes, "digest": artifact.digest}
+
+
+_DESCRIBE: Final[Mapping[str, Callable[[StockRoom, str], dict[str, Any]]]] = {
+    "experiment": _describe_value,
+    "metric": _describe_metric,
+    "artifact": _describe_artifact,
+}

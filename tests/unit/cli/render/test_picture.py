@@ -13,7 +13,7 @@ import pytest
 from stockroom import InvalidInputError
 from stockroom.cli.render.picture import find_pixels, iter_picture_lines, shrink
 from stockroom.cli.render.picture_file import open_viewer, save_picture
-from stockroom.cli.render.sample_look import describe_shortly, draw_look, find_curve
+from stockroom.cli.render.sample import describe_shortly, draw_look, find_curve
 
 CELL = re.compile(r"\x1b\[38;2;(\d+);(\d+);(\d+)m\x1b\[48;2;(\d+);(\d+);(\d+)m▀")
 random = np.random.default_rng(3)

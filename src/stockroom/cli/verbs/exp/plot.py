@@ -13,10 +13,10 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
+from stockroom.cli.render.bars import draw_sparkline
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.experiment import as_json
 from stockroom.cli.render.plot import SUFFIXES, write_plot
-from stockroom.cli.render.sparkline import draw_sparkline
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 from stockroom.errors import ValueNotFoundError

@@ -9,7 +9,6 @@ import typer
 
 from stockroom.cli.address import MODEL_FORM, ModelPart, open_part, parse_path_address
 from stockroom.cli.console import Console
-from stockroom.cli.render.bars import draw_bars
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_headed_lines
@@ -73,6 +72,7 @@ def _document(leaf: LeafInfo, stats: TensorStats | None) -> dict[str, object]:
 
 
 def _cells(leaf: LeafInfo, stats: TensorStats | None) -> tuple[str, ...]:
+    from stockroom.cli.render.bars import draw_bars  # here for start-up time
     from stockroom.cli.render.leaf import format_number
 
     form = (format_key(leaf.path or "(all)"), leaf.dtype, format_shape(leaf.shape))

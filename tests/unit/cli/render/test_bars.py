@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from stockroom.cli.render.sparkline import draw_sparkline
+from stockroom.cli.render.bars import draw_sparkline
 
 
 @pytest.mark.parametrize(
