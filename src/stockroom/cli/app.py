@@ -218,11 +218,7 @@ def _before_the_subverb(context: typer.Context, **options: Any) -> None:
 def _tell_version(settings: Settings) -> None:
     from stockroom.cli.console import Console
 
-    console = Console("version", settings)
-    if console.json:
-        console.document({"stockroom": __version__})
-    else:
-        console.line(f"stock {__version__}")
+    Console("version", settings).answer({"stockroom": __version__}, [f"stock {__version__}"])
 
 
 def _unknown_verb(path: str, name: str, known: list[str]) -> str:

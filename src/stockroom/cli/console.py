@@ -26,7 +26,7 @@ DOCUMENT_VERSION: Final = 1
 class Console:
     """What one verb says, and the repository it works on.
 
-    In a run, a verb calls `document` exactly once with `--json`, and `line` and `binary` only without it.
+    In a run, a verb calls `answer` once, or `document` once with `--json`, and `line` and `binary` only without it.
     """
 
     command: str
@@ -66,6 +66,17 @@ class Console:
         """Write the one JSON document of this command, `fields` after its version and name."""
         document = {"version": DOCUMENT_VERSION, "command": self.command, **fields}
         sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+
+    def answer(
+        self,
+        document: Mapping[str, object] | Callable[[], Mapping[str, object]],
+        lines: Iterable[str] | Callable[[], Iterable[str]] = (),
+    ) -> None:
+        """Write the document with `--json`, else the lines; a callable is called only if it is the one."""
+        if self.json:
+            self.document(document() if callable(document) else document)
+        else:
+            self.lines(lines() if callable(lines) else lines)
 
     def say(self, text: str) -> None:
         """Tell the person at the terminal, on stderr; not with `-q` or `--json`."""

@@ -29,10 +29,34 @@ def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callabl
         tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
         raise
     if console.json:
-        tell_outcome(console, merge.outcome, branch=branch, old=old, commit_id=merge.commit_id, found=merge.conflicts)
+        outcome = merge.outcome
+        console.document(
+            outcome_document(outcome, branch=branch, old=old, commit_id=merge.commit_id, found=merge.conflicts)
+        )
     else:
         _tell_merge(console, stock, merge, theirs)
     if merge.conflicts:
+        raise typer.Exit(exit_codes.CONFLICT)
+
+
+def outcome_document(
+    outcome: str, *, branch: str | None, old: str | None, commit_id: str | None, found: Sequence[Conflict] = ()
+) -> dict[str, object]:
+    """A merge as JSON: its outcome, where the branch was, and where it is now."""
+    conflicts = [conflict_document(conflict) for conflict in found]
+    return {"outcome": outcome, "branch": branch, "old": old, "commit": commit_id, "conflicts": conflicts}
+
+
+def tell_conflicts(
+    console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None, theirs: str | None
+) -> None:
+    """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
+    conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
+    console.answer(
+        lambda: outcome_document("conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts),
+        lambda: iter_conflict_lines(conflicts, commit_id, theirs),
+    )
+    if console.json:
         raise typer.Exit(exit_codes.CONFLICT)
 
 
@@ -52,29 +76,3 @@ def _tell_merge(console: Console, stock: StockRoom, merge: Merge, theirs: str) -
         subject = "fast-forward" if merge.outcome == "fast-forward" else subject_of(commit.message)
         console.say(f"[{stock.branch or 'no branch'} {short_id(commit.id)}] {subject}")
         console.line(commit.id)
-
-
-def tell_outcome(
-    console: Console,
-    outcome: str,
-    *,
-    branch: str | None,
-    old: str | None,
-    commit_id: str | None,
-    found: Sequence[Conflict] = (),
-) -> None:
-    """Print the JSON document of a merge; where the branch stood, and where it stands now."""
-    conflicts = [conflict_document(conflict) for conflict in found]
-    fields = {"outcome": outcome, "branch": branch, "old": old, "commit": commit_id, "conflicts": conflicts}
-    console.document(fields)
-
-
-def tell_conflicts(
-    console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None, theirs: str | None
-) -> None:
-    """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
-    conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
-    if console.json:
-        tell_outcome(console, "conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts)
-        raise typer.Exit(exit_codes.CONFLICT)
-    console.lines(iter_conflict_lines(conflicts, commit_id, theirs))

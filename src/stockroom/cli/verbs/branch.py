@@ -35,7 +35,8 @@ def branch(
         if delete is not None or force_delete is not None:
             _delete(console, stock, delete or force_delete or "", force=force_delete is not None)
         elif name is not None:
-            _create(console, stock, name, at or "HEAD")
+            stock.create_branch(name, at=at or "HEAD")
+            console.answer({"created": {"name": name, "id": stock.branches[name]}})
         else:
             _list(console, stock, own=not remotes, remote=remotes or all_)
 
@@ -44,27 +45,17 @@ def _delete(console: Console, stock: StockRoom, name: str, *, force: bool) -> No
     old = stock.branches.get(name)
     stock.delete_branch(name, force=force)
     console.say(f"deleted branch {name} (was {short_id(old)}); `stock undo` brings it back")
-    if console.json:
-        console.document({"deleted": {"name": name, "id": old}})
-
-
-def _create(console: Console, stock: StockRoom, name: str, at: str) -> None:
-    stock.create_branch(name, at=at)
-    if console.json:
-        console.document({"created": {"name": name, "id": stock.branches[name]}})
+    console.answer({"deleted": {"name": name, "id": old}})
 
 
 def _list(console: Console, stock: StockRoom, *, own: bool, remote: bool) -> None:
     current = stock.branch
     branches = sorted(stock.branches.items()) if own else []
     seen = sorted(stock.remote_branches.items()) if remote else []
-    if console.json:
-        document: dict[str, object] = {
-            "branches": [{"name": name, "id": id_, "current": name == current} for name, id_ in branches]
-        }
-        if remote:
-            document["remote_branches"] = [{"name": name, "id": id_} for name, id_ in seen]
-        console.document(document)
-        return
-    console.lines(f"{'*' if name == current else ' '} {name}" for name, _ in branches)
-    console.lines(f"  {'remotes/' if own else ''}{name}" for name, _ in seen)
+    document: dict[str, object] = {
+        "branches": [{"name": name, "id": id_, "current": name == current} for name, id_ in branches]
+    }
+    if remote:
+        document["remote_branches"] = [{"name": name, "id": id_} for name, id_ in seen]
+    lines = [f"{'*' if name == current else ' '} {name}" for name, _ in branches]
+    console.answer(document, [*lines, *(f"  {'remotes/' if own else ''}{name}" for name, _ in seen)])

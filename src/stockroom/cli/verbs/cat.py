@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,12 +112,10 @@ def _tell_sample(console: Console, sample: Any, *, raw: bool) -> None:
 
 
 def _tell_plain(console: Console, value: Any) -> None:
-    from stockroom.cli.render.experiment import as_json
+    from stockroom.cli.render.experiment import as_json  # here for start-up time
 
-    if console.json:
-        console.document({"value": as_json(value)})
-    else:
-        console.line(json.dumps(as_json(value), ensure_ascii=False))
+    plain = as_json(value)
+    console.answer({"value": plain}, lambda: [json.dumps(plain, ensure_ascii=False)])
 
 
 def _document(sample: Sample) -> dict[str, object]:
@@ -151,11 +150,12 @@ def _print_metric(console: Console, stock: StockRoom, name: str) -> None:
     from stockroom.cli.render.experiment import as_json  # here for start-up time
 
     steps, values = stock.experiment.metrics[name]
-    if console.json:
-        console.document({"path": f"metric/{name}", "steps": steps.tolist(), "values": as_json(values.tolist())})
-        return
-    console.line("step,value")
-    console.lines(f"{step},{value!r}" for step, value in zip(steps.tolist(), values.tolist(), strict=True))
+    console.answer(
+        lambda: {"path": f"metric/{name}", "steps": steps.tolist(), "values": as_json(values.tolist())},
+        chain(
+            ["step,value"], (f"{step},{value!r}" for step, value in zip(steps.tolist(), values.tolist(), strict=True))
+        ),
+    )
 
 
 def _print_artifact(console: Console, stock: StockRoom, name: str) -> None:

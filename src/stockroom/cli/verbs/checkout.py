@@ -23,5 +23,4 @@ def checkout(
         branch, commit_id = stock.branch, stock.commit_id
     place = f"branch {branch}" if branch else "no branch"
     console.say(f"{'made and moved to' if create else 'moved to'} {place}, at {short_id(commit_id)}")
-    if console.json:
-        console.document({"branch": branch, "commit": commit_id, "created": create})
+    console.answer({"branch": branch, "commit": commit_id, "created": create})

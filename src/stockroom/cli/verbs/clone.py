@@ -49,17 +49,8 @@ def clone(
             opened = _clone(url or "", directory, metadata_only, ref, options, show)
         with opened as stock:
             presence, commit, branch = stock.measure_presence(), stock.commit_id, stock.branch
-    if console.json:
-        console.document(
-            {
-                "path": str(stock.path),
-                "branch": branch,
-                "commit": commit,
-                "nbytes": presence.nbytes,
-                "present_nbytes": presence.present_nbytes,
-            }
-        )
-        return
+    sizes = {"nbytes": presence.nbytes, "present_nbytes": presence.present_nbytes}
+    console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
     where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
     place = directory or stock.path.name
     console.say(f"cloned into {place}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")

@@ -13,7 +13,7 @@ import typer
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
-from stockroom.cli.render.change import Change, changes_document, changes_of_diff, summary_text
+from stockroom.cli.render.change import changes_document, changes_of_diff, summary_text
 from stockroom.cli.render.commit import short_id, subject_of
 from stockroom.cli.verb import verb
 
@@ -39,16 +39,9 @@ def commit(
         changes = changes_of_diff(stock.status().changes)
         with console.progress("commit"):
             commit_id = stock.commit(text, author=by)
-        tell_commit(console, commit_id, branch=stock.branch, message=text, changes=changes)
-
-
-def tell_commit(console: Console, commit_id: str, *, branch: str | None, message: str, changes: list[Change]) -> None:
-    """Print the id of a new commit, and say in one line what it holds."""
-    if console.json:
-        console.document({"id": commit_id, "branch": branch, "changes": changes_document(changes)})
-        return
-    console.say(f"[{branch or 'no branch'} {short_id(commit_id)}] {subject_of(message)}; {summary_text(changes)}")
-    console.line(commit_id)
+        branch = stock.branch
+    console.say(f"[{branch or 'no branch'} {short_id(commit_id)}] {subject_of(text)}; {summary_text(changes)}")
+    console.answer({"id": commit_id, "branch": branch, "changes": changes_document(changes)}, [commit_id])
 
 
 def _read_message(paragraphs: list[str], file: Path | None) -> str:

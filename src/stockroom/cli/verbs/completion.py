@@ -51,10 +51,7 @@ def completion(
     if shell not in SHELLS:
         raise CommandLineError(f"expected one of {', '.join(SHELLS)}, found {shell!r}")
     script = _make_script(shell)
-    if console.json:
-        console.document({"shell": shell, "script": script})
-    else:
-        console.line(script)
+    console.answer({"shell": shell, "script": script}, [script])
 
 
 def _make_script(shell: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -36,13 +35,17 @@ def config(
             stock.change_setting(key, value)
         settings = stock.settings
         shown = settings if key is None else {key.lower(): _get(stock, key)}
-    if console.json:
-        console.document({"settings": dict(shown)})
-    elif key is None:
-        console.lines(f"{name}={format_setting(setting)}" for name, setting in settings.items() if setting is not None)
-        _tell_unset(console, settings)
+    document, known = {"settings": shown}, {name: value for name, value in shown.items() if value is not None}
+    if key is None:
+        console.answer(document, (f"{name}={format_setting(setting)}" for name, setting in known.items()))
+        if unset_names := [name for name in shown if name not in known]:
+            console.say(f"not set: {', '.join(unset_names)}")
     elif value is None and not unset:
-        _tell_one(console, key, shown[key.lower()])
+        console.answer(document, map(format_setting, known.values()))
+        if not known:
+            console.say(f"{key} is not set")
+    else:
+        console.answer(document)
 
 
 def format_setting(value: Value) -> str:
@@ -56,16 +59,3 @@ def _get(stock: StockRoom, key: str) -> Value:
     from stockroom.repository.config import find_key
 
     return stock.settings[find_key(key).name]
-
-
-def _tell_one(console: Console, key: str, setting: Value) -> None:
-    if setting is None:
-        console.say(f"{key} is not set")
-    else:
-        console.line(format_setting(setting))
-
-
-def _tell_unset(console: Console, settings: Mapping[str, Value]) -> None:
-    unset = [name for name, setting in settings.items() if setting is None]
-    if unset:
-        console.say(f"not set: {', '.join(unset)}")

@@ -37,10 +37,10 @@ def diff(
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         difference = stock.diff(old, new)
-        if console.json:
-            console.document({"changes": _document(difference, name_only=name_only, stat=stat)})
-        else:
-            console.lines(_iter_lines(difference, name_only=name_only, stat=stat))
+        console.answer(
+            lambda: {"changes": _document(difference, name_only=name_only, stat=stat)},
+            _iter_lines(difference, name_only=name_only, stat=stat),
+        )
         differs = len(difference) > 0
     if exit_code and differs:
         raise typer.Exit(exit_codes.FAILED)

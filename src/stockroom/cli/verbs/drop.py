@@ -30,10 +30,10 @@ def drop(
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)
     with console.open_stock() as stock:
         report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run)
-    if console.json:
-        console.document({"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run})
-        return
     done = "would give back" if dry_run else "gave back"
-    console.line(f"{done} {format_nbytes(report.nbytes)} of {format_count(report.packs, 'pack')}")
+    console.answer(
+        {"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run},
+        [f"{done} {format_nbytes(report.nbytes)} of {format_count(report.packs, 'pack')}"],
+    )
     if report.kept:
         console.say(f"kept {format_count(report.kept, 'pack')} that no remote holds: push first")

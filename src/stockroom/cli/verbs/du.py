@@ -46,17 +46,12 @@ def du(
             added = stock.measure_commits() if listed else {}
     if commits:
         _tell_commits(console, listed, added)
-    elif console.json:
-        console.document(_usage_document(usage))
     else:
-        console.lines(_iter_usage_lines(usage))
+        console.answer(lambda: _usage_document(usage), _iter_usage_lines(usage))
 
 
 def _tell_commits(console: Console, listed: list[Commit], added: Mapping[str, Tally]) -> None:
-    if console.json:
-        documents = [{"id": commit.id, "added": _tally_document(added[commit.id])} for commit in listed]
-        console.document({"commits": documents})
-        return
+    documents = [{"id": commit.id, "added": _tally_document(added[commit.id])} for commit in listed]
     rows = [
         (
             short_id(commit.id),
@@ -67,7 +62,7 @@ def _tell_commits(console: Console, listed: list[Commit], added: Mapping[str, Ta
         for commit in listed
         for tally in [added[commit.id]]
     ]
-    console.lines(iter_headed_lines(("commit", "raw added", "on disk", "message"), rows))
+    console.answer({"commits": documents}, iter_headed_lines(("commit", "raw added", "on disk", "message"), rows))
 
 
 def _iter_usage_lines(usage: Usage) -> Iterator[str]:

@@ -74,7 +74,5 @@ def export(
             force=force,
             on_progress=lambda done, total: progress.update("export", done, total=total),
         )
-    if console.json:
-        console.document({"path": str(to), "samples": count})
-    else:
-        console.say(f"wrote {format_count(count, 'sample')} to {to}")
+    console.say(f"wrote {format_count(count, 'sample')} to {to}")
+    console.answer({"path": str(to), "samples": count})

@@ -25,9 +25,7 @@ def fetch(
     """Take in what is new on a remote: its history and its metadata; samples come when they are read."""
     with console.open_stock(needs_head=False) as stock, console.transfer("fetch") as show:
         report = stock.fetch(remote, prune=prune, on_progress=show)
-    if console.json:
-        console.document(fetch_document(report))
-        return
+    console.answer(fetch_document(report))
     tell_fetch(console, report)
     if not report.moved:
         console.say("already up to date")

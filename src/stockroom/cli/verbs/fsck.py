@@ -54,23 +54,21 @@ def fsck(
 
 def _tell_check(console: Console, report: VerifyReport) -> Sequence[Damage]:
     looked_at = {name: getattr(report, name) for name in ("packs", "commits", "objects", "chunks", "operations")}
-    if console.json:
-        damage = [asdict(item) for item in report.damage]
-        console.document({"ok": report.ok, "checked": {**looked_at, "nbytes": report.nbytes}, "damage": damage})
-    else:
-        console.lines(str(item) for item in report.damage)
+    damage = [asdict(item) for item in report.damage]
+    console.answer(
+        {"ok": report.ok, "checked": {**looked_at, "nbytes": report.nbytes}, "damage": damage}, map(str, report.damage)
+    )
     told = [format_count(looked_at[name], name.removesuffix("s")) for name in ("packs", "commits", "objects", "chunks")]
     console.say(f"checked {', '.join(told)}: {format_count(len(report.damage), 'problem')} found")
     return report.damage
 
 
 def _tell_repair(console: Console, report: RepairReport) -> Sequence[Damage]:
-    if console.json:
-        found, left = ([asdict(item) for item in items] for items in (report.found, report.left))
-        console.document({"ok": report.ok, "found": found, "done": report.done, "damage": left})
-        return report.left
-    console.lines(report.done)
-    console.lines(f"still damaged: {item}" for item in report.left)
+    found, left = ([asdict(item) for item in items] for items in (report.found, report.left))
+    console.answer(
+        {"ok": report.ok, "found": found, "done": report.done, "damage": left},
+        [*report.done, *(f"still damaged: {item}" for item in report.left)],
+    )
     console.say(f"{format_count(len(report.found), 'problem')} found, {len(report.left)} left")
     return report.left
 

@@ -47,9 +47,6 @@ def gc(
             repack=repack,
             on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
         )
-    if console.json:
-        console.document(asdict(report))
-        return
     _tell(console, report)
 
 
@@ -61,15 +58,12 @@ def _collect_remote(console: Console, name: str, *, dry_run: bool, grace: str) -
             parse_duration(grace),
             on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
         )
-    if console.json:
-        console.document(asdict(report))
-        return
-    would = "would " if report.dry_run else ""
+    removed, marked = ("would remove", "would mark") if report.dry_run else ("removed", "marked")
     packs, bundles = format_count(report.packs, "pack"), format_count(report.bundles, "bundle")
-    removed = "remove" if report.dry_run else "removed"
-    console.line(f"{would}{removed} {format_nbytes(report.nbytes)} on {report.remote}: {packs}, {bundles}")
+    lines = [f"{removed} {format_nbytes(report.nbytes)} on {report.remote}: {packs}, {bundles}"]
     if report.marked:
-        console.line(f"{would}mark{'' if report.dry_run else 'ed'} {format_count(report.marked, 'pack')} as unneeded")
+        lines.append(f"{marked} {format_count(report.marked, 'pack')} as unneeded")
+    console.answer(asdict(report), lines)
     if report.waiting:
         console.say(f"{format_count(report.waiting, 'pack')} marked, but not for long enough yet (--grace)")
 
@@ -78,10 +72,11 @@ def _tell(console: Console, report: GcReport) -> None:
     done = "would give back" if report.dry_run else "gave back"
     packs = format_count(report.packs, "pack")
     others = f"{format_count(report.commits, 'commit')} and {format_count(report.objects, 'object')}"
-    console.line(f"{done} {format_nbytes(report.nbytes)}: {packs}, {others}")
+    lines = [f"{done} {format_nbytes(report.nbytes)}: {packs}, {others}"]
     if report.repacked:
         rewritten = format_count(report.repacked, "pack")
-        console.line(f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}")
+        lines.append(f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}")
+    console.answer(asdict(report), lines)
     if report.waiting:
         console.say(f"{format_count(report.waiting, 'pack')} unneeded, but not for long enough yet (--grace)")
     if report.held:

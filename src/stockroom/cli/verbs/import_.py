@@ -77,22 +77,17 @@ def _reporter(progress: Progress) -> Callable[[ImportProgress], None]:
 def _tell(
     console: Console, report: ImportReport, changes: list[Change], commit_id: str | None, *, staged: bool
 ) -> None:
-    if console.json:
-        console.document(
-            {
-                "columns": list(report.columns),
-                "samples": report.samples,
-                "nbytes": report.nbytes,
-                "skipped": list(report.skipped),
-                "commit": commit_id,
-                "changes": changes_document(changes),
-            }
-        )
-        return
     size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
     for problem in report.skipped:
         console.say(f"skipped {problem}")
     outcome = describe_outcome(commit_id, staged=staged)
     console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
-    if commit_id:
-        console.line(commit_id)
+    document = {
+        "columns": list(report.columns),
+        "samples": report.samples,
+        "nbytes": report.nbytes,
+        "skipped": list(report.skipped),
+        "commit": commit_id,
+        "changes": changes_document(changes),
+    }
+    console.answer(document, [commit_id] if commit_id else [])

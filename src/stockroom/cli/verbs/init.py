@@ -32,8 +32,7 @@ def init(
             console.say("`git add head.stock` ties it to git: then git's branches and checkouts are its own")
     else:
         console.say(f"{place} is a repository already; {_describe_author(name or email, has_author)}")
-    if console.json:
-        console.document({"path": place, "created": is_new})
+    console.answer({"path": place, "created": is_new})
 
 
 def _describe_author(given: str | None, has_author: bool) -> str:

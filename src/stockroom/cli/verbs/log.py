@@ -30,13 +30,12 @@ def log(
     with console.open_stock() as stock:
         commits = stock.log(ref, n)
         carriers = {} if oneline and not console.json else _find_carriers(console, stock)
-        if console.json:
-            listed = [commit_document(commit) | {"git": carriers.get(commit.id)} for commit in commits]
-            console.document({"commits": listed})
-        else:
-            names = read_names(stock) if sys.stdout.isatty() else {}
-            texts = ((commit, _describe(commit, names, carriers, oneline=oneline)) for commit in commits)
-            console.lines(_draw(texts, oneline=oneline) if graph else _list(texts, oneline=oneline))
+        names = read_names(stock) if sys.stdout.isatty() and not console.json else {}
+        texts = ((commit, _describe(commit, names, carriers, oneline=oneline)) for commit in commits)
+        console.answer(
+            lambda: {"commits": [commit_document(commit) | {"git": carriers.get(commit.id)} for commit in commits]},
+            _draw(texts, oneline=oneline) if graph else _list(texts, oneline=oneline),
+        )
 
 
 def _find_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:

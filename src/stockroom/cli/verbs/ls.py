@@ -55,11 +55,10 @@ def ls(
 def list_shelves(console: Console, stock: StockRoom, shelves: Sequence[str]) -> None:
     """Print everything on some shelves of the handle's commit."""
     listed = {shelf: LISTERS[shelf][1](stock) for shelf in shelves}
-    if console.json:
-        console.document({LISTERS[shelf][0]: [item.document for item in items] for shelf, items in listed.items()})
-        return
-    for items in listed.values():
-        console.lines(iter_table_lines([item.cells for item in items]))
+    console.answer(
+        {LISTERS[shelf][0]: [item.document for item in items] for shelf, items in listed.items()},
+        (line for items in listed.values() for line in iter_table_lines([item.cells for item in items])),
+    )
 
 
 def _list_samples(console: Console, stock: StockRoom, path: str, *, preview: bool, n: int | None) -> None:
@@ -79,10 +78,7 @@ def _list_leaves(console: Console, stock: StockRoom, path: str, *, n: int | None
 
 
 def _list_keys(console: Console, path: str, keys: Sequence[int | str]) -> None:
-    if console.json:
-        console.document({"path": path, "keys": list(keys)})
-    else:
-        console.lines(format_key(key) for key in keys)
+    console.answer({"path": path, "keys": keys}, map(format_key, keys))
 
 
 def _list_looks(console: Console, column: Column, *, n: int | None) -> None:

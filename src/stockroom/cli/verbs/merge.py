@@ -8,7 +8,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.merging import run_merge, tell_conflicts, tell_outcome
+from stockroom.cli.merging import outcome_document, run_merge, tell_conflicts
 from stockroom.cli.options import (
     ChoiceOption,
     MessageOption,
@@ -17,7 +17,7 @@ from stockroom.cli.options import (
     join_message,
     parse_strategy,
 )
-from stockroom.cli.render.commit import short_id
+from stockroom.cli.render.commit import short_id, subject_of
 from stockroom.cli.render.conflict import iter_merge_lines, merge_document
 from stockroom.cli.verb import verb
 from stockroom.errors import MergeConflictError, NotFoundError
@@ -76,12 +76,9 @@ def _continue(console: Console, stock: StockRoom, message: str | None) -> None:
         theirs = None if under_way is None else under_way.commit
         tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
         raise
-    if console.json:
-        tell_outcome(console, "merged", branch=branch, old=old, commit_id=commit_id)
-        return
-    subject = (message or (under_way.message if under_way else "")).split("\n", 1)[0]
+    subject = subject_of(message or (under_way.message if under_way else ""))
     console.say(f"[{branch} {short_id(commit_id)}] {subject}")
-    console.line(commit_id)
+    console.answer(outcome_document("merged", branch=branch, old=old, commit_id=commit_id), [commit_id])
 
 
 def _abort(console: Console, stock: StockRoom) -> None:
@@ -90,15 +87,12 @@ def _abort(console: Console, stock: StockRoom) -> None:
     if under_way is None:  # it came to be in between
         raise NotFoundError("no merge was under way")
     console.say(f"gave up the {under_way.kind}; nothing is staged")
-    if console.json:
-        console.document({"aborted": merge_document(under_way)})
+    console.answer({"aborted": merge_document(under_way)})
 
 
 def _show(console: Console, stock: StockRoom) -> None:
     under_way = stock.find_merge()
-    if console.json:
-        console.document({"merge": merge_document(under_way)})
-    elif under_way is None:
+    if under_way is None:
         console.say("no merge is under way; `stock merge REF` begins one")
-    else:
-        console.lines(iter_merge_lines(under_way, stock.commit_id))
+    lines = () if under_way is None else iter_merge_lines(under_way, stock.commit_id)
+    console.answer({"merge": merge_document(under_way)}, lines)

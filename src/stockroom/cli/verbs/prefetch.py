@@ -42,22 +42,20 @@ def prefetch(
     with console.open_stock(ref) as stock, console.transfer("prefetch") as show:
         chosen = None if keys is None else _parse_keys(stock, path, keys)
         report = stock.prefetch(path, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
-    if console.json:
-        console.document(
-            {
-                "samples": report.samples,
-                "nbytes": report.nbytes,
-                "read_nbytes": report.read_nbytes,
-                "requests": report.requests,
-                "left_out": report.left_out,
-                "dry_run": dry_run,
-            }
-        )
-        return
+    document = {
+        "samples": report.samples,
+        "nbytes": report.nbytes,
+        "read_nbytes": report.read_nbytes,
+        "requests": report.requests,
+        "left_out": report.left_out,
+        "dry_run": dry_run,
+    }
     read = f"reading {format_nbytes(report.read_nbytes)} in {format_count(report.requests, 'request')}"
     cost = f"{format_nbytes(report.nbytes)}, {read}"
     noun = "tensor" if path is not None and path.startswith("model/") else "sample"
-    console.line(f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}")
+    console.answer(
+        document, [f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}"]
+    )
     if report.left_out:
         console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")
 

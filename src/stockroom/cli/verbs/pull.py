@@ -34,10 +34,8 @@ def pull(
             tell_conflicts(console, error, branch=branch, commit_id=at, theirs=f"{remote}/{branch}")
             raise
     old, new = (None if commit is None else commit.hex() for commit in (report.old, report.new))
-    if console.json:
-        moved = {"branch": report.branch, "old": old, "new": new, "outcome": report.outcome}
-        console.document({**fetch_document(report.fetched), **moved})
-        return
+    moved = {"branch": report.branch, "old": old, "new": new, "outcome": report.outcome}
+    console.answer({**fetch_document(report.fetched), **moved})
     tell_fetch(console, report.fetched)
     if report.outcome == "up to date":
         console.say("already up to date")

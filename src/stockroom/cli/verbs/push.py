@@ -28,16 +28,8 @@ def push(
     """Bring a branch or tag to a remote, with all it leads to; only what is missing there is sent."""
     with console.open_stock() as stock, console.transfer("push") as show:
         report = stock.push(remote, ref, force, tags=tags, on_progress=show)
-    if console.json:
-        console.document(
-            {
-                "remote": report.remote,
-                "moved": [move_document(update.ref, update.old, update.new) for update in report.moved],
-                "packs": report.packs,
-                "nbytes": report.nbytes,
-            }
-        )
-        return
+    moved = [move_document(update.ref, update.old, update.new) for update in report.moved]
+    console.answer({"remote": report.remote, "moved": moved, "packs": report.packs, "nbytes": report.nbytes})
     for update in report.moved:
         console.say(format_move(update.ref, update.old, update.new))
     sent = f"{format_count(report.packs, 'pack')}, {format_nbytes(report.nbytes)} sent to {report.remote}"

@@ -19,8 +19,7 @@ def reflog(
 ) -> None:
     """Show every change of a branch or tag, newest first."""
     with console.open_stock() as stock:
-        operations = islice(iter(stock.operations()), n)
-        if console.json:
-            console.document({"operations": [operation_document(operation) for operation in operations]})
-        else:
-            console.lines(operation_line(operation) for operation in operations)
+        operations = islice(stock.operations(), n)
+        console.answer(
+            lambda: {"operations": list(map(operation_document, operations))}, map(operation_line, operations)
+        )

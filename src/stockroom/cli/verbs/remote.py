@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.options import EndpointOption, RegionOption
 from stockroom.cli.verb import verb
-
-if TYPE_CHECKING:
-    from stockroom import StockRoom
 
 _USAGE = {
     "list": "stock remote [list]",
@@ -42,7 +39,9 @@ def remote(
         raise CommandLineError(f"expected `{_USAGE[action]}`")
     with console.open_stock(needs_head=False) as stock:
         if action == "list":
-            _list(console, stock)
+            remotes = stock.remotes.items()
+            listed = [{"name": each, "url": its_url} for each, its_url in remotes]
+            console.answer({"remotes": listed}, (f"{each}\t{its_url}" for each, its_url in remotes))
             return
         assert name is not None
         if action == "remove":
@@ -50,13 +49,4 @@ def remote(
         else:
             change = stock.add_remote if action == "add" else stock.set_remote
             change(name, url or "", endpoint_url=endpoint_url, region=region)
-        if console.json:
-            console.document({"action": action, "remote": name, "url": stock.remotes.get(name)})
-
-
-def _list(console: Console, stock: StockRoom) -> None:
-    remotes = stock.remotes
-    if console.json:
-        console.document({"remotes": [{"name": name, "url": url} for name, url in remotes.items()]})
-    else:
-        console.lines(f"{name}\t{url}" for name, url in remotes.items())
+        console.answer({"action": action, "remote": name, "url": stock.remotes.get(name)})

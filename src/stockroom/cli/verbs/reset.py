@@ -41,5 +41,4 @@ def _tell(console: Console, stock: StockRoom, changes: list[Change], old: str | 
         place = f"branch {stock.branch}" if stock.branch else "HEAD"
         dropped += f"; {place} is at {short_id(stock.commit_id)} (was {short_id(old)}), `stock undo` takes that back"
     console.say(dropped)
-    if console.json:
-        console.document({"dropped": changes_document(changes), "branch": stock.branch, "commit": stock.commit_id})
+    console.answer({"dropped": changes_document(changes), "branch": stock.branch, "commit": stock.commit_id})

@@ -96,12 +96,11 @@ def _get_only(chosen: Sequence[Conflict], path: str) -> Conflict:
 def _tell(console: Console, stock: StockRoom, *, resolved: Sequence[Conflict]) -> None:
     merge = _get_merge(stock)
     left = merge.conflicts
-    if console.json:
-        documents = {"resolved": resolved, "conflicts": left}
-        console.document({name: [conflict_document(one) for one in some] for name, some in documents.items()})
-        return
-    if not resolved:
-        console.lines(iter_conflict_lines(left, stock.commit_id, merge.commit))
+    documents = {"resolved": resolved, "conflicts": left}
+    console.answer(
+        {name: [conflict_document(one) for one in some] for name, some in documents.items()},
+        () if resolved else iter_conflict_lines(left, stock.commit_id, merge.commit),
+    )
     next_step = "" if left else "; `stock merge --continue` commits the merge"
     done = f"resolved {format_count(len(resolved), 'conflict')}, " if resolved else ""
     console.say(f"{done}{format_count(len(left), 'conflict')} open{next_step}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -119,21 +120,17 @@ def _show_data(console: Console, stock: StockRoom, path: str, output: PictureOut
 
 
 def _show_column(console: Console, column: Column) -> None:
-    if console.json:
-        console.document({"column": column_document(column)})
-        return
     path, dtype, shape, count, nbytes = column_line(column)
-    console.line(path)
-    rows = [
-        ("dtype", dtype),
-        ("shape", shape),
-        ("keys", str(column.key_type)),
-        ("count", count),
-        ("size", nbytes),
-    ]
-    rows += [("decoder", column.decoder)] if column.decoder else []
-    rows += [(f"attr {name}", str(value)) for name, value in column.attrs.items()]
-    console.lines(f"  {name}: {value}" for name, value in rows)
+    rows: dict[str, object] = {
+        "dtype": dtype,
+        "shape": shape,
+        "keys": str(column.key_type),
+        "count": count,
+        "size": nbytes,
+    }
+    rows |= {"decoder": column.decoder} if column.decoder else {}
+    rows |= {f"attr {name}": value for name, value in column.attrs.items()}
+    console.answer({"column": column_document(column)}, _iter_fact_lines(path, rows.items()))
 
 
 def _show_sample(console: Console, column: Column, key: int | str, output: PictureOutput) -> None:
@@ -142,16 +139,14 @@ def _show_sample(console: Console, column: Column, key: int | str, output: Pictu
     sample = column[key]
     form = sample_document(sample)
     digest, png = column.digest(key), output.write(sample)
-    if console.json:
-        files = {} if png is None else {"png": str(png)}
-        console.document({"path": f"data/{column.name}", "key": key, "digest": digest, **form, **files})
-        return
+    files = {} if png is None else {"png": str(png)}
+    document = {"path": f"data/{column.name}", "key": key, "digest": digest, **form, **files}
     summary = form.pop("summary")
     form["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
-    console.line(f"data/{column.name}/{format_key(key)}")
-    rows = [*form.items(), ("digest", digest), *_pairs(summary), *([] if png is None else [("png", png)])]
-    console.lines(f"  {name}: {value}" for name, value in rows)
-    _show_look(console, sample)
+    rows = [*form.items(), ("digest", digest), *_pairs(summary), *files.items()]
+    console.answer(document, _iter_fact_lines(f"data/{column.name}/{format_key(key)}", rows))
+    if not console.json:
+        _show_look(console, sample)
 
 
 def _show_look(console: Console, sample: Sample) -> None:
@@ -166,6 +161,11 @@ def _show_look(console: Console, sample: Sample) -> None:
         console.line(f"  curve: {curve}")
 
 
+def _iter_fact_lines(heading: str, facts: Iterable[tuple[str, object]]) -> Iterator[str]:
+    yield heading
+    yield from (f"  {name}: {value}" for name, value in facts)
+
+
 def _pairs(summary: object) -> list[tuple[str, object]]:
     return list(summary.items()) if isinstance(summary, dict) else []
 
@@ -178,19 +178,12 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
     changes = changes_of_diff(stock.changes())
     kinds = {change.path: change.kind for change in changes}
     held = {shelf: list_versions(stock) if shelf == "data" else lister(stock) for shelf, (_, lister) in LISTERS.items()}
-    if console.json:
-        holds = {LISTERS[shelf][0]: _item_documents(items, kinds) for shelf, items in held.items()}
-        console.document(
-            {"commit": commit_document(commit), "changes": changes_document(changes), "holds": holds},
-        )
-        return
-    console.lines(iter_commit_lines(commit))
-    console.line()
-    console.lines(iter_stat_lines(changes))
-    console.line()
-    console.line("Holds (+ new, ~ changed):")
-    for items in held.values():
-        console.lines(_iter_item_lines(items, kinds))
+    holds = {LISTERS[shelf][0]: _item_documents(items, kinds) for shelf, items in held.items()}
+    item_lines = (line for items in held.values() for line in _iter_item_lines(items, kinds))
+    console.answer(
+        {"commit": commit_document(commit), "changes": changes_document(changes), "holds": holds},
+        chain(iter_commit_lines(commit), [""], iter_stat_lines(changes), ["", "Holds (+ new, ~ changed):"], item_lines),
+    )
 
 
 def _item_documents(items: Sequence[Item], kinds: Mapping[str, str]) -> list[dict[str, object]]:
@@ -210,13 +203,11 @@ def _show_item(console: Console, stock: StockRoom, shelf: str, name: str) -> Non
     from stockroom.shelves.experiment.cells import format_cell  # here for start-up time
 
     fields = _DESCRIBE[shelf](stock, name)
-    if console.json:
-        console.document({"path": f"{shelf}/{name}", **as_json(fields)})
-        return
-    console.line(f"{shelf}/{name}")
+    document = {"path": f"{shelf}/{name}", **as_json(fields)}
     if shelf == "experiment":  # by the names of its parts, of which one alone is the value itself
         fields = {part.removeprefix(name).removeprefix(".") or "value": cell for part, cell in fields["cells"].items()}
-    console.lines(f"  {part}: {shorten(format_cell(value), _TEXT_LENGTH)}" for part, value in fields.items())
+    facts = ((part, shorten(format_cell(value), _TEXT_LENGTH)) for part, value in fields.items())
+    console.answer(document, _iter_fact_lines(f"{shelf}/{name}", facts))
 
 
 def _describe_value(stock: StockRoom, name: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +17,7 @@ from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
     from stockroom.shelves.report import Status
+    from stockroom.shelves.stock.remotes import Presence
 
 
 @verb(example="stock status --short")
@@ -27,35 +30,32 @@ def status(
         state = stock.status()
         changes = changes_of_diff(state.changes)
         presence = stock.measure_presence()
-    if console.json:
-        console.document(
-            {
-                "branch": state.branch,
-                "commit": state.commit_id,
-                "clean": state.clean,
-                "staged_on": state.staged_on,
-                "changes": changes_document(changes),
-                "merge": merge_document(state.merge),
-                "presence": {
-                    "packs": presence.packs,
-                    "whole_packs": presence.whole_packs,
-                    "nbytes": presence.nbytes,
-                    "present_nbytes": presence.present_nbytes,
-                },
-            }
-        )
-        return
-    if not short:
-        where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
-        console.line(f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}")
-        if presence.whole_packs < presence.packs:
-            console.line(
-                f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
-            )
-        if state.merge is not None:
-            console.lines(iter_merge_lines(state.merge, state.commit_id))
-        console.line(_describe_stage(state))
-    console.lines(iter_stat_lines(changes))
+    document = {
+        "branch": state.branch,
+        "commit": state.commit_id,
+        "clean": state.clean,
+        "staged_on": state.staged_on,
+        "changes": changes_document(changes),
+        "merge": merge_document(state.merge),
+        "presence": {
+            "packs": presence.packs,
+            "whole_packs": presence.whole_packs,
+            "nbytes": presence.nbytes,
+            "present_nbytes": presence.present_nbytes,
+        },
+    }
+    console.answer(document, chain(() if short else _iter_head_lines(state, presence), iter_stat_lines(changes)))
+
+
+def _iter_head_lines(state: Status, presence: Presence) -> Iterator[str]:
+    """What stands above the staged changes."""
+    where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
+    yield f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}"
+    if presence.whole_packs < presence.packs:
+        yield f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
+    if state.merge is not None:
+        yield from iter_merge_lines(state.merge, state.commit_id)
+    yield _describe_stage(state)
 
 
 def _describe_stage(state: Status) -> str:

@@ -27,15 +27,11 @@ def tag(
         if delete is not None:
             old = stock.tags.get(delete)
             stock.delete_tag(delete)
-            answer: dict[str, object] = {"deleted": {"name": delete, "id": old}}
+            console.answer({"deleted": {"name": delete, "id": old}})
             console.say(f"deleted tag {delete} (was {short_id(old)}); `stock undo` brings it back")
         elif name is not None:
             stock.create_tag(name, at=at or "HEAD")
-            answer = {"created": {"name": name, "id": stock.tags[name]}}
+            console.answer({"created": {"name": name, "id": stock.tags[name]}})
         else:
             tags = sorted(stock.tags.items())
-            answer = {"tags": [{"name": tag_name, "id": id_} for tag_name, id_ in tags]}
-            if not console.json:
-                console.lines(tag_name for tag_name, _ in tags)
-    if console.json:
-        console.document(answer)
+            console.answer({"tags": [{"name": each, "id": id_} for each, id_ in tags]}, (each for each, _ in tags))

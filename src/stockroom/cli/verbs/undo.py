@@ -15,5 +15,4 @@ def undo(console: Console) -> None:
         branch, commit_id = stock.branch, stock.commit_id
     where = "" if undone.ref == f"branch/{branch}" else "; HEAD stayed where it was"
     console.say(f"took back {undone.kind}: {undone_text(undone)}{where}")
-    if console.json:
-        console.document({"undone": operation_document(undone), "branch": branch, "commit": commit_id})
+    console.answer({"undone": operation_document(undone), "branch": branch, "commit": commit_id})

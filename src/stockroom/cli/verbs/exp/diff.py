@@ -32,14 +32,13 @@ def diff(
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         table = stock.experiment.table([old, new or "HEAD"]).changed_only()
-        if console.json:
-            console.document(_document(table))
-        elif table.columns:
-            head = ("", *(f"{row.ref} ({short_id(row.commit.id)})" for row in table))
-            console.lines(iter_table_lines([head, *_iter_rows(table)]))
+        console.answer(
+            lambda: _document(table), lambda: iter_table_lines(list(_iter_rows(table))) if table.columns else ()
+        )
 
 
 def _iter_rows(table: ExperimentTable) -> Iterator[tuple[str, ...]]:
+    yield "", *(f"{row.ref} ({short_id(row.commit.id)})" for row in table)
     for name in table.value_columns:
         yield name, *(shorten(format_cell(row.values.get(name, NOTHING)), _CELL_WIDTH) for row in table)
     for name in table.metric_columns:

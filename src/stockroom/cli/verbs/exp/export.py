@@ -51,10 +51,8 @@ def export(
         for each, place in zip(exports, places, strict=True):
             with open_whole(place) as file:
                 each.write(file)
-    if console.json:
-        console.document({"folder": str(folder), "files": [each.name for each in exports]})
-    else:
-        console.say(f"wrote {format_count(len(exports), 'file')} to {folder}")
+    console.say(f"wrote {format_count(len(exports), 'file')} to {folder}")
+    console.answer({"folder": str(folder), "files": [each.name for each in exports]})
 
 
 @dataclass(frozen=True, slots=True)

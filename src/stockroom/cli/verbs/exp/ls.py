@@ -30,10 +30,7 @@ def ls(
     with console.open_stock(rev) as stock:
         row = next(iter(stock.experiment.table(n=1)), None)
         artifacts = list(stock.experiment.artifacts.values())
-        if console.json:
-            console.document(_document(row, artifacts))
-        else:
-            console.lines(_iter_lines(row, artifacts))
+        console.answer(lambda: _document(row, artifacts), _iter_lines(row, artifacts))
 
 
 def _iter_lines(row: ExperimentRow | None, artifacts: list[Artifact]) -> Iterator[str]:

@@ -47,10 +47,9 @@ def plot(
             labels = {ref: f"{ref} ({short_id(row.commit.id)})" for ref, row in rows.items()}
             write_plot(output, metric, {labels[ref]: series for ref, series in curves.items()})
             console.say(f"drew {metric} to {output}")
-        if console.json:
-            console.document(_document(metric, output, rows, curves))
-        elif output is None:
-            console.lines(_iter_lines(curves))
+        console.answer(
+            lambda: _document(metric, output, rows, curves), lambda: _iter_lines(curves) if output is None else ()
+        )
 
 
 def _read(row: ExperimentRow, metric: str) -> Series:

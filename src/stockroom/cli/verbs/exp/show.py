@@ -69,14 +69,8 @@ def show(
         table = table if n is None else table.head(n)
         table = table.changed_only() if only_changed else table
         names = list_refs(stock)
-        if console.json:
-            console.document(_document(table, names, choice))
-        elif as_csv:
-            console.lines(_iter_csv_lines(table, names, choice))
-        elif as_markdown:
-            console.lines(_iter_markdown_lines(table, names, choice))
-        else:
-            console.lines(iter_table_lines([_list_headings(table, choice), *_iter_rows(table, names, choice)]))
+        iter_lines = _iter_csv_lines if as_csv else _iter_markdown_lines if as_markdown else _iter_lines
+        console.answer(lambda: _document(table, names, choice), lambda: iter_lines(table, names, choice))
 
 
 def _choose_refs(stock: StockRoom, refs: list[str] | None, *, all_: bool) -> list[str] | None:
@@ -109,6 +103,10 @@ def _iter_rows(table: ExperimentTable, names: dict[str, list[str]], choice: Metr
         cells = [shorten(format_cell(cell), _CELL_WIDTH) for cell in _list_cells(table, row, choice, NOTHING)]
         refs, subject = ", ".join(names.get(commit.id, [])), shorten(subject_of(commit.message), _SUBJECT_WIDTH)
         yield (short_id(commit.id), refs, f"{commit.time:{DATE}}", subject, *cells)
+
+
+def _iter_lines(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[str]:
+    return iter_table_lines([_list_headings(table, choice), *_iter_rows(table, names, choice)])
 
 
 def _iter_csv_lines(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[str]:

@@ -43,8 +43,7 @@ def hook(
         _push_first(console, work_tree, given[0])
     else:
         _tell_checkout(console, work_tree, given[0], given[1])
-    if console.json:
-        console.document({"hook": name})
+    console.answer({"hook": name})
 
 
 def _push_first(console: Console, work_tree: GitWorkTree, git_remote: str) -> None:

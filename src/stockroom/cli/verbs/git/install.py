@@ -68,9 +68,6 @@ def take_steps(console: Console, steps: Sequence[Step], *, dry_run: bool) -> Non
     if not dry_run:
         for step in steps:
             step.apply()
-    if console.json:
-        console.document({"steps": described, "dry_run": dry_run})
-        return
-    console.lines(described)
+    console.answer({"steps": described, "dry_run": dry_run}, described)
     if not described:
         console.say("nothing to do")

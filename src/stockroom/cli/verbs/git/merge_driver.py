@@ -38,8 +38,7 @@ def merge_driver(
     ours.write_text(merged.format(), encoding="utf-8", newline="\n")
     commit = None if merged.commit is None else merged.commit.hex()
     console.say(f"{path}: merged, at {short_id(commit)}")
-    if console.json:
-        console.document({"path": str(path), "commit": commit})
+    console.answer({"path": str(path), "commit": commit})
 
 
 def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -> Head:

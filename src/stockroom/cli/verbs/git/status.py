@@ -26,10 +26,7 @@ def status(console: Console) -> None:
     """Explain the tie to git: whether it is in force, where both sides stand, and what is installed."""
     with console.open_stock(needs_head=False) as stock:
         tie, remote = stock.describe_tie(), stock.remotes.get("origin")
-    if console.json:
-        console.document(_document(tie, remote))
-    else:
-        console.lines(_iter_lines(tie, remote))
+    console.answer(_document(tie, remote), _iter_lines(tie, remote))
 
 
 def _iter_lines(status: TieStatus, remote: str | None) -> Iterator[str]:

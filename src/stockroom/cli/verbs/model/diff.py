@@ -44,10 +44,10 @@ def diff(
         old = _open_parent(console, stack, a) if b is None else _open(console, stack, parse_path_address(a))
         found = list(_iter_differences(console, old, new))
         leaves = len(new.state.paths())
-    if console.json:
-        console.document({"changes": [_document(entry) for entry in found]})
-    else:
-        console.lines(iter_headed_lines(_HEADINGS, list(map(_cells, found))))
+    console.answer(
+        lambda: {"changes": [_document(entry) for entry in found]},
+        lambda: iter_headed_lines(_HEADINGS, list(map(_cells, found))),
+    )
     console.say(_summarise(found, leaves))
     if exit_code and found:
         raise typer.Exit(exit_codes.FAILED)

@@ -36,8 +36,6 @@ def export(
     with console.open_stock(place.ref) as stock, console.progress("export"):
         state = open_part(stock, place.path).state
         report = write_safetensors(state, to, tensors_only=tensors_only, overwrite=force)
-    if console.json:
-        console.document({"path": str(to), "tensors": report.tensors, "nbytes": report.nbytes, "values": report.values})
-        return
+    console.answer({"path": str(to), "tensors": report.tensors, "nbytes": report.nbytes, "values": report.values})
     values = f" and {format_count(report.values, 'value')}" if report.values else ""
     console.say(f"wrote {format_count(report.tensors, 'tensor')} ({format_nbytes(report.nbytes)}){values} to {to}")

@@ -10,7 +10,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
-from stockroom.cli.render.change import Change, changes_document, changes_of_diff
+from stockroom.cli.render.change import changes_document, changes_of_diff
 from stockroom.cli.render.commit import describe_outcome
 from stockroom.cli.render.model import format_count_of_leaves
 from stockroom.cli.render.units import format_nbytes
@@ -50,13 +50,10 @@ def import_(
             changes = changes_of_diff(writer.status().changes)
         stock.refresh()
         commit_id = stock.commit_id if stock.commit_id != before else None
-    if console.json:
-        console.document(_document(called, (leaves, nbytes), commit_id, changes))
-        return
     outcome = describe_outcome(commit_id, staged=no_commit)
     console.say(f"imported {format_count_of_leaves(leaves)} ({format_nbytes(nbytes)}) as model {called}; {outcome}")
-    if commit_id:
-        console.line(commit_id)
+    document = {"model": called, "leaves": leaves, "nbytes": nbytes, "commit": commit_id}
+    console.answer({**document, "changes": changes_document(changes)}, [commit_id] if commit_id else [])
 
 
 def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,13 +69,3 @@ def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _measure(writer: StockRoom, name: str) -> tuple[int, int]:
     state = writer.model[name]
     return len(state.paths()), state.nbytes
-
-
-def _document(name: str, size: tuple[int, int], commit_id: str | None, changes: list[Change]) -> dict[str, object]:
-    return {
-        "model": name,
-        "leaves": size[0],
-        "nbytes": size[1],
-        "commit": commit_id,
-        "changes": changes_document(changes),
-    }

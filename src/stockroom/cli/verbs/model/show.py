@@ -8,12 +8,13 @@ import typer
 
 from stockroom.cli.address import MODEL_FORM, MODEL_SHELF, ModelPart, find_model, open_part, parse_path_address
 from stockroom.cli.console import Console
+from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.model import format_count_of_leaves, format_metadata, iter_leaf_lines, leaf_document
 from stockroom.cli.render.units import format_nbytes
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom import LeafInfo, StockRoom
+    from stockroom import StockRoom
 
 
 @verb(example="stock model show resnet/fc", complete={"address": "models"})
@@ -40,14 +41,13 @@ def show_path(console: Console, stock: StockRoom, path: str) -> None:
 def _show_part(console: Console, stock: StockRoom, place: ModelPart) -> None:
     leaves, changes = list(place.state.leaves()), _find_changes(stock, place)
     metadata, nbytes = dict(place.state.metadata), place.state.nbytes
-    if console.json:
-        documents = [leaf_document(leaf, changes.get(leaf.path)) for leaf in leaves]
-        console.document({"path": place.path, "metadata": metadata, "nbytes": nbytes, "leaves": documents})
-        return
-    console.line(f"{place.path}: {format_count_of_leaves(len(leaves))}, {format_nbytes(nbytes)}")
-    if metadata:
-        console.line(f"metadata: {format_metadata(metadata)}")
-    console.lines(iter_leaf_lines(leaves, changes))
+    heading = f"{place.path}: {format_count_of_leaves(len(leaves))}, {format_nbytes(nbytes)}"
+    notes = [f"metadata: {format_metadata(metadata)}"] if metadata else []
+    document = {"path": place.path, "metadata": metadata, "nbytes": nbytes}
+    console.answer(
+        lambda: {**document, "leaves": [leaf_document(leaf, changes.get(leaf.path)) for leaf in leaves]},
+        lambda: [heading, *notes, *iter_leaf_lines(leaves, changes)],
+    )
 
 
 def _show_leaf(console: Console, place: ModelPart) -> None:
@@ -55,18 +55,12 @@ def _show_leaf(console: Console, place: ModelPart) -> None:
 
     (leaf,) = place.state.leaves([place.part] if place.part else None)
     form, summary = describe_leaf(place.state, leaf)
-    if console.json:
-        console.document({"path": place.path, **form, "digest": leaf.digest, "summary": summary})
-        return
-    console.line(place.path)
-    console.lines(f"  {name}: {value}" for name, value in [*_format(leaf, form), *summary.items()])
-
-
-def _format(leaf: LeafInfo, form: dict[str, object]) -> list[tuple[str, object]]:
-    from stockroom.cli.render.column import format_shape
-
-    form = form | {"shape": format_shape(leaf.shape), "digest": leaf.digest}
-    return [(name, value) for name, value in form.items() if value is not None]
+    form["digest"] = leaf.digest
+    told = {name: value for name, value in form.items() if value is not None} | {"shape": format_shape(leaf.shape)}
+    console.answer(
+        {"path": place.path, **form, "summary": summary},
+        [place.path, *(f"  {name}: {value}" for name, value in (*told.items(), *summary.items()))],
+    )
 
 
 def _find_changes(stock: StockRoom, place: ModelPart) -> dict[str, str]:

@@ -38,10 +38,10 @@ def stats(
     with console.open_stock(where.ref) as stock:
         place = open_part(stock, where.path)
         found = list(_iter_stats(console, place, patterns, bins))
-    if console.json:
-        console.document({"path": place.path, "tensors": [_document(leaf, stats) for leaf, stats in found]})
-    else:
-        console.lines(iter_headed_lines(_HEADINGS, [_cells(leaf, stats) for leaf, stats in found]))
+    console.answer(
+        lambda: {"path": place.path, "tensors": [_document(leaf, stats) for leaf, stats in found]},
+        lambda: iter_headed_lines(_HEADINGS, [_cells(leaf, stats) for leaf, stats in found]),
+    )
 
 
 def _iter_stats(
