@@ -131,16 +131,19 @@ def _read_titles(path: Path) -> list[str]:
 @contextmanager
 def _open_rows(path: Path) -> Iterator[Any]:
     """A reader of the rows of a file; whatever is wrong with it becomes one of our errors."""
-    try:
-        with translate_read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
+    with (
+        translate_read_errors(path, "expected comma-separated values"),
+        path.open(encoding="utf-8-sig", newline="") as file,
+    ):
+        try:
             first = file.readline(1 << 16)
             file.seek(0)
             delimiter = max(_DELIMITERS, key=first.count)
             yield csv.reader(file, delimiter=delimiter, strict=True)
-    except UnicodeDecodeError as error:
-        raise CorruptionError(f"{path}: expected text in UTF-8, found other bytes: {error}", where=str(path)) from error
-    except csv.Error as error:
-        raise CorruptionError(f"{path}: expected comma-separated values: {error}", where=str(path)) from error
+        except UnicodeDecodeError as error:
+            raise CorruptionError(
+                f"{path}: expected text in UTF-8, found other bytes: {error}", where=str(path)
+            ) from error
 
 
 def _widen(kind: str | None, cell: str) -> str:

@@ -10,18 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.parquet_files import translate_arrow_errors
+from stockroom.importers.parquet_files import NOT_WHOLE
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
 
 _MAX_JSON_NBYTES: Final = 64 << 20
+_Field = TypeVar("_Field", dict[str, Any], list[Any])
 
 
 class HuggingFaceImporter:
@@ -40,26 +41,30 @@ class HuggingFaceImporter:
         folder = (spec.root or Path()) / spec.paths[0]
         if not (folder / "dataset_dict.json").is_file():
             return [_open_split(folder, "")]
-        splits = _read_json(folder / "dataset_dict.json").get("splits", [])
+        splits = _read_field(folder / "dataset_dict.json", "splits", [])
         if spec.split is not None and spec.split not in splits:
-            raise InvalidInputError(f"{folder}: expected a split out of {', '.join(splits)}, found {spec.split!r}")
+            raise InvalidInputError(
+                f"{folder}: expected a split out of {', '.join(map(str, splits))}, found {spec.split!r}"
+            )
         chosen = splits if spec.split is None else [spec.split]
         return [_open_split(_find_below(folder, split), f"{split}-") for split in chosen]
 
 
 def _open_split(folder: Path, prefix: str) -> TableSource:
     files = _list_files(folder)
-    features = _read_json(folder / "dataset_info.json").get("features") or {}
+    features = _read_field(folder / "dataset_info.json", "features", {})
     with _open_stream(files[0]) as stream:
         schema = stream.schema
-    names = {title: prefix + name for title, name in name_columns(schema.names, str(folder)).items()}
-    plans = [_plan(field, names[field.name], features.get(field.name) or {}) for field in schema]
+        names = {title: prefix + name for title, name in name_columns(schema.names, str(folder)).items()}
+        plans = [_plan(field, names[field.name], features.get(field.name)) for field in schema]
     return TableSource(
         prefix.removesuffix("-") or folder.name, plans, None, partial(_iter_batches, files, names, features)
     )
 
 
-def _plan(field: Any, name: str, feature: Mapping[str, Any]) -> ColumnPlan:
+def _plan(field: Any, name: str, feature: Any) -> ColumnPlan:
+    if not isinstance(feature, dict):
+        return plan_column(field, name, {})
     if _is_image(feature):
         return ColumnPlan(name, Schema("bytes", (None,)), {}, "image")
     classes = feature.get("names") if feature.get("_type") == "ClassLabel" else None
@@ -75,7 +80,12 @@ def _iter_batches(
 ) -> Iterator[dict[str, Values]]:
     for file in files:
         with _open_stream(file) as stream:
+            if not names.keys() >= set(stream.schema.names):
+                raise InvalidInputError(
+                    f"{file}: expected the columns of {files[0]}, found others; import it by itself"
+                )
             for whole in stream:
+                whole.validate(full=True)  # pyarrow trusts the offsets in a stream, and reads where they lead
                 size = max(1, BATCH_NBYTES * len(whole) // max(1, whole.nbytes))
                 for start in range(0, len(whole), size):
                     yield _name_values(whole.slice(start, size), names, features, file)
@@ -105,7 +115,7 @@ def _read_images(array: Any, field: Any, file: Path) -> Values:
 
 def _list_files(folder: Path) -> list[Path]:
     """The Arrow files that the folder's state names, in order."""
-    entries = _read_json(folder / "state.json").get("_data_files") or []
+    entries = _read_field(folder / "state.json", "_data_files", [])
     files = [_find_below(folder, entry.get("filename") if isinstance(entry, dict) else None) for entry in entries]
     if not files:
         raise InvalidInputError(f"{folder}: expected Arrow files, found none named in its state.json")
@@ -119,18 +129,20 @@ def _find_below(folder: Path, name: object) -> Path:
     return folder / name
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_field(path: Path, key: str, empty: _Field) -> _Field:
+    """A list or an object in a file of JSON, `empty` where it has none."""
     with translate_read_errors(path):
         if path.stat().st_size > _MAX_JSON_NBYTES:
             raise CorruptionError(f"{path}: expected at most {_MAX_JSON_NBYTES} bytes, found more", where=str(path))
         data = path.read_bytes()
-    try:
+    with translate_read_errors(path, "expected JSON, found none"):
         content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CorruptionError(f"{path}: expected JSON, found none: {error}", where=str(path)) from error
     if not isinstance(content, dict):
         raise CorruptionError(f"{path}: expected a JSON object, found {type(content).__name__}", where=str(path))
-    return content
+    value = content.get(key) or empty
+    if not isinstance(value, type(empty)):
+        raise CorruptionError(f"{path}: {key}: expected a {type(empty).__name__}, found {value!r:.80}", where=str(path))
+    return value
 
 
 @contextmanager
@@ -140,7 +152,7 @@ def _open_stream(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file")
     with (
-        translate_arrow_errors(arrow, path),
+        translate_read_errors(path, NOT_WHOLE),
         arrow.memory_map(str(path)) as file,
         arrow.ipc.open_stream(file) as stream,
     ):

@@ -6,11 +6,9 @@ Source: numpy.lib.format. Knows one array's bytes, no columns.
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +21,7 @@ from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import iter_rows
 
 _READABLE_KINDS = "biufcmM"
+_MAX_HEADER_NBYTES = 1 << 14  # more than numpy parses
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +88,18 @@ def iter_npy_map(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
 
 
 def _parse_header(stream: BufferedIOBase, where: str) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+    start = BytesIO(stream.read(_MAX_HEADER_NBYTES))
     try:
-        version = npy_format.read_magic(stream)
+        version = npy_format.read_magic(start)
         if version == (1, 0):
-            shape, fortran_order, dtype = npy_format.read_array_header_1_0(stream)
+            shape, fortran_order, dtype = npy_format.read_array_header_1_0(start)
         else:
             # Version 3.0 differs from 2.0 by names of fields in UTF-8, and records are refused anyway.
-            shape, fortran_order, dtype = npy_format.read_array_header_2_0(stream)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile):
-        raise
+            shape, fortran_order, dtype = npy_format.read_array_header_2_0(start)
     except Exception as error:  # numpy parses the header as Python literals and lets what they raise through
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
-    return dtype, shape, fortran_order, stream.tell()
+    stream.seek(start.tell())
+    return dtype, shape, fortran_order, start.tell()
 
 
 def _refuse_unfit(header: NpyHeader, where: str) -> None:

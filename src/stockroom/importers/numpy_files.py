@@ -127,12 +127,8 @@ def _iter_spooled_member(path: Path, filename: str, header: NpyHeader) -> Iterat
 @contextmanager
 def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive; whatever is wrong with it becomes one of our errors."""
-    try:
-        with translate_read_errors(path), zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError, UnicodeError) as error:
-        # RuntimeError: encrypted; NotImplementedError: a compression that zipfile does not know.
-        raise CorruptionError(f"{path}: not a whole .npz archive: {error}", where=str(path)) from error
+    with translate_read_errors(path, "not a whole .npz archive"), zipfile.ZipFile(path) as archive:
+        yield archive
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.errors import InvalidInputError
 from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values
 
+NOT_WHOLE: Final = "not a whole file of its kind"
 _MAX_ROWS_AT_ONCE: Final = 1 << 16
 
 
@@ -40,8 +41,9 @@ class ParquetImporter:
                     f"{path}: expected the columns of {paths[0]}, found others; import it by itself"
                 )
             count += rows
-        names = name_columns(schema.names, str(paths[0]))
-        plans = [plan_column(field, names[field.name], {}) for field in schema]
+        with translate_read_errors(paths[0], NOT_WHOLE):
+            names = name_columns(schema.names, str(paths[0]))
+            plans = [plan_column(field, names[field.name], {}) for field in schema]
         return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths, names))]
 
 
@@ -72,21 +74,10 @@ def _count_rows(metadata: Any) -> int:
 
 @contextmanager
 def _open_file(path: Path) -> Iterator[Any]:
-    arrow = load_arrow(str(path))
+    load_arrow(str(path))
     from pyarrow import parquet
 
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file")
-    with translate_arrow_errors(arrow, path), parquet.ParquetFile(path) as file:
+    with translate_read_errors(path, NOT_WHOLE), parquet.ParquetFile(path) as file:
         yield file
-
-
-@contextmanager
-def translate_arrow_errors(arrow: Any, path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises on reading `path` into our own errors."""
-    try:
-        with translate_read_errors(path):
-            yield
-    except (arrow.ArrowException, OverflowError) as error:
-        message = " ".join(str(error).split())[:300]
-        raise CorruptionError(f"{path}: not a whole file of its kind: {message}", where=str(path)) from error

@@ -100,7 +100,7 @@ def _read_tensors(path: Path) -> dict[str, _Tensor]:
 def _parse_header(data: bytes, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except Exception as error:
         raise InvalidInputError(f"{path}: expected a safetensors file, found another: {error}") from error
     if not isinstance(header, dict):
         raise InvalidInputError(f"{path}: expected a safetensors file, found another")
@@ -108,12 +108,11 @@ def _parse_header(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _parse_entry(entry: Any, where: str, start: int, file_nbytes: int) -> _Tensor:
-    try:
+    with translate_read_errors(where, "expected dtype, shape and data_offsets, found others"):
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         lengths_fit = all(type(length) is int and 0 <= length < 1 << 40 for length in (*shape, begin, end))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptionError(f"{where}: expected dtype, shape and data_offsets, found others", where=where) from error
-    if code not in _DTYPES:
+        is_known = code in _DTYPES
+    if not is_known:
         raise InvalidInputError(f"{where}: expected a dtype out of {', '.join(_DTYPES)}, found {code!r:.40}")
     dtype = parse_dtype(_DTYPES[code])
     if not lengths_fit or dtype.itemsize * math.prod(shape) != end - begin or start + end > file_nbytes:

@@ -6,7 +6,6 @@ Owns the step from a file's bytes to batches. Knows no file format.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -16,29 +15,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.errors import CorruptionError, InvalidInputError, StockroomError
 
 MAX_DEFLATE_RATIO = 1032
 """No deflate stream grows by more than this, so a file's size bounds what its header may claim."""
 
 
 @contextmanager
-def translate_read_errors(path: Path) -> Iterator[None]:
-    """Turn what reading `path` raises into our own errors.
+def translate_read_errors(where: Path | str, damage: str = "damaged or cut short") -> Iterator[None]:
+    """Turn whatever a library raises on reading the file `where` into our own errors.
 
-    Damage within compression becomes `CorruptionError`; a file that cannot be opened, `InvalidInputError`.
+    No list of classes is ever complete: what is not ours is `CorruptionError`, which says `damage`. What tells of this
+    machine instead, as of a file that cannot be opened or of too little memory, is `InvalidInputError`.
     """
     try:
         yield
-    except (EOFError, zlib.error) as error:
-        raise CorruptionError(f"{path}: compressed data is damaged or cut short: {error}", where=str(path)) from error
+    except StockroomError:
+        raise
     except FileNotFoundError as error:
-        raise InvalidInputError(f"{path}: no such file") from error
-    except OSError as error:
-        # gzip reports damage as an OSError without an errno.
-        if error.errno is None:
-            raise CorruptionError(f"{path}: {error}", where=str(path)) from error
-        raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InvalidInputError(f"{where}: no such file") from error
+    except MemoryError as error:
+        raise InvalidInputError(f"{where}: cannot be read: it takes more memory than there is") from error
+    except Exception as error:
+        # Libraries report damage as an OSError without an errno, too.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InvalidInputError(f"{where}: cannot be read: {error.strerror}") from error
+        what = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CorruptionError(f"{where}: {damage}: {what}", where=str(where)) from error
 
 
 def read_exactly(stream: BufferedIOBase, nbytes: int, *, where: str) -> bytes:

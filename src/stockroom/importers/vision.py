@@ -85,7 +85,7 @@ def _download(dataset: VisionSet, root: Path) -> None:
     for train in (True, False):
         try:
             getattr(datasets, dataset.torchvision_class)(str(root), train=train, download=True)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # it is other people's code
             raise InvalidInputError(
                 f"torchvision.{dataset.name}: the download into {root} failed: {error}; try again"
             ) from error

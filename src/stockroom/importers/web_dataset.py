@@ -129,12 +129,8 @@ def _decode(ending: str, data: bytes, where: str) -> Any:
     decode = _DECODERS.get(ending.lower().rpartition(".")[2])
     if decode is None:
         return data
-    try:
+    with translate_read_errors(where, "its content is not what its ending says"):
         return decode(data, where)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise CorruptionError(f"{where}: its content is not what its ending says: {error}", where=where) from error
 
 
 def _decode_json(data: bytes, _where: str) -> str:
@@ -206,8 +202,8 @@ def _check_member(path: Path, member: tarfile.TarInfo, ending: str) -> None:
 
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with translate_read_errors(path), tarfile.open(path, "r|*", encoding="utf-8") as archive:
-            yield archive
-    except (tarfile.TarError, UnicodeError, EOFError) as error:
-        raise CorruptionError(f"{path}: not a whole tar archive: {error}", where=str(path)) from error
+    with (
+        translate_read_errors(path, "not a whole tar archive"),
+        tarfile.open(path, "r|*", encoding="utf-8") as archive,
+    ):
+        yield archive

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,13 +11,15 @@ from typing import Any, Final
 import numpy as np
 import zarr
 
-from stockroom.errors import CorruptionError, InvalidInputError, SchemaError, StockroomError
+from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import Batch, ColumnSource, ImportSpec, count_batch_rows
+from stockroom.importers.streams import translate_read_errors
 from stockroom.store.dtypes import format_dtype
 
 _MAX_ARRAYS: Final = 10_000
 _MAX_CHUNK_NBYTES: Final = 1 << 30
+_DAMAGE: Final = "cannot be read as Zarr"
 
 
 class ZarrImporter:
@@ -37,10 +38,17 @@ class ZarrImporter:
         path = (spec.root or Path()) / spec.paths[0]
         if not path.exists():
             raise InvalidInputError(f"{path}: no such file or folder")
-        with _translated(path):
-            arrays = _list_arrays(path, zarr.open(str(path), mode="r"))
+        with translate_read_errors(path, _DAMAGE):
+            arrays = _list_arrays(path, _open_node(path))
             names = name_columns(arrays, str(path))
             return [_describe(path, title, array, names[title]) for title, array in arrays.items()]
+
+
+def _open_node(path: Path) -> Any:
+    try:
+        return zarr.open(str(path), mode="r")
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{path}: expected a Zarr array or group, found none") from error
 
 
 def _list_arrays(path: Path, node: Any) -> dict[str, Any]:
@@ -76,30 +84,8 @@ def _describe(path: Path, title: str, array: Any, name: str) -> ColumnSource:
 
 def _iter_batches(path: Path, array: Any, dtype: np.dtype[Any]) -> Iterator[Batch]:
     """Batches of some 8 MiB, or of whole chunks where one takes more."""
-    per_chunk = (getattr(array, "shards", None) or array.chunks)[0]
-    rows = max(1, count_batch_rows(dtype, array.shape[1:]) // per_chunk) * per_chunk
-    with _translated(path):
+    with translate_read_errors(path, _DAMAGE):
+        per_chunk = (getattr(array, "shards", None) or array.chunks)[0]
+        rows = max(1, count_batch_rows(dtype, array.shape[1:]) // per_chunk) * per_chunk
         for start in range(0, array.shape[0], rows):
             yield np.asarray(array[start : start + rows]).astype(dtype, copy=False)
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn whatever zarr raises into our own errors."""
-    try:
-        yield
-    except StockroomError:
-        raise
-    except FileNotFoundError as error:
-        raise InvalidInputError(f"{path}: expected a Zarr array or group, found none") from error
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as e:
-        raise CorruptionError(f"{path}: cannot be read as Zarr: {type(e).__name__}: {e}", where=str(path)) from e

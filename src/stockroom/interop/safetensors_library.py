@@ -59,9 +59,11 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with library.safe_open(str(path), framework="np") as opened:
             opened.keys()
-    except library.SafetensorError as error:
+        with path.open("rb") as file:
+            nbytes = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(nbytes))
+    except (OSError, MemoryError):
+        raise  # told as the operating system tells it
+    except Exception as error:  # of whatever class
         raise CorruptionError(f"{path}: not a whole safetensors file: {error}", where=str(path)) from error
-    with path.open("rb") as file:
-        nbytes = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(nbytes))
     return header, 8 + nbytes

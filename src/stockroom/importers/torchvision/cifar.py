@@ -140,10 +140,8 @@ def _member(members: Mapping[str, object], key: str, path: Path) -> NDArray[Any]
 
 
 def _array_of(items: list[Any], key: str, path: Path) -> NDArray[Any]:
-    try:
+    with translate_read_errors(path, f"{key}: not a list of integers"):
         return np.array([operator.index(item) for item in items], np.int64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CorruptionError(f"{path}: {key}: not a list of integers: {error}", where=str(path)) from error
 
 
 def _unfit(path: Path, key: str, expected: str, found: NDArray[Any]) -> CorruptionError:

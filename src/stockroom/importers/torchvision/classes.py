@@ -58,7 +58,7 @@ def open_class(name: str, spec: ImportSpec) -> list[TableSource]:
 
 
 def _describe(dataset: Any, prefix: str) -> TableSource:
-    first = dataset[0] if len(dataset) else None
+    first = _Rows(dataset)[0] if len(dataset) else None
     names = _choose_names(first)
     classes = getattr(dataset, "classes", None)
     plans = []
@@ -153,7 +153,7 @@ def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
 def _make_set(make: Any, name: str, arguments: dict[str, Any], spec: ImportSpec) -> Any:
     try:
         return make(**arguments)
-    except (OSError, RuntimeError, ValueError, TypeError, LookupError, ImportError) as error:
+    except Exception as error:  # it is other people's code
         hint = "" if spec.download else "; name the folder with --root, or fetch it with --download"
         raise InvalidInputError(
             f"torchvision.{name}: cannot be opened: {type(error).__name__}: {error}{hint}"
