@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import time
 from pathlib import Path
 
 import nox
@@ -83,6 +85,18 @@ def fuzz(session: nox.Session) -> None:
     except CommandFailed:
         session.skip("atheris does not install here (it has wheels for Linux only): nothing was fuzzed")
     session.run("python", "-m", "tests.fuzz.coverage_guided", *session.posargs, success_codes=[0, 77])
+
+
+@nox.session
+def explore(session: nox.Session) -> None:
+    """Every property and fuzz test on examples drawn at random, again and again for 5 minutes; `-- --minutes 30`."""
+    parser = argparse.ArgumentParser(prog="nox -s explore --")
+    parser.add_argument("--minutes", type=float, default=5)
+    given, rest = parser.parse_known_args(session.posargs)
+    install(session, torch=True, extra="test")
+    end = time.monotonic() + 60 * given.minutes
+    while time.monotonic() < end:  # by whole rounds
+        session.run("pytest", "-n", "2", "--hypothesis-profile", "explore", "-m", "hypothesis", *rest)
 
 
 @nox.session

@@ -6,11 +6,12 @@ import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 from tests.servers import start_s3
 
 import real_data
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-# CI runs the same examples every time, so that what fails there fails for the change it is run for; elsewhere the
-# search goes on. Machines are busy: no example is judged by the clock.
+# The suite runs the same examples every time, so that what fails fails for the change it is run for; the search goes on
+# in `nox -s explore`. Machines are busy: no example is judged by the clock. Hypothesis keeps nothing in the clone.
+home = os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(real_data.cache_folder() / "hypothesis"))
+manners: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("stockroom", **manners, derandomize=True)
 settings.register_profile(
-    "stockroom",
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    suppress_health_check=[HealthCheck.too_slow],
+    "explore",
+    **manners,
+    derandomize=False,
+    print_blob=True,
+    database=DirectoryBasedExampleDatabase(Path(home, "examples")),
 )
 settings.load_profile("stockroom")
 
