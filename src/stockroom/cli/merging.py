@@ -17,7 +17,7 @@ from stockroom.errors import MergeConflictError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.content.merge.conflict import Conflict
-    from stockroom.shelves.stock.merges import Merge
+    from stockroom.repository.merging.commands import Merge
 
 
 def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callable[[], Merge]) -> None:

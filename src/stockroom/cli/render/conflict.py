@@ -18,7 +18,6 @@ from stockroom.errors import StockroomError
 if TYPE_CHECKING:
     from stockroom import StockRoom
     from stockroom.content.merge.conflict import Conflict
-    from stockroom.repository.merging.commands import Merge
     from stockroom.shelves.report import MergeUnderWay
 
 Describe: TypeAlias = "Callable[[Conflict], tuple[str, str]]"
