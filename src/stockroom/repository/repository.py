@@ -162,9 +162,9 @@ class Repository:
         What a writer opens is used again: if gc has marked the commit, it does not go.
         """
         through = self.nodes if nodes is None else nodes
-        return Snapshot.empty(through) if commit is None else self.open_snapshots([commit], through)[0]
+        return Snapshot.empty(through) if commit is None else self.open_snapshots([commit], through)[commit]
 
-    def open_snapshots(self, commits: Sequence[CommitId], nodes: NodeCache) -> list[Snapshot]:
+    def open_snapshots(self, commits: Sequence[CommitId], nodes: NodeCache) -> dict[CommitId, Snapshot]:
         """The content at each of some commits, as `open_snapshot` gives it, read in one transaction."""
 
         def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
@@ -177,7 +177,7 @@ class Repository:
             self.marks.spare(Kind.COMMIT, commit)
         if marked:  # gc may have been faster
             records = [self.read_commit(commit) for commit in commits]
-        return [Snapshot(nodes, record.tree_digest) for record in records]
+        return {commit: Snapshot(nodes, record.tree_digest) for commit, record in zip(commits, records, strict=True)}
 
     def _find_effective(self, head: Head) -> Head | None:
         """The prepared HEAD, if the refs moved to it from `head`: then it is the true one."""

@@ -69,11 +69,12 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
         raise ConflictError(f"{branch!r} has commits that {name!r} does not: it cannot be fast-forwarded")
     if not bases:
         raise ConflictError(f"{branch!r} and {name!r} have no commit in common: they are histories of different things")
-    contents = session.repository.open_snapshots([theirs, *bases], session.nodes)
-    opened: dict[CommitId | None, Snapshot] = dict(zip([theirs, *bases], contents, strict=True))
-    common = find_common_content(
-        session.repository.refs, lambda commit: opened.get(commit) or _open(session, commit), session.objects, bases
-    )
+    opened = session.repository.open_snapshots([theirs, *bases], session.nodes)
+
+    def open_snapshot(commit: CommitId | None) -> Snapshot:
+        return opened[commit] if commit in opened else _open(session, commit)
+
+    common = find_common_content(session.repository.refs, open_snapshot, session.objects, bases)
     message = options.message or f"Merge {name} into {branch}"
     return _bring_in(session, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
 

@@ -188,9 +188,8 @@ class WriteSession(Workspace):
     def move_head(self, head: Head) -> None:
         """Go on from another HEAD, already written to its file."""
         self._drop_edits()
-        base = self.repository.open_snapshot(head.commit, self.nodes)
-        self.head, self.base, self._staged, self._start = head, base, base, base.root
-        self._placed = head
+        self.start_from(head.commit)
+        self.head = self._placed = head
         self.merging = self._merging_before = None
 
     @in_turn
