@@ -10,8 +10,6 @@ Bytes that decode, but would not encode to the same bytes again, are refused: a 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Final, TypeAlias
 
@@ -76,28 +74,6 @@ class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 _FORMAT: Final = RecordFormat(CommitRecord, magic=b"SRcm", version=1, name="commit", max_nbytes=MAX_COMMIT_NBYTES)
-
-
-def make_commit(
-    *,
-    tree: ObjectDigest,
-    parents: Sequence[CommitId],
-    author: str,
-    email: str,
-    message: str,
-    metadata: Mapping[str, MetadataValue],
-) -> CommitRecord:
-    """A commit made now, in this machine's time zone."""
-    return CommitRecord(
-        tree=tree,
-        parents=tuple(parents),
-        author=author,
-        email=email,
-        time_ns=time.time_ns(),
-        offset_minutes=time.localtime().tm_gmtoff // 60,
-        message=message,
-        metadata=dict(metadata),
-    )
 
 
 def decode_commit(data: bytes, *, where: str = "commit") -> CommitRecord:

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
-from stockroom.refs import (
-    Operation,
-    Ref,
-    RefChange,
-    RefMove,
-    changes,
-    check_collision,
-    check_name,
-    is_ancestor,
-    plan_undo,
-)
+from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
+from stockroom.refs.ref import Ref
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
 

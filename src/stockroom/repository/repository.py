@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stockroom.content.snapshot import Snapshot
-from stockroom.digest import CommitId, PackDigest
+from stockroom.digest import CommitId, ObjectDigest, PackDigest
 from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
 from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
-from stockroom.refs.commit import CommitRecord
+from stockroom.refs.commit import CommitRecord, MetadataValue
 from stockroom.refs.marks import Kind, MarkStore
-from stockroom.repository.git.tie import Tie, find_tie
+from stockroom.repository.git.tie import Tie, describe_for_commit, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
-from stockroom.repository.paths import RepositoryPaths, find_repository, open_paths
+from stockroom.repository.paths import Identity, RepositoryPaths, find_repository, open_paths
 from stockroom.trees import NodeCache
 
 if TYPE_CHECKING:
@@ -155,6 +156,30 @@ class Repository:
                 ref=commit.hex(),
             )
         return self.refs.get_commit(commit)
+
+    def make_commit(
+        self,
+        tree: ObjectDigest,
+        parents: Sequence[CommitId],
+        *,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        tie: Tie | None = None,
+    ) -> CommitRecord:
+        """A commit made now, by `author` or the repository's own; in the tie with what git has checked out."""
+        signed = author or self.paths.read_identity()
+        described = {} if tie is None else describe_for_commit(tie)
+        return CommitRecord(
+            tree=tree,
+            parents=tuple(parents),
+            author=signed.name,
+            email=signed.email,
+            time_ns=time.time_ns(),
+            offset_minutes=time.localtime().tm_gmtoff // 60,
+            message=message,
+            metadata=described | dict(metadata),
+        )
 
     def open_snapshot(self, commit: CommitId | None, nodes: NodeCache | None = None) -> Snapshot:
         """The content at a commit, or nothing at all for None; read through a writer's `nodes` if given.

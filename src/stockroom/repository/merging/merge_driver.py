@@ -16,7 +16,6 @@ from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, RefNotFoundError
 from stockroom.refs import ObjectStore, RefChange, find_merge_bases, is_ancestor
-from stockroom.refs.commit import make_commit
 from stockroom.repository.claim import Claim
 from stockroom.repository.repository import Repository
 from stockroom.trees import NodeCache
@@ -90,15 +89,8 @@ def _merge(repository: Repository, versions: Versions) -> CommitId | None:
         raise explain_conflicts(merged.conflicts, MERGE)
     if len(parents) == 1 and merged.snapshot.root == mine.root:
         return ours
-    author = repository.paths.read_identity()
-    record = make_commit(
-        tree=merged.snapshot.root,
-        parents=[parent for parent in parents if parent is not None],
-        author=author.name,
-        email=author.email,
-        message=_MESSAGE,
-        metadata={},
-    )
+    known = [parent for parent in parents if parent is not None]
+    record = repository.make_commit(merged.snapshot.root, known, message=_MESSAGE, metadata={})
     refs.apply(RefChange(kind=MERGE, commits=(record,)), objects=objects)
     return record.commit_id
 

@@ -156,7 +156,9 @@ class BranchSession(Workspace):
                 )
             content = self._put_on(tip)
             parents = [] if tip is None else [tip]
-            record = self._make_record(message, metadata, author, tie=tie, tree=content.root, parents=parents)
+            record = self.repository.make_commit(
+                content.root, parents, message=message, metadata=metadata, author=author, tie=tie
+            )
             change = add_commit(record, branch=branch, old=tip)
             if self._stage_name is not None:
                 change = replace(change, stages={self._stage_name: None})

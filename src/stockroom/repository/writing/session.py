@@ -94,7 +94,9 @@ class WriteSession(Workspace):
         branch = self.check_branch()
         parents = [] if self.head.commit is None else [self.head.commit]
         parents += () if self.merging is None else self.merging.parents
-        record = self._make_record(message, metadata, author, tie=self._tie, tree=self._staged.root, parents=parents)
+        record = self.repository.make_commit(
+            self._staged.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
+        )
         change = add_commit(record, branch=branch, old=self.head.commit)
         kind = change.kind if self.merging is None else self.merging.kind
         change = replace(change, kind=kind, stages={self.stage_name: None})

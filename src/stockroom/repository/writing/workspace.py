@@ -16,10 +16,9 @@ from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.locks import make_fork_lock
-from stockroom.refs import CommitRecord, ObjectStore
-from stockroom.refs.commit import MetadataValue, make_commit
+from stockroom.refs import ObjectStore
+from stockroom.refs.commit import MetadataValue
 from stockroom.repository.claim import Claim
-from stockroom.repository.git.tie import Tie, describe_for_commit
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
@@ -228,26 +227,6 @@ class Workspace(ABC):
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.flush()
-
-    def _make_record(
-        self,
-        message: str,
-        metadata: Mapping[str, MetadataValue],
-        author: Identity | None,
-        *,
-        tie: Tie | None,
-        tree: ObjectDigest,
-        parents: Sequence[CommitId],
-    ) -> CommitRecord:
-        signed = author or self.repository.paths.read_identity()
-        return make_commit(
-            tree=tree,
-            parents=parents,
-            author=signed.name,
-            email=signed.email,
-            message=message,
-            metadata=metadata if tie is None else describe_for_commit(tie) | dict(metadata),
-        )
 
     def _renew_claim(self) -> None:
         """After a commit, when this session relies on nothing but that: let gc have what was marked meanwhile."""
