@@ -271,7 +271,8 @@ class WriteSession(Workspace):
     def _follow_branch(self) -> None:
         """In the tie, be on the branch git is on by now; what is staged is kept where there is none, or HEAD moved."""
         try:
-            followed = follow_git(self.repository, self._tie, self._look_again(), is_staged=True)
+            head = self._look_again()
+            followed = follow_git(self.repository, self._tie, head, is_staged=True)
             if followed.branch is None:
                 raise explain_detached(self.repository)
         except ConflictError:
