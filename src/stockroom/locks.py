@@ -1,33 +1,164 @@
-"""Locks that no fork leaves locked.
+"""Locks: on files, between processes, and between the threads of one. No fork leaves any of them locked.
 
-A child inherits every lock as it stood, but not the threads that would release them: a data loader's worker, forked
+A child inherits every lock as it was, but not the threads that would release them: a data loader's worker, forked
 while another thread of its parent was opening a pack, would wait for ever.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
+import time
 import weakref
 from contextlib import AbstractContextManager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Self
 
-_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+from stockroom.errors import LockedError, ReadOnlyError
+
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_FIRST_PAUSE_S: Final = 0.0005
+_LAST_PAUSE_S: Final = 0.02
+_MAX_NOTE_NBYTES: Final = 4096
+
+_thread_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+_file_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+class FileLock:
+    """An `flock` on a file, taken by `try_take`, `wait` or `take`; it ends with `release`, this object or its process.
+
+    Each object opens the file for itself, so two threads that take the same lock exclude each other just as two
+    processes do. A forked child holds none of its parent's locks, and cannot release them.
+
+    Args:
+        path: the file, made unless it is there.
+        is_shared: any number may hold it who all share it.
+        must_exist: the file is not made; `FileNotFoundError` if it is not there.
+        mode: of a file that is made.
+
+    Raises:
+        ReadOnlyError: the file cannot be opened for writing.
+        OSError: a link lies at `path`, or the like.
+    """
+
+    def __init__(self, path: Path, *, is_shared: bool = False, must_exist: bool = False, mode: int = 0o644) -> None:
+        self._fd = self._pid = -1
+        self._path = path
+        self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+        self._has_note = False
+        try:
+            self._fd = os.open(path, _OPEN if must_exist else _OPEN | os.O_CREAT, mode)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise ReadOnlyError(
+                f"{path}: expected a folder to write in, found {error.strerror}; only reading works here"
+            ) from error
+        _file_locks.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this very process holds it."""
+        return self._fd >= 0 and self._pid == os.getpid()
+
+    def fileno(self) -> int:
+        """The open file, for a process that is to inherit the lock."""
+        return self._fd
+
+    def try_take(self) -> bool:
+        """Take the lock if it is free; whether it was."""
+        try:
+            fcntl.flock(self._fd, self._how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._pid = os.getpid()
+        return True
+
+    def wait(self, timeout_s: float, *, pause_s: float = _LAST_PAUSE_S) -> bool:
+        """Take the lock once it is free; whether it was within `timeout_s`. Looks again every `pause_s` or earlier."""
+        deadline_s = time.monotonic() + timeout_s
+        next_pause_s = _FIRST_PAUSE_S
+        while not self.try_take():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(next_pause_s, left_s))
+            next_pause_s = min(2 * next_pause_s, pause_s)
+        return True
+
+    def take(self, timeout_s: float, *, busy: str) -> None:
+        """Take the lock once it is free; after `timeout_s`, `LockedError` that says `busy` and names the holder."""
+        if not self.wait(timeout_s):
+            pid = self.find_holder()
+            who = "another process" if pid is None else f"process {pid}"
+            self.release()
+            raise LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
+
+    def find_holder(self) -> int | None:
+        """The id of a process that took the lock; None where the system does not tell."""
+        try:
+            found, lines = os.fstat(self._fd), Path("/proc/locks").read_text().splitlines()
+        except OSError:
+            return None
+        name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        for fields in map(str.split, lines):
+            if fields[1] == "FLOCK" and fields[5] == name and int(fields[4]) > 0:
+                return int(fields[4])
+        return None
+
+    def write_note(self, note: bytes) -> None:
+        """Say in the file, for as long as the lock is held, who holds it."""
+        self._has_note = True
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, note, 0)
+
+    def read_note(self) -> bytes:
+        """What the holder's note says; it decides nothing, and may be anything."""
+        return os.pread(self._fd, _MAX_NOTE_NBYTES, 0)
+
+    def release(self) -> None:
+        """Let the next holder in; harmless when repeated, and in a forked child."""
+        if self.is_held:
+            self._pid = -1
+            if self._has_note:
+                os.ftruncate(self._fd, 0)
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child forked just now may have the file open for a moment longer
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the file without unlocking it: a process that inherited it holds the lock from now on."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
+            os.close(fd)
 
 
 def make_fork_lock() -> AbstractContextManager[bool]:
-    """A lock that its holder may take again, free in every forked child.
+    """A lock between threads that its holder may take again, free in every forked child.
 
     A child must be able to do with what it guards as another thread left it.
     """
     lock: Any = threading.RLock()
-    _locks.add(lock)
+    _thread_locks.add(lock)
     return lock  # type: ignore[no-any-return]
 
 
 def _free_inherited() -> None:
-    for lock in list(_locks):
+    for lock in list(_thread_locks):
         lock._at_fork_reinit()  # what the standard library does with its own
+    for held in list(_file_locks):
+        held.leave()
 
 
 os.register_at_fork(after_in_child=_free_inherited)

@@ -1,12 +1,216 @@
-"""A fork leaves no lock locked that another thread of the parent held."""
+"""Locks on files and between threads: who excludes whom, what ends them, and that no fork leaves one locked."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from stockroom.locks import make_fork_lock
+import pytest
+
+from stockroom.errors import LockedError, ReadOnlyError
+from stockroom.locks import FileLock, make_fork_lock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.lock"
+
+
+def take(path: Path, *, is_shared: bool = False) -> FileLock:
+    lock = FileLock(path, is_shared=is_shared)
+    assert lock.try_take()
+    return lock
+
+
+def is_free(path: Path, *, is_shared: bool = False) -> bool:
+    with FileLock(path, is_shared=is_shared) as lock:
+        return lock.try_take()
+
+
+def run_in_child(act: Callable[[], bool]) -> bool:
+    """What `act` answers in a forked child."""
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            status = 0 if act() else 1
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 1)
+    return status == 0
+
+
+@contextmanager
+def held_by_child(path: Path, *, is_shared: bool = False) -> Iterator[int]:
+    """Another process that holds the lock, by its id, until the block ends or it is killed."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            lock = take(path, is_shared=is_shared)
+            os.write(tell, b"x")
+            while lock.is_held:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tell)
+    assert os.read(ready, 1) == b"x"
+    os.close(ready)
+    try:
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_another_process_keeps_a_lock_until_it_is_killed(path):
+    with held_by_child(path):
+        assert not is_free(path)
+    assert is_free(path)
+
+
+def test_those_who_share_a_lock_keep_out_only_those_who_want_it_alone(path):
+    with held_by_child(path, is_shared=True), take(path, is_shared=True):
+        assert is_free(path, is_shared=True)
+        assert not is_free(path)
+    with take(path):
+        assert not run_in_child(lambda: is_free(path, is_shared=True))
+
+
+def test_two_threads_that_take_one_lock_exclude_each_other(path):
+    inside, most = [], []
+
+    def work() -> None:
+        for _ in range(50):
+            with FileLock(path) as lock:
+                lock.take(60, busy="another thread is inside")
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 200
+
+
+def test_a_forked_child_holds_nothing_and_cannot_free_what_its_parent_holds(path):
+    lock = take(path)
+
+    def act() -> bool:
+        was_held = lock.is_held
+        lock.release()
+        return not was_held and not is_free(path)
+
+    assert run_in_child(act)
+    assert lock.is_held
+    assert not is_free(path)
+    lock.release()
+    lock.release()
+    assert not lock.is_held
+    assert is_free(path)
+
+
+def test_a_child_that_lives_on_does_not_hold_on_to_what_its_parent_let_go(path):
+    lock = take(path)
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(tell, b"x")
+        while True:
+            signal.pause()
+    os.read(ready, 1)
+    copy = os.dup(lock.fileno())  # as a program being started has it for a moment
+    lock.release()
+    assert is_free(path)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for fd in (copy, ready, tell):
+        os.close(fd)
+
+
+def test_a_process_that_inherits_the_file_holds_on_to_what_was_left_to_it(path):
+    lock = take(path)
+    inherited = os.dup(lock.fileno())
+    lock.leave()
+    assert not lock.is_held
+    assert not is_free(path)
+    os.close(inherited)
+    assert is_free(path)
+
+
+def test_a_lock_that_is_dropped_is_free(path):
+    lock = take(path)
+    del lock
+    assert is_free(path)
+
+
+def test_who_waits_gets_the_lock_as_soon_as_it_is_free(path):
+    first = take(path)
+
+    class Patient(FileLock):
+        tries = 0
+
+        def try_take(self) -> bool:
+            self.tries += 1
+            if self.tries == 4:
+                first.release()
+            return super().try_take()
+
+    with Patient(path) as second:
+        assert second.wait(60)
+        assert (second.tries, second.is_held) == (4, True)
+
+
+def test_who_waits_gives_up_at_the_deadline_and_says_who_was_in_the_way(path):
+    with held_by_child(path) as child, FileLock(path) as lock:
+        started_s = time.monotonic()
+        assert not lock.wait(0.05)
+        assert 0.05 <= time.monotonic() - started_s < 30
+        pid = lock.find_holder()
+        with pytest.raises(LockedError, match=r"^busy now \(waited 0.01 s; .* holds .*a\.lock\)$") as caught:
+            lock.take(0.01, busy="busy now")
+        assert caught.value.pid == pid
+        assert pid in ({child} if sys.platform == "linux" else {child, None})
+
+
+def test_a_link_in_the_place_of_a_lock_file_is_refused_and_not_followed(path):
+    outside = path.with_name("outside")
+    path.symlink_to(outside)
+    with pytest.raises(OSError, match="symbolic"):
+        FileLock(path)
+    assert not outside.exists()
+
+
+def test_a_lock_file_that_must_exist_is_not_made(path):
+    with pytest.raises(FileNotFoundError):
+        FileLock(path, must_exist=True)
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_written_says_so(path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    path.parent.chmod(0o500)
+    with pytest.raises(ReadOnlyError, match="only reading works here"):
+        FileLock(path)
+
+
+def test_a_holders_note_is_there_for_others_until_it_lets_go(path):
+    path.write_bytes(b"left behind by one that was killed")
+    with take(path) as lock, FileLock(path) as other:
+        lock.write_note(b"me")
+        assert other.read_note() == b"me"
+    assert path.read_bytes() == b""
 
 
 def test_a_child_forked_while_another_thread_holds_the_lock_takes_it_at_once():

@@ -6,7 +6,6 @@ made beside a `head.stock` that git brought keeps that file as it is.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,8 +17,9 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.errors import InvalidInputError, LockedError, MalformedRecordError, RefNotFoundError
+from stockroom.errors import InvalidInputError, MalformedRecordError, RefNotFoundError
 from stockroom.files import replace_own_file
+from stockroom.locks import FileLock
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.agent.fetcher import AgentFetcher
@@ -145,7 +145,8 @@ def _complete(
     """Make a claimed folder a repository, on `head` if that is given; unmake it if that fails."""
     if options.depth is not None and options.depth < 1:
         raise InvalidInputError(f"expected a depth of at least 1, found {options.depth}")
-    lock = _lock(paths)
+    lock = FileLock(paths.state / _LOCK_NAME)
+    lock.take(0, busy=f"{paths.root}: another process is cloning into it")
     try:
         if not is_repository(paths):
             _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
@@ -157,7 +158,7 @@ def _complete(
             shutil.rmtree(paths.state, ignore_errors=True)
         raise
     finally:
-        os.close(lock)
+        lock.release()
         (paths.state / _LOCK_NAME).unlink(missing_ok=True)
 
 
@@ -229,16 +230,6 @@ def _is_barely_begun(paths: RepositoryPaths) -> bool:
         return False
     begun = {f"{_MARKER_STEM}.new", ".gitignore"}
     return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= begun
-
-
-def _lock(paths: RepositoryPaths) -> int:
-    fd = os.open(paths.state / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise LockedError(f"{paths.root}: another process is cloning into it") from error
-    return fd
 
 
 def _clone_metadata(

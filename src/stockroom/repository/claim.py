@@ -7,17 +7,16 @@ end with their process, so a killed writer claims nothing.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from stockroom.locks import FileLock
 from stockroom.refs.marks import MarkStore
-from stockroom.store.pack.place_lock import open_lock_file
 
 _DIRECTORY: Final = "claims"
+_TIMEOUT_S: Final = 60.0
+"""gc holds a claim's file for no longer than it takes to remove it."""
 
 
 class Claim:
@@ -26,29 +25,24 @@ class Claim:
     def __init__(self, state: Path, marks: MarkStore) -> None:
         self._directory = state / _DIRECTORY
         self._marks = marks
-        self._fd = -1
+        self._lock: FileLock | None = None
         self.round = -1
         self.renew()
-        _held.add(self)
 
     def renew(self) -> bool:
         """Claim by the marks as they are now, for a writer that relies on nothing any more; whether they changed."""
         while (current := self._marks.read_round()) != self.round:
-            fd = _lock_shared(self._directory, current)
+            lock = _lock_shared(self._directory, current)
             self.release()
-            self._fd, self.round = fd, current
+            self._lock, self.round = lock, current
             if self._marks.read_round() == current:  # else gc may not have seen this claim: once more
                 return True
         return False
 
     def release(self) -> None:
         """Claim nothing any more; harmless when repeated."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.release()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def find_oldest_round(state: Path, current: int) -> int:
@@ -60,15 +54,11 @@ def find_oldest_round(state: Path, current: int) -> int:
     return oldest
 
 
-def _lock_shared(directory: Path, number: int) -> int:
+def _lock_shared(directory: Path, number: int) -> FileLock:
     directory.mkdir(exist_ok=True)
-    fd = open_lock_file(directory / str(number))
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    lock = FileLock(directory / str(number), is_shared=True)
+    lock.take(_TIMEOUT_S, busy=f"{directory}: another process is clearing up; try again")
+    return lock
 
 
 def _iter_files(directory: Path) -> Iterator[tuple[int, Path]]:
@@ -81,25 +71,11 @@ def _iter_files(directory: Path) -> Iterator[tuple[int, Path]]:
 def _remove_if_free(path: Path) -> bool:
     """Remove the lock file of a round that nobody claims by; whether nobody does."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        lock = FileLock(path, must_exist=True)
     except FileNotFoundError:
         return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock:
+        if not lock.try_take():
+            return False
         path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-_held: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _drop_inherited() -> None:
-    for claim in list(_held):
-        claim.release()
-
-
-os.register_at_fork(after_in_child=_drop_inherited)
+        return True

@@ -1,28 +1,18 @@
-"""The writer's lease: one writer per stage, held by an flock that the system frees when its holder dies.
-
-The lock file also says who holds it, for messages. A forked child drops what it inherited, so a lease never
-outlives its owner through a worker process.
-"""
+"""The writer's lease: one writer per stage. Its lock file also says who holds it, for messages."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-import weakref
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from stockroom.errors import LockedError
-from stockroom.store.pack.place_lock import open_lock_file
+from stockroom.locks import FileLock
 
-_POLL_S = 0.02
 _NAMING_S = 0.25
 """How long a new holder may take to write its name."""
-_MAX_NBYTES = 4096
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -36,72 +26,26 @@ class Holder(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Holder)
 
 
-class WriterLease:
-    """A lease held by this process until `release`, its death, or an exception that unwinds past its owner."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._pid = os.getpid()
-        _held.add(self)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this very process holds it."""
-        return self._fd >= 0 and self._pid == os.getpid()
-
-    def release(self) -> None:
-        """Let the next writer in; harmless when repeated, and in a forked child."""
-        if self.is_held:
-            os.ftruncate(self._fd, 0)
-            self._close()
-
-    def __del__(self) -> None:
-        self._close()  # a writer that nobody holds on to any more keeps nobody out
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
-            os.close(fd)
-
-
-def acquire_lease(path: Path, *, timeout_s: float) -> WriterLease:
+def acquire_lease(path: Path, *, timeout_s: float) -> FileLock:
     """The lease whose lock file is `path`, waiting up to `timeout_s`; then `LockedError` naming the holder.
 
     `ReadOnlyError` where the file cannot be written.
     """
-    fd = open_lock_file(path)
-    deadline = time.monotonic() + timeout_s
+    lock = FileLock(path)
     try:
-        while not _try_lock(fd):
-            late_s = time.monotonic() - deadline
-            holder = _read_holder(fd) if late_s >= 0 else None
-            if holder is not None or late_s >= _NAMING_S:
-                raise _describe_holder(holder, timeout_s)
-            time.sleep(min(_POLL_S, abs(late_s)))
-        _write_holder(fd)
+        if not lock.wait(timeout_s) and (_read_holder(lock) or not lock.wait(_NAMING_S)):
+            raise _describe_holder(_read_holder(lock), timeout_s)
+        holder = Holder(os.getpid(), os.uname().nodename, datetime.now(UTC).isoformat(timespec="seconds"))
+        lock.write_note(msgspec.json.encode(holder))
     except BaseException:
-        os.close(fd)
+        lock.release()
         raise
-    return WriterLease(fd)
+    return lock
 
 
-def _try_lock(fd: int) -> bool:
+def _read_holder(lock: FileLock) -> Holder | None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _write_holder(fd: int) -> None:
-    holder = Holder(os.getpid(), os.uname().nodename, datetime.now(UTC).isoformat(timespec="seconds"))
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, msgspec.json.encode(holder), 0)
-
-
-def _read_holder(fd: int) -> Holder | None:
-    try:
-        return _decoder.decode(os.pread(fd, _MAX_NBYTES, 0))
+        return _decoder.decode(lock.read_note())
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -116,14 +60,3 @@ def _describe_holder(holder: Holder | None, timeout_s: float) -> LockedError:
         host=holder.host,
         since=holder.since,
     )
-
-
-_held: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _drop_inherited() -> None:
-    for lease in list(_held):
-        lease._close()
-
-
-os.register_at_fork(after_in_child=_drop_inherited)

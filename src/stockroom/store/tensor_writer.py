@@ -6,7 +6,6 @@ synced in the background while the next one fills. Nothing is findable by others
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
@@ -53,7 +52,7 @@ class TensorWriter:
     def __init__(self, store: TensorStore) -> None:
         self._store = store
         store.register(collect_leftovers(store.tmp_directory, store.packs_directory))
-        self._directory, self._lock_fd = open_session(store.tmp_directory)
+        self._directory, self._lock = open_session(store.tmp_directory)
         self._serial = 0
         self._open: dict[Stream, PackWriter] = {}
         self._waiting: dict[Stream, _Waiting] = {}
@@ -205,7 +204,7 @@ class TensorWriter:
         self._behind.shutdown()
         self._hasher.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-        os.close(self._lock_fd)
+        self._lock.release()
 
     def _drain(self, stream: Stream) -> None:
         """Look up the waiting rows of a stream, and append those the store lacks."""

@@ -6,7 +6,6 @@ user's own under the system's folder for temporary files. Both are the owner's o
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import RemoteError
+from stockroom.locks import FileLock
 from stockroom.remotes.agent.protocol import PROTOCOL, ConnectionLostError, Welcome, receive_answer
 
 AGENT_DIRECTORY: Final = "agent"
@@ -98,24 +98,22 @@ def start_agent(state: Path) -> None:
     The lock that makes it the only one is taken here and inherited: from this moment on an agent is running.
     """
     directory = prepare_directory(state)
-    lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    lock = FileLock(directory / LOCK_NAME, mode=0o600)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not lock.try_take():
             return
         with open(directory / LOG_NAME, "ab", opener=_open_log) as stderr:
             if os.fstat(stderr.fileno()).st_size > _MAX_LOG_NBYTES:
                 stderr.truncate(0)
             process = subprocess.Popen(  # noqa: S603 - this very Python
-                [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve()), str(lock)],
+                [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve()), str(lock.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=(lock,),
+                pass_fds=(lock.fileno(),),
                 start_new_session=True,
                 cwd="/",
             )
         process.wait()  # its first act is to go to the background
     finally:
-        os.close(lock)
+        lock.leave()  # the agent holds it on

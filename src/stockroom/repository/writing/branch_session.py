@@ -7,9 +7,7 @@ succeeds, or the changes truly conflict.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,20 +18,20 @@ from stockroom.content.merge.conflict import Decide, decide_nothing, explain_con
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
+from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, check_name, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.follow import follow_git, follow_git_if_free
 from stockroom.repository.git.tie import Tie
 from stockroom.repository.head import Head
-from stockroom.repository.lease import WriterLease, acquire_lease
+from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
-from stockroom.store.pack.place_lock import open_lock_file
 
 _TURN_TIMEOUT_S: Final = 2.0
-_POLL_S: Final = 0.0005
+_PAUSE_S: Final = 0.0005
 _ATTEMPTS: Final = 1000
 _HEAD_MOVES: Final = 4
 
@@ -233,7 +231,7 @@ def _move_head(repository: Repository, tie: Tie | None) -> bool:
     return True
 
 
-def _take_name(repository: Repository, name: str, timeout_s: float) -> WriterLease:
+def _take_name(repository: Repository, name: str, timeout_s: float) -> FileLock:
     check_name("session", name)
     path = repository.paths.session_lease(name)
     path.parent.mkdir(exist_ok=True)
@@ -246,19 +244,6 @@ def _take_turn(path: Path) -> Iterator[None]:
 
     Nothing depends on it: whoever waits for longer than two seconds goes on, and compare-and-swap decides.
     """
-    fd = open_lock_file(path)
-    try:
-        deadline_s = time.monotonic() + _TURN_TIMEOUT_S
-        while not _try_lock(fd) and time.monotonic() < deadline_s:
-            time.sleep(_POLL_S)
+    with FileLock(path) as lock:
+        lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)
         yield
-    finally:
-        os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from stockroom.errors import ReadOnlyError
+from stockroom.locks import FileLock
 
-_LOCK_NAME = "place.lock"
-
-
-def open_lock_file(path: Path) -> int:
-    """A file to lock, made unless it is there; `ReadOnlyError` where nothing can be written."""
-    try:
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise ReadOnlyError(
-            f"{path}: expected a folder to write in, found {error.strerror}; only reading works here"
-        ) from error
+_LOCK_NAME: Final = "place.lock"
+_TIMEOUT_S: Final = 300.0
+"""gc takes all packs that go out of the catalog and out of their places in one hold: seconds for many thousands."""
 
 
-@contextmanager
-def hold_places(packs_directory: Path, *, alone: bool) -> Iterator[None]:
-    """Let no pack leave its place meanwhile; `alone`, let none come to one either."""
-    fd = open_lock_file(packs_directory / _LOCK_NAME)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(fd)
+def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
+    """Let no pack leave its place until this is released; `alone`, let none come to one either.
+
+    `LockedError` if another process is in the way for five minutes.
+    """
+    lock = FileLock(packs_directory / _LOCK_NAME, is_shared=not alone)
+    lock.take(_TIMEOUT_S, busy=f"{packs_directory}: another process is moving packs; end it if it has stopped")
+    return lock

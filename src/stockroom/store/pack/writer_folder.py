@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stockroom.digest import PackDigest
+from stockroom.locks import FileLock
 from stockroom.store.pack.layout import locate_pack, parse_pack_name
 from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
@@ -34,27 +34,27 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
     return published
 
 
-def open_session(tmp_directory: Path) -> tuple[Path, int]:
-    """A new temporary folder and the open file whose lock says that its owner lives; close the file to give it up."""
+def open_session(tmp_directory: Path) -> tuple[Path, FileLock]:
+    """A new temporary folder and the lock that says that its owner lives; release it to give the folder up."""
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     hidden = tmp_directory / f".{name}"
     hidden.mkdir()
-    fd = os.open(hidden / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    lock = FileLock(hidden / LOCK_NAME)
+    lock.take(0, busy=f"{hidden}: another process is using this folder")
     directory = tmp_directory / name
     hidden.rename(directory)  # only now may others look whether it is locked
-    return directory, fd
+    return directory, lock
 
 
 @contextmanager
 def session_folder(tmp_directory: Path) -> Iterator[Path]:
     """A temporary folder for the time of the block; should this process die in it, the next writer removes it."""
-    directory, fd = open_session(tmp_directory)
+    directory, lock = open_session(tmp_directory)
     try:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        os.close(fd)
+        lock.release()
 
 
 def _is_abandoned(directory: Path) -> bool:
@@ -62,18 +62,12 @@ def _is_abandoned(directory: Path) -> bool:
     if directory.name.startswith("."):  # its owner is about to lock and rename it, or died before that
         return _is_old(directory)
     try:
-        fd = os.open(directory / LOCK_NAME, os.O_RDWR)
+        with FileLock(directory / LOCK_NAME, must_exist=True) as lock:
+            return lock.try_take()
     except FileNotFoundError:
         return _is_old(directory)
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 def _is_old(directory: Path) -> bool:

@@ -6,36 +6,28 @@ holds the lock from its decision to the end. Whoever relies on packs being there
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from stockroom.digest import PackDigest
-from stockroom.errors import LockedError
+from stockroom.locks import FileLock
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.place_lock import hold_places, open_lock_file
+from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.tensor_store import TensorStore
 
 _LOCK_NAME = "removal.lock"
-_POLL_S = 0.05
 
 
-@contextmanager
-def lock_removal(store: TensorStore, *, timeout_s: float = 0.0) -> Iterator[None]:
+def lock_removal(store: TensorStore, *, timeout_s: float = 0.0) -> FileLock:
     """Be the only process that removes packs of this store; `LockedError` if another one does for `timeout_s`."""
-    with _locked(store.packs_directory, fcntl.LOCK_EX, timeout_s):
-        yield
+    return _lock(store.packs_directory, timeout_s, is_shared=False)
 
 
-@contextmanager
-def forbid_removal(store: TensorStore, *, timeout_s: float) -> Iterator[None]:
+def forbid_removal(store: TensorStore, *, timeout_s: float) -> FileLock:
     """Let no process remove packs of this store; `LockedError` if one does for `timeout_s`."""
-    with _locked(store.packs_directory, fcntl.LOCK_SH, timeout_s):
-        yield
+    return _lock(store.packs_directory, timeout_s, is_shared=True)
 
 
 def remove_packs(
@@ -66,25 +58,8 @@ def _find_way_out(session_directory: Path, digest: PackDigest) -> Path:
     return session_directory / f"removed-{digest.hex()}"
 
 
-@contextmanager
-def _locked(packs_directory: Path, how: int, timeout_s: float) -> Iterator[None]:
-    fd = open_lock_file(packs_directory / _LOCK_NAME)
-    try:
-        deadline_s = time.monotonic() + timeout_s
-        while not _try_lock(fd, how):
-            if time.monotonic() >= deadline_s:
-                raise LockedError(
-                    f"{packs_directory}: another process is removing packs, or fetching; try again once it is done"
-                )
-            time.sleep(_POLL_S)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _try_lock(fd: int, how: int) -> bool:
-    try:
-        fcntl.flock(fd, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _lock(packs_directory: Path, timeout_s: float, *, is_shared: bool) -> FileLock:
+    lock = FileLock(packs_directory / _LOCK_NAME, is_shared=is_shared)
+    busy = f"{packs_directory}: another process is removing packs, or fetching; try again once it is done"
+    lock.take(timeout_s, busy=busy)
+    return lock

@@ -6,7 +6,6 @@ are out of the catalog before their folders go. Packs of which units are absent 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -193,7 +192,7 @@ class _Rewriter:
         self._outside = frozenset(outside)
         self._on_made = on_made
         self._partial = store.catalog.read_packs().keys() - {number for number, _ in _iter_whole_packs(store)}
-        self.directory, self._lock_fd = open_session(store.tmp_directory)
+        self.directory, self._lock = open_session(store.tmp_directory)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
         self._writer: PackWriter | None = None
         self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
@@ -239,7 +238,7 @@ class _Rewriter:
             self._writer.abort()
         self._executor.shutdown()
         shutil.rmtree(self.directory, ignore_errors=True)
-        os.close(self._lock_fd)
+        self._lock.release()
 
     def _is_dispensable(self, planned: PlannedPack, pack: Pack) -> NDArray[np.bool_]:
         kept = self._find_kept(planned)

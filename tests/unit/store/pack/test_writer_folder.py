@@ -59,7 +59,7 @@ def test_a_pack_published_but_not_registered_is_registered_by_the_next_writer(st
     session, lock = open_session(store.tmp_directory)
     (session / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
     (session / f"{'ab' * 32}{PUBLISHING_SUFFIX}").touch()  # it died before this one was in place
-    os.close(lock)
+    lock.release()
     TensorWriter(store).close()
     assert store.contains(digests).all()
     assert not session.exists()
@@ -72,7 +72,7 @@ def test_a_damaged_leftover_does_not_keep_writers_out(store, put, rows, only_pac
     (pack / "chunks").write_bytes(b"torn")
     session, lock = open_session(store.tmp_directory)
     (session / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
-    os.close(lock)
+    lock.release()
     assert collect_leftovers(store.tmp_directory, store.packs_directory) == []
     assert not session.exists()
 

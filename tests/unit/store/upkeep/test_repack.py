@@ -139,7 +139,7 @@ def test_two_processes_never_remove_packs_at_once(store, put, rows):
 def test_whoever_removes_packs_waits_for_another_to_be_done(store, monkeypatch):
     other = ExitStack()
     other.enter_context(forbid_removal(store, timeout_s=0))
-    monkeypatch.setattr("stockroom.store.upkeep.removal.time.sleep", lambda _: other.close())
+    monkeypatch.setattr("stockroom.locks.time.sleep", lambda _: other.close())
     with lock_removal(store, timeout_s=60), pytest.raises(LockedError), forbid_removal(store, timeout_s=0):
         pass
 
