@@ -49,6 +49,7 @@ class FileLock:
         self._path = path
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         self._has_note = False
+        _file_locks.add(self)  # first: a child forked meanwhile has the file open too
         try:
             self._fd = os.open(path, _OPEN if must_exist else _OPEN | os.O_CREAT, mode)
         except OSError as error:
@@ -57,7 +58,6 @@ class FileLock:
             raise ReadOnlyError(
                 f"{path}: expected a folder to write in, found {error.strerror}; only reading works here"
             ) from error
-        _file_locks.add(self)
 
     def __enter__(self) -> Self:
         return self

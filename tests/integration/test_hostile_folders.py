@@ -235,6 +235,16 @@ def test_a_link_in_place_of_a_file_of_our_own_leads_no_write_out(
     assert (outside / "precious").read_text() == "mine"
 
 
+def test_a_link_in_place_of_a_clones_lock_is_not_followed(tmp_path: Path, outside: Path) -> None:
+    url, state = str(tmp_path / "remote"), tmp_path / "clone/.stockroom"
+    state.mkdir(parents=True)
+    (state / "clone.json").write_text(json.dumps({"url": url}))  # one that was begun
+    (state / "clone.lock").symlink_to(outside / "new")
+    with pytest.raises(OSError, match="symbolic"):
+        StockRoom.clone(url, state.parent)
+    assert not (outside / "new").exists()
+
+
 def test_links_among_temporary_folders_lead_no_cleaning_out(repository: Path, outside: Path) -> None:
     tmp = repository / ".stockroom/tmp"
     (outside / "lock").write_text("")

@@ -1,4 +1,7 @@
-"""Finds packs on disk that the catalog does not know."""
+"""Finds packs on disk that the catalog does not know.
+
+Apart from the catalog and the tables, which are made from what is found here and know nothing of folders.
+"""
 
 from __future__ import annotations
 
