@@ -1,0 +1,19 @@
+"""The places of packs: many may bring packs at once, one takes them away alone, and no wait is endless."""
+
+from __future__ import annotations
+
+import pytest
+
+from stockroom.errors import LockedError
+from stockroom.store.pack.place_lock import hold_places
+
+
+def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("stockroom.store.pack.place_lock._TIMEOUT_S", 0.01)
+    first, second = (hold_places(tmp_path, alone=False) for _ in range(2))
+    first.release()
+    with second, pytest.raises(LockedError, match=r"moving packs.*waited 0\.01 s.*place\.lock"):
+        hold_places(tmp_path, alone=True)
+    with hold_places(tmp_path, alone=True), pytest.raises(LockedError, match="moving packs"):
+        hold_places(tmp_path, alone=False)
+    hold_places(tmp_path, alone=True).release()
