@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from stockroom.digest import CommitId, PackDigest
+from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError, MalformedRecordError, RefNotFoundError
 from stockroom.files import replace_own_file
 from stockroom.locks import FileLock
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
-from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.fetch import apply_moves, plan_moves
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
@@ -163,26 +162,18 @@ def _complete(
 
 
 def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
-    """Make every pack of a repository whole, by way of its fetch agent."""
+    """Make every pack of a repository whole, by way of its fetch agent, some at a time, telling how far it is."""
     fetcher = make_agent_fetcher(paths)
-    repository = Repository(paths, fetcher=fetcher)
-    try:
+    with closing(Repository(paths, fetcher=fetcher)) as repository:
         sizes = {pack.digest: pack.mapped_nbytes for pack in repository.tensors.iter_partial_packs()}
-        bring_packs(fetcher, sizes, on_progress)
-    finally:
-        repository.close()
-
-
-def bring_packs(fetcher: AgentFetcher, sizes: dict[PackDigest, int], on_progress: OnProgress | None) -> None:
-    """Make packs whole, some at a time, telling how far it is."""
-    total, done, packs = sum(sizes.values()), 0, list(sizes)
-    for start in range(0, len(packs), _PACKS_AT_ONCE):
-        some = packs[start : start + _PACKS_AT_ONCE]
-        tell = _make_teller(on_progress, start, len(packs), done, total)
-        tell(0, None)
-        fetcher.fetch_packs(some, tell)
-        done += sum(sizes[digest] for digest in some)
-    _make_teller(on_progress, len(packs), len(packs), done, total)(0, None)
+        total, done, packs = sum(sizes.values()), 0, list(sizes)
+        for start in range(0, len(packs), _PACKS_AT_ONCE):
+            some = packs[start : start + _PACKS_AT_ONCE]
+            tell = _make_teller(on_progress, start, len(packs), done, total)
+            tell(0, None)
+            fetcher.fetch_packs(some, tell)
+            done += sum(sizes[digest] for digest in some)
+        _make_teller(on_progress, len(packs), len(packs), done, total)(0, None)
 
 
 def _make_teller(

@@ -112,28 +112,22 @@ def collect_remote(
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; run gc on where it is kept")
     with session_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
-        return _Collection(repository, remote, transport, metadata, grace, on_stage).run(dry_run=dry_run)
+        tracking, grace_s = Tracking(repository.paths, remote), -(-grace // timedelta(seconds=1))
+        collection = _Collection(repository, remote, tracking, transport, metadata, grace_s, on_stage)
+        return collection.run(dry_run=dry_run)
 
 
+@dataclass(frozen=True, slots=True)
 class _Collection:
     """One gc of a remote."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        remote: str,
-        transport: Transport,
-        metadata: MetadataCopy,
-        grace: timedelta,
-        on_stage: OnStage,
-    ) -> None:
-        self._repository = repository
-        self._remote = remote
-        self._transport = transport
-        self._metadata = metadata
-        self._grace_s = -(-grace // timedelta(seconds=1))
-        self._on_stage = on_stage
-        self._tracking = Tracking(repository.paths, remote)
+    _repository: Repository
+    _remote: str
+    _tracking: Tracking
+    _transport: Transport
+    _metadata: MetadataCopy
+    _grace_s: int
+    _on_stage: OnStage
 
     def run(self, *, dry_run: bool) -> RemoteGcReport:
         self._on_stage("looking", 0, 0)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.agent.downloads import GAP_NBYTES, PIECE_NBYTES
-from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
 from stockroom.repository.repository import Repository
@@ -57,20 +56,16 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
 
 def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
     """Carry out a plan, some packs at a time; `AbsentDataError` if no remote can."""
-    with closing(make_agent_fetcher(repository.paths)) as fetcher:
-        _bring(repository.tensors, fetcher, plan, on_progress)
-
-
-def _bring(tensors: TensorStore, fetcher: AgentFetcher, plan: PrefetchPlan, on_progress: OnProgress | None) -> None:
     count, done_units = len(plan.wanted), 0
     units = sum(len(some) for _, some in plan.wanted)
-    for start in range(0, count, _PACKS_AT_ONCE):
-        if on_progress is not None:
-            on_progress(TransferProgress("packs", start, count, plan.nbytes * done_units // units, plan.nbytes))
-        some = plan.wanted[start : start + _PACKS_AT_ONCE]
-        fetcher.fetch(some, is_bulk=True)
-        tensors.check_present(some, why=fetcher.why)
-        done_units += sum(len(wanted) for _, wanted in some)
+    with closing(make_agent_fetcher(repository.paths)) as fetcher:
+        for start in range(0, count, _PACKS_AT_ONCE):
+            if on_progress is not None:
+                on_progress(TransferProgress("packs", start, count, plan.nbytes * done_units // units, plan.nbytes))
+            some = plan.wanted[start : start + _PACKS_AT_ONCE]
+            fetcher.fetch(some, is_bulk=True)
+            repository.tensors.check_present(some, why=fetcher.why)
+            done_units += sum(len(wanted) for _, wanted in some)
     if on_progress is not None:
         on_progress(TransferProgress("packs", count, count, plan.nbytes, plan.nbytes))
 

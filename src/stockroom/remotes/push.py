@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -92,33 +92,26 @@ def push(
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to where it is kept")
-    return _Push(repository, remote, transport, wanted, force, on_progress).run()
+    tracking = Tracking(repository.paths, remote)
+    return _Push(repository, remote, tracking, transport, wanted, force, on_progress).run()
 
 
+@dataclass(slots=True)
 class _Push:
     """One push, from the state it found to the one it made."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        remote: str,
-        transport: Transport,
-        wanted: Mapping[Ref, CommitId | None],
-        force: bool,
-        on_progress: OnProgress | None,
-    ) -> None:
-        self._repository = repository
-        self._remote = remote
-        self._transport = transport
-        self._wanted = wanted
-        self._force = force
-        self._on_progress = on_progress
-        self._tracking = Tracking(repository.paths, remote)
-        self._sent: set[PackDigest] = set()
-        self._doubted: set[PackDigest] = set()
-        self._described: set[PackDigest] = set()
-        self._bundles: set[bytes] = set()
-        self._nbytes = 0
+    _repository: Repository
+    _remote: str
+    _tracking: Tracking
+    _transport: Transport
+    _wanted: Mapping[Ref, CommitId | None]
+    _force: bool
+    _on_progress: OnProgress | None
+    _sent: set[PackDigest] = field(default_factory=set)
+    _doubted: set[PackDigest] = field(default_factory=set)
+    _described: set[PackDigest] = field(default_factory=set)
+    _bundles: set[bytes] = field(default_factory=set)
+    _nbytes: int = 0
 
     def run(self) -> PushReport:
         refs, state = self._repository.refs, self._find_state()

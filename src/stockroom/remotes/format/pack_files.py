@@ -52,11 +52,6 @@ class LocalPack:
             f"{prefix}{self.pack.layout.shard_name}": self.pack.mapped_nbytes,
         }
 
-    @property
-    def nbytes(self) -> int:
-        """Of all its files."""
-        return sum(self.sizes.values())
-
     def iter_files(self) -> Iterator[tuple[str, Buffer]]:
         """Path on a remote and content of each file; the pack must be whole."""
         if self.pack.presence is not None:

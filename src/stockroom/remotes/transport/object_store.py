@@ -213,11 +213,10 @@ def find_status(text: str) -> int | None:
 def _put(store: Any, path: str, source: PutSource, nbytes: int) -> None:
     import obstore
 
+    content = source if isinstance(source, Path) else view_bytes(source)
     if nbytes > _SINGLE_PUT_NBYTES:
-        content: Any = source if isinstance(source, Path) else view_bytes(source)
         obstore.put(store, path, content, use_multipart=True, chunk_size=_PART_NBYTES, max_concurrency=4)
     else:
-        content = source if isinstance(source, Path) else view_bytes(source)
         obstore.put(store, path, content, use_multipart=False)
 
 
