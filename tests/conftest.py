@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
-from tests.servers import start_s3
+from tests.kit.servers import start_s3
 
 import real_data
 

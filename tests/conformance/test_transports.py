@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.servers import (
+from tests.kit.servers import (
     AZURE_ACCOUNT,
     AZURE_KEY,
     BUCKET,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.states import assert_same, assert_tied_as
+from tests.kit.states import assert_same, assert_tied_as
 
 from stockroom import StockRoom
 from stockroom.content.column import decode_column

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers import BUCKET, Proxy
+from tests.kit.servers import BUCKET, Proxy
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.programs import ask, read_json, refuse, run_stock
+from tests.kit.programs import ask, read_json, refuse, run_stock
 
 from stockroom import StockRoom
 from stockroom.content.structure import ScalarLeaf

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.programs import STOCK, read_json, run_stock
+from tests.kit.programs import STOCK, read_json, run_stock
 
 from stockroom import StockRoom
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.forks import commit
-from tests.programs import ask, read_json, run_stock
+from tests.kit.forks import commit
+from tests.kit.programs import ask, read_json, run_stock
 
 from stockroom import StockRoom
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from tests.hostile import Hostile
-from tests.programs import STOCK, ask, read_json, refuse, run_stock
+from tests.kit.hostile import Hostile
+from tests.kit.programs import STOCK, ask, read_json, refuse, run_stock
 
 from stockroom import StockRoom
 

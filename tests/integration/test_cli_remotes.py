@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.programs import STOCK, read_json, run_stock
-from tests.servers import BUCKET, Proxy, fail_with
+from tests.kit.programs import STOCK, read_json, run_stock
+from tests.kit.servers import BUCKET, Proxy, fail_with
 
 from stockroom import StockRoom
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.programs import run_stock
+from tests.kit.programs import run_stock
 
 from stockroom import AbsentDataError, StockRoom
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.programs import run_stock
+from tests.kit.programs import run_stock
 
 from stockroom import CorruptionError, RemoteError, StockRoom
 from stockroom.errors import InvalidInputError, StockroomError, UnreachableError

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.gitting import commit_data, git, make_project, read, run_stock, stock, stock_json, try_git, write
+from tests.kit.gitting import commit_data, git, make_project, read, run_stock, stock, stock_json, try_git, write
 
 from stockroom import StockRoom
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.gitting import (
+from tests.kit.gitting import (
     ENVIRONMENT,
     commit_data,
     data_files,

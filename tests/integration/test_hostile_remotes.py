@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from numcodecs import zstd
-from tests.forging import EMPTY_NODE, Forge, make_leaf, make_parent, make_record, serve_folder
+from tests.kit.forging import EMPTY_NODE, Forge, make_leaf, make_parent, make_record, serve_folder
 
 from stockroom import CorruptionError, StockRoom, StockroomError
 from stockroom.cli import main

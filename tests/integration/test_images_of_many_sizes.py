@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from tests.packs import measure_packs
+from tests.kit.packs import measure_packs
 from torch.utils.data import DataLoader
 
 from stockroom import StockRoom, make_torch_dataset

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.packs import measure_packs
-from tests.programs import run_stock
+from tests.kit.packs import measure_packs
+from tests.kit.programs import run_stock
 
 from stockroom import CorruptionError, NothingToCommitError, StockRoom
 from stockroom.importers.registry import resolve_importer

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from tests.states import assert_same
+from tests.kit.states import assert_same
 
 from stockroom import StockRoom
 

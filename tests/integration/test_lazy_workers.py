@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.programs import find_agents, wait_until
-from tests.servers import BUCKET, Proxy, fail_with
+from tests.kit.programs import find_agents, wait_until
+from tests.kit.servers import BUCKET, Proxy, fail_with
 from torch.utils.data import DataLoader
 
 from stockroom import StockRoom, UnreachableError, errors, make_torch_dataset

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.servers import BUCKET, Proxy
-from tests.states import assert_same
+from tests.kit.servers import BUCKET, Proxy
+from tests.kit.states import assert_same
 from torch import nn
 
 from stockroom import AbsentDataError, StockRoom

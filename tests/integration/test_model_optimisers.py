@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.packs import measure_packs
-from tests.states import assert_same, assert_tied_as
+from tests.kit.packs import measure_packs
+from tests.kit.states import assert_same, assert_tied_as
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.packs import measure_packs
-from tests.states import assert_same, bits, iter_leaves, map_leaves
+from tests.kit.packs import measure_packs
+from tests.kit.states import assert_same, bits, iter_leaves, map_leaves
 from torch import nn
 
 import real_data

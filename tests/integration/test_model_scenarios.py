@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.states import assert_same, map_leaves
+from tests.kit.states import assert_same, map_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from stockroom import (

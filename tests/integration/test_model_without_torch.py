@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.states import assert_same
+from tests.kit.states import assert_same
 
 from stockroom import StockRoom
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from blake3 import blake3
-from tests.forging import forge_block
-from tests.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit
+from tests.kit.forging import forge_block
+from tests.kit.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit
 
 from stockroom import (
     AbsentDataError,

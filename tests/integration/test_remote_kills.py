@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.programs import STOCK, find_agents
+from tests.kit.programs import STOCK, find_agents
 
 from stockroom import StockRoom
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.servers import find_nginx, serve_files
+from tests.kit.servers import find_nginx, serve_files
 
 from stockroom import (
     AbsentDataError,

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from tests.packs import measure_packs
+from tests.kit.packs import measure_packs
 
 from stockroom import (
     AmbiguousRefError,

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tests.programs import ask, run_stock
+from tests.kit.programs import ask, run_stock
 
 from stockroom import CorruptionError, StockRoom
 from stockroom.kv import Environment

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.forks import collect_conflicts, commit, fork
-from tests.programs import run_stock
+from tests.kit.forks import collect_conflicts, commit, fork
+from tests.kit.programs import run_stock
 
 from stockroom import ConflictError, MergeConflictError, StockRoom
 

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.programs import run_stock
+from tests.kit.programs import run_stock
 
 from stockroom import (
     ConflictError,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.states import assert_same, states
+from tests.kit.states import assert_same, states
 
 from stockroom import StockRoom
 from stockroom.shelves.experiment.cells import format_cell

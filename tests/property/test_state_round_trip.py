@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from tests.states import (
+from tests.kit.states import (
     INT_KEYS,
     KEYS,
     TORCH_DTYPES,

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from tests.gitting import commit_data, git, make_project, read, write
+from tests.kit.gitting import commit_data, git, make_project, read, write
 
 from stockroom import ConflictError, StockRoom
 

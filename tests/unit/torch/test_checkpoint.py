@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.hostile import Hostile
+from tests.kit.hostile import Hostile
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom
 from stockroom.interop import name_model, read_model_file

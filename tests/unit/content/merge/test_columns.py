@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.forks import collect_conflicts, commit, fork
+from tests.kit.forks import collect_conflicts, commit, fork
 
 from stockroom import ConflictError, MergeConflictError, NotFoundError, StockRoom
 from stockroom.errors import InvalidInputError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from blake3 import blake3
-from tests.forks import collect_conflicts, commit, fork
+from tests.kit.forks import collect_conflicts, commit, fork
 
 from stockroom import InvalidInputError, MergeConflictError, StockRoom
 

@@ -7,7 +7,7 @@ import random
 import struct
 
 import pytest
-from tests.gitting import git, make_project, read, write
+from tests.kit.gitting import git, make_project, read, write
 
 from stockroom import GitError, StockRoom
 from stockroom.repository.git.index import is_tracked, search_index

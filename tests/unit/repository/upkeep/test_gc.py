@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from tests.packs import measure_packs
+from tests.kit.packs import measure_packs
 
 from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundError, StockRoom
 from stockroom.kv import Environment

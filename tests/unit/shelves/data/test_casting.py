@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.packs import measure_packs
+from tests.kit.packs import measure_packs
 
 from stockroom import (
     ColumnNotFoundError,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.states import SCALARS, bits
+from tests.kit.states import SCALARS, bits
 
 from stockroom import CorruptionError, InvalidInputError
 from stockroom.shelves.model.flatten import encode_scalar

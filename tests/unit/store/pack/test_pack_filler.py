@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.forging import forge_block
+from tests.kit.forging import forge_block
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError

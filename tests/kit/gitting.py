@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from tests import programs
+from tests.kit import programs
 
 from stockroom import StockRoom
 
