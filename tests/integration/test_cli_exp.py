@@ -366,7 +366,8 @@ def test_two_files_of_one_name_are_refused(repo: Path, tmp_path: Path) -> None:
 
 def test_a_repository_without_commits_has_nothing_to_show(repo: Path) -> None:
     assert ask(repo, "exp", "show").split() == ["commit", "refs", "date", "subject"]
-    assert read_json(repo, "exp", "show") == {"columns": {"values": [], "metrics": []}, "rows": []}
+    nothing = {"columns": {"values": [], "metrics": []}, "rows": []}
+    assert read_json(repo, "exp", "show") == {"version": 1, "command": "exp show", **nothing}
     assert ask(repo, "exp", "ls") == ""
     assert "no commit yet" in refuse(repo, "exp", "export")
     assert [path.name for path in repo.iterdir() if path.name.startswith("experiment")] == []
