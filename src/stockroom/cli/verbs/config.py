@@ -35,7 +35,7 @@ def config(
             stock.change_setting(key, value)
         settings = stock.settings
         shown = settings if key is None else {key.lower(): _get(stock, key)}
-    document, known = {"settings": shown}, {name: value for name, value in shown.items() if value is not None}
+    document, known = {"settings": dict(shown)}, {name: value for name, value in shown.items() if value is not None}
     if key is None:
         console.answer(document, (f"{name}={format_setting(setting)}" for name, setting in known.items()))
         if unset_names := [name for name in shown if name not in known]:
