@@ -18,7 +18,7 @@ A message says what was expected, what was found and what to do next. Fields car
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "AbsentDataError",
@@ -227,3 +227,16 @@ class AuthenticationError(RemoteError):
 
 class TimeoutError(RemoteError):  # noqa: A001 - the contract's name; always used through this module
     """A remote did not answer in time."""
+
+
+def near_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """At most `n` of the `known` names that are spelled much like `name`, the nearest first."""
+    from difflib import get_close_matches  # here for start-up time
+
+    return get_close_matches(name, list(known), n)
+
+
+def did_you_mean(near: Iterable[str], *, quote: Callable[[str], str] = repr) -> str:
+    """`did you mean 'a' or 'b'?` for a message; empty for no names."""
+    names = " or ".join(map(quote, near))
+    return names and f"did you mean {names}?"

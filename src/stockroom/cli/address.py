@@ -5,7 +5,6 @@ A name may hold `/`, and so may a key of a str column: the longest name that exi
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from stockroom.errors import (
     NotFoundError,
     SampleNotFoundError,
     ValueNotFoundError,
+    did_you_mean,
+    near_names,
 )
 
 if TYPE_CHECKING:
@@ -148,6 +149,6 @@ def open_part(stock: StockRoom, path: str) -> ModelPart:
 
 
 def _unknown_name(shelf: str, rest: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(rest.partition("/")[0], known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"`stock ls {shelf}` lists the {NOUNS[shelf]}s"
+    near = near_names(rest.partition("/")[0], known)
+    hint = did_you_mean(near, quote=str) or f"`stock ls {shelf}` lists the {NOUNS[shelf]}s"
     return f"no {NOUNS[shelf]} {rest!r} there; {hint}"

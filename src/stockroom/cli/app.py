@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +14,7 @@ from typer.core import TyperGroup
 from stockroom import __version__
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import Settings, add_global_options, take_settings
+from stockroom.errors import did_you_mean, near_names
 
 VERBS: Final[dict[str, str]] = {
     "init": "init",
@@ -222,7 +222,6 @@ def _tell_version(settings: Settings) -> None:
 
 
 def _unknown_verb(path: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=2)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
     after = "" if path == "stock" else f" after {path}"
-    return f"expected a verb{after}, found {name!r}; {hint}{path} --help lists them"
+    hints = did_you_mean(near_names(name, known, 2), quote=str), f"{path} --help lists them"
+    return f"expected a verb{after}, found {name!r}; {' '.join(filter(None, hints))}"

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import InvalidInputError, did_you_mean, near_names
 from stockroom.importers.source import Importer
 
 ENTRY_POINT_GROUP = "stockroom.importers"
@@ -75,6 +74,6 @@ def _load(entry_point: EntryPoint) -> _PlugIn:
 
 def _unknown_source(source: str) -> InvalidInputError:
     known = list_sources()
-    near = [name for name in known if source and source in name] or get_close_matches(source, known)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    near = [name for name in known if source and source in name] or near_names(source, known)
+    hint = f"; {did_you_mean(near, quote=str)}" if near else "."
     return InvalidInputError(f"no importer for {source!r}{hint} Sources: {', '.join(known) or 'none'}")

@@ -6,12 +6,11 @@ parent). A name is looked for as HEAD or @, branch, tag, remote-tracking ref, th
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Final
 
 from stockroom.digest import CommitId
-from stockroom.errors import AmbiguousRefError, RefNotFoundError
+from stockroom.errors import AmbiguousRefError, RefNotFoundError, did_you_mean, near_names
 from stockroom.refs.ref import KINDS, Ref
 from stockroom.refs.store import RefStore
 
@@ -89,6 +88,6 @@ def _nth_parent(refs: RefStore, commit_id: CommitId, n: int, spec: str) -> Commi
 
 
 def _not_found(refs: RefStore, name: str, why: str) -> RefNotFoundError:
-    near = difflib.get_close_matches(name, {**refs.branches(), **refs.tags(), **refs.remotes(), "HEAD": None}, n=3)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "; `stock branch` and `stock log` list them"
-    return RefNotFoundError(f"{name!r}: {why}{hint}", ref=name, near=near)
+    near = near_names(name, {*refs.branches(), *refs.tags(), *refs.remotes(), "HEAD"})
+    hint = did_you_mean(near) or "`stock branch` and `stock log` list them"
+    return RefNotFoundError(f"{name!r}: {why}; {hint}", ref=name, near=near)

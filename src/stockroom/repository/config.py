@@ -5,7 +5,6 @@ A setting has a key, such as `user.name`, and a value that a person types as one
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stockroom.errors import InvalidInputError, MalformedRecordError
+from stockroom.errors import InvalidInputError, MalformedRecordError, did_you_mean, near_names
 from stockroom.files import read_own_file, replace_own_file
 
 _MAX_TEXT: Final = 1000
@@ -63,8 +62,7 @@ def find_key(name: str) -> Key:
     if key is not None:
         return key
     known = [key.name for key in KEYS]
-    near = difflib.get_close_matches(name.lower(), known, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    hint = did_you_mean(near_names(name.lower(), known, 2), quote=str) or f"there are {', '.join(known)}"
     raise InvalidInputError(f"no setting {name!r}; {hint}")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from stockroom.digest import ObjectDigest
-from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError
+from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_mean, near_names
 
 if TYPE_CHECKING:
     from stockroom.content.snapshot import Snapshot
@@ -97,11 +96,9 @@ class Access:
     def missing(self, kind: str, shelf: str, name: object, error: type[E]) -> E:
         """The error for a name that is not on a shelf, with names near to it."""
         names = self.list_names(shelf)
-        near = difflib.get_close_matches(name, names, n=3) if isinstance(name, str) else []
-        if near:
-            hint = f"did you mean {' or '.join(map(repr, near))}?"
-        elif names:
+        hint = did_you_mean(near_names(name, names)) if isinstance(name, str) else ""
+        if not hint and names:
             hint = f"there are {', '.join(map(repr, names[:5]))}{' and more' if len(names) > 5 else ''}"
-        else:
+        elif not hint:
             hint = "there are none yet"
         return error(f"no {kind} {name!r} here; {hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.digest import CommitId, ObjectDigest
-from stockroom.errors import InvalidInputError
+from stockroom.errors import InvalidInputError, did_you_mean, near_names
 from stockroom.refs import LoggedCommit, iter_log
 from stockroom.repository.head import Head
 from stockroom.shelves.condition import parse_where
@@ -159,8 +158,8 @@ class ExperimentTable(Sequence[ExperimentRow]):
         known = {*self.value_columns, *self.metric_columns}
         if name in known:
             return
-        near = difflib.get_close_matches(name, sorted(known), n=3) or sorted(known)[:5]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "there is nothing to compare"
+        near = near_names(name, sorted(known)) or sorted(known)[:5]
+        hint = did_you_mean(near) or "there is nothing to compare"
         raise InvalidInputError(f"none of these commits has a value or metric {name!r}; {hint}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 
 from stockroom.content.leaf_path import iter_around, iter_paths, iter_places, join_raw
 from stockroom.content.structure import ListNode, Node, StateKey, Structure, TupleNode, join_path, list_nodes
-from stockroom.errors import LeafNotFoundError
+from stockroom.errors import LeafNotFoundError, near_names
 
 _GLOB: Final = frozenset("*?[")
 
@@ -71,7 +70,7 @@ class NodeNames:
     def missing(self, name: object) -> LeafNotFoundError:
         """The error for a name that names nothing, with names near to it, or some that are there."""
         known = list(dict.fromkeys([*map(str, self.places), *map(self.relative, self.leaves)]))
-        near = difflib.get_close_matches(str(name), known, n=3)
+        near = near_names(str(name), known)
         hint = f"there are {', '.join(map(repr, known[:5]))}" if known else "it is empty"
         if near:
             hint = f"did you mean {', '.join(map(repr, near))}?"

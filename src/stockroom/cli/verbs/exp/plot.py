@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from stockroom.cli.render.experiment import as_json
 from stockroom.cli.render.plot import SUFFIXES, write_plot
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
-from stockroom.errors import ValueNotFoundError
+from stockroom.errors import ValueNotFoundError, did_you_mean, near_names
 
 if TYPE_CHECKING:
     from stockroom import ExperimentRow, Series
@@ -54,9 +53,8 @@ def plot(
 
 def _read(row: ExperimentRow, metric: str) -> Series:
     if metric not in row.metrics:
-        near = difflib.get_close_matches(metric, row.metrics, n=3) or list(row.metrics)[:5]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "it has none"
-        raise ValueNotFoundError(f"no metric {metric!r} in {row.ref}; {hint}")
+        near = near_names(metric, row.metrics) or list(row.metrics)[:5]
+        raise ValueNotFoundError(f"no metric {metric!r} in {row.ref}; {did_you_mean(near) or 'it has none'}")
     return row.metrics[metric].series
 
 
