@@ -18,10 +18,8 @@ _OBJECTS_AT_ONCE = 200_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is what follows the program's name."""
-    if argv is None:
-        gc.set_threshold(
-            _OBJECTS_AT_ONCE
-        )  # imports make many objects that stay: looking through them again is for naught
+    if argv is None:  # imports make many objects that stay: looking through them again is for naught
+        gc.set_threshold(_OBJECTS_AT_ONCE)
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments == ["--version"]:
         from stockroom import __version__

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter
+from keyword import iskeyword
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,41 +17,17 @@ from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import Settings, add_global_options, take_settings
 from stockroom.errors import did_you_mean, near_names
 
-VERBS: Final[dict[str, str]] = {
-    "init": "init",
-    "import": "import_",
-    "status": "status",
-    "commit": "commit",
-    "log": "log",
-    "show": "show",
-    "ls": "ls",
-    "cat": "cat",
-    "diff": "diff",
-    "branch": "branch",
-    "tag": "tag",
-    "checkout": "checkout",
-    "merge": "merge",
-    "resolve": "resolve",
-    "revert": "revert",
-    "cherry-pick": "cherry_pick",
-    "reset": "reset",
-    "undo": "undo",
-    "reflog": "reflog",
-    "clone": "clone",
-    "remote": "remote",
-    "fetch": "fetch",
-    "pull": "pull",
-    "push": "push",
-    "prefetch": "prefetch",
-    "drop": "drop",
-    "export": "export",
-    "fsck": "fsck",
-    "gc": "gc",
-    "du": "du",
-    "config": "config",
-    "completion": "completion",
-}
-"""Verb -> its module in `verbs`, which holds a function of the module's name."""
+
+def name_modules(verbs: str, folder: str = "") -> dict[str, str]:
+    """Verb -> its module in `verbs`, which holds a function of the same name: `merge_driver`, `import_`."""
+    return {verb: folder + verb.replace("-", "_") + "_" * iskeyword(verb) for verb in verbs.split()}
+
+
+VERBS: Final = name_modules(
+    "init import status commit log show ls cat diff branch tag checkout merge resolve revert cherry-pick reset undo "
+    "reflog clone remote fetch pull push prefetch drop export fsck gc du config completion"
+)
+"""Each verb and its module, in the order of the help."""
 
 EXAMPLE: Final = "stock import torchvision.fashion_mnist --root ~/fashion-mnist"
 """With which the program's own help ends."""
@@ -69,36 +46,17 @@ GROUPS: Final[dict[str, Group]] = {
     "model": Group(
         "Look at the models, compare them, and move them in and out.",
         "stock model diff HEAD~1 resnet",
-        {
-            "ls": "model.ls",
-            "show": "model.show",
-            "diff": "model.diff",
-            "stats": "model.stats",
-            "export": "model.export",
-            "import": "model.import_",
-        },
+        name_modules("ls show diff stats export import", "model."),
     ),
     "exp": Group(
         "Compare experiments: values, metrics and artifacts of commits. Also called `stock experiment`.",
         "stock exp show --filter 'lr < 0.01' --sort acc",
-        {
-            "show": "exp.show",
-            "plot": "exp.plot",
-            "diff": "exp.diff",
-            "ls": "exp.ls",
-            "export": "exp.export",
-        },
+        name_modules("show plot diff ls export", "exp."),
     ),
     "git": Group(
         "Look at the tie to git, and have git call Stockroom to merge and before it pushes.",
         "stock git install --hooks",
-        {
-            "status": "git.status",
-            "install": "git.install",
-            "uninstall": "git.uninstall",
-            "merge-driver": "git.merge_driver",
-            "hook": "git.hook",
-        },
+        name_modules("status install uninstall merge-driver hook", "git."),
     ),
 }
 """Verb -> the verbs under it."""

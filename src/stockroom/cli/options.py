@@ -43,6 +43,10 @@ ChoiceOption = Annotated[
     ),
 ]
 
+WhereOption = Annotated[
+    str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
+]
+
 _EVERYTHING: Final = "*"
 
 

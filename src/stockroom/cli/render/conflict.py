@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stockroom.cli.render.commit import short_id
@@ -40,26 +41,12 @@ def iter_conflict_lines(
 
 def conflict_document(conflict: Conflict) -> dict[str, object]:
     """A conflict as JSON; digests are of the raw bytes, or of records, null where a side has nothing."""
-    return {
-        "path": conflict.path,
-        "key": conflict.key,
-        "kind": conflict.kind,
-        "base": conflict.base,
-        "ours": conflict.ours,
-        "theirs": conflict.theirs,
-    }
+    return asdict(conflict)
 
 
 def merge_document(merge: MergeUnderWay | None) -> dict[str, object] | None:
     """A merge under way as JSON; null for none."""
-    if merge is None:
-        return None
-    return {
-        "kind": merge.kind,
-        "commit": merge.commit,
-        "message": merge.message,
-        "conflicts": [conflict_document(conflict) for conflict in merge.conflicts],
-    }
+    return None if merge is None else asdict(merge)
 
 
 def iter_merge_lines(merge: MergeUnderWay, ours: str | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.units import format_count, format_nbytes
 
 if TYPE_CHECKING:
-    from stockroom import StockRoom
+    from stockroom import Artifact, StockRoom
 
 _VALUE_WIDTH: Final = 80
 
@@ -87,10 +87,15 @@ def list_artifacts(stock: StockRoom) -> list[Item]:
         Item(
             f"artifact/{each.name}",
             (each.media_type, format_nbytes(each.nbytes)),
-            {"name": each.name, "media_type": each.media_type, "nbytes": each.nbytes, "digest": each.digest},
+            {"name": each.name, **artifact_document(each)},
         )
         for each in stock.experiment.artifacts.values()
     ]
+
+
+def artifact_document(artifact: Artifact) -> dict[str, object]:
+    """An artifact as JSON, without its name."""
+    return {"media_type": artifact.media_type, "nbytes": artifact.nbytes, "digest": artifact.digest}
 
 
 LISTERS: Final[dict[str, tuple[str, Callable[[StockRoom], Sequence[Item]]]]] = {

@@ -53,10 +53,7 @@ def cat(
             (_print_metric if shelf == "metric" else _print_artifact)(console, stock, rest)
             return
         value = _read_value(stock, shelf, rest)
-    if _is_sample(value):
-        _tell_sample(console, value, raw=raw)
-    else:
-        _tell_plain(console, value)
+    _tell(console, value, raw=raw)
 
 
 def _read_value(stock: StockRoom, shelf: str, rest: str) -> Any:
@@ -92,23 +89,29 @@ def _read_leaf(stock: StockRoom, path: str) -> Any:
         raise
 
 
-def _is_sample(value: Any) -> bool:
-    if isinstance(value, str | bytes):
-        return True
-    import numpy as np
+def _tell(console: Console, value: Any, *, raw: bool) -> None:
+    import numpy as np  # here for start-up time
 
-    return isinstance(value, np.ndarray | np.generic)
+    from stockroom.cli.render.sample import array_text, json_value, npy_bytes, raw_bytes, sample_document
 
-
-def _tell_sample(console: Console, sample: Any, *, raw: bool) -> None:
-    if not isinstance(sample, str | bytes):
-        import numpy as np
-
-        sample = np.asarray(sample)
+    if not isinstance(value, str | bytes | np.ndarray | np.generic):
+        _tell_plain(console, value)
+        return
+    sample: Sample = np.asarray(value) if isinstance(value, np.generic) else value
     if console.json:
-        console.document(_document(sample))
+        document = sample_document(sample) | {"value": json_value(sample)}
+        del document["summary"]
+        console.document(document)
+    elif raw:
+        console.binary(raw_bytes(sample))
+    elif isinstance(sample, np.ndarray) and sys.stdout.isatty():
+        console.line(array_text(sample))
+    elif isinstance(sample, np.ndarray):
+        console.binary(npy_bytes(sample))
+    elif sys.stdout.isatty():
+        console.line(sample if isinstance(sample, str) else repr(sample))
     else:
-        _print_sample(console, sample, raw=raw)
+        console.binary(raw_bytes(sample))
 
 
 def _tell_plain(console: Console, value: Any) -> None:
@@ -116,33 +119,6 @@ def _tell_plain(console: Console, value: Any) -> None:
 
     plain = as_json(value)
     console.answer({"value": plain}, lambda: [json.dumps(plain, ensure_ascii=False)])
-
-
-def _document(sample: Sample) -> dict[str, object]:
-    from stockroom.cli.render.sample import json_value, sample_document  # imports numpy
-
-    form = sample_document(sample)
-    del form["summary"]
-    return form | {"value": json_value(sample)}
-
-
-def _print_sample(console: Console, sample: Sample, *, raw: bool) -> None:
-    from stockroom.cli.render.sample import npy_bytes, raw_bytes
-
-    if raw:
-        console.binary(raw_bytes(sample))
-    elif sys.stdout.isatty():
-        console.line(sample if isinstance(sample, str) else _terminal_text(sample))
-    elif isinstance(sample, str | bytes):
-        console.binary(raw_bytes(sample))
-    else:
-        console.binary(npy_bytes(sample))
-
-
-def _terminal_text(sample: Sample) -> str:
-    from stockroom.cli.render.sample import array_text
-
-    return repr(sample) if isinstance(sample, str | bytes) else array_text(sample)
 
 
 def _print_metric(console: Console, stock: StockRoom, name: str) -> None:

@@ -11,7 +11,7 @@ from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom import StockRoom
+    pass
 
 Value: TypeAlias = str | bool | float | None
 
@@ -30,11 +30,13 @@ def config(
     """
     if (list_ and (key is not None or unset)) or (unset and (key is None or value is not None)):
         raise CommandLineError("expected KEY, KEY VALUE, --unset KEY or --list; do one thing at a time")
+    from stockroom.repository.config import find_key  # here for start-up time
+
     with console.open_stock(needs_head=False) as stock:
         if key is not None and (unset or value is not None):
             stock.change_setting(key, value)
         settings = stock.settings
-        shown = settings if key is None else {key.lower(): _get(stock, key)}
+        shown = settings if key is None else {key.lower(): settings[find_key(key).name]}
     document, known = {"settings": dict(shown)}, {name: value for name, value in shown.items() if value is not None}
     if key is None:
         console.answer(document, (f"{name}={format_setting(setting)}" for name, setting in known.items()))
@@ -53,9 +55,3 @@ def format_setting(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _get(stock: StockRoom, key: str) -> Value:
-    from stockroom.repository.config import find_key
-
-    return stock.settings[find_key(key).name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from stockroom.cli.address import parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.options import parse_keys
+from stockroom.cli.options import WhereOption, parse_keys
 from stockroom.cli.render.units import format_count
 from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError
@@ -21,20 +22,7 @@ _OTHER_VERBS = {
     "metric": "`stock cat metric/NAME`",
     "experiment": "`stock cat experiment/KEY`",
 }
-_UNKNOWN_KINDS = (
-    ".csv",
-    ".h5",
-    ".hdf5",
-    ".jpg",
-    ".json",
-    ".mat",
-    ".pkl",
-    ".png",
-    ".pt",
-    ".safetensors",
-    ".txt",
-    ".zip",
-)
+_UNKNOWN_KINDS = re.compile(r"\.(csv|h5|hdf5|jpg|json|mat|pkl|png|pt|safetensors|txt|zip)", re.IGNORECASE)
 """Endings of names that nobody gives a folder."""
 
 
@@ -51,9 +39,7 @@ def export(
     keys: Annotated[
         str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or keys with commas between.")
     ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
-    ] = None,
+    where: WhereOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write samples of a column, in key order, to a file or a folder that appears whole or not at all."""
@@ -61,7 +47,7 @@ def export(
     shelf, _, name = place.path.partition("/")
     if shelf in _OTHER_VERBS and name:
         raise InvalidInputError(f"{place.path} is no column: {_OTHER_VERBS[shelf]} writes it to a file")
-    if to.suffix.lower() in _UNKNOWN_KINDS:
+    if _UNKNOWN_KINDS.fullmatch(to.suffix):
         raise CommandLineError(
             f"expected a file to end in .npy, .npz, .parquet, .zarr or .tar, or a folder, found {to}"
         )

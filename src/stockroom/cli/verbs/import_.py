@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,12 +83,5 @@ def _tell(
         console.say(f"skipped {problem}")
     outcome = describe_outcome(commit_id, staged=staged)
     console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
-    document = {
-        "columns": list(report.columns),
-        "samples": report.samples,
-        "nbytes": report.nbytes,
-        "skipped": list(report.skipped),
-        "commit": commit_id,
-        "changes": changes_document(changes),
-    }
+    document = {**asdict(report), "commit": commit_id, "changes": changes_document(changes)}
     console.answer(document, [commit_id] if commit_id else [])

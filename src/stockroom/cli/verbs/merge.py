@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -50,15 +51,10 @@ def merge(
         elif ref is None:
             _show(console, stock)
         else:
-            chosen = parse_strategy(strategy, choice)
-            fast_forward = _choose_fast_forward(no_ff=no_ff, ff_only=ff_only)
-            text = join_message(message)
-            run_merge(
-                console,
-                stock,
-                ref,
-                lambda: stock.merge(ref, text, chosen, commit=not no_commit, fast_forward=fast_forward),
-            )
+            chosen, text = parse_strategy(strategy, choice), join_message(message)
+            how = _choose_fast_forward(no_ff=no_ff, ff_only=ff_only)
+            bring_in = partial(stock.merge, ref, text, chosen, commit=not no_commit, fast_forward=how)
+            run_merge(console, stock, ref, bring_in)
 
 
 def _choose_fast_forward(*, no_ff: bool, ff_only: bool) -> Literal["if possible", "never", "only"]:

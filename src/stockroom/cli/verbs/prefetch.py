@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.options import parse_keys
+from stockroom.cli.options import WhereOption, parse_keys
 from stockroom.cli.render.units import format_count, format_nbytes, parse_nbytes
 from stockroom.cli.verb import verb
 
@@ -30,9 +31,7 @@ def prefetch(
             help="Positions in key order, or keys with commas between; of a model names or patterns of leaves.",
         ),
     ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
-    ] = None,
+    where: WhereOption = None,
     ref: Annotated[str, typer.Option(help="The commit to bring it from.")] = "HEAD",
     max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Bring no more than that, as 2GiB.")] = None,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what it would cost.")] = False,
@@ -42,20 +41,11 @@ def prefetch(
     with console.open_stock(ref) as stock, console.transfer("prefetch") as show:
         chosen = None if keys is None else _parse_keys(stock, path, keys)
         report = stock.prefetch(path, chosen, where, max_nbytes=budget, dry_run=dry_run, on_progress=show)
-    document = {
-        "samples": report.samples,
-        "nbytes": report.nbytes,
-        "read_nbytes": report.read_nbytes,
-        "requests": report.requests,
-        "left_out": report.left_out,
-        "dry_run": dry_run,
-    }
     read = f"reading {format_nbytes(report.read_nbytes)} in {format_count(report.requests, 'request')}"
     cost = f"{format_nbytes(report.nbytes)}, {read}"
     noun = "tensor" if path is not None and path.startswith("model/") else "sample"
-    console.answer(
-        document, [f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}"]
-    )
+    line = f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}"
+    console.answer({**asdict(report), "dry_run": dry_run}, [line])
     if report.left_out:
         console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")
 

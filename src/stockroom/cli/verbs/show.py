@@ -15,7 +15,7 @@ from stockroom.cli.console import Console
 from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.render.column import column_document, column_line, format_shape
 from stockroom.cli.render.commit import commit_document, iter_commit_lines
-from stockroom.cli.render.contents import LISTERS, Item, list_versions
+from stockroom.cli.render.contents import LISTERS, Item, artifact_document, list_versions
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
@@ -210,10 +210,6 @@ def _show_item(console: Console, stock: StockRoom, shelf: str, name: str) -> Non
     console.answer(document, _iter_fact_lines(f"{shelf}/{name}", facts))
 
 
-def _describe_value(stock: StockRoom, name: str) -> dict[str, Any]:
-    return {"cells": stock.experiment.outline(name)}
-
-
 def _describe_metric(stock: StockRoom, name: str) -> dict[str, Any]:
     from stockroom.cli.render.experiment import summary_document  # here for start-up time
 
@@ -221,13 +217,8 @@ def _describe_metric(stock: StockRoom, name: str) -> dict[str, Any]:
     return {**summary_document(summary), "last": summary.last, "min": summary.min, "max": summary.max}
 
 
-def _describe_artifact(stock: StockRoom, name: str) -> dict[str, Any]:
-    artifact = stock.experiment.artifacts[name]
-    return {"media_type": artifact.media_type, "nbytes": artifact.nbytes, "digest": artifact.digest}
-
-
 _DESCRIBE: Final[Mapping[str, Callable[[StockRoom, str], dict[str, Any]]]] = {
-    "experiment": _describe_value,
+    "experiment": lambda stock, name: {"cells": stock.experiment.outline(name)},
     "metric": _describe_metric,
-    "artifact": _describe_artifact,
+    "artifact": lambda stock, name: artifact_document(stock.experiment.artifacts[name]),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,12 +38,7 @@ def status(
         "staged_on": state.staged_on,
         "changes": changes_document(changes),
         "merge": merge_document(state.merge),
-        "presence": {
-            "packs": presence.packs,
-            "whole_packs": presence.whole_packs,
-            "nbytes": presence.nbytes,
-            "present_nbytes": presence.present_nbytes,
-        },
+        "presence": asdict(presence),
     }
     console.answer(document, chain(() if short else _iter_head_lines(state, presence), iter_stat_lines(changes)))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli.console import Console
+from stockroom.cli.render.contents import artifact_document
 from stockroom.cli.render.experiment import as_json, shorten, summary_document
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.render.units import format_count, format_nbytes
@@ -55,8 +56,5 @@ def _document(row: ExperimentRow | None, artifacts: list[Artifact]) -> dict[str,
         "commit": None if row is None else row.commit.id,
         "values": {} if row is None else as_json(row.values),
         "metrics": {} if row is None else {name: summary_document(each) for name, each in row.metrics.items()},
-        "artifacts": {
-            each.name: {"media_type": each.media_type, "nbytes": each.nbytes, "digest": each.digest}
-            for each in artifacts
-        },
+        "artifacts": {each.name: artifact_document(each) for each in artifacts},
     }

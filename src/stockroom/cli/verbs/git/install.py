@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -13,8 +14,6 @@ from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stockroom.repository.git.install import Step
     from stockroom.repository.git.work_tree import GitWorkTree
 
@@ -50,8 +49,6 @@ def install(
 
 def find_place() -> tuple[GitWorkTree, Path]:
     """The work tree of git and the repository that the working directory lies in."""
-    from pathlib import Path
-
     from stockroom.repository.git.work_tree import find_work_tree
     from stockroom.repository.paths import find_repository
 

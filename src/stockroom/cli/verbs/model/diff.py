@@ -19,7 +19,6 @@ from stockroom.cli.verb import verb
 from stockroom.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from stockroom import LeafInfo
     from stockroom.shelves.model.state_difference import LeafDifference
 
 _HEADINGS = ("kind", "name", "dtype", "shape", "norm", "relative", "max abs", "elements", "nan")
@@ -98,12 +97,8 @@ def _cells(entry: LeafDifference) -> tuple[str, ...]:
 
 def _format_forms(entry: LeafDifference, field: str) -> str:
     """A leaf's dtype or shape, both where they differ."""
-    texts = [_format_form(leaf, field) for leaf in (entry.old, entry.new) if leaf is not None]
-    return " -> ".join(dict.fromkeys(texts))
-
-
-def _format_form(leaf: LeafInfo, field: str) -> str:
-    return leaf.dtype if field == "dtype" else format_shape(leaf.shape)
+    leaves = [leaf for leaf in (entry.old, entry.new) if leaf is not None]
+    return " -> ".join(dict.fromkeys(leaf.dtype if field == "dtype" else format_shape(leaf.shape) for leaf in leaves))
 
 
 def _document(entry: LeafDifference) -> dict[str, object]:
