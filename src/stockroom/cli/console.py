@@ -37,7 +37,7 @@ class Console:
         """Whether the answer is one JSON document."""
         return self.settings.json
 
-    def line(self, text: str = "") -> None:
+    def line(self, text: str) -> None:
         """Write one line of data to stdout; control characters are shown, not sent."""
         sys.stdout.write(as_printable(text) + "\n")
 

@@ -53,8 +53,8 @@ def tell_conflicts(
     """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
     conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
     console.answer(
-        lambda: outcome_document("conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts),
-        lambda: iter_conflict_lines(conflicts, commit_id, theirs),
+        outcome_document("conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts),
+        iter_conflict_lines(conflicts, commit_id, theirs),
     )
     if console.json:
         raise typer.Exit(exit_codes.CONFLICT)
