@@ -59,11 +59,6 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         return TreeFormat(KeyType(self.key_type), self.entry_format.width)
 
     @property
-    def objects(self) -> tuple[ObjectDigest, ...]:
-        """Metadata objects it refers to, besides its tree: none."""
-        return ()
-
-    @property
     def schema(self) -> tuple[object, ...]:
         """What must agree for two versions of a column to hold comparable samples."""
         return (self.dtype, self.shape, self.key_type)

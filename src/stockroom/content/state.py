@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from stockroom.content.structure import Leaf, Node, check_structure, iter_stored, measure_leaf
-from stockroom.digest import DIGEST_NBYTES, ObjectDigest
+from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import MalformedRecordError
 from stockroom.refs.record import RecordFormat
 from stockroom.store.entry import EntryFormat
@@ -44,11 +44,6 @@ class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def tree_format(self) -> TreeFormat:
         """The format of the state's tree."""
         return STATE_TREE
-
-    @property
-    def objects(self) -> tuple[ObjectDigest, ...]:
-        """Metadata objects it refers to, besides its tree."""
-        return (ObjectDigest(self.structure),)
 
     def encode(self) -> bytes:
         """The canonical bytes of the object: magic `SRse`, version 1, then the fields as msgpack."""

@@ -5,7 +5,7 @@ Knows no tensor bytes and no trees: to it the content of a commit is one digest.
 
 from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord, decode_commit
-from stockroom.refs.graph import LoggedCommit, iter_log, sort_parents_first
+from stockroom.refs.graph import LoggedCommit, iter_history, iter_log, sort_parents_first
 from stockroom.refs.merge_base import find_merge_bases, is_ancestor
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
@@ -31,6 +31,7 @@ __all__ = [
     "decode_commit",
     "find_merge_bases",
     "is_ancestor",
+    "iter_history",
     "iter_log",
     "plan_undo",
     "resolve",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -44,6 +44,23 @@ def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator
             if commit not in done:
                 done.add(commit)
                 yield commit
+
+
+def iter_history(
+    refs: RefStore, starts: Iterable[CommitId], *, skip: Container[CommitId]
+) -> Iterator[tuple[CommitId, CommitRecord]]:
+    """Each commit from `starts` down, as far as history is here, with its record.
+
+    Stops at the commits of `skip`, which the caller adds each commit to as it comes.
+    """
+    shallow = refs.shallow()
+    waiting = list(starts)
+    while waiting:
+        commit = waiting.pop()
+        if commit not in skip:
+            record = refs.get_commit(commit)
+            yield commit, record
+            waiting += () if commit in shallow else record.parent_ids
 
 
 def _walk(refs: RefStore, start: CommitId) -> Iterator[LoggedCommit]:

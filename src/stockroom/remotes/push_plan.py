@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.column import ColumnRecord
-from stockroom.content.snapshot import Snapshot
-from stockroom.content.state import StateRecord, ValueRecord
-from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest, PackDigest
+from stockroom.content.walk import Walk
+from stockroom.digest import CommitId, ObjectDigest, PackDigest
 from stockroom.refs import RefStore, sort_parents_first
 from stockroom.repository.repository import Repository
-from stockroom.store.chunking import decode_chunk_list
-from stockroom.store.entry import EntryKind
-from stockroom.trees import DiffBatch, diff_trees, iter_new_nodes, iter_range
 
 
 @dataclass(slots=True)
@@ -28,15 +23,25 @@ class PushContents:
     objects: dict[ObjectDigest, None] = field(default_factory=dict)
     packs: dict[PackDigest, None] = field(default_factory=dict)
 
+    def add_objects(self, digests: Iterable[ObjectDigest]) -> None:
+        """Add metadata objects; those known keep their place."""
+        self.objects.update(dict.fromkeys(digests))
+
 
 def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collection[CommitId]) -> PushContents:
-    """What leads from `tips` to what the remote has: `known` commits and all behind them."""
+    """What `tips` reach and what the remote has does not: `known` commits and all behind them."""
     contents = PushContents()
-    parents = list_new_commits(repository.refs, tips, known)
-    difference = _Difference(repository, contents)
-    for commit, base in parents.items():
+    leaving = repository.marks.read_leaving()
+
+    def add_chunks(digests: NDArray[np.uint8], _: object) -> None:
+        contents.packs.update(dict.fromkeys(repository.tensors.find_packs(digests, avoid=leaving)))
+
+    walk = Walk(repository.nodes, on_objects=contents.add_objects, on_chunks=add_chunks)
+    for commit, base in list_new_commits(repository.refs, tips, known).items():
         contents.commits.append(commit)
-        difference.add_commit(commit, base)
+        before = None if base is None else repository.read_commit(base).tree_digest
+        walk.add_content(repository.read_commit(commit).tree_digest, before)
+    walk.flush()
     return contents
 
 
@@ -81,80 +86,3 @@ def _mark_known(
         commit = waiting.pop()
         is_known[commit] = True
         waiting += [parent for parent in found.get(commit, ()) if not is_known.get(parent, True)]
-
-
-class _Difference:
-    """Adds to `contents` what commits have and those before them do not."""
-
-    def __init__(self, repository: Repository, contents: PushContents) -> None:
-        self._repository = repository
-        self._contents = contents
-        self._leaving = repository.marks.read_leaving()
-
-    def add_commit(self, commit: CommitId, base: CommitId | None) -> None:
-        repository = self._repository
-        new = repository.open_snapshot(commit)
-        old = None if base is None else repository.open_snapshot(base)
-        for batch in iter_new_nodes(new.tree, None if old is None else old.tree):
-            self._add_objects(batch.digests)
-        for record, before in _iter_changed_records(new, old):
-            self._add_record(new, record, before)
-
-    def _add_record(self, snapshot: Snapshot, digest: ObjectDigest, before: ObjectDigest | None) -> None:
-        self._add_objects([digest])
-        record = snapshot.read_record(digest)
-        if isinstance(record, ValueRecord):
-            return
-        self._add_objects(record.objects)
-        base = None if before is None else snapshot.read_record(before)
-        is_alike = base is not None and not isinstance(base, ValueRecord) and base.tree_format == record.tree_format
-        base_tree = snapshot.open_tree(base) if is_alike else None  # type: ignore[arg-type]
-        for batch in iter_new_nodes(snapshot.open_tree(record), base_tree):
-            self._add_objects(batch.digests)
-            self._add_chunks(list_chunks(self._repository, record, batch.values, self._contents.objects))
-
-    def _add_objects(self, digests: Sequence[ObjectDigest]) -> None:
-        self._contents.objects.update(dict.fromkeys(digests))
-
-    def _add_chunks(self, digests: NDArray[np.uint8]) -> None:
-        if len(digests):
-            packs = self._repository.tensors.find_packs(digests, avoid=self._leaving)
-            self._contents.packs.update(dict.fromkeys(packs))
-
-
-def list_chunks(
-    repository: Repository,
-    record: ColumnRecord | StateRecord,
-    values: NDArray[np.uint8],
-    objects: dict[ObjectDigest, None] | None = None,
-) -> NDArray[np.uint8]:
-    """Digests `(n, 32)` of the chunks behind values of a record's tree; chunk lists met are added to `objects`."""
-    entries = record.entry_format
-    kinds = entries.decode_kinds(values)
-    chunks = [entries.slice_digests(values[kinds == EntryKind.CHUNK])]
-    for value in values[kinds == EntryKind.CHUNK_LIST]:
-        digest = ObjectDigest(entries.decode(value.tobytes()).payload)
-        if objects is not None:
-            objects[digest] = None
-        chunks.append(decode_chunk_list(repository.objects.get_object(digest), where=digest.hex()).digests)
-    return np.concatenate(chunks) if entries.width >= DIGEST_NBYTES else np.empty((0, DIGEST_NBYTES), np.uint8)
-
-
-def _iter_changed_records(new: Snapshot, old: Snapshot | None) -> Iterator[tuple[ObjectDigest, ObjectDigest | None]]:
-    """The records of `new` that `old` does not have under the same path, each with the one that it has there."""
-    if old is None:
-        for _, values in iter_range(new.tree):
-            for value in values:
-                yield ObjectDigest(value.tobytes()), None
-        return
-    for batch in diff_trees(old.tree, new.tree):
-        yield from _iter_batch(new, batch)
-
-
-def _iter_batch(new: Snapshot, batch: DiffBatch) -> Iterator[tuple[ObjectDigest, ObjectDigest | None]]:
-    for key in batch.added_keys:
-        value = new.tree.get(str(key))
-        assert value is not None
-        yield ObjectDigest(value), None
-    for before, after in zip(batch.old_values, batch.new_values, strict=True):
-        yield ObjectDigest(after.tobytes()), ObjectDigest(before.tobytes())

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
+from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
 from stockroom.trees.node import Node
 from stockroom.trees.tree import Tree
 
 
-def check_tree(tree: Tree, seen: set[bytes]) -> Iterator[NDArray[np.uint8]]:
-    """The values `(n, value_width)` of each leaf not in `seen`, to which every node looked at is added.
+def check_tree(tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
+    """Each node not in `seen`, with its digest, parents first; every node looked at is added to `seen`.
 
     Raises `CorruptionError` for a node that is missing, damaged, or not what its parent says.
     """
-    top = tree.top
     if tree.root not in seen:
+        top = tree.top
         seen.add(tree.root)
-        yield from _walk(tree, top, seen)
+        yield from _walk(tree, tree.root, top, seen)
 
 
-def _walk(tree: Tree, node: Node, seen: set[bytes]) -> Iterator[NDArray[np.uint8]]:
-    if not node.level:
-        yield node.values
-        return
-    for index, digest in enumerate(node.child_digests):
-        if digest in seen:
-            continue
-        seen.add(digest)
-        child = tree.nodes.read_child(node, index)
-        _check_bounds(node, index, child)
-        yield from _walk(tree, child, seen)
+def _walk(tree: Tree, digest: bytes, node: Node, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
+    yield ObjectDigest(digest), node
+    for index, below in enumerate(node.child_digests if node.level else ()):
+        if below not in seen:
+            seen.add(below)
+            child = tree.nodes.read_child(node, index)
+            _check_bounds(node, index, child)
+            yield from _walk(tree, below, child, seen)
 
 
 def _check_bounds(node: Node, index: int, child: Node) -> None:

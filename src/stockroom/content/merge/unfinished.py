@@ -15,6 +15,7 @@ from stockroom.content.merge.conflict import Conflict
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs import ObjectStore
 from stockroom.refs.record import RecordFormat
+from stockroom.trees import NodeStore
 
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
@@ -73,7 +74,7 @@ def record_conflicts(conflicts: Sequence[Conflict]) -> tuple[_ConflictRecord, ..
     return tuple(_ConflictRecord(c.path, c.key, c.kind, c.base, c.ours, c.theirs) for c in conflicts)
 
 
-def read_merging(objects: ObjectStore, digest: ObjectDigest) -> Merging:
+def read_merging(objects: NodeStore, digest: ObjectDigest) -> Merging:
     """The merge recorded under `digest`."""
     return _FORMAT.decode(objects.get_object(digest), where=f"merge {digest.hex()[:16]}")
 

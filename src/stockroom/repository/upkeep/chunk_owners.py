@@ -22,8 +22,6 @@ from stockroom.store.pack.pack import Pack
 NOBODY: Final = -1
 SEVERAL: Final = -2
 
-_CHUNKS_AT_ONCE: Final = 1 << 16
-
 
 @dataclass(slots=True)
 class Tally:
@@ -68,21 +66,11 @@ class Ledger:
         self._tensors = repository.tensors
         self._packs: dict[int, PackRows] = {}
         self._owners: dict[bytes, _Owner] = {}
-        self._waiting: list[NDArray[np.uint8]] = []
-        self._count = 0
         self._part = NOBODY
 
     def open_part(self, part: int) -> None:
         """Enter what comes next for `part`."""
-        self.settle()
         self._part = part
-
-    def add_chunks(self, digests: NDArray[np.uint8]) -> None:
-        """Enter chunks `(n, 32)`; they are looked up many at a time."""
-        self._waiting.append(digests)
-        self._count += len(digests)
-        if self._count >= _CHUNKS_AT_ONCE:
-            self.settle()
 
     def add_objects(self, digests: Sequence[bytes]) -> None:
         """Enter metadata objects."""
@@ -98,12 +86,8 @@ class Ledger:
             owner.sole = self._part if owner.sole in (NOBODY, self._part) else SEVERAL
             owner.last = self._part
 
-    def settle(self) -> None:
-        """Look up the chunks entered so far; `LostChunksError` for one that is in no pack."""
-        if not self._count:
-            return
-        digests = np.concatenate(self._waiting)
-        self._waiting, self._count = [], 0
+    def add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
+        """Enter chunks `(n, 32)`; `LostChunksError` for one that is in no pack."""
         locations = np.unique(self._tensors.locate(digests))
         numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
         for number in np.unique(numbers).tolist():
@@ -114,7 +98,6 @@ class Ledger:
 
     def measure_own(self) -> defaultdict[int, Tally]:
         """What each part alone leads to, of all that were entered."""
-        self.settle()
         own: defaultdict[int, Tally] = defaultdict(Tally)
         for pack in self._packs.values():
             pack.count_own(own)
@@ -125,7 +108,6 @@ class Ledger:
 
     def measure_all(self) -> Tally:
         """What all parts together lead to."""
-        self.settle()
         total = Tally()
         for tally in self.new.values():
             total.add_chunks(tally.chunks, tally.chunk_nbytes, tally.packed_nbytes)

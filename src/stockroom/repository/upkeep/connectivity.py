@@ -16,22 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import STR, ColumnRecord
-from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.snapshot import Snapshot
-from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
+from stockroom.content.state import STATE_ENTRIES, StateRecord
 from stockroom.content.structure import iter_stored, measure_leaf
+from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, LostChunksError, StockroomError
 from stockroom.refs import Stage
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.lost_chunks import LostChunks
-from stockroom.repository.upkeep.reachable import Reading, read_by
-from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.store.index.chunk_search import make_lost_error
 from stockroom.store.upkeep.verify import REPAIR, Damage
 from stockroom.trees import iter_range
-from stockroom.trees.check import check_tree
 
 _MOST_NAMED: Final = 5
 _BRING_BACK: Final = (
@@ -47,8 +44,7 @@ class Connectivity:
         self._repository = repository
         self._lost = lost
         self._commits: set[CommitId] = set()
-        self._records: set[bytes] = set()
-        self._nodes: dict[Reading, set[bytes]] = defaultdict(set)
+        self._walk = Walk(repository.nodes, on_values=self._check_values, on_chunks=self._check_chunks)
         self._chunks = self._operations = 0
         self._way: list[str] = []
         self._dependents: dict[str, dict[str, None]] = defaultdict(dict)
@@ -95,9 +91,11 @@ class Connectivity:
                 self._guard(f"stage {name}", lambda stage=stage: self._check_stage(stage), repair)  # type: ignore[misc]
 
     def _check_stage(self, stage: Stage) -> None:
-        self._check_root(stage.root)
-        if stage.merging is not None:
-            self._check_root(ObjectDigest(read_merging(self._repository.objects, stage.merging).theirs))
+        commits, roots = self._walk.follow_stage(stage)
+        for root in roots:
+            self._check_root(root)
+        for commit in commits:
+            self._walk_history(commit)
 
     def _check_operations(self) -> None:
         """Whether the log can be read and has no gap. What operations point at may be gone: gc takes it."""
@@ -131,27 +129,15 @@ class Connectivity:
         return () if commit in refs.shallow() else record.parent_ids
 
     def _check_root(self, root: ObjectDigest) -> None:
-        nodes = self._nodes[(None, len(root))]
-        if root in nodes:
-            return
         snapshot = Snapshot(self._repository.nodes, root)
-        for _ in check_tree(snapshot.tree, nodes):
-            pass
-        for paths, digests in iter_range(snapshot.tree):
-            for path, digest in zip(paths, digests, strict=True):
-                record_digest = ObjectDigest(digest.tobytes())
-                if record_digest not in self._records:
-                    self._records.add(record_digest)
-                    with self._on_the_way(str(path)):
-                        self._guard(str(path), lambda d=record_digest: self._check_record(snapshot, d), REPAIR)  # type: ignore[misc]
+        for path, digest, _ in self._walk.iter_records(root):
+            with self._on_the_way(path):
+                self._guard(path, lambda d=digest: self._check_record(snapshot, d), REPAIR)  # type: ignore[misc]
+                self._guard(path, self._walk.flush, REPAIR)
+            self._walk.skip(digest)
 
     def _check_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
-        record = snapshot.read_record(digest)
-        if isinstance(record, ValueRecord):
-            return
-        tree = snapshot.open_tree(record)
-        for values in check_tree(tree, self._nodes[read_by(record.entry_format)]):
-            self._check_values(record, values)
+        record = self._walk.add_record(digest)
         if isinstance(record, StateRecord):
             self._check_leaves(snapshot, record)
 
@@ -168,22 +154,11 @@ class Connectivity:
             raise CorruptionError(f"{where}: leaf {next(iter(expected))!r} is nowhere")
 
     def _check_values(self, record: ColumnRecord | StateRecord, values: NDArray[np.uint8]) -> None:
-        entry_format = record.entry_format
-        entry_format.check(values)
+        record.entry_format.check(values)
         if isinstance(record, ColumnRecord) and record.dtype == STR:
-            _check_texts(entry_format, values)
-        kinds = entry_format.decode_kinds(values)
-        chunks = values[kinds == EntryKind.CHUNK]
-        if len(chunks):
-            self._check_chunks(entry_format.slice_digests(chunks), entry_format.measure(chunks))
-        for value in values[kinds == EntryKind.CHUNK_LIST]:
-            entry = entry_format.decode(value.tobytes())
-            chunk_list = decode_chunk_list(
-                self._repository.objects.get_object(ObjectDigest(entry.payload)), where=entry.payload.hex()
-            )
-            self._check_chunks(chunk_list.digests, None)
+            _check_texts(record.entry_format, values)
 
-    def _check_chunks(self, digests: NDArray[np.uint8], lengths: NDArray[np.int64] | None) -> None:
+    def _check_chunks(self, digests: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
         self._chunks += len(digests)
         if self._lost is None:
             return
@@ -195,7 +170,7 @@ class Connectivity:
             if is_lost.any():
                 if not packs:
                     raise make_lost_error(digests[is_lost])
-                digests, lengths = digests[~is_lost], None if lengths is None else lengths[~is_lost]
+                digests, lengths = digests[~is_lost], lengths[~is_lost]
         tensors.locate(digests, lengths)
 
     def _depend(self, where: str) -> None:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stockroom.content.column import ColumnRecord
 from stockroom.content.snapshot import Record, Snapshot
-from stockroom.content.state import StateRecord, ValueRecord
+from stockroom.content.state import ValueRecord
+from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, ObjectDigest
-from stockroom.refs import sort_parents_first
+from stockroom.refs import iter_history, sort_parents_first
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.chunk_owners import Ledger, Tally
-from stockroom.repository.upkeep.reachable import Reading, read_by
-from stockroom.store.chunking import decode_chunk_list
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.trees import Node, Tree, iter_range
 
@@ -88,7 +83,7 @@ def measure_usage(repository: Repository, snapshot: Snapshot) -> Usage:
     refs = repository.refs
     tips = {f"branch/{name}": tip for name, tip in refs.branches().items()}
     tips |= {f"tag/{name}": tip for name, tip in refs.tags().items()}
-    histories = {name: read_history(repository, [tip]) for name, tip in tips.items()}
+    histories = {name: _read_history(repository, tip) for name, tip in tips.items()}
     owners = _find_owners(histories)
     own, history = _measure_parts(repository, owners)
     numbers = {name: number for number, name in enumerate(histories, start=1)}
@@ -108,7 +103,9 @@ def measure_items(repository: Repository, snapshot: Snapshot) -> tuple[dict[str,
     paths = _list_records(snapshot)
     for part, (_, digest) in enumerate(paths):
         ledger.open_part(part)
-        Walk(repository, ledger).add_record(snapshot, digest)
+        walk = _walk_into(ledger, repository)
+        walk.add_record(digest)
+        walk.flush()
     own, raw = ledger.measure_own(), [sizes.measure_record(snapshot, digest) for _, digest in paths]
     costs = {
         path: Cost(*raw[part], ledger.all[part], min(own[part].stored_nbytes, ledger.all[part].stored_nbytes))
@@ -120,80 +117,27 @@ def measure_items(repository: Repository, snapshot: Snapshot) -> tuple[dict[str,
 
 
 def measure_commits(repository: Repository, start: CommitId) -> Iterator[tuple[CommitId, Tally]]:
-    """Every commit that leads to `start`, parents first, with what it added to all those before it."""
+    """Every commit that `start` reaches, parents first, with what it added to all those before it."""
     ledger = Ledger(repository)
-    walk = Walk(repository, ledger)
-    for part, commit in enumerate(sort_parents_first(read_history(repository, [start]))):
+    walk = _walk_into(ledger, repository)
+    for part, commit in enumerate(sort_parents_first(_read_history(repository, start))):
         ledger.open_part(part)
         walk.add_content(repository.refs.get_commit(commit).tree_digest)
-        ledger.settle()
+        walk.flush()
         yield commit, ledger.new[part]
 
 
-def read_history(repository: Repository, starts: Iterable[CommitId]) -> dict[CommitId, tuple[CommitId, ...]]:
-    """Every commit that leads to `starts`, as far as history is here, with its parents."""
-    shallow = repository.refs.shallow()
+def _walk_into(ledger: Ledger, repository: Repository, after: Walk | None = None) -> Walk:
+    """A walk that enters into a ledger what it comes to."""
+    return Walk(repository.nodes, on_objects=ledger.add_objects, on_chunks=ledger.add_chunks, after=after)
+
+
+def _read_history(repository: Repository, start: CommitId) -> dict[CommitId, tuple[CommitId, ...]]:
+    """Every commit that `start` reaches, with its parents."""
     found: dict[CommitId, tuple[CommitId, ...]] = {}
-    waiting = list(starts)
-    while waiting:
-        commit = waiting.pop()
-        if commit not in found:
-            parents = () if commit in shallow else tuple(repository.refs.get_commit(commit).parent_ids)
-            found[commit] = parents
-            waiting += parents
+    for commit, record in iter_history(repository.refs, [start], skip=found):
+        found[commit] = record.parent_ids
     return found
-
-
-class Walk:
-    """Enters into a ledger what records lead to; what it has met already costs nothing."""
-
-    def __init__(self, repository: Repository, ledger: Ledger, after: Walk | None = None) -> None:
-        self._repository = repository
-        self._ledger = ledger
-        self._records: set[bytes] = set() if after is None else set(after._records)
-        self._nodes: defaultdict[Reading, set[bytes]] = defaultdict(set)
-        if after is not None:
-            self._nodes.update({reading: set(nodes) for reading, nodes in after._nodes.items()})
-
-    def add_content(self, root: ObjectDigest) -> None:
-        """Enter all that stands under a root."""
-        snapshot = Snapshot(self._repository.nodes, root)
-        for digest, node in iter_unseen(snapshot.tree, self._nodes[(None, 0)]):
-            self._ledger.add_objects([digest])
-            for value in node.values if not node.level else ():
-                self.add_record(snapshot, ObjectDigest(value.tobytes()))
-
-    def add_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
-        """Enter a record and what it leads to."""
-        if digest in self._records:
-            return
-        self._records.add(digest)
-        self._ledger.add_objects([digest])
-        record = snapshot.read_record(digest)
-        if isinstance(record, ValueRecord):
-            return
-        self._ledger.add_objects(record.objects)
-        self._add_tree(snapshot, record)
-
-    def _add_tree(self, snapshot: Snapshot, record: ColumnRecord | StateRecord) -> None:
-        entries = record.entry_format
-        for digest, node in iter_unseen(snapshot.open_tree(record), self._nodes[read_by(entries)]):
-            self._ledger.add_objects([digest])
-            if not node.level:
-                self._add_values(entries, node.values)
-
-    def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
-        kinds = entries.decode_kinds(values)
-        chunks = values[kinds == EntryKind.CHUNK]
-        if len(chunks):
-            self._ledger.add_chunks(entries.slice_digests(chunks))
-        for value in values[kinds == EntryKind.CHUNK_LIST]:
-            digest = ObjectDigest(entries.decode(value.tobytes()).payload)
-            if digest not in self._records:
-                self._records.add(digest)
-                self._ledger.add_objects([digest])
-                encoded = self._repository.objects.get_object(digest)
-                self._ledger.add_chunks(decode_chunk_list(encoded, where=digest.hex()).digests)
 
 
 class RawSizes:
@@ -202,7 +146,7 @@ class RawSizes:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._records: dict[bytes, tuple[int, int]] = {}
-        self._nodes: dict[tuple[Reading, int, bytes], tuple[int, int]] = {}
+        self._nodes: dict[tuple[EntryKind | None, int, int, bytes], tuple[int, int]] = {}
         self._contents: dict[bytes, int] = {}
 
     def measure_commit(self, commit: CommitId) -> int:
@@ -230,7 +174,7 @@ class RawSizes:
         return nbytes, nbytes if entries.kind is EntryKind.INLINE else 0
 
     def _measure_node(self, tree: Tree, node: Node, digest: bytes, entries: EntryFormat) -> tuple[int, int]:
-        key = (read_by(entries), entries.itemsize, digest)
+        key = _read_as(entries, digest)
         known = self._nodes.get(key)
         if known is None:
             known = self._nodes[key] = self._add_up(tree, node, entries)
@@ -242,26 +186,15 @@ class RawSizes:
             return int(sizes.sum()), int(sizes[kinds == EntryKind.INLINE].sum())
         nbytes = inline = 0
         for index, digest in enumerate(node.child_digests):
-            known = self._nodes.get((read_by(entries), entries.itemsize, digest))
+            known = self._nodes.get(_read_as(entries, digest))
             below = known or self._measure_node(tree, tree.nodes.read_child(node, index), digest, entries)
             nbytes, inline = nbytes + below[0], inline + below[1]
         return nbytes, inline
 
 
-def iter_unseen(tree: Tree, seen: set[bytes]) -> Iterator[tuple[bytes, Node]]:
-    """The nodes of a tree that are not in `seen`, with their digests; all looked at are added."""
-    if tree.root in seen:
-        return
-    seen.add(tree.root)
-    waiting: list[tuple[bytes, Node]] = [(tree.root, tree.top)]
-    while waiting:
-        digest, node = waiting.pop()
-        yield digest, node
-        if node.level:
-            fresh = [index for index, child in enumerate(node.child_digests) if child not in seen]
-            digests = [node.child_digests[index] for index in fresh]
-            seen.update(digests)
-            waiting += zip(digests, tree.nodes.read_children(node, fresh), strict=True)
+def _read_as(entries: EntryFormat, digest: bytes) -> tuple[EntryKind | None, int, int, bytes]:
+    """A node, and how its values are measured."""
+    return entries.kind, entries.width, entries.itemsize, digest
 
 
 def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
@@ -288,10 +221,11 @@ def _measure_parts(repository: Repository, owners: Mapping[CommitId, int]) -> tu
     for commit, owner in owners.items():
         parts[owner].append(commit)
     ledger = Ledger(repository)
-    shared = Walk(repository, ledger)
+    shared = _walk_into(ledger, repository)
     for part in sorted(parts):
-        walk = shared if part == _SHARED else Walk(repository, ledger, after=shared)
+        walk = shared if part == _SHARED else _walk_into(ledger, repository, after=shared)
         ledger.open_part(part)
         for commit in parts[part]:
             walk.add_content(repository.refs.get_commit(commit).tree_digest)
+        walk.flush()
     return ledger.measure_own(), ledger.measure_all()

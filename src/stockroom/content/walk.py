@@ -1,0 +1,194 @@
+"""What stages, content and records refer to: the one place that knows it. Gc, fsck, du and push all walk here.
+
+    stage -> its base, its content, a merge record -> the other parent, their content
+    content -> nodes of its tree -> records
+    column, series -> nodes of its tree -> entries
+    state (model, artifact, value) -> its structure, nodes of its tree -> entries
+    small value -> nothing
+    entry -> nothing, a chunk, or a chunk list -> chunks
+
+Memory follows the metadata, not the samples. Packs need not be here. A commit refers to its content and its parents:
+`refs.graph` walks history.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.entries import as_stored, read_chunk_list
+from stockroom.content.merge.unfinished import read_merging
+from stockroom.content.snapshot import Record, Snapshot, decode_record
+from stockroom.content.state import StateRecord, ValueRecord
+from stockroom.digest import CommitId, ObjectDigest
+from stockroom.refs import Stage
+from stockroom.store.entry import EntryFormat, EntryKind
+from stockroom.trees import NodeCache, Tree, diff_trees, iter_new_nodes
+from stockroom.trees.check import check_tree
+
+_CHUNKS_AT_ONCE: Final = 1 << 16
+
+OnObjects: TypeAlias = Callable[[Sequence[ObjectDigest]], object]
+"""Called with metadata objects."""
+OnValues: TypeAlias = Callable[[ColumnRecord | StateRecord, NDArray[np.uint8]], object]
+"""Called with the values `(n, width)` of some leaves of a record's tree, before what they refer to is followed."""
+OnChunks: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.int64]], object]
+"""Called with many chunks `(n, 32)` at a time, and their lengths `(n,)`."""
+
+_Reading: TypeAlias = tuple[EntryKind | None, int]
+"""How values are read, as far as it decides what they refer to. Trees that read it differently may share a node."""
+
+_RECORDS: Final[_Reading] = (None, 0)
+
+
+class Walk:
+    """One walk. What it has followed already costs nothing, and is not told again.
+
+    Methods raise `CorruptionError` for whatever is missing or damaged; the walk can go on elsewhere. `flush` must be
+    called before all chunks have been told.
+    """
+
+    def __init__(
+        self,
+        nodes: NodeCache,
+        *,
+        on_chunks: OnChunks,
+        on_objects: OnObjects = lambda _: None,
+        on_values: OnValues = lambda *_: None,
+        after: Walk | None = None,
+    ) -> None:
+        """A walk that has followed nothing yet, or what `after` has by now."""
+        self._nodes = nodes
+        self._on_chunks = on_chunks
+        self._on_objects = on_objects
+        self._on_values = on_values
+        self._followed: set[bytes] = set() if after is None else set(after._followed)
+        self._seen: defaultdict[_Reading, set[bytes]] = defaultdict(set)
+        if after is not None:
+            self._seen.update({reading: set(seen) for reading, seen in after._seen.items()})
+        self._chunks: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
+        self._count = 0
+
+    def has(self, digest: bytes) -> bool:
+        """Whether the walk has come to an object."""
+        return digest in self._followed or any(digest in seen for seen in self._seen.values())
+
+    def skip(self, digest: ObjectDigest) -> None:
+        """Do not follow a record from now on."""
+        self._followed.add(digest)
+
+    def follow_stage(self, stage: Stage) -> tuple[list[CommitId], list[ObjectDigest]]:
+        """The commits and the roots of content that a stage refers to, which the caller adds."""
+        commits = [] if stage.base is None else [stage.base]
+        if stage.merging is None:
+            return commits, [stage.root]
+        merging = read_merging(self._nodes, stage.merging)
+        self._tell(stage.merging)
+        return [*commits, *merging.parents], [stage.root, ObjectDigest(merging.theirs)]
+
+    def add_content(self, root: ObjectDigest, base: ObjectDigest | None = None) -> None:
+        """Follow all content under a root; with `base`, only what content under that root does not refer to."""
+        for _, digest, before in self.iter_records(root, base):
+            self.add_record(digest, before)
+
+    def iter_records(
+        self, root: ObjectDigest, base: ObjectDigest | None = None
+    ) -> Iterator[tuple[str, ObjectDigest, ObjectDigest | None]]:
+        """Each record under a root that was not followed yet, with its path, and what `base` has under that path."""
+        for path, digest, before in self._iter_paths(root, base):
+            if digest not in self._followed:
+                yield path, digest, before
+
+    def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None) -> Record:
+        """Follow a record, which is returned; with `before`, only what that record does not refer to."""
+        record = self._read_record(digest)
+        self._on_objects([digest])
+        match record:
+            case StateRecord():
+                self._tell(ObjectDigest(record.structure))
+                self._add_tree(record, before)
+            case ColumnRecord():
+                self._add_tree(record, before)
+            case ValueRecord():
+                pass
+            case _:
+                assert_never(record)
+        self._followed.add(digest)  # only now: a record that could not be followed to its end is tried again
+        return record
+
+    def flush(self) -> None:
+        """Tell the chunks gathered so far."""
+        if self._count:
+            digests, lengths = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))
+            self._chunks, self._count = [], 0
+            self._on_chunks(digests, lengths)
+
+    def _iter_paths(
+        self, root: ObjectDigest, base: ObjectDigest | None
+    ) -> Iterator[tuple[str, ObjectDigest, ObjectDigest | None]]:
+        new = Snapshot(self._nodes, root).tree
+        if base is None:
+            for digest, node in check_tree(new, self._seen[_RECORDS]):
+                self._on_objects([digest])
+                if not node.level:
+                    for path, value in zip(node.keys.batch, node.values, strict=True):
+                        yield str(path), ObjectDigest(value.tobytes()), None
+            return
+        old = Snapshot(self._nodes, base).tree
+        for batch in iter_new_nodes(new, old):
+            self._on_objects(batch.digests)
+        for changes in diff_trees(old, new):
+            for path in changes.added_keys:
+                yield str(path), ObjectDigest(new.get(str(path)) or b""), None
+            values = zip(changes.changed_keys, changes.new_values, changes.old_values, strict=True)
+            for path, after, before in values:
+                yield str(path), ObjectDigest(after.tobytes()), ObjectDigest(before.tobytes())
+
+    def _read_record(self, digest: ObjectDigest) -> Record:
+        return decode_record(self._nodes.get_object(digest), where=f"record {digest.hex()[:16]}")
+
+    def _add_tree(self, record: ColumnRecord | StateRecord, before: ObjectDigest | None) -> None:
+        for values in self._iter_values(record, None if before is None else self._read_record(before)):
+            self._on_values(record, values)
+            self._add_values(record.entry_format, values)
+
+    def _iter_values(self, record: ColumnRecord | StateRecord, before: Record | None) -> Iterator[NDArray[np.uint8]]:
+        tree = Tree(self._nodes, record.tree_format, ObjectDigest(record.root))
+        if isinstance(before, ColumnRecord | StateRecord) and before.tree_format == record.tree_format:
+            base = Tree(self._nodes, before.tree_format, ObjectDigest(before.root))
+            for batch in iter_new_nodes(tree, base):
+                self._on_objects(batch.digests)
+                yield batch.values
+            return
+        for digest, node in check_tree(tree, self._seen[record.entry_format.kind, record.entry_format.width]):
+            self._on_objects([digest])
+            if not node.level:
+                yield node.values
+
+    def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
+        kinds = entries.decode_kinds(values)
+        chunks = values[kinds == EntryKind.CHUNK]
+        if len(chunks):
+            self._add_chunks(entries.slice_digests(chunks), entries.measure(chunks))
+        for value in values[kinds == EntryKind.CHUNK_LIST]:
+            entry = entries.decode(value.tobytes())
+            if entry.payload not in self._followed:
+                stored = as_stored(read_chunk_list(self._nodes, entry))
+                self._add_chunks(stored.digests, stored.lengths)
+                self._tell(ObjectDigest(entry.payload))
+
+    def _add_chunks(self, digests: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
+        self._chunks.append((digests, lengths))
+        self._count += len(digests)
+        if self._count >= _CHUNKS_AT_ONCE:
+            self.flush()
+
+    def _tell(self, digest: ObjectDigest) -> None:
+        """Tell of an object that is not a node or record."""
+        self._on_objects([digest])
+        self._followed.add(digest)
