@@ -11,10 +11,9 @@ from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_
 
 if TYPE_CHECKING:
     from stockroom.content.snapshot import Snapshot
-    from stockroom.content.state import StateRecord, ValueRecord
+    from stockroom.content.state import StateRecord
     from stockroom.repository.repository import Repository
     from stockroom.repository.writing.workspace import Workspace
-    from stockroom.shelves.model.leaf_reader import LeafReader
     from stockroom.store.tensor_store import TensorStore
 
 E = TypeVar("E", bound=NotFoundError)
@@ -53,14 +52,6 @@ class Access:
         """What is read, as one snapshot: while writing, with all that is staged worked in."""
         self.check_open()
         return self.snapshot if self.session is None else self.session.snapshot
-
-    def open_leaves(self, record: StateRecord | ValueRecord) -> LeafReader:
-        """What reads the leaves of a state, those too that only the write session has yet."""
-        from stockroom.shelves.model.leaf_reader import LeafReader  # here for start-up time
-
-        session = self.session
-        find = None if session is None or session.is_flushed else session.read_pending_chunk
-        return LeafReader(self.content, record, self.tensors, find)
 
     def guard(self, record: StateRecord) -> Callable[[], None]:
         """What raises `ClosedError` once a state taken now cannot be read, as when its write block was undone."""

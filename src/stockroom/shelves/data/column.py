@@ -21,7 +21,8 @@ from stockroom.shelves.data.keys import SampleKey, parse_nested
 from stockroom.shelves.data.padding import pad_samples
 from stockroom.shelves.data.sample_reader import Batch, Sample
 from stockroom.shelves.data.selection import check_positions
-from stockroom.shelves.data.values import Array, Schema, describe_value, format_shape, is_tensor, to_array
+from stockroom.shelves.data.values import Array, Schema, describe_value, format_shape, to_array
+from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, find_unshared_key, iter_positions

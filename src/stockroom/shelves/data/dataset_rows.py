@@ -14,7 +14,7 @@ import numpy as np
 
 from stockroom.errors import SchemaError
 from stockroom.shelves.data.table import GrowingColumns
-from stockroom.shelves.data.values import is_tensor
+from stockroom.shelves.model.tensor_library import is_tensor
 
 if TYPE_CHECKING:
     from stockroom.shelves.data.shelf import DataShelf

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stockroom.content.column import BYTES, STR, ColumnRecord
 from stockroom.errors import CorruptionError, SchemaError
+from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.store.dtypes import format_dtype, parse_dtype
 
 Array: TypeAlias = NDArray[Any]
@@ -29,12 +30,6 @@ class Schema:
 
     dtype: str
     shape: tuple[int | None, ...]
-
-
-def is_tensor(value: object) -> bool:
-    """Whether `value` is a torch tensor."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def to_array(tensor: Any) -> Array:

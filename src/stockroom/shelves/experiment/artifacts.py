@@ -29,7 +29,7 @@ from stockroom.errors import (
 from stockroom.files import open_whole
 from stockroom.refs.names import check_free_name
 from stockroom.repository.writing.workspace import Workspace
-from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.model.leaf_reader import LeafReader, open_leaves
 from stockroom.shelves.pin import Access
 from stockroom.store.entry import Entry
 
@@ -103,7 +103,7 @@ class Artifacts(Mapping[str, Artifact]):
         record = content.find_state(f"{ARTIFACT}/{name}") if isinstance(name, str) else None
         if record is None:
             raise self._access.missing("artifact", ARTIFACT, name, ValueNotFoundError)
-        reader = self._access.open_leaves(record)
+        reader = open_leaves(self._access, record)
         if not isinstance(record, StateRecord) or reader.structure.top != ScalarLeaf("bytes"):
             raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
         entry: Entry = reader.find_entries([_PATH])[_PATH]

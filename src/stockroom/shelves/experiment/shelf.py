@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stockroom.content.html_table import format_table
 from stockroom.content.snapshot import ARTIFACT, EXPERIMENT, METRIC
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.errors import InvalidInputError, ValueNotFoundError
@@ -14,6 +15,7 @@ from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.experiment.artifacts import Artifacts, write_artifact
 from stockroom.shelves.experiment.cells import Cell, read_cells
 from stockroom.shelves.experiment.metrics import Metrics
+from stockroom.shelves.model.leaf_reader import open_leaves
 from stockroom.shelves.model.leaf_values import LoadOptions
 from stockroom.shelves.model.state import StateSource
 from stockroom.shelves.pin import Access
@@ -49,7 +51,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
         record = access.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
         if record is None:
             raise self._missing(key)
-        reader = access.open_leaves(record)
+        reader = open_leaves(access, record)
         opened = StateSource(access.repository, reader, kind="value", name=key, check_open=access.check_open)
         return opened.make(reader.structure.top, "", LoadOptions(as_numpy=as_numpy))
 
@@ -58,7 +60,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
         digest = self._access.content.find_digest(f"{EXPERIMENT}/{key}")
         if digest is None:
             raise self._missing(key)
-        return read_cells(self._access.open_leaves(self._access.content.read_state(digest)), key, digest)
+        return read_cells(open_leaves(self._access, self._access.content.read_state(digest)), key, digest)
 
     def __setitem__(self, key: str, value: object) -> None:
         self.update({key: value})
@@ -97,9 +99,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
         return f"ExperimentShelf({', '.join(self)})"
 
     def _repr_html_(self) -> str:
-        from stockroom.shelves.stock.notebook import show_names
-
-        return show_names(self, f"{len(self)} values")
+        return format_table(f"{len(self)} values", ((name,) for name in self))
 
     # -- metrics and artifacts
 

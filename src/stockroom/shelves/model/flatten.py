@@ -37,9 +37,8 @@ from stockroom.content.structure import (
     measure_extent,
 )
 from stockroom.errors import SchemaError
-from stockroom.shelves.data.values import is_tensor
 from stockroom.shelves.model.state import State
-from stockroom.shelves.model.tensor_library import RawTensor, TensorForm, load_torch
+from stockroom.shelves.model.tensor_library import RawTensor, TensorForm, is_tensor, load_torch
 from stockroom.store.dtypes import format_dtype
 from stockroom.trees.str_keys import MAX_KEY_NBYTES
 

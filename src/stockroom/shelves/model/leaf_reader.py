@@ -15,6 +15,7 @@ from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.content.structure import Structure, iter_stored, measure_leaf
 from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
 from stockroom.errors import CorruptionError
+from stockroom.shelves.pin import Access
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack.pack import StalePackError
@@ -209,6 +210,13 @@ class LeafReader:
             else:
                 joined += part
         return np.frombuffer(joined, np.uint8)
+
+
+def open_leaves(access: Access, record: StateRecord | ValueRecord) -> LeafReader:
+    """The reader of a state's leaves, including those that only the write session has yet."""
+    session = access.session
+    find = None if session is None or session.is_flushed else session.read_pending_chunk
+    return LeafReader(access.content, record, access.tensors, find)
 
 
 def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stockroom.content.html_table import format_table
 from stockroom.content.snapshot import MODEL
 from stockroom.content.state import StateRecord
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
+from stockroom.shelves.model.leaf_reader import open_leaves
 from stockroom.shelves.model.state import State, StateSource
 from stockroom.shelves.pin import Access
 
@@ -30,7 +32,7 @@ class ModelShelf(Mapping[str, State]):
         if record is None:
             raise self._access.missing("model", MODEL, name, ModelNotFoundError)
         access = self._access
-        reader = access.open_leaves(record)
+        reader = open_leaves(access, record)
         check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
         opened = StateSource(access.repository, reader, kind="model", name=name, check_open=check)
         return State(opened, reader.structure.top)
@@ -75,6 +77,4 @@ class ModelShelf(Mapping[str, State]):
         return f"ModelShelf({', '.join(self)})"
 
     def _repr_html_(self) -> str:
-        from stockroom.shelves.stock.notebook import show_names
-
-        return show_names(self, f"{len(self)} models")
+        return format_table(f"{len(self)} models", ((name,) for name in self))

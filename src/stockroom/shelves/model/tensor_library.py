@@ -6,6 +6,7 @@ Giving a tensor takes torch anyway; only making one again loads it, and only whe
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -73,6 +74,12 @@ class TensorLibrary(Protocol):
     def alias(self, tensor: Any) -> Any:
         """Another tensor on the same memory."""
         ...
+
+
+def is_tensor(value: object) -> bool:
+    """Whether `value` is a torch tensor; only a caller that has imported torch can have one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 @cache

@@ -17,8 +17,6 @@ from stockroom.shelves.png import encode_png, is_image
 if TYPE_CHECKING:
     from stockroom.shelves.data.column import Column
     from stockroom.shelves.data.shelf import DataShelf
-    from stockroom.shelves.experiment.shelf import ExperimentShelf
-    from stockroom.shelves.model.shelf import ModelShelf
     from stockroom.shelves.report import Commit
     from stockroom.shelves.stock.stock import StockRoom
 
@@ -41,11 +39,6 @@ def show_stock(stock: StockRoom) -> str:
 def show_data(shelf: DataShelf) -> str:
     """A data shelf: its columns."""
     return format_table(f"{len(shelf)} columns", _iter_columns(shelf), headings=_COLUMN_HEADINGS)
-
-
-def show_names(shelf: ModelShelf | ExperimentShelf, title: str) -> str:
-    """A shelf of other things: their names."""
-    return format_table(title, ((name,) for name in shelf))
 
 
 def show_commit(commit: Commit) -> str:

@@ -14,7 +14,7 @@ from stockroom.content.state import StateRecord
 from stockroom.content.structure import iter_stored
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import InvalidInputError, NotFoundError, SchemaError
-from stockroom.shelves.model.leaf_reader import LeafReader
+from stockroom.shelves.model.leaf_reader import open_leaves
 
 if TYPE_CHECKING:
     from stockroom.shelves.data.column import Column
@@ -79,7 +79,7 @@ def _choose_states(shelves: _Shelves, records: Iterable[StateRecord | None]) -> 
     parts = []
     for record in records:
         if record is not None:
-            reader: LeafReader = shelves._access.open_leaves(record)
+            reader = open_leaves(shelves._access, record)
             paths = [path for path, _ in iter_stored(reader.structure.top)]
             parts.append(Choice(len(paths), reader.find_stored(paths)))
     return _join(parts)
