@@ -221,7 +221,7 @@ def open_state(stock: StockRoom, record: Any) -> State:
     session = session_of(stock)
     reader = LeafReader(session.snapshot, record, stock._repository.tensors, session.read_pending_chunk)
     source = StateSource(stock._repository, reader, kind="model", name="m", check_open=lambda: None)
-    return State(source, reader.structure.top)
+    return State(source)
 
 
 def read_every_way(stock: StockRoom, record: Any) -> int:

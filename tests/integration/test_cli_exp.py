@@ -16,7 +16,7 @@ import pytest
 from tests.kit.programs import ask, read_json, refuse, run_stock
 
 from stockroom import StockRoom
-from stockroom.content.structure import ScalarLeaf
+from stockroom.content.nodes import ScalarLeaf
 from stockroom.shelves.model.flatten import LeafSource
 from stockroom.shelves.model.state_writer import write_leaves
 

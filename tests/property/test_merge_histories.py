@@ -23,9 +23,10 @@ from stockroom.content.column import ColumnRecord
 from stockroom.content.merge.base import find_common_content
 from stockroom.content.merge.content import ContentMerge, put_record
 from stockroom.content.merge.strategy import make_decide
+from stockroom.content.nodes import DictNode, ScalarLeaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
-from stockroom.content.structure import DictNode, ScalarLeaf, encode_structure
+from stockroom.content.structure import encode_structure
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import MergeConflictError
 from stockroom.refs import find_merge_bases

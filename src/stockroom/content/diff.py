@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 
 from stockroom.content.column import ColumnRecord
+from stockroom.content.nodes import Leaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
-from stockroom.content.structure import Leaf, StridedLeaf, TiedLeaf
 from stockroom.digest import ObjectDigest, compute_digest
 from stockroom.store.chunking import INLINE_MAX_NBYTES
 from stockroom.trees import DiffBatch, Key, KeyBatch, diff_trees, iter_range
@@ -183,13 +183,10 @@ def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[st
 
 def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
     """By path: where a leaf's bytes are, and its form."""
-    leaves: dict[str, tuple[str, Leaf]] = {}
-    for path, leaf in () if side is None else side[0].read_structure(side[1]).leaves.items():
-        if isinstance(leaf, TiedLeaf):
-            leaves[path] = leaves[leaf.path]
-        else:
-            leaves[path] = (leaf.base if isinstance(leaf, StridedLeaf) else path, leaf)
-    return leaves
+    if side is None:
+        return {}
+    structure = side[0].read_structure(side[1])
+    return {path: (structure.stored_path(path), structure.leaves[structure.origin(path)]) for path in structure.leaves}
 
 
 def _compare_bytes(old: StateSide | None, new: StateSide | None) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from stockroom.content.column import ColumnRecord, decode_column
 from stockroom.content.state import StateRecord, ValueRecord, decode_state, decode_value
-from stockroom.content.structure import Structure, decode_structure, iter_leaves
+from stockroom.content.structure import Structure, decode_structure
 from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.errors import MalformedRecordError
 from stockroom.trees import KeyType, NodeCache, Tree, TreeFormat, iter_range
@@ -101,7 +101,7 @@ class Snapshot:
     def read_structure(self, record: StateRecord | ValueRecord) -> Structure:
         """The structure of a state."""
         if isinstance(record, ValueRecord):
-            return Structure(record.structure, dict(iter_leaves(record.structure)))
+            return Structure(record.structure)
         where = f"structure {record.structure.hex()[:16]}"
         return decode_structure(self.nodes.get_object(ObjectDigest(record.structure)), where=where)
 

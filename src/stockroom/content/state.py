@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from stockroom.content.structure import Leaf, Node, check_structure, iter_stored, measure_leaf
+from stockroom.content.nodes import Leaf, Node, measure_leaf
+from stockroom.content.structure import Structure, check_structure
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import MalformedRecordError
 from stockroom.refs.record import RecordFormat
@@ -62,7 +63,7 @@ class ValueRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def list_leaves(self) -> dict[str, tuple[Leaf, bytes]]:
         """Stored leaves by path, with their bytes."""
-        stored = list(iter_stored(self.structure))
+        stored = Structure(self.structure).stored.items()
         return {path: (leaf, data) for (path, leaf), data in zip(stored, self.payloads, strict=True)}
 
 
@@ -81,8 +82,7 @@ def decode_state(data: bytes, *, where: str) -> StateRecord:
 def decode_value(data: bytes, *, where: str) -> ValueRecord:
     """The value record in `data`; `MalformedRecordError` naming `where` if it is none."""
     record = _VALUE_FORMAT.decode(data, where=where)
-    check_structure(record.structure, where=where)
-    expected = [measure_leaf(leaf) for _, leaf in iter_stored(record.structure)]
+    expected = [measure_leaf(leaf) for leaf in check_structure(record.structure, where=where).stored.values()]
     found = [len(payload) for payload in record.payloads]
     fits = len(expected) == len(found) and all(e in (None, f) for e, f in zip(expected, found, strict=True))
     if not fits or sum(found) > MAX_VALUE_NBYTES:

@@ -25,113 +25,92 @@ through.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from typing import Annotated, Final, Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, cached_property, lru_cache
+from typing import Final
 
 import msgspec
 
+from stockroom.content.nodes import (
+    TORCH_ONLY,
+    ArrayLeaf,
+    Constant,
+    DictNode,
+    Leaf,
+    ListNode,
+    Node,
+    StridedLeaf,
+    TiedLeaf,
+    TupleNode,
+    decode_text,
+    encode_text,
+    iter_parts,
+    measure_extent,
+)
 from stockroom.errors import MalformedRecordError, SchemaError
 from stockroom.refs.record import RecordFormat
 from stockroom.store.dtypes import format_dtype, parse_dtype
 
 MAX_DEPTH: Final = 100
-MAX_AXES: Final = 64
 MAX_EXTENT: Final = 1 << 60
 """What the bytes of one element times all lengths of a shape but 0 come to at most."""
 
 _KEPT: Final = 16
 
-StateKey: TypeAlias = int | str
-Scalar: TypeAlias = bool | int | float | str | None
-_Length = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
-_Shape = Annotated[tuple[_Length, ...], msgspec.Meta(max_length=MAX_AXES)]
 
-TORCH_ONLY: Final = {
-    "complex32": ("float16", 4),
-    "float4_e2m1fn_x2": ("uint8", 1),
-    "bits1x8": ("uint8", 1),
-    "bits2x4": ("uint8", 1),
-    "bits4x2": ("uint8", 1),
-    "bits8": ("uint8", 1),
-    "bits16": ("uint16", 2),
-} | {f"{sign}int{bits}": ("uint8", 1) for sign in ("", "u") for bits in range(1, 8)}
-"""torch's dtypes that numpy cannot name: the dtype their bytes are stored as, and the bytes of one element."""
+class Structure:
+    """A structure's nodes by path: the keys and positions that lead to each, joined by `/`; the top one's is empty."""
 
+    def __init__(self, top: Node) -> None:
+        self.top = top
 
-class DictNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
-    """A mapping, in order."""
+    @cached_property
+    def nodes(self) -> Mapping[str, Node]:
+        """Every node, in order."""
+        return {"": self.top, **dict(_walk(self.top, ""))}
 
-    kind: Literal["dict", "OrderedDict", "Counter"]
-    keys: tuple[int | str, ...]
-    nodes: tuple[Node, ...]
-    metadata: Node | None
+    @cached_property
+    def leaves(self) -> Mapping[str, Leaf]:
+        """Every leaf, in order."""
+        return {path: node for path, node in self.nodes.items() if isinstance(node, Leaf)}
 
+    @cached_property
+    def stored(self) -> Mapping[str, Leaf]:
+        """The leaves that have bytes of their own, by the path those are stored under, in order."""
+        stored: dict[str, Leaf] = {}
+        for path, leaf in self.leaves.items():
+            if not isinstance(leaf, TiedLeaf):
+                stored.setdefault(leaf.base if isinstance(leaf, StridedLeaf) else path, leaf)
+        return stored
 
-class ListNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
-    """A list."""
+    def walk(self, at: str = "") -> Iterator[tuple[str, Node]]:
+        """Everything within the container at `at`, at any depth: path and node, in order."""
+        return _walk(self.nodes[at], at)
 
-    nodes: tuple[Node, ...]
+    def list_leaves(self, at: str = "", *, into_dicts: bool = True) -> list[str]:
+        """The path of the leaf at `at`, or those of the leaves within it, in order."""
+        if at in self.leaves:
+            return [at]
+        if not at and into_dicts:
+            return list(self.leaves)
+        walk = _walk(self.nodes[at], at, into_dicts=into_dicts)
+        return [path for path, node in walk if isinstance(node, Leaf)]
 
+    def origin(self, path: str) -> str:
+        """The path of the leaf that the one at `path` is tied to, or `path`."""
+        while isinstance(leaf := self.leaves[path], TiedLeaf):
+            path = leaf.path
+        return path
 
-class TupleNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="t"):
-    """A tuple."""
+    def stored_path(self, path: str) -> str:
+        """The path that the bytes of the leaf at `path` are stored under."""
+        origin = self.origin(path)
+        leaf = self.leaves[origin]
+        return leaf.base if isinstance(leaf, StridedLeaf) else origin
 
-    nodes: tuple[Node, ...]
-
-
-class Constant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
-    """A value that is part of the structure."""
-
-    value: Scalar
-
-
-class ScalarLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
-    """A Python scalar, text or bytes."""
-
-    kind: Literal["bool", "int", "float", "complex", "str", "bytes"]
-
-
-class ArrayLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
-    """An array, a numpy scalar or a tensor; its bytes are in C order."""
-
-    library: Literal["numpy", "scalar", "torch"]
-    dtype: str
-    shape: _Shape
-
-
-class StridedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="v"):
-    """A torch tensor that shares memory with others, or repeats its own."""
-
-    dtype: str
-    shape: _Shape
-    strides: _Shape
-    offset: _Length
-    length: _Length
-    origin: str
-
-    @property
-    def base(self) -> str:
-        """The path that the memory is kept under."""
-        return decode_text(self.origin)
-
-
-class TiedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="="):
-    """The same memory, dtype and shape as another leaf."""
-
-    origin: str
-
-    @property
-    def path(self) -> str:
-        """The path of that leaf."""
-        return decode_text(self.origin)
-
-
-Leaf: TypeAlias = ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf
-Node: TypeAlias = DictNode | ListNode | TupleNode | Constant | Leaf
+    def list_stored(self, paths: Iterable[str]) -> list[str]:
+        """The paths that the bytes of leaves are stored under, each once."""
+        return list(dict.fromkeys(map(self.stored_path, paths)))
 
 
 class _Top(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -139,8 +118,6 @@ class _Top(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 _FORMAT: Final = RecordFormat(_Top, magic=b"SRsu", version=1, name="structure", max_nbytes=48 << 20)
-_LOOKS_INT: Final = re.compile(r"-?[0-9]+")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def encode_structure(node: Node) -> bytes:
@@ -148,40 +125,31 @@ def encode_structure(node: Node) -> bytes:
     return _FORMAT.encode(_Top(node))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Structure:
-    """A decoded structure: its top node, and every leaf by path, in order."""
-
-    top: Node
-    leaves: Mapping[str, Leaf]
-    _indexes: dict[str, dict[StateKey, int]] = field(default_factory=dict)
-
-    def index(self, node: Node, path: str) -> dict[StateKey, int]:
-        """Where each key stands in the container at `path`, which is `node`; made once."""
-        found = self._indexes.get(path)
-        if found is None:
-            found = self._indexes[path] = {key: position for position, key in enumerate(list_keys(node))}
-        return found
-
-
 @lru_cache(maxsize=_KEPT)
 def decode_structure(data: bytes, *, where: str) -> Structure:
     """The structure in `data`; `MalformedRecordError` naming `where` if it is none. Those last used are kept."""
-    node = _FORMAT.decode(data, where=where).node
-    return Structure(node, check_structure(node, where=where))
+    return check_structure(_FORMAT.decode(data, where=where).node, where=where)
 
 
-def check_structure(node: Node, *, where: str) -> dict[str, Leaf]:
-    """The leaves of a decoded structure; `MalformedRecordError` naming `where` unless they make sense together."""
-    leaves: dict[str, Leaf] = {}
+def check_structure(top: Node, *, where: str) -> Structure:
+    """The structure under a decoded node; `MalformedRecordError` naming `where` unless its leaves fit together."""
+    structure = Structure(top)
+    before: dict[str, Leaf] = {}
     try:
-        _check_containers(node)
-        for path, leaf in iter_leaves(node):
-            _check_leaf(path, leaf, leaves)
-            leaves[path] = leaf
+        _check_containers(top)  # first, as it bounds the depth
+        for path, leaf in structure.leaves.items():
+            _check_leaf(path, leaf, before)
+            before[path] = leaf
     except (ValueError, SchemaError) as error:
         raise MalformedRecordError(f"{where}: malformed structure ({error}); run `stock fsck`", where=where) from error
-    return leaves
+    return structure
+
+
+def _walk(node: Node, path: str, *, into_dicts: bool = True) -> Iterator[tuple[str, Node]]:
+    if into_dicts or not isinstance(node, DictNode):
+        for _, at, part in iter_parts(node, path):
+            yield at, part
+            yield from _walk(part, at, into_dicts=into_dicts)
 
 
 def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> None:
@@ -255,101 +223,3 @@ def _check_strided(path: str, leaf: StridedLeaf, before: Mapping[str, Leaf]) -> 
 def _check_dtype(dtype: str) -> None:
     if dtype not in TORCH_ONLY and format_dtype(parse_dtype(dtype)) != dtype:
         raise ValueError(f"{dtype!r} is not the name of a dtype")
-
-
-def list_nodes(node: Node) -> tuple[Node, ...]:
-    """What a container holds, in order; nothing for a leaf."""
-    return node.nodes if isinstance(node, DictNode | ListNode | TupleNode) else ()
-
-
-def list_keys(node: Node) -> list[StateKey]:
-    """The keys of a dict, or the positions of a list or tuple."""
-    if isinstance(node, DictNode):
-        return [key if isinstance(key, int) else decode_text(key) for key in node.keys]
-    return list(range(len(list_nodes(node))))
-
-
-def encode_key(key: StateKey) -> StateKey:
-    """A key as a structure holds it."""
-    return encode_text(key) if isinstance(key, str) else key
-
-
-def encode_text(text: str) -> str:
-    """A str key or a path as a structure holds it."""
-    if not (text.startswith("\0") or _SURROGATE.search(text)):
-        return text
-    return "\0" + text.encode("utf-8", "surrogatepass").hex()
-
-
-def decode_text(text: str) -> str:
-    """The key or path that `encode_text` encoded."""
-    return bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass") if text.startswith("\0") else text
-
-
-def iter_leaves(node: Node, path: str = "", depth: int = 0) -> Iterator[tuple[str, Leaf]]:
-    """Every leaf with its path, in order."""
-    if isinstance(node, ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf):
-        yield path, node
-    elif not isinstance(node, Constant):
-        prefix = f"{path}/" if depth else ""
-        for key, child in zip(list_keys(node), list_nodes(node), strict=True):
-            yield from iter_leaves(child, prefix + format_component(key), depth + 1)
-
-
-def format_component(key: StateKey) -> str:
-    """A key or position as one part of a path."""
-    if isinstance(key, int):
-        return str(key)
-    escaped = key.replace("~", "~0").replace("/", "~1")
-    return f"~2{escaped}" if not key or _LOOKS_INT.fullmatch(key) else escaped
-
-
-def parse_component(component: str) -> str:
-    """The key or position that one part of a path stands for, as text."""
-    return component.removeprefix("~2").replace("~1", "/").replace("~0", "~")
-
-
-def join_path(path: str, key: StateKey) -> str:
-    """The path of what is under `key` in the container at `path`; the top one's is empty."""
-    return f"{path}/{format_component(key)}" if path else format_component(key)
-
-
-def measure_element(dtype: str) -> int:
-    """Bytes of one element; `SchemaError` for a dtype that is not known."""
-    known = TORCH_ONLY.get(dtype)
-    return parse_dtype(dtype).itemsize if known is None else known[1]
-
-
-def measure_extent(dtype: str, shape: tuple[int, ...]) -> int:
-    """The bytes of an array, as if no axis were empty."""
-    return measure_element(dtype) * math.prod(max(length, 1) for length in shape)
-
-
-def name_storage(dtype: str) -> str:
-    """The dtype, among those columns have, that a leaf's bytes are stored as."""
-    known = TORCH_ONLY.get(dtype)
-    return dtype if known is None else known[0]
-
-
-def measure_leaf(leaf: Leaf) -> int | None:
-    """Bytes that a leaf keeps; None where they have any number, as for text. A tied leaf keeps none of its own."""
-    if isinstance(leaf, ArrayLeaf):
-        return measure_element(leaf.dtype) * math.prod(leaf.shape)
-    if isinstance(leaf, StridedLeaf):
-        return measure_element(leaf.dtype) * leaf.length
-    if isinstance(leaf, TiedLeaf):
-        return 0
-    return {"bool": 1, "float": 8, "complex": 16}.get(leaf.kind)
-
-
-def iter_stored(node: Node) -> Iterator[tuple[str, Leaf]]:
-    """The leaves that have bytes of their own, each with the path they are kept under, in order."""
-    bases = set()
-    for path, leaf in iter_leaves(node):
-        if isinstance(leaf, StridedLeaf):
-            if leaf.base in bases:
-                continue
-            bases.add(leaf.base)
-            yield leaf.base, leaf
-        elif not isinstance(leaf, TiedLeaf):
-            yield path, leaf

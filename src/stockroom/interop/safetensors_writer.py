@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.structure import measure_element, parse_component
+from stockroom.content.nodes import measure_element, parse_component
 from stockroom.digest import view_bytes
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.interop.plain_values import encode_value

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.structure import measure_element
+from stockroom.content.nodes import measure_element
 from stockroom.errors import SchemaError
 from stockroom.shelves.model.tensor_library import TensorForm
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockroom.content.structure import (
+from stockroom.content.nodes import (
     TORCH_ONLY,
     ArrayLeaf,
     Constant,
@@ -16,13 +16,9 @@ from stockroom.content.structure import (
     StridedLeaf,
     TiedLeaf,
     TupleNode,
-    decode_structure,
     decode_text,
-    encode_structure,
     encode_text,
     format_component,
-    iter_leaves,
-    iter_stored,
     join_path,
     list_keys,
     list_nodes,
@@ -31,6 +27,7 @@ from stockroom.content.structure import (
     name_storage,
     parse_component,
 )
+from stockroom.content.structure import Structure, decode_structure, encode_structure
 from stockroom.errors import SchemaError
 
 TEXT = st.text(st.characters(codec=None), max_size=12) | st.sampled_from(
@@ -103,11 +100,11 @@ STRUCTURE = DictNode(
 
 
 def test_leaves_come_in_order_with_their_paths() -> None:
-    leaves = dict(iter_leaves(STRUCTURE))
+    leaves = Structure(STRUCTURE).leaves
     assert list(leaves) == ["a", "3/0", "3/2/0", "3/2/1", "\ud800"]
     assert leaves["3/2/0"].path == "a"  # type: ignore[union-attr]
     assert leaves["\ud800"].base == "\ud800"  # type: ignore[union-attr]
-    assert [path for path, _ in iter_stored(STRUCTURE)] == ["a", "3/0", "3/2/1", "\ud800"]
+    assert list(Structure(STRUCTURE).stored) == ["a", "3/0", "3/2/1", "\ud800"]
     assert list_keys(STRUCTURE) == ["a", 3, "\ud800", "~"]
     assert list_keys(STRUCTURE.nodes[1]) == [0, 1, 2]
     assert list_nodes(ScalarLeaf("int")) == ()
@@ -116,14 +113,14 @@ def test_leaves_come_in_order_with_their_paths() -> None:
 def test_a_structure_comes_back_from_its_bytes() -> None:
     decoded = decode_structure(encode_structure(STRUCTURE), where="here")
     assert decoded.top == STRUCTURE
-    assert dict(decoded.leaves) == dict(iter_leaves(STRUCTURE))
+    assert decoded.leaves == Structure(STRUCTURE).leaves
 
 
 def test_memory_that_leaves_share_is_stored_once() -> None:
     views = ListNode(
         (StridedLeaf("int8", (2,), (1,), 0, 5, "0"), StridedLeaf("int8", (4,), (1,), 1, 5, "0"), TiedLeaf("1"))
     )
-    assert [path for path, _ in iter_stored(views)] == ["0"]
+    assert list(Structure(views).stored) == ["0"]
 
 
 @pytest.mark.parametrize(

@@ -15,27 +15,24 @@ import numpy as np
 
 from stockroom.content.merge.conflict import METADATA, Arbiter, Conflict, Side, name_kind
 from stockroom.content.merge.mappings import merge_mappings, name_key
-from stockroom.content.merge.state_side import StateSide, iter_leaves_at
+from stockroom.content.merge.state_side import StateSide
 from stockroom.content.merge.three_way import find_side
-from stockroom.content.snapshot import Snapshot
-from stockroom.content.state import STATE_TREE, StateRecord
-from stockroom.content.structure import (
+from stockroom.content.nodes import (
     ArrayLeaf,
     DictNode,
     ListNode,
     Node,
     StateKey,
-    StridedLeaf,
     TiedLeaf,
     TupleNode,
-    check_structure,
     encode_key,
-    encode_structure,
-    iter_stored,
     join_path,
     list_keys,
     list_nodes,
 )
+from stockroom.content.snapshot import Snapshot
+from stockroom.content.state import STATE_TREE, StateRecord
+from stockroom.content.structure import check_structure, encode_structure
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
 from stockroom.refs import ObjectStore
@@ -88,11 +85,16 @@ class StateMerge:
 
     def run(self) -> MergedState | None:
         """The merged state; None where the sides do not fit together."""
-        top = self._merge("", (None if self.base is None else self.base.top, self.ours.top, self.theirs.top))
-        if top is None or self._is_broken or not self._is_sound(top):
+        base = None if self.base is None else self.base.structure.top
+        top = self._merge("", (base, self.ours.structure.top, self.theirs.structure.top))
+        if top is None or self._is_broken:
+            return None
+        try:
+            structure = check_structure(top, where=self.path)
+        except MalformedRecordError:  # ties and shared memory of both sides do not fit together
             return None
         metadata = dict(self.ours.metadata) if self.only is not None else self._merge_metadata()
-        return MergedState(top, {path: self._entries[path] for path, _ in iter_stored(top)}, metadata)
+        return MergedState(top, {path: self._entries[path] for path in structure.stored}, metadata)
 
     def _merge(self, at: str, nodes: Nodes) -> Node | None:
         side = self._find_side(at, nodes)
@@ -183,9 +185,10 @@ class StateMerge:
         node = nodes[1 if side == "ours" else 2]
         if node is not None:
             source = self.ours if side == "ours" else self.theirs
-            for path, leaf in iter_leaves_at(node, at):
-                if not isinstance(leaf, TiedLeaf):
-                    self._put(leaf.base if isinstance(leaf, StridedLeaf) else path, source.find_entry(path, leaf))
+            structure = source.structure
+            for path in structure.list_leaves(at):
+                if not isinstance(structure.leaves[path], TiedLeaf):
+                    self._put(structure.stored_path(path), source.find_entry(path))
         return node
 
     def _put(self, path: str, entry: bytes) -> None:
@@ -196,20 +199,12 @@ class StateMerge:
         (node, side), (other_node, other_side) = one, other
         if node is None or other_node is None or side is None or other_side is None:
             return node is other_node
-        return node == other_node and side.holds_as(other_side, at, node, through_ties=through_ties)
+        return node == other_node and side.holds_as(other_side, at, through_ties=through_ties)
 
     def _merge_metadata(self) -> dict[str, Any]:
         base = {} if self.base is None else self.base.metadata
         ours, theirs = self.ours.metadata, self.theirs.metadata
         return merge_mappings(self.path, METADATA, self.arbiter, base=base, ours=ours, theirs=theirs)
-
-    def _is_sound(self, top: Node) -> bool:
-        """Whether ties and memory shared among leaves of both sides fit together."""
-        try:
-            check_structure(top, where=self.path)
-        except MalformedRecordError:
-            return False
-        return True
 
 
 def _as_dict(node: Node | None) -> dict[StateKey, Node]:

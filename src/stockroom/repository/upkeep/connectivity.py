@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import STR, ColumnRecord
+from stockroom.content.nodes import measure_leaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord
-from stockroom.content.structure import iter_stored, measure_leaf
 from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, LostChunksError, StockroomError
@@ -144,7 +144,7 @@ class Connectivity:
     def _check_leaves(self, snapshot: Snapshot, record: StateRecord) -> None:
         """Whether a state's structure and its tree tell of the same leaves."""
         where = f"structure {record.structure.hex()[:16]}"
-        expected = {path: measure_leaf(leaf) for path, leaf in iter_stored(snapshot.read_structure(record).top)}
+        expected = {path: measure_leaf(leaf) for path, leaf in snapshot.read_structure(record).stored.items()}
         for paths, values in iter_range(snapshot.open_tree(record)):
             for path, value in zip(paths, values, strict=True):
                 nbytes = STATE_ENTRIES.decode(value.tobytes()).nbytes

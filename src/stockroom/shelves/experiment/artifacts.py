@@ -15,9 +15,9 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from stockroom.content.nodes import ScalarLeaf
 from stockroom.content.snapshot import ARTIFACT
 from stockroom.content.state import StateRecord
-from stockroom.content.structure import ScalarLeaf
 from stockroom.digest import compute_digest, view_bytes
 from stockroom.errors import (
     DigestMismatchError,

@@ -12,28 +12,29 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from stockroom.content.structure import (
+from stockroom.content.nodes import (
     TORCH_ONLY,
     ArrayLeaf,
     Constant,
     DictNode,
-    Leaf,
     ListNode,
     Node,
     ScalarLeaf,
     StridedLeaf,
-    TiedLeaf,
     TupleNode,
+    iter_parts,
     list_nodes,
     measure_leaf,
 )
 from stockroom.errors import MalformedRecordError
 from stockroom.shelves.model.leaf_reader import LeafReader
-from stockroom.shelves.model.leaf_values import as_array, decode_scalar, iter_parts
+from stockroom.shelves.model.leaf_values import as_array, decode_scalar
 from stockroom.store.entry import Entry, EntryKind
 
 MAX_PARTS: Final = 500
 """A value of more parts is one cell."""
+
+_CONTAINERS: Final = (DictNode, ListNode, TupleNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,10 @@ Cell: TypeAlias = Any
 def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
     """The cells of one value by dotted name; `digest` is that of its record."""
     structure = reader.structure
-    count = sum(1 for _ in _iter_ends(structure.top))
+    count = sum(1 for node in structure.nodes.values() if not list_nodes(node))  # leaves, constants, empty containers
     if count > MAX_PARTS:
         return {name: Outline(f"{_name_container(structure.top)} of {count} parts", digest.hex())}
-    stored = dict.fromkeys(_find_stored(structure.leaves, path) for path in structure.leaves)
-    maker = _CellMaker(reader, structure.leaves, reader.find_entries(list(stored)))
+    maker = _CellMaker(reader, reader.find_entries(list(structure.stored)))
     return dict(maker.iter_cells(structure.top, "", name))
 
 
@@ -67,31 +67,25 @@ class _CellMaker:
     """Makes the cells of one value, whose stored leaves are found already."""
 
     reader: LeafReader
-    forms: Mapping[str, Leaf]
     entries: Mapping[str, Entry]
 
     def iter_cells(self, node: Node, path: str, name: str) -> Iterator[tuple[str, Cell]]:
         """The cells of a node, which is called `name` as a whole."""
-        nodes = list_nodes(node)
-        if isinstance(node, DictNode):
-            if not nodes:
-                yield name, {}
+        if isinstance(node, DictNode) or any(isinstance(part, _CONTAINERS) for part in list_nodes(node)):
             for key, at, part in iter_parts(node, path):
                 yield from self.iter_cells(part, at, f"{name}.{key}")
+            if not list_nodes(node):
+                yield name, {}
         elif isinstance(node, ListNode | TupleNode):
-            if any(isinstance(part, DictNode | ListNode | TupleNode) for part in nodes):
-                for key, at, part in iter_parts(node, path):
-                    yield from self.iter_cells(part, at, f"{name}.{key}")
-            else:
-                cells = [cell for _, at, part in iter_parts(node, path) for _, cell in self.iter_cells(part, at, name)]
-                yield name, tuple(cells) if isinstance(node, TupleNode) else cells
+            cells = [cell for _, at, part in iter_parts(node, path) for _, cell in self.iter_cells(part, at, name)]
+            yield name, tuple(cells) if isinstance(node, TupleNode) else cells
         else:
             yield name, node.value if isinstance(node, Constant) else self._make(path)
 
     def _make(self, path: str) -> Cell:
         """The cell of one leaf."""
-        origin = _find_origin(self.forms, path)
-        leaf, entry = self.forms[origin], self.entries[_find_stored(self.forms, path)]
+        structure = self.reader.structure
+        leaf, entry = structure.leaves[structure.origin(path)], self.entries[structure.stored_path(path)]
         if measure_leaf(leaf) not in (None, entry.nbytes):
             raise MalformedRecordError(f"leaf {path!r}: its bytes do not fit its form; run `stock fsck`")
         if isinstance(leaf, ScalarLeaf):
@@ -117,29 +111,6 @@ def format_cell(cell: Cell) -> str:
         inner = ", ".join(map(format_cell, cell))
         return f"[{inner}]" if isinstance(cell, list) else f"({inner})"
     return str(cell)
-
-
-def _iter_ends(node: Node) -> Iterator[Node]:
-    """Leaves, constants and empty containers."""
-    parts = list_nodes(node)
-    if not parts:
-        yield node
-    for part in parts:
-        yield from _iter_ends(part)
-
-
-def _find_origin(forms: Mapping[str, Leaf], path: str) -> str:
-    leaf = forms[path]
-    while isinstance(leaf, TiedLeaf):
-        path, leaf = leaf.path, forms[leaf.path]
-    return path
-
-
-def _find_stored(forms: Mapping[str, Leaf], path: str) -> str:
-    """The path under which the bytes of a leaf are stored."""
-    origin = _find_origin(forms, path)
-    leaf = forms[origin]
-    return leaf.base if isinstance(leaf, StridedLeaf) else origin
 
 
 def _name_container(node: Node) -> str:

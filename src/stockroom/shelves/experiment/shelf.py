@@ -53,7 +53,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
             raise self._missing(key)
         reader = open_leaves(access, record)
         opened = StateSource(access.repository, reader, kind="value", name=key, check_open=access.check_open)
-        return opened.make(reader.structure.top, "", LoadOptions(as_numpy=as_numpy))
+        return opened.make("", LoadOptions(as_numpy=as_numpy))
 
     def outline(self, key: str) -> dict[str, Cell]:
         """What a table shows of one value, by dotted name, each of which begins with `key`; reads no chunk."""

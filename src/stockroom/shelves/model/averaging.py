@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.entries import list_chunks
+from stockroom.content.nodes import measure_leaf, name_storage
 from stockroom.content.state import STATE_ENTRIES
-from stockroom.content.structure import measure_leaf, name_storage
 from stockroom.shelves.model.flatten import LeafSource
 from stockroom.shelves.model.state_writer import put_leaf
 from stockroom.store.dtypes import parse_dtype
@@ -20,7 +20,7 @@ from stockroom.store.private_read import read_private
 
 if TYPE_CHECKING:
     from stockroom.content.merge.states import Average
-    from stockroom.content.structure import ArrayLeaf
+    from stockroom.content.nodes import ArrayLeaf
     from stockroom.repository.writing.workspace import Workspace
 
 _PIECE: Final = 1 << 20

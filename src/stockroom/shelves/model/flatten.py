@@ -16,10 +16,8 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.structure import (
+from stockroom.content.nodes import (
     MAX_AXES,
-    MAX_DEPTH,
-    MAX_EXTENT,
     ArrayLeaf,
     Constant,
     DictNode,
@@ -36,6 +34,7 @@ from stockroom.content.structure import (
     join_path,
     measure_extent,
 )
+from stockroom.content.structure import MAX_DEPTH, MAX_EXTENT
 from stockroom.errors import SchemaError
 from stockroom.shelves.model.state import State
 from stockroom.shelves.model.tensor_library import RawTensor, TensorForm, is_tensor, load_torch

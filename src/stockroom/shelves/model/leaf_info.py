@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from stockroom.content.structure import ArrayLeaf, Leaf, ScalarLeaf, StridedLeaf, TiedLeaf
+from stockroom.content.nodes import ArrayLeaf, Leaf, ScalarLeaf, StridedLeaf
 from stockroom.shelves.model.leaf_reader import LeafReader
 
 
@@ -27,29 +27,16 @@ class LeafInfo:
     library: str = "python"
 
 
-def iter_info(reader: LeafReader, forms: Mapping[str, Leaf], paths: Sequence[str]) -> Iterator[LeafInfo]:
-    """What each leaf in `paths` is, in their order; `forms` are those of all leaves of the state."""
-    entries = reader.find_entries(list_stored(forms, paths))
+def iter_info(reader: LeafReader, paths: Sequence[str]) -> Iterator[LeafInfo]:
+    """What each leaf in `paths` is, in their order."""
+    structure = reader.structure
+    entries = reader.find_entries(structure.list_stored(paths))
     digests = dict(zip(entries, reader.digest_entries(entries.values()), strict=True))
     for path in paths:
-        at, leaf = find_origin(forms, path)
-        stored = leaf.base if isinstance(leaf, StridedLeaf) else at
-        tied_to = next((other for other in (at, stored) if other != path), None)
+        origin, stored = structure.origin(path), structure.stored_path(path)
+        leaf = structure.leaves[origin]
+        tied_to = next((other for other in (origin, stored) if other != path), None)
         yield LeafInfo(path, *_describe(leaf), entries[stored].nbytes, digests[stored], tied_to, _name_library(leaf))
-
-
-def list_stored(forms: Mapping[str, Leaf], paths: Iterable[str]) -> list[str]:
-    """The paths under which the bytes of leaves are stored, each once."""
-    origins = (find_origin(forms, path) for path in paths)
-    return list(dict.fromkeys(leaf.base if isinstance(leaf, StridedLeaf) else at for at, leaf in origins))
-
-
-def find_origin(forms: Mapping[str, Leaf], path: str) -> tuple[str, Leaf]:
-    """The path and form of the leaf that the one at `path` is tied to, or of itself."""
-    leaf = forms[path]
-    while isinstance(leaf, TiedLeaf):
-        path, leaf = leaf.path, forms[leaf.path]
-    return path, leaf
 
 
 def _describe(leaf: Leaf) -> tuple[str, tuple[int, ...]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from stockroom.content.structure import ArrayLeaf, Leaf, StridedLeaf, TiedLeaf, measure_element
+from stockroom.content.nodes import ArrayLeaf, StridedLeaf, measure_element
 from stockroom.errors import CorruptionError
 from stockroom.shelves.model.leaf_reader import LeafReader
 from stockroom.shelves.model.leaf_values import LoadOptions, ValueMaker, as_array
@@ -15,19 +15,16 @@ from stockroom.shelves.model.leaf_values import LoadOptions, ValueMaker, as_arra
 PIECE_NBYTES: Final = 4 << 20
 
 
-def iter_pieces(
-    reader: LeafReader, forms: Mapping[str, Leaf], path: str, *, nbytes: int = PIECE_NBYTES
-) -> Iterator[NDArray[Any]]:
+def iter_pieces(reader: LeafReader, path: str, *, nbytes: int = PIECE_NBYTES) -> Iterator[NDArray[Any]]:
     """The values of a leaf, flat and in C order, in arrays of about `nbytes`; for an empty one there may be none.
 
     Where numpy has no such dtype, one axis more: what an element is made of. Of a tensor that shares its memory or
     repeats its own all that memory is read at once, mapped where it can be.
     """
-    leaf = forms[path]
-    while isinstance(leaf, TiedLeaf):
-        path, leaf = leaf.path, forms[leaf.path]
+    path = reader.structure.origin(path)
+    leaf = reader.structure.leaves[path]
     if isinstance(leaf, StridedLeaf):
-        yield from _iter_strided(reader, forms, path, leaf, nbytes)
+        yield from _iter_strided(reader, path, leaf, nbytes)
     elif isinstance(leaf, ArrayLeaf):
         itemsize = measure_element(leaf.dtype)
         for raw in reader.iter_bytes(path, nbytes):
@@ -36,10 +33,8 @@ def iter_pieces(
             yield as_array(raw, leaf.dtype, (len(raw) // itemsize,))
 
 
-def _iter_strided(
-    reader: LeafReader, forms: Mapping[str, Leaf], path: str, leaf: StridedLeaf, nbytes: int
-) -> Iterator[NDArray[Any]]:
-    maker = ValueMaker(reader, forms, LoadOptions(as_numpy=True))
+def _iter_strided(reader: LeafReader, path: str, leaf: StridedLeaf, nbytes: int) -> Iterator[NDArray[Any]]:
+    maker = ValueMaker(reader, LoadOptions(as_numpy=True))
     maker.read([path])
     array = maker.make(path, leaf)
     parts = array.shape[len(leaf.shape) :]

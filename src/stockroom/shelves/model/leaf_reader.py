@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.entries import as_stored, list_chunks, read_chunk_list
+from stockroom.content.nodes import measure_leaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
-from stockroom.content.structure import Structure, iter_stored, measure_leaf
+from stockroom.content.structure import Structure
 from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
 from stockroom.errors import CorruptionError
 from stockroom.shelves.pin import Access
@@ -87,7 +88,7 @@ class LeafReader:
         return found | dict(zip(others, read, strict=True))
 
     def _place_all(self) -> None:
-        entries = self.find_entries([path for path, _ in iter_stored(self.structure.top)])
+        entries = self.find_entries(list(self.structure.stored))
         self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
         stored = {
             path: list_chunks(self._snapshot.nodes, e) for path, e in entries.items() if e.kind is not EntryKind.INLINE
@@ -124,9 +125,9 @@ class LeafReader:
     def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Where the bytes of leaves are; a value record has them all inline, whatever their length."""
         if isinstance(self.record, ValueRecord):
-            leaves = self.record.list_leaves()
+            payloads = dict(zip(self.structure.stored, self.record.payloads, strict=True))
             return {
-                path: Entry(EntryKind.INLINE, (len(leaves[path][1]),), len(leaves[path][1]), leaves[path][1])
+                path: Entry(EntryKind.INLINE, (len(payloads[path]),), len(payloads[path]), payloads[path])
                 for path in paths
             }
         entries = self.look_up(paths)

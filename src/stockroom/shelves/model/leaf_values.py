@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.structure import (
+from stockroom.content.nodes import (
     TORCH_ONLY,
     ArrayLeaf,
     Constant,
@@ -24,9 +24,7 @@ from stockroom.content.structure import (
     StridedLeaf,
     TiedLeaf,
     TupleNode,
-    join_path,
-    list_keys,
-    list_nodes,
+    iter_parts,
     measure_element,
 )
 from stockroom.errors import CorruptionError, InvalidInputError
@@ -49,13 +47,9 @@ class LoadOptions:
 
 @dataclass(slots=True)
 class ValueMaker:
-    """Makes the values of leaves that are read together; ties among them are ties again.
-
-    `forms` are the forms of all leaves of the state by path, for what leaves are tied to.
-    """
+    """Makes the values of leaves that are read together; ties among them are ties again."""
 
     reader: LeafReader
-    forms: Mapping[str, Leaf]
     options: LoadOptions = LoadOptions()
     _raw: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     _made: dict[str, Any] = field(default_factory=dict)
@@ -63,13 +57,14 @@ class ValueMaker:
 
     def read(self, paths: Iterable[str]) -> None:
         """Read what the leaves at `paths` need, in one go."""
-        sources = dict.fromkeys(source for path in paths for source in self._list_sources(path))
-        self._raw.update(self.reader.read([source for source in sources if source not in self._raw]))
+        structure = self.reader.structure
+        whole = (path for path in paths if not self._is_read_by_rows(structure.leaves[structure.origin(path)]))
+        self._raw.update(self.reader.read([path for path in structure.list_stored(whole) if path not in self._raw]))
 
     def make(self, path: str, leaf: Leaf) -> Any:
         """The value of one leaf that was read."""
         if isinstance(leaf, TiedLeaf):
-            origin = self.forms[leaf.path]
+            origin = self.reader.structure.leaves[leaf.path]
             if leaf.path not in self._made:
                 self.make(leaf.path, origin)
             return self._alias(origin, self._made[leaf.path])
@@ -82,20 +77,16 @@ class ValueMaker:
             )
         return made
 
-    def _list_sources(self, path: str) -> list[str]:
-        leaf = self.forms[path]
-        if isinstance(leaf, TiedLeaf):
-            return self._list_sources(leaf.path)
-        if isinstance(leaf, StridedLeaf):
-            return [leaf.base]
-        return [] if isinstance(leaf, ArrayLeaf) and self._has_rows(leaf) else [path]
+    def _is_read_by_rows(self, leaf: Leaf) -> bool:
+        """Whether only the chunks that hold the wanted rows of a leaf are read."""
+        return isinstance(leaf, ArrayLeaf) and self._has_rows(leaf)
 
     def _has_rows(self, leaf: ArrayLeaf | StridedLeaf) -> bool:
         """Whether only some rows of a leaf are wanted."""
         return self.options.rows is not None and len(leaf.shape) > 0
 
     def _make(self, path: str, leaf: ArrayLeaf) -> Any:
-        if not self._has_rows(leaf):
+        if not self._is_read_by_rows(leaf):
             return self._shape(self._raw[path], leaf, leaf.shape)
         rows = choose_rows(self.options.rows, leaf.shape[0], path)
         row_nbytes = measure_element(leaf.dtype) * math.prod(leaf.shape[1:])
@@ -223,12 +214,6 @@ def assemble_some(node: Node, path: str, wanted: set[str], make: Callable[[str, 
         if at in wanted:  # containers with anything wanted in them are there themselves
             parts[key] = assemble_some(part, at, wanted, make)
     return _fill(node, parts)
-
-
-def iter_parts(node: Node, path: str) -> Iterable[tuple[StateKey, str, Node]]:
-    """What a container holds: key or position, path, node."""
-    for key, part in zip(list_keys(node), list_nodes(node), strict=True):
-        yield key, join_path(path, key), part
 
 
 def make_metadata(node: DictNode) -> Any:

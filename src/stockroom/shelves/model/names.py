@@ -9,31 +9,35 @@ from typing import Final
 
 import numpy as np
 
-from stockroom.content.leaf_path import iter_around, iter_paths, iter_places, join_raw
-from stockroom.content.structure import ListNode, Node, StateKey, Structure, TupleNode, join_path, list_nodes
+from stockroom.content.nodes import ListNode, Node, StateKey, TupleNode, join_path, list_keys, list_nodes
+from stockroom.content.structure import Structure
 from stockroom.errors import LeafNotFoundError, near_names
 
 _GLOB: Final = frozenset("*?[")
 
 
 class NodeNames:
-    """The names of what is in `node`, which stands at `path` of a structure that `owner`, as errors say it, has."""
+    """The names of what is in the container at `path` of a structure that `owner`, as errors say it, has."""
 
-    def __init__(self, structure: Structure, node: Node, path: str, *, owner: str) -> None:
+    def __init__(self, structure: Structure, path: str, *, owner: str) -> None:
         self._owner = owner
         self._structure = structure
-        self._node = node
         self._path = path
+        self._node = structure.nodes[path]
 
     @cached_property
-    def places(self) -> Mapping[StateKey, int]:
-        """Where each key of the container stands in it, in order."""
-        return self._structure.index(self._node, self._path)
+    def keys(self) -> list[StateKey]:
+        """The keys of the container, in order."""
+        return list_keys(self._node)
 
     @cached_property
     def leaves(self) -> list[str]:
         """The whole paths of all leaves in it, in order."""
-        return list(iter_paths(self._node, self._path))
+        return self._structure.list_leaves(self._path)
+
+    def absolute(self, name: str) -> str:
+        """The whole path of what is shown as `name`."""
+        return f"{self._path}/{name}" if self._path else name
 
     def relative(self, path: str) -> str:
         """A whole path as it is shown: from this container on."""
@@ -45,18 +49,18 @@ class NodeNames:
             key = int(key)
         if not isinstance(key, str | int) or isinstance(key, bool):
             return None
-        place = self.places.get(key)
-        if place is None and isinstance(key, int) and isinstance(self._node, ListNode | TupleNode) and key < 0:
-            key += len(self.places)
-            place = self.places.get(key)
-        return None if place is None else (join_path(self._path, key), list_nodes(self._node)[place])
+        if isinstance(key, int) and key < 0 and isinstance(self._node, ListNode | TupleNode):
+            key += len(self.keys)
+        path = join_path(self._path, key)
+        node = self._structure.nodes.get(path)
+        return None if node is None else (path, node)
 
     def choose(self, names: StateKey | Iterable[StateKey]) -> set[str]:
         """The whole paths of what `names` name: leaves, constants, and all containers around them.
 
         `LeafNotFoundError` for a name that names nothing.
         """
-        inside = dict(iter_places(self._node, self._path))
+        inside = dict(self._structure.walk(self._path))
         wanted: set[str] = set()
         for name in [names] if isinstance(names, str | int | np.integer) else names:
             found = self.find(name)
@@ -64,12 +68,12 @@ class NodeNames:
             if not chosen:
                 raise self.missing(name)
             for path in chosen:
-                wanted.update((path, *dict(iter_places(inside[path], path)), *iter_around(path)))
+                wanted.update((path, *dict(self._structure.walk(path)), *_iter_around(path)))
         return wanted
 
     def missing(self, name: object) -> LeafNotFoundError:
         """The error for a name that names nothing, with names near to it, or some that are there."""
-        known = list(dict.fromkeys([*map(str, self.places), *map(self.relative, self.leaves)]))
+        known = list(dict.fromkeys([*map(str, self.keys), *map(self.relative, self.leaves)]))
         near = near_names(str(name), known)
         hint = f"there are {', '.join(map(repr, known[:5]))}" if known else "it is empty"
         if near:
@@ -80,9 +84,16 @@ class NodeNames:
     def _iter_matches(self, name: object, inside: Mapping[str, Node]) -> Iterator[str]:
         if not isinstance(name, str):
             return
-        exact = join_raw(self._path, name)
+        exact = self.absolute(name)
         if exact in inside:
             yield exact
         elif not _GLOB.isdisjoint(name):
             leaves = (path for path, node in inside.items() if not list_nodes(node))
             yield from (path for path in leaves if fnmatchcase(self.relative(path), name))
+
+
+def _iter_around(path: str) -> Iterator[str]:
+    """The paths of the containers around a path."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path

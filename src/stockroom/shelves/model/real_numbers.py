@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.structure import TORCH_ONLY
+from stockroom.content.nodes import TORCH_ONLY
 from stockroom.shelves.model.leaf_info import LeafInfo
 
 Reals = NDArray[np.float64]

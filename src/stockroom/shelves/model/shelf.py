@@ -34,8 +34,7 @@ class ModelShelf(Mapping[str, State]):
         access = self._access
         reader = open_leaves(access, record)
         check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
-        opened = StateSource(access.repository, reader, kind="model", name=name, check_open=check)
-        return State(opened, reader.structure.top)
+        return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
         self.save(name, state)

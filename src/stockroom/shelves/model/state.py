@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
-from stockroom.content.leaf_path import iter_paths, iter_places, join_raw
-from stockroom.content.structure import (
+from stockroom.content.nodes import (
     Constant,
     DictNode,
     Leaf,
@@ -20,9 +19,11 @@ from stockroom.content.structure import (
     ScalarLeaf,
     StateKey,
     TupleNode,
+    iter_parts,
     measure_leaf,
 )
-from stockroom.shelves.model.leaf_info import LeafInfo, find_origin, iter_info, list_stored
+from stockroom.content.structure import Structure
+from stockroom.shelves.model.leaf_info import LeafInfo, iter_info
 from stockroom.shelves.model.leaf_pieces import PIECE_NBYTES, iter_pieces
 from stockroom.shelves.model.leaf_reader import LeafReader
 from stockroom.shelves.model.leaf_values import (
@@ -31,7 +32,6 @@ from stockroom.shelves.model.leaf_values import (
     ValueMaker,
     assemble,
     assemble_some,
-    iter_parts,
     make_metadata,
 )
 from stockroom.shelves.model.names import NodeNames
@@ -57,40 +57,45 @@ class StateSource:
         self.check_open = check_open
 
     @property
-    def forms(self) -> Mapping[str, Leaf]:
-        """The form of each leaf by path, in order."""
-        return self.reader.structure.leaves
+    def structure(self) -> Structure:
+        """The state's structure."""
+        return self.reader.structure
 
     @cached_property
     def positions(self) -> dict[str, int]:
         """Where each leaf stands in order."""
-        return {path: position for position, path in enumerate(self.forms)}
+        return {path: position for position, path in enumerate(self.structure.leaves)}
 
     @cached_property
     def ahead(self) -> ReadAhead | None:
         """What asks for the next leaves while they are touched in order; None if everything is here."""
         tensors = self.reader.tensors
-        if not self.forms or not tensors.is_partial():
+        leaves = self.structure.leaves
+        if not leaves or not tensors.is_partial():
             return None
         tensors.fetcher.start()
-        paths = list(self.forms)
-        nbytes = sum(measure_leaf(leaf) or 0 for leaf in self.forms.values()) // len(paths)
+        paths = list(leaves)
+        nbytes = sum(measure_leaf(leaf) or 0 for leaf in leaves.values()) // len(paths)
 
         def hint(positions: np.ndarray[Any, np.dtype[np.int64]], goes_on: bool) -> None:
-            digests = self.reader.find_stored(list_stored(self.forms, [paths[n] for n in positions.tolist()]))
+            digests = self.reader.find_stored(self.structure.list_stored(paths[n] for n in positions.tolist()))
             if len(digests):
                 tensors.hint(tensors.locate(digests), goes_on=goes_on)
 
         return ReadAhead(len(paths), nbytes, hint)
 
-    def make(self, node: Node, path: str, options: LoadOptions, *, wraps: bool = False) -> Any:
-        """The value of a node, its leaves read in one go; with `wraps`, dicts in it are lazy again."""
-        paths = list(iter_paths(node, path, wraps=wraps))
-        maker = ValueMaker(self.reader, self.forms, options)
-        maker.read(paths)
-        if not wraps:
-            return assemble(node, path, maker.make)  # type: ignore[arg-type]
-        return _assemble_lazily(self, node, path, maker)
+    def make(self, path: str, options: LoadOptions) -> Any:
+        """The value of the node at a path, its leaves read in one go."""
+        maker = ValueMaker(self.reader, options)
+        maker.read(self.structure.list_leaves(path))
+        return assemble(self.structure.nodes[path], path, maker.make)  # type: ignore[arg-type]
+
+    def iter_lazily(self, paths: Iterable[str]) -> Iterator[Any]:
+        """The values of the nodes at `paths`, their leaves read in one go; dicts in them are lazy states."""
+        maker = ValueMaker(self.reader)
+        maker.read(leaf for path in paths for leaf in self.structure.list_leaves(path, into_dicts=False))
+        for path in paths:
+            yield _assemble_lazily(self, self.structure.nodes[path], path, maker)
 
 
 class State(Mapping[StateKey, Any]):
@@ -102,11 +107,11 @@ class State(Mapping[StateKey, Any]):
     A state that is no dict at its top has the positions of its list or tuple as keys, or none.
     """
 
-    def __init__(self, source: StateSource, node: Node, path: str = "") -> None:
+    def __init__(self, source: StateSource, path: str = "") -> None:
         self._source = source
-        self._node = node
+        self._node = source.structure.nodes[path]
         self._path = path
-        self._names = NodeNames(source.reader.structure, node, path, owner=f"{source.kind} {source.name!r}")
+        self._names = NodeNames(source.structure, path, owner=f"{source.kind} {source.name!r}")
 
     @property
     def name(self) -> str:
@@ -126,7 +131,7 @@ class State(Mapping[StateKey, Any]):
     @property
     def nbytes(self) -> int:
         """Raw bytes of all leaves in it, memory that several share counted once."""
-        stored = list_stored(self._source.forms, self._names.leaves)
+        stored = self._source.structure.list_stored(self._names.leaves)
         entries = self._source.reader.find_entries(stored)
         return sum(entry.nbytes for entry in entries.values())
 
@@ -147,9 +152,9 @@ class State(Mapping[StateKey, Any]):
         self._source.check_open()
         options = LoadOptions(rows, as_numpy)
         if names is None:
-            return self._source.make(self._node, self._path, options)
+            return self._source.make(self._path, options)
         wanted = self._names.choose(names)
-        maker = ValueMaker(self._source.reader, self._source.forms, options)
+        maker = ValueMaker(self._source.reader, options)
         maker.read([path for path in self._names.leaves if path in wanted])
         return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
 
@@ -168,14 +173,14 @@ class State(Mapping[StateKey, Any]):
     def none_paths(self) -> list[str]:
         """The paths of what is None, which `paths` leaves out."""
         self._source.check_open()
-        places = iter_places(self._node, self._path)
-        return [self._names.relative(path) for path, node in places if isinstance(node, Constant)]
+        walk = self._source.structure.walk(self._path)
+        return [self._names.relative(path) for path, node in walk if isinstance(node, Constant)]
 
     def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
         """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
         self._source.check_open()
         source = self._source
-        for leaf in iter_info(source.reader, source.forms, self._list_paths(names)):
+        for leaf in iter_info(source.reader, self._list_paths(names)):
             yield replace(leaf, path=self._names.relative(leaf.path)) if self._path else leaf
 
     def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
@@ -183,37 +188,38 @@ class State(Mapping[StateKey, Any]):
 
         Raises `LeafNotFoundError` where there is none, `AbsentDataError`.
         """
-        source, at = self._source, join_raw(self._path, path)
+        source, at = self._source, self._names.absolute(path)
         source.check_open()
-        if isinstance(source.forms.get(at, ScalarLeaf("int")), ScalarLeaf):
+        if isinstance(source.structure.leaves.get(at, ScalarLeaf("int")), ScalarLeaf):
             raise self._names.missing(path)
         if source.ahead is not None:
             source.ahead.see(np.array([source.positions[at]], np.int64))
-        yield from iter_pieces(source.reader, source.forms, at, nbytes=nbytes)
+        yield from iter_pieces(source.reader, at, nbytes=nbytes)
 
     def at(self, path: str) -> State:
         """The dict, list or tuple in it at a path, as a lazy state; `LeafNotFoundError`."""
         self._source.check_open()
-        node = dict(iter_places(self._node, self._path)).get(join_raw(self._path, path))
-        if not isinstance(node, DictNode | ListNode | TupleNode):
+        at = self._names.absolute(path)
+        if not path or not isinstance(self._source.structure.nodes.get(at), DictNode | ListNode | TupleNode):
             raise self._names.missing(path)
-        return State(self._source, node, join_raw(self._path, path))
+        return State(self._source, at)
 
     def read(self, path: str, *, as_numpy: bool = False) -> Any:
         """The value at a path that leads to no dict, list or tuple; `LeafNotFoundError`, `AbsentDataError`."""
-        source, at = self._source, join_raw(self._path, path)
+        source, at = self._source, self._names.absolute(path)
         source.check_open()
-        if at not in source.forms:
+        if at not in source.structure.leaves:
             if path in self.none_paths():
                 return None
             raise self._names.missing(path)
-        maker = ValueMaker(source.reader, source.forms, LoadOptions(as_numpy=as_numpy))
+        maker = ValueMaker(source.reader, LoadOptions(as_numpy=as_numpy))
         maker.read([at])
-        return maker.make(at, source.forms[at])
+        return maker.make(at, source.structure.leaves[at])
 
     def find_form(self, path: str) -> Leaf:
         """What the structure says of the leaf at a path, or of the one it is tied to."""
-        return find_origin(self._source.forms, join_raw(self._path, path))[1]
+        structure = self._source.structure
+        return structure.leaves[structure.origin(self._names.absolute(path))]
 
     def present(self) -> float:
         """The fraction of its chunks that is on this machine; 1.0 if it has none."""
@@ -233,7 +239,7 @@ class State(Mapping[StateKey, Any]):
     def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
         self._source.check_open()
-        return self._source.reader.find_stored(list_stored(self._source.forms, self._list_paths(names)))
+        return self._source.reader.find_stored(self._source.structure.list_stored(self._list_paths(names)))
 
     # -- as a mapping
 
@@ -245,23 +251,23 @@ class State(Mapping[StateKey, Any]):
             raise self._names.missing(key)
         path, node = found
         if isinstance(node, DictNode):
-            return State(source, node, path)
+            return State(source, path)
         if source.ahead is not None and path in source.positions:
             source.ahead.see(np.array([source.positions[path]], np.int64))
-        return source.make(node, path, LoadOptions(), wraps=True)
+        return next(source.iter_lazily([path]))
 
     def __contains__(self, key: object) -> bool:
         self._source.check_open()
         return self._names.find(key) is not None
 
     def __iter__(self) -> Iterator[StateKey]:
-        for key in self._names.places:
+        for key in self._names.keys:
             self._source.check_open()
             yield key
 
     def __len__(self) -> int:
         self._source.check_open()
-        return len(self._names.places)
+        return len(self._names.keys)
 
     def values(self) -> ValuesView[Any]:
         """The values in order; leaves are read many at a time."""
@@ -273,25 +279,23 @@ class State(Mapping[StateKey, Any]):
 
     def iter_items(self) -> Iterator[tuple[StateKey, Any]]:
         """Keys and values in order, leaves read in windows of about 64 MiB."""
-        group: dict[StateKey, tuple[str, Node]] = {}
+        structure = self._source.structure
+        group: dict[StateKey, str] = {}
         nbytes = 0
-        for key, path, node in iter_parts(self._node, self._path):
-            group[key] = (path, node)
-            if not isinstance(node, DictNode):
-                nbytes += sum(measure_leaf(self._source.forms[at]) or 0 for at in iter_paths(node, path, wraps=True))
+        for key, path, _ in iter_parts(self._node, self._path):
+            group[key] = path
+            leaves = structure.list_leaves(path, into_dicts=False)
+            nbytes += sum(measure_leaf(structure.leaves[leaf]) or 0 for leaf in leaves)
             if nbytes >= _WINDOW_NBYTES:
                 yield from self._make_group(group)
                 group, nbytes = {}, 0
         yield from self._make_group(group)
 
-    def _make_group(self, group: Mapping[StateKey, tuple[str, Node]]) -> Iterator[tuple[StateKey, Any]]:
-        source = self._source
-        source.check_open()
-        maker = ValueMaker(source.reader, source.forms)
-        maker.read([at for path, node in group.values() for at in iter_paths(node, path, wraps=True)])
-        for key, (path, node) in group.items():
-            source.check_open()
-            yield key, _assemble_lazily(source, node, path, maker)
+    def _make_group(self, group: Mapping[StateKey, str]) -> Iterator[tuple[StateKey, Any]]:
+        self._source.check_open()
+        for key, value in zip(group, self._source.iter_lazily(group.values()), strict=True):
+            self._source.check_open()
+            yield key, value
 
     def __repr__(self) -> str:
         at = f" at {self._path!r}" if self._path else ""
@@ -333,7 +337,7 @@ class _StateItems(ItemsView[StateKey, Any]):
 def _assemble_lazily(source: StateSource, node: Node, path: str, maker: ValueMaker) -> Any:
     """Lists and tuples with their leaves, dicts in them as lazy states."""
     if isinstance(node, DictNode):
-        return State(source, node, path)
+        return State(source, path)
     if isinstance(node, ListNode | TupleNode):
         parts = [_assemble_lazily(source, part, at, maker) for _, at, part in iter_parts(node, path)]
         return parts if isinstance(node, ListNode) else tuple(parts)

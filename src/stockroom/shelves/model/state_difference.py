@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stockroom.content.structure import StridedLeaf
+from stockroom.content.nodes import StridedLeaf
 from stockroom.shelves.model.difference import TensorDifference, measure_difference
 from stockroom.shelves.model.leaf_info import LeafInfo
 from stockroom.shelves.model.real_numbers import is_measurable

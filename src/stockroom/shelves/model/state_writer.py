@@ -15,8 +15,9 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.content.attrs import check_json
+from stockroom.content.nodes import Node, measure_element, name_storage
 from stockroom.content.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
-from stockroom.content.structure import Node, encode_structure, measure_element, name_storage
+from stockroom.content.structure import encode_structure
 from stockroom.digest import ObjectDigest, view_bytes
 from stockroom.errors import InvalidInputError
 from stockroom.repository.writing.workspace import Workspace

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from stockroom.content.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
 from stockroom.content.state import StateRecord
-from stockroom.content.structure import iter_stored
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import InvalidInputError, NotFoundError, SchemaError
 from stockroom.shelves.model.leaf_reader import open_leaves
@@ -80,7 +79,7 @@ def _choose_states(shelves: _Shelves, records: Iterable[StateRecord | None]) -> 
     for record in records:
         if record is not None:
             reader = open_leaves(shelves._access, record)
-            paths = [path for path, _ in iter_stored(reader.structure.top)]
+            paths = list(reader.structure.stored)
             parts.append(Choice(len(paths), reader.find_stored(paths)))
     return _join(parts)
 

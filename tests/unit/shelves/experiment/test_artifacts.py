@@ -18,7 +18,7 @@ from stockroom import (
     StockRoom,
     ValueNotFoundError,
 )
-from stockroom.content.structure import ScalarLeaf
+from stockroom.content.nodes import ScalarLeaf
 from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, find_place
 from stockroom.shelves.model.flatten import LeafSource
 from stockroom.shelves.model.state_writer import write_leaves, write_value

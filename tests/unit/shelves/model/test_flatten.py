@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from stockroom import SchemaError, StockRoom
-from stockroom.content.structure import ArrayLeaf, DictNode, StridedLeaf, TiedLeaf, iter_leaves
+from stockroom.content.nodes import ArrayLeaf, DictNode, StridedLeaf, TiedLeaf
+from stockroom.content.structure import Structure
 from stockroom.shelves.model.flatten import FlatState, flatten
 
 
@@ -20,7 +21,7 @@ def take(state: object) -> FlatState:
 
 
 def forms_of(state: object) -> dict[str, Any]:
-    return dict(iter_leaves(take(state).structure))
+    return dict(Structure(take(state).structure).leaves)
 
 
 def bytes_of(state: object) -> dict[str, bytes]:

@@ -1,0 +1,187 @@
+"""The nodes of a structure: containers, constants and leaves, and how their keys, paths and dtypes are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from stockroom.store.dtypes import parse_dtype
+
+MAX_AXES: Final = 64
+
+StateKey: TypeAlias = int | str
+Scalar: TypeAlias = bool | int | float | str | None
+_Length = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+_Shape = Annotated[tuple[_Length, ...], msgspec.Meta(max_length=MAX_AXES)]
+
+TORCH_ONLY: Final = {
+    "complex32": ("float16", 4),
+    "float4_e2m1fn_x2": ("uint8", 1),
+    "bits1x8": ("uint8", 1),
+    "bits2x4": ("uint8", 1),
+    "bits4x2": ("uint8", 1),
+    "bits8": ("uint8", 1),
+    "bits16": ("uint16", 2),
+} | {f"{sign}int{bits}": ("uint8", 1) for sign in ("", "u") for bits in range(1, 8)}
+"""torch's dtypes that numpy cannot name: the dtype their bytes are stored as, and the bytes of one element."""
+
+
+class DictNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
+    """A mapping, in order."""
+
+    kind: Literal["dict", "OrderedDict", "Counter"]
+    keys: tuple[int | str, ...]
+    nodes: tuple[Node, ...]
+    metadata: Node | None
+
+
+class ListNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
+    """A list."""
+
+    nodes: tuple[Node, ...]
+
+
+class TupleNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="t"):
+    """A tuple."""
+
+    nodes: tuple[Node, ...]
+
+
+class Constant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
+    """A value that is part of the structure."""
+
+    value: Scalar
+
+
+class ScalarLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
+    """A Python scalar, text or bytes."""
+
+    kind: Literal["bool", "int", "float", "complex", "str", "bytes"]
+
+
+class ArrayLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
+    """An array, a numpy scalar or a tensor; its bytes are in C order."""
+
+    library: Literal["numpy", "scalar", "torch"]
+    dtype: str
+    shape: _Shape
+
+
+class StridedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="v"):
+    """A torch tensor that shares memory with others, or repeats its own."""
+
+    dtype: str
+    shape: _Shape
+    strides: _Shape
+    offset: _Length
+    length: _Length
+    origin: str
+
+    @property
+    def base(self) -> str:
+        """The path that the memory is kept under."""
+        return decode_text(self.origin)
+
+
+class TiedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="="):
+    """The same memory, dtype and shape as another leaf."""
+
+    origin: str
+
+    @property
+    def path(self) -> str:
+        """The path of that leaf."""
+        return decode_text(self.origin)
+
+
+Leaf: TypeAlias = ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf
+Node: TypeAlias = DictNode | ListNode | TupleNode | Constant | Leaf
+
+
+_LOOKS_INT: Final = re.compile(r"-?[0-9]+")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def list_nodes(node: Node) -> tuple[Node, ...]:
+    """What a container holds, in order; nothing for a leaf."""
+    return node.nodes if isinstance(node, DictNode | ListNode | TupleNode) else ()
+
+
+def list_keys(node: Node) -> list[StateKey]:
+    """The keys of a dict, or the positions of a list or tuple."""
+    if isinstance(node, DictNode):
+        return [key if isinstance(key, int) else decode_text(key) for key in node.keys]
+    return list(range(len(list_nodes(node))))
+
+
+def iter_parts(node: Node, path: str) -> Iterator[tuple[StateKey, str, Node]]:
+    """What the container at `path` holds: key or position, path, node."""
+    for key, part in zip(list_keys(node), list_nodes(node), strict=True):
+        yield key, join_path(path, key), part
+
+
+def encode_key(key: StateKey) -> StateKey:
+    """A key as a structure holds it."""
+    return encode_text(key) if isinstance(key, str) else key
+
+
+def encode_text(text: str) -> str:
+    """A str key or a path as a structure holds it."""
+    if not (text.startswith("\0") or _SURROGATE.search(text)):
+        return text
+    return "\0" + text.encode("utf-8", "surrogatepass").hex()
+
+
+def decode_text(text: str) -> str:
+    """The key or path that `encode_text` encoded."""
+    return bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass") if text.startswith("\0") else text
+
+
+def format_component(key: StateKey) -> str:
+    """A key or position as one part of a path."""
+    if isinstance(key, int):
+        return str(key)
+    escaped = key.replace("~", "~0").replace("/", "~1")
+    return f"~2{escaped}" if not key or _LOOKS_INT.fullmatch(key) else escaped
+
+
+def parse_component(component: str) -> str:
+    """The key or position that one part of a path stands for, as text."""
+    return component.removeprefix("~2").replace("~1", "/").replace("~0", "~")
+
+
+def join_path(path: str, key: StateKey) -> str:
+    """The path of what is under `key` in the container at `path`; the top one's is empty."""
+    return f"{path}/{format_component(key)}" if path else format_component(key)
+
+
+def measure_element(dtype: str) -> int:
+    """Bytes of one element; `SchemaError` for a dtype that is not known."""
+    known = TORCH_ONLY.get(dtype)
+    return parse_dtype(dtype).itemsize if known is None else known[1]
+
+
+def measure_extent(dtype: str, shape: tuple[int, ...]) -> int:
+    """The bytes of an array, as if no axis were empty."""
+    return measure_element(dtype) * math.prod(max(length, 1) for length in shape)
+
+
+def name_storage(dtype: str) -> str:
+    """The dtype, among those columns have, that a leaf's bytes are stored as."""
+    known = TORCH_ONLY.get(dtype)
+    return dtype if known is None else known[0]
+
+
+def measure_leaf(leaf: Leaf) -> int | None:
+    """Bytes that a leaf keeps; None where they have any number, as for text. A tied leaf keeps none of its own."""
+    if isinstance(leaf, ArrayLeaf):
+        return measure_element(leaf.dtype) * math.prod(leaf.shape)
+    if isinstance(leaf, StridedLeaf):
+        return measure_element(leaf.dtype) * leaf.length
+    if isinstance(leaf, TiedLeaf):
+        return 0
+    return {"bool": 1, "float": 8, "complex": 16}.get(leaf.kind)
