@@ -1,10 +1,10 @@
-"""From a tree's entry to the chunks behind it: one, or those of its chunk list."""
+"""From a tree's entry to the chunks behind it: none, one, or those of its chunk list."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from stockroom.digest import DIGEST_NBYTES, ObjectDigest
+from stockroom.digest import DIGEST_NBYTES, ObjectDigest, compute_digest
 from stockroom.errors import CorruptionError
 from stockroom.store.chunking import ChunkList, decode_chunk_list
 from stockroom.store.entry import Entry, EntryKind
@@ -13,11 +13,12 @@ from stockroom.trees import NodeStore
 
 
 def list_chunks(objects: NodeStore, entry: Entry) -> StoredTensor:
-    """The chunks behind an entry that is not inline."""
-    if entry.kind is EntryKind.CHUNK:
-        digest = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
-        return StoredTensor(digest, np.array([entry.nbytes], np.int64))
-    return as_stored(read_chunk_list(objects, entry))
+    """The chunks behind an entry; none if it is inline."""
+    if entry.kind is EntryKind.CHUNK_LIST:
+        return as_stored(read_chunk_list(objects, entry))
+    is_chunk = entry.kind is EntryKind.CHUNK
+    digests = np.frombuffer(entry.payload if is_chunk else b"", np.uint8).reshape(-1, DIGEST_NBYTES)
+    return StoredTensor(digests, np.array([entry.nbytes] if is_chunk else [], np.int64))
 
 
 def as_stored(chunks: ChunkList) -> StoredTensor:
@@ -34,3 +35,10 @@ def read_chunk_list(objects: NodeStore, entry: Entry) -> ChunkList:
     if chunks.nbytes != entry.nbytes:
         raise CorruptionError(f"{where}: expected {entry.nbytes} bytes, found {chunks.nbytes}; run `stock fsck`")
     return chunks
+
+
+def digest_entry(objects: NodeStore, entry: Entry) -> bytes:
+    """The digest of the raw bytes behind an entry, told from metadata alone."""
+    if entry.kind is EntryKind.INLINE:
+        return compute_digest(entry.payload)
+    return entry.payload if entry.kind is EntryKind.CHUNK else read_chunk_list(objects, entry).tensor_digest

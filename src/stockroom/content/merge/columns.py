@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from stockroom.content.column import ColumnRecord
-from stockroom.content.entry_digest import digest_entry
+from stockroom.content.entries import digest_entry
 from stockroom.content.merge.conflict import ATTRS, Arbiter, Conflict, name_kind
 from stockroom.content.merge.mappings import merge_mappings, take_keys
 from stockroom.content.merge.three_way import find_side
@@ -47,8 +47,9 @@ class ColumnMerge:
         return msgspec.structs.replace(ours, root=merged.tree.root, attrs=attrs, codec=codec)
 
     def _describe(self, found: KeyConflict) -> Conflict:
+        nodes, entry_format = self.content.nodes, self.ours.entry_format
         values = found.base, found.ours, found.theirs
-        digests = [digest_entry(self.content.nodes, self.ours.entry_format, value) for value in values]
+        digests = [v if v is None else digest_entry(nodes, entry_format.decode(v)).hex() for v in values]
         return Conflict(self.path, found.key, name_kind(*values), *digests)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stockroom.content.entry_digest import digest_entry
+from stockroom.content.entries import digest_entry
 from stockroom.content.nodes import Leaf, Node, TiedLeaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord
@@ -45,7 +45,7 @@ class StateSide:
         if node is None:
             return None
         if isinstance(node, Leaf):
-            return digest_entry(self.objects, STATE_ENTRIES, self.find_entry(at))
+            return digest_entry(self.objects, STATE_ENTRIES.decode(self.find_entry(at))).hex()
         entries = map(self.find_entry, self.structure.list_leaves(at))
         return compute_digest(b"".join([encode_structure(node), *entries])).hex()
 

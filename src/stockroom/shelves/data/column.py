@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import check_attrs
-from stockroom.digest import compute_digest
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.column_views import ColumnItems, ColumnValues
@@ -170,8 +169,7 @@ class Column(Mapping[SampleKey, Sample]):
     def digest(self, key: SampleKey) -> str:
         """The hex BLAKE3 digest of the sample's raw bytes; needs no data."""
         reader, value = self._source.reader, self._source.find_value(self._source.check_key(key))
-        digest = reader.digest_entry(value)
-        return (compute_digest(reader.inline_bytes(value)) if digest is None else digest).hex()
+        return reader.digest_entry(value).hex()
 
     def present(self, keys: Iterable[SampleKey] | None = None) -> float:
         """The fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""

@@ -5,7 +5,7 @@ Whole leaves are resolved to vectors and kept (`vectors`): a batch then costs on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import ColumnRecord
-from stockroom.content.entries import as_stored, list_chunks, read_chunk_list
+from stockroom.content.entries import digest_entry, list_chunks
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.shelves.data.leaf_vectors import LeafVectors
 from stockroom.shelves.data.values import Array, decode_text
+from stockroom.shelves.entry_reader import Buffer, EntryReader, FindUnflushed
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
@@ -31,6 +32,7 @@ Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 _MAX_KEPT_PACKS = 32
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
+_NO_DIGESTS = np.empty((0, DIGEST_NBYTES), np.uint8)
 
 
 class SampleReader:
@@ -41,7 +43,7 @@ class SampleReader:
         record: ColumnRecord,
         tree: Tree,
         tensors: TensorStore,
-        find_unflushed: Callable[[bytes], bytes | None] | None = None,
+        find_unflushed: FindUnflushed | None = None,
         *,
         commit: str | None = None,
     ) -> None:
@@ -51,7 +53,7 @@ class SampleReader:
         self.format = record.entry_format
         self._tensors = tensors
         self.reads_unflushed = find_unflushed is not None
-        self._find_unflushed = find_unflushed
+        self._entries = EntryReader(tree.store, tensors, find_unflushed)
         self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
         self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None
         self._shape = tuple(length or 0 for length in record.shape)
@@ -85,16 +87,13 @@ class SampleReader:
         digests, owners = self._find_digests(positions)
         if not len(digests):
             return 1.0
-        is_here = self._find_unwritten(digests)
-        stored = ~is_here
-        is_here[stored] = self._tensors.is_present(digests[stored])
+        is_here = self._entries.is_present(digests)
         weights = nbytes[owners] / np.bincount(owners, minlength=len(positions))[owners]
         return float((weights * is_here).sum() / weights.sum())
 
     def find_stored(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind these positions, but for those only this session's writer has."""
-        digests = self.find_chunks(positions)
-        return digests[~self._find_unwritten(digests)]
+        return self._entries.drop_unflushed(self.find_chunks(positions))
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind these positions, in their order."""
@@ -132,7 +131,7 @@ class SampleReader:
             self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
             return
         digests, _ = self._find_digests(positions)
-        if len(digests) and self._find_unflushed is None:
+        if len(digests) and not self.reads_unflushed:
             self._tensors.hint(self._tensors.locate(digests), goes_on=goes_on)
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
@@ -172,15 +171,13 @@ class SampleReader:
 
     def read_entry(self, value: bytes) -> Sample:
         """The sample behind one tree value."""
-        return self._build(self.format.decode(value), self._read_payload)
+        entry = self.format.decode(value)
+        return self._build(entry, self._entries.copy([entry])[0])
 
     def view_entry(self, value: bytes) -> Sample:
         """The sample behind one tree value, read-only: no copy where its chunk is raw."""
         entry = self.format.decode(value)
-        if entry.kind is not EntryKind.CHUNK or self.record.is_text or self._find_unflushed is not None:
-            sample = self._build(entry, self._read_payload)
-        else:
-            sample = self._build(entry, self._view_chunk)
+        sample = self._build(entry, self._entries.view(entry))
         if isinstance(sample, np.ndarray):
             sample.flags.writeable = False
         return sample
@@ -190,24 +187,13 @@ class SampleReader:
         entry = self.format.decode(value)
         if entry.nbytes > max_nbytes:
             return None
-        if entry.kind is not EntryKind.INLINE:
-            digests = list_chunks(self.tree.store, entry).digests
-            is_here = self._find_unwritten(digests)
-            is_here[~is_here] = self._tensors.is_present(digests[~is_here])
-            if not is_here.all():
-                return None
+        if not self._entries.is_present(list_chunks(self.tree.store, entry).digests).all():
+            return None
         return self.view_entry(value)
 
-    def digest_entry(self, value: bytes) -> bytes | None:
-        """The digest of the raw bytes of the sample behind a tree value; None if they are inline."""
-        entry = self.format.decode(value)
-        if entry.kind is EntryKind.INLINE:
-            return None
-        return entry.payload if entry.kind is EntryKind.CHUNK else read_chunk_list(self.tree.store, entry).tensor_digest
-
-    def inline_bytes(self, value: bytes) -> bytes:
-        """The raw bytes of an inline entry."""
-        return self.format.decode(value).payload
+    def digest_entry(self, value: bytes) -> bytes:
+        """The digest of the raw bytes of the sample behind a tree value."""
+        return digest_entry(self.tree.store, self.format.decode(value))
 
     def sum_nbytes(self) -> int:
         """Raw bytes of all samples together."""
@@ -217,28 +203,10 @@ class SampleReader:
 
     def _find_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Digests `(n, 32)` of the chunks behind `positions`, and which position each belongs to."""
-        digests: list[bytes] = []
-        owners: list[int] = []
-        for owner, value in enumerate(self._load_values(positions)):
-            entry = self.format.decode(value.tobytes())
-            if entry.kind is EntryKind.CHUNK:
-                mine = [entry.payload]
-            else:
-                mine = (
-                    []
-                    if entry.kind is EntryKind.INLINE
-                    else [d.tobytes() for d in read_chunk_list(self.tree.store, entry).digests]
-                )
-            digests += mine
-            owners += [owner] * len(mine)
-        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES), np.array(owners, np.int64)
-
-    def _find_unwritten(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """`(n,)`: whether each chunk was put by this session's writer and is not in the store yet."""
-        find = self._find_unflushed
-        if find is None:
-            return np.zeros(len(digests), bool)
-        return np.array([find(digest.tobytes()) is not None for digest in digests], bool)
+        entries = [self.format.decode(value.tobytes()) for value in self._load_values(positions)]
+        digests = [list_chunks(self.tree.store, entry).digests for entry in entries]
+        owners = np.repeat(np.arange(len(entries)), np.array([len(mine) for mine in digests], np.int64))
+        return np.concatenate([_NO_DIGESTS, *digests]), owners
 
     def _load_values(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The values at positions, `(n, width)`, whatever else is kept of them."""
@@ -302,7 +270,7 @@ class SampleReader:
         vectors = self._vectors
         if vectors is None:
             vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
-            if self._find_unflushed is None:
+            if not self.reads_unflushed:
                 self._ahead = self.read_ahead()
         return vectors
 
@@ -312,67 +280,20 @@ class SampleReader:
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Samples of entries that are not one gather: many shapes, text, large tensors, or not yet flushed."""
-        chunks = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
-        read = iter(self._read_chunks([entry.payload for entry in chunks], [entry.nbytes for entry in chunks]))
-        samples: list[Any] = [
-            self._build(entry, (lambda _: next(read)) if entry.kind is EntryKind.CHUNK else self._read_payload)
-            for entry in entries
-        ]
+        samples: list[Any] = list(map(self._build, entries, self._entries.copy(entries)))
         if self.format.is_fixed and not self.record.is_text:
             return np.stack(samples) if samples else np.empty((0, *self._shape), self._dtype)
         return samples
 
-    def _build(self, entry: Entry, read: Callable[[Entry], Any]) -> Sample:
-        data = read(entry)
+    def _build(self, entry: Entry, data: Buffer) -> Sample:
+        """The sample whose raw bytes are `data`."""
         if self.record.is_text:
-            return decode_text(self.record, data)
+            return decode_text(self.record, data if isinstance(data, bytearray) else data.tobytes())
         return (
             np.frombuffer(data, self._dtype).reshape(entry.shape)
             if entry.nbytes
             else np.empty(entry.shape, self._dtype)
         )
-
-    def _read_payload(self, entry: Entry) -> bytearray:
-        if entry.kind is EntryKind.INLINE:
-            return bytearray(entry.payload)
-        if entry.kind is EntryKind.CHUNK:
-            return self._read_chunks([entry.payload], [entry.nbytes])[0]
-        chunks = read_chunk_list(self.tree.store, entry)
-        lengths = as_stored(chunks).lengths.tolist()
-        self._bring(chunks.digests)
-        joined = bytearray(chunks.nbytes)
-        start = 0
-        for digest, nbytes in zip(chunks.digests, lengths, strict=True):
-            joined[start : start + nbytes] = self._read_chunks([digest.tobytes()], [nbytes])[0]
-            start += nbytes
-        return joined
-
-    def _bring(self, digests: NDArray[np.uint8]) -> None:
-        """Have all of these chunks fetched in one request, where they are absent."""
-        stored = digests[~self._find_unwritten(digests)]
-        if len(stored):
-            self._tensors.ensure_present(stored)
-
-    def _view_chunk(self, entry: Entry) -> NDArray[np.uint8]:
-        digests = np.frombuffer(entry.payload, np.uint8).reshape(1, DIGEST_NBYTES)
-        tensors = self._tensors
-        return tensors.retry_when_moved(lambda: tensors.view(int(tensors.locate(digests, entry.nbytes)[0])))
-
-    def _read_chunks(self, digests: list[bytes], nbytes: list[int]) -> list[bytearray]:
-        """Raw bytes of chunks, from this session's writer where they are not in the store yet."""
-        found: list[bytearray | None] = [None] * len(digests)
-        if self._find_unflushed is not None:
-            unflushed = [self._find_unflushed(digest) for digest in digests]
-            found = [None if data is None else bytearray(data) for data in unflushed]
-        stored = [position for position, data in enumerate(found) if data is None]
-        if stored:
-            joined = np.frombuffer(b"".join([digests[i] for i in stored]), np.uint8).reshape(-1, DIGEST_NBYTES)
-            lengths = np.array([nbytes[i] for i in stored], np.int64)
-            tensors = self._tensors
-            read = tensors.retry_when_moved(lambda: tensors.read_many(tensors.locate(joined, lengths)))
-            for position, data in zip(stored, read, strict=True):
-                found[position] = data
-        return [data for data in found if data is not None]
 
     def _shape_rows(self, rows: NDArray[np.uint8]) -> Array:
         if self.format.item_nbytes == 0:

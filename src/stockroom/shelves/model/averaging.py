@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.entries import list_chunks
 from stockroom.content.nodes import measure_leaf, name_storage
 from stockroom.content.state import STATE_ENTRIES
+from stockroom.shelves.entry_reader import EntryReader
 from stockroom.shelves.model.flatten import LeafSource
 from stockroom.shelves.model.state_writer import put_leaf
 from stockroom.store.dtypes import parse_dtype
-from stockroom.store.entry import EntryKind
-from stockroom.store.private_read import read_private
 
 if TYPE_CHECKING:
     from stockroom.content.merge.states import Average
@@ -30,21 +28,14 @@ def make_average(session: Workspace) -> Average:
     """What averages two tensors of one floating dtype: computed in float64 and rounded once to their own."""
 
     def average(leaf: ArrayLeaf, ours: bytes, theirs: bytes) -> bytes:
-        one, other = (_read(session, entry) for entry in (ours, theirs))
+        reader = EntryReader(session.nodes, session.repository.tensors)
+        one, other = reader.read([STATE_ENTRIES.decode(ours), STATE_ENTRIES.decode(theirs)])
         nbytes = measure_leaf(leaf)
         assert nbytes is not None
         pieces = _MeanPieces(one, other, parse_dtype(name_storage(leaf.dtype)))
         return put_leaf(session, LeafSource("", leaf.dtype, leaf.shape, nbytes, pieces))
 
     return average
-
-
-def _read(session: Workspace, value: bytes) -> NDArray[np.uint8]:
-    """The bytes behind an entry of a commit."""
-    entry = STATE_ENTRIES.decode(value)
-    if entry.kind is EntryKind.INLINE:
-        return np.frombuffer(entry.payload, np.uint8)
-    return read_private(session.repository.tensors, [list_chunks(session.nodes, entry)])[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.entries import as_stored, list_chunks, read_chunk_list
+from stockroom.content.entries import as_stored, digest_entry, list_chunks, read_chunk_list
 from stockroom.content.nodes import measure_leaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.content.structure import Structure
-from stockroom.digest import DIGEST_NBYTES, compute_digest, view_bytes
+from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import CorruptionError
+from stockroom.shelves.entry_reader import EntryReader, FindUnflushed
 from stockroom.shelves.pin import Access
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack.pack import StalePackError
-from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed, read_private
+from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed
 from stockroom.store.tensor_store import TensorStore
-
-FindUnflushed = Callable[[bytes], bytes | None]
 
 _READS_BEFORE_PLACING: Final = 4
 """After so many reads all leaves are looked up at once: for a few of them that would be the longer way."""
@@ -45,7 +44,7 @@ class LeafReader:
         self._snapshot = snapshot
         self.record = record
         self.tensors = tensors
-        self._find_unflushed = find_unflushed
+        self._entries = EntryReader(snapshot.nodes, tensors, find_unflushed)
         self._reads = 0
         self._placed: dict[str, PlacedTensor] = {}
         self._inline: dict[str, bytes] = {}
@@ -58,20 +57,13 @@ class LeafReader:
     def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """The raw bytes of leaves, each `(nbytes,)`, writable; what is absent is fetched in one request."""
         self._reads += 1
-        if self._reads > _READS_BEFORE_PLACING and self._find_unflushed is None:
+        if self._reads > _READS_BEFORE_PLACING and not self._entries.reads_unflushed:
             return self._read_placed(paths)
         return self._read(paths)
 
     def _read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        found: dict[str, NDArray[np.uint8]] = {}
-        wanted: dict[str, StoredTensor] = {}
-        for path, entry in self.find_entries(paths).items():
-            if entry.kind is EntryKind.INLINE:
-                found[path] = np.frombuffer(bytearray(entry.payload), np.uint8)
-            else:
-                wanted[path] = list_chunks(self._snapshot.nodes, entry)
-        found.update(zip(wanted, self._read_tensors(list(wanted.values())), strict=True))
-        return found
+        entries = self.find_entries(paths)
+        return dict(zip(entries, self._entries.read(list(entries.values())), strict=True))
 
     def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """`_read`, once the places of all leaves are known."""
@@ -107,7 +99,7 @@ class LeafReader:
         needed = _find_chunks(rows, row_nbytes, chunks)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
         stored = as_stored(chunks)
-        read = self._read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
+        read = self._entries.read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
         return _pick_rows(rows, row_nbytes, [int(run[0]) * chunks.chunk_nbytes for run in runs], read)
 
     def iter_bytes(self, path: str, nbytes: int) -> Iterator[NDArray[np.uint8]]:
@@ -120,7 +112,7 @@ class LeafReader:
         step = max(1, nbytes // int(stored.lengths[0]))
         for start in range(0, len(stored.lengths), step):
             part = slice(start, start + step)
-            yield self._read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
+            yield self._entries.read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
 
     def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Where the bytes of leaves are; a value record has them all inline, whatever their length."""
@@ -154,63 +146,17 @@ class LeafReader:
 
     def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Digests `(n, 32)` of the chunks behind leaves, in their order; none for inline ones."""
-        entries = self.find_entries(paths).values()
-        chunks = [
-            list_chunks(self._snapshot.nodes, entry).digests for entry in entries if entry.kind is not EntryKind.INLINE
-        ]
+        chunks = [list_chunks(self._snapshot.nodes, entry).digests for entry in self.find_entries(paths).values()]
         joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
         return joined
 
     def find_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
-        """`find_chunks`, but for those that only a write session has yet."""
-        digests = self.find_chunks(paths)
-        find = self._find_unflushed
-        if find is None:
-            return digests
-        is_stored = [find(digest.tobytes()) is None for digest in digests]
-        return digests.compress(is_stored, axis=0)
+        """`find_chunks`, except for those that only a write session has yet."""
+        return self._entries.drop_unflushed(self.find_chunks(paths))
 
     def digest_entries(self, entries: Iterable[Entry]) -> list[str]:
         """The hex BLAKE3 digest of the raw bytes behind each entry; needs no data."""
-        return [self._digest(entry).hex() for entry in entries]
-
-    def _digest(self, entry: Entry) -> bytes:
-        if entry.kind is EntryKind.INLINE:
-            return compute_digest(entry.payload)
-        return (
-            entry.payload
-            if entry.kind is EntryKind.CHUNK
-            else read_chunk_list(self._snapshot.nodes, entry).tensor_digest
-        )
-
-    def _read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
-        """Each tensor's bytes, from the write session where it is not in the store yet."""
-        pending = [self._find_pending(tensor) for tensor in wanted]
-        stored = [tensor for tensor, parts in zip(wanted, pending, strict=True) if parts is None]
-        read = iter(read_private(self.tensors, stored))
-        return [
-            next(read) if parts is None else self._join(tensor, parts)
-            for tensor, parts in zip(wanted, pending, strict=True)
-        ]
-
-    def _find_pending(self, tensor: StoredTensor) -> list[bytes | None] | None:
-        """The chunks only the write session has, None for the others; None if it has none of them."""
-        find = self._find_unflushed
-        parts = [] if find is None else [find(digest.tobytes()) for digest in tensor.digests]
-        return None if all(part is None for part in parts) else parts
-
-    def _join(self, tensor: StoredTensor, parts: list[bytes | None]) -> NDArray[np.uint8]:
-        stored = [position for position, part in enumerate(parts) if part is None]
-        some = StoredTensor(tensor.digests[stored], tensor.lengths[stored])
-        rest = view_bytes(read_private(self.tensors, [some])[0]) if stored else memoryview(b"")
-        joined = bytearray()
-        for part, nbytes in zip(parts, tensor.lengths.tolist(), strict=True):
-            if part is None:
-                joined += rest[:nbytes]
-                rest = rest[nbytes:]
-            else:
-                joined += part
-        return np.frombuffer(joined, np.uint8)
+        return [digest_entry(self._snapshot.nodes, entry).hex() for entry in entries]
 
 
 def open_leaves(access: Access, record: StateRecord | ValueRecord) -> LeafReader:
