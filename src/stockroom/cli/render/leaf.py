@@ -6,8 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stockroom.cli.render.sample import json_value, raw_bytes
-from stockroom.shelves.model.real_numbers import is_measurable
-from stockroom.shelves.model.stats import TensorStats, measure
+from stockroom.shelves.model.stats import TensorStats, is_measurable, measure
 
 if TYPE_CHECKING:
     from stockroom import LeafInfo, State

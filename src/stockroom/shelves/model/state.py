@@ -24,14 +24,15 @@ from stockroom.content.nodes import (
 )
 from stockroom.content.structure import Structure
 from stockroom.shelves.model.leaf_info import LeafInfo, iter_info
-from stockroom.shelves.model.leaf_pieces import PIECE_NBYTES, iter_pieces
 from stockroom.shelves.model.leaf_reader import LeafReader
 from stockroom.shelves.model.leaf_values import (
+    PIECE_NBYTES,
     LoadOptions,
     Rows,
     ValueMaker,
     assemble,
     assemble_some,
+    iter_pieces,
     make_metadata,
 )
 from stockroom.shelves.model.names import NodeNames

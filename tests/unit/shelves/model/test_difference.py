@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stockroom import StockRoom
-from stockroom.shelves.model.difference import measure_difference
-from stockroom.shelves.model.state_difference import iter_differences
+from stockroom.shelves.model.difference import iter_differences, measure_difference
 from stockroom.store.dtypes import STORAGE_NAMES, parse_dtype
 
 DTYPES = sorted(STORAGE_NAMES | {"float8_e4m3"})

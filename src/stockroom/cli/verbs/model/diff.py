@@ -19,7 +19,7 @@ from stockroom.cli.verb import verb
 from stockroom.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from stockroom.shelves.model.state_difference import LeafDifference
+    from stockroom.shelves.model.difference import LeafDifference
 
 _HEADINGS = ("kind", "name", "dtype", "shape", "norm", "relative", "max abs", "elements", "nan")
 
@@ -68,7 +68,7 @@ def _open_parent(console: Console, stack: ExitStack, address: str) -> ModelPart 
 
 
 def _iter_differences(console: Console, old: ModelPart | None, new: ModelPart) -> Iterator[LeafDifference]:
-    from stockroom.shelves.model.state_difference import iter_differences
+    from stockroom.shelves.model.difference import iter_differences
 
     nbytes = 0
     with console.progress("diff") as progress:
