@@ -72,6 +72,39 @@ class Status:
         return not self.changes and self.merge is None
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How much of the packs is on this machine."""
+
+    packs: int
+    whole_packs: int
+    nbytes: int
+    present_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchReport:
+    """What was brought here, or, for a dry run, would be: of the samples and leaves asked for, what was absent.
+
+    `read_nbytes` in `requests` are what that takes: small gaps between samples are read through.
+    """
+
+    samples: int
+    nbytes: int
+    read_nbytes: int
+    requests: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropReport:
+    """What was given up, or, for a dry run, would be; `kept` packs stayed because no remote was seen to hold them."""
+
+    packs: int
+    nbytes: int
+    kept: int
+
+
 def describe_commit(entry: LoggedCommit) -> Commit:
     """A commit as the log shows it."""
     record = entry.record

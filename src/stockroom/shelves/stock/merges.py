@@ -1,40 +1,46 @@
-"""What a handle does with other lines of history: merging them, taking commits back, moving a branch."""
+"""What moves HEAD: checkouts, merges, commits taken back or over, a branch moved, a move undone."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from stockroom.content.merge.unfinished import Merging, read_merging
-from stockroom.digest import CommitId
-from stockroom.repository.branching import reset_to
-from stockroom.shelves.report import MergeUnderWay
+from stockroom.refs import Operation
+from stockroom.repository import branching
+from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, Handle
 
 if TYPE_CHECKING:
     from stockroom.content.merge.conflict import Choice
     from stockroom.content.merge.strategy import Strategy
-    from stockroom.repository.head import Head
     from stockroom.repository.merging.commands import FastForward, Merge, MergeOptions
-    from stockroom.repository.repository import Repository
     from stockroom.repository.writing.session import WriteSession
-    from stockroom.shelves.pin import Access
     from stockroom.trees import Key
 
 
-class _Handle(Protocol):
-    _access: Access
-    _repository: Repository
+class MoveActions(Handle):
+    """The part of `StockRoom` that moves HEAD."""
 
-    def _moving(self) -> AbstractContextManager[WriteSession]: ...
-    def _pin_to(self, head: Head) -> None: ...
-    def _resolve(self, ref: str) -> CommitId: ...
+    def checkout(self, name: str, create: bool = False) -> None:
+        """Move HEAD to a branch, or, detached, to any other ref; with `create`, to a new branch at HEAD.
 
+        Raises `ConflictError` while changes are staged.
+        """
+        self._access.check_open()
+        with self._moving() as session:
+            self._ref = None
+            self._pin_to(branching.checkout(session, name, create=create))
 
-class MergeActions:
-    """The part of `StockRoom` that is about several lines of history."""
+    def undo(self) -> Operation:
+        """Take back the last change of a ref, and HEAD with it if HEAD stood there; returns what was undone."""
+        self._access.check_open()
+        with self._moving() as session:
+            undone = branching.undo(session)
+            self._pin_to(session.head)
+            return undone
 
     def merge(
-        self: _Handle,
+        self,
         ref: str,
         message: str | None = None,
         strategy: Strategy = None,
@@ -66,21 +72,19 @@ class MergeActions:
         theirs = self._resolve(ref)
         with self._moving() as session:
             options = make_options(session, message, strategy, commits=commit, fast_forward=fast_forward)
-            return _finish(self, session, merge(session, theirs, ref, options))
+            return self._finish(session, merge(session, theirs, ref, options))
 
-    def revert(
-        self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
-    ) -> Merge:
+    def revert(self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True) -> Merge:
         """Commit the opposite of what the commit `ref` changed; conflicts are as in `merge`."""
         from stockroom.repository.merging.commands import revert  # here for start-up time
 
         self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
-            return _finish(self, session, revert(session, target, make_options(session, message, strategy, commit)))
+            return self._finish(session, revert(session, target, make_options(session, message, strategy, commit)))
 
     def cherry_pick(
-        self: _Handle, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
+        self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
     ) -> Merge:
         """Commit here what the commit `ref` changed elsewhere; conflicts are as in `merge`."""
         from stockroom.repository.merging.commands import cherry_pick  # here for start-up time
@@ -89,20 +93,9 @@ class MergeActions:
         target = self._resolve(ref)
         with self._moving() as session:
             options = make_options(session, message, strategy, commit)
-            return _finish(self, session, cherry_pick(session, target, options))
+            return self._finish(session, cherry_pick(session, target, options))
 
-    def find_merge(self: _Handle) -> MergeUnderWay | None:
-        """The merge under way, with what it leaves open; None if there is none. Waits for no writer."""
-        self._access.check_open()
-        session, repository = self._access.session, self._repository
-        if session is None:
-            stage = repository.refs.get_stage(repository.paths.stage_name)
-            if stage is None or stage.merging is None:
-                return None
-            return _describe(read_merging(repository.objects, stage.merging))
-        return None if session.merging is None else _describe(session.merging)
-
-    def resolve(self: _Handle, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
+    def resolve(self, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
         """Decide the open conflicts at `path`, or the one at `key`; returns how many are left open.
 
         `choice` is `ours` (what HEAD has), `theirs` or, for tensors, `average`; None takes what is staged there, which
@@ -115,7 +108,7 @@ class MergeActions:
         with self._moving() as session:
             return resolve(session, path, key, choice, make_average(session))
 
-    def continue_merge(self: _Handle, message: str | None = None) -> str:
+    def continue_merge(self, message: str | None = None) -> str:
         """Commit the merge under way; the commit's full hex digest. `MergeConflictError` while conflicts are open."""
         from stockroom.repository.merging.commands import continue_merge  # here for start-up time
 
@@ -125,7 +118,7 @@ class MergeActions:
             self._pin_to(session.head)
             return commit.hex()
 
-    def abort_merge(self: _Handle) -> None:
+    def abort_merge(self) -> None:
         """Give up the merge under way and what was staged with it; `NotFoundError` if there is none."""
         from stockroom.repository.merging.commands import abort_merge  # here for start-up time
 
@@ -133,7 +126,7 @@ class MergeActions:
         with self._moving() as session:
             abort_merge(session)
 
-    def reset_to(self: _Handle, ref: str) -> None:
+    def reset_to(self, ref: str) -> None:
         """Move the branch that is checked out to `ref` and drop everything staged, as `git reset --hard` does.
 
         `undo` takes back the move, not what was staged.
@@ -141,13 +134,28 @@ class MergeActions:
         self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
-            reset_to(session, target)
+            branching.reset_to(session, target)
             self._pin_to(session.head)
 
+    def _finish(self, session: WriteSession, merge: Merge) -> Merge:
+        self._pin_to(session.head)
+        return merge
 
-def _describe(merging: Merging) -> MergeUnderWay:
-    commit = None if merging.parent is None else merging.parent.hex()
-    return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
+    @contextmanager
+    def _moving(self) -> Iterator[WriteSession]:
+        """The session that moves HEAD: this handle's own, or one for the moment."""
+        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+
+        if self._access.session is not None:
+            self._access.session.check_open()
+            assert isinstance(self._access.session, WriteSession)
+            yield self._access.session
+            return
+        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
+        try:
+            yield session
+        finally:
+            session.close()
 
 
 def make_options(
@@ -163,8 +171,3 @@ def make_options(
     from stockroom.shelves.model.averaging import make_average
 
     return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
-
-
-def _finish(handle: _Handle, session: WriteSession, merge: Merge) -> Merge:
-    handle._pin_to(session.head)
-    return merge

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.data.column import Column
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.report import Commit
-    from stockroom.shelves.stock.stock import StockRoom
+    from stockroom.shelves.stock.handle import Handle
 
 _SAMPLES: Final = 12
 _SIDE: Final = 64
@@ -27,7 +27,7 @@ _MAX_SAMPLE_NBYTES: Final = 16 << 20
 _COLUMN_HEADINGS: Final = ("column", "dtype", "shape", "samples")
 
 
-def show_stock(stock: StockRoom) -> str:
+def show_stock(stock: Handle) -> str:
     """A handle: where it is, and what it holds."""
     title = f"{stock.path} · {stock.branch or 'detached'} · {(stock.commit_id or 'no commit')[:12]}"
     rows = [*islice(_iter_columns(stock.data), MAX_ROWS)]

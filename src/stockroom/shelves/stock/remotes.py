@@ -3,146 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
 from stockroom.errors import InvalidInputError, RepositoryNotFoundError
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME
+from stockroom.shelves.report import DropReport, PrefetchReport, Presence
+from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
-    from stockroom.content.merge.strategy import Strategy
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.progress import OnProgress
-    from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport
     from stockroom.remotes.transport.url import RemoteSettings
-    from stockroom.repository.head import Head
-    from stockroom.repository.repository import Repository
-    from stockroom.repository.writing.session import WriteSession
-    from stockroom.shelves.data.shelf import DataShelf
-    from stockroom.shelves.model.shelf import ModelShelf
-    from stockroom.shelves.pin import Access
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
-    """How much of the packs is on this machine."""
-
-    packs: int
-    whole_packs: int
-    nbytes: int
-    present_nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrefetchReport:
-    """What was brought here, or, for a dry run, would be: of the samples and leaves asked for, what was absent.
-
-    `read_nbytes` in `requests` are what that takes: small gaps between samples are read through.
-    """
-
-    samples: int
-    nbytes: int
-    read_nbytes: int
-    requests: int
-    left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class DropReport:
-    """What was given up, or, for a dry run, would be; `kept` packs stayed because no remote was seen to hold them."""
-
-    packs: int
-    nbytes: int
-    kept: int
-
-
-class _Handle(Protocol):
-    _access: Access
-    _repository: Repository
+class RemoteActions(Handle):
+    """The part of both handles that is about remotes."""
 
     @property
-    def data(self) -> DataShelf: ...
-    @property
-    def model(self) -> ModelShelf: ...
-    def _moving(self) -> AbstractContextManager[WriteSession]: ...
-    def _pin_to(self, head: Head) -> None: ...
-    def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None: ...
-    def fetch(self, remote: str = ..., *, prune: bool = ..., on_progress: OnProgress | None = ...) -> FetchReport: ...
-    def refresh(self) -> None: ...
-
-
-class RemoteActions:
-    """The part of `StockRoom` that is about remotes."""
-
-    @classmethod
-    def clone(
-        cls,
-        url: str,
-        path: str | Path,
-        metadata_only: bool = False,
-        ref: str | None = None,
-        *,
-        depth: int | None = None,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Self:
-        """The handle of a new repository in `path`, cloned from a remote.
-
-        Args:
-            url: a folder, or a URL of s3, gs, az, https or http.
-            path: a new or empty folder; or one with a clone that was cut off, which goes on.
-            metadata_only: leave samples where they are until they are read.
-            ref: the branch or tag to check out; None is the remote's own choice.
-            depth: keep only so many commits of it.
-        """
-        from stockroom.remotes.clone import CloneOptions, clone
-        from stockroom.remotes.transport.url import parse_remote_settings
-
-        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
-        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
-        stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)  # type: ignore[call-arg]
-        if metadata_only:
-            stock._repository.tensors.fetcher.start()  # type: ignore[attr-defined]  # what is read next is not here
-        return stock
-
-    @classmethod
-    def clone_here(
-        cls,
-        path: str | Path = ".",
-        url: str | None = None,
-        metadata_only: bool = False,
-        *,
-        depth: int | None = None,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Self:
-        """The handle of a work tree of git that has a `head.stock`, after its data has been cloned into it.
-
-        Args:
-            path: a folder in the work tree. Its `head.stock` stays as git has it.
-            url: where from; None reads it from `remote.stock`.
-            metadata_only, depth: as for `clone`.
-
-        Raises `RefNotFoundError` where the remote does not have the commit in `head.stock`.
-        """
-        from stockroom.remotes.clone import CloneOptions, clone_here
-
-        root = find_head(Path(path))
-        settings = choose_remote(root, url, endpoint_url=endpoint_url, region=region)
-        options = CloneOptions(metadata_only=metadata_only, depth=depth)
-        stock = cls(clone_here(settings, root, options, on_progress=on_progress).root)  # type: ignore[call-arg]
-        if metadata_only:
-            stock._repository.tensors.fetcher.start()  # type: ignore[attr-defined]
-        return stock
-
-    @property
-    def remotes(self: _Handle) -> Mapping[str, str]:
+    def remotes(self) -> Mapping[str, str]:
         """Names of remotes and their URLs; read-only."""
         from stockroom.remotes.settings import read_remotes
 
@@ -150,9 +32,7 @@ class RemoteActions:
         found = read_remotes(self._repository.paths)
         return MappingProxyType({name: settings.url for name, settings in found.items()})
 
-    def add_remote(
-        self: _Handle, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None
-    ) -> None:
+    def add_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
         """Name a remote: a folder, or a URL of s3, gs, az, https or http. Contacts nobody.
 
         Inside a work tree of git, `remote.stock` says where `origin` is; git is meant to track it.
@@ -167,9 +47,7 @@ class RemoteActions:
         add_remote(self._repository.paths, name, settings)
         _publish(self, name)
 
-    def set_remote(
-        self: _Handle, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None
-    ) -> None:
+    def set_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
         """Change where a remote is; `RemoteNotFoundError` if there is none of that name."""
         from stockroom.remotes.settings import set_remote
         from stockroom.remotes.transport.url import parse_remote_settings
@@ -179,7 +57,7 @@ class RemoteActions:
         set_remote(self._repository.paths, name, settings)
         _publish(self, name)
 
-    def remove_remote(self: _Handle, name: str) -> None:
+    def remove_remote(self, name: str) -> None:
         """Forget a remote. What lies there stays."""
         from stockroom.refs import Ref, RefChange, RefMove
         from stockroom.remotes.settings import remove_remote
@@ -196,13 +74,13 @@ class RemoteActions:
             refs.apply(RefChange(kind="remove-remote", moves=moves))
 
     @property
-    def remote_branches(self: _Handle) -> Mapping[str, str]:
+    def remote_branches(self) -> Mapping[str, str]:
         """Names such as `origin/main` and the full hex ids of their commits, as last seen; read-only."""
         self._access.check_open()
         return MappingProxyType({name: at.hex() for name, at in self._repository.refs.remotes().items()})
 
     def push(
-        self: _Handle,
+        self,
         remote: str = "origin",
         ref: str | None = None,
         force: bool = False,
@@ -227,7 +105,7 @@ class RemoteActions:
         return push(self._repository, remote, wanted, force=force, on_progress=on_progress)
 
     def fetch(
-        self: _Handle, remote: str = "origin", *, prune: bool = False, on_progress: OnProgress | None = None
+        self, remote: str = "origin", *, prune: bool = False, on_progress: OnProgress | None = None
     ) -> FetchReport:
         """Take in a remote's new history, as `origin/main` and the like; samples stay there until they are read."""
         from stockroom.remotes.fetch import fetch
@@ -235,38 +113,7 @@ class RemoteActions:
         self._access.check_open()
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
 
-    def pull(
-        self: _Handle,
-        remote: str = "origin",
-        *,
-        strategy: Strategy = None,
-        ff_only: bool = False,
-        on_progress: OnProgress | None = None,
-    ) -> PullReport:
-        """Fetch, then bring the branch that is checked out along: by fast-forward, or, if both moved on, by a merge.
-
-        `strategy` decides conflicts, as in `merge`; with `ff_only` no commit is made. Raises `MergeConflictError`,
-        after which nothing but what was fetched is new, and `ConflictError` if changes are staged.
-        """
-        from stockroom.remotes.pull import pull
-        from stockroom.shelves.stock.merges import make_options
-
-        self._access.check_open()
-        self._bring_head(remote, on_progress)
-        with self._moving() as session:
-            options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")
-            report = pull(self._repository, session, remote, options, on_progress=on_progress)
-            self._pin_to(session.head)
-            return report
-
-    def _bring_head(self: _Handle, remote: str, on_progress: OnProgress | None) -> None:
-        """Fetch, if HEAD is on a commit that is not here, as after `git pull`."""
-        head = self._repository.read_head()
-        if head.commit is not None and not self._repository.refs.has_commit(head.commit):
-            self.fetch(remote, on_progress=on_progress)
-            self.refresh()
-
-    def measure_presence(self: _Handle) -> Presence:
+    def measure_presence(self) -> Presence:
         """How much of this repository's packs is on this machine; contacts nobody."""
         self._access.check_open()
         counts = list(self._repository.tensors.iter_sizes())
@@ -274,7 +121,7 @@ class RemoteActions:
         return Presence(len(counts), whole, sum(n for n, _ in counts), sum(present for _, present in counts))
 
     def prefetch(
-        self: _Handle,
+        self,
         path: str | None = None,
         keys: Sequence[Any] | slice | None = None,
         where: str | None = None,
@@ -303,9 +150,7 @@ class RemoteActions:
             bring(self._repository, plan, on_progress)
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
-    def drop(
-        self: _Handle, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False
-    ) -> DropReport:
+    def drop(self, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False) -> DropReport:
         """Give back disk: of the packs of one column or model, or of all, down to `keep_nbytes` in all.
 
         Only what a remote holds at this moment is dropped; it comes again when it is read.
@@ -349,7 +194,7 @@ def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, regi
     return replace(found, endpoint_url=endpoint_url or found.endpoint_url, region=region or found.region)
 
 
-def _publish(handle: _Handle, name: str) -> None:
+def _publish(handle: Handle, name: str) -> None:
     from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
 
     if name == ORIGIN:

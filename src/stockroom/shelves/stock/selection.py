@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,9 @@ if TYPE_CHECKING:
     from stockroom.shelves.data.column import Column
     from stockroom.shelves.data.keys import SampleKey
     from stockroom.shelves.data.shelf import DataShelf
-    from stockroom.shelves.model.shelf import ModelShelf
-    from stockroom.shelves.pin import Access
+    from stockroom.shelves.stock.handle import Handle
 
 _STATES: Final = (MODEL, EXPERIMENT, ARTIFACT)
-
-
-class _Shelves(Protocol):
-    _access: Access
-
-    @property
-    def data(self) -> DataShelf: ...
-    @property
-    def model(self) -> ModelShelf: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,51 +32,51 @@ class Choice:
     digests: NDArray[np.uint8]
 
 
-def choose(shelves: _Shelves, path: str | None, keys: Sequence[Any] | slice | None, where: str | None) -> Choice:
+def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None, where: str | None) -> Choice:
     """What lies at `path` (None: everything), or, of a column or model, what `keys` and `where` choose of it."""
     if path is None:
         if keys is not None or where is not None:
             raise InvalidInputError("keys and where choose within one column or model: say which")
-        return _choose_all(shelves)
+        return _choose_all(handle)
     kind, _, name = path.partition("/")
     if kind == MODEL and name:
-        return _choose_leaves(shelves, name, keys, where)
-    if kind in (EXPERIMENT, ARTIFACT, METRIC) and name and path not in shelves.data:
+        return _choose_leaves(handle, name, keys, where)
+    if kind in (EXPERIMENT, ARTIFACT, METRIC) and name and path not in handle.data:
         if keys is not None or where is not None:
             raise InvalidInputError(f"keys and where choose within one column or model, and {path!r} is none")
-        return _choose_states(shelves, [_find_record(shelves, path)])
-    return _choose_samples(shelves.data, path.removeprefix(f"{DATA}/"), keys, where)
+        return _choose_states(handle, [_find_record(handle, path)])
+    return _choose_samples(handle.data, path.removeprefix(f"{DATA}/"), keys, where)
 
 
-def _choose_all(shelves: _Shelves) -> Choice:
-    columns = [_choose_samples(shelves.data, name, None, None) for name in shelves.data]
-    content = shelves._access.content
+def _choose_all(handle: Handle) -> Choice:
+    columns = [_choose_samples(handle.data, name, None, None) for name in handle.data]
+    content = handle._access.content
     records = [content.read_state(digest) for kind in _STATES for _, digest in content.iter_digests(kind)]
-    states = _choose_states(shelves, [record for record in records if isinstance(record, StateRecord)])
+    states = _choose_states(handle, [record for record in records if isinstance(record, StateRecord)])
     return _join([*columns, states])
 
 
-def _choose_leaves(shelves: _Shelves, name: str, names: Sequence[Any] | slice | None, where: str | None) -> Choice:
+def _choose_leaves(handle: Handle, name: str, names: Sequence[Any] | slice | None, where: str | None) -> Choice:
     if where is not None or isinstance(names, slice):
         raise InvalidInputError(f"model {name!r}: expected names or patterns of leaves, found a slice or a condition")
-    state = shelves.model[name]
+    state = handle.model[name]
     digests = state.find_chunks(names)
     return Choice(len(state.paths()) if names is None else len(list(names)), digests)
 
 
-def _choose_states(shelves: _Shelves, records: Iterable[StateRecord | None]) -> Choice:
+def _choose_states(handle: Handle, records: Iterable[StateRecord | None]) -> Choice:
     parts = []
     for record in records:
         if record is not None:
-            reader = open_leaves(shelves._access, record)
+            reader = open_leaves(handle._access, record)
             paths = list(reader.structure.stored)
             parts.append(Choice(len(paths), reader.find_stored(paths)))
     return _join(parts)
 
 
-def _find_record(shelves: _Shelves, path: str) -> StateRecord | None:
+def _find_record(handle: Handle, path: str) -> StateRecord | None:
     """The record at a path whose bytes lie in chunks; None for one that is all metadata."""
-    content: Snapshot = shelves._access.content
+    content: Snapshot = handle._access.content
     digest = content.find_digest(path)
     if digest is None:
         raise NotFoundError(f"nothing at {path!r} in this commit; `stock ls` lists what there is")

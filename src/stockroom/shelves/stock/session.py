@@ -3,48 +3,66 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stockroom.content.merge.strategy import make_decide
-from stockroom.errors import ClosedError
-from stockroom.remotes.lazy import choose_fetcher
-from stockroom.repository.repository import Repository
+from stockroom.errors import ClosedError, ConflictError, LockedError
 from stockroom.repository.writing.branch_session import BranchSession
-from stockroom.shelves.pin import Access
 from stockroom.shelves.report import describe_changes
-from stockroom.shelves.stock.open_writers import close_at_exit
-from stockroom.shelves.stock.stock import StockRoom
+from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, Handle, close_at_exit
+from stockroom.shelves.stock.history import HistoryActions
+from stockroom.shelves.stock.remotes import RemoteActions
+from stockroom.shelves.stock.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
     from stockroom.content.merge.strategy import Strategy
 
 
-class Session(StockRoom):
+class Session(HistoryActions, RemoteActions, UpkeepActions):
     """What `StockRoom.session` gives."""
 
     def __init__(
         self,
-        stock: StockRoom,
-        branch: str,
+        beside: Handle,
+        branch: str | None,
         name: str | None,
         *,
-        message: str | None,
-        strategy: Strategy,
-        timeout_s: float,
+        message: str | None = None,
+        strategy: Strategy = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self.lazy = stock.lazy
-        self._ref = None
+        beside._access.check_open()
+        branch = branch or beside._repository.follow(beside._repository.read_head()).branch
+        if branch is None:
+            raise ConflictError("HEAD is detached: say on which branch the session is to commit")
         self._message = message
         decide = make_decide(strategy)
-        self._repository = Repository.find(stock.path, make_fetcher=choose_fetcher(stock.lazy))
+        super().__init__(beside.path, lazy=beside.lazy)
         try:
             session = BranchSession(self._repository, branch, name=name, timeout_s=timeout_s, decide=decide)
-            self._access = Access(self._repository, session.base, session=session)
+            self._access.session = session
             self._pin_to(session.head)
             close_at_exit(self)  # what is staged under a name is made durable when the program ends
         except BaseException:
             self._repository.close()
             raise
+
+    def session(self, branch: str | None = None, name: str | None = None, **options: Any) -> Session:
+        """Another session beside this one, as `StockRoom.session` says."""
+        return Session(self, branch, name, **options)
+
+    def enable_write(self, *_: object, **__: object) -> NoReturn:
+        """Raise `LockedError`: a session writes already."""
+        self._access.check_open()
+        raise LockedError("this handle is writing already: write blocks do not nest; use the one that is open")
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Raise `ConflictError`: a session stays on its branch."""
+        self._access.check_open()
+        raise ConflictError("a session stays on its branch: use the repository's own handle for this")
+
+    checkout = undo = pull = merge = revert = cherry_pick = _refuse
+    resolve = continue_merge = abort_merge = reset_to = _refuse
 
     def __exit__(self, *exc_info: object) -> None:
         session = self._access.session

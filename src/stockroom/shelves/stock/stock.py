@@ -5,46 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 
-from stockroom.content.diff import Diff
-from stockroom.content.snapshot import Snapshot
-from stockroom.digest import CommitId
-from stockroom.errors import (
-    ClosedError,
-    ConflictError,
-    GitError,
-    InvalidInputError,
-    LockedError,
-    ReadOnlyError,
-)
-from stockroom.refs import Stage
-from stockroom.remotes.lazy import choose_fetcher
-from stockroom.repository.head import Head
+from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
 from stockroom.repository.paths import Identity, init_repository
-from stockroom.repository.repository import Repository
-from stockroom.shelves.pin import Access
-from stockroom.shelves.report import Status, describe_changes
-from stockroom.shelves.stock.git import GitActions
+from stockroom.shelves.report import describe_changes
+from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
-from stockroom.shelves.stock.merges import MergeActions
-from stockroom.shelves.stock.open_writers import close_at_exit
-from stockroom.shelves.stock.remotes import RemoteActions
+from stockroom.shelves.stock.merges import MoveActions, make_options
+from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, find_head
 from stockroom.shelves.stock.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
     from stockroom.content.merge.strategy import Strategy
+    from stockroom.remotes.progress import OnProgress
+    from stockroom.remotes.pull import PullReport
     from stockroom.repository.writing.session import WriteSession
-    from stockroom.repository.writing.workspace import Workspace
-    from stockroom.shelves.data.shelf import DataShelf
-    from stockroom.shelves.experiment.shelf import ExperimentShelf
-    from stockroom.shelves.model.shelf import ModelShelf
     from stockroom.shelves.stock.session import Session
 
-DEFAULT_TIMEOUT_S = 10.0
 
-
-class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitActions):
+class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     """A repository, open.
 
     Args:
@@ -74,12 +54,8 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
             raise InvalidInputError(
                 "expected either ref (to read a commit) or enable_write (to write on HEAD), found both"
             )
-        self._repository = Repository.find(None if path is None else Path(path), make_fetcher=choose_fetcher(lazy))
-        self.lazy = lazy
-        self._ref = ref
-        self._needs_head = needs_head
+        super().__init__(None if path is None else Path(path), lazy=lazy, ref=ref, needs_head=needs_head)
         try:
-            self._access = Access(self._repository, self._repository.open_snapshot(None))
             self._pin()
             if enable_write:
                 self._begin(timeout_s)
@@ -104,105 +80,101 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
         stock.is_new = is_new
         return stock
 
-    _needs_head = True
     is_new: bool = False
     """Whether `init` made this repository, rather than finding it there."""
 
-    # -- where
+    @classmethod
+    def clone(
+        cls,
+        url: str,
+        path: str | Path,
+        metadata_only: bool = False,
+        ref: str | None = None,
+        *,
+        depth: int | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """The handle of a new repository in `path`, cloned from a remote.
 
-    @property
-    def path(self) -> Path:
-        """The work tree's root."""
-        return self._repository.paths.root
-
-    @property
-    def commit_id(self) -> str | None:
-        """The full hex digest of the commit this handle is pinned to; None before the first commit."""
-        self._access.check_open()
-        return None if self._head.commit is None else self._head.commit.hex()
-
-    @property
-    def branch(self) -> str | None:
-        """The branch checked out; None for a detached HEAD, or a handle opened on a ref.
-
-        Where git tracks `head.stock`, it is the branch that git is on at the moment.
+        Args:
+            url: a folder, or a URL of s3, gs, az, https or http.
+            path: a new or empty folder; or one with a clone that was cut off, which goes on.
+            metadata_only: leave samples where they are until they are read.
+            ref: the branch or tag to check out; None is the remote's own choice.
+            depth: keep only so many commits of it.
         """
+        from stockroom.remotes.clone import CloneOptions, clone
+        from stockroom.remotes.transport.url import parse_remote_settings
+
+        settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
+        stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)
+        if metadata_only:
+            stock._repository.tensors.fetcher.start()  # what is read next is not here
+        return stock
+
+    @classmethod
+    def clone_here(
+        cls,
+        path: str | Path = ".",
+        url: str | None = None,
+        metadata_only: bool = False,
+        *,
+        depth: int | None = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """The handle of a work tree of git that has a `head.stock`, after its data has been cloned into it.
+
+        Args:
+            path: a folder in the work tree. Its `head.stock` stays as git has it.
+            url: where from; None reads it from `remote.stock`.
+            metadata_only, depth: as for `clone`.
+
+        Raises `RefNotFoundError` where the remote does not have the commit in `head.stock`.
+        """
+        from stockroom.remotes.clone import CloneOptions, clone_here
+
+        root = find_head(Path(path))
+        settings = choose_remote(root, url, endpoint_url=endpoint_url, region=region)
+        options = CloneOptions(metadata_only=metadata_only, depth=depth)
+        stock = cls(clone_here(settings, root, options, on_progress=on_progress).root)
+        if metadata_only:
+            stock._repository.tensors.fetcher.start()
+        return stock
+
+    def pull(
+        self,
+        remote: str = "origin",
+        *,
+        strategy: Strategy = None,
+        ff_only: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> PullReport:
+        """Fetch, then bring the branch that is checked out along: by fast-forward, or, if both moved on, by a merge.
+
+        `strategy` decides conflicts, as in `merge`; with `ff_only` no commit is made. Raises `MergeConflictError`,
+        after which nothing but what was fetched is new, and `ConflictError` if changes are staged.
+        """
+        from stockroom.remotes.pull import pull
+
         self._access.check_open()
-        if self._ref is not None or self._access.session is not None:
-            return self._head.branch
-        with suppress(GitError):  # only git could tell, and it is not there: reading goes on without
-            return self._repository.follow(self._head).branch
-        return self._head.branch
+        self._bring_head(remote, on_progress)
+        with self._moving() as session:
+            options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")
+            report = pull(self._repository, session, remote, options, on_progress=on_progress)
+            self._pin_to(session.head)
+            return report
 
-    @property
-    def data(self) -> DataShelf:
-        """The data shelf."""
-        from stockroom.shelves.data.shelf import DataShelf  # here for start-up time
-
-        self._access.check_open()
-        return DataShelf(self._access)
-
-    @property
-    def model(self) -> ModelShelf:
-        """The model shelf."""
-        from stockroom.shelves.model.shelf import ModelShelf  # here for start-up time
-
-        self._access.check_open()
-        return ModelShelf(self._access)
-
-    @property
-    def experiment(self) -> ExperimentShelf:
-        """The experiment shelf."""
-        from stockroom.shelves.experiment.shelf import ExperimentShelf  # here for start-up time
-
-        self._access.check_open()
-        return ExperimentShelf(self._access)
-
-    def refresh(self) -> None:
-        """Pin to the newest HEAD (or ref, if the handle was opened on one). Columns taken earlier stay as they were."""
-        self._access.check_open()
-        if self._access.session is None:
-            self._pin()
-
-    def close(self) -> None:
-        """Close the handle and everything taken from it; staged changes are made durable first."""
-        if self._access.is_closed:
-            return
-        session, self._access.session = self._access.session, None
-        try:
-            if session is not None:
-                try:
-                    if session.is_open:
-                        session.flush()
-                finally:
-                    session.close()
-        finally:
-            self._access.is_closed = True
-            self._repository.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a StockRoom handle cannot be pickled: send its path, or a dataset made with make_torch_dataset"
-        )
-
-    def __repr__(self) -> str:
-        if self._access.is_closed:
-            return f"<StockRoom {self.path} closed>"
-        mode = "writing" if self._access.session else "reading"
-        return (
-            f"<StockRoom {self.path} {self._head.branch or 'detached'} {(self.commit_id or 'no commit')[:12]} {mode}>"
-        )
-
-    def _repr_html_(self) -> str | None:
-        from stockroom.shelves.stock.notebook import show_stock
-
-        return None if self._access.is_closed else show_stock(self)
+    def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None:
+        """Fetch, if HEAD is on a commit that is not here, as after `git pull`."""
+        head = self._repository.read_head()
+        if head.commit is not None and not self._repository.refs.has_commit(head.commit):
+            self.fetch(remote, on_progress=on_progress)
+            self.refresh()
 
     # -- writing
 
@@ -257,69 +229,9 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
             strategy: who decides what both this session and others changed, as in `merge`; None raises
                 `MergeConflictError` on commit, and leaves the session as it was.
         """
-        from stockroom.shelves.stock.session import Session
+        from stockroom.shelves.stock.session import Session  # here for start-up time
 
-        self._access.check_open()
-        chosen = branch or self._repository.follow(self._repository.read_head()).branch
-        if chosen is None:
-            raise ConflictError("HEAD is detached: say on which branch the session is to commit")
-        return Session(self, chosen, name, message=message, strategy=strategy, timeout_s=timeout_s)
-
-    def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
-        """Commit what is staged; returns the commit's full hex digest.
-
-        `metadata` takes str, int, float, bool or None values; `author` overrides the repository's (name, email).
-        Raises `NothingToCommitError` when nothing is staged.
-        """
-        identity = None if author is None else _parse_author(author)
-        commit = self._writer().commit(message, metadata, identity)
-        self._pin_to(self._writer().head)
-        return commit.hex()
-
-    def flush(self) -> None:
-        """Make staged changes durable."""
-        self._writer().flush()
-
-    def status(self) -> Status:
-        """What is staged, by shelf and name."""
-        self._access.check_open()
-        stage = None if self._access.session is not None else self._find_stage()
-        base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
-        staged_on = self._head.commit if stage is None else stage.base
-        return Status(
-            self.branch,
-            self.commit_id,
-            Diff(base, self._read_stage()),
-            self.find_merge(),
-            staged_on=None if staged_on is None else staged_on.hex(),
-        )
-
-    def reset(self) -> None:
-        """Drop everything staged."""
-        self._access.check_open()
-        if self._access.session is not None:
-            self._access.session.reset()
-            return
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
-
-        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
-        try:
-            session.reset()
-        finally:
-            session.close()
-
-    # -- how
-
-    def _pin(self) -> None:
-        repository = self._repository
-        head = repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref))
-        is_missing = head.commit is not None and not self._needs_head and not repository.refs.has_commit(head.commit)
-        self._pin_to(Head(head.branch, None) if is_missing else head)
-
-    def _pin_to(self, head: Head) -> None:
-        self._access.snapshot = self._repository.open_snapshot(head.commit)
-        self._access.commit = None if head.commit is None else head.commit.hex()
-        self._head = head
+        return Session(self, branch, name, message=message, strategy=strategy, timeout_s=timeout_s)
 
     def _begin(self, timeout_s: float) -> WriteSession:
         from stockroom.repository.writing.session import WriteSession  # here for start-up time
@@ -333,55 +245,3 @@ class StockRoom(HistoryActions, RemoteActions, MergeActions, UpkeepActions, GitA
             session.close()
             raise
         return session
-
-    @contextmanager
-    def _moving(self) -> Iterator[WriteSession]:
-        """The session that moves HEAD: this handle's own, or one for the moment."""
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
-
-        if self._access.session is not None:
-            self._access.session.check_open()
-            if not isinstance(self._access.session, WriteSession):
-                raise ConflictError("a session stays on its branch: use the repository's own handle for this")
-            yield self._access.session
-            return
-        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
-        try:
-            yield session
-        finally:
-            session.close()
-
-    def _writer(self) -> Workspace:
-        self._access.check_open()
-        if self._access.session is None:
-            raise ReadOnlyError(
-                "this handle only reads: use `with stock.enable_write():`, or open with StockRoom(enable_write=True)"
-            )
-        self._access.session.check_open()
-        return self._access.session
-
-    def _resolve(self, ref: str) -> CommitId:
-        return self._repository.resolve(ref, self._head)
-
-    def _open_ref(self, ref: str) -> Snapshot:
-        if ref == "HEAD" and self._head.commit is None:
-            return self._repository.open_snapshot(None)
-        return self._repository.open_snapshot(self._resolve(ref))
-
-    def _read_stage(self) -> Snapshot:
-        if self._access.session is not None:
-            return self._access.session.snapshot
-        stage = self._find_stage()
-        if stage is None:
-            return self._repository.open_snapshot(self._head.commit)
-        return Snapshot(self._repository.nodes, stage.root)
-
-    def _find_stage(self) -> Stage | None:
-        return self._repository.refs.get_stage(self._repository.paths.stage_name)
-
-
-def _parse_author(author: object) -> Identity:
-    match author:
-        case (str(name), str(email)):
-            return Identity(name, email)
-    raise InvalidInputError(f"expected author=(name, email), found {author!r}")

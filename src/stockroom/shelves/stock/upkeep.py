@@ -1,40 +1,32 @@
-"""What a handle does for a repository's upkeep: checking it, mending it, giving back disk, and its settings."""
+"""What a handle does for upkeep: checking, mending, giving back disk, settings, and telling of the tie to git."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from stockroom.errors import InvalidInputError
+from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
-    from stockroom.digest import CommitId
     from stockroom.remotes.gc import RemoteGcReport
-    from stockroom.repository.repository import Repository
+    from stockroom.repository.tie_status import TieStatus
     from stockroom.repository.upkeep.chunk_owners import Tally
     from stockroom.repository.upkeep.gc import GcReport, OnStage
     from stockroom.repository.upkeep.repair import RepairReport
     from stockroom.repository.upkeep.usage import Usage
     from stockroom.repository.upkeep.verify import VerifyReport
-    from stockroom.shelves.pin import Access
 
 _GRACE = timedelta(weeks=2)
 
 
-class _Handle(Protocol):
-    _access: Access
-    _repository: Repository
-
-    def _resolve(self, ref: str) -> CommitId: ...
-
-
-class UpkeepActions:
-    """The part of `StockRoom` that is about upkeep."""
+class UpkeepActions(Handle):
+    """The part of both handles that is about upkeep, and the tie to git."""
 
     def gc(
-        self: _Handle,
+        self,
         dry_run: bool = False,
         grace: timedelta = _GRACE,
         *,
@@ -70,7 +62,7 @@ class UpkeepActions:
         )
 
     def gc_remote(
-        self: _Handle,
+        self,
         remote: str = "origin",
         dry_run: bool = False,
         grace: timedelta = _GRACE,
@@ -97,7 +89,7 @@ class UpkeepActions:
         self._access.check_open()
         return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, on_stage=on_stage)
 
-    def repair(self: _Handle, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
+    def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
         """Mend what `verify` finds: make all indexes anew, move damaged things aside, fetch them again.
 
         Nothing is deleted: what is moved aside lies in `.stockroom/damaged`. Remotes are asked only if something is
@@ -109,7 +101,7 @@ class UpkeepActions:
         return repair(self._repository, on_progress=on_progress)
 
     def verify(
-        self: _Handle,
+        self,
         sample: float | None = None,
         *,
         subset: tuple[int, int] | None = None,
@@ -134,7 +126,7 @@ class UpkeepActions:
         scope = VerifyScope(sample=sample, subset=subset, connectivity_only=connectivity_only)
         return verify_beside_others(self._repository, scope=scope, on_progress=on_progress)
 
-    def measure_usage(self: _Handle) -> Usage:
+    def measure_usage(self) -> Usage:
         """What each thing in the handle's commit costs, what each branch does beyond the others, and the history.
 
         Reads metadata only: samples need not be on this machine.
@@ -144,7 +136,7 @@ class UpkeepActions:
         self._access.check_open()
         return measure_usage(self._repository, self._access.snapshot)
 
-    def measure_commits(self: _Handle, ref: str = "HEAD") -> dict[str, Tally]:
+    def measure_commits(self, ref: str = "HEAD") -> dict[str, Tally]:
         """What each commit that leads to `ref` added to those before it, by full hex id; the oldest first."""
         from stockroom.repository.upkeep.usage import measure_commits
 
@@ -153,7 +145,7 @@ class UpkeepActions:
         return {commit.hex(): added for commit, added in measure_commits(self._repository, start)}
 
     @property
-    def settings(self: _Handle) -> Mapping[str, str | bool | float | None]:
+    def settings(self) -> Mapping[str, str | bool | float | None]:
         """The repository's own settings by key, such as `user.name`; None is what nobody has set. Read-only."""
         from stockroom.repository.config import KEYS, read_settings
 
@@ -161,10 +153,29 @@ class UpkeepActions:
         settings = read_settings(self._repository.paths.config)
         return MappingProxyType({key.name: getattr(settings, key.field) for key in KEYS})
 
-    def change_setting(self: _Handle, key: str, value: str | None) -> None:
+    def change_setting(self, key: str, value: str | None) -> None:
         """Set one of the settings, or, for None, no longer; `InvalidInputError` for a key or value that cannot be."""
         from stockroom.repository.config import change_setting, find_key, read_settings, write_settings
 
         self._access.check_open()
         config = self._repository.paths.config
         write_settings(config, change_setting(read_settings(config), find_key(key), value))
+
+    def find_git_commits(self) -> Mapping[str, str]:
+        """Our commits and, for each that one of git's commits has in `head.stock`, the first such; full hex digests.
+
+        Empty where git does not track `head.stock`. Raises `GitError` where git cannot be asked.
+        """
+        from stockroom.repository.git.history import find_carriers
+
+        self._access.check_open()
+        tie = self._repository.find_tie()
+        carriers = {} if tie is None else find_carriers(tie)
+        return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
+
+    def describe_tie(self) -> TieStatus:
+        """Whether git tracks `head.stock`, where both sides stand, and what is installed in git."""
+        from stockroom.repository.tie_status import describe_tie
+
+        self._access.check_open()
+        return describe_tie(self._repository)

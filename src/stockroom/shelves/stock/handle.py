@@ -1,0 +1,268 @@
+"""The base of both handles on a repository: what is open, the commit it is pinned to, and what it stages."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures.thread  # noqa: F401 - cannot be loaded once the program is ending, when some still write
+import weakref
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+
+from stockroom.content.diff import Diff
+from stockroom.content.merge.unfinished import read_merging
+from stockroom.content.snapshot import Snapshot
+from stockroom.digest import CommitId
+from stockroom.errors import GitError, InvalidInputError, ReadOnlyError
+from stockroom.refs import Stage
+from stockroom.remotes.lazy import choose_fetcher
+from stockroom.repository.head import Head
+from stockroom.repository.paths import Identity
+from stockroom.repository.repository import Repository
+from stockroom.shelves.pin import Access
+from stockroom.shelves.report import MergeUnderWay, Status
+
+if TYPE_CHECKING:
+    from stockroom.repository.writing.workspace import Workspace
+    from stockroom.shelves.data.shelf import DataShelf
+    from stockroom.shelves.experiment.shelf import ExperimentShelf
+    from stockroom.shelves.model.shelf import ModelShelf
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+
+
+class Handle:
+    """A repository, open, and pinned to no commit yet. `StockRoom` and `Session` are the two kinds.
+
+    What their methods do is in plain bases that follow this one: a group of methods each.
+    """
+
+    def __init__(self, path: Path | None, *, lazy: bool, ref: str | None = None, needs_head: bool = True) -> None:
+        self.lazy = lazy
+        self._ref = ref
+        self._needs_head = needs_head
+        self._head = Head(None, None)
+        self._repository = Repository.find(path, make_fetcher=choose_fetcher(lazy))
+        self._access = Access(self._repository, self._repository.open_snapshot(None))
+
+    # -- where
+
+    @property
+    def path(self) -> Path:
+        """The work tree's root."""
+        return self._repository.paths.root
+
+    @property
+    def commit_id(self) -> str | None:
+        """The full hex digest of the commit this handle is pinned to; None before the first commit."""
+        self._access.check_open()
+        return None if self._head.commit is None else self._head.commit.hex()
+
+    @property
+    def branch(self) -> str | None:
+        """The branch checked out; None for a detached HEAD, or a handle opened on a ref.
+
+        Where git tracks `head.stock`, it is the branch that git is on at the moment.
+        """
+        self._access.check_open()
+        if self._ref is not None or self._access.session is not None:
+            return self._head.branch
+        with suppress(GitError):  # only git could tell, and it is not there: reading goes on without
+            return self._repository.follow(self._head).branch
+        return self._head.branch
+
+    @property
+    def data(self) -> DataShelf:
+        """The data shelf."""
+        from stockroom.shelves.data.shelf import DataShelf  # here for start-up time
+
+        self._access.check_open()
+        return DataShelf(self._access)
+
+    @property
+    def model(self) -> ModelShelf:
+        """The model shelf."""
+        from stockroom.shelves.model.shelf import ModelShelf  # here for start-up time
+
+        self._access.check_open()
+        return ModelShelf(self._access)
+
+    @property
+    def experiment(self) -> ExperimentShelf:
+        """The experiment shelf."""
+        from stockroom.shelves.experiment.shelf import ExperimentShelf  # here for start-up time
+
+        self._access.check_open()
+        return ExperimentShelf(self._access)
+
+    def refresh(self) -> None:
+        """Pin to the newest HEAD (or ref, if the handle was opened on one). Columns taken earlier stay as they were."""
+        self._access.check_open()
+        if self._access.session is None:
+            self._pin()
+
+    def close(self) -> None:
+        """Close the handle and everything taken from it; staged changes are made durable first."""
+        if self._access.is_closed:
+            return
+        session, self._access.session = self._access.session, None
+        try:
+            if session is not None:
+                try:
+                    if session.is_open:
+                        session.flush()
+                finally:
+                    session.close()
+        finally:
+            self._access.is_closed = True
+            self._repository.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a StockRoom handle cannot be pickled: send its path, or a dataset made with make_torch_dataset"
+        )
+
+    def __repr__(self) -> str:
+        if self._access.is_closed:
+            return f"<StockRoom {self.path} closed>"
+        mode = "writing" if self._access.session else "reading"
+        return (
+            f"<StockRoom {self.path} {self._head.branch or 'detached'} {(self.commit_id or 'no commit')[:12]} {mode}>"
+        )
+
+    def _repr_html_(self) -> str | None:
+        from stockroom.shelves.stock.notebook import show_stock
+
+        return None if self._access.is_closed else show_stock(self)
+
+    # -- what is staged
+
+    def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
+        """Commit what is staged; returns the commit's full hex digest.
+
+        `metadata` takes str, int, float, bool or None values; `author` overrides the repository's (name, email).
+        Raises `NothingToCommitError` when nothing is staged.
+        """
+        identity = None if author is None else _parse_author(author)
+        commit = self._writer().commit(message, metadata, identity)
+        self._pin_to(self._writer().head)
+        return commit.hex()
+
+    def flush(self) -> None:
+        """Make staged changes durable."""
+        self._writer().flush()
+
+    def status(self) -> Status:
+        """What is staged, by shelf and name."""
+        self._access.check_open()
+        stage = None if self._access.session is not None else self._find_stage()
+        base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
+        staged_on = self._head.commit if stage is None else stage.base
+        return Status(
+            self.branch,
+            self.commit_id,
+            Diff(base, self._read_stage()),
+            self.find_merge(),
+            staged_on=None if staged_on is None else staged_on.hex(),
+        )
+
+    def find_merge(self) -> MergeUnderWay | None:
+        """The merge under way, with what it leaves open; None if there is none. Waits for no writer."""
+        self._access.check_open()
+        if self._access.session is not None:
+            merging = self._access.session.merging
+        else:
+            stage = self._find_stage()
+            staged = None if stage is None else stage.merging
+            merging = None if staged is None else read_merging(self._repository.objects, staged)
+        if merging is None:
+            return None
+        commit = None if merging.parent is None else merging.parent.hex()
+        return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
+
+    def reset(self) -> None:
+        """Drop everything staged."""
+        self._access.check_open()
+        if self._access.session is not None:
+            self._access.session.reset()
+            return
+        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+
+        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
+        try:
+            session.reset()
+        finally:
+            session.close()
+
+    # -- how
+
+    def _pin(self) -> None:
+        repository = self._repository
+        head = repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref))
+        is_missing = head.commit is not None and not self._needs_head and not repository.refs.has_commit(head.commit)
+        self._pin_to(Head(head.branch, None) if is_missing else head)
+
+    def _pin_to(self, head: Head) -> None:
+        self._access.snapshot = self._repository.open_snapshot(head.commit)
+        self._access.commit = None if head.commit is None else head.commit.hex()
+        self._head = head
+
+    def _writer(self) -> Workspace:
+        self._access.check_open()
+        if self._access.session is None:
+            raise ReadOnlyError(
+                "this handle only reads: use `with stock.enable_write():`, or open with StockRoom(enable_write=True)"
+            )
+        self._access.session.check_open()
+        return self._access.session
+
+    def _resolve(self, ref: str) -> CommitId:
+        return self._repository.resolve(ref, self._head)
+
+    def _open_ref(self, ref: str) -> Snapshot:
+        if ref == "HEAD" and self._head.commit is None:
+            return self._repository.open_snapshot(None)
+        return self._repository.open_snapshot(self._resolve(ref))
+
+    def _read_stage(self) -> Snapshot:
+        if self._access.session is not None:
+            return self._access.session.snapshot
+        stage = self._find_stage()
+        if stage is None:
+            return self._repository.open_snapshot(self._head.commit)
+        return Snapshot(self._repository.nodes, stage.root)
+
+    def _find_stage(self) -> Stage | None:
+        return self._repository.refs.get_stage(self._repository.paths.stage_name)
+
+
+def _parse_author(author: object) -> Identity:
+    match author:
+        case (str(name), str(email)):
+            return Identity(name, email)
+    raise InvalidInputError(f"expected author=(name, email), found {author!r}")
+
+
+# What handles staged is made durable when the program ends without closing them.
+
+_writers: Final[weakref.WeakSet[Handle]] = weakref.WeakSet()
+
+
+def close_at_exit(handle: Handle) -> None:
+    """Have a handle closed when the program ends, if it is still there then."""
+    _writers.add(handle)
+
+
+def _close_all() -> None:
+    with ExitStack() as stack:  # each is closed, whatever becomes of the others
+        for handle in list(_writers):
+            stack.callback(handle.close)
+
+
+atexit.register(_close_all)
