@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Final
+from typing import Any, Final
 
-from stockroom.shelves.data.values import Array
+from numpy.typing import NDArray
 
 _COLOUR_TYPES: Final = {1: 0, 3: 2, 4: 6}
 _MAX_SIDE: Final = 1 << 31
 
 
-def is_image(array: Array) -> bool:
+def is_image(array: NDArray[Any]) -> bool:
     """Whether an array is one that `encode_png` takes: uint8 `(height, width)`, or with 3 or 4 channels after that."""
     has_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     return array.dtype.name == "uint8" and has_shape and all(0 < side < _MAX_SIDE for side in array.shape)
 
 
-def encode_png(array: Array) -> bytes:
+def encode_png(array: NDArray[Any]) -> bytes:
     """The PNG file with these pixels, exactly: uint8 `(height, width)` or `(height, width, channels)`."""
     height, width = array.shape[:2]
     channels = array.shape[2] if array.ndim == 3 else 1

@@ -28,9 +28,15 @@ class Commit:
     metadata: Mapping[str, Any]
 
     def _repr_html_(self) -> str:
-        from stockroom.shelves.stock.notebook import show_commit
+        from stockroom.content.html_table import format_table  # here for start-up time
 
-        return show_commit(self)
+        rows: list[tuple[object, ...]] = [
+            ("author", f"{self.author} <{self.email}>"),
+            ("time", self.time.isoformat(" ", "seconds")),
+            ("parents", ", ".join(parent[:12] for parent in self.parents[:5]) or "none"),
+            ("message", self.message),
+        ]
+        return format_table(f"commit {self.id[:12]}", rows + list(self.metadata.items()))
 
 
 @dataclass(frozen=True, slots=True)

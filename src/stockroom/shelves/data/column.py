@@ -6,21 +6,19 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Va
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import check_attrs
 from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves.data.choose import choose_positions
 from stockroom.shelves.data.column_source import ColumnSource
-from stockroom.shelves.data.column_views import ColumnItems, ColumnValues
 from stockroom.shelves.data.images import decode_image, decoded_shape
-from stockroom.shelves.data.keys import SampleKey, parse_nested
-from stockroom.shelves.data.padding import pad_samples
+from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested, parse_positions
 from stockroom.shelves.data.sample_reader import Batch, Sample
-from stockroom.shelves.data.selection import check_positions
-from stockroom.shelves.data.values import Array, Schema, describe_value, format_shape, to_array
+from stockroom.shelves.data.values import Array, Schema, format_shape, pad_samples, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.codecs import check_codec
@@ -28,7 +26,8 @@ from stockroom.trees import Key, KeyType, find_unshared_key, iter_positions
 
 if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
-    from stockroom.shelves.pin import Access
+
+_SAMPLES_AT_ONCE: Final = 256
 
 
 class Column(Mapping[SampleKey, Sample]):
@@ -138,14 +137,7 @@ class Column(Mapping[SampleKey, Sample]):
         """
         if pad is not None:
             return self._pad(self.take(positions), pad)
-        array = np.asarray(positions)
-        if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
-            raise InvalidInputError(
-                f"column {self.name!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
-            )
-        if array.dtype.kind == "u":  # what would wrap around stays out of range
-            array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
-        positions = array.astype(np.int64, copy=False)
+        positions = parse_positions(positions, column=self.name)
         with suppress(IndexError):  # the check below says it better
             planned = self._source.reader.read_planned(positions)
             if planned is not None:
@@ -173,7 +165,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     def present(self, keys: Iterable[SampleKey] | None = None) -> float:
         """The fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
-        return self._source.reader.measure_present(self._choose_positions(keys))
+        return self._source.reader.measure_present(self.choose_positions(keys))
 
     def prefetch(self, keys: Iterable[SampleKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
         """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can.
@@ -182,7 +174,7 @@ class Column(Mapping[SampleKey, Sample]):
         """
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
-        tensors, digests = self._source.access.tensors, self._source.reader.find_stored(self._choose_positions(keys))
+        tensors, digests = self._source.access.tensors, self._source.reader.find_stored(self.choose_positions(keys))
         bring(self._source.access.repository, plan_prefetch(tensors, digests), on_progress)
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -199,14 +191,22 @@ class Column(Mapping[SampleKey, Sample]):
 
     def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:
         """The keys of the samples at these positions, all of them from 0 on."""
-        keys = [self._source.tree.at(position)[0] for position in positions.tolist()]
+        keys = self.stored_keys_at(positions)
         return [parse_nested(key) if isinstance(key, str) else key for key in keys]
+
+    def stored_keys_at(self, positions: NDArray[np.int64]) -> list[Key]:
+        """The keys of the samples at these positions, tuples as the texts that stand for them."""
+        return [self._source.tree.at(position)[0] for position in positions.tolist()]
+
+    def choose_positions(self, keys: KeyChoice = None, where: str | None = None) -> NDArray[np.int64]:
+        """Positions of the samples that `keys` choose and that meet the condition `where`."""
+        return choose_positions(self._source, keys, where)
 
     def export(
         self,
         path: str | Path,
         *,
-        keys: Iterable[SampleKey] | slice | None = None,
+        keys: KeyChoice = None,
         where: str | None = None,
         force: bool = False,
         on_progress: Callable[[int, int], object] | None = None,
@@ -224,14 +224,12 @@ class Column(Mapping[SampleKey, Sample]):
         What is at `path` appears whole or not at all. Raises `InvalidInputError` if something is there already, or if
         the kind of file cannot hold such samples.
         """
-        from stockroom.shelves.export import export_column
+        from stockroom.shelves.export import check_place, write_samples
+        from stockroom.shelves.export.samples import Samples
 
-        return export_column(self, Path(path), keys=keys, where=where, force=force, on_progress=on_progress)
-
-    @property
-    def access(self) -> Access:
-        """What it shares with the handle and the shelf it was taken from."""
-        return self._source.access
+        path = Path(path)
+        check_place(path, self._source.access.repository.paths.root, force=force)
+        return write_samples(Samples(self, self.choose_positions(keys, where), on_progress), path)
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """A key that only one of two columns has; None if they have the same keys."""
@@ -276,11 +274,11 @@ class Column(Mapping[SampleKey, Sample]):
 
     def values(self) -> ValuesView[Sample]:
         """The samples in key order; read many at a time."""
-        return ColumnValues(self)
+        return _Values(self)
 
     def items(self) -> ItemsView[SampleKey, Sample]:
         """The keys and samples in key order; read many at a time."""
-        return ColumnItems(self)
+        return _Items(self)
 
     def __iter__(self) -> Iterator[SampleKey]:
         keys = self.keys_as_stored()
@@ -298,9 +296,11 @@ class Column(Mapping[SampleKey, Sample]):
         return f"Column({self.name!r}, dtype={self.dtype}{shape}, keys={self.key_type}, n={len(self)})"
 
     def _repr_html_(self) -> str:
-        from stockroom.shelves.stock.notebook import show_column
+        from stockroom.shelves.data.notebook import MAX_SAMPLES, show_column  # here for start-up time
 
-        return show_column(self)
+        shape = "" if isinstance(self.dtype, str) else f" {format_shape(self.shape)}"
+        title = f"data/{self.name}: {self.dtype}{shape}, {len(self)} samples, {self.key_type} keys"
+        return show_column(title, self.attrs, self.keys_at(np.arange(min(MAX_SAMPLES, len(self)))), self.peek)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -320,7 +320,8 @@ class Column(Mapping[SampleKey, Sample]):
     def update(self, values: Mapping[SampleKey, object] | Iterable[tuple[SampleKey, object]]) -> None:
         """Set many samples; if one is refused, none is set."""
         pairs = values.items() if isinstance(values, Mapping) else values
-        self._source.writer.put_all(map(self._check_pair, pairs))
+        key_type, name = self._source.record.key_type, self.name
+        self._source.writer.put_all(check_pair(pair, key_type, column=name) for pair in pairs)
 
     def extend(self, values: object) -> range:
         """Add samples after the greatest key; returns their keys. Columns with int keys only.
@@ -367,14 +368,31 @@ class Column(Mapping[SampleKey, Sample]):
         arrays: Any = batch
         return pad_samples(arrays, pad, shape=self.shape, dtype=self.dtype, where=f"column {self.name!r}")
 
-    def _choose_positions(self, keys: Iterable[SampleKey] | None) -> NDArray[np.int64]:
-        return np.arange(len(self), dtype=np.int64) if keys is None else self._source.find_positions(list(keys))
+    def _iter_samples(self) -> Iterator[Sample]:
+        count, ahead = len(self), self.read_ahead()
+        for start in range(0, count, _SAMPLES_AT_ONCE):
+            positions = np.arange(start, min(start + _SAMPLES_AT_ONCE, count))
+            if ahead is not None:
+                ahead.see(positions)
+            batch = self.take(positions)
+            for position in range(len(batch)):
+                self.check_open()
+                yield batch[position, ...] if isinstance(batch, np.ndarray) else batch[position]
 
-    def _check_pair(self, pair: Any) -> tuple[Key, object]:
-        try:
-            key, value = pair
-        except (TypeError, ValueError) as error:
-            raise SchemaError(
-                f"column {self.name!r}: expected pairs of key and sample, found {describe_value(pair)}"
-            ) from error
-        return self._source.check_key(key), value
+
+class _Values(ValuesView[Sample]):
+    """`column.values()`."""
+
+    _mapping: Column
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self._mapping._iter_samples()
+
+
+class _Items(ItemsView[SampleKey, Sample]):
+    """`column.items()`."""
+
+    _mapping: Column
+
+    def __iter__(self) -> Iterator[tuple[SampleKey, Sample]]:
+        return zip(self._mapping, self._mapping._iter_samples(), strict=True)

@@ -12,9 +12,8 @@ from stockroom.content.column_edit import ColumnEdit
 from stockroom.content.snapshot import DATA
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
-from stockroom.shelves.data.keys import parse_nested
+from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
 from stockroom.shelves.data.sample_reader import SampleReader
-from stockroom.shelves.data.selection import check_key, check_mask
 from stockroom.shelves.pin import Access
 from stockroom.trees import Key, KeyType, Tree
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,16 +16,13 @@ from stockroom.errors import SchemaError
 from stockroom.shelves.data.table import GrowingColumns
 from stockroom.shelves.model.tensor_library import is_tensor
 
-if TYPE_CHECKING:
-    from stockroom.shelves.data.shelf import DataShelf
-
 BATCH_NBYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1024
 _MAX_DEPTH: Final = 8
 
 
 def import_samples(
-    shelf: DataShelf,
+    columns: GrowingColumns,
     dataset: Any,
     names: Sequence[str] | None = None,
     *,
@@ -33,7 +30,6 @@ def import_samples(
     on_progress: Callable[[int], object] | None = None,
 ) -> tuple[str, ...]:
     """The names of the columns that the samples of `dataset` were put in, as `DataShelf.import_from` says."""
-    columns = GrowingColumns(shelf)
     try:
         for batch in iter_batches(dataset, names, prefix=prefix):
             columns.add(batch)

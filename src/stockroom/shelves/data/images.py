@@ -20,7 +20,6 @@ MODE_CHANNELS: Final[dict[str, tuple[int, ...]]] = {"L": (), "RGB": (3,), "RGBA"
 """The modes that a decoder may name, and the axes of an image after height and width."""
 
 _AS_THEY_ARE: Final = ("L", "RGB", "RGBA", "I", "F")
-_SUFFIXES: Final = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"BM", ".bmp"))
 
 
 def check_decoder(decoder: str, where: str) -> str:
@@ -81,13 +80,6 @@ def natural_mode(image: Any) -> str:
     if mode == "1":
         return "L"
     return "RGBA" if mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info else "RGB"
-
-
-def find_suffix(data: bytes) -> str:
-    """The ending of the name of a file with these bytes: `.png`, `.jpg`, ... or `.bin` where they are no image."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return ".webp"
-    return next((suffix for magic, suffix in _SUFFIXES if data.startswith(magic)), ".bin")
 
 
 def _make_plain(image: Any) -> Any:

@@ -1,19 +1,84 @@
-"""Tuples as keys of a str column, such as `("patient", 3)`: the one text that stands for each.
+"""What callers may say to choose samples of a column: keys, positions, masks. Errors name the column.
 
-The text is the tuple as a JSON list without spaces: `["patient",3]`. It tells `3` from `"3"`, and can be typed on a
-command line; the tuple and its text are one key. Keys are in the order of their texts.
+A tuple such as `("patient", 3)` is a key of a str column too. One text stands for each: the tuple as a JSON list
+without spaces, `["patient",3]`. It tells `3` from `"3"`, and can be typed on a command line; the tuple and its text are
+one key. Keys are in the order of their texts.
 """
 
 from __future__ import annotations
 
 import json
+import operator
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from stockroom.errors import SchemaError
-from stockroom.trees import Key
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves.data.values import describe_value
+from stockroom.trees import Key, KeyType
 
 SampleKey: TypeAlias = Key | tuple[int | str, ...]
 """A key as users give it and get it."""
+
+KeyChoice: TypeAlias = Iterable[SampleKey] | slice | None
+"""Samples under these keys, or at a slice of positions in key order; None is all of them."""
+
+
+def check_key(key: object, key_type: str, *, column: str) -> Key:
+    """`key` as the column's tree has it: a tuple as its text. `SchemaError` if it cannot be one; True is no key."""
+    if key_type == KeyType.STR:
+        if isinstance(key, str):
+            return key
+        if isinstance(key, tuple):
+            return format_nested(key, f"column {column!r}")
+    elif type(key) is int:
+        return key
+    elif isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return operator.index(key)
+    hint = "; to set many samples use update({key: sample})" if isinstance(key, slice | list | np.ndarray) else ""
+    raise SchemaError(f"column {column!r}: expected {key_type} keys, found {key!r:.80} ({type(key).__name__}){hint}")
+
+
+def check_pair(pair: Any, key_type: str, *, column: str) -> tuple[Key, object]:
+    """A pair of a key, as the column's tree has it, and a sample; `SchemaError` if it is none."""
+    try:
+        key, value = pair
+    except (TypeError, ValueError) as error:
+        raise SchemaError(
+            f"column {column!r}: expected pairs of key and sample, found {describe_value(pair)}"
+        ) from error
+    return check_key(key, key_type, column=column), value
+
+
+def parse_positions(positions: Any, *, column: str) -> NDArray[np.int64]:
+    """Positions as a 1-D array; whether they are in range is not checked."""
+    array = np.asarray(positions)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+        raise InvalidInputError(
+            f"column {column!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
+        )
+    if array.dtype.kind == "u":  # what would wrap around stays out of range
+        array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
+    return array.astype(np.int64, copy=False)
+
+
+def check_positions(positions: NDArray[np.int64], count: int, *, column: str) -> NDArray[np.int64]:
+    """Positions from the start, of `count` samples; negative ones count from the end, as in numpy."""
+    if not len(positions):
+        return positions
+    wrong = positions[(positions < -count) | (positions >= count)]
+    if len(wrong):
+        raise InvalidInputError(f"column {column!r}: position {wrong[0]} is out of range for {count} samples")
+    return np.where(positions < 0, positions + count, positions)
+
+
+def check_mask(mask: NDArray[Any], count: int, *, column: str) -> NDArray[np.int64]:
+    """The positions that a mask over all `count` samples, in key order, chooses."""
+    if mask.shape != (count,):
+        raise SchemaError(f"column {column!r}: expected a mask of {count} samples, found shape {mask.shape}")
+    return np.flatnonzero(mask)
 
 
 def format_nested(parts: tuple[Any, ...], where: str) -> str:

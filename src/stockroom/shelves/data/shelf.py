@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from stockroom.shelves.data.column import Column
 from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import check_decoder
 from stockroom.shelves.data.keys import format_nested
-from stockroom.shelves.data.values import Schema, as_array_like, infer_schema, widen_schema
+from stockroom.shelves.data.values import Schema, as_array_like, format_shape, infer_schema, widen_schema
 from stockroom.shelves.pin import Access
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_dtype, parse_dtype
@@ -27,6 +27,8 @@ from stockroom.trees import Key, KeyType
 if TYPE_CHECKING:
     from stockroom.shelves.data.casting import Cast
     from stockroom.shelves.data.writer import ColumnWriter
+
+TABLE_HEADINGS: Final = ("column", "dtype", "shape", "samples")
 
 
 class DataShelf(Mapping[str, Column]):
@@ -70,9 +72,9 @@ class DataShelf(Mapping[str, Column]):
         return f"DataShelf({', '.join(self)})"
 
     def _repr_html_(self) -> str:
-        from stockroom.shelves.stock.notebook import show_data
+        from stockroom.content.html_table import format_table  # here for start-up time
 
-        return show_data(self)
+        return format_table(f"{len(self)} columns", list_columns(self), headings=TABLE_HEADINGS)
 
     def create(
         self,
@@ -202,9 +204,10 @@ class DataShelf(Mapping[str, Column]):
         a value, or with None, has no key in that column. Raises `SchemaError` naming the sample, or column and key, for
         what cannot be a sample; the columns are then as they were.
         """
-        from stockroom.shelves.data.dataset_rows import import_samples
+        from stockroom.shelves.data.dataset_rows import import_samples  # here for start-up time
+        from stockroom.shelves.data.table import GrowingColumns
 
-        return import_samples(self, dataset, names, prefix=prefix, on_progress=on_progress)
+        return import_samples(GrowingColumns(self), dataset, names, prefix=prefix, on_progress=on_progress)
 
     def _cast(self, name: str, cast: Cast | None, *, lossy: bool) -> None:
         """Let a column become what `cast` says."""
@@ -267,6 +270,13 @@ class DataShelf(Mapping[str, Column]):
         except BaseException:
             session.delete(f"{DATA}/{name}")
             raise
+
+
+def list_columns(shelf: DataShelf) -> Iterator[tuple[object, ...]]:
+    """What tables show of each column: a cell for each of `TABLE_HEADINGS`."""
+    for name, column in shelf.items():
+        shape = "" if isinstance(column.dtype, str) else format_shape(column.shape)
+        yield f"data/{name}", column.dtype, shape, len(column)
 
 
 def _make_writer(session: Workspace, edit: ColumnEdit, name: str) -> ColumnWriter:

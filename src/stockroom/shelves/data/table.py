@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,10 +16,20 @@ from stockroom.shelves.data.values import Array, Schema, as_array_like, infer_sc
 if TYPE_CHECKING:
     from stockroom.content.column_edit import ColumnEdit
     from stockroom.shelves.data.column import Column
-    from stockroom.shelves.data.shelf import DataShelf
 
 Values: TypeAlias = Array | Sequence[Any]
 """One column's part of a batch: samples stacked on axis 0, or a list of them with None where there is none."""
+
+
+class _Shelf(Protocol):
+    """What a table needs of the data shelf."""
+
+    def create(
+        self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any], decoder: str | None
+    ) -> Column: ...
+    def widen(self, name: str, shape: Sequence[int | None]) -> Column: ...
+    def take_out(self, name: str) -> ColumnEdit | None: ...
+    def put_back(self, name: str, edit: ColumnEdit | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class ColumnPlan:
 class GrowingColumns:
     """The columns that a table becomes, in place of those of the same names. Those planned exist from the start."""
 
-    def __init__(self, shelf: DataShelf, plans: Iterable[ColumnPlan] = ()) -> None:
+    def __init__(self, shelf: _Shelf, plans: Iterable[ColumnPlan] = ()) -> None:
         self._shelf = shelf
         self._plans = {plan.name: plan for plan in plans}
         self._columns: dict[str, Column] = {}

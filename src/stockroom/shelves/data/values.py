@@ -6,7 +6,7 @@ torch is never imported here: a tensor can only be given by somebody who has imp
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -129,6 +129,34 @@ def as_array_like(value: object) -> object:
     return to_array(value) if is_tensor(value) else value
 
 
+def pad_samples(
+    samples: Sequence[Array], pad: Any, *, shape: tuple[int | None, ...], dtype: np.dtype[Any], where: str
+) -> Array:
+    """`(n, *longest)`: samples with as many axes, each axis as long as the longest, filled up with `pad`.
+
+    `shape` is that of the column. Raises `SchemaError` naming `where` if `pad` is no value of `dtype`.
+    """
+    if any(sample.ndim != samples[0].ndim for sample in samples):
+        raise SchemaError(f"{where}: samples with different numbers of axes cannot be padded to one shape")
+    longest = (
+        np.max([sample.shape for sample in samples], axis=0).tolist() if samples else [length or 0 for length in shape]
+    )
+    batch = _fill((len(samples), *longest), pad, dtype, where)
+    for place, sample in zip(batch, samples, strict=True):
+        place[(*map(slice, sample.shape), ...)] = sample
+    return batch
+
+
+def _fill(shape: tuple[int, ...], pad: Any, dtype: np.dtype[Any], where: str) -> Array:
+    try:
+        value = np.asarray(pad).astype(dtype) if dtype.kind == "V" else np.array(pad, dtype)
+        if value.ndim == 0 and (dtype.kind not in "biu" or value == pad):
+            return np.full(shape, value, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"{where}: {pad!r} is no {dtype} to pad with ({error})") from error
+    raise SchemaError(f"{where}: expected one {dtype} to pad with, found {pad!r:.80}")
+
+
 def describe_value(value: object) -> str:
     """A short description for messages."""
     if isinstance(value, np.ndarray):
@@ -193,8 +221,3 @@ def _check_shape(record: ColumnRecord, shape: tuple[int, ...], where: str) -> No
 def format_shape(shape: tuple[int | None, ...]) -> str:
     """A shape as Python writes it."""
     return f"({', '.join(str(length) for length in shape)}{',' if len(shape) == 1 else ''})"
-
-
-def is_mapping(values: object) -> bool:
-    """Whether `values` gives keys as well as samples."""
-    return isinstance(values, Mapping)

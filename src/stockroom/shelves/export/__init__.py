@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stockroom.errors import InvalidInputError
 from stockroom.shelves.export.array_files import write_npy, write_npz
@@ -15,13 +15,6 @@ from stockroom.shelves.export.parquet_file import write_parquet
 from stockroom.shelves.export.samples import Samples
 from stockroom.shelves.export.single_files import write_folder, write_tar
 from stockroom.shelves.export.zarr_folder import write_zarr
-from stockroom.shelves.stock.selection import choose_positions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from stockroom.shelves.data.column import Column
-    from stockroom.shelves.data.keys import SampleKey
 
 Writer = Callable[[Samples, Path], None]
 
@@ -34,37 +27,24 @@ FILE_WRITERS: Final[dict[str, Writer]] = {
 """The ending of a file -> what writes it."""
 
 
-def export_column(
-    column: Column,
-    path: Path,
-    *,
-    keys: Iterable[SampleKey] | slice | None,
-    where: str | None,
-    force: bool,
-    on_progress: Callable[[int, int], object] | None,
-) -> int:
+def write_samples(samples: Samples, path: Path) -> int:
     """Write samples to `path`, as `Column.export` says; how many."""
-    from stockroom.shelves.data.shelf import DataShelf
-
-    _check_place(column, path, force=force)
-    positions = choose_positions(DataShelf(column.access), column, keys, where)
-    samples = Samples(column, positions, on_progress)
     writer = FILE_WRITERS.get(path.suffix.lower())
     if writer is None:
         writer = write_zarr if path.suffix.lower() == ".zarr" else write_folder
     with _whole(path) as part:
         writer(samples, part)
-    return len(positions)
+    return len(samples)
 
 
-def _check_place(column: Column, path: Path, *, force: bool) -> None:
-    """Raise `InvalidInputError` if something is at `path` that is not to be replaced."""
+def check_place(path: Path, root: Path, *, force: bool) -> None:
+    """Raise `InvalidInputError` if something is at `path` that is not to be replaced; `root` is the repository's."""
     is_there = path.is_symlink() or path.exists()
     if is_there and not force and not (path.is_dir() and not any(path.iterdir())):
         raise InvalidInputError(f"{path} exists already; choose another name, or force its replacement (--force)")
     if is_there and path.is_dir() and path.suffix.lower() in FILE_WRITERS:
         raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
-    root = column.access.repository.paths.root.resolve()
+    root = root.resolve()
     place = path.resolve()
     if (
         is_there

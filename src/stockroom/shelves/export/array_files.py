@@ -10,10 +10,8 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy_format
 
-from stockroom.shelves.data.keys import format_nested
-from stockroom.shelves.data.values import Array
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.samples import Samples, as_plain, plain_dtype
+from stockroom.shelves.export.samples import Array, Samples, as_plain, plain_dtype
 
 _MAX_TEXT_NBYTES: Final = 256 << 20
 
@@ -72,7 +70,5 @@ def _write_text(file: IO[bytes], samples: Samples) -> None:
 
 
 def _list_keys(samples: Samples) -> Array:
-    keys = samples.column.keys_at(samples.positions)
-    if samples.column.key_type == "int":
-        return np.array(keys, np.int64)
-    return np.array([format_nested(key, "key") if isinstance(key, tuple) else key for key in keys], "U")
+    keys = samples.column.stored_keys_at(samples.positions)
+    return np.array(keys, np.int64 if samples.column.key_type == "int" else "U")

@@ -6,7 +6,6 @@ import re
 from typing import Final
 
 from stockroom.digest import compute_digest
-from stockroom.shelves.data.keys import SampleKey, format_nested
 
 _MAX_NBYTES: Final = 180
 _PLAIN: Final = frozenset("_=+,@()")
@@ -14,13 +13,13 @@ _PLAIN_INSIDE: Final = frozenset("- ")
 _CUT_ESCAPE: Final = re.compile("%[0-9A-F]?$")
 
 
-def name_file(key: SampleKey, *, keeps_dots: bool = True) -> str:
+def name_file(key: int | str, *, keeps_dots: bool = True) -> str:
     """A name, without its ending, that no other key has.
 
     Letters, digits and a few signs stay, some not at the start; every other character, a slash above all, is written
     as `%2F`. Of a name that would be too long the end is replaced by a digest of the whole.
     """
-    text = format_nested(key, "key") if isinstance(key, tuple) else str(key)
+    text = str(key)
     inside = _PLAIN_INSIDE | {"."} if keeps_dots else _PLAIN_INSIDE
     name = "".join(c if _is_plain(c) or (c in inside and place) else _escape(c) for place, c in enumerate(text))
     data = name.encode()

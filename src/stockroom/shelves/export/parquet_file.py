@@ -8,9 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.data.keys import format_nested
-from stockroom.shelves.data.values import Array
-from stockroom.shelves.export.samples import Samples, as_plain, is_extension, plain_dtype
+from stockroom.shelves.export.samples import Array, Samples, as_plain, is_extension, plain_dtype
 from stockroom.store.dtypes import format_dtype
 
 _DTYPE_KEY: Final = "stockroom.dtype"
@@ -28,9 +26,8 @@ def write_parquet(samples: Samples, path: Path) -> None:
     schema = arrow.schema([arrow.field("key", key_type), field])
     with parquet.ParquetWriter(path, schema) as writer:
         for keys, batch in samples.iter_batches():
-            texts = [format_nested(key, "key") if isinstance(key, tuple) else key for key in keys]
             try:
-                columns = [arrow.array(texts, key_type), _make_array(arrow, field.type, batch)]
+                columns = [arrow.array(keys, key_type), _make_array(arrow, field.type, batch)]
             except (UnicodeEncodeError, arrow.ArrowException) as error:
                 raise samples.refuse("Parquet", f"{error}; use a folder") from error
             writer.write_batch(arrow.record_batch(columns, schema=schema))

@@ -4,28 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.data.values import Array
-
-if TYPE_CHECKING:
-    from stockroom.shelves.data.column import Column
-    from stockroom.shelves.data.keys import SampleKey
 
 _BATCH_NBYTES: Final = 8 << 20
 _MAX_ROWS_AT_ONCE: Final = 4096
+
+Array: TypeAlias = NDArray[Any]
+Positions: TypeAlias = NDArray[np.int64]
+
+
+class _Ahead(Protocol):
+    """What is told which of the samples are read."""
+
+    def see(self, positions: Positions, /) -> None: ...
+
+
+class _Column(Protocol):
+    """What an export needs of a column."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> np.dtype[Any] | str: ...
+    @property
+    def shape(self) -> tuple[int | None, ...]: ...
+    @property
+    def decoder(self) -> str | None: ...
+    @property
+    def encoded(self) -> _Column: ...
+    @property
+    def key_type(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def take(self, positions: Positions, /) -> Any: ...
+    def read_ahead(self, positions: Positions, /) -> _Ahead | None: ...
+    def keys_at(self, positions: Positions, /) -> list[Any]: ...
+    def stored_keys_at(self, positions: Positions, /) -> list[int | str]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Samples at some positions of a column. Images are given as they are stored, in the files they are."""
 
-    column: Column
-    positions: NDArray[np.int64]
+    column: _Column
+    positions: Positions
     on_progress: Callable[[int, int], object] | None = None
 
     def __len__(self) -> int:
@@ -37,7 +65,7 @@ class Samples:
         return self.column.name
 
     @property
-    def stored(self) -> Column:
+    def stored(self) -> _Column:
         """The column without its decoder."""
         return self.column.encoded
 
@@ -54,8 +82,8 @@ class Samples:
             return count == 0
         return self.column.keys_at(self.positions[[0, -1]]) == [0, count - 1]
 
-    def iter_batches(self) -> Iterator[tuple[list[SampleKey], Any]]:
-        """Keys and samples of some 8 MiB: an array `(n, *shape)`, or a list."""
+    def iter_batches(self) -> Iterator[tuple[list[int | str], Any]]:
+        """Keys, as they are stored, and samples of some 8 MiB: an array `(n, *shape)`, or a list."""
         column = self.stored
         size = max(1, min(_MAX_ROWS_AT_ONCE, _BATCH_NBYTES * len(column) // max(1, column.nbytes)))
         ahead = column.read_ahead(self.positions)
@@ -64,11 +92,11 @@ class Samples:
             if ahead is not None:
                 ahead.see(indices)
             positions = self.positions[indices]
-            yield self.column.keys_at(positions), column.take(positions)
+            yield self.column.stored_keys_at(positions), column.take(positions)
             if self.on_progress is not None:
                 self.on_progress(int(indices[-1]) + 1, len(self))
 
-    def iter_samples(self) -> Iterator[tuple[SampleKey, Any]]:
+    def iter_samples(self) -> Iterator[tuple[int | str, Any]]:
         """Keys and samples, one by one."""
         for keys, batch in self.iter_batches():
             for place, key in enumerate(keys):

@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.data.images import find_suffix
 from stockroom.shelves.export.file_names import name_file
 from stockroom.shelves.export.samples import Samples, as_plain
 from stockroom.shelves.png import encode_png, is_image
+
+_SUFFIXES: Final = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"BM", ".bmp"))
 
 
 def write_folder(samples: Samples, folder: Path) -> None:
@@ -53,7 +54,7 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
     if isinstance(sample, str):
         return sample.encode("utf-8", "surrogatepass"), ".txt"
     if isinstance(sample, bytes):
-        return sample, find_suffix(sample) if is_file else ".bin"
+        return sample, _find_suffix(sample) if is_file else ".bin"
     if in_archive and sample.ndim == 0 and sample.dtype.kind in "iu":
         return str(int(sample)).encode(), ".cls"
     if is_image(sample):
@@ -61,3 +62,10 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, as_plain(np.ascontiguousarray(sample).reshape(sample.shape)), allow_pickle=False)
     return buffer.getvalue(), ".npy"
+
+
+def _find_suffix(data: bytes) -> str:
+    """The ending of the name of a file with these bytes: `.png`, `.jpg`, ... or `.bin` where they are no image."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    return next((suffix for magic, suffix in _SUFFIXES if data.startswith(magic)), ".bin")

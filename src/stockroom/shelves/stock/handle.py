@@ -6,6 +6,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - cannot be loaded once the program is ending, when some still write
 import weakref
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
@@ -137,9 +138,16 @@ class Handle:
         )
 
     def _repr_html_(self) -> str | None:
-        from stockroom.shelves.stock.notebook import show_stock
+        from stockroom.content.html_table import MAX_ROWS, format_table  # here for start-up time
+        from stockroom.shelves.data.shelf import TABLE_HEADINGS, list_columns
 
-        return None if self._access.is_closed else show_stock(self)
+        if self._access.is_closed:
+            return None
+        title = f"{self.path} · {self.branch or 'detached'} · {(self.commit_id or 'no commit')[:12]}"
+        rows = [*islice(list_columns(self.data), MAX_ROWS)]
+        rows += [(f"model/{name}", "", "", "") for name in islice(self.model, MAX_ROWS)]
+        rows += [(f"experiment/{name}", "", "", "") for name in islice(self.experiment, MAX_ROWS)]
+        return format_table(title, rows, headings=TABLE_HEADINGS)
 
     # -- what is staged
 

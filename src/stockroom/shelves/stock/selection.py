@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from stockroom.content.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
 from stockroom.content.state import StateRecord
 from stockroom.digest import DIGEST_NBYTES
-from stockroom.errors import InvalidInputError, NotFoundError, SchemaError
+from stockroom.errors import InvalidInputError, NotFoundError
 from stockroom.shelves.model.leaf_reader import open_leaves
 
 if TYPE_CHECKING:
     from stockroom.shelves.data.column import Column
-    from stockroom.shelves.data.keys import SampleKey
-    from stockroom.shelves.data.shelf import DataShelf
+    from stockroom.shelves.data.keys import KeyChoice
     from stockroom.shelves.stock.handle import Handle
 
 _STATES: Final = (MODEL, EXPERIMENT, ARTIFACT)
@@ -45,11 +44,11 @@ def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None,
         if keys is not None or where is not None:
             raise InvalidInputError(f"keys and where choose within one column or model, and {path!r} is none")
         return _choose_states(handle, [_find_record(handle, path)])
-    return _choose_samples(handle.data, path.removeprefix(f"{DATA}/"), keys, where)
+    return _choose_samples(handle.data[path.removeprefix(f"{DATA}/")], keys, where)
 
 
 def _choose_all(handle: Handle) -> Choice:
-    columns = [_choose_samples(handle.data, name, None, None) for name in handle.data]
+    columns = [_choose_samples(column, None, None) for column in handle.data.values()]
     content = handle._access.content
     records = [content.read_state(digest) for kind in _STATES for _, digest in content.iter_digests(kind)]
     states = _choose_states(handle, [record for record in records if isinstance(record, StateRecord)])
@@ -84,41 +83,9 @@ def _find_record(handle: Handle, path: str) -> StateRecord | None:
     return record if isinstance(record, StateRecord) else None
 
 
-def _choose_samples(shelf: DataShelf, name: str, keys: Iterable[SampleKey] | slice | None, where: str | None) -> Choice:
-    column: Column = shelf[name]
-    positions = choose_positions(shelf, column, keys, where)
+def _choose_samples(column: Column, keys: KeyChoice, where: str | None) -> Choice:
+    positions = column.choose_positions(keys, where)
     return Choice(len(positions), column.find_chunks(positions))
-
-
-def choose_positions(
-    shelf: DataShelf, column: Column, keys: Iterable[SampleKey] | slice | None, where: str | None
-) -> NDArray[np.int64]:
-    """Positions of the samples under `keys` (a slice: at these positions) that meet the condition `where`."""
-    count = len(column)
-    if keys is None:
-        positions = np.arange(count, dtype=np.int64)
-    elif isinstance(keys, slice):
-        positions = np.arange(*keys.indices(count), dtype=np.int64)
-    else:
-        positions = column.positions_of(keys)
-    if where is not None:
-        from stockroom.shelves.condition import choose_where
-
-        positions = positions[choose_where(where, lambda other: _read_along(shelf, column, other))[positions]]
-    return positions
-
-
-def _read_along(shelf: Mapping[str, Column], column: Column, name: str) -> NDArray[Any]:
-    """The values of another column under the keys of `column`, `(n,)`."""
-    other = shelf[name]
-    if other.key_type != column.key_type or other.find_unshared_key(column) is not None:
-        raise SchemaError(
-            f"columns {column.name!r} and {name!r} do not have the same keys, so {name!r} cannot choose samples"
-        )
-    values = np.asarray(other.take(np.arange(len(other))))
-    if values.ndim != 1:
-        raise SchemaError(f"column {name!r} holds arrays; a condition needs one value a sample")
-    return values
 
 
 def _join(parts: Sequence[Choice]) -> Choice:

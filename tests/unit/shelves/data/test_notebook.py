@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from stockroom import StockRoom
-from stockroom.shelves.stock.notebook import make_thumbnail
+from stockroom.shelves.data.notebook import make_thumbnail
 
 HOSTILE = "<script>alert(1)</script>&\"'<img src=x onerror=alert(1)>"
 RNG = np.random.default_rng(0)
