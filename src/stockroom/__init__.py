@@ -1,7 +1,7 @@
 """Version control for software 2.0: data, models and experiments as tensors, beside git.
 
-`StockRoom` is the way in; `make_torch_dataset` gives its columns to a DataLoader. Importing this package loads neither
-torch nor anything else that a program might not need.
+`StockRoom` is the way in; `make_torch_dataset` gives its columns to a DataLoader; the other names are what their
+methods give and raise. Importing this package loads neither torch nor anything else that a program might not need.
 """
 
 from __future__ import annotations
@@ -13,58 +13,123 @@ from stockroom.errors import *  # noqa: F403 - the errors module declares what i
 from stockroom.lazy_names import load_lazily
 
 if TYPE_CHECKING:
+    from stockroom.content.diff import ChangeCounts, ColumnDiff, Diff, StateDiff
+    from stockroom.content.merge.conflict import Conflict
+    from stockroom.refs.operations import Operation
+    from stockroom.remotes.fetch import FetchReport
+    from stockroom.remotes.gc import RemoteGcReport
+    from stockroom.remotes.pull import PullReport
+    from stockroom.remotes.push import PushReport
+    from stockroom.remotes.ref_updates import RefUpdate
+    from stockroom.repository.tie_status import TieStatus
+    from stockroom.repository.upkeep.chunk_owners import Tally
+    from stockroom.repository.upkeep.gc import GcReport
+    from stockroom.repository.upkeep.repair import RepairReport
+    from stockroom.repository.upkeep.usage import BranchCost, Cost, Usage
+    from stockroom.repository.upkeep.verify import VerifyReport
     from stockroom.shelves.data.column import Column
     from stockroom.shelves.data.shelf import DataShelf
-    from stockroom.shelves.experiment.artifacts import Artifact
-    from stockroom.shelves.experiment.metrics import Series
+    from stockroom.shelves.data.values import Schema
+    from stockroom.shelves.experiment.artifacts import Artifact, Artifacts
+    from stockroom.shelves.experiment.metrics import Metrics, MetricSummary, Series
     from stockroom.shelves.experiment.shelf import ExperimentShelf
     from stockroom.shelves.experiment.table import ExperimentRow, ExperimentTable
     from stockroom.shelves.model.leaf_info import LeafInfo
     from stockroom.shelves.model.shelf import ModelShelf
     from stockroom.shelves.model.state import State
-    from stockroom.shelves.report import Commit
+    from stockroom.shelves.report import Commit, DropReport, Merge, MergeUnderWay, PrefetchReport, Presence, Status
+    from stockroom.shelves.stock.session import Session
     from stockroom.shelves.stock.stock import StockRoom
+    from stockroom.store.upkeep.verify import Damage
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Artifact": "stockroom.shelves.experiment.artifacts",
-    "Column": "stockroom.shelves.data.column",
-    "Commit": "stockroom.shelves.report",
-    "DataShelf": "stockroom.shelves.data.shelf",
-    "ExperimentRow": "stockroom.shelves.experiment.table",
-    "ExperimentShelf": "stockroom.shelves.experiment.shelf",
-    "ExperimentTable": "stockroom.shelves.experiment.table",
-    "LeafInfo": "stockroom.shelves.model.leaf_info",
-    "ModelShelf": "stockroom.shelves.model.shelf",
-    "Series": "stockroom.shelves.experiment.metrics",
-    "State": "stockroom.shelves.model.state",
-    "StockRoom": "stockroom.shelves.stock.stock",
-    "make_torch_dataset": "stockroom.torch",
+    "stockroom.content.diff": "ChangeCounts ColumnDiff Diff StateDiff",
+    "stockroom.content.merge.conflict": "Conflict",
+    "stockroom.refs.operations": "Operation",
+    "stockroom.remotes.fetch": "FetchReport",
+    "stockroom.remotes.gc": "RemoteGcReport",
+    "stockroom.remotes.pull": "PullReport",
+    "stockroom.remotes.push": "PushReport",
+    "stockroom.remotes.ref_updates": "RefUpdate",
+    "stockroom.repository.tie_status": "TieStatus",
+    "stockroom.repository.upkeep.chunk_owners": "Tally",
+    "stockroom.repository.upkeep.gc": "GcReport",
+    "stockroom.repository.upkeep.repair": "RepairReport",
+    "stockroom.repository.upkeep.usage": "BranchCost Cost Usage",
+    "stockroom.repository.upkeep.verify": "VerifyReport",
+    "stockroom.shelves.data.column": "Column",
+    "stockroom.shelves.data.shelf": "DataShelf",
+    "stockroom.shelves.data.values": "Schema",
+    "stockroom.shelves.experiment.artifacts": "Artifact Artifacts",
+    "stockroom.shelves.experiment.metrics": "Metrics MetricSummary Series",
+    "stockroom.shelves.experiment.shelf": "ExperimentShelf",
+    "stockroom.shelves.experiment.table": "ExperimentRow ExperimentTable",
+    "stockroom.shelves.model.leaf_info": "LeafInfo",
+    "stockroom.shelves.model.shelf": "ModelShelf",
+    "stockroom.shelves.model.state": "State",
+    "stockroom.shelves.report": "Commit DropReport Merge MergeUnderWay PrefetchReport Presence Status",
+    "stockroom.shelves.stock.session": "Session",
+    "stockroom.shelves.stock.stock": "StockRoom",
+    "stockroom.store.upkeep.verify": "Damage",
+    "stockroom.torch": "make_torch_dataset",
 }
+"""Modules, and the names that are loaded from them once they are asked for."""
 
 __all__ = [
     "Artifact",
+    "Artifacts",
+    "BranchCost",
+    "ChangeCounts",
     "Column",
+    "ColumnDiff",
     "Commit",
+    "Conflict",
+    "Cost",
+    "Damage",
     "DataShelf",
+    "Diff",
+    "DropReport",
     "ExperimentRow",
     "ExperimentShelf",
     "ExperimentTable",
+    "FetchReport",
+    "GcReport",
     "LeafInfo",
+    "Merge",
+    "MergeUnderWay",
+    "MetricSummary",
+    "Metrics",
     "ModelShelf",
+    "Operation",
+    "PrefetchReport",
+    "Presence",
+    "PullReport",
+    "PushReport",
+    "RefUpdate",
+    "RemoteGcReport",
+    "RepairReport",
+    "Schema",
     "Series",
+    "Session",
     "State",
+    "StateDiff",
+    "Status",
     "StockRoom",
+    "Tally",
+    "TieStatus",
+    "Usage",
+    "VerifyReport",
     "__version__",
     "make_torch_dataset",
     *errors.__all__,
 ]
+__all__.sort()
 
-
-__getattr__ = load_lazily(__name__, _LAZY)
+__getattr__ = load_lazily(__name__, {name: module for module, names in _LAZY.items() for name in names.split()})
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__.copy()

@@ -33,9 +33,10 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 
 
 class Handle:
-    """A repository, open, and pinned to no commit yet. `StockRoom` and `Session` are the two kinds.
+    """A repository, open: what `StockRoom` and `Session`, the two kinds of handles, have in common.
 
-    What their methods do is in plain bases that follow this one: a group of methods each.
+    Each pins it to a commit with `_pin` or `_pin_to` before anything else. The other methods of both are in classes
+    that extend this one, a group in each.
     """
 
     def __init__(self, path: Path | None, *, lazy: bool, ref: str | None = None, needs_head: bool = True) -> None:
