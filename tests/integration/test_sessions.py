@@ -310,6 +310,23 @@ def test_sessions_and_what_comes_of_them_stay_where_they_were_made(stock: StockR
         session.data["x"][0] = 4
 
 
+def test_a_session_has_no_way_to_move_head(stock: StockRoom) -> None:
+    with stock.session() as session:
+        assert not isinstance(session, StockRoom)
+        calls = {
+            "checkout": "main", "undo": None, "pull": None, "merge": "main", "revert": "HEAD", "cherry_pick": "HEAD",
+            "resolve": "data/x", "continue_merge": None, "abort_merge": None, "reset_to": "HEAD",
+        }  # fmt: skip
+        for name, argument in calls.items():
+            with pytest.raises(ConflictError, match="stays on its branch"):
+                getattr(session, name)(*([] if argument is None else [argument]))
+        with session.session("other") as another:
+            another.data["y"] = [1]
+    assert set(stock.branches) == {"main", "other"}
+    with pytest.raises(ClosedError):
+        session.undo()
+
+
 def _ask_forked_child(ask: Callable[[], str]) -> str:
     """What `ask` answers in a process forked from this one."""
     reading, writing = os.pipe()

@@ -16,9 +16,9 @@ from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.choose import choose_positions
 from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import decode_image, decoded_shape
-from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested, parse_positions
+from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested
 from stockroom.shelves.data.sample_reader import Batch, Sample
-from stockroom.shelves.data.values import Array, Schema, format_shape, pad_samples, to_array
+from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.codecs import check_codec
@@ -136,8 +136,16 @@ class Column(Mapping[SampleKey, Sample]):
         of its place. Negative positions count from the end; `InvalidInputError` for one out of range.
         """
         if pad is not None:
-            return self._pad(self.take(positions), pad)
-        positions = parse_positions(positions, column=self.name)
+            batch, where = self.take(positions), f"column {self.name!r}"
+            return pad_samples(batch, pad, shape=self.shape, dtype=self.dtype, where=where)
+        array = np.asarray(positions)
+        if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+            raise InvalidInputError(
+                f"column {self.name!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
+            )
+        if array.dtype.kind == "u":  # what would wrap around stays out of range
+            array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
+        positions = array.astype(np.int64, copy=False)
         with suppress(IndexError):  # the check below says it better
             planned = self._source.reader.read_planned(positions)
             if planned is not None:
@@ -359,14 +367,6 @@ class Column(Mapping[SampleKey, Sample]):
             return batch
         placed: Any = zip(batch, positions.tolist(), strict=True)
         return [decode_image(data, decoder, f"column {self.name!r}, position {place}") for data, place in placed]
-
-    def _pad(self, batch: Batch, pad: Any) -> Array:
-        if isinstance(batch, np.ndarray):
-            return batch
-        if isinstance(self.dtype, str):
-            raise SchemaError(f"column {self.name!r} holds {self.dtype}, which cannot be padded; leave out pad")
-        arrays: Any = batch
-        return pad_samples(arrays, pad, shape=self.shape, dtype=self.dtype, where=f"column {self.name!r}")
 
     def _iter_samples(self) -> Iterator[Sample]:
         count, ahead = len(self), self.read_ahead()

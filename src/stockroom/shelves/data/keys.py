@@ -52,18 +52,6 @@ def check_pair(pair: Any, key_type: str, *, column: str) -> tuple[Key, object]:
     return check_key(key, key_type, column=column), value
 
 
-def parse_positions(positions: Any, *, column: str) -> NDArray[np.int64]:
-    """Positions as a 1-D array; whether they are in range is not checked."""
-    array = np.asarray(positions)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
-        raise InvalidInputError(
-            f"column {column!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
-        )
-    if array.dtype.kind == "u":  # what would wrap around stays out of range
-        array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
-    return array.astype(np.int64, copy=False)
-
-
 def check_positions(positions: NDArray[np.int64], count: int, *, column: str) -> NDArray[np.int64]:
     """Positions from the start, of `count` samples; negative ones count from the end, as in numpy."""
     if not len(positions):

@@ -130,12 +130,17 @@ def as_array_like(value: object) -> object:
 
 
 def pad_samples(
-    samples: Sequence[Array], pad: Any, *, shape: tuple[int | None, ...], dtype: np.dtype[Any], where: str
+    samples: Sequence[Any] | Array, pad: Any, *, shape: tuple[int | None, ...], dtype: np.dtype[Any] | str, where: str
 ) -> Array:
     """`(n, *longest)`: samples with as many axes, each axis as long as the longest, filled up with `pad`.
 
-    `shape` is that of the column. Raises `SchemaError` naming `where` if `pad` is no value of `dtype`.
+    `shape` is that of the column. One array stays as it is. Raises `SchemaError` naming `where` if `pad` is no value
+    of `dtype`.
     """
+    if isinstance(samples, np.ndarray):
+        return samples
+    if isinstance(dtype, str):
+        raise SchemaError(f"{where} holds {dtype}, which cannot be padded; leave out pad")
     if any(sample.ndim != samples[0].ndim for sample in samples):
         raise SchemaError(f"{where}: samples with different numbers of axes cannot be padded to one shape")
     longest = (
