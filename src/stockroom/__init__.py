@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.gc import RemoteGcReport
     from stockroom.remotes.pull import PullReport
-    from stockroom.remotes.push import PushReport
-    from stockroom.remotes.ref_updates import RefUpdate
+    from stockroom.remotes.push import PushReport, RefUpdate
+    from stockroom.repository.merging.commands import Merge
     from stockroom.repository.tie_status import TieStatus
     from stockroom.repository.upkeep.chunk_owners import Tally
     from stockroom.repository.upkeep.gc import GcReport
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.model.leaf_info import LeafInfo
     from stockroom.shelves.model.shelf import ModelShelf
     from stockroom.shelves.model.state import State
-    from stockroom.shelves.report import Commit, DropReport, Merge, MergeUnderWay, PrefetchReport, Presence, Status
+    from stockroom.shelves.report import Commit, DropReport, MergeUnderWay, PrefetchReport, Presence, Status
     from stockroom.shelves.stock.session import Session
     from stockroom.shelves.stock.stock import StockRoom
     from stockroom.store.upkeep.verify import Damage
@@ -52,8 +52,8 @@ _LAZY = {
     "stockroom.remotes.fetch": "FetchReport",
     "stockroom.remotes.gc": "RemoteGcReport",
     "stockroom.remotes.pull": "PullReport",
-    "stockroom.remotes.push": "PushReport",
-    "stockroom.remotes.ref_updates": "RefUpdate",
+    "stockroom.remotes.push": "PushReport RefUpdate",
+    "stockroom.repository.merging.commands": "Merge",
     "stockroom.repository.tie_status": "TieStatus",
     "stockroom.repository.upkeep.chunk_owners": "Tally",
     "stockroom.repository.upkeep.gc": "GcReport",
@@ -70,7 +70,7 @@ _LAZY = {
     "stockroom.shelves.model.leaf_info": "LeafInfo",
     "stockroom.shelves.model.shelf": "ModelShelf",
     "stockroom.shelves.model.state": "State",
-    "stockroom.shelves.report": "Commit DropReport Merge MergeUnderWay PrefetchReport Presence Status",
+    "stockroom.shelves.report": "Commit DropReport MergeUnderWay PrefetchReport Presence Status",
     "stockroom.shelves.stock.session": "Session",
     "stockroom.shelves.stock.stock": "StockRoom",
     "stockroom.store.upkeep.verify": "Damage",

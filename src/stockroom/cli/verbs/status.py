@@ -17,8 +17,7 @@ from stockroom.cli.render.units import format_part
 from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
-    from stockroom.shelves.report import Status
-    from stockroom.shelves.stock.remotes import Presence
+    from stockroom.shelves.report import Presence, Status
 
 
 @verb(example="stock status --short")
