@@ -32,9 +32,10 @@ from stockroom.trees import NodeCache, Tree, diff_trees, iter_new_nodes
 from stockroom.trees.check import check_tree
 
 _CHUNKS_AT_ONCE: Final = 1 << 16
+_OBJECTS_AT_ONCE: Final = 1 << 10
 
 OnObjects: TypeAlias = Callable[[Sequence[ObjectDigest]], object]
-"""Called with metadata objects."""
+"""Called with many metadata objects at a time."""
 OnValues: TypeAlias = Callable[[ColumnRecord | StateRecord, NDArray[np.uint8]], object]
 """Called with the values `(n, width)` of some leaves of a record's tree, before what they refer to is followed."""
 OnChunks: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.int64]], object]
@@ -50,7 +51,7 @@ class Walk:
     """One walk. What it has followed already costs nothing, and is not told again.
 
     Methods raise `CorruptionError` for whatever is missing or damaged; the walk can go on elsewhere. `flush` must be
-    called before all chunks have been told.
+    called before everything has been told.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Walk:
         self._seen: defaultdict[_Reading, set[bytes]] = defaultdict(set)
         if after is not None:
             self._seen.update({reading: set(seen) for reading, seen in after._seen.items()})
+        self._objects: list[ObjectDigest] = []
         self._chunks: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
         self._count = 0
 
@@ -107,7 +109,7 @@ class Walk:
     def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None) -> Record:
         """Follow a record, which is returned; with `before`, only what that record does not refer to."""
         record = self._read_record(digest)
-        self._on_objects([digest])
+        self._add_objects([digest])
         match record:
             case StateRecord():
                 self._tell(ObjectDigest(record.structure))
@@ -118,11 +120,14 @@ class Walk:
                 pass
             case _:
                 assert_never(record)
-        self._followed.add(digest)  # only now: a record that could not be followed to its end is tried again
+        self._followed.add(digest)  # not one that was followed in part
         return record
 
     def flush(self) -> None:
-        """Tell the chunks gathered so far."""
+        """Tell the objects and chunks gathered so far."""
+        objects, self._objects = self._objects, []
+        if objects:
+            self._on_objects(objects)
         if self._count:
             digests, lengths = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))
             self._chunks, self._count = [], 0
@@ -134,14 +139,14 @@ class Walk:
         new = Snapshot(self._nodes, root).tree
         if base is None:
             for digest, node in check_tree(new, self._seen[_RECORDS]):
-                self._on_objects([digest])
+                self._add_objects([digest])
                 if not node.level:
                     for path, value in zip(node.keys.batch, node.values, strict=True):
                         yield str(path), ObjectDigest(value.tobytes()), None
             return
         old = Snapshot(self._nodes, base).tree
         for batch in iter_new_nodes(new, old):
-            self._on_objects(batch.digests)
+            self._add_objects(batch.digests)
         for changes in diff_trees(old, new):
             for path in changes.added_keys:
                 yield str(path), ObjectDigest(new.get(str(path)) or b""), None
@@ -162,11 +167,11 @@ class Walk:
         if isinstance(before, ColumnRecord | StateRecord) and before.tree_format == record.tree_format:
             base = Tree(self._nodes, before.tree_format, ObjectDigest(before.root))
             for batch in iter_new_nodes(tree, base):
-                self._on_objects(batch.digests)
+                self._add_objects(batch.digests)
                 yield batch.values
             return
         for digest, node in check_tree(tree, self._seen[record.entry_format.kind, record.entry_format.width]):
-            self._on_objects([digest])
+            self._add_objects([digest])
             if not node.level:
                 yield node.values
 
@@ -188,7 +193,12 @@ class Walk:
         if self._count >= _CHUNKS_AT_ONCE:
             self.flush()
 
+    def _add_objects(self, digests: Sequence[ObjectDigest]) -> None:
+        self._objects += digests
+        if len(self._objects) >= _OBJECTS_AT_ONCE:
+            self.flush()
+
     def _tell(self, digest: ObjectDigest) -> None:
         """Tell of an object that is not a node or record."""
-        self._on_objects([digest])
+        self._add_objects([digest])
         self._followed.add(digest)
