@@ -130,12 +130,38 @@ def test_a_child_that_lives_on_does_not_hold_on_to_what_its_parent_let_go(path):
             signal.pause()
     os.read(ready, 1)
     copy = os.dup(lock.fileno())  # as a program being started has it for a moment
-    lock.release()
-    assert is_free(path)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    for fd in (copy, ready, tell):
-        os.close(fd)
+    try:
+        lock.release()
+        assert is_free(path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for fd in (copy, ready, tell):
+            os.close(fd)
+
+
+def test_the_workers_of_a_process_that_was_killed_do_not_hold_its_locks(path):
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            lock = take(path)
+            if os.fork() == 0:  # a data loader's worker, that outlives it
+                os.write(tell, str(os.getpid()).encode())
+            while lock:
+                signal.pause()
+        finally:
+            os._exit(1)
+    worker = int(os.read(ready, 20))
+    try:
+        assert not is_free(path)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert is_free(path)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        for fd in (ready, tell):
+            os.close(fd)
 
 
 def test_a_process_that_inherits_the_file_holds_on_to_what_was_left_to_it(path):
