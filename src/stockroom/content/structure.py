@@ -56,6 +56,8 @@ MAX_EXTENT: Final = 1 << 60
 """What the bytes of one element times all lengths of a shape but 0 come to at most."""
 
 _KEPT: Final = 16
+_SEQUENCES: Final = (ListNode, TupleNode)
+_CONTAINERS: Final = (DictNode, *_SEQUENCES)
 
 
 class Structure:
@@ -93,7 +95,7 @@ class Structure:
             return [at]
         if not at and into_dicts:
             return list(self.leaves)
-        walk = _walk(self.nodes[at], at, into_dicts=into_dicts)
+        walk = _walk(self.nodes[at], at, _CONTAINERS if into_dicts else _SEQUENCES)
         return [path for path, node in walk if isinstance(node, Leaf)]
 
     def origin(self, path: str) -> str:
@@ -145,11 +147,12 @@ def check_structure(top: Node, *, where: str) -> Structure:
     return structure
 
 
-def _walk(node: Node, path: str, *, into_dicts: bool = True) -> Iterator[tuple[str, Node]]:
-    if into_dicts or not isinstance(node, DictNode):
+def _walk(node: Node, path: str, into: tuple[type[Node], ...] = _CONTAINERS) -> Iterator[tuple[str, Node]]:
+    if isinstance(node, into):
         for _, at, part in iter_parts(node, path):
             yield at, part
-            yield from _walk(part, at, into_dicts=into_dicts)
+            if isinstance(part, into):  # leaves are many: no call for each
+                yield from _walk(part, at, into)
 
 
 def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> None:

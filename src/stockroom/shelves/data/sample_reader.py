@@ -32,7 +32,6 @@ Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 _MAX_KEPT_PACKS = 32
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
-_NO_DIGESTS = np.empty((0, DIGEST_NBYTES), np.uint8)
 
 
 class SampleReader:
@@ -204,9 +203,14 @@ class SampleReader:
     def _find_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Digests `(n, 32)` of the chunks behind `positions`, and which position each belongs to."""
         entries = [self.format.decode(value.tobytes()) for value in self._load_values(positions)]
-        digests = [list_chunks(self.tree.store, entry).digests for entry in entries]
-        owners = np.repeat(np.arange(len(entries)), np.array([len(mine) for mine in digests], np.int64))
-        return np.concatenate([_NO_DIGESTS, *digests]), owners
+        digests = [
+            entry.payload if entry.kind is EntryKind.CHUNK else list_chunks(self.tree.store, entry).digests.tobytes()
+            for entry in entries
+        ]
+        owners = np.repeat(
+            np.arange(len(entries)), np.array([len(mine) // DIGEST_NBYTES for mine in digests], np.int64)
+        )
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES), owners
 
     def _load_values(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The values at positions, `(n, width)`, whatever else is kept of them."""
