@@ -21,9 +21,11 @@ KEPT_APART = "Kept apart:"
 
 TESTS_OF_NO_MODULE = {
     "test_imports": "is about all of them",
+    "test_public_face": "is about the names that the package itself gives",
     "content/test_state_diff": "is the part of the tests of content.diff that is about states",
     "importers/test_archives": "is about web_dataset, zarr_arrays and safetensors_files, which are tested alike",
     "importers/test_tables": "is about csv_files, parquet_files and hugging_face, which are tested alike",
+    "repository/test_asks": "counts what commits and merges ask, across modules",
     "repository/upkeep/test_verify_states": "is the part of the tests of verify that is about states",
 }
 """Test files of `tests/unit` that are named for no module, each with the reason."""
@@ -35,6 +37,7 @@ TESTED_ELSEWHERE = {
     "importers.torchvision": "tests/unit/importers/test_vision.py reads by them",
     "repository.merging": "tests/integration/test_scenario_merge.py merges by them",
     "repository.writing": "tests/integration/test_sessions.py and test_scenario_stage.py write by them",
+    "shelves.stock": "tests/integration/test_scenario_*.py and test_sessions.py use its handles",
     "testing": "is what tests are made of",
 }
 """Packages without a folder in `tests/unit`, each with the reason."""

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.column import Column
+from stockroom.shelves.data.sample_reader import Batch
+from stockroom.shelves.data.values import Array
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.shelves.stock.stock import StockRoom
-from stockroom.torch.tensors import split_samples
+from stockroom.store.dtypes import EXTENSION_NAMES
 from stockroom.trees import Key
 
 try:
+    import torch
     from torch.utils.data import Dataset
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -95,7 +98,7 @@ class ColumnDataset(Dataset[Any]):
         for ahead in self._open_ahead():
             ahead.see(wanted)
         batches = [
-            split_samples(column.take(wanted if positions is None else positions[number][wanted]))
+            _split_samples(column.take(wanted if positions is None else positions[number][wanted]))
             for number, column in enumerate(columns)
         ]
         samples: list[Any] = list(zip(*batches, strict=True))
@@ -176,3 +179,22 @@ def _check_same_keys(columns: list[Column]) -> None:
                 f"columns {first.name!r} ({len(first)} samples) and {other.name!r} ({len(other)}) do not have the same "
                 f"keys: {missing!r} is in only one of them; choose common ones with keys=..."
             )
+
+
+def _to_tensor(array: Array) -> torch.Tensor:
+    """A tensor on the memory of `array`. Dates and durations become their int64 counts.
+
+    A float8 variant that torch lacks comes as its uint8 bits.
+    """
+    if array.dtype.name in EXTENSION_NAMES or array.dtype.name == "float8_e4m3":
+        bits = torch.from_numpy(array.view(np.uint8 if array.dtype.itemsize == 1 else np.int16))
+        dtype: Any = getattr(torch, array.dtype.name, None)
+        return bits if dtype is None else bits.view(dtype)
+    return torch.from_numpy(array.view(np.int64) if array.dtype.kind in "mM" else array)
+
+
+def _split_samples(batch: Batch) -> Sequence[Any]:
+    """The samples of a batch: tensors that share its memory, or text as it is."""
+    if isinstance(batch, np.ndarray):
+        return _to_tensor(batch).unbind(0)
+    return [_to_tensor(sample) if isinstance(sample, np.ndarray) else sample for sample in batch]

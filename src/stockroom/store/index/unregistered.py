@@ -1,6 +1,6 @@
 """Finds packs on disk that the catalog does not know.
 
-Apart from the catalog and the tables, which are made from what is found here and know nothing of folders.
+Kept apart: the catalog and the tables are rebuilt from what it finds, and know no folders.
 """
 
 from __future__ import annotations
