@@ -34,7 +34,7 @@ from stockroom.repository.upkeep.verify import VerifyScope, verify_repository
 
 WRITES = ["fixed", "ragged", "text", "digests", "tall", "edit", "delete", "model", "experiment", "large"]
 MOVES = ["branch", "main", "drop branch", "tag", "merge", "undo", "abandon", "push"]
-ENDS = ["stage", "session", "unfinished merge", "unfinished revert", "drop branch", "detach", "clone", "nothing"]
+ENDS = ["stage", "session", "unfinished merge", "unfinished pick", "drop branch", "detach", "clone", "nothing"]
 
 
 REFUSALS = (ConflictError, InvalidInputError, NotFoundError, NothingToCommitError)
@@ -51,7 +51,7 @@ HISTORIES = st.tuples(
 ).map(lambda parts: [step for part in parts for step in part])
 EVERYTHING = [*((name, 1) for name in WRITES), ("branch", 1), *((name, 2) for name in WRITES if name != "edit")]
 EVERYTHING += [("tag", 1), ("main", 0), ("edit", 2), ("merge", 1), ("push", 0), ("undo", 0), ("clone", 1)]
-EVERYTHING += [("session", 1), ("unfinished merge", 1), ("drop branch", 1)]
+EVERYTHING += [("branch", 1), ("edit", 3), ("main", 0), ("session", 1), ("unfinished merge", 1), ("drop branch", 1)]
 
 
 def rows(n: int, count: int = 6) -> np.ndarray:
@@ -177,7 +177,7 @@ class World:
             writer.data["staged"] = rows(n + 20)
 
     def do_session(self, stock: StockRoom, n: int) -> None:
-        with stock.session("main" if n % 2 else f"b{n}", "kept") as session:
+        with stock.session(f"b{n}" if f"b{n}" in stock.branches else "main", "kept") as session:
             session.data["in_session"] = rows(n + 30)
             session.model["net"] = {"weight": rows(n + 31)}
             session.flush()
@@ -195,12 +195,18 @@ class World:
         stock.merge("theirs", commit=False)
         stock.delete_branch("theirs", force=True)
 
-    def do_unfinished_revert(self, stock: StockRoom, n: int) -> None:
-        with stock.enable_write("one"):
+    def do_unfinished_pick(self, stock: StockRoom, n: int) -> None:
+        """As above, but the commit is no parent of what will be committed: only its content is referred to."""
+        stock.checkout("theirs", create=True)
+        with stock.enable_write("theirs"):
             stock.data["base"][1] = rows(60 + n)[0]
-        with stock.enable_write("two"):
-            stock.data["base"][1] = rows(61 + n)[0]
-        stock.revert("HEAD~1", commit=False)
+            stock.data["picked"] = rows(61 + n)
+        picked = stock.commit_id or ""
+        stock.checkout("main")
+        with stock.enable_write("ours"):
+            stock.data["base"][1] = rows(62 + n)[0]
+        stock.cherry_pick(picked, commit=False)
+        stock.delete_branch("theirs", force=True)
 
     def do_nothing(self, stock: StockRoom, _: int) -> None:
         pass
@@ -391,6 +397,7 @@ def check_push(path: Path, tips: list[bytes], known: list[bytes]) -> None:
 
 @settings(max_examples=12)
 @example(EVERYTHING)
+@example([("edit", 1), ("unfinished pick", 1)])
 @given(HISTORIES)
 def test_gc_fsck_du_and_push_reach_the_same(history):
     folder = Path(tempfile.mkdtemp(prefix="stockroom-walk-"))

@@ -113,7 +113,7 @@ def test_a_chunk_list_that_disagrees_with_its_entry_is_found_and_others_are_foll
     with pytest.raises(CorruptionError, match="expected 6291456 bytes, found 5242880"):
         walk.add_content(put_content(nodes, wrong=make_column(nodes, 6 << 20, [digest])))
     assert not walk.has(digest)
-    walk.add_content(put_content(nodes, right=make_column(nodes, 5 << 20, [digest])))
+    walk.add_content(put_content(nodes, right=make_column(nodes, 5 << 20, [digest, digest])))
     walk.flush()
     assert walk.has(digest)
     assert told.lengths == [4 << 20, 1 << 20]
