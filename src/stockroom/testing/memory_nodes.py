@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from stockroom.digest import ObjectDigest, compute_digest
+
+T = TypeVar("T")
 
 
 class MemoryNodes:
@@ -23,6 +26,10 @@ class MemoryNodes:
     def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
         """The bytes kept under each of `digests`, in their order."""
         return [self.get_object(digest) for digest in digests]
+
+    def read_at_once(self, fn: Callable[[], T]) -> T:
+        """What `fn` returns: there are no transactions here."""
+        return fn()
 
     def put_object(self, data: bytes) -> ObjectDigest:
         """Keep `data` and return its digest."""
