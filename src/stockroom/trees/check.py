@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stockroom.digest import ObjectDigest
-from stockroom.errors import MalformedRecordError
+from stockroom.errors import CorruptionError, MalformedRecordError
 from stockroom.trees.node import Node
 from stockroom.trees.tree import Tree
 
@@ -23,12 +23,22 @@ def check_tree(tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Nod
 
 def _walk(tree: Tree, digest: bytes, node: Node, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
     yield ObjectDigest(digest), node
-    for index, below in enumerate(node.child_digests if node.level else ()):
-        if below not in seen:
-            seen.add(below)
-            child = tree.nodes.read_child(node, index)
+    if node.level:
+        digests = node.child_digests
+        for index, child in _read_children(tree, node, [i for i, below in enumerate(digests) if below not in seen]):
+            seen.add(digests[index])
             _check_bounds(node, index, child)
-            yield from _walk(tree, below, child, seen)
+            yield from _walk(tree, digests[index], child, seen)
+
+
+def _read_children(tree: Tree, node: Node, indices: list[int]) -> Iterator[tuple[int, Node]]:
+    """Children and their indices, read in one request; one by one if any is damaged, so that those before it come."""
+    children: Iterable[Node]
+    try:
+        children = tree.nodes.read_children(node, indices)
+    except CorruptionError:
+        children = (tree.nodes.read_child(node, index) for index in indices)
+    return zip(indices, children, strict=True)
 
 
 def _check_bounds(node: Node, index: int, child: Node) -> None:
