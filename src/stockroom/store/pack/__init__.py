@@ -1,1 +1,1 @@
-"""One pack: its layout, its files, how it is written, opened, filled and kept open. Knows no index."""
+"""One pack: its layout and files, and how it is written, opened, filled and kept open. Knows no index."""

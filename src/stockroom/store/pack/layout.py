@@ -1,7 +1,7 @@
-"""The shape of a pack: what its rows are and how they are laid out in its shard.
+"""The layout of a pack: its rows, and how they are arranged in its shard.
 
-A uniform pack is an array `(rows, *item_shape)`; a ragged pack is a 1-D array of elements in which every row
-starts at a multiple of 64 bytes.
+A uniform pack is an array `(rows, *item_shape)`. A ragged pack is a 1-D array of elements, and each of its rows starts
+at a multiple of 64 bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RAW_BLOCK_TARGET_NBYTES = 1 << 20
 ROW_ALIGNMENT_NBYTES = 64
 
 SHARD_NAME = "c"
-"""The shard's file name is this, then `.0` for each axis: Zarr's default chunk key with `.` as separator."""
+"""The shard's file name is this plus `.0` for each axis: Zarr's default chunk key with `.` as separator."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackLayout:
-    """What one pack holds. `item_shape` is None for a ragged pack; `block_units` counts rows, or elements if ragged."""
+    """The layout of one pack. `item_shape` is None if ragged; `block_units` counts rows, or elements if ragged."""
 
     dtype: str
     item_shape: tuple[int, ...] | None
@@ -35,7 +35,7 @@ class PackLayout:
 
     @property
     def is_ragged(self) -> bool:
-        """Whether rows have lengths of their own."""
+        """Whether each row has its own length."""
         return self.item_shape is None
 
     @property
@@ -59,34 +59,34 @@ class PackLayout:
         return SHARD_NAME + ".0" * (1 if self.item_shape is None else 1 + len(self.item_shape))
 
     def count_blocks(self, units: int) -> int:
-        """Blocks needed for `units` rows (elements if ragged)."""
+        """Return the number of blocks needed for `units` rows (elements if ragged)."""
         return -(-units // self.block_units)
 
     def fit_raw_blocks(self, units: int) -> PackLayout:
-        """This layout with blocks of about 1 MiB that leave as little padding as possible after `units`."""
+        """Return this layout with blocks of about 1 MiB that leave as little padding as possible after `units`."""
         blocks = max(1, round(units * self.unit_nbytes / RAW_BLOCK_TARGET_NBYTES))
         return replace(self, block_units=max(1, -(-units // blocks)))
 
 
 def plan_layout(dtype: str, item_shape: tuple[int, ...] | None, codec: Codec) -> PackLayout:
-    """The layout of a new pack, with encoded blocks of about 64 KiB."""
+    """Return the layout of a new pack, with encoded blocks of about 64 KiB."""
     layout = PackLayout(dtype, item_shape, codec, 1)
     return replace(layout, block_units=max(1, BLOCK_TARGET_NBYTES // layout.unit_nbytes))
 
 
 def pack_path(digest: bytes) -> str:
-    """`<2 hex>/<digest>`: where a pack's folder lies in the folder `packs`, of a store or a remote."""
+    """Return `<2 hex>/<digest>`, the path of a pack's folder within the folder `packs` of a store or a remote."""
     name = digest.hex()
     return f"{name[:2]}/{name}"
 
 
 def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
-    """The folder of a pack."""
+    """Return the folder of a pack."""
     return packs_directory / pack_path(digest)
 
 
 def parse_pack_name(name: str) -> PackDigest | None:
-    """The digest of the pack whose folder has that name; None if it is not a pack's name."""
+    """Return the digest of the pack whose folder is called `name`, or None if no pack can be called that."""
     try:
         return PackDigest(bytes.fromhex(name)) if len(name) == 2 * DIGEST_NBYTES else None
     except ValueError:
@@ -94,5 +94,5 @@ def parse_pack_name(name: str) -> PackDigest | None:
 
 
 def align_row(nbytes: int) -> int:
-    """`nbytes` rounded up to where the next row of a ragged pack starts."""
+    """Round `nbytes` up to the start of the next row of a ragged pack."""
     return -(-nbytes // ROW_ALIGNMENT_NBYTES) * ROW_ALIGNMENT_NBYTES

@@ -67,7 +67,7 @@ class Manifest:
         return len(self.digests)
 
     def encode(self) -> bytes:
-        """The bytes of the `chunks` file."""
+        """Return the bytes of the `chunks` file."""
         layout = self.layout
         item_shape = layout.item_shape or ()
         header = _HEADER.pack(
@@ -89,12 +89,12 @@ class Manifest:
         return b"".join(parts)
 
     def compute_digest(self) -> PackDigest:
-        """The digest the pack is kept under."""
+        """Return the digest under which the pack is stored."""
         return PackDigest(compute_digest(self.encode()))
 
 
 def decode_manifest(data: Any, *, where: str) -> Manifest:
-    """The manifest in `data` (any buffer, viewed not copied); `MalformedRecordError` naming `where` if it is none."""
+    """Decode a manifest from any buffer, as views; raises `MalformedRecordError` naming `where` if it is malformed."""
     view = memoryview(data).cast("B")
     if len(view) < _HEADER.size:
         raise malformed(where, f"at least {_HEADER.size} bytes", f"{len(view)}")
@@ -116,13 +116,13 @@ def decode_manifest(data: Any, *, where: str) -> Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of the pack in `directory`, read whole."""
+    """Read the whole manifest of the pack in `directory`."""
     path = directory / MANIFEST_NAME
     return decode_manifest(path.read_bytes(), where=str(path))
 
 
 def find_intact_manifest(directory: Path, digest: PackDigest) -> Manifest | None:
-    """The manifest of the pack in `directory`; None unless it can be read and hashes to `digest`."""
+    """Return the manifest of the pack in `directory`, or None unless it can be read and hashes to `digest`."""
     try:
         manifest = read_manifest(directory)
     except (OSError, StockroomError):

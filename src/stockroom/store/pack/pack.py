@@ -1,7 +1,7 @@
-"""Reads one pack: maps its shard and gives rows, decoding each block at most once.
+"""Reads one pack: maps its shard and returns rows, decoding each block at most once.
 
-The file is checked against the manifest's sizes before anything is read through the map. All files of a pack are opened
-through one handle on its folder: should another folder take its place meanwhile, they still belong together.
+The file size is checked against the manifest before anything is read through the map. All files of a pack are opened
+through one handle on its folder, so they belong together even if another folder replaces it meanwhile.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from stockroom.store.pack.shard import decode_index, index_nbytes
 
 
 class StalePackError(Exception):
-    """A pack is no longer where it was, or no longer there: the caller's locations are out of date."""
+    """A pack was moved or removed: the caller's locations are out of date."""
 
 
 class Pack:
-    """An open pack. Rows are addressed by number; bytes given out are copies unless a method says view."""
+    """An open pack. Rows are addressed by number; bytes are returned as copies unless a method says view."""
 
     def __init__(self, directory: Path, digest: PackDigest) -> None:
         self.directory = directory
@@ -46,12 +46,12 @@ class Pack:
 
     @property
     def is_raw(self) -> bool:
-        """Whether rows can be read straight from the map."""
+        """Whether rows can be read directly from the map."""
         return self.layout.codec is Codec.RAW
 
     @property
     def address(self) -> int:
-        """Where the shard's first byte is mapped."""
+        """The address at which the shard's first byte is mapped."""
         return int(self._shard.ctypes.data)
 
     @property
@@ -70,7 +70,7 @@ class Pack:
         return self.manifest.rows
 
     def measure_present(self) -> int:
-        """Bytes of its shard that are on this machine; of an encoded pack about."""
+        """Return how many bytes of the shard are on this machine; approximate if the pack is encoded."""
         if self.presence is None:
             return self.mapped_nbytes
         if self.is_raw and self.manifest.lengths is not None:
@@ -84,13 +84,13 @@ class Pack:
         return self.layout.count_blocks(self.manifest.units) * self.layout.block_nbytes
 
     def measure_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Length in bytes of each of `rows`."""
+        """Return the length in bytes of each of `rows`."""
         if self.manifest.lengths is None:
             return np.full(len(rows), self.layout.unit_nbytes, np.int64)
         return self.manifest.lengths[rows].astype(np.int64)
 
     def find_span(self, row: int) -> tuple[int, int]:
-        """`(offset, nbytes)` of a row among the pack's raw bytes."""
+        """Return `(offset, nbytes)` of a row among the pack's raw bytes."""
         if self.manifest.offsets is None or self.manifest.lengths is None:
             nbytes = self.layout.unit_nbytes
             return row * nbytes, nbytes
@@ -100,7 +100,7 @@ class Pack:
         return span
 
     def find_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where each of `rows` begins among the pack's raw bytes."""
+        """Return the offset of each of `rows` within the pack's raw bytes."""
         if self.manifest.offsets is None or self.manifest.lengths is None:
             return rows * self.layout.unit_nbytes
         offsets, lengths = self.manifest.offsets[rows], self.manifest.lengths[rows]
@@ -110,7 +110,7 @@ class Pack:
         return offsets.astype(np.int64)
 
     def open_shard(self) -> int:
-        """A file descriptor of the very shard file this pack has mapped; `StalePackError` if another took its place."""
+        """Open the shard file that this pack has mapped; raises `StalePackError` if another file has replaced it."""
         try:
             fd = os.open(self.directory / self.layout.shard_name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -121,25 +121,25 @@ class Pack:
         return fd
 
     def view_row(self, row: int) -> NDArray[np.uint8]:
-        """A read-only view of a row of a raw pack: no copy."""
+        """Return a read-only view of a row of a raw pack, without a copy."""
         offset, nbytes = self.find_span(row)
         return self._shard[offset : offset + nbytes]
 
     def read_row(self, row: int) -> bytearray:
-        """The raw bytes of a row, the caller's own."""
+        """Return a copy of the raw bytes of a row."""
         if self.is_raw:
             return bytearray(self.view_row(row))
         return self.read_rows([row])[0]
 
     def read_rows(self, rows: list[int]) -> list[bytearray]:
-        """The raw bytes of several rows; each block is decoded once."""
+        """Return copies of the raw bytes of several rows, decoding each block once."""
         if self.is_raw:
             return [bytearray(self.view_row(row)) for row in rows]
         decoded: dict[int, memoryview] = {}
         return [self._read_encoded(row, decoded) for row in rows]
 
     def find_units(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
+        """Return the units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
         if self.is_raw:
             return rows
         size = self.layout.block_nbytes
@@ -150,19 +150,19 @@ class Pack:
         return np.unique(np.array([block for run in blocks for block in run], np.int64))
 
     def find_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The units that `rows` need and that are not on this machine."""
+        """Return the units that `rows` need and that are not on this machine."""
         if self.presence is None:
             return np.empty(0, np.int64)
         return self.find_absent_units(self.find_units(rows))
 
     def find_absent_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of `units` that are not on this machine, sorted, each once."""
+        """Return the units among `units` that are not on this machine, sorted and unique."""
         presence = self.presence
         if presence is None:
             return np.empty(0, np.int64)
         absent = presence.find_absent(units)
         if not len(absent) and presence.is_complete:
-            self.presence = None  # filled meanwhile: from now on a pack like any other
+            self.presence = None  # it has been filled: from now on it is a whole pack
         return absent
 
     @cached_property
@@ -187,7 +187,7 @@ class Pack:
         return out
 
     def decode_block(self, block: int) -> Buffer:
-        """The raw bytes of one block, padding included."""
+        """Return the raw bytes of one block, padding included."""
         offset, nbytes = (int(value) for value in self.spans[block])
         where = f"{self.directory} block {block}"
         return decode_block(
@@ -220,14 +220,14 @@ class Pack:
 
 
 def raise_absent(pack: Pack, absent: NDArray[np.int64], *, why: str) -> NoReturn:
-    """Raise `AbsentDataError` for units of a pack that nobody brings here; `why` says why, and what to do."""
+    """Raise `AbsentDataError` for units that cannot be fetched; `why` says why, and what to do."""
     name = pack.digest.hex()
     kind = "rows" if pack.is_raw else "blocks"
     raise AbsentDataError(f"pack {name[:12]}: {len(absent)} of its {kind} are not on this machine; {why}", pack=name)
 
 
 def refuse_exhaustion(error: Exception) -> None:
-    """Raise `StockroomError` if it is this process that has no more of something: no file is damaged then."""
+    """Raise `StockroomError` if this process ran out of a resource: no file is damaged then."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         raise StockroomError(
             f"no pack can be opened any more: {error.strerror}; let go of views (`column.view`), each of which holds "
@@ -248,7 +248,7 @@ def _open_folder(directory: Path) -> int:
 
 
 def _map_file(folder: int, name: str, directory: Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A file's bytes, and what tells the file from all others."""
+    """Map a file; returns its bytes, and the device and inode that identify it."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
         try:

@@ -1,7 +1,6 @@
-"""The packs this process has open, by number, bounded so that file handles are never the limit.
+"""The packs that this process has open, by number, bounded to stay below the limit on file handles.
 
-Raw uniform packs are also given as one window over the address space, so that a batch from many packs is a single
-numpy gather.
+Raw uniform packs also share one window over the address space: a batch from many packs is a single numpy gather.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.window import Window
 
-_HANDLES_PER_PACK = 3  # mmap keeps a duplicate of each of its files
+_HANDLES_PER_PACK = 3  # mmap keeps a duplicate of each of a pack's files
 _ATTEMPTS = 3
 _PAUSE_S = 0.005
 
 
 class OpenPacks:
-    """A growing set of open packs. Whoever holds it keeps every map in it alive."""
+    """A growing set of open packs. A reference to it keeps all its maps alive."""
 
     def __init__(self, capacity: int) -> None:
         self.packs: dict[int, Pack] = {}
         self.addresses = np.zeros(max(capacity, 64), np.int64)
-        """By pack number: where its rows start if they can be gathered, -1 if not, 0 if it is not open."""
+        """By pack number: the start of its rows if they can be gathered, -1 if not, 0 if the pack is not open."""
         self._windows: dict[int, Window] = {}
 
     def add(self, number: int, pack: Pack) -> None:
-        """Take in an open pack."""
+        """Add an open pack."""
         if number >= len(self.addresses):
             grown = np.zeros(max(number + 1, 2 * len(self.addresses)), np.int64)
             grown[: len(self.addresses)] = self.addresses
@@ -47,34 +46,34 @@ class OpenPacks:
         self.addresses[number] = pack.address if gatherable else -1
 
     def find_address(self, number: int) -> int:
-        """Where the rows of an open pack start if they can be gathered, whether or not all are here; else 0."""
+        """Return the start of an open pack's rows if they can be gathered, whether or not all are present; else 0."""
         pack = self.packs[number]
         if not pack.is_raw or pack.layout.is_ragged:
             return 0
-        if pack.presence is None:  # a partial pack that has been filled
+        if pack.presence is None:  # a partial pack that has since been filled
             self.addresses[number] = pack.address
         return pack.address
 
     def gather(self, addresses: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
-        """Rows of `row_nbytes` bytes at absolute addresses inside these packs' maps: `(n, row_nbytes)`, a copy.
+        """Return a copy of the rows at absolute addresses inside these packs' maps, as `(n, row_nbytes)`.
 
-        The addresses must have been computed from `self.addresses` and rows known to lie in their packs.
+        The addresses must be computed from `self.addresses` and rows known to lie in their packs.
         """
-        windows = self._windows  # this very dict: another thread's `add` starts a new one
+        windows = self._windows  # keep this dict: another thread's `add` starts a new one
         window = windows.get(row_nbytes)
         if window is None:
             window = windows[row_nbytes] = self.open_window(row_nbytes)
         return window.copy_rows(addresses - window.origin)
 
     def open_window(self, row_nbytes: int) -> Window:
-        """A window over the raw packs that are open now; hold this set for as long as it is in use."""
+        """Return a window over the raw packs open now; the caller must hold this set while using it."""
         return Window([pack.mapping for pack in list(self.packs.values()) if pack.is_raw], row_nbytes)
 
 
 class GatherPlan:
-    """Rows of one length at known places in open packs, for gathering any of them again and again.
+    """Rows of one length at known addresses in open packs, to be gathered repeatedly.
 
-    Holds the packs open for as long as it lives, whatever the cache does.
+    It keeps the packs open as long as it lives, whatever the cache does.
     """
 
     def __init__(self, opened: OpenPacks, addresses: NDArray[np.int64], row_nbytes: int) -> None:
@@ -83,20 +82,20 @@ class GatherPlan:
         self._offsets = addresses - self._window.origin
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """`(n, row_nbytes)`: the rows at `positions`, a copy.
+        """Return a copy of the rows at `positions`, as `(n, row_nbytes)`.
 
-        Positions are numpy's: negative ones count from the end, `IndexError` for one out of range.
+        Positions are numpy's: negative ones count from the end, and one out of range raises `IndexError`.
         """
         return self._window.copy_rows(self._offsets[positions])
 
 
 class PackCache:
-    """Opens packs by number, keeping at most as many as the limit on file handles allows.
+    """Opens packs by number, and keeps at most as many open as the limit on file handles allows.
 
     Args:
-        packs_directory: where the packs are.
-        find_digest: the digest of a pack by its number, None if it is gone.
-        forget_digest: has `find_digest` look at a number again.
+        packs_directory: the folder that holds the packs.
+        find_digest: returns the digest of a pack by its number, or None if it is gone.
+        forget_digest: makes `find_digest` look a number up again.
     """
 
     def __init__(
@@ -115,16 +114,16 @@ class PackCache:
 
     @property
     def opened(self) -> OpenPacks:
-        """The packs open now; hold it for as long as addresses from it are in use."""
+        """The packs open now; hold it while using addresses from it."""
         return self._opened
 
     def get(self, number: int) -> Pack:
-        """Pack `number`, open; `StalePackError` if the catalog no longer has it."""
+        """Return pack `number`, open; raises `StalePackError` if the catalog no longer has it."""
         pack = self._opened.packs.get(number)
         return pack if pack is not None else self.open_packs([number]).packs[number]
 
     def open_packs(self, numbers: list[int]) -> OpenPacks:
-        """A set in which all of `numbers` (at most `limit`) are open."""
+        """Return a set in which all of `numbers` (at most `limit`) are open."""
         with self._lock:
             opened = self._opened
             missing = [number for number in numbers if number not in opened.packs]
@@ -136,7 +135,7 @@ class PackCache:
             return opened
 
     def forget(self) -> None:
-        """Let go of every open pack."""
+        """Release every open pack."""
         with self._lock:
             self._opened = OpenPacks(0)
 
@@ -150,11 +149,11 @@ class PackCache:
                 return Pack(directory, digest)
             except CorruptionError:
                 self._forget_digest(number)
-                if self._find_digest(number) is None:  # taken out of the store at this very moment
+                if self._find_digest(number) is None:  # it is just being removed from the store
                     raise StalePackError(number) from None
                 if attempt + 1 == _ATTEMPTS:
                     raise
-                time.sleep(_PAUSE_S)  # a folder that takes this one's place may be about to be moved there
+                time.sleep(_PAUSE_S)  # a folder that replaces this one may be about to move in
         raise AssertionError("unreachable")
 
 

@@ -1,7 +1,7 @@
-"""Fills a partial pack: which bytes of the remote's shard to ask for, and what to do with them when they come.
+"""Fills a partial pack: plans the byte ranges to request from the remote's shard, verifies them and writes them.
 
-Nothing is written before its digest is verified, and nothing is marked present before it is synced. One process at a
-time may fill a store's packs; its threads may share a filler.
+Nothing is written before its digest is verified, and nothing is marked present before it is synced. Only one process at
+a time may fill a store's packs; its threads may share a filler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stockroom.store.pack.sparse_pack import count_units
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByteRange:
-    """Bytes `start` to `stop` of a shard, and the absent units `(n,)` that lie in them, sorted."""
+    """Bytes `start` to `stop` of a shard, and the absent units `(n,)` within them, sorted."""
 
     start: int
     stop: int
@@ -35,7 +35,7 @@ class ByteRange:
 
     @property
     def nbytes(self) -> int:
-        """Its length."""
+        """The length of the range."""
         return self.stop - self.start
 
 
@@ -57,13 +57,13 @@ class PackFiller:
         self._written: list[NDArray[np.int64]] = []
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of `units` that are not here, sorted, each once; `CorruptionError` for one that no such pack has."""
+        """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
         if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
             raise CorruptionError(f"pack {self.pack.digest.hex()}: has {self.units} units, asked for others")
         if self._marks is None:
@@ -71,13 +71,13 @@ class PackFiller:
         return self._marks.find_absent(units)
 
     def measure(self, units: NDArray[np.int64]) -> int:
-        """Bytes of `units` in the shard."""
+        """Return the number of bytes that `units` take in the shard."""
         return int((self._stops[units] - self._starts[units]).sum())
 
     def trim(self, units: NDArray[np.int64], segment_nbytes: int) -> NDArray[np.int64]:
-        """`units`, sorted, without those at their end that share a segment of the shard with a unit after them.
+        """Drop from sorted `units` the trailing ones that share a segment of the shard with a unit after them.
 
-        Segments are aligned to their size, and a unit belongs to the one it begins in.
+        Segments are aligned to their size, and a unit belongs to the segment it begins in.
         """
         if not len(units) or int(units[-1]) + 1 == self.units:
             return units
@@ -88,10 +88,10 @@ class PackFiller:
     def plan_ranges(
         self, units: NDArray[np.int64], *, gap_nbytes: int, max_nbytes: int, taken: NDArray[np.bool_] | None = None
     ) -> list[ByteRange]:
-        """Ranges that hold all of `units` (sorted, absent), up to `max_nbytes` each.
+        """Return ranges of up to `max_nbytes` that hold all of `units`, which are sorted and absent.
 
-        Gaps of up to `gap_nbytes` are read through, and what is absent there is taken along; but not those with a unit
-        that is `taken`, `(units of the pack,)`, which comes by another way.
+        Gaps of up to `gap_nbytes` are read through, and absent units in them are included. A gap is not read through if
+        it holds a unit marked in `taken`, `(units of the pack,)`: those arrive by another way.
         """
         starts, stops = self._starts[units], self._stops[units]
         is_cut = starts[1:] - stops[:-1] > gap_nbytes
@@ -107,7 +107,7 @@ class PackFiller:
         return ranges
 
     def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
-        """Write the units of `span` whose digests are right; returns the others. `settle` marks what was written.
+        """Write the units of `span` whose digests match; returns the others. `settle` marks the written ones.
 
         Raises:
             OSError: the disk is full, or the like; nothing is marked.
@@ -122,8 +122,8 @@ class PackFiller:
         return span.units[~good]
 
     def settle(self) -> NDArray[np.int64]:
-        """Sync what was accepted so far and mark it present; returns what was marked."""
-        with self._settling:  # whoever finds nothing left to mark has waited for the one who marks it
+        """Sync the units accepted so far and mark them present; returns them."""
+        with self._settling:  # a caller with nothing left to mark waits for the one who marks it
             with self._lock:
                 written, self._written = self._written, []
             if not written:
@@ -146,7 +146,7 @@ class PackFiller:
 
     @cached_property
     def _bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where each unit's bytes start and stop in the shard."""
+        """The start and stop of each unit's bytes in the shard."""
         pack = self.pack
         manifest = pack.manifest
         if not pack.is_raw:
@@ -165,7 +165,7 @@ class PackFiller:
         return starts, stops
 
     def _verify(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
-        """`(n,)`: whether each of the range's units is what the manifest says."""
+        """Return whether each of the range's units matches the manifest, as `(n,)`."""
         if not self.pack.is_raw:
             return self._verify_blocks(span, view)
         starts = (self._starts[span.units] - span.start).tolist()
@@ -176,7 +176,7 @@ class PackFiller:
         return good
 
     def _verify_blocks(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
-        """As `_verify`, for encoded blocks: a block is right if every row that can be read whole with it is."""
+        """Do the same for encoded blocks: a block is right if every row that can be read whole with it is."""
         pack = self.pack
         decoded: dict[int, memoryview] = {}
         for block in span.units.tolist():
@@ -193,7 +193,7 @@ class PackFiller:
         return good
 
     def _iter_rows_of(self, blocks: NDArray[np.int64]) -> Iterator[tuple[int, range]]:
-        """The rows that lie in `blocks`, wholly or in part, and the blocks each of them takes."""
+        """Yield the rows that lie in `blocks`, wholly or in part, and the blocks that each row takes."""
         size, last = self.pack.layout.block_nbytes, -1
         for block in blocks.tolist():
             first, stop = self._find_rows(block * size, (block + 1) * size)
@@ -203,7 +203,7 @@ class PackFiller:
                 last = row
 
     def _find_rows(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows, first and one past the last, that touch these raw bytes of the pack."""
+        """Return the first row that touches these raw bytes of the pack, and one past the last."""
         offsets, lengths = self.pack.manifest.offsets, self.pack.manifest.lengths
         if offsets is None or lengths is None:
             nbytes = self.pack.layout.unit_nbytes
@@ -212,7 +212,7 @@ class PackFiller:
         return int(np.searchsorted(ends, start, "right")), int(np.searchsorted(offsets, stop, "left"))
 
     def _is_right(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
-        """Whether a row has its digest; one that needs a block which is not here yet is judged when that one comes."""
+        """Return whether a row matches its digest; True while a block it needs is absent, which will check it."""
         offset, nbytes = self.pack.find_span(row)
         size = self.pack.layout.block_nbytes
         hasher = blake3()
@@ -226,7 +226,7 @@ class PackFiller:
         return bool(hasher.digest() == self.pack.manifest.digests[row].tobytes())
 
     def _write(self, span: ByteRange, view: memoryview, units: NDArray[np.int64]) -> None:
-        """Write units at their own places, neighbours together; what lies between them stays as it is."""
+        """Write units at their places, neighbors together; bytes between them are left alone."""
         starts, stops = self._starts[units], self._stops[units]
         cuts = np.flatnonzero(starts[1:] != stops[:-1]) + 1
         for run in np.split(np.arange(len(units)), cuts) if len(units) else []:
@@ -235,7 +235,7 @@ class PackFiller:
 
 
 def _split_run(starts: NDArray[np.int64], stops: NDArray[np.int64], max_nbytes: int) -> Iterator[tuple[int, int]]:
-    """First and last of each part of a run, parts being of at most `max_nbytes` (or one unit)."""
+    """Yield the first and last unit of each part of a run; a part has at most `max_nbytes`, or one unit."""
     first = 0
     while first < len(starts):
         last = max(int(np.searchsorted(stops, starts[first] + max_nbytes, "right")) - 1, first)

@@ -1,6 +1,6 @@
-"""Writes one pack: rows and their digests go in, a sealed folder comes out.
+"""Writes one pack: takes rows and their digests, and produces a sealed folder.
 
-The folder is made under a temporary name; `publish` syncs it and renames it to its digest.
+The folder has a temporary name until `publish` syncs it and renames it to its digest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metada
 
 @dataclass(frozen=True, slots=True)
 class SealedPack:
-    """A finished pack: its folder, still under a temporary name, and what it holds."""
+    """A finished pack: its folder, still under a temporary name, its digest and its manifest."""
 
     directory: Path
     digest: PackDigest
@@ -36,7 +36,7 @@ class SealedPack:
 
 
 class PackWriter:
-    """One pack being filled. `item_shape` None makes it ragged; large writes go through `executor`."""
+    """One pack being written; ragged if `item_shape` is None. Large writes go through `executor`."""
 
     def __init__(
         self, directory: Path, *, dtype: str, item_shape: tuple[int, ...] | None, codec: str, executor: Executor
@@ -65,12 +65,12 @@ class PackWriter:
         return self._shard.nbytes
 
     def count_room(self, row_nbytes: int) -> int:
-        """How many more rows of `row_nbytes` belong in this pack; at least one in an empty pack."""
+        """Return how many more rows of `row_nbytes` fit into this pack; at least one if it is empty."""
         room = min((PACK_TARGET_NBYTES - self.nbytes) // max(row_nbytes, 1), PACK_MAX_ROWS - self.rows)
         return max(room, 0 if self.rows else 1)
 
     def append_row(self, data: Buffer, digest: bytes) -> None:
-        """Take one chunk, which the pack must not have yet."""
+        """Append one chunk, which the pack must not have yet."""
         self._rows[digest] = self.rows
         if not self._layout.is_ragged:
             self._shard.write(data)
@@ -82,7 +82,7 @@ class PackWriter:
         self._shard.write(bytes(align_row(nbytes) - nbytes))
 
     def append_rows(self, rows: NDArray[np.uint8], digests: Sequence[bytes]) -> None:
-        """Take the rows of a C-contiguous `(n, row_nbytes)` array, none of which the pack may have yet.
+        """Append the rows of a C-contiguous `(n, row_nbytes)` array; the pack must not have any of them yet.
 
         Uniform packs only. The array must not change before `wait`.
         """
@@ -91,11 +91,11 @@ class PackWriter:
         self._shard.write(rows.reshape(-1))
 
     def wait(self) -> None:
-        """Wait until everything taken has left the caller's memory."""
+        """Wait until the writer no longer reads the caller's memory."""
         self._shard.wait()
 
     def find_row(self, digest: bytes) -> bytes | None:
-        """The raw bytes of a chunk taken earlier, or None."""
+        """Return the raw bytes of a chunk appended earlier, or None."""
         row = self._rows.get(digest)
         if row is None:
             return None
@@ -105,7 +105,7 @@ class PackWriter:
         return self._shard.read(row * nbytes, nbytes)
 
     def seal(self) -> SealedPack:
-        """Finish the files, not yet synced, and parse back what was written."""
+        """Finish the files without syncing them, and parse back the manifest."""
         units = self._shard.nbytes // self._layout.itemsize if self._layout.is_ragged else self.rows
         layout = self._settle_layout(units)
         shard_nbytes = self._shard.finish(layout, units)
@@ -123,13 +123,13 @@ class PackWriter:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def publish(self, sealed: SealedPack, target: Path) -> None:
-        """Sync the sealed pack and move it to `target`; a whole pack that is there is kept instead, if its files fit.
+        """Sync the sealed pack and move it to `target`; a whole pack already there is kept instead, if its files fit.
 
-        A sparse one gives way: whoever filled it need not be able to any more.
+        A sparse pack at `target` is replaced: its remote may no longer be reachable.
 
-        The files are synced each, then, once, the folder they end up in. File systems that keep their metadata in order
-        (ext4, XFS, btrfs, APFS) bring everything done before to disk with it: the names in the pack's own folder,
-        its rename, and its parent if that is new.
+        Each file is synced, then, once, the parent of `target`. On file systems that keep their metadata in order
+        (ext4, XFS, btrfs, APFS), that brings everything done before to disk: the names in the pack's own folder, its
+        rename, and its parent if that is new.
         """
         self._shard.sync()
         self._shard.close()
@@ -164,7 +164,7 @@ class PackWriter:
 
 
 def _is_broken(target: Path, sealed: SealedPack) -> bool:
-    """Whether the pack at `target`, of the digest of `sealed`, lacks a file or has one that was cut or changed."""
+    """Return whether the pack at `target`, with the digest of `sealed`, lacks a file or has a damaged one."""
     try:
         for name in (METADATA_NAME, MANIFEST_NAME):
             if (target / name).read_bytes() != (sealed.directory / name).read_bytes():

@@ -1,4 +1,4 @@
-"""The places of packs: for the moment in which packs come to them, or leave them, so that nobody sees it half done."""
+"""The lock on the places of packs: held while packs move in or out, so that no process sees a half-done move."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from stockroom.locks import FileLock
 
 _LOCK_NAME: Final = "place.lock"
 _TIMEOUT_S: Final = 300.0
-"""gc takes all packs that go out of the catalog and out of their places in one hold: seconds for many thousands."""
+"""gc removes all packs from the catalog and from their places under one lock: seconds for many thousands."""
 
 
 def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
-    """Let no pack leave its place until this is released; `alone`, let none come to one either.
+    """Keep packs from leaving their places until this lock is released; with `alone`, also from arriving.
 
-    `LockedError` if another process is in the way for five minutes.
+    Raises `LockedError` if another process holds it for five minutes.
     """
     lock = FileLock(packs_directory / _LOCK_NAME, is_shared=not alone)
     lock.take(_TIMEOUT_S, busy=f"{packs_directory}: another process is moving packs; end it if it has stopped")

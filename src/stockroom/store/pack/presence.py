@@ -1,7 +1,7 @@
-"""Which units of a partial pack are on this machine: a bit map beside the pack, mapped and shared by all processes.
+"""The units of a partial pack that are on this machine: a bit map beside the pack, mapped and shared by all processes.
 
-A unit is a block where the pack is compressed, a row where it is raw. A pack without a map is whole.
-The file: magic `SRPRESNT`, u64 number of units, then one bit per unit, lowest bit first.
+A unit is a block if the pack is encoded, and a row if it is raw. A pack without a map is whole. File format: magic
+`SRPRESNT`, u64 number of units, then one bit per unit, lowest bit first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PresenceMap:
 
     @classmethod
     def create(cls, directory: Path, units: int) -> PresenceMap:
-        """A new map beside the pack in `directory`, every unit absent."""
+        """Create a map beside the pack in `directory`, with every unit absent."""
         path = directory / PRESENCE_NAME
         with path.open("xb") as file:
             file.write(_HEADER.pack(_MAGIC, units))
@@ -42,14 +42,14 @@ class PresenceMap:
 
     @classmethod
     def open(cls, directory: Path, units: int, *, writable: bool = False) -> PresenceMap:
-        """The map beside the pack in `directory`, which must describe `units` units."""
+        """Open the map beside the pack in `directory`, which must describe `units` units."""
         path = directory / PRESENCE_NAME
         with path.open("r+b" if writable else "rb") as file:
             return cls.open_file(file.fileno(), units, where=path, writable=writable)
 
     @classmethod
     def open_file(cls, fd: int, units: int, *, where: Path, writable: bool = False) -> PresenceMap:
-        """The map in an open file, which must describe `units` units; the file may be closed afterwards."""
+        """Map an open file, which must describe `units` units; the caller may close the file afterwards."""
         expected = f"a presence map of {units} units"
         if os.fstat(fd).st_size != _HEADER.size + -(-units // 8):
             raise malformed(str(where), expected, "one of another size", _ADVICE)
@@ -59,27 +59,27 @@ class PresenceMap:
         return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units)
 
     def mark(self, units: NDArray[np.int64]) -> None:
-        """Record `units` as present. Their bytes must be on disk already. The map must be open for writing."""
-        if not self._bits.flags.writeable:  # numpy's `at` does not ask, and the process would die
+        """Record `units` as present. Their bytes must be on disk already, and the map open for writing."""
+        if not self._bits.flags.writeable:  # numpy's `at` does not check, and the process would crash
             raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
         np.bitwise_or.at(self._bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
 
     def clear(self, units: NDArray[np.int64]) -> None:
-        """Record `units` as absent, for all who have the map open. It must be open for writing."""
+        """Record `units` as absent, for every process that has the map open. The map must be open for writing."""
         if not self._bits.flags.writeable:
             raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
         np.bitwise_and.at(self._bits, units >> 3, ~(1 << (units & 7)).astype(np.uint8))
 
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of `units` that are not here, sorted, each once."""
+        """Return the absent units among `units`, sorted and unique."""
         absent = (self._bits[units >> 3] >> (units & 7).astype(np.uint8)) & 1 == 0
         return np.unique(units[absent])
 
     def count_present(self) -> int:
-        """How many units are here."""
+        """Return the number of present units."""
         return int(np.bitwise_count(self._bits).sum())
 
     @property
     def is_complete(self) -> bool:
-        """Whether every unit is here."""
+        """Whether every unit is present."""
         return self.count_present() == self.units

@@ -1,6 +1,6 @@
-"""The index at the end of a Zarr `sharding_indexed` shard: where each encoded block lies.
+"""The index at the end of a Zarr `sharding_indexed` shard, which locates each encoded block.
 
-`blocks x (u64 offset, u64 nbytes)` little-endian, then the CRC-32C of those bytes as u32 little-endian.
+It is `blocks x (u64 offset, u64 nbytes)` little-endian, then the CRC-32C of those bytes as u32 little-endian.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ ENTRY_NBYTES = 16
 
 
 def index_nbytes(blocks: int) -> int:
-    """Size of the index of a shard of `blocks` blocks."""
+    """Return the size in bytes of the index of a shard of `blocks` blocks."""
     return blocks * ENTRY_NBYTES + CRC_NBYTES
 
 
 def encode_index(spans: NDArray[np.uint64]) -> bytes:
-    """The index of `(blocks, 2)` spans: offset and encoded size of each block, in bytes."""
+    """Encode the index of `(blocks, 2)` spans: offset and encoded size of each block, in bytes."""
     body = np.ascontiguousarray(spans, "<u8").tobytes()
     return body + int(google_crc32c.value(body)).to_bytes(CRC_NBYTES, "little")
 
 
 def decode_index(tail: bytes, *, body_nbytes: int, where: str) -> NDArray[np.uint64]:
-    """`(blocks, 2)` offsets and sizes from a shard's last bytes, every block inside the first `body_nbytes`."""
+    """Decode `(blocks, 2)` offsets and sizes from a shard's tail, with every block in the first `body_nbytes`."""
     body, crc = tail[:-CRC_NBYTES], tail[-CRC_NBYTES:]
     if len(body) % ENTRY_NBYTES or int(google_crc32c.value(body)).to_bytes(CRC_NBYTES, "little") != crc:
         raise MalformedRecordError(f"{where}: shard index fails its checksum; run `stock fsck`", where=where)

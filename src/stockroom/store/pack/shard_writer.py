@@ -1,6 +1,6 @@
-"""Streams raw bytes into a shard file, block by block, and reads back what it has written so far.
+"""Streams raw bytes into a shard file, block by block, and reads back the bytes written so far.
 
-Knows nothing of rows or digests. Memory is bounded by one write buffer, or by one block where the codec encodes.
+Knows nothing of rows or digests. Memory is bounded by one write buffer, or by one block if the codec encodes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class ShardWriter:
     def __init__(self, path: Path, layout: PackLayout, codec: str, *, executor: Executor) -> None:
         self.path = path
         self._executor = executor
-        # Pieces of 1 MiB are copied into the page cache twice as fast as 16 MiB at once. But between two the thread
-        # wants the interpreter back, and where rows are small whoever hashes them does not let go of it.
+        # Pieces of 1 MiB are copied into the page cache twice as fast as 16 MiB at once. But the thread needs the
+        # interpreter between two pieces, and the thread that hashes small rows does not release it.
         self._piece_nbytes = _PIECE_NBYTES if layout.unit_nbytes >= _LARGE_ROW_NBYTES else 1 << 30
         self._behind: Future[None] | None = None
         self.nbytes = 0
@@ -44,7 +44,7 @@ class ShardWriter:
         self._spans: list[tuple[int, int]] = []
 
     def write(self, data: Buffer) -> None:
-        """Take the next raw bytes. Large ones are written behind: they must not change before `wait`."""
+        """Append raw bytes. Large ones are written in the background: they must not change before `wait`."""
         view = view_bytes(data)
         self.nbytes += len(view)
         if self.codec is None and len(self._pending) + len(view) >= _AUTO_SAMPLE_NBYTES:
@@ -64,16 +64,16 @@ class ShardWriter:
     def _write_behind(self, view: memoryview) -> None:
         try:
             self._behind = self._executor.submit(self._append, view)
-        except RuntimeError:  # the program is ending, and threads with it
+        except RuntimeError:  # the program is ending, and its threads with it
             self._append(view)
 
     def wait(self) -> None:
-        """Wait until everything taken by `write` has left the caller's memory."""
+        """Wait until the writer no longer reads the caller's memory."""
         if self._behind is not None:
             self._behind.result()
 
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Raw bytes written earlier."""
+        """Return raw bytes written earlier."""
         if self.codec is None:
             return bytes(self._pending[offset : offset + nbytes])
         if self.codec is Codec.RAW:
@@ -102,19 +102,19 @@ class ShardWriter:
         return self._file_nbytes
 
     def sync(self) -> None:
-        """Bring everything written to the disk."""
+        """Sync everything written to disk."""
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Let go of the file; harmless when repeated."""
+        """Close the file; calling it again is harmless."""
         with suppress(OSError):
             self.wait()
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
+            fd, self._fd = self._fd, -1  # first: after an interrupt, a second close must not close another file
             os.close(fd)
 
     def settle(self) -> None:
-        """Make `auto` choose, from what has been taken so far."""
+        """Resolve `auto` to a codec, from the bytes taken so far."""
         if self.codec is None:
             self.codec = choose_codec(self._pending[:_AUTO_SAMPLE_NBYTES], self._itemsize)
 
@@ -127,7 +127,7 @@ class ShardWriter:
         self._encode(memoryview(pending))
 
     def _encode(self, data: memoryview) -> None:
-        """Encode the blocks that what is pending and `data` make, from where they lie; the rest is pending."""
+        """Encode the blocks that pending bytes and `data` fill, in place; the rest becomes pending."""
         size = self._block_nbytes
         if len(self._pending) >= size:  # from before a codec was chosen
             self._drain(final=False)

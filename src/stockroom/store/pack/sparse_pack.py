@@ -1,7 +1,7 @@
-"""Makes the local mirror of a pack that lies on a remote: all of it known, none of its rows here yet, or any more.
+"""Makes the local mirror of a pack on a remote: all of it but its rows, which are not here yet, or no longer.
 
-What comes from elsewhere is checked before a file is made: the manifest against the pack's name, `zarr.json` against
-the manifest, the shard's index against the sizes that the manifest allows.
+Bytes from a remote are checked before any file is made: the manifest against the pack's digest, `zarr.json` against the
+manifest, and the shard's index against the sizes that the manifest allows.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def create_sparse_pack(
     index: Buffer,
     where: str,
 ) -> Manifest:
-    """The manifest of pack `digest`, whose folder is there from now on, on disk; all absent if it was not there before.
+    """Create the folder of pack `digest`, synced and all absent, unless it is there; returns its manifest.
 
     Args:
         session_directory: a writer's own folder (`writer_folder.open_session`), on the file system of the packs.
         zarr_json: the pack's metadata file.
         chunks: the pack's manifest file.
         index: the last bytes of its shard; empty for a raw pack, whose index follows from its layout.
-        where: where these bytes came from, for errors.
+        where: the origin of these bytes, for errors.
 
     Raises:
-        CorruptionError: something is not what the pack's digest says, or its sizes cannot be.
+        CorruptionError: something does not match the pack's digest, or its sizes are impossible.
     """
     check_digest(chunks, digest, where=f"{where}, chunk list of pack {digest.hex()}")
     manifest = decode_manifest(chunks, where=f"{where}, chunk list of pack {digest.hex()}")
@@ -69,7 +69,7 @@ def create_sparse_pack(
 def build_sparse_pack(
     session_directory: Path, digest: PackDigest, manifest: Manifest, *, zarr_json: Buffer, chunks: Buffer, tail: bytes
 ) -> Path:
-    """A folder of a pack's files, synced, in `session_directory`: all of it but its rows; `tail` ends its shard."""
+    """Create a synced folder of a pack's files in `session_directory`, without its rows; `tail` ends its shard."""
     directory = session_directory / f"sparse-{digest.hex()}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
@@ -81,10 +81,10 @@ def build_sparse_pack(
 
 
 def hollow_out(root: Path, digest: PackDigest) -> None:
-    """Put a sparse folder, all absent, in the place of pack `digest` of the store in `root`.
+    """Replace pack `digest` of the store in `root` by a sparse folder, with every unit absent.
 
-    The folder changes places with the old one in one step, so that whoever opens the pack meets one or the other, and
-    a kill leaves one or the other. The caller fills no unit of the pack meanwhile, and knows who can give it back.
+    The two folders are exchanged in one step: a reader, or a kill, meets one or the other. The caller must keep the
+    pack from being filled meanwhile, and must know a remote that can restore it.
     """
     target = locate_pack(root / "packs", digest)
     pack = Pack(target, digest)
@@ -102,14 +102,14 @@ def hollow_out(root: Path, digest: PackDigest) -> None:
 
 
 def count_units(manifest: Manifest) -> int:
-    """How many units of transfer a pack has: rows if it is raw, else blocks."""
+    """Return the number of units of a pack: rows if it is raw, else blocks."""
     if manifest.layout.codec is Codec.RAW:
         return manifest.rows
     return manifest.layout.count_blocks(manifest.units)
 
 
 def _is_whole_folder(target: Path) -> bool:
-    """Whether the pack's folder is there with all its files, as far as names tell."""
+    """Return whether the pack's folder has all its files, judging by names and the shard's size."""
     try:
         manifest = read_manifest(target)
         return (target / METADATA_NAME).exists() and (
@@ -120,7 +120,7 @@ def _is_whole_folder(target: Path) -> bool:
 
 
 def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
-    """The shard's last bytes: as given, or made from the layout for a raw pack."""
+    """Return the shard's last bytes: as given, or computed from the layout for a raw pack."""
     layout = manifest.layout
     blocks = layout.count_blocks(manifest.units)
     if blocks > _MAX_BLOCKS_A_ROW * manifest.rows:
@@ -151,7 +151,7 @@ def _write_sparse_shard(path: Path, nbytes: int, tail: bytes) -> None:
 
 
 def _publish(directory: Path, target: Path) -> None:
-    """Move a finished folder into place; one that is there, but lacks a file, makes room."""
+    """Move a finished folder to `target`; a folder there that lacks a file is moved aside."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         directory.rename(target)

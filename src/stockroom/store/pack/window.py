@@ -1,6 +1,6 @@
-"""One view over the part of the address space in which several maps lie, to copy rows out of all of them at once.
+"""One view over the address space that several maps span, to copy rows from all of them at once.
 
-Only addresses that a caller has computed from the maps themselves are ever touched. The maps must be held open.
+It only touches addresses that the caller computed from the maps. The maps must be held open.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _LARGE_ROW_NBYTES = 16 << 10
 
 
 class Window:
-    """Rows of `row_nbytes` bytes, one starting at every byte from the lowest of some maps to the end of the highest."""
+    """Rows of `row_nbytes` bytes, starting at every byte from the start of the lowest map to the end of the highest."""
 
     def __init__(self, maps: list[NDArray[np.uint8]], row_nbytes: int) -> None:
         spans = [(int(mapped.ctypes.data), mapped) for mapped in maps if mapped.nbytes >= row_nbytes]
@@ -25,16 +25,16 @@ class Window:
         self._rows = np.lib.stride_tricks.as_strided(first, (nbytes - row_nbytes + 1,), (1,), writeable=False)
 
     def copy_rows(self, offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The rows at `offsets` from `origin`: `(n, row_nbytes)`, the caller's own."""
+        """Return a copy of the rows at `offsets` from `origin`, as `(n, row_nbytes)`."""
         if self._row_nbytes >= _LARGE_ROW_NBYTES:
             return self._copy_large(offsets)
         return self._rows[offsets].view(np.uint8).reshape(len(offsets), self._row_nbytes)
 
     def _copy_large(self, offsets: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Row by row into memory that starts on a page.
+        """Copy row by row into memory that starts on a page.
 
-        What numpy allocates for large results starts 16 bytes into one. Packs start on a page too, so every load
-        would seem to depend on a store just made (the processor compares the low 12 bits): half the speed.
+        numpy's large allocations start 16 bytes into a page. Packs start on a page too, so every load would seem to
+        depend on a recent store (the processor compares the low 12 bits), at half the speed.
         """
         row_nbytes, source = self._row_nbytes, self._bytes
         out = _allocate_on_page(len(offsets) * row_nbytes).reshape(len(offsets), row_nbytes)

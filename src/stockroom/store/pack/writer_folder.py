@@ -1,4 +1,4 @@
-"""Writers' temporary folders: each is locked for as long as its owner lives; the next writer clears away the others."""
+"""Writers' temporary folders: each is locked while its owner lives, and the next writer removes abandoned ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GRACE_S = 60
 
 
 def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
-    """Remove the temporary folders of dead writers; returns packs they had moved into place but not registered."""
+    """Remove the temporary folders of dead writers; returns the packs they had published but not registered."""
     published: list[tuple[PackDigest, Manifest]] = []
     for directory in sorted(tmp_directory.iterdir()):
         if not _is_abandoned(directory):
@@ -35,20 +35,20 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
 
 
 def open_session(tmp_directory: Path) -> tuple[Path, FileLock]:
-    """A new temporary folder and the lock that says that its owner lives; release it to give the folder up."""
+    """Create a temporary folder; returns it and the lock that shows that its owner lives."""
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     hidden = tmp_directory / f".{name}"
     hidden.mkdir()
     lock = FileLock(hidden / LOCK_NAME)
     lock.take(0, busy=f"{hidden}: another process is using this folder")
     directory = tmp_directory / name
-    hidden.rename(directory)  # only now may others look whether it is locked
+    hidden.rename(directory)  # only now may others check whether it is locked
     return directory, lock
 
 
 @contextmanager
 def session_folder(tmp_directory: Path) -> Iterator[Path]:
-    """A temporary folder for the time of the block; should this process die in it, the next writer removes it."""
+    """Provide a temporary folder for the block; if this process dies in it, the next writer removes the folder."""
     directory, lock = open_session(tmp_directory)
     try:
         yield directory
@@ -58,7 +58,7 @@ def session_folder(tmp_directory: Path) -> Iterator[Path]:
 
 
 def _is_abandoned(directory: Path) -> bool:
-    """Whether no living writer holds the folder's lock."""
+    """Return whether no living writer holds the folder's lock."""
     if directory.name.startswith("."):  # its owner is about to lock and rename it, or died before that
         return _is_old(directory)
     try:

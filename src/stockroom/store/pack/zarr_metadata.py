@@ -1,6 +1,6 @@
-"""A pack's `zarr.json`: the document the zarr library would write, without loading that library to write it.
+"""A pack's `zarr.json`: the document that the zarr library would write, written without loading that library.
 
-Importing zarr takes longer than a small commit. A test holds this document equal to zarr's own for every dtype,
+Importing zarr takes longer than a small commit. A test checks that this document equals zarr's own for every dtype,
 codec and layout.
 """
 
@@ -16,7 +16,7 @@ METADATA_NAME = "zarr.json"
 
 
 def encode_zarr_metadata(layout: PackLayout, units: int) -> bytes:
-    """The `zarr.json` of a pack of `units` rows (elements if ragged): canonical JSON, keys sorted, no spaces."""
+    """Encode the `zarr.json` of a pack of `units` rows (elements if ragged): canonical JSON, keys sorted, no spaces."""
     return json.dumps(_build_document(layout, units), sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -44,7 +44,7 @@ def _build_document(layout: PackLayout, units: int) -> dict[str, Any]:
 
 
 def _format_bytes_codec(itemsize: int) -> dict[str, Any]:
-    """Zarr's `bytes` codec, which names a byte order only where there is one."""
+    """Return Zarr's `bytes` codec; it names a byte order only for items of several bytes."""
     return {"name": "bytes"} if itemsize == 1 else {"name": "bytes", "configuration": {"endian": "little"}}
 
 
