@@ -1,4 +1,4 @@
-"""Chunks that are put together, those of one tensor in order; and the threads that hash and write beside the caller."""
+"""Runs of chunks that are put together, and the threads that hash and write them in the background."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TASK_NBYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What goes into one series of packs: `item_shape` None for rows of many shapes."""
+    """The chunks that share a series of packs; `item_shape` is None for rows of many shapes."""
 
     dtype: str
     item_shape: tuple[int, ...] | None
@@ -31,7 +31,7 @@ class Stream:
 
 @dataclass(slots=True)
 class ChunkRun:
-    """Some consecutive chunks of one tensor. `whole` takes in their bytes too, for the digest of the whole tensor."""
+    """Consecutive chunks of one tensor. `whole` also hashes their bytes, for the digest of the whole tensor."""
 
     chunks: Sequence[memoryview]
     stream: Stream
@@ -40,35 +40,35 @@ class ChunkRun:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the chunks."""
+        """The bytes of all chunks."""
         return sum(map(len, self.chunks))
 
 
 def make_chunk_list(nbytes: int, chunk_nbytes: int, whole: blake3, digests: Sequence[bytes]) -> ChunkList:
-    """The chunk list of a tensor all of whose chunks `whole` has taken in."""
+    """Return the chunk list of a tensor whose chunks `whole` has hashed, all of them."""
     joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
     return ChunkList(nbytes, chunk_nbytes, whole.digest(), joined)
 
 
 class Hashing:
-    """Runs of chunks whose digests are being computed."""
+    """Runs of chunks that are being hashed."""
 
     def __init__(self, runs: Sequence[ChunkRun], tasks: Sequence[Future[None]]) -> None:
         self.runs = runs
         self._tasks = tasks
 
     def wait(self) -> Sequence[ChunkRun]:
-        """The runs, once they have their digests."""
+        """Wait until the runs have their digests, and return them."""
         for task in self._tasks:
             task.result()
         return self.runs
 
 
 class SideThreads(ThreadPoolExecutor):
-    """A pool that also takes work when no thread can be started any more: in what a program runs as it ends."""
+    """A thread pool that still accepts work as the program ends, when no thread can be started."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """What becomes of `fn(...)`, which has been called already if the program is ending."""
+        """Return a future of `fn(...)`, which has already run if the program is ending."""
         if threading.main_thread().is_alive():
             return super().submit(fn, *args, **kwargs)
         done: Future[Any] = Future()
@@ -80,12 +80,12 @@ class SideThreads(ThreadPoolExecutor):
 
 
 class RunHasher:
-    """Hashes runs of chunks side by side, on threads of its own: BLAKE3's would not outlive a fork."""
+    """Hashes runs of chunks in parallel on its own threads: BLAKE3's would not survive a fork."""
 
     def start(self, runs: Sequence[ChunkRun]) -> Hashing:
-        """Begin to set the digests of all chunks, and to take their bytes into the tensors' digests.
+        """Start hashing all chunks, and feeding their bytes to the digests of their tensors.
 
-        A tensor's next run may only be started after this one has been waited for.
+        The next run of a tensor may only be started after waiting for this one.
         """
         if sum(run.nbytes for run in runs) < _TASK_NBYTES:
             for task in _iter_tasks(runs):
@@ -94,7 +94,7 @@ class RunHasher:
         return Hashing(runs, [self._threads.submit(task) for task in list(_iter_tasks(runs))])
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         threads = self.__dict__.pop("_threads", None)
         if threads is not None:
             threads.shutdown()
@@ -105,7 +105,7 @@ class RunHasher:
 
 
 def _iter_tasks(runs: Sequence[ChunkRun]) -> Iterator[Callable[[], None]]:
-    """What there is to do: about equal parts, but for large tensors, whose own digest has to be made in order."""
+    """Yield tasks of about equal size, except for large tensors, whose own digest must be computed in order."""
     small: list[ChunkRun] = []
     nbytes = 0
     for run in runs:

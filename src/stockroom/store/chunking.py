@@ -1,4 +1,4 @@
-"""How a tensor becomes chunks: whole below 4 MiB, else runs of rows named by a chunk list.
+"""Cuts tensors into chunks: up to 4 MiB whole, above that into runs of rows named by a chunk list.
 
 A chunk list is a metadata object:
 
@@ -43,13 +43,13 @@ class ChunkList:
     digests: NDArray[np.uint8]
 
     def encode(self) -> bytes:
-        """The canonical bytes of the object."""
+        """Return the canonical bytes of the object."""
         header = _HEADER.pack(_MAGIC, _VERSION, self.nbytes, self.chunk_nbytes, self.tensor_digest)
         return header + self.digests.tobytes()
 
 
 def decode_chunk_list(data: bytes, *, where: str) -> ChunkList:
-    """The chunk list in `data`; `MalformedRecordError` naming `where` if it is none."""
+    """Decode a chunk list; raises `MalformedRecordError` naming `where` if it is malformed."""
     if len(data) < _HEADER.size:
         raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
     magic, version, nbytes, chunk_nbytes, tensor_digest = _HEADER.unpack_from(data)
@@ -66,10 +66,10 @@ def decode_chunk_list(data: bytes, *, where: str) -> ChunkList:
 
 
 def measure_chunk(shape: tuple[int, ...], itemsize: int) -> int:
-    """Bytes of a full chunk of a tensor over 4 MiB: whole rows of axis 0, or elements where a row is larger.
+    """Return the bytes of a full chunk of a tensor over 4 MiB: whole rows of axis 0, or elements if a row is larger.
 
-    As many as make a multiple of 64 bytes, if any number does: chunks of one tensor then follow each other without a
-    gap in a ragged pack, and can be mapped as one.
+    The size is a multiple of 64 bytes if possible: the chunks of a tensor then follow each other without a gap in a
+    ragged pack, and can be mapped as one.
     """
     row_nbytes = itemsize * math.prod(shape[1:])
     unit = row_nbytes if row_nbytes <= CHUNK_MAX_NBYTES else itemsize

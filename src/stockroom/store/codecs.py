@@ -1,8 +1,8 @@
-"""How a pack's blocks are encoded: the codecs, by name, and their Zarr configuration.
+"""The codecs that encode a pack's blocks: their names and their Zarr configuration.
 
-Every codec is one that zarr-python, zarrs and TensorStore know: `lz4` and `blosc` are both Zarr's blosc
-codec, without and with byte shuffle. An encoded block ends in the CRC-32C of what precedes it (Zarr's `crc32c` codec),
-since neither format notices every flipped bit. Encoding never touches a digest.
+zarr-python, zarrs and TensorStore know every codec: `lz4` and `blosc` are both Zarr's blosc codec, without and with
+byte shuffle. An encoded block ends in a CRC-32C of the bytes before it (Zarr's `crc32c` codec), since neither format
+notices every flipped bit. Encoding never changes a digest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Codec(StrEnum):
 
 
 def check_codec(name: str) -> str:
-    """`name`, if it is a codec or `auto`; `InvalidInputError` otherwise."""
+    """Return `name`; raises `InvalidInputError` unless it is a codec or `auto`."""
     names = (AUTO, *Codec)
     if name not in names:
         raise InvalidInputError(f"expected a codec out of {', '.join(names)}, found {name!r}")
@@ -46,7 +46,7 @@ def check_codec(name: str) -> str:
 
 
 def encode_block(codec: Codec, block: Buffer, itemsize: int) -> Buffer:
-    """The encoded bytes of one block of elements of `itemsize` bytes."""
+    """Encode one block of elements of `itemsize` bytes."""
     if codec is Codec.RAW:
         return block
     encoded = _compress(codec, block, itemsize)
@@ -54,7 +54,7 @@ def encode_block(codec: Codec, block: Buffer, itemsize: int) -> Buffer:
 
 
 def decode_block(codec: Codec, encoded: Buffer, nbytes: int, *, where: str) -> Buffer:
-    """The `nbytes` raw bytes of one encoded block; `CorruptionError` naming `where` if they cannot be had."""
+    """Decode one block to its `nbytes` raw bytes; raises `CorruptionError` naming `where` if it is damaged."""
     if codec is Codec.RAW:
         return encoded
     body = encoded[:-CRC_NBYTES]
@@ -73,7 +73,7 @@ def decode_block(codec: Codec, encoded: Buffer, nbytes: int, *, where: str) -> B
 
 
 def _compute_crc(data: Buffer) -> bytes:
-    # Through numpy, because the library refuses a memoryview.
+    # Through numpy: the library refuses a memoryview.
     return int(google_crc32c.value(np.frombuffer(data, np.uint8))).to_bytes(CRC_NBYTES, "little")
 
 
@@ -88,7 +88,7 @@ def _compress(codec: Codec, block: Buffer, itemsize: int) -> bytes:
 
 
 def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
-    # Both formats carry their decoded size in the header; it is checked before anything is allocated.
+    # Both formats state their decoded size in the header; check it before allocating anything.
     if codec is Codec.ZSTD:
         from numcodecs import zstd
 
@@ -105,10 +105,10 @@ def _decompress(codec: Codec, encoded: Buffer, nbytes: int) -> Any:
 
 @cache
 def _load_blosc() -> Any:
-    """numcodecs' Blosc without its threads.
+    """Load numcodecs' Blosc with its threads turned off.
 
-    With them it takes a lock between processes, which an interrupt at the wrong moment leaves locked for good. Blocks
-    are too small to gain from them, and their output would differ from run to run.
+    With threads, it takes a lock between processes, which an interrupt at the wrong moment leaves locked forever.
+    Blocks are too small to gain from threads, and the output would differ from run to run.
     """
     from numcodecs import blosc  # here for start-up time
 
@@ -117,7 +117,7 @@ def _load_blosc() -> Any:
 
 
 def read_zstd_nbytes(header: bytes) -> int | None:
-    """The decoded size that a zstd frame's header states (RFC 8878, section 3.1.1.1), or None if it states none."""
+    """Return the decoded size that a zstd frame's header states (RFC 8878, section 3.1.1.1), or None if it has none."""
     if len(header) < 6:
         return None
     descriptor = header[4]
@@ -130,14 +130,14 @@ def read_zstd_nbytes(header: bytes) -> int | None:
 
 
 def choose_codec(sample: Buffer, itemsize: int) -> Codec:
-    """The codec `auto` picks from the first bytes of a pack."""
+    """Choose the codec for `auto` from the first bytes of a pack."""
     codec = Codec.BLOSC if itemsize > 1 else Codec.LZ4
     worthwhile = len(sample) > 0 and len(encode_block(codec, sample, itemsize)) <= WORTHWHILE_FRACTION * len(sample)
     return codec if worthwhile else Codec.RAW
 
 
 def format_zarr_codec(codec: Codec, itemsize: int) -> list[dict[str, Any]]:
-    """The Zarr v3 codec entries that follow `bytes` inside the shard; empty for raw."""
+    """Return the Zarr v3 codec entries that follow `bytes` inside the shard; empty for raw."""
     if codec is Codec.RAW:
         return []
     if codec is Codec.ZSTD:

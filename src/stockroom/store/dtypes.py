@@ -1,7 +1,7 @@
-"""The dtypes Stockroom keeps, by name, and the Zarr data type each is stored as.
+"""The dtypes that Stockroom stores, by name, and the Zarr data type of each.
 
-Owns the mapping between a numpy dtype, its name in a schema, and its name in a pack. Bytes are always
-little-endian. Dates and durations are stored as their int64 counts, so that every Zarr reader opens them.
+Owns the mapping between a numpy dtype, its name in a schema, and its name in a pack. Bytes are always little-endian.
+Dates and durations are stored as int64 counts, so every Zarr reader can open them.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ EXTENSION_NAMES = (
     "float8_e5m2fnuz",
     "float8_e8m0fnu",
 )
-"""Registered Zarr data types that numpy gets from ml_dtypes."""
+"""Registered Zarr data types whose numpy dtypes come from ml_dtypes."""
 
 _STORED_AS = {"float8_e4m3": "uint8"}
-"""Schema names whose bytes are kept as another Zarr data type."""
+"""Schema names whose bytes are stored as another Zarr data type."""
 
 STORAGE_NAMES = frozenset(_NUMPY_NAMES + EXTENSION_NAMES)
 
 
 @cache
 def parse_dtype(name: str) -> DType:
-    """The little-endian numpy dtype called `name` in a schema; `SchemaError` if it is not one we keep."""
+    """Return the little-endian numpy dtype of a schema name; raises `SchemaError` if we do not store it."""
     if name in EXTENSION_NAMES or name in _STORED_AS:
         import ml_dtypes  # here for start-up time: most repositories never need it
 
@@ -59,13 +59,13 @@ def parse_dtype(name: str) -> DType:
         return extension
     try:
         dtype = np.dtype(name)
-    except (TypeError, ValueError, SyntaxError) as error:  # numpy takes names apart as if they were Python
+    except (TypeError, ValueError, SyntaxError) as error:  # numpy parses names as if they were Python
         raise SchemaError(f"expected a dtype such as 'uint8' or 'float32', found {name!r}") from error
     return _check_kept(dtype)
 
 
 def format_dtype(dtype: DType) -> str:
-    """The schema name of `dtype`, whatever its byte order; `SchemaError` if it is not one we keep."""
+    """Return the schema name of `dtype`, in any byte order; raises `SchemaError` if we do not store it."""
     name: str = dtype.name
     if name in EXTENSION_NAMES or name in _STORED_AS:
         return name
@@ -73,7 +73,7 @@ def format_dtype(dtype: DType) -> str:
 
 
 def format_storage(name: str) -> str:
-    """The Zarr data type name under which chunks of the schema dtype `name` are stored."""
+    """Return the name of the Zarr data type in which chunks of the schema dtype `name` are stored."""
     if name.startswith(("datetime64", "timedelta64")):
         return "int64"
     return _STORED_AS.get(name, name)

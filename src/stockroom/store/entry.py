@@ -1,11 +1,11 @@
-"""How one tensor is written in a tree's value: its bytes where they are few, else the digest that leads to them.
+"""The encoding of one tensor in a tree: its bytes if they are few, else the digest of its chunk or chunk list.
 
-Every value of a column has the same width, decided by the column's dtype and shape:
+Every entry of a column has the same width, which follows from the column's dtype and shape:
 
 - fixed shape, at most 32 bytes: the raw bytes themselves;
 - fixed shape, more: the 32-byte digest of its chunk (up to 4 MiB) or of its chunk list;
-- variable shape: u8 kind (0 inline, 1 chunk, 2 chunk list), the shape as u64 little-endian each, then 32 bytes:
-  the raw bytes zero-padded, or the digest.
+- variable shape: u8 kind (0 inline, 1 chunk, 2 chunk list), the shape as u64 little-endian each, then 32 bytes: the raw
+  bytes zero-padded, or the digest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stockroom.errors import MalformedRecordError
 from stockroom.store.chunking import CHUNK_MAX_NBYTES, INLINE_MAX_NBYTES
 
 MAX_SAMPLE_NBYTES = 1 << 60
-"""Bytes of the largest tensor there may be."""
+"""The size in bytes of the largest allowed tensor."""
 
 
 class EntryKind(IntEnum):
@@ -36,7 +36,7 @@ class EntryKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One decoded value: `payload` is the raw bytes or the digest, `nbytes` the tensor's size."""
+    """One decoded entry: `payload` is the raw bytes or the digest, `nbytes` the tensor's size."""
 
     kind: EntryKind
     shape: tuple[int, ...]
@@ -45,14 +45,14 @@ class Entry:
 
 
 def choose_kind(nbytes: int) -> EntryKind:
-    """Where a tensor of `nbytes` is kept."""
+    """Choose where the bytes of a tensor of `nbytes` are."""
     if nbytes <= INLINE_MAX_NBYTES:
         return EntryKind.INLINE
     return EntryKind.CHUNK if nbytes <= CHUNK_MAX_NBYTES else EntryKind.CHUNK_LIST
 
 
 class EntryFormat:
-    """The values of tensors of one dtype (`itemsize` bytes an element) and shape; None is an axis of any length."""
+    """The entries of tensors of one dtype (`itemsize` bytes an element) and shape; None is an axis of any length."""
 
     __slots__ = ("_header", "item_nbytes", "itemsize", "kind", "shape", "width")
 
@@ -74,18 +74,18 @@ class EntryFormat:
         return self.item_nbytes is not None
 
     def encode(self, kind: EntryKind, shape: tuple[int, ...], payload: bytes) -> bytes:
-        """The value of one tensor; `payload` is its raw bytes if inline, else the digest."""
+        """Encode the entry of one tensor; `payload` is its raw bytes if inline, else the digest."""
         if self.is_fixed:
             return payload
         return self._header.pack(kind, *shape) + payload.ljust(DIGEST_NBYTES, b"\0")
 
     def decode(self, value: bytes) -> Entry:
-        """The entry in a value of this format; `MalformedRecordError` if it is none."""
+        """Decode an entry of this format; raises `MalformedRecordError` if it is malformed."""
         if self.kind is not None and self.item_nbytes is not None:
             return Entry(self.kind, tuple(length or 0 for length in self.shape), self.item_nbytes, value)
         kind, *shape = self._header.unpack_from(value)
         nbytes = self.itemsize * math.prod(shape)
-        extent = self.itemsize * math.prod(length or 1 for length in shape)  # no array may claim more, though empty
+        extent = self.itemsize * math.prod(length or 1 for length in shape)  # the limit holds for empty arrays too
         if extent > MAX_SAMPLE_NBYTES or kind != choose_kind(nbytes) or not self._fits(shape):
             raise MalformedRecordError(f"entry of kind {kind} and shape {tuple(shape)} does not fit its column")
         payload = value[self._header.size :]
@@ -96,7 +96,7 @@ class EntryFormat:
         return Entry(EntryKind.INLINE, tuple(shape), nbytes, payload[:nbytes])
 
     def check(self, values: NDArray[np.uint8]) -> None:
-        """Raise `MalformedRecordError` if one of `(n, width)` values would not decode."""
+        """Raise `MalformedRecordError` if any of `(n, width)` encoded entries would not decode."""
         if self.is_fixed or not len(values):
             return
         lengths = np.ascontiguousarray(values[:, 1 : self._header.size]).view("<u8").reshape(len(values), -1)
@@ -115,13 +115,13 @@ class EntryFormat:
             self.decode(value.tobytes())
 
     def decode_kinds(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """`(n,)`: the kind of each of `(n, width)` values."""
+        """Return the kind of each of `(n, width)` encoded entries, as `(n,)`."""
         if self.kind is not None:
             return np.full(len(values), self.kind, np.uint8)
         return values[:, 0]
 
     def measure(self, values: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """`(n,)`: bytes of the tensor behind each of `(n, width)` values."""
+        """Return the size in bytes of the tensor of each of `(n, width)` encoded entries, as `(n,)`."""
         if self.item_nbytes is not None:
             return np.full(len(values), self.item_nbytes, np.int64)
         lengths = np.ascontiguousarray(values[:, 1 : self._header.size]).view("<u8").astype(np.int64)
@@ -129,7 +129,7 @@ class EntryFormat:
         return self.itemsize * counts
 
     def slice_digests(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """`(n, 32)`: the last 32 bytes of each value, its digest unless it is inline."""
+        """Return the last 32 bytes of each entry, as `(n, 32)`: its digest unless it is inline."""
         return np.ascontiguousarray(values[:, self.width - DIGEST_NBYTES :])
 
     def _measure_width(self) -> int:

@@ -1,11 +1,11 @@
-"""Reads whole tensors into memory that is the caller's own: mapped copy-on-write where they lie raw and in one piece.
+"""Reads whole tensors into private memory: mapped copy-on-write if they are raw and contiguous in one pack.
 
-A mapped tensor costs no copy and no memory until it is read, and whoever changes it changes private pages only: the
-pack's file stays as it is.
+A mapped tensor costs no copy, and no memory until it is read. Writing to it changes private pages only: the pack's file
+stays as it is.
 
-`mmap.mmap` keeps a file descriptor open for every map (until Python 3.13 may be told not to), and a model of 10,000
-tensors needs more maps than a process may have files open: so the system's own `mmap` is called, and the descriptor
-can be closed at once.
+`mmap.mmap` keeps a file descriptor open for every map (until Python 3.13 made that optional), and a model of 10,000
+tensors needs more maps than a process may have files open. So this module calls the system's own `mmap`, and closes the
+descriptor at once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from stockroom.store.pack.pack import Pack
 from stockroom.store.tensor_store import TensorStore
 
 _MAP_AT_LEAST: Final = 64 << 10
-"""Below this many bytes a copy is cheaper than a map of their own."""
+"""Below this many bytes, a copy is cheaper than a map."""
 
 _GAP: Final = 1 << 20
-"""Tensors no further apart in one pack are mapped together."""
+"""Tensors of one pack are mapped together if no gap between them is larger."""
 
 _IN_PARTS: Final = -1
 _FAILED: Final = ctypes.c_void_p(-1).value
@@ -39,7 +39,7 @@ _FAILED: Final = ctypes.c_void_p(-1).value
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """The chunks of one tensor in order: digests `(n, 32)`, and their lengths in bytes `(n,)`."""
+    """The chunks of one tensor in order: digests `(n, 32)`, and lengths in bytes `(n,)`."""
 
     digests: NDArray[np.uint8]
     lengths: NDArray[np.int64]
@@ -47,7 +47,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedTensor:
-    """Where a tensor lies: in one piece at `offset` of the raw pack `number`, or, if that is -1, chunk by chunk."""
+    """The place of a tensor: contiguous at `offset` of the raw pack `number`, or, if that is -1, chunk by chunk."""
 
     nbytes: int
     number: int
@@ -57,20 +57,20 @@ class PlacedTensor:
 
     @property
     def end(self) -> int:
-        """Where it ends in its pack."""
+        """The end of a contiguous tensor in its pack."""
         return self.offset + self.nbytes
 
 
 def read_private(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
-    """The raw bytes of each tensor, `(nbytes,)` uint8, writable and nobody else's.
+    """Return the raw bytes of each tensor, `(nbytes,)` uint8, writable and private to the caller.
 
-    What is not on this machine is fetched in one request; `AbsentDataError` if nothing brings it.
+    Absent bytes are fetched in one request; raises `AbsentDataError` if they cannot be fetched.
     """
     return tensors.retry_when_moved(lambda: read_placed(tensors, place_tensors(tensors, wanted)))
 
 
 def place_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[PlacedTensor]:
-    """Where each tensor lies; reads and fetches nothing."""
+    """Return the place of each tensor; reads and fetches nothing."""
     if not wanted:
         return []
     lengths = np.concatenate([tensor.lengths for tensor in wanted])
@@ -79,7 +79,7 @@ def place_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[
     offsets = _find_offsets(tensors, locations)
     numbers = (locations >> ROW_BITS).astype(np.int64)
     breaks = (offsets[:-1] + lengths[:-1] != offsets[1:]) | (numbers[:-1] != numbers[1:])
-    broken = np.cumsum(np.concatenate([[0], breaks]))  # breaks before each chunk: a tensor has none if both ends agree
+    broken = np.cumsum(np.concatenate([[0], breaks]))  # breaks before each chunk; a tensor without any has equal ends
     first, last = starts[:-1], starts[1:] - 1
     whole = (offsets[first] != _IN_PARTS) & (broken[first] == broken[last])
     at = np.where(whole, offsets[first], _IN_PARTS).tolist()
@@ -92,7 +92,7 @@ def place_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[
 
 
 def read_placed(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> list[NDArray[np.uint8]]:
-    """`read_private` of tensors whose places are known; `StalePackError` if they have moved since."""
+    """Do as `read_private` for tensors whose places are known; raises `StalePackError` if they have moved since."""
     _fetch(tensors, placed)
     out = [np.empty(0, np.uint8)] * len(placed)
     mapped: dict[int, list[int]] = {}
@@ -107,7 +107,7 @@ def read_placed(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> list[ND
 
 
 def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where each chunk begins in its pack's shard; -1 where it is encoded."""
+    """Return the offset of each chunk in its pack's shard; -1 if the pack is encoded."""
     numbers = locations >> ROW_BITS
     rows = (locations & ROW_MASK).astype(np.int64)
     offsets = np.full(len(locations), _IN_PARTS, np.int64)
@@ -120,7 +120,7 @@ def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArra
 
 
 def _fetch(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> None:
-    """Bring what is absent here, all in one request."""
+    """Fetch absent bytes, all in one request."""
     numbers = {number for tensor in placed for number in _list_packs(tensor)}
     partial = {number for number in numbers if tensors.cache.get(number).presence is not None}
     needed = [tensor.locations for tensor in placed if partial.intersection(_list_packs(tensor))]
@@ -136,7 +136,7 @@ def _list_packs(tensor: PlacedTensor) -> list[int]:
 
 
 def _join(tensors: TensorStore, tensor: PlacedTensor) -> NDArray[np.uint8]:
-    """The chunks one after the other, each copied or decoded into its place."""
+    """Return the chunks joined, each copied or decoded into its place."""
     out = np.empty(tensor.nbytes, np.uint8)
     start = 0
     for location, nbytes in zip(tensor.locations.tolist(), tensor.lengths.tolist(), strict=True):
@@ -148,7 +148,7 @@ def _join(tensors: TensorStore, tensor: PlacedTensor) -> NDArray[np.uint8]:
 def _map_tensors(
     pack: Pack, placed: Sequence[PlacedTensor], positions: Sequence[int], out: list[NDArray[np.uint8]]
 ) -> None:
-    """Map those that are neighbours in a pack together, and copy what is too small to be worth a map."""
+    """Map tensors that are neighbors in a pack together, and copy those too small for a map."""
     for group in _find_neighbours(placed, positions):
         start, stop = placed[group[0]].offset, placed[group[-1]].end
         memory = None
@@ -163,7 +163,7 @@ def _map_tensors(
 
 
 def _find_neighbours(placed: Sequence[PlacedTensor], positions: Sequence[int]) -> list[list[int]]:
-    """Tensors that follow each other in one pack, in groups. Equal ones lie in one place, and must not share memory."""
+    """Group tensors that follow each other in one pack. Equal ones share a place there, but must not share memory."""
     groups: list[list[int]] = []
     apart: list[list[int]] = []
     end = -_GAP - 1
@@ -188,7 +188,7 @@ def _map_part(pack: Pack, offset: int, nbytes: int) -> NDArray[np.uint8] | None:
 
 
 def map_private(fd: int, offset: int, nbytes: int) -> NDArray[np.uint8] | None:
-    """`nbytes` of a file from `offset` on, writable, what is written never reaching the file; None if it cannot be.
+    """Map `nbytes` of a file from `offset` on, privately and writable; None if the system has no more maps.
 
     The map ends with the last array on it. It must lie within the file.
     """
@@ -197,7 +197,7 @@ def map_private(fd: int, offset: int, nbytes: int) -> NDArray[np.uint8] | None:
     library = _load_library()
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     address = library.mmap(None, length, protection, mmap.MAP_PRIVATE, fd, page)
-    if address == _FAILED:  # as many maps as the system allows: the caller copies instead
+    if address == _FAILED:  # the limit on maps is reached: the caller copies instead
         return None
     memory = (ctypes.c_uint8 * length).from_address(address)
     weakref.finalize(memory, library.munmap, address, length).atexit = False

@@ -1,6 +1,6 @@
-"""Finds and reads chunks by digest: `locate` gives locations, `gather` gives bytes.
+"""Finds and reads chunks by digest: `locate` returns locations, `gather` returns bytes.
 
-Units of packs that are not on this machine are asked of a `Fetcher`.
+Absent units of packs are requested from a `Fetcher`.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from stockroom.store.pack.presence import PRESENCE_NAME
 
 T = TypeVar("T")
 _MOVES_AT_MOST = 3
-_FETCHES_AT_MOST = 2  # what was fetched may have been dropped again at that very moment
+_FETCHES_AT_MOST = 2  # units may be dropped again just after they were fetched
 
 
 class TensorStore:
     """The chunks under one repository folder, for reading.
 
-    Digests are `(n, 32)` uint8, locations `(n,)` uint64: the pack number in the high, the row in the low 32 bits.
+    Digests are `(n, 32)` uint8. Locations are `(n,)` uint64: the pack number in the high 32 bits, the row in the low
+    32.
     """
 
     def __init__(self, root: Path, *, fetcher: Fetcher | None = None) -> None:
         self.packs_directory = root / "packs"
         self.tmp_directory = root / "tmp"
         for directory in (self.packs_directory, self.tmp_directory, root / "index"):
-            if not directory.is_dir():  # asked first, for folders that cannot be written
+            if not directory.is_dir():  # checked first: the folder may be read-only
                 directory.mkdir(parents=True, exist_ok=True)
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
@@ -55,20 +56,20 @@ class TensorStore:
         self._search = ChunkSearch(self.index, self.cache)
 
     def close(self) -> None:
-        """Let go of the catalog and every map; arrays given out as views stay valid."""
+        """Close the catalog and release every map; arrays returned as views stay valid."""
         self.cache.forget()
         self.catalog.close()
         self.fetcher.close()
 
     def contains(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.bool_]:
-        """`(n,)`: whether a pack holds each chunk, by what this process knows now.
+        """Return whether a pack holds each chunk, as `(n,)`, as far as this process knows now.
 
-        Packs `outside` do not count, nor do packs that are lost or cannot be opened: what they held is to be put anew.
+        Packs `outside` do not count, nor do packs that are lost or cannot be opened: their chunks must be put again.
         """
         return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
 
     def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Batches of `(positions in digests, locations)`, every copy of every chunk that this process knows of.
+        """Yield batches of `(positions in digests, locations)`: every copy of every chunk that this process knows.
 
         Copies in packs that are lost or cannot be opened are left out.
         """
@@ -77,9 +78,9 @@ class TensorStore:
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
     ) -> NDArray[np.uint64]:
-        """Where each chunk lies. `CorruptionError` for one that no pack holds or that is not of `row_nbytes`.
+        """Return each chunk's location; raises `CorruptionError` if no pack holds a chunk, or it is not of `row_nbytes`.
 
-        Only locations found with `row_nbytes` may be given to `gather`.
+        Only locations found with `row_nbytes` may be passed to `gather`.
         """
         return self.retry_when_moved(lambda: self._locate(digests, row_nbytes))
 
@@ -90,9 +91,9 @@ class TensorStore:
         return locations
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
-        """Chunks of one length, located by `locate`: `(n, row_nbytes)`, the caller's own.
+        """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.
 
-        Each block is decoded at most once. `AbsentDataError` if bytes are not here and nothing brings them.
+        Each block is decoded at most once. Raises `AbsentDataError` if bytes are absent and cannot be fetched.
         """
         numbers = (locations >> ROW_BITS).view(np.int64)
         opened = self.cache.opened
@@ -103,7 +104,7 @@ class TensorStore:
         return self._gather_groups(numbers, locations, row_nbytes)
 
     def plan_gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> GatherPlan | None:
-        """A plan for gathering any of these chunks, or None if not all can be read straight from open packs."""
+        """Return a plan to gather any of these chunks, or None if not all can be read directly from open packs."""
         numbers = (locations >> ROW_BITS).view(np.int64)
         unique = np.unique(numbers).tolist()
         if not 0 < len(unique) <= self.cache.limit:
@@ -119,12 +120,12 @@ class TensorStore:
         return GatherPlan(opened, starts + rows * row_nbytes, row_nbytes)
 
     def iter_packs(self) -> Iterator[Pack]:
-        """Every pack, opened for the moment."""
+        """Yield every pack, opened for this iteration only."""
         for digest in self.catalog.read_packs().values():
             yield Pack(locate_pack(self.packs_directory, digest), digest)
 
     def iter_sizes(self) -> Iterator[tuple[int, int]]:
-        """Of every pack, the bytes of its shard, and how many of them are on this machine, about.
+        """Yield for every pack the bytes of its shard, and roughly how many of them are on this machine.
 
         Whole packs are not opened.
         """
@@ -132,17 +133,17 @@ class TensorStore:
             directory = locate_pack(self.packs_directory, digest)
             try:
                 files = {entry.name: entry.stat().st_size for entry in os.scandir(directory)}
-            except FileNotFoundError:  # lost, or on its way to another place
+            except FileNotFoundError:  # lost, or being moved
                 continue
             nbytes = sum(size for name, size in files.items() if name.startswith(f"{SHARD_NAME}."))
             yield nbytes, Pack(directory, digest).measure_present() if PRESENCE_NAME in files else nbytes
 
     def iter_partial_packs(self) -> Iterator[Pack]:
-        """The packs that are not all on this machine."""
+        """Return the packs that are not entirely on this machine."""
         return (pack for pack in self.iter_packs() if pack.presence is not None)
 
     def check_present(self, wanted: Wanted, *, why: str) -> None:
-        """Raise `AbsentDataError`, saying why, unless units of packs are on this machine."""
+        """Raise `AbsentDataError`, saying why, unless these units of packs are on this machine."""
         for digest, units in wanted:
             pack = Pack(locate_pack(self.packs_directory, digest), digest)
             absent = pack.find_absent_units(units)
@@ -150,7 +151,7 @@ class TensorStore:
                 raise_absent(pack, absent, why=why)
 
     def find_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
-        """The packs that hold these chunks, none to `avoid` for chunks that others hold too."""
+        """Return the packs that hold these chunks; packs to `avoid` only for chunks that no others hold."""
         avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
         locations = self._search.find(digests, outside=avoided) if avoided else self.locate(digests)
         is_left = locations == NOWHERE
@@ -159,16 +160,16 @@ class TensorStore:
         return [self.cache.get(int(number)).digest for number in np.unique(locations >> ROW_BITS)]
 
     def find_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
-        """The packs among these chunks' that are not all here."""
+        """Return the packs of these chunks that are not entirely present."""
         return [pack for pack, _, _ in self._iter_packs(locations) if pack.presence is not None]
 
     def read(self, location: int) -> bytearray:
-        """The raw bytes of one chunk, the caller's own."""
+        """Return a copy of the raw bytes of one chunk."""
         pack, row = self._open_row(location)
         return pack.read_row(row)
 
     def view(self, location: int) -> NDArray[np.uint8]:
-        """The raw bytes of one chunk, read-only: without a copy where the pack is raw."""
+        """Return the raw bytes of one chunk, read-only; a view if the pack is raw, else a copy."""
         pack, row = self._open_row(location)
         if pack.is_raw:
             return pack.view_row(row)
@@ -177,7 +178,7 @@ class TensorStore:
         return copied
 
     def view_rows(self, number: int) -> NDArray[np.uint8] | None:
-        """The rows of a pack, read-only, as `(rows, row_nbytes)`; None unless it is raw, uniform and whole."""
+        """Return a view of a pack's rows, read-only `(rows, row_nbytes)`; None unless it is raw, uniform and whole."""
         pack = self.cache.get(number)
         if not pack.is_raw or pack.layout.is_ragged or pack.presence is not None:
             return None
@@ -185,7 +186,7 @@ class TensorStore:
         return pack.mapping[: pack.rows * row_nbytes].reshape(pack.rows, row_nbytes)
 
     def read_many(self, locations: NDArray[np.uint64]) -> list[bytearray]:
-        """The raw bytes of chunks of any lengths; each block is decoded at most once."""
+        """Return the raw bytes of chunks of any lengths, decoding each block at most once."""
         out: list[bytearray] = [bytearray()] * len(locations)
         self._ensure_all_present(locations)
         for pack, rows, where in self._iter_packs(locations):
@@ -194,17 +195,17 @@ class TensorStore:
         return out
 
     def retry_when_moved(self, read: Callable[[], T]) -> T:
-        """What `read` gives; tried again should a pack be rewritten between its locating chunks and reading them."""
+        """Return the result of `read`; try again if a pack is rewritten between locating and reading its chunks."""
         for _ in range(_MOVES_AT_MOST):
             try:
                 return read()
             except StalePackError:
-                self.cache.forget()  # a pack may have been replaced by another folder under its very name
+                self.cache.forget()  # a pack may have been replaced by another folder of the same name
                 self.index.refresh()
         return read()
 
     def is_present(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """`(n,)`: whether each chunk's bytes are on this machine."""
+        """Return whether each chunk's bytes are on this machine, as `(n,)`."""
         return self.retry_when_moved(lambda: self._find_present(self.locate(digests)))
 
     def _find_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -216,33 +217,33 @@ class TensorStore:
         return present
 
     def ensure_present(self, digests: NDArray[np.uint8]) -> None:
-        """Bring chunks to this machine; `AbsentDataError` if they are not here and nothing brings them."""
+        """Fetch absent chunks; raises `AbsentDataError` if they cannot be fetched."""
         self.retry_when_moved(lambda: self._ensure_all_present(self.locate(digests)))
 
     def ensure_located(self, locations: NDArray[np.uint64]) -> None:
-        """Bring chunks whose places are known to this machine, as `ensure_present` does."""
+        """Fetch absent chunks whose locations are known, as `ensure_present` does."""
         self._ensure_all_present(locations)
 
     def hint(self, locations: NDArray[np.uint64], *, goes_on: bool = False) -> None:
-        """Say that chunks will be read soon, and whether those after them will: they may be brought meanwhile."""
+        """Announce that chunks will be read soon, and whether more will follow; they may be fetched meanwhile."""
         with suppress(StalePackError):
             for partial in self._group_partial(locations):
                 if wanted := _find_absent(partial):
                     self.fetcher.hint([(pack.digest, units) for pack, units in wanted], goes_on=goes_on)
 
     def is_partial(self) -> bool:
-        """Whether some pack here has a presence map: all others are whole."""
+        """Return whether any pack here has a presence map; a pack without one is whole."""
         return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
 
     def find_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
-        """The units of packs that these chunks need and that are not on this machine."""
+        """Return the absent units of packs that these chunks need."""
         found = [(pack.digest, pack.find_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
         return [(pack, units) for pack, units in found if len(units)]
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Make packs that are on disk and synced findable.
 
-        One that was rewritten into others before this is left out: its chunks are there.
+        A pack that has already been rewritten into others is left out: those hold its chunks.
         """
         if not packs:
             return
@@ -258,7 +259,7 @@ class TensorStore:
                 )
 
     def recover(self) -> int:
-        """Register every pack on disk that the catalog lacks; returns how many there were."""
+        """Register every pack on disk that the catalog lacks; returns their number."""
         found = find_unregistered(self.packs_directory, set(self.catalog.read_packs().values()))
         self.register(found)
         return len(found)
@@ -274,14 +275,14 @@ class TensorStore:
         return pack, row
 
     def _iter_packs(self, locations: NDArray[np.uint64]) -> Iterator[tuple[Pack, NDArray[np.int64], NDArray[np.int64]]]:
-        """Each pack that holds some of `locations`, the rows there, and which of the locations they are."""
+        """Yield each pack that holds some of `locations`, the rows there, and the positions of these in `locations`."""
         for number, rows, where in iter_by_pack(locations):
             yield self.cache.get(number), rows, where
 
     def _gather_groups(
         self, numbers: NDArray[np.int64], locations: NDArray[np.uint64], row_nbytes: int
     ) -> NDArray[np.uint8]:
-        """`gather` by way of opening what is not open, as many packs at a time as file handles allow."""
+        """Gather, opening packs that are not open, as many at a time as file handles allow."""
         out = np.empty((len(locations), row_nbytes), np.uint8)
         unique = np.unique(numbers).tolist()
         for start in range(0, len(unique), self.cache.limit):
@@ -317,12 +318,12 @@ class TensorStore:
                     out[position] = np.frombuffer(data, np.uint8)
 
     def _ensure_all_present(self, locations: NDArray[np.uint64]) -> None:
-        """Have what is absent of them fetched: in one request, or in as few as the limit on open files allows."""
+        """Fetch the absent units of these chunks in one request, or in as few as the limit on open files allows."""
         for partial in self._group_partial(locations):
             self._ensure_present(partial)
 
     def _group_partial(self, locations: NDArray[np.uint64]) -> Iterator[list[tuple[Pack, NDArray[np.int64]]]]:
-        """The packs that are not whole, and the rows there, as many at a time as may be open beside the cache's."""
+        """Yield the partial packs and the rows there, in groups small enough to be open beside the cached packs."""
         group: list[tuple[Pack, NDArray[np.int64]]] = []
         for pack, rows, _ in self._iter_packs(locations):
             if pack.presence is not None:
@@ -334,7 +335,7 @@ class TensorStore:
             yield group
 
     def _ensure_present(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> None:
-        """Have the rows of all these packs fetched in one request."""
+        """Fetch the absent rows of all these packs in one request."""
         wanted = _find_absent(needed)
         for _ in range(_FETCHES_AT_MOST):
             if not wanted:
@@ -353,7 +354,7 @@ class TensorStore:
         for pack, absent in wanted:
             if len(Pack(pack.directory, pack.digest).find_absent_units(absent)):
                 raise_absent(pack, absent, why=self.fetcher.why)
-        self.cache.forget()  # another folder has taken the place of one that this process holds open: it was dropped
+        self.cache.forget()  # the folder that this process has open was dropped and replaced by another
         raise StalePackError(wanted[0][0].digest)
 
 

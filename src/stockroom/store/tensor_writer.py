@@ -1,7 +1,7 @@
-"""Writes chunks: hashes them, skips those the store has, streams the rest into packs.
+"""Writes chunks: hashes them, skips those that the store has, and streams the rest into packs.
 
-Memory is bounded: rows wait in a small batch for one look-up, then go to their pack's file; a full pack is sealed and
-synced in the background while the next one fills. Nothing is findable by others before its pack is on disk.
+Memory is bounded: a small batch of rows is looked up at once, then goes to the file of its pack. A full pack is sealed
+and synced in the background while the next one fills. Other processes find a chunk only once its pack is on disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_OPEN_PACKS = 16
 _MAX_SYNCING = 2
 
 OnSpared: TypeAlias = Callable[[PackDigest], None]
-"""Called with a pack that was to be removed and is used again."""
+"""Called with a pack that was about to be removed and is used again."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class _Waiting:
 
 
 class TensorWriter:
-    """Puts chunks into a store. One thread at a time; call `flush` before referring to chunks from metadata."""
+    """Puts chunks into a store, from one thread at a time. Call `flush` before metadata refers to the chunks."""
 
     def __init__(self, store: TensorStore) -> None:
         self._store = store
@@ -66,9 +66,9 @@ class TensorWriter:
         self.written_nbytes = 0
 
     def avoid(self, packs: Collection[PackDigest], spare: OnSpared) -> None:
-        """From now on put anew what only these packs hold, since they are about to be removed.
+        """From now on put chunks again that only these packs hold, since the packs are about to be removed.
 
-        `spare` is called for one of them that comes to be again, before it is in its place.
+        `spare` is called with such a pack if the same pack is written again, before it is in its place.
         """
         known, avoided = self._store.catalog.read_packs() if packs else {}, frozenset(packs)
         self._avoided = {number: digest for number, digest in known.items() if digest in avoided}
@@ -91,7 +91,7 @@ class TensorWriter:
     def put_rows(self, rows: NDArray[np.uint8], stream: Stream) -> NDArray[np.uint8]:
         """Put the rows of a C-contiguous `(n, row_nbytes)` array; returns digests `(n, 32)`.
 
-        The array must not change before `wait`: it is written while the caller goes on.
+        The array must not change before `wait`: it is written in the background.
         """
         self._drain(stream)
         digests = [blake3(row).digest() for row in rows]
@@ -108,27 +108,27 @@ class TensorWriter:
         try:
             for writer in self._iter_writers():
                 writer.wait()
-        except BaseException as error:  # the caller may change what is still being written
+        except BaseException as error:  # the caller may change data that is still being written
             self._failure = self._failure or error
             raise
 
     def put_tensor(self, raw: Buffer, shape: tuple[int, ...], *, dtype: str, codec: str) -> ChunkList:
-        """Put a tensor over 4 MiB; returns its chunk list, to be kept as a metadata object by the caller."""
+        """Put a tensor over 4 MiB; returns its chunk list, which the caller must store as a metadata object."""
         chunk_nbytes = measure_chunk(shape, parse_dtype(dtype).itemsize)
         run = ChunkRun(split_tensor(raw, chunk_nbytes), Stream(format_storage(dtype), None, codec), whole=blake3())
         self.put_hashed(self.start_hashing([run]))
-        self.wait()  # from here on the caller may change the tensor
+        self.wait()  # from here on, the caller may change the tensor
         assert run.whole is not None
         return make_chunk_list(run.nbytes, chunk_nbytes, run.whole, run.digests)
 
     def start_hashing(self, runs: Sequence[ChunkRun]) -> Hashing:
-        """Begin to compute the digests of the chunks of many tensors; `put_hashed` puts them."""
+        """Start hashing the chunks of many tensors; `put_hashed` puts them."""
         return self._hasher.start(runs)
 
     def put_hashed(self, hashing: Hashing) -> None:
-        """Put chunks into ragged packs, once they have their digests; none may change before `wait`.
+        """Put chunks into ragged packs once they are hashed; they must not change before `wait`.
 
-        The fresh chunks of one run follow each other in one pack, if they fit into one.
+        The new chunks of a run follow each other in one pack, if they fit into one.
         """
         runs = hashing.wait()
         digests = [digest for run in runs for digest in run.digests]
@@ -158,7 +158,7 @@ class TensorWriter:
         return not (self._waiting or self._open or self._syncing)
 
     def read(self, digest: bytes) -> bytes | None:
-        """The raw bytes of a chunk put but not yet findable in the store; None if there is no such chunk."""
+        """Return the raw bytes of an unflushed chunk; None if there is no such chunk."""
         for waiting in self._waiting.values():
             if digest in waiting.rows:
                 return waiting.rows[digest]
@@ -167,11 +167,11 @@ class TensorWriter:
             if data is not None:
                 return data
         if any(digest in writer.digests for _, writer in self._syncing):
-            self._register(self._syncing)  # from here on it is in the store
+            self._register(self._syncing)  # from here on, it is in the store
         return None
 
     def flush(self) -> None:
-        """Make every chunk put so far durable and findable; `StockroomError` once any of it could not be written."""
+        """Make every chunk put so far durable and findable; raises `StockroomError` if an earlier write failed."""
         for stream in list(self._waiting):
             self._drain(stream)
         with self._remember_failure():
@@ -180,7 +180,7 @@ class TensorWriter:
             self._register(self._syncing)
 
     def abort(self) -> None:
-        """Forget chunks in packs not yet sealed, and remove their files. Sealed packs are kept where they can be."""
+        """Forget chunks in unsealed packs, and remove their files. Sealed packs are kept if they can be."""
         self._waiting.clear()
         for writer in self._open.values():
             writer.abort()
@@ -188,7 +188,7 @@ class TensorWriter:
         syncing, self._syncing = self._syncing, []
         for entry in syncing:
             published, writer = entry
-            if published.exception() is not None:  # of whatever kind: an interrupt too is only reported once
+            if published.exception() is not None:  # of any kind: an interrupt too is only reported once
                 writer.abort()
                 continue
             try:
@@ -198,7 +198,7 @@ class TensorWriter:
         self._failure = None
 
     def close(self) -> None:
-        """Stop writing. Packs not flushed are removed."""
+        """Stop writing, and remove packs that are not flushed."""
         self.abort()
         self._syncer.shutdown()
         self._behind.shutdown()
@@ -207,7 +207,7 @@ class TensorWriter:
         self._lock.release()
 
     def _drain(self, stream: Stream) -> None:
-        """Look up the waiting rows of a stream, and append those the store lacks."""
+        """Look up the waiting rows of a stream, and append those that the store lacks."""
         if stream not in self._waiting:
             return
         with self._remember_failure():
@@ -219,7 +219,7 @@ class TensorWriter:
 
     @contextmanager
     def _remember_failure(self) -> Iterator[None]:
-        """Let nothing be flushed after a write that failed half-way: its chunks are in no pack."""
+        """Prevent flushing after a write that failed half-way: its chunks are in no pack."""
         if self._failure is not None:
             raise StockroomError(
                 f"an earlier write failed ({self._failure!r}), so what was written since the last flush is not whole: "
@@ -232,7 +232,7 @@ class TensorWriter:
             raise
 
     def _has(self, digest: bytes) -> bool:
-        """Whether a pack of this writer, not yet findable in the store, has the chunk."""
+        """Return whether a pack of this writer, not yet findable in the store, has the chunk."""
         return any(digest in writer.digests for writer in self._iter_writers())
 
     def _iter_writers(self) -> Iterator[PackWriter]:
@@ -241,7 +241,7 @@ class TensorWriter:
             yield writer
 
     def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
-        """Positions of chunks that neither the store nor this writer has, each digest once, ascending."""
+        """Return the positions of chunks that neither the store nor this writer has, each digest once, ascending."""
         self._store.index.refresh()  # others may have written since
         known = self._store.contains(joined, outside=self._avoided)
         unknown = np.flatnonzero(~known).tolist()
@@ -266,7 +266,7 @@ class TensorWriter:
     def _append_run(
         self, rows: NDArray[np.uint8], digests: Sequence[bytes], fresh: Sequence[int], stream: Stream
     ) -> int:
-        """Append as many of the fresh rows as the open pack has room for; returns how many."""
+        """Append as many of the new rows as the open pack has room for; returns their number."""
         writer, room = self._find_room(stream, rows.shape[1])
         count = min(room, len(fresh))
         first, last = fresh[0], fresh[count - 1]
@@ -298,7 +298,7 @@ class TensorWriter:
         return writer, writer.count_room(row_nbytes)
 
     def _seal(self, stream: Stream) -> None:
-        """Start finishing a pack and bringing it to disk; register those that are there already."""
+        """Start sealing and publishing a pack in the background; register a pack that has been published."""
         writer = self._open[stream]
         self._syncing.append((self._syncer.submit(self._publish, writer), writer))
         del self._open[stream]
@@ -306,7 +306,7 @@ class TensorWriter:
             self._register(self._syncing[:1])
 
     def _seal_here(self, stream: Stream) -> None:
-        """Finish a pack and bring it to disk in this thread: a small commit is over before another would wake up."""
+        """Seal and publish a pack in this thread: a small commit is done before another thread would wake up."""
         writer = self._open[stream]
         published: Future[SealedPack] = Future()
         published.set_result(self._publish(writer))
@@ -314,14 +314,14 @@ class TensorWriter:
         del self._open[stream]
 
     def _publish(self, writer: PackWriter) -> SealedPack:
-        """Finish, sync and move a pack into place. Should this process die, the marker says where it went."""
+        """Seal a pack, sync it and move it into place. If this process dies, the marker says where the pack went."""
         sealed = writer.seal()
         self._marker(sealed.digest).touch()
         target = locate_pack(self._store.packs_directory, sealed.digest)
         if sealed.digest not in self._avoided.values():
             writer.publish(sealed, target)
             return sealed
-        with hold_places(self._store.packs_directory, alone=False):  # the very pack that is about to go
+        with hold_places(self._store.packs_directory, alone=False):  # this very pack is about to be removed
             self._spare(sealed.digest)
             writer.publish(sealed, target)
         return sealed
@@ -330,7 +330,7 @@ class TensorWriter:
         return self._directory / f"{digest.hex()}{PUBLISHING_SUFFIX}"
 
     def _register(self, finished: Sequence[tuple[Future[SealedPack], PackWriter]]) -> None:
-        """Wait for packs to be on disk, and make them findable."""
+        """Wait until packs are published, and make them findable."""
         done = {id(writer) for _, writer in finished}
         sealed = [future.result() for future, _ in finished]
         self._store.register([(pack.digest, pack.manifest) for pack in sealed])

@@ -1,8 +1,8 @@
 """Zarr data types that zarr-python lacks: bfloat16 and the float8 family, by their registered Zarr names.
 
-Published through the `zarr.data_type` entry points in `pyproject.toml`, and registered when this module is imported:
-zarr-python 3.1 lists those entry points without ever loading them, so a program that opens such a pack with
-plain zarr must import this module first. Source: the zarr-extensions registry of data types.
+They are published through the `zarr.data_type` entry points in `pyproject.toml`, and registered when this module is
+imported. zarr-python 3.1 lists those entry points without loading them, so a program that opens such a pack with plain
+zarr must import this module first. Source: the zarr-extensions registry of data types.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _MlFloat(ZDType[Any, Any], HasItemSize):
 
     def to_json_scalar(self, data: object, *, zarr_format: int) -> Any:  # noqa: ARG002 - zarr's signature
         scalar = self._native.type(data)
-        if self._native.itemsize == 1:  # as bits: the only form that every reader of float8 takes
+        if self._native.itemsize == 1:  # as bits: the only form that every reader of float8 accepts
             return f"0x{scalar.tobytes()[0]:02x}"
         value = float(scalar)
         if np.isfinite(value):

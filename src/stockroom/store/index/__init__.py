@@ -1,1 +1,1 @@
-"""Where chunks lie: the catalog of packs, the location tables, and the search through both."""
+"""The locations of chunks: the catalog of packs, the location tables, and the search through both."""

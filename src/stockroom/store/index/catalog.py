@@ -1,7 +1,7 @@
-"""The catalog: which packs this store has, by number, and which location tables index them.
+"""The catalog: the packs of this store by number, and the location tables that index them.
 
-A cache in an LMDB environment of its own. It can be rebuilt from the packs (`unregistered`), and is never trusted
-over them. Pack numbers are never used twice.
+It is a cache in its own LMDB environment. It can be rebuilt from the packs (`unregistered`), and the packs always
+overrule it. Pack numbers are never reused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class TableRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One location table: its row count, and its bytes, either here or in a file of the index folder."""
+    """One location table: its row count and its bytes, which are inline or in a file of the index folder."""
 
     sequence: int
     rows: int
@@ -42,7 +42,7 @@ _table_decoder = msgspec.msgpack.Decoder(TableRecord)
 
 
 class Catalog:
-    """The environment in `directory`; safe to share between threads and across fork."""
+    """The catalog in `directory`; safe to share between threads and across fork."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -50,7 +50,7 @@ class Catalog:
         self._digests: dict[int, PackDigest] = {}
 
     def close(self) -> None:
-        """Let go of the environment."""
+        """Close the environment."""
         self._env.close()
 
     def update(self, change: Callable[[WriteTxn], T]) -> T:
@@ -58,7 +58,7 @@ class Catalog:
         return self._env.update(change)
 
     def find_digest(self, number: int) -> PackDigest | None:
-        """The digest of pack `number`, or None if it is gone."""
+        """Return the digest of pack `number`, or None if it is gone."""
         digest = self._digests.get(number)
         if digest is None:
             found = self._env.view(lambda txn: txn.get(_PACKS, _U32.pack(number)))
@@ -68,24 +68,24 @@ class Catalog:
         return digest
 
     def read_packs(self) -> dict[int, PackDigest]:
-        """Every registered pack by number."""
+        """Return every registered pack by number."""
         return self._env.view(list_packs)
 
     def read_generation(self) -> int:
-        """A number that grows with every change of the catalog."""
+        """Return a number that grows with every change of the catalog."""
         return self._env.view(_read_generation)
 
     def read_tables(self) -> tuple[int, list[TableRecord]]:
-        """The generation, and the location tables, oldest first."""
+        """Return the generation, and the location tables, oldest first."""
         return self._env.view(lambda txn: (_read_generation(txn), list_tables(txn)))
 
     def forget(self, number: int) -> None:
-        """Drop what this process remembers of a pack number."""
+        """Forget what this process cached about a pack number."""
         self._digests.pop(number, None)
 
 
 def add_pack(txn: WriteTxn, digest: PackDigest) -> tuple[int, bool]:
-    """The number of a pack, and whether it is new to the catalog."""
+    """Add a pack unless it is there; returns its number, and whether it is new to the catalog."""
     known = txn.get(_NUMBERS, digest)
     if known is not None:
         return _decode_number(_U32, known), False
@@ -97,7 +97,7 @@ def add_pack(txn: WriteTxn, digest: PackDigest) -> tuple[int, bool]:
 
 
 def remove_pack(txn: WriteTxn, number: int) -> None:
-    """Take a pack out of the catalog; its number is not used again."""
+    """Remove a pack from the catalog; its number is not used again."""
     digest = txn.get(_PACKS, _U32.pack(number))
     if digest is not None:
         txn.delete(_PACKS, _U32.pack(number))
@@ -105,17 +105,17 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
 
 
 def list_packs(txn: ReadTxn) -> dict[int, PackDigest]:
-    """Every registered pack by number."""
+    """Return every registered pack by number."""
     return {_decode_number(_U32, key): _decode_digest(value) for key, value in txn.iterate(_PACKS)}
 
 
 def list_tables(txn: ReadTxn) -> list[TableRecord]:
-    """The location tables, oldest first."""
+    """Return the location tables, oldest first."""
     return [decode_table_record(value) for _, value in txn.iterate(_TABLES)]
 
 
 def decode_table_record(data: bytes) -> TableRecord:
-    """The record in `data`; `MalformedRecordError` if it is none, or names a file that is not its own."""
+    """Decode a table record; raises `MalformedRecordError` if it is malformed or names another table's file."""
     try:
         record = _table_decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -126,19 +126,19 @@ def decode_table_record(data: bytes) -> TableRecord:
 
 
 def name_table(sequence: int) -> str:
-    """The name of a table's file."""
+    """Return the name of a table's file."""
     return f"{sequence:012d}.table"
 
 
 def next_sequence(txn: WriteTxn) -> int:
-    """A fresh table sequence number; it becomes the catalog's generation."""
+    """Return a new table sequence number, which becomes the catalog's generation."""
     sequence = _get_counter(txn, b"generation") + 1
     txn.put(_META, b"generation", _U64.pack(sequence))
     return sequence
 
 
 def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: TableRecord | None) -> None:
-    """Put `new` in the place of the `old` tables."""
+    """Replace the `old` tables by `new`."""
     for table in old:
         txn.delete(_TABLES, _U64.pack(table.sequence))
     if new is not None:

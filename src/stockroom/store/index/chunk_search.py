@@ -1,6 +1,6 @@
 """Finds chunks by digest: location tables name candidates, and the packs' own manifests confirm them.
 
-It knows nothing of the chunks' bytes, nor whether those are on this machine.
+It neither knows the chunks' bytes nor whether they are on this machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class ChunkSearch:
-    """Finds the locations `(n,)` uint64 of chunks by their digests `(n, 32)` uint8, as `TensorStore` tells of them."""
+    """Finds the locations `(n,)` uint64 of chunks by their digests `(n, 32)` uint8; `TensorStore` defines both."""
 
     def __init__(self, index: LocationIndex, cache: PackCache) -> None:
         self._index = index
@@ -32,9 +32,9 @@ class ChunkSearch:
     def find(
         self, digests: NDArray[np.uint8], *, outside: Collection[int] = (), skip_damaged: bool = False
     ) -> NDArray[np.uint64]:
-        """Where each chunk lies by what this process knows now, `NOWHERE` where no pack holds it.
+        """Return the location of each chunk as far as this process knows, or `NOWHERE` if no pack holds it.
 
-        Packs `outside` are left out, and with `skip_damaged` those that cannot be opened, which raise otherwise.
+        Packs `outside` are excluded. Packs that cannot be opened raise, or are skipped with `skip_damaged`.
         """
         found = np.full(len(digests), NOWHERE, np.uint64)
         skipped = np.fromiter(outside, np.uint64)
@@ -48,10 +48,10 @@ class ChunkSearch:
         return found
 
     def find_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
-        """Where every chunk lies, in packs that are not shunned if others hold it.
+        """Return the location of every chunk, preferring packs that are not shunned.
 
-        While some are found nowhere, `renewals` take in what others added, and say if there was anything.
-        `LostChunksError` if that does not find them.
+        While some chunks are not found, each of `renewals` loads what other processes added and returns whether there
+        was anything. Raises `LostChunksError` if chunks are still not found.
         """
         locations = self.find(digests, outside=self._shunned)
         if not (locations == NOWHERE).any():
@@ -63,7 +63,7 @@ class ChunkSearch:
         return np.where(locations == NOWHERE, found, locations)
 
     def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Batches of `(positions in digests, locations)`, every copy of every chunk that this process knows of.
+        """Yield batches of `(positions in digests, locations)`: every copy of every chunk that this process knows.
 
         Copies in packs that are lost or cannot be opened are left out.
         """
@@ -74,7 +74,7 @@ class ChunkSearch:
     def check_lengths(
         self, digests: NDArray[np.uint8], locations: NDArray[np.uint64], expected: NDArray[np.int64] | int
     ) -> None:
-        """Raise `CorruptionError` unless the chunks at `locations` are of the lengths expected, in bytes."""
+        """Raise `CorruptionError` unless the chunks at `locations` have the expected lengths in bytes."""
         wanted = np.broadcast_to(np.asarray(expected, np.int64), len(digests))
         for number, rows, where in iter_by_pack(locations):
             lengths = self._cache.get(number).measure_rows(rows)
@@ -88,7 +88,7 @@ class ChunkSearch:
                 )
 
     def shun(self, wanted: Mapping[int, NDArray[np.uint8]]) -> bool:
-        """Look elsewhere from now on for what is in these packs, by number, if others hold all that is wanted of one.
+        """Avoid packs from now on, by number, if other packs hold all chunks wanted of them.
 
         Returns whether there is such a pack.
         """
@@ -114,7 +114,7 @@ class ChunkSearch:
     def _confirm(
         self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, skip_damaged: bool
     ) -> NDArray[np.bool_]:
-        """Whether each candidate really holds its digest, by the packs' own manifests."""
+        """Return whether each candidate really holds its digest, according to the packs' own manifests."""
         confirmed = np.zeros(len(candidates), bool)
         for number, rows, where in iter_by_pack(candidates):
             try:
@@ -133,14 +133,14 @@ class ChunkSearch:
 
 
 def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:
-    """The error for chunks `(n, 32)`, at least one, that no pack holds."""
+    """Return the error for chunks `(n, 32)`, at least one, that no pack holds."""
     first = digests[0].tobytes().hex()
     which = f"chunk {first} is" if len(digests) == 1 else f"chunk {first} and {len(digests) - 1} more are"
     return LostChunksError(f"{which} in no pack; run `stock fsck`", where=first)
 
 
 def iter_by_pack(locations: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """Of each pack among `locations`: its number, the rows there, and which of the locations they are."""
+    """Yield for each pack in `locations` its number, the rows there, and the positions of these in `locations`."""
     numbers = (locations >> ROW_BITS).astype(np.int64)
     rows = (locations & ROW_MASK).astype(np.int64)
     for number in np.unique(numbers).tolist():

@@ -1,7 +1,7 @@
-"""Where chunks lie: the stack of location tables, newest answers first, merged as it grows.
+"""The index of chunk locations: a stack of location tables, searched newest first and merged as it grows.
 
-Tables are kept so that each holds more than twice the rows of all newer ones together, so there are few of them
-and a chunk is rewritten a logarithmic number of times. A hit is only a candidate: `PackCache` confirms it.
+Each table holds more than twice the rows of all newer ones together. So there are few tables, and a chunk is rewritten
+a logarithmic number of times. A hit is only a candidate: `ChunkSearch` confirms it.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class LocationIndex:
         self._tables: list[LocationTable] = []
 
     def iter_candidates(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Batches of `(positions in digests, candidate locations)`, newest tables first, until none is left.
+        """Yield batches of `(positions in digests, candidate locations)`, newest tables first.
 
-        A position comes up again for as long as further entries share its prefix.
+        A position is repeated as long as further entries share its prefix.
         """
         wanted = compute_prefixes(digests)
         for table in reversed(self._load()):
@@ -73,7 +73,7 @@ class LocationIndex:
                 found = inside[table.prefixes[index[inside]] == wanted[inside]]
 
     def refresh(self) -> bool:
-        """Take in what other processes have added; whether anything changed."""
+        """Load what other processes have added; returns whether anything changed."""
         if self._catalog.read_generation() == self._generation:
             return False
         with self._lock:
@@ -81,24 +81,24 @@ class LocationIndex:
         return True
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Add packs, already on disk and synced, to the catalog and their chunks to the tables."""
+        """Add packs, already on disk and synced, to the catalog, and their chunks to the tables."""
         self._finish(self._update(lambda txn: self._add_packs(txn, packs)))
 
     def unregister(self, numbers: Sequence[int]) -> None:
-        """Take packs out of the catalog and the tables. Do this before their files are deleted."""
+        """Remove packs from the catalog and the tables. Call this before their files are deleted."""
         merged = self._update(lambda txn: self._drop_packs(txn, numbers))
         for number in numbers:
             self._catalog.forget(number)
         self._finish(merged)
 
     def rebuild(self) -> None:
-        """Make all tables anew from the manifests of the registered packs."""
+        """Rebuild all tables from the manifests of the registered packs."""
         old = self._catalog.read_tables()[1]
         self._catalog.update(self._rebuild)
         self._finish(old)
 
     def iter_problems(self) -> Iterator[str]:
-        """What is wrong with the tables on disk, in words: rows of registered packs that cannot be found by them."""
+        """Yield descriptions of problems of the tables on disk: rows of registered packs that they do not find."""
         tables = []
         for record in self._catalog.read_tables()[1]:
             try:
@@ -121,7 +121,7 @@ class LocationIndex:
                     yield f"location tables: not all chunks of pack {digest.hex()} are found by them"
 
     def _update(self, change: Callable[[WriteTxn], list[TableRecord]]) -> list[TableRecord]:
-        """The tables that `change` replaced; should one of them be lost or damaged, all are made anew first."""
+        """Run `change`; returns the tables it replaced. If a table is lost or damaged, all are rebuilt first."""
         try:
             return self._catalog.update(change)
         except (FileNotFoundError, MalformedRecordError):
@@ -129,7 +129,7 @@ class LocationIndex:
             return self._catalog.update(change)
 
     def _rebuild(self, txn: WriteTxn) -> None:
-        """Replace all tables by one made from the manifests of the registered packs. Unreadable packs are left out."""
+        """Replace all tables by one rebuilt from the registered packs' manifests, leaving out unreadable packs."""
         tables = []
         for number, digest in list_packs(txn).items():
             with contextlib.suppress(OSError, StockroomError):
@@ -195,7 +195,8 @@ class LocationIndex:
             try:
                 self._tables = [self._open_table(record) for record in records]
             except (FileNotFoundError, MalformedRecordError):
-                # Merged away in between: found under its new name on the next round. Else lost: made anew, once.
+                # Either merged away meanwhile, and found under its new name in the next round, or lost, and rebuilt
+                # once.
                 if self._catalog.read_generation() == generation:
                     if rebuilt:
                         raise
@@ -207,7 +208,7 @@ class LocationIndex:
 
 
 def _plan_merge(records: list[TableRecord], new_rows: int) -> list[TableRecord]:
-    """The newest tables to merge with one of `new_rows`, oldest first."""
+    """Return the newest tables to merge with one of `new_rows`, oldest first."""
     total, merged = new_rows, []
     for record in reversed(records):
         if record.rows >= 2 * total or record.rows > _MERGE_MAX_ROWS:

@@ -1,4 +1,4 @@
-"""A location table: an immutable array, sorted by digest prefix, that says where chunks lie.
+"""A location table: an immutable array, sorted by digest prefix, that maps prefixes to locations.
 
 | offset | size | field |
 |---|---|---|
@@ -37,7 +37,7 @@ ROW_MASK = np.uint64(0xFFFFFFFF)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocationTable:
-    """Prefixes `(rows,)` u64 ascending and the locations `(rows,)` u64 beside them."""
+    """Prefixes `(rows,)` u64, ascending, and their locations `(rows,)` u64."""
 
     prefixes: NDArray[np.uint64]
     locations: NDArray[np.uint64]
@@ -48,13 +48,13 @@ class LocationTable:
         return len(self.prefixes)
 
     def encode(self) -> bytes:
-        """The bytes of the table."""
+        """Return the bytes of the table."""
         header = _HEADER.pack(_MAGIC, _VERSION, self.rows)
         return header + self.prefixes.astype("<u8").tobytes() + self.locations.astype("<u8").tobytes()
 
     def find(self, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The first row of each wanted prefix, or `rows` where there is none."""
-        # Asked in order, so that the look-ups walk through the table instead of jumping about in it.
+        """Return the first row of each wanted prefix, or `rows` if there is none."""
+        # In order, so that the searches walk through the table instead of jumping about in it.
         order = np.argsort(wanted)
         index = np.empty(len(wanted), np.int64)
         index[order] = np.searchsorted(self.prefixes, wanted[order])
@@ -64,30 +64,30 @@ class LocationTable:
 
 
 def compute_prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The sort keys of `(n, 32)` digests."""
+    """Return the sort keys of `(n, 32)` digests."""
     return np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
 def pack_locations(number: int, rows: int) -> NDArray[np.uint64]:
-    """The locations of all rows of pack `number`."""
+    """Return the locations of all rows of pack `number`."""
     return (np.uint64(number) << ROW_BITS) | np.arange(rows, dtype=np.uint64)
 
 
 def sort_table(prefixes: NDArray[np.uint64], locations: NDArray[np.uint64]) -> LocationTable:
-    """A table of these entries, sorted; equal prefixes keep their order."""
+    """Return a table of these entries, sorted; equal prefixes keep their order."""
     order = np.argsort(prefixes, kind="stable")
     return LocationTable(prefixes[order], locations[order])
 
 
 def merge_tables(tables: list[LocationTable]) -> LocationTable:
-    """One table of all the entries, newest table first among equal prefixes."""
+    """Merge tables into one, newest table first among equal prefixes."""
     newest_first = tables[::-1] or [LocationTable(np.empty(0, np.uint64), np.empty(0, np.uint64))]
     prefixes = np.concatenate([table.prefixes for table in newest_first])
     return sort_table(prefixes, np.concatenate([table.locations for table in newest_first]))
 
 
 def decode_table(data: bytes | mmap.mmap, *, where: str) -> LocationTable:
-    """The table in `data`, viewed; `MalformedRecordError` naming `where` if it is none."""
+    """Decode a table as views; raises `MalformedRecordError` naming `where` if it is malformed."""
     if len(data) < _HEADER.size:
         raise _malformed(where)
     magic, version, rows = _HEADER.unpack_from(data)
@@ -98,7 +98,7 @@ def decode_table(data: bytes | mmap.mmap, *, where: str) -> LocationTable:
 
 
 def read_table(path: Path) -> LocationTable:
-    """The table in a file, mapped."""
+    """Map the table in a file."""
     with path.open("rb") as file:
         try:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,4 +1,4 @@
-"""Finds packs on disk that the catalog does not know.
+"""Finds packs on disk that the catalog does not have.
 
 Kept apart: the catalog and the tables are rebuilt from what it finds, and know no folders.
 """
@@ -14,7 +14,7 @@ from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
 
 def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
-    """The readable packs under `packs_directory` that are not `known`. Unreadable ones are left to `stock fsck`."""
+    """Return the readable packs under `packs_directory` that are not `known`; `stock fsck` handles unreadable ones."""
     found: list[tuple[PackDigest, Manifest]] = []
     for directory in sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*")):
         digest = parse_pack_name(directory.name)

@@ -1,1 +1,1 @@
-"""What keeps a store healthy: verify, mend, repack, remove."""
+"""The upkeep of a store: verifying, mending, repacking and removing packs."""

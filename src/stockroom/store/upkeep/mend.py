@@ -1,6 +1,6 @@
-"""Mends packs: makes again what follows from the rest of a pack, keeps the rows that are sound, moves the others aside.
+"""Mends packs: rebuilds what the rest of a pack determines, keeps the sound rows, and moves damaged packs aside.
 
-Nothing is ever deleted here. What cannot be mended lies in a folder of its own afterwards, as it was.
+Nothing is deleted here. A pack that cannot be mended ends up, unchanged, in a separate folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stockroom.store.upkeep.verify import check_pack, find_bad_rows, is_metadata
 
 
 def remake_metadata(directory: Path) -> bool:
-    """Write a pack's `zarr.json` again, which its chunk list determines; whether the pack is whole then."""
+    """Rewrite a pack's `zarr.json`, which its manifest determines; returns whether the pack is whole afterwards."""
     try:
         pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
         metadata = encode_zarr_metadata(pack.layout, pack.manifest.units)
@@ -41,9 +41,9 @@ def remake_metadata(directory: Path) -> bool:
 
 
 def clear_presence(directory: Path) -> bool:
-    """Mark units of a partial pack absent that do not hash right; whether the pack is sound then.
+    """Mark units of a partial pack absent if their digests do not match; returns whether the pack is sound afterwards.
 
-    The map is changed in its place: the agent that fills the pack has it open.
+    The map is changed in place: the agent that fills the pack has it open.
     """
     try:
         pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
@@ -57,7 +57,7 @@ def clear_presence(directory: Path) -> bool:
 
 
 def remake_presence(directory: Path, tmp_directory: Path) -> bool:
-    """Make a partial pack's map that cannot be read anew, from what hashes right; whether the pack is sound then."""
+    """Rebuild a partial pack's unreadable map from the rows that match their digests; returns whether it is sound."""
     digest = PackDigest(bytes.fromhex(directory.name))
     with session_folder(tmp_directory) as folder:
         copy = folder / directory.name
@@ -78,7 +78,7 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
 
 
 def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
-    """Put the sound rows of a damaged pack into packs of their own; how many there were, of how many."""
+    """Put the sound rows of a damaged pack into new packs; returns their number, and that of all its rows."""
     digest = PackDigest(bytes.fromhex(directory.name))
     if compute_digest((directory / MANIFEST_NAME).read_bytes()) != digest:
         return 0, 0
@@ -98,7 +98,7 @@ def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
 
 
 def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | None:
-    """Take a pack out of the store, into the folder `aside`; where it is now, None if it was not on disk."""
+    """Move a pack from the store into the folder `aside`; returns its new path, or None if it was not on disk."""
     numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
     directory = locate_pack(store.packs_directory, digest)
     with hold_places(store.packs_directory, alone=True):
@@ -112,7 +112,7 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
 
 
 def find_free_name(folder: Path, name: str) -> Path:
-    """A path in `folder`, made if need be, called `name` or nearly so, at which there is nothing."""
+    """Return a free path in `folder`, called `name` or nearly so; creates the folder if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / name, 1
     while path.exists():

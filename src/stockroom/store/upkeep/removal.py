@@ -1,7 +1,8 @@
-"""Taking packs away: by one process at a time, out of the catalog first, and never half deleted in their place.
+"""Removes packs: one process at a time, from the catalog first, and never half deleted in their place.
 
-Two processes that each drop a copy of a chunk because the other still has one would lose it: whoever removes packs
-holds the lock from its decision to the end. Whoever relies on packs being there without being a writer shares it.
+Two processes that each drop a copy of a chunk because the other still has one would lose it. So a process that removes
+packs holds the lock from its decision to the end. A process that relies on packs without being a writer shares the
+lock.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _LOCK_NAME = "removal.lock"
 
 
 def lock_removal(store: TensorStore, *, timeout_s: float = 0.0) -> FileLock:
-    """Be the only process that removes packs of this store; `LockedError` if another one does for `timeout_s`."""
+    """Lock out other removals of packs of this store; raises `LockedError` if another process holds the lock."""
     return _lock(store.packs_directory, timeout_s, is_shared=False)
 
 
 def forbid_removal(store: TensorStore, *, timeout_s: float) -> FileLock:
-    """Let no process remove packs of this store; `LockedError` if one does for `timeout_s`."""
+    """Forbid removing packs of this store; raises `LockedError` if a removal blocks it for `timeout_s`."""
     return _lock(store.packs_directory, timeout_s, is_shared=True)
 
 
@@ -39,7 +40,8 @@ def remove_packs(
 ) -> dict[int, PackDigest]:
     """Unregister packs, by number, then delete their folders by way of `session_directory`, a writer's own.
 
-    Returns those that went: one that is not `is_doomed` any more, when nobody can come to rely on it, stays.
+    Returns the removed packs. `is_doomed` is asked when no process can start to rely on a pack; if it is false, the
+    pack stays.
     """
     with hold_places(store.packs_directory, alone=True):
         doomed = {number: digest for number, digest in packs.items() if is_doomed(digest)}

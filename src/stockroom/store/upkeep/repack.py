@@ -1,7 +1,7 @@
 """Rewrites packs: small ones into larger ones, or all into another codec. Digests, and so history, never change.
 
-It may stop at any instant. New packs are on disk and registered before old ones are taken out of the catalog, and those
-are out of the catalog before their folders go. Packs of which units are absent are left as they are.
+It may be interrupted at any time. New packs are on disk and registered before old ones leave the catalog, and old ones
+leave the catalog before their folders are deleted. Packs with absent units are left alone.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MAX_DEAD_PART = 0.25
 _BATCH_NBYTES = 8 << 20
 
 OnProgress: TypeAlias = Callable[[int, int], None]
-"""Called with the raw bytes done and the raw bytes in all."""
+"""Called with the raw bytes done and the raw bytes in total."""
 FindLive: TypeAlias = Callable[[int], NDArray[np.bool_] | None]
-"""`(rows,)`: which rows of a pack, by its number, are needed; None if none is."""
+"""Returns which rows of a pack, by its number, are needed, as `(rows,)`; None if not one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class PlannedPack:
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...] | None, str]:
-        """What packs must share for their rows to go into one: dtype, item shape, codec."""
+        """The properties that packs must share for their rows to go into one: dtype, item shape, codec."""
         return self.dtype, self.item_shape, self.codec
 
 
 FindKept: TypeAlias = Callable[[PlannedPack], NDArray[np.bool_] | None]
-"""`(rows,)`: which rows of a pack are kept; None for all."""
+"""Returns which rows of a pack are kept, as `(rows,)`; None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class RepackPlan:
 
 @dataclass(frozen=True, slots=True)
 class RepackReport:
-    """What was done: the packs made and the packs removed."""
+    """The packs made and the packs removed."""
 
     made: tuple[PackDigest, ...]
     removed: tuple[PackDigest, ...]
@@ -85,10 +85,10 @@ def plan_repack(
     small_nbytes: int = SMALL_NBYTES,
     find_live: FindLive | None = None,
 ) -> RepackPlan:
-    """The whole packs of another codec than `codec`, and those under `small_nbytes` where several fit one.
+    """Plan to rewrite whole packs that have another codec than `codec`, or less than `small_nbytes` if several fit one.
 
-    None keeps each pack's own codec; `auto` chooses anew for every pack that is rewritten anyway. With `find_live` also
-    packs of which more than a quarter is not needed; and none of which nothing is.
+    With `codec` None each pack keeps its codec; `auto` chooses again for each pack that is rewritten anyway. With
+    `find_live`, also packs that are more than a quarter dead; never packs that are entirely dead.
     """
     if codec is not None:
         check_codec(codec)
@@ -106,9 +106,10 @@ def plan_repack(
 
 
 def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | None = None) -> RepackReport:
-    """Carry out `plan`. `DigestMismatchError`, and nothing removed, if a chunk is not what its digest says.
+    """Carry out `plan`.
 
-    `LockedError` if another process is removing packs.
+    Raises `DigestMismatchError`, with nothing removed, if a chunk does not match its digest, and `LockedError` if
+    another process is removing packs.
     """
     with lock_removal(store):
         return rewrite_packs(store, plan, on_progress=on_progress)
@@ -124,13 +125,13 @@ def rewrite_packs(
     is_doomed: Callable[[PackDigest], bool] = lambda _: True,
     on_progress: OnProgress | None = None,
 ) -> RepackReport:
-    """Carry out `plan`, for the holder of the removal lock.
+    """Carry out `plan`; the caller holds the removal lock.
 
     Args:
-        find_kept: says which rows of a pack, `(rows,)`, are kept; None for all.
-        outside: packs whose rows do not count as being elsewhere, since they are about to go.
+        find_kept: returns which rows of a pack, `(rows,)`, are kept; None for all.
+        outside: packs whose copies of rows do not count, since the packs are about to be removed.
         on_made: called with each new pack before it is in its place.
-        is_doomed: asked of each old pack at the last moment, when nobody can come to rely on it; if not it stays.
+        is_doomed: asked for each old pack when no process can start to rely on it; if false, the pack stays.
     """
     rewriter = _Rewriter(store, plan, find_kept, outside, on_made)
     try:
@@ -145,7 +146,7 @@ def rewrite_packs(
 def _rewrite(rewriter: _Rewriter, plan: RepackPlan, on_progress: OnProgress | None) -> None:
     done = 0
     for planned in sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number)):
-        with suppress(StalePackError):  # taken out since it was planned
+        with suppress(StalePackError):  # removed since it was planned
             rewriter.add(planned)
         done += planned.nbytes
         if on_progress is not None:
@@ -169,13 +170,13 @@ def _describe(number: int, pack: Pack, codec: str | None) -> PlannedPack:
 
 
 def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
-    """Whether more than a quarter of a pack's bytes are in rows that are not needed."""
+    """Return whether more than a quarter of a pack's bytes are in rows that are not needed."""
     nbytes = pack.measure_rows(np.arange(pack.rows))
     return int(nbytes[~live].sum()) > _MAX_DEAD_PART * int(nbytes.sum())
 
 
 class _Rewriter:
-    """Takes packs of one kind after another; writes their rows into new packs and registers those."""
+    """Takes packs, kind by kind; writes their rows into new packs and registers those."""
 
     def __init__(
         self,
@@ -211,7 +212,7 @@ class _Rewriter:
                 self._take(bytes(data), digest, planned)
 
     def finish(self) -> None:
-        """Bring the pack being filled to disk and register it."""
+        """Publish and register the pack being filled."""
         if self._writer is None:
             return
         sealed = self._writer.seal()
@@ -223,7 +224,7 @@ class _Rewriter:
         self.made.append(sealed.digest)
 
     def find_superseded(self) -> list[PlannedPack]:
-        """Those of the planned packs that are not needed any more."""
+        """Return the planned packs that are no longer needed."""
         superseded = []
         for planned in self._plan.packs:
             with suppress(StalePackError):
@@ -233,7 +234,7 @@ class _Rewriter:
         return superseded
 
     def close(self) -> None:
-        """Remove what is not finished."""
+        """Remove unfinished packs, and release the lock."""
         if self._writer is not None:
             self._writer.abort()
         self._executor.shutdown()
@@ -246,7 +247,7 @@ class _Rewriter:
         return is_elsewhere if kept is None else is_elsewhere | ~kept
 
     def _is_elsewhere(self, pack: Pack) -> NDArray[np.bool_]:
-        """`(rows,)`: whether a whole pack that stays holds each chunk of `pack`."""
+        """Return whether each chunk of `pack` is in a whole pack that stays, as `(rows,)`."""
         leaving = {planned.number for planned in self._plan.packs if planned.digest not in self.made}
         return self._store.contains(pack.manifest.digests, outside=leaving | self._partial | self._outside)
 
@@ -266,7 +267,7 @@ class _Rewriter:
 
 
 def _split_rows(pack: Pack, rows: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Runs of `rows` of about 8 MiB together."""
+    """Yield runs of `rows` of about 8 MiB each."""
     batches = np.cumsum(pack.measure_rows(rows)) // _BATCH_NBYTES
     for batch in np.split(rows, np.flatnonzero(np.diff(batches)) + 1):
         if len(batch):

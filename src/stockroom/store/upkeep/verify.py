@@ -26,7 +26,7 @@ Apply: TypeAlias = Callable[[Callable[[list[int]], list[int]], list[list[int]]],
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing found wrong: where, what, what mends it, and what needs it, as far as that is known."""
+    """One problem: where, what, how to repair it, and what is known to need the damaged part."""
 
     where: str
     what: str
@@ -40,11 +40,11 @@ class Damage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackFindings:
-    """What one pack is like.
+    """What a check of one pack found.
 
     Attributes:
-        damage: whatever is wrong with it. Absent units of a partial pack are not damage.
-        bad: digests `(n, 32)` of its chunks that are not what they should be; None if its chunk list cannot be trusted.
+        damage: all that is wrong with the pack. Absent units of a partial pack are not damage.
+        bad: digests `(n, 32)` of its chunks that do not match; None if its manifest cannot be trusted.
         nbytes: bytes of its rows that were read.
     """
 
@@ -54,19 +54,19 @@ class PackFindings:
 
 
 def list_pack_directories(packs_directory: Path) -> list[Path]:
-    """The folders of all packs, in order of name."""
+    """Return the folders of all packs, sorted by name."""
     return sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*"))
 
 
 def iter_pack_damage(directory: Path) -> Iterator[Damage]:
-    """Whatever is wrong with the pack in `directory`. Absent units of a partial pack are not damage."""
+    """Yield all damage of the pack in `directory`. Absent units of a partial pack are not damage."""
     yield from check_pack(directory).damage
 
 
 def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -> PackFindings:
-    """What is found of the pack in `directory`; without `read_rows`, by its names and sizes alone.
+    """Check the pack in `directory`; without `read_rows`, only its names and sizes.
 
-    `apply` is `map`, or that of an executor, whose threads then hash side by side.
+    `apply` is `map`, or that of an executor, whose threads then hash in parallel.
     """
     where = f"pack {directory.name}"
     try:
@@ -98,7 +98,7 @@ def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -
 
 
 def find_bad_rows(pack: Pack) -> NDArray[np.bool_]:
-    """`(rows,)`: which rows are absent, cannot be decoded, or are not what their digest says. Reads row by row."""
+    """Return which rows are absent, cannot be decoded or do not match their digest, as `(rows,)`. Reads row by row."""
     bad = np.ones(pack.rows, bool)
     for row in _find_present_rows(pack, np.arange(pack.rows)).tolist():
         try:
@@ -109,7 +109,7 @@ def find_bad_rows(pack: Pack) -> NDArray[np.bool_]:
 
 
 def _check_rows(pack: Pack, bad: list[int], apply: Apply) -> int:
-    """Add rows that do not hash to their digest to `bad`; returns the bytes read."""
+    """Append rows that do not match their digest to `bad`; returns the bytes read."""
     nbytes = 0
     for start in range(0, pack.rows, _ROWS_AT_ONCE):
         rows = _find_present_rows(pack, np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows)))
@@ -135,7 +135,7 @@ def _find_wrong(pack: Pack, rows: list[int]) -> list[int]:
 
 
 def _view_rows(pack: Pack, rows: list[int]) -> Sequence[Any]:
-    """Views of rows of a raw pack; of small ones that follow each other, all at once."""
+    """Return views of rows of a raw pack; small rows that follow each other are viewed all at once."""
     nbytes = 0 if pack.layout.is_ragged else pack.layout.unit_nbytes
     if not nbytes or rows[-1] - rows[0] != len(rows) - 1:
         return [pack.view_row(row) for row in rows]
@@ -145,7 +145,7 @@ def _view_rows(pack: Pack, rows: list[int]) -> Sequence[Any]:
 
 
 def _split(pack: Pack, rows: NDArray[np.int64]) -> list[list[int]]:
-    """Runs of `rows` of some MiB together, to be read and hashed side by side."""
+    """Split `rows` into runs of some MiB, to be read and hashed in parallel."""
     parts = np.cumsum(pack.measure_rows(rows)) // _PART_NBYTES
     return [part.tolist() for part in np.split(rows, np.flatnonzero(np.diff(parts)) + 1) if len(part)]
 
@@ -165,7 +165,7 @@ def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:
 
 
 def is_metadata_right(directory: Path, pack: Pack) -> bool:
-    """Whether the `zarr.json` of a pack is the one that its chunk list names."""
+    """Return whether a pack's `zarr.json` has the digest that its manifest names."""
     try:
         return compute_digest((directory / METADATA_NAME).read_bytes()) == pack.manifest.zarr_digest
     except OSError:
@@ -180,7 +180,7 @@ def _list_digests(manifest_bytes: bytes, directory: Path) -> NDArray[np.uint8] |
 
 
 def _is_padding_zero(pack: Pack) -> bool:
-    """Whether a raw pack holds nothing but zeros between and after its rows, where no digest looks."""
+    """Return whether a raw pack holds only zeros between and after its rows, which no digest covers."""
     end = 0
     for row in range(pack.rows) if pack.layout.is_ragged else ():
         start, nbytes = pack.find_span(row)
