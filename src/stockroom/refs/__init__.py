@@ -1,6 +1,6 @@
 """Names and history: metadata objects, commits, branches, tags, stages and the operation log.
 
-Knows no tensor bytes and no trees: to it the content of a commit is one digest.
+Knows no tensor bytes and no trees: the content of a commit is just a digest here.
 """
 
 from stockroom.refs.changes import RefChange, RefMove

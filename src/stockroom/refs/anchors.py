@@ -1,4 +1,4 @@
-"""Anchors: where all that is kept hangs from, as the refs environment has it at one moment."""
+"""Anchors: the roots of reachability that the refs environment holds at one moment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stockroom.refs.stage import Stage, decode_stage
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What refs, stages and the operation log hold on to.
+    """The commits and stages that refs, stages and the operation log keep.
 
     Attributes:
-        refs: commits that branches, tags and remote-tracking refs stand at.
-        stages: every stage, of whatever work tree or session.
+        refs: commits of branches, tags and remote-tracking branches.
+        stages: every stage, of every work tree and session.
         recent: commits at both ends of recent operations.
         operation: the number of the newest operation.
     """
@@ -29,7 +29,7 @@ class Anchors:
 
 
 def read_anchors(txn: ReadTxn, *, since_ns: int, after: int = 0) -> Anchors:
-    """The anchors now; of the operations those from `since_ns` on, with numbers above `after`."""
+    """Return the current anchors; `recent` covers operations from `since_ns` on, with numbers above `after`."""
     refs = frozenset(CommitId(value) for db in ("branches", "tags", "remotes") for _, value in txn.iterate(db))
     stages = tuple(decode_stage(value, where=f"stage {key!r}") for key, value in txn.iterate("stage"))
     ends: set[CommitId] = set()

@@ -1,4 +1,4 @@
-"""What a change of refs is, before it is applied: a value, made here, applied by `RefStore.apply`."""
+"""Changes of refs, as values: created here, and applied by `RefStore.apply`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stockroom.refs.stage import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefMove:
-    """`ref` goes from `old` to `new`; None is a ref that is not there.
+    """`ref` moves from `old` to `new`; None means that the ref does not exist.
 
-    `old` is a condition: the move fails if the ref stands elsewhere by then.
+    `old` is a condition: the move fails if the ref has moved meanwhile.
     """
 
     ref: Ref
@@ -25,16 +25,16 @@ class RefMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefChange:
-    """All that happens in one transaction.
+    """Everything that one transaction changes.
 
     Attributes:
-        kind: the word for it in the operation log.
-        moves: what refs do; each becomes one operation.
+        kind: its kind in the operation log.
+        moves: the moves of refs; each becomes one operation.
         commits: records to add, parents before children.
         shallow: commits whose parents are left out on purpose.
         stages: name -> stage to set, or None to clear it.
         note: free text for the operation log.
-        undoes: number of the operation this takes back.
+        undoes: number of the operation that this one undoes.
     """
 
     kind: str
@@ -47,28 +47,28 @@ class RefChange:
 
 
 def add_commit(record: CommitRecord, *, branch: str, old: CommitId | None) -> RefChange:
-    """Record a commit and move `branch` from `old` to it; the caller adds what happens to the stage."""
+    """Return the change that adds a commit and moves `branch` from `old` to it; the caller adds the stage."""
     move = RefMove(ref=Ref("branch", branch), old=old, new=record.commit_id)
     return RefChange(kind="commit", moves=(move,), commits=(record,), note=_first_line(record.message))
 
 
 def create_branch(name: str, *, at: CommitId) -> RefChange:
-    """A new branch."""
+    """Return the change that creates a branch."""
     return RefChange(kind="branch", moves=(RefMove(ref=Ref("branch", name), old=None, new=at),))
 
 
 def delete_branch(name: str, *, at: CommitId) -> RefChange:
-    """Remove a branch that stands `at` that commit."""
+    """Return the change that deletes a branch, which must be `at` that commit."""
     return RefChange(kind="delete-branch", moves=(RefMove(ref=Ref("branch", name), old=at, new=None),))
 
 
 def create_tag(name: str, *, at: CommitId) -> RefChange:
-    """A new tag."""
+    """Return the change that creates a tag."""
     return RefChange(kind="tag", moves=(RefMove(ref=Ref("tag", name), old=None, new=at),))
 
 
 def delete_tag(name: str, *, at: CommitId) -> RefChange:
-    """Remove a tag that stands `at` that commit."""
+    """Return the change that deletes a tag, which must be `at` that commit."""
     return RefChange(kind="delete-tag", moves=(RefMove(ref=Ref("tag", name), old=at, new=None),))
 
 

@@ -1,11 +1,11 @@
-"""The commit record: what a commit says, and the bytes its id is the digest of.
+"""The commit record: its fields, and the bytes whose digest is the commit's id.
 
     offset  size  type     field
     0       4     bytes    magic "SRcm"
     4       1     u8       version, 1
     5       ...   msgpack  array: tree, parents, author, email, time_ns, offset_minutes, message, metadata
 
-Bytes that decode, but would not encode to the same bytes again, are refused: a commit has one form only.
+Bytes that decode, but would not encode to the same bytes again, are rejected: a commit has only one encoding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     Attributes:
         tree: digest of the object that holds the commit's content.
-        parents: ids of the commits it follows; the first is the branch it was made on.
+        parents: ids of the parent commits; the first is the tip of the branch it was made on.
         time_ns: nanoseconds since 1970, UTC.
         offset_minutes: the author's time zone, east of UTC.
         metadata: small values of the user's own, kept in order of key.
@@ -46,10 +46,10 @@ class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     metadata: dict[str, MetadataValue]
 
     def encode(self) -> bytes:
-        """The record's canonical bytes, made once.
+        """Return the record's canonical bytes, computed once.
 
         Raises:
-            InvalidInputError: a field does not fit the format, or all of them together exceed 1 MiB.
+            InvalidInputError: a field does not fit the format, or all fields together exceed 1 MiB.
         """
         return self._encoded
 
@@ -64,12 +64,12 @@ class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     @property
     def tree_digest(self) -> ObjectDigest:
-        """`tree`, as the type that object stores take."""
+        """`tree`, as the type that object stores use."""
         return ObjectDigest(self.tree)
 
     @property
     def parent_ids(self) -> tuple[CommitId, ...]:
-        """`parents`, as the type that ref stores take."""
+        """`parents`, as the type that ref stores use."""
         return tuple(map(CommitId, self.parents))
 
 
@@ -77,7 +77,7 @@ _FORMAT: Final = RecordFormat(CommitRecord, magic=b"SRcm", version=1, name="comm
 
 
 def decode_commit(data: bytes, *, where: str = "commit") -> CommitRecord:
-    """The record in `data`.
+    """Decode the record in `data`.
 
     Raises:
         MalformedRecordError: the bytes do not follow the format.

@@ -14,23 +14,23 @@ from stockroom.refs.store import RefStore
 
 @dataclass(frozen=True, slots=True)
 class LoggedCommit:
-    """A commit met on a walk."""
+    """A commit found on a walk."""
 
     commit_id: CommitId
     record: CommitRecord
 
 
 def iter_log(refs: RefStore, start: CommitId, *, n: int | None = None) -> Iterator[LoggedCommit]:
-    """The history of `start`, itself first: children before parents, newest first among those, each once.
+    """Yield the history of `start`, including itself: children before parents, newest first among those, each once.
 
-    Reads only what it yields as long as history is a line. Where it forks, the rest is read at once: clocks can be
-    wrong, so only the whole graph tells which commits have children still to come.
+    Reads only the commits it yields as long as history is linear. At a fork, all the rest is read at once: clocks can
+    be wrong, so only the whole graph shows which commits have children still to come.
     """
     return islice(_walk(refs, start), n)
 
 
 def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator[CommitId]:
-    """The commits of `found`, commit -> parents, each after those of its parents that are among them."""
+    """Yield the commits of `found`, commit -> parents, each after its parents in `found`."""
     done: set[CommitId] = set()
     for start in found:
         waiting = [start]
@@ -49,9 +49,9 @@ def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator
 def iter_history(
     refs: RefStore, starts: Iterable[CommitId], *, skip: Container[CommitId]
 ) -> Iterator[tuple[CommitId, CommitRecord]]:
-    """Each commit from `starts` down, as far as history is here, with its record.
+    """Yield each commit from `starts` down, as far as history is here, with its record.
 
-    Stops at the commits of `skip`, which the caller adds each commit to as it comes.
+    Stops at the commits in `skip`; the caller adds each commit to it as it comes.
     """
     shallow = refs.shallow()
     waiting = list(starts)
@@ -79,7 +79,7 @@ def _walk(refs: RefStore, start: CommitId) -> Iterator[LoggedCommit]:
 def _read_history(
     refs: RefStore, starts: Sequence[CommitId], shallow: frozenset[CommitId]
 ) -> dict[CommitId, CommitRecord]:
-    """Every commit reachable from `starts`, by id."""
+    """Return every commit reachable from `starts`, by id."""
     history: dict[CommitId, CommitRecord] = {}
     level = list(starts)
     while level:
@@ -91,10 +91,10 @@ def _read_history(
 
 
 def _sort(history: dict[CommitId, CommitRecord]) -> Iterator[LoggedCommit]:
-    """Children before parents; among commits with no children to come, the newest, then the greatest id."""
+    """Yield children before parents; among commits with no children to come, the newest, then the greatest id."""
     children = dict.fromkeys(history, 0)
     for record in history.values():
-        for parent in set(record.parent_ids) & history.keys():  # not those of a shallow commit
+        for parent in set(record.parent_ids) & history.keys():  # except those of a shallow commit
             children[parent] += 1
     ready = [_Candidate(history[c].time_ns, c) for c, count in children.items() if not count]
     heapq.heapify(ready)

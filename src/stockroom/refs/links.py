@@ -1,10 +1,10 @@
-"""Who follows whom: of each commit its parents and its generation, kept beside the commits for quick walks.
+"""The links of the commit graph: the parents and generation of each commit, stored beside the commits for fast walks.
 
     offset  size    type    field
     0       4       u32 LE  generation: 1 without parents, else one more than the greatest of its parents'
-    4       32 x n  bytes   ids of the parents; none for a commit whose parents are not here on purpose
+    4       32 x n  bytes   ids of the parents; none for a commit whose parents are left out on purpose
 
-All of it can be made again from the commits, and is where it is missing: a repository from before there were links.
+Links can be rebuilt from the commits, and missing ones are: old repositories have none.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TWO_PARENTS_NBYTES: Final = _GENERATION.size + 2 * DIGEST_NBYTES
 _unpack: Final = _GENERATION.unpack_from
 
 Link: TypeAlias = tuple[int, tuple[CommitId, ...]]
-"""One commit's place in the graph: its generation and its parents. Walks make many, so it is a plain tuple."""
+"""One commit's place in the graph: its generation and its parents. Walks create many, so it is a plain tuple."""
 
 FindLink: TypeAlias = Callable[[CommitId], Link]
 
 
 def make_finder(txn: ReadTxn) -> FindLink:
-    """What gives the links of commits, for as long as the transaction lasts; `CorruptionError` for a missing one."""
+    """Return a function that finds links while `txn` lasts; it raises `CorruptionError` for a missing commit."""
     worked_out: dict[CommitId, Link] = {}
 
     def find(commit_id: CommitId) -> Link:
@@ -47,7 +47,7 @@ def make_finder(txn: ReadTxn) -> FindLink:
 
 
 def put_link(txn: WriteTxn, commit_id: CommitId, parents: Sequence[CommitId]) -> None:
-    """Keep the link of a commit that the transaction has just written, and of those before it where it is missing."""
+    """Store the link of a commit that the transaction has just written, and missing links of its ancestors."""
     worked_out: dict[CommitId, Link] = {}
     generation = 1
     for parent in parents:
@@ -62,7 +62,7 @@ def put_link(txn: WriteTxn, commit_id: CommitId, parents: Sequence[CommitId]) ->
 
 
 def rebuild_links(txn: WriteTxn) -> int:
-    """Make all links anew from the commits' records; returns how many. Commits whose history is damaged have none."""
+    """Rebuild all links from the commit records; returns their number. Commits with damaged history get none."""
     for commit_id in [key for key, _ in txn.iterate(DATABASE)]:
         txn.delete(DATABASE, commit_id)
     found: dict[CommitId, Link] = {}
@@ -76,7 +76,7 @@ def rebuild_links(txn: WriteTxn) -> int:
 
 
 def check_link(txn: ReadTxn, commit_id: CommitId) -> None:
-    """Raise `CorruptionError` if what is kept of a commit's place in the graph contradicts its record."""
+    """Raise `CorruptionError` if the stored link of a commit contradicts its record."""
     value = txn.get(DATABASE, commit_id)
     if value is None:
         return
@@ -87,7 +87,7 @@ def check_link(txn: ReadTxn, commit_id: CommitId) -> None:
 
 
 def _work_out(txn: ReadTxn, commit_id: CommitId, found: dict[CommitId, Link]) -> None:
-    """Put into `found` the link of a commit, made from the records, and whatever else that takes."""
+    """Compute the link of a commit from the records, and the links it depends on, and add them to `found`."""
     waiting = [commit_id]
     while waiting:
         current = waiting[-1]
@@ -130,4 +130,4 @@ def _decode(value: bytes, commit_id: CommitId) -> Link:
     else:
         where = f"place in the graph of commit {commit_id.hex()}"
         raise MalformedRecordError(f"{where}: expected a link, found {nbytes} bytes; run `stock fsck`", where=where)
-    return _unpack(value)[0], parents  # type: ignore[return-value]  # ids as they are: a walk makes thousands
+    return _unpack(value)[0], parents  # type: ignore[return-value]  # plain bytes: a walk makes thousands

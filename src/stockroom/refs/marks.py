@@ -1,12 +1,12 @@
-"""Marks: what a gc has found that nothing leads to, since when, and since which of its rounds.
+"""Marks: gc's record of what is unreachable, since when, and since which of its rounds.
 
     key                    value
-    "g"                    u64 LE  the round that marks were last changed in
+    "g"                    u64 LE  the round in which marks were last changed
     kind + digest          u64 LE  when it was first marked, nanoseconds since 1970; u64 LE  the round then
-    "l" + digest           empty: a pack, not all of it here, that the remotes it is on do not describe any more
+    "l" + digest           empty: a leaving pack, which is partial and which its remotes no longer describe
 
-Kinds: `c` commit, `o` object, `p` pack. A mark goes when the thing is led to again, or put again. Losing marks costs
-time, never data: what is marked anew waits anew.
+Kinds: `c` commit, `o` object, `p` pack. A mark is removed when the marked item is reachable again, or put again. Losing
+marks costs time, never data: what is marked again waits again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARK: Final = struct.Struct("<QQ")
 
 
 class Kind(bytes, Enum):
-    """What is marked."""
+    """The kind of what is marked."""
 
     COMMIT = b"c"
     OBJECT = b"o"
@@ -37,7 +37,7 @@ class Kind(bytes, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Since when, in nanoseconds since 1970, and since which round, nothing leads to something."""
+    """The time, in nanoseconds since 1970, and the round since which something is unreachable."""
 
     since_ns: int
     round: int
@@ -50,7 +50,7 @@ class MarkStore:
         self._env = env
 
     def read_round(self) -> int:
-        """The round that marks were last changed in; 0 before the first."""
+        """Return the round in which marks were last changed; 0 before the first."""
         return self._env.view(read_round)
 
     def read(self, kind: Kind) -> dict[bytes, Mark]:
@@ -58,34 +58,34 @@ class MarkStore:
         return self._env.view(lambda txn: read_marks(txn, kind))
 
     def read_doomed_packs(self) -> tuple[int, list[bytes]]:
-        """The round, and the packs that no writer may rely on: those marked in it or before, and those leaving."""
+        """Return the round, and the packs that no writer may rely on: all marked ones, and those leaving."""
         return self._env.view(lambda txn: (read_round(txn), [*read_marks(txn, Kind.PACK), *_read_leaving(txn)]))
 
     def read_leaving(self) -> set[bytes]:
-        """The packs whose absent rows no remote is going to keep."""
+        """Return the packs whose absent rows no remote will keep."""
         return self._env.view(_read_leaving)
 
     def replace_leaving(self, packs: Collection[bytes]) -> None:
-        """Let just these packs be leaving."""
+        """Set exactly these packs as leaving."""
         if self.read_leaving() != set(packs):
             self._env.update(lambda txn: _replace_leaving(txn, set(packs)))
 
     def has(self, kind: Kind, digest: bytes) -> bool:
-        """Whether something is marked."""
+        """Return whether something is marked."""
         return self._env.view(lambda txn: is_marked(txn, kind, digest))
 
     def replace(self, found: Mapping[Kind, Collection[bytes]], *, now_ns: int) -> int:
-        """Let just these be marked; those that were already keep their marks. Returns the round that now is."""
+        """Set exactly these marks; existing marks are kept as they are. Returns the current round."""
         return self._env.update(lambda txn: _replace(txn, found, now_ns))
 
     def spare(self, kind: Kind, digest: bytes) -> None:
-        """Take a mark away: something that was marked is used again."""
+        """Remove a mark: a marked item is used again."""
         if self.has(kind, digest):
             self._env.update(lambda txn: spare(txn, kind, digest))
 
 
 def read_round(txn: ReadTxn) -> int:
-    """The round that marks were last changed in."""
+    """Return the round in which marks were last changed."""
     value = txn.get(DATABASE, _ROUND_KEY)
     return 0 if value is None else int(_unpack(_ROUND, value)[0])
 
@@ -96,17 +96,17 @@ def read_marks(txn: ReadTxn, kind: Kind) -> dict[bytes, Mark]:
 
 
 def decode_mark(value: bytes) -> Mark:
-    """The mark in a database value; `MalformedRecordError` if it is none."""
+    """Decode a mark; raises `MalformedRecordError` if it is malformed."""
     return Mark(*_unpack(_MARK, value))
 
 
 def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
-    """Whether something is marked."""
+    """Return whether something is marked."""
     return txn.get(DATABASE, kind.value + digest) is not None
 
 
 def spare(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
-    """Take a mark away; whether there was one."""
+    """Remove a mark; returns whether there was one."""
     return txn.delete(DATABASE, kind.value + digest)
 
 

@@ -1,7 +1,7 @@
-"""What commits have in common: ancestry and merge bases, by walks that go no further back than they must.
+"""Ancestry and merge bases of commits, by walks that go no further back than they must.
 
-A walk takes commits by generation, the greatest first, so that each is met after everything that follows it. Clocks
-are never asked.
+A walk takes commits by generation, the greatest first, so it meets each commit after all its descendants. It never uses
+clocks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STALE: Final = 4
 
 
 def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> bool:
-    """Whether `ancestor` is `descendant` or in its history; never so for one that is not in this repository."""
+    """Return whether `ancestor` is `descendant` or in its history; False if it is not in this repository."""
     if ancestor == descendant:
         return True
     if not refs.has_commit(ancestor):
@@ -30,7 +30,7 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
 
 
 def find_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
-    """The best common ancestors of two commits, in order of id: those that no other common ancestor follows.
+    """Return the best common ancestors of two commits, in order of id: those that no other common ancestor follows.
 
     A---B---D  ours      the base is B: A is common too, but B follows it. In a criss-cross history, where two
          \\               branches have merged each other, there are several; without common history there are none.
@@ -61,7 +61,7 @@ def _reaches(find: FindLink, start: CommitId, goal: CommitId) -> bool:
 
 
 def _paint(find: FindLink, ours: Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
-    """The bases, by marking every commit with the sides that reach it, and what a base reaches as stale."""
+    """Return the bases: mark every commit with the sides that reach it, and everything a base reaches as stale."""
     marks = dict.fromkeys(ours, _OURS) | {theirs: _THEIRS}
     queue = []
     for commit in marks:
@@ -72,7 +72,7 @@ def _paint(find: FindLink, ours: Sequence[CommitId], theirs: CommitId) -> list[C
     bases = []
     while fresh:
         _, commit, parents = heapq.heappop(queue)
-        mark = marks.pop(commit)  # all that follow it have been met: nothing will mark it again
+        mark = marks.pop(commit)  # all its descendants have been met: nothing will mark it again
         if mark < _STALE:
             fresh -= 1
             if mark == _COMMON:

@@ -1,6 +1,6 @@
-"""Which names branches and tags may carry: git's rules, and a few that keep names tellable from digests and flags.
+"""Rules for the names of branches and tags: git's rules, and some that keep names distinct from digests and flags.
 
-The rules mirror `git check-ref-format --allow-onelevel`, so that a stock branch can always be a git branch.
+They mirror `git check-ref-format --allow-onelevel`, so a stock branch can always be a git branch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _FULL_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raise `InvalidNameError`, saying which rule, unless `name` may be given to a `kind` ("branch", "tag")."""
+    """Raise `InvalidNameError`, naming the broken rule, unless `name` is valid for a `kind` ("branch", "tag")."""
     broken = find_broken_rule(name)
     if broken is not None:
         raise InvalidNameError(f"{kind} name {name!r}: {broken}; choose another name")
 
 
 def check_free_name(kind: str, name: object) -> None:
-    """Raise `InvalidNameError` unless `name` is printable text: all that is asked of names no ref or file carries."""
+    """Raise `InvalidNameError` unless `name` is printable text: the only rule for names of things other than refs."""
     broken = None
     if not isinstance(name, str):
         broken = "must be a str"
@@ -41,7 +41,7 @@ def check_free_name(kind: str, name: object) -> None:
 
 
 def find_broken_rule(name: str) -> str | None:
-    """The first rule that `name` breaks, as words that follow "name 'x':"; None for a good name."""
+    """Return the first rule that `name` breaks, as words that follow "name 'x':"; None for a valid name."""
     for broken, rule in _whole_name_rules(name):
         if broken:
             return rule
@@ -89,7 +89,7 @@ def check_collision(kind: str, name: str, existing: Iterable[str]) -> None:
 
 
 def find_colliding(name: str, existing: Iterable[str]) -> str | None:
-    """Another name that differs from `name` only in case or in Unicode's composition, or None."""
+    """Return another name that differs from `name` only in case or in Unicode's composition, or None."""
     folded = _fold(name)
     return next((other for other in existing if other != name and _fold(other) == folded), None)
 

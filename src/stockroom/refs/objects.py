@@ -1,11 +1,11 @@
-"""Metadata objects by digest: tree nodes, column records, chunk lists. What is in them is not this module's business.
+"""Metadata objects by digest: tree nodes, column records, chunk lists. It does not interpret their bytes.
 
     offset  size  type    field
     0       1     u8      encoding: 0 raw, 1 zstd
     1       4     u32 LE  length of the object's canonical bytes
     5       ...   bytes   the canonical bytes, encoded
 
-The digest covers the canonical bytes, so encoding never changes a name.
+The digest covers the canonical bytes, so encoding never changes it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ T = TypeVar("T")
 class ObjectStore:
     """Metadata objects in LMDB, with a buffer of those not written yet.
 
-    What is put is visible here at once and on disk after `flush`, or with the transaction that `RefStore.apply`
-    makes. One writer at a time; any number of readers.
+    Objects are visible here as soon as they are put. They are on disk after `flush`, or with the transaction of
+    `RefStore.apply`. One writer at a time; any number of readers.
 
     Attributes:
         written_count: objects written since opening.
@@ -54,10 +54,10 @@ class ObjectStore:
         self.written_nbytes = 0
 
     def get_object(self, digest: ObjectDigest) -> bytes:
-        """The canonical bytes whose digest is `digest`, verified.
+        """Return the canonical bytes with the digest `digest`, verified.
 
         Raises:
-            CorruptionError: it is missing, or its bytes are not what was written.
+            CorruptionError: the object is missing, or its bytes are not what was written.
         """
         pending = self._pending.get(digest)
         if pending is not None:
@@ -65,7 +65,7 @@ class ObjectStore:
         return decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
 
     def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
-        """Many objects' canonical bytes, read in one transaction; errors as for `get_object`."""
+        """Return many objects' canonical bytes, read in one transaction; raises as `get_object` does."""
         pending = self._pending
         stored = self._env.view(
             lambda txn: [None if digest in pending else txn.get(DATABASE, digest) for digest in digests]
@@ -76,11 +76,11 @@ class ObjectStore:
         ]
 
     def read_at_once(self, fn: Callable[[], T]) -> T:
-        """What `fn` returns, all that it reads here in one transaction; it writes nothing."""
+        """Call `fn`, which writes nothing, with all its reads here in one transaction; returns its result."""
         return self._env.view(lambda _: fn())
 
     def get_encoded(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
-        """Database values of objects on disk, as they are; `CorruptionError` for one that is missing."""
+        """Return the database values of objects on disk unchanged; raises `CorruptionError` if one is missing."""
         values = self._env.view(lambda txn: [txn.get(DATABASE, digest) for digest in digests])
         for digest, value in zip(digests, values, strict=True):
             if value is None:
@@ -88,19 +88,19 @@ class ObjectStore:
         return [value for value in values if value is not None]
 
     def add_encoded(self, encoded: dict[ObjectDigest, bytes]) -> None:
-        """Write database values made elsewhere, durably. The caller has verified them with `decode_object`."""
+        """Write database values encoded elsewhere, durably. The caller has verified them with `decode_object`."""
         self._env.update(lambda txn: write_objects(txn, encoded))
 
     def find_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
-        """Those of `digests` that are not on disk, or marked to go."""
+        """Return the digests among `digests` that are not on disk, or are marked."""
         return self._env.view(lambda txn: {digest for digest in digests if not _is_kept(txn, digest)})
 
     def contains(self, digest: ObjectDigest) -> bool:
-        """Whether the object is here, written or pending."""
+        """Return whether the object is here, written or pending."""
         return digest in self._pending or self._env.view(lambda txn: txn.get(DATABASE, digest)) is not None
 
     def put_object(self, data: bytes) -> ObjectDigest:
-        """The digest of `data`, which is kept from now on; buffered, and spilled to disk above 32 MiB.
+        """Put an object into the buffer, which spills to disk above 32 MiB; returns its digest.
 
         Raises:
             InvalidInputError: `data` is larger than 64 MiB.
@@ -117,11 +117,11 @@ class ObjectStore:
 
     @property
     def pending_nbytes(self) -> int:
-        """Bytes that are not on disk yet."""
+        """The bytes that are not on disk yet."""
         return self._pending_nbytes
 
     def flush(self) -> None:
-        """Write what is pending, durably, in a transaction of its own."""
+        """Write pending objects durably, in a separate transaction."""
         while self._pending:
             encoded = self.encode_pending()
             known = self.list_pending(but=encoded)
@@ -129,43 +129,43 @@ class ObjectStore:
                 self.mark_written(self._env.update(lambda txn: _write_all(txn, encoded, known)))  # noqa: B023
 
     def discard_pending(self) -> None:
-        """Forget what is not written."""
+        """Drop pending objects."""
         self._pending = {}
         self._pending_nbytes = 0
 
     def encode_pending(self) -> dict[ObjectDigest, bytes]:
-        """Digest -> database value, of those pending objects that are not on disk already, or marked to go.
+        """Encode the pending objects that are not on disk or are marked, as digest -> database value.
 
-        Encoding happens here, before any write transaction, so that no other writer waits for it.
+        Encoding happens before any write transaction, so no other writer waits for it.
         """
         pending = self._pending
         known = self._env.view(lambda txn: {d for d in pending if _is_kept(txn, d)})
         return {digest: encode_object(data) for digest, data in pending.items() if digest not in known}
 
     def list_pending(self, *, but: Collection[ObjectDigest]) -> list[ObjectDigest]:
-        """The digests of what is pending, without some."""
+        """Return the digests of pending objects, except some."""
         return [digest for digest in self._pending if digest not in but]
 
     def mark_written(self, sizes: Sequence[int]) -> None:
-        """Empty the buffer, once the transaction that wrote objects of these sizes is durable."""
+        """Empty the buffer after the transaction that wrote objects of these sizes is durable."""
         self.written_count += len(sizes)
         self.written_nbytes += sum(sizes)
         self.discard_pending()
 
     def iter_digests(self) -> Iterator[ObjectDigest]:
-        """The digests of all objects on disk, in order; in batches, so that no transaction stays open."""
+        """Yield the digests of all objects on disk, in order; in batches, so no transaction stays open."""
         start = b""
         while batch := self._env.view(lambda txn, at=start: _take_keys(txn, at, n=4096)):  # type: ignore[misc]
             yield from map(ObjectDigest, batch)
             start = batch[-1] + b"\0"
 
     def verify_object(self, digest: ObjectDigest) -> None:
-        """Raise `CorruptionError` unless the object on disk has the bytes its digest names."""
+        """Raise `CorruptionError` unless the object on disk matches its digest."""
         decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
 
 
 class VanishedError(Exception):
-    """An object that was on disk a moment ago is not any more."""
+    """An object that was on disk a moment ago is gone."""
 
 
 def check_known(txn: ReadTxn, known: Sequence[ObjectDigest]) -> None:
@@ -176,7 +176,7 @@ def check_known(txn: ReadTxn, known: Sequence[ObjectDigest]) -> None:
 
 
 def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int]:
-    """Add what `encode_pending` gave, and take marks off it; the sizes of those that were new."""
+    """Write the objects that `encode_pending` returned, and remove their marks; returns the sizes of the new ones."""
     for digest in encoded:
         spare(txn, Kind.OBJECT, digest)
     return [len(value) for digest, value in sorted(encoded.items()) if txn.put_new(DATABASE, digest, value)]
@@ -192,7 +192,7 @@ def _is_kept(txn: ReadTxn, digest: ObjectDigest) -> bool:
 
 
 def encode_object(data: bytes) -> bytes:
-    """The database value of canonical bytes: compressed where that saves."""
+    """Return the database value of canonical bytes: compressed if that saves space."""
     from numcodecs import zstd  # here for start-up time
 
     compressed: bytes = zstd.compress(data, _ZSTD_LEVEL)
@@ -201,10 +201,10 @@ def encode_object(data: bytes) -> bytes:
 
 
 def decode_object(value: bytes | None, digest: ObjectDigest) -> bytes:
-    """The canonical bytes in a database value.
+    """Decode a database value to canonical bytes.
 
     Raises:
-        CorruptionError: there is no value, or its bytes do not have the digest.
+        CorruptionError: there is no value, or its bytes do not match the digest.
     """
     where = f"metadata object {digest.hex()}"
     if value is None:
@@ -233,7 +233,7 @@ def _decode_payload(value: bytes, where: str) -> bytes:
 def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
     from numcodecs import zstd  # here for start-up time
 
-    if read_zstd_nbytes(payload[:18]) != nbytes:  # nothing is allocated for a frame that has another size
+    if read_zstd_nbytes(payload[:18]) != nbytes:  # before allocating anything
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", "one of another size")
     data = bytearray(nbytes)
     try:

@@ -1,4 +1,4 @@
-"""The operation log: one record for every move of a ref, which makes it reflog and undo in one."""
+"""The operation log: one record for every move of a ref. It serves both reflog and undo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stockroom.refs.ref import parse_ref
 DATABASE: Final = "operations"
 UNDO: Final = "undo"
 BY_GIT: Final = "git"
-"""What a branch does that follows git: not ours to undo."""
+"""The kind of a branch's move when it follows git: not ours to undo."""
 
 _KEY: Final = struct.Struct(">Q")
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -27,13 +27,13 @@ class Operation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     """One move of one ref.
 
     Attributes:
-        number: its place in the log, from 1.
-        time_ns: when, in nanoseconds since 1970, UTC.
-        kind: what was done: "commit", "branch", "delete-branch", "tag", "undo" and the like.
-        ref: what moved: "branch/main", "tag/v1", "remote/origin/main".
-        old: where it stood before; None where it was created.
-        new: where it stands since; None where it was deleted.
-        undoes: the number of the operation this one takes back, if any.
+        number: its number in the log, from 1.
+        time_ns: its time in nanoseconds since 1970, UTC.
+        kind: "commit", "branch", "delete-branch", "tag", "undo" and the like.
+        ref: the ref that moved: "branch/main", "tag/v1", "remote/origin/main".
+        old: the ref's commit before; None if it was created.
+        new: the ref's commit since; None if it was deleted.
+        undoes: the number of the operation that this one undoes, if any.
     """
 
     number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -50,12 +50,12 @@ _FORMAT: Final = RecordFormat(Operation, magic=b"SRop", version=1, name="operati
 
 
 def encode_operation(operation: Operation) -> tuple[bytes, bytes]:
-    """Key and value of an operation; keys sort by number."""
+    """Encode an operation as key and value; keys sort by number."""
     return _KEY.pack(operation.number), _FORMAT.encode(operation)
 
 
 def decode_operation(key: bytes, value: bytes) -> Operation:
-    """The operation under `key`.
+    """Decode the operation under `key`.
 
     Raises:
         MalformedRecordError: the bytes do not follow the format.
@@ -69,12 +69,12 @@ def decode_operation(key: bytes, value: bytes) -> Operation:
 
 
 def encode_number(number: int) -> bytes:
-    """The key of the operation of that number."""
+    """Return the key of an operation."""
     return _KEY.pack(number)
 
 
 def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
-    """The change that takes back the newest operation of our own which is neither undone nor itself an undo.
+    """Return the change that reverts our newest operation that is neither undone nor an undo.
 
     Raises:
         NotFoundError: there is none.
@@ -89,7 +89,7 @@ def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
 
 
 def _is_of_others(operation: Operation) -> bool:
-    """Whether it says what happened on a remote, or what git did: that stays seen."""
+    """Return whether the operation happened on a remote or was done by git: it cannot be undone here."""
     return operation.kind == BY_GIT or parse_ref(operation.ref).kind == "remote"
 
 

@@ -1,4 +1,4 @@
-"""Canonical msgpack behind a magic and a version: the form of every record in the refs environment."""
+"""Canonical msgpack after a magic and a version: the format of every record in the refs environment."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class RecordFormat(Generic[R]):
-    """How one type of record becomes bytes and comes back.
+    """The encoding of one type of record.
 
         offset  size  type     field
         0       4     bytes    magic
         4       1     u8       version
-        5       ...   msgpack  the record's fields in their order; keys of maps in them sorted
+        5       ...   msgpack  the record's fields in order; keys of maps in them sorted
 
-    There is one encoding of a record: what would not encode to the same bytes again does not decode.
+    A record has one encoding: bytes that would not encode to the same bytes again do not decode.
     """
 
     def __init__(self, record: type[R], *, magic: bytes, version: int, name: str, max_nbytes: int) -> None:
@@ -31,7 +31,7 @@ class RecordFormat(Generic[R]):
         self._decoder: msgspec.msgpack.Decoder[R] = msgspec.msgpack.Decoder(record)
 
     def encode(self, record: R) -> bytes:
-        """The canonical bytes, parsed back before they are given out.
+        """Return the canonical bytes, after parsing them back.
 
         Raises:
             InvalidInputError: a field does not fit the format, or the record is too large.
@@ -48,7 +48,7 @@ class RecordFormat(Generic[R]):
         return data
 
     def decode(self, data: bytes, *, where: str) -> R:
-        """The record in `data`; errors name `where`.
+        """Decode the record in `data`; errors name `where`.
 
         Raises:
             MalformedRecordError: the bytes do not follow the format.
@@ -58,7 +58,7 @@ class RecordFormat(Generic[R]):
         try:
             record = self._decoder.decode(data[len(self._head) :])
             canonical = self._head + self._encoder.encode(record)
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:  # map keys that are no text too
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:  # or map keys that are not text
             raise self._malformed(where, f"a {self._name} record", str(error)) from error
         if canonical != data:
             raise self._malformed(where, f"the one form of a {self._name} record", "another")

@@ -1,4 +1,4 @@
-"""What a ref is called: its kind and its name."""
+"""Refs: the kind and the name of a branch, tag or remote-tracking branch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from stockroom.errors import InvalidInputError
 
 RefKind: TypeAlias = Literal["branch", "tag", "remote"]
 KINDS: Final[tuple[RefKind, ...]] = ("branch", "tag", "remote")
-"""In the order in which a name is looked for among them."""
+"""In the order in which a name is looked up."""
 
 
 class Ref(NamedTuple):
-    """A branch, a tag, or a remote-tracking ref, whose name is that of the remote and that of the branch there."""
+    """A branch, a tag, or a remote-tracking branch, whose name is `remote/branch`."""
 
     kind: RefKind
     name: str
 
     def __str__(self) -> str:
-        """The text for people and for the operation log: "branch/main", "tag/v1", "remote/origin/main"."""
+        """Return the text for people and for the operation log: "branch/main", "tag/v1", "remote/origin/main"."""
         return f"{self.kind}/{self.name}"
 
 
 def parse_ref(text: str) -> Ref:
-    """The ref that `text` names; `InvalidInputError` for text of any other form."""
+    """Parse the text form of a ref; raises `InvalidInputError` for any other text."""
     kind, _, name = text.partition("/")
     for known in KINDS:
         if kind == known:

@@ -1,7 +1,7 @@
-"""From what users type to the commit they mean: `HEAD~2`, `main^2`, `v1`, `3f9a`.
+"""Resolves what users type to a commit: `HEAD~2`, `main^2`, `v1`, `3f9a`.
 
 Grammar and meanings mirror git's revisions: a name, then any number of `~n` (n first parents up) and `^n` (the nth
-parent). A name is looked for as HEAD or @, branch, tag, remote-tracking ref, then digest or prefix of one.
+parent). A name is looked up as HEAD or @, branch, tag, remote-tracking branch, then digest or prefix of one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]{1,64}")
 
 
 def resolve(refs: RefStore, spec: str, *, head: CommitId | None) -> CommitId:
-    """The commit that `spec` names; `head` is what HEAD means.
+    """Return the commit that `spec` names; `head` is the commit of HEAD.
 
     Raises:
-        RefNotFoundError: nothing answers to it; `near` lists names close to it.
+        RefNotFoundError: nothing has that name; `near` lists similar names.
         AmbiguousRefError: a prefix fits several commits; `candidates` lists them.
     """
     match = _SPEC.fullmatch(spec)

@@ -1,4 +1,4 @@
-"""The stage record: what is uncommitted, and on top of what."""
+"""The stage record: the root of uncommitted changes, and the commit under them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 class Stage:
     """Uncommitted changes: the tree object `root`, on top of the commit `base`.
 
-    `merging` is the object that says what is being merged into them, if anything is.
+    `merging` is the object that describes the unfinished merge, if there is one.
     """
 
     base: CommitId | None
@@ -41,14 +41,14 @@ _MERGING: Final = RecordFormat(_MergingRecord, magic=b"SRsm", version=1, name="s
 
 
 def encode_stage(stage: Stage) -> bytes:
-    """The canonical bytes: magic "SRst", version 1, then base and root; while merging "SRsm", and that behind them."""
+    """Return the canonical bytes: magic "SRst" or, while merging, "SRsm"; version 1, base, root and any `merging`."""
     if stage.merging is None:
         return _FORMAT.encode(_StageRecord(stage.base, stage.root))
     return _MERGING.encode(_MergingRecord(stage.base, stage.root, stage.merging))
 
 
 def decode_stage(data: bytes, *, where: str) -> Stage:
-    """The stage in `data`.
+    """Decode the stage in `data`.
 
     Raises:
         MalformedRecordError: the bytes do not follow the format.

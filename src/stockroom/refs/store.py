@@ -1,6 +1,6 @@
 """Commits, branches, tags, stages and the operation log, in one LMDB environment.
 
-Everything is read as it is; refs are changed in one way only, `RefStore.apply`, in one transaction.
+Refs change in one way only: by `RefStore.apply`, in one transaction.
 
     database    key                    value
     objects     object digest          see `objects`
@@ -39,7 +39,7 @@ from stockroom.refs.stage import Stage, decode_stage
 from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
 
 DATABASES: Final = (OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", OPERATIONS, MARKS)
-"""What a refs environment must be opened with."""
+"""The databases with which a refs environment must be opened."""
 
 _OPERATIONS_PER_READ: Final = 256
 
@@ -53,32 +53,32 @@ class RefStore:
         self._env = env
 
     def get_commit(self, commit_id: CommitId) -> CommitRecord:
-        """The record of a commit, verified.
+        """Return the record of a commit, verified.
 
         Raises:
-            CorruptionError: it is missing, or its bytes are not what was written.
+            CorruptionError: the commit is missing, or its bytes are not what was written.
         """
         return _checked_commit(commit_id, self._env.view(lambda txn: txn.get("commits", commit_id)))
 
     def get_commits(self, commit_ids: Sequence[CommitId]) -> list[CommitRecord]:
-        """Many records, read in one transaction; errors as for `get_commit`."""
+        """Return many records, read in one transaction; raises as `get_commit` does."""
         values = self._env.view(lambda txn: [txn.get("commits", commit_id) for commit_id in commit_ids])
         return [_checked_commit(commit_id, value) for commit_id, value in zip(commit_ids, values, strict=True)]
 
     def view_links(self, fn: Callable[[FindLink], T]) -> T:
-        """What `fn` returns, given what finds the links of commits, all in one transaction."""
+        """Call `fn` with a function that finds the links of commits, in one transaction; returns its result."""
         return self._env.view(lambda txn: fn(make_finder(txn)))
 
     def check_link(self, commit_id: CommitId) -> None:
-        """Raise `CorruptionError` if what is kept of a commit's place in the graph contradicts its record."""
+        """Raise `CorruptionError` if the stored link of a commit contradicts its record."""
         self._env.view(lambda txn: check_link(txn, commit_id))
 
     def rebuild_links(self) -> int:
-        """Make anew what is kept of commits' places in the graph; returns how many there are."""
+        """Rebuild all links; returns their number."""
         return self._env.update(rebuild_links)
 
     def take_damaged(self, db: str, digest: bytes) -> bytes | None:
-        """Take an object or a commit out, if it is not what its digest says; its database value, None if it stays."""
+        """Remove an object or a commit that does not match its digest; returns its database value, else None."""
 
         def take(txn: WriteTxn) -> bytes | None:
             value = txn.get(db, digest)
@@ -90,11 +90,11 @@ class RefStore:
         return self._env.update(take)
 
     def has_commit(self, commit_id: CommitId) -> bool:
-        """Whether the commit is in this repository."""
+        """Return whether the commit is in this repository."""
         return self._env.view(lambda txn: txn.get("commits", commit_id)) is not None
 
     def find_commits(self, hex_prefix: str, *, n: int) -> list[CommitId]:
-        """At most `n` ids of commits, in order, whose hex form begins with `hex_prefix` (lower case)."""
+        """Return at most `n` commit ids, in order, whose hex form begins with `hex_prefix` (lower case)."""
         whole = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2])
 
         def search(txn: ReadTxn) -> list[CommitId]:
@@ -105,7 +105,7 @@ class RefStore:
         return self._env.view(search)
 
     def iter_commit_ids(self) -> Iterator[CommitId]:
-        """The ids of all commits, in order of id."""
+        """Yield the ids of all commits, in order."""
         yield from self._env.view(lambda txn: [CommitId(key) for key, _ in txn.iterate("commits")])
 
     def branches(self) -> dict[str, CommitId]:
@@ -117,15 +117,15 @@ class RefStore:
         return self._env.view(lambda txn: _read_refs(txn, "tags"))
 
     def remotes(self) -> dict[str, CommitId]:
-        """Remote-tracking refs, "origin/main" -> where that branch stood when it was last seen, in order of name."""
+        """Return remote-tracking branches, "origin/main" -> the last commit seen of that branch, in order of name."""
         return self._env.view(lambda txn: _read_refs(txn, "remotes"))
 
     def shallow(self) -> frozenset[CommitId]:
-        """The commits whose parents are not here on purpose."""
+        """Return the commits whose parents are left out on purpose."""
         return self._env.view(lambda txn: frozenset(CommitId(key) for key, _ in txn.iterate("shallow")))
 
     def find_ref(self, ref: Ref) -> CommitId | None:
-        """Where a ref stands; None where there is no such ref."""
+        """Return the commit of a ref; None if there is no such ref."""
         key = ref.name.encode("utf-8", "surrogatepass")
         if not 0 < len(key) <= MAX_KEY_NBYTES:
             return None
@@ -133,21 +133,21 @@ class RefStore:
         return None if value is None else _checked_ref(value, where=str(ref))
 
     def find_branch(self, name: str | None) -> CommitId | None:
-        """Where a branch stands; None where there is none of that name, and for the None of a detached HEAD."""
+        """Return the commit of a branch; None if there is no such branch, or for the None of a detached HEAD."""
         return None if name is None else self.find_ref(Ref("branch", name))
 
     def get_stage(self, name: str = "work") -> Stage | None:
-        """The stage of that name; None where nothing is staged."""
+        """Return the stage of that name; None if nothing is staged."""
         value = self._env.view(lambda txn: txn.get("stage", name.encode()))
         return None if value is None else decode_stage(value, where=f"stage {name}")
 
     def stages(self) -> dict[str, Stage]:
-        """Name -> stage, of those that are set."""
+        """Return name -> stage, for all stages that are set."""
         found = self._env.view(lambda txn: list(txn.iterate("stage")))
         return {key.decode(): decode_stage(value, where=f"stage {key!r}") for key, value in found}
 
     def iter_operations(self) -> Iterator[Operation]:
-        """The operation log, newest first; in batches, so that no transaction stays open."""
+        """Yield the operation log, newest first; in batches, so no transaction stays open."""
         start = b""
         while True:
             batch = self._env.view(lambda txn, at=start: _read_operations(txn, at))  # type: ignore[misc]
@@ -157,20 +157,20 @@ class RefStore:
             start = encode_number(batch[-1].number - 1)
 
     def settle(self) -> None:
-        """Make sure that reads here see the last change, even one whose process was killed just as it was on disk.
+        """Make reads here see the last change, even if its process was killed right after it reached the disk.
 
-        LMDB shows such a change to nobody until the next one who writes looks for it.
+        LMDB shows such a change to no reader until the next writer looks for it.
         """
         self._env.update(lambda _: None)
 
     def apply(self, change: RefChange, *, objects: ObjectStore | None = None) -> tuple[Operation, ...]:
-        """Do all of `change`, and write what is pending in `objects`, durably, or nothing of it.
+        """Apply all of `change`, and write the pending `objects`, durably; or change nothing.
 
-        Returns the operations that the log now ends with, one for each move.
+        Returns the operations added to the log, one for each move.
 
         Raises:
             RefChangedError: a ref is not where the change expects it.
-            InvalidNameError: a ref to be created breaks the rules for names.
+            InvalidNameError: a new ref breaks the rules for names.
             NotFoundError: a commit, a tree or a parent that the change refers to is not here.
         """
         records = {record.commit_id: record for record in change.commits}
@@ -183,7 +183,7 @@ class RefStore:
                 check_known(txn, known)  # noqa: B023 - run in this round
                 return apply_change(txn, change, records=records, encoded=encoded, time_ns=now_ns)  # noqa: B023
 
-            with suppress(VanishedError):  # what was on disk a moment ago was collected since: written, then
+            with suppress(VanishedError):  # an object was collected meanwhile: write it in the next round
                 sizes, done = self._env.update(run)
                 break
         if objects is not None:
@@ -194,7 +194,7 @@ class RefStore:
 def _is_damaged(db: str, digest: bytes, value: bytes) -> bool:
     try:
         decode_object(value, ObjectDigest(digest)) if db == OBJECTS else _checked_commit(CommitId(digest), value)
-    except FormatVersionError:  # a newer Stockroom's, which this one does not understand
+    except FormatVersionError:  # written by a newer Stockroom: not damage
         return False
     except CorruptionError:
         return True

@@ -1,6 +1,6 @@
-"""Taking commits and objects away that nothing leads to. What is still led to is decided above, inside the transaction.
+"""Deletes unreachable commits and objects. A `Judge` from the layer above decides, inside the transaction.
 
-Commits go first, all at once: whatever is made to stand at one of them afterwards is refused. Their objects follow.
+Commits are deleted first, in one transaction: after it, no ref can be moved to one of them. Their objects follow.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ _OBJECTS_AT_ONCE: Final = 4096
 
 
 class Judge(Protocol):
-    """Who knows what is led to."""
+    """Decides what is reachable."""
 
     def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
-        """Take in anchors as they are now, and commits that were to go and are used again."""
+        """Load the current anchors, and commits that were to be deleted and are used again."""
 
     def is_needed(self, digest: bytes) -> bool:
-        """Whether something leads to a commit or an object."""
+        """Return whether a commit or an object is reachable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How much went."""
+    """The numbers of commits and objects deleted."""
 
     commits: int = 0
     objects: int = 0
 
 
 class Sweeper:
-    """Takes away what a judge does not need."""
+    """Deletes what a judge does not need."""
 
     def __init__(self, env: Environment, judge: Judge, *, since_ns: int, after: int) -> None:
-        """Operations from `since_ns` on hold what they name; the judge knows of those up to number `after`."""
+        """Operations from `since_ns` on keep their commits; the judge knows operations up to number `after`."""
         self._env = env
         self._judge = judge
         self._since_ns = since_ns
         self._after = after
 
     def read_anchors(self) -> Anchors:
-        """The anchors as they are now."""
+        """Return the current anchors."""
         return self._env.view(self._look)
 
     def sweep(self, commits: Sequence[CommitId], objects: Sequence[ObjectDigest]) -> Swept:
-        """Take these away, but for what is needed, or has lost its mark, by then."""
+        """Delete these, except what is needed or has lost its mark by then."""
         gone = self._env.update(lambda txn: self._sweep_commits(txn, commits)) if commits else 0
         taken = 0
         for some in _split(objects):

@@ -1,6 +1,6 @@
-"""How a change of refs happens inside its one write transaction.
+"""Applies a change of refs inside its one write transaction.
 
-Objects, then commits, then refs, then stages, then the log: whatever a ref leads to is there before the ref.
+Objects come first, then commits, refs, stages and the log: everything that a ref refers to is there before the ref.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def apply_change(
     encoded: dict[ObjectDigest, bytes],
     time_ns: int,
 ) -> tuple[list[int], tuple[Operation, ...]]:
-    """Sizes of the objects that were new, and the operations logged."""
+    """Apply `change`; returns the sizes of the new objects, and the operations logged."""
     sizes = write_objects(txn, encoded)
     for commit_id in change.shallow:
         txn.put("shallow", commit_id, b"")
