@@ -1,6 +1,6 @@
 """The handle that the rest of Stockroom holds on an LMDB environment.
 
-After a fork the child never touches what it inherited: a handle used there opens an environment of the child's own.
+A forked child never touches what it inherited: a handle used there opens an environment of the child's own.
 """
 
 from __future__ import annotations
@@ -51,16 +51,15 @@ class Environment:
         create: bool = True,
         file_system: str | None = None,
     ) -> Environment:
-        """A handle on the environment in the folder `path`.
+        """Return a handle on the environment in the folder `path`.
 
-        Where the process has it open already, the options of the first opener stand. Without `metasync` the
-        last update may be lost, never half of one, when the machine itself crashes.
+        If the process has it open already, the options of the first opener apply. Without `metasync`, a crash of the
+        machine may lose the last update, but never half of one.
 
         Raises:
             NotFoundError: there is none and `create` is false.
             CorruptionError, FormatVersionError: its file is damaged, or of another version.
-            StockroomError: it is on a network file system; `file_system` is the kind that the folder is on, found out
-                where None.
+            StockroomError: it is on a network file system; `file_system` is the folder's kind, detected if None.
         """
         options = OpenOptions(
             map_nbytes=map_nbytes, max_readers=max_readers, metasync=metasync, create=create, file_system=file_system
@@ -68,16 +67,16 @@ class Environment:
         return cls(Path(os.path.realpath(path)), databases, options)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:
-        """What `fn` returns, given a consistent snapshot, or the transaction this thread is in already.
+        """Call `fn` with a consistent snapshot, or this thread's current transaction; returns its result.
 
         Raises:
             ClosedError: the handle is closed.
-            LockedError: every slot for readers is taken by a live process.
+            LockedError: live processes occupy every reader slot.
         """
         return self._attached().view(fn)
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
-        """What `fn` returns, once all it wrote is on disk together; an exception in `fn` leaves no trace.
+        """Call `fn` and make all its writes durable together; returns its result. An exception in `fn` discards them.
 
         Waits for the writer of another process. `fn` may run more than once: again after the map grew.
 
@@ -100,7 +99,7 @@ class Environment:
 
     @property
     def reader_slots(self) -> int:
-        """How many slots of the reader table have been in use at once, in all processes."""
+        """The number of reader slots that have been in use at once, in all processes."""
         return self._attached().reader_slots
 
     def close(self) -> None:

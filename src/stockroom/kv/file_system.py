@@ -1,7 +1,8 @@
-"""What kind of file system a folder lies on, and which kinds LMDB's files must not be on.
+"""The kind of file system of a folder, and the kinds that LMDB's files must not be on.
 
-LMDB shares one memory map among all processes that have it open. Between machines no file system keeps such maps in
-step, and the locks of many reach no further than one machine: two writers would overwrite each other's pages unseen.
+LMDB shares one memory map among all processes that have it open. No file system keeps such maps in step between
+machines, and the locks of many reach no further than one machine: two writers would silently overwrite each other's
+pages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 from stockroom.errors import StockroomError
 
 ALLOWED_BY: Final = "STOCKROOM_NETWORK_FS"
-"""The environment variable that lets them be used all the same, by being `allow`."""
+"""The environment variable that, set to `allow`, permits network file systems."""
 
 NETWORK: Final = frozenset(
     ["nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs", "beegfs",
@@ -22,7 +23,7 @@ NETWORK: Final = frozenset(
      "fuse.goofys", "fuse.mount-s3", "fuse.blobfuse", "fuse.blobfuse2", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse",
      "fuse.juicefs"]
 )  # fmt: skip
-"""As Linux calls them."""
+"""Kinds of network file systems, as Linux calls them."""
 
 
 def check_local(path: Path, kind: str | None) -> None:
@@ -36,7 +37,7 @@ def check_local(path: Path, kind: str | None) -> None:
 
 
 def find_file_system(path: Path) -> str | None:
-    """The kind of file system that `path`, which need not exist yet, lies on; None where the system does not say."""
+    """Return the kind of file system of `path`, which need not exist yet; None if the system does not say."""
     for existing in (path, *path.parents):
         try:
             return _find_of_device(existing.stat().st_dev)
@@ -57,7 +58,7 @@ def _find_of_device(device: int) -> str | None:
 
 
 def parse_mounts(table: str) -> dict[str, str]:
-    """Device, as major:minor -> kind of file system, from the text of `mountinfo` (proc_pid_mountinfo(5))."""
+    """Parse the text of `mountinfo` (proc_pid_mountinfo(5)) into device, as major:minor -> kind of file system."""
     found = {}
     for line in table.splitlines():
         before, _, after = line.partition(" - ")

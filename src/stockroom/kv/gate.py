@@ -1,7 +1,7 @@
-"""A gate that many threads pass at once, or that one shuts to be alone.
+"""A gate that many threads pass at once, or that one thread shuts to be alone.
 
-Transactions pass it; whatever must see no transaction of this process (growing the map, closing, forking)
-shuts it.
+Transactions pass it. Operations that must see no transaction of this process (growing the map, closing, forking) shut
+it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Knows the threads inside; whoever shuts it waits until no other is.
+    """Tracks the threads inside; a thread that shuts the gate waits until no other is inside.
 
-    An interrupt may keep a thread from leaving, or from opening again what it shut. Nobody waits for that forever:
-    what a thread left behind is put right by its own next call.
+    An interrupt may keep a thread from leaving, or from reopening the gate. No other thread waits for that forever: the
+    thread's own next call repairs what it left behind.
     """
 
     __slots__ = ("_changed", "_inside", "_mutex", "_shut_by")
@@ -35,14 +35,14 @@ class Gate:
             self._inside.add(me)
 
     def leave(self) -> None:
-        """Leave, and wake whoever waits to be alone; harmless when repeated."""
+        """Leave, and wake a thread that waits to be alone; harmless when repeated."""
         with self._mutex:
             self._inside.discard(threading.get_ident())
             if self._shut_by is not None and not self._inside:
                 self._changed.notify_all()
 
     def shut(self, timeout_s: float | None = None) -> bool:
-        """True once nobody is inside and nobody else can enter; False, and open, after `timeout_s`.
+        """Shut the gate, and return True when no thread is inside; return False, leaving it open, after `timeout_s`.
 
         The calling thread must not be inside.
         """
@@ -61,7 +61,7 @@ class Gate:
             return is_alone
 
     def open(self) -> None:
-        """Let everyone pass again, if this thread shut the gate."""
+        """Let every thread pass again, if this thread shut the gate."""
         with self._mutex:
             if self._shut_by == threading.get_ident():
                 self._reopen()

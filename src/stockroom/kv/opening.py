@@ -36,16 +36,16 @@ class OpenOptions:
     metasync: bool = True
     create: bool = True
     file_system: str | None = None
-    """The kind that its folder lies on; found out where None."""
+    """The kind of file system of its folder; detected if None."""
 
 
 def open_lmdb(path: Path, options: OpenOptions) -> Any:
-    """An `lmdb.Environment` on the folder `path`, stale readers cleared.
+    """Open an `lmdb.Environment` on the folder `path`, and clear stale readers.
 
     Raises:
         NotFoundError: there is none and `options.create` is false.
         CorruptionError, FormatVersionError: the file is damaged, or of another version.
-        StockroomError: it lies on a network file system; no room on the disk, or for the map.
+        StockroomError: it is on a network file system; no room on the disk, or for the map.
     """
     check_local(path, options.file_system or find_file_system(path))
     data = path / "data.mdb"
@@ -65,7 +65,7 @@ def open_lmdb(path: Path, options: OpenOptions) -> Any:
 
 
 def open_databases(env: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Name -> handle, creating what is missing; None for what a read-only environment lacks.
+    """Return name -> handle, creating missing databases; None for those that a read-only environment lacks.
 
     No other transaction of this process may be open meanwhile.
     """
@@ -83,7 +83,7 @@ def open_databases(env: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _choose_modes(path: Path) -> dict[str, bool]:
-    """lmdb's `readonly` and `lock` for what this user may do in the folder."""
+    """Return lmdb's `readonly` and `lock` for what this user may do in the folder."""
     data, lock = path / "data.mdb", path / "lock.mdb"
     writable = os.access(path, os.W_OK | os.X_OK) and (not data.exists() or os.access(data, os.W_OK))
     return {"readonly": not writable, "lock": writable or os.access(lock, os.R_OK | os.W_OK)}

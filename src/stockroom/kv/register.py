@@ -1,8 +1,7 @@
-"""The LMDB environments this process has open: one per real path, however often it is opened.
+"""The LMDB environments that this process has open: one for each real path, however often it is opened.
 
-LMDB's locks belong to the process and the file, so a second environment on a file would silently undo the first
-one's. Forks are handled here too: running transactions end first, and the child only ever lets go of what it
-inherited.
+LMDB's locks belong to the process and the file, so a second environment on a file would silently undo the first one's.
+Forks are handled here too: running transactions end first, and the child only ever releases what it inherited.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ class Register:
         self._locked_for_fork = False
 
     def take(self, path: Path, databases: Sequence[str], options: OpenOptions) -> SharedEnvironment:
-        """The environment at the real path `path`, with one more handle on it."""
+        """Return the environment at the real path `path`, with one more handle on it."""
         self._give_back_dropped()
         with self._lock:
             shared = self._open.get(path)
-            if shared is None or shared.file_id != find_file_id(path):  # opened before, deleted, made anew
+            if shared is None or shared.file_id != find_file_id(path):  # opened before, deleted, created again
                 self._let_go_of_inherited(path)
                 shared = self._open[path] = SharedEnvironment(path, options)
             shared.handles += 1
@@ -47,7 +46,7 @@ class Register:
         return shared
 
     def give_back(self, shared: SharedEnvironment) -> None:
-        """One handle less; the last one closes the files, once no thread is in a transaction.
+        """Release a handle; the last one closes the files, once no thread is in a transaction.
 
         Raises:
             StockroomError: it is the last, and this thread is in a transaction.
@@ -62,7 +61,7 @@ class Register:
             self._close_unless_taken_again(shared)
 
     def drop(self, shared: SharedEnvironment) -> None:
-        """One handle less, from the garbage collector, which must not wait: at once, or with the next `take`."""
+        """Release a handle from the garbage collector, which must not wait: now, or with the next `take`."""
         self._dropped.append(shared)
         if not self._lock.locked():
             self._give_back_dropped()

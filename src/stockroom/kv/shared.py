@@ -1,7 +1,7 @@
 """The one open LMDB environment that all handles of a process on one path share.
 
-Runs transactions, grows the map, adopts growth by other processes, and reopens after a failed write. A
-function given to `view` inside a transaction of the same thread joins it; `update` inside one is refused.
+Runs transactions, grows the map, adopts growth by other processes, and reopens after a failed write. A function given
+to `view` inside a transaction of the same thread joins it; `update` inside one is refused.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SharedEnvironment:
         self.file_id = find_file_id(path)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:
-        """What `fn` returns, given a snapshot."""
+        """Call `fn` with a snapshot; returns its result."""
         outer = self._current.txn
         if outer is not None:
             return fn(outer)
@@ -72,7 +72,7 @@ class SharedEnvironment:
                 self._gate.leave()
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
-        """What `fn` returns, once its changes are durable; `fn` runs again after the map has grown."""
+        """Call `fn` and make its changes durable; returns its result. `fn` runs again after the map has grown."""
         self.refuse_inside("updated")
         with self._writing:
             while True:
@@ -106,7 +106,7 @@ class SharedEnvironment:
                 self._gate.leave()
 
     def _begin(self, *, write: bool) -> Any:
-        """A raw transaction, with this thread past the gate."""
+        """Begin a raw transaction, with this thread past the gate."""
         attempts = 0
         while True:
             try:
@@ -124,7 +124,7 @@ class SharedEnvironment:
                 raise
 
     def _recover(self, error: lmdb.Error) -> bool:
-        """Put right what kept a transaction from beginning; whether another try makes sense."""
+        """Fix what kept a transaction from beginning; returns whether to try again."""
         if isinstance(error, lmdb.MapResizedError):
             self._resize(0)
             return True
@@ -161,7 +161,7 @@ class SharedEnvironment:
             self._set_map_size(map_nbytes)
 
     def _set_map_size(self, map_nbytes: int) -> None:
-        """Map that much; 0 takes the size another process has grown the file to."""
+        """Set the map's size; 0 adopts the size to which another process has grown the file."""
         try:
             self._lmdb.set_mapsize(map_nbytes)
         except lmdb.Error as error:
@@ -175,11 +175,11 @@ class SharedEnvironment:
 
     @property
     def reader_slots(self) -> int:
-        """How many slots of the reader table have ever been in use at once."""
+        """The number of reader slots that have ever been in use at once."""
         return int(self._lmdb.info()["num_readers"])
 
     def add_databases(self, names: Sequence[str]) -> None:
-        """Make `names` usable in transactions, creating what is missing."""
+        """Make `names` usable in transactions, creating missing databases."""
         missing = [name for name in names if name not in self._databases]
         if not missing:
             return
@@ -198,7 +198,7 @@ class SharedEnvironment:
                 raise translate(error, self.path) from error
 
     def _reopen(self) -> None:
-        """Start afresh after LMDB declared the environment unusable, as a half-done write makes it."""
+        """Reopen after LMDB declared the environment unusable, as it does after a half-done write."""
         with self._gate.alone():
             if not self._broken:
                 return
@@ -208,7 +208,7 @@ class SharedEnvironment:
             self._broken = False
 
     def alone(self) -> AbstractContextManager[None]:
-        """Within it, no thread of this process is in a transaction, nor can begin one."""
+        """Return a context in which no thread of this process is in a transaction, or can begin one."""
         return self._gate.alone()
 
     def close(self) -> None:
@@ -216,7 +216,7 @@ class SharedEnvironment:
         self._lmdb.close()
 
     def quiesce(self) -> None:
-        """Before a fork: let running transactions end, so that the child inherits none."""
+        """Before a fork: let running transactions end, so the child inherits none."""
         self._quiet = self._current.txn is None and self._gate.shut(FORK_PATIENCE_S)
 
     def resume(self) -> None:
@@ -226,10 +226,10 @@ class SharedEnvironment:
             self._gate.open()
 
     def abandon(self) -> None:
-        """After a fork, in the child: let go of the parent's environment without touching its reader slots.
+        """After a fork, in the child: release the parent's environment without touching its reader slots.
 
         Raises:
-            StockroomError: the parent was inside a transaction, which cannot be let go of.
+            StockroomError: the parent was inside a transaction, which cannot be released.
         """
         if not self._quiet:
             raise StockroomError(
@@ -241,7 +241,7 @@ class SharedEnvironment:
 
 
 def find_file_id(path: Path) -> tuple[int, int] | None:
-    """Which file stands at `path` now: device and inode; None where there is none."""
+    """Return the device and inode of the file at `path`; None if there is none."""
     try:
         status = (path / "data.mdb").stat()
     except OSError:

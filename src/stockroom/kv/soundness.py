@@ -1,4 +1,4 @@
-"""Whether an LMDB file is sound, found out without handing it to LMDB, which trusts what it maps."""
+"""Checks whether an LMDB file is sound without opening it in LMDB, which trusts what it maps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from stockroom.errors import CorruptionError
 
 
 def find_damage(path: Path) -> list[str]:
-    """What is wrong with the structure of the environment at `path`; empty where it is sound.
+    """Return what is wrong with the structure of the environment at `path`; empty if it is sound.
 
-    Reads the whole file, and answers for the moment only: hold writers off meanwhile. Needs py-lmdb 3; with an
-    older one nothing is found.
+    Reads the whole file, and holds for that moment only: keep writers out meanwhile. Needs py-lmdb 3; an older one
+    finds nothing.
     """
     try:
         from lmdb import verify as verifier
@@ -29,10 +29,10 @@ def find_damage(path: Path) -> list[str]:
 
 
 def check_tail(path: Path, env: Any) -> None:
-    """Raise `CorruptionError` if the file was cut off: reading past its end would kill the process (SIGBUS).
+    """Raise `CorruptionError` if the file was truncated: reading past its end would kill the process (SIGBUS).
 
-    A sound file can end early too, where its last pages were taken and given back within one transaction; it is
-    told apart by its structure, with writers held off, and then made as long as it says it is.
+    A sound file can end early too, if its last pages were allocated and freed within one transaction. Its structure,
+    checked with writers held off, tells the two apart; a sound file is then extended to its stated length.
     """
     data = path / "data.mdb"
     end = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
@@ -50,7 +50,7 @@ def check_tail(path: Path, env: Any) -> None:
 
 
 def _extend(data: Path, nbytes: int) -> None:
-    """Make the file at least that long; never shorter, so another process may write meanwhile."""
+    """Extend the file to at least `nbytes`; never shorten it, so another process may write meanwhile."""
     if not hasattr(os, "posix_fallocate"):
         return
     fd = os.open(data, os.O_RDWR | os.O_CLOEXEC)

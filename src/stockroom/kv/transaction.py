@@ -1,7 +1,7 @@
-"""What a function given to `Environment.view` or `Environment.update` may do.
+"""The transactions given to the functions of `Environment.view` and `Environment.update`.
 
-Everything is copied out as bytes, so nothing that leaves a transaction depends on the map. LMDB's errors pass
-through here untouched: the transaction's own boundary translates them, or acts on them.
+Everything is copied out as bytes, so nothing that leaves a transaction depends on the map. LMDB's errors pass through
+here untouched: the transaction's own boundary translates them, or acts on them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ReadTxn:
         self._path = path
 
     def get(self, db: str, key: bytes) -> bytes | None:
-        """The value under `key`, or None."""
+        """Return the value under `key`, or None."""
         handle = self._databases[db]
         if handle is None:
             return None
@@ -40,21 +40,21 @@ class ReadTxn:
         return value
 
     def count(self, db: str) -> int:
-        """How many keys `db` holds."""
+        """Return the number of keys in `db`."""
         handle = self._databases[db]
         return 0 if handle is None else int(self._txn.stat(handle)["entries"])
 
     def last(self, db: str) -> tuple[bytes, bytes] | None:
-        """The greatest key and its value; None where `db` is empty."""
+        """Return the greatest key and its value; None if `db` is empty."""
         return next(self.iterate(db, reverse=True), None)
 
     def iterate(
         self, db: str, start: bytes = b"", *, prefix: bytes = b"", reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values in order of key, of those with `prefix`, lazily.
+        """Yield the keys with `prefix` and their values, lazily, in order of key.
 
-        Forward from the first key >= `start`; with `reverse`, backward from the last key <= `start`, or from
-        the end where `start` is empty. Change `db` only once the iteration is over.
+        Forward from the first key >= `start`; with `reverse`, backward from the last key <= `start`, or from the end if
+        `start` is empty. Change `db` only once the iteration is over.
 
         Raises:
             ClosedError: the iterator is used after its transaction ended.
@@ -92,7 +92,7 @@ class WriteTxn(ReadTxn):
         self._txn.put(key, value, True, True, False, self._databases[db])
 
     def put_new(self, db: str, key: bytes, value: bytes) -> bool:
-        """Set `key` to `value` unless it is there already; whether it was set."""
+        """Set `key` to `value` unless it exists; returns whether it was set."""
         return bool(self._txn.put(key, value, True, False, False, self._databases[db]))
 
     def append(self, db: str, key: bytes, value: bytes) -> None:
@@ -105,12 +105,12 @@ class WriteTxn(ReadTxn):
             raise InvalidInputError(f"{db}: expected a key above the last one, found {key.hex()}")
 
     def delete(self, db: str, key: bytes) -> bool:
-        """Remove `key`; whether it was there."""
+        """Remove `key`; returns whether it was there."""
         return bool(self._txn.delete(key, b"", self._databases[db]))
 
 
 class _Ended:
-    """Stands in for lmdb's transaction once that is over."""
+    """Replaces lmdb's transaction once that is over."""
 
     __slots__ = ()
 
@@ -122,13 +122,13 @@ _ENDED: Final = _Ended()
 
 
 def _successor(prefix: bytes) -> bytes:
-    """The least key above every key with `prefix`; empty where there is none."""
+    """Return the least key above every key with `prefix`; empty if there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b""
 
 
 def _seek_last(cursor: Any, start: bytes, *, end: bytes) -> bool:
-    """Move to the last key that is <= `start` and < `end`, where given; whether there is one."""
+    """Move to the last key <= `start` and < `end`, if given; returns whether there is one."""
     inclusive = bool(start) and not (end and start >= end)
     bound = start if inclusive else end
     if not bound or not cursor.set_range(bound):

@@ -1,4 +1,4 @@
-"""LMDB's errors as Stockroom's: one table, used wherever an lmdb error could leave this package."""
+"""Translates LMDB's errors to Stockroom's by one table, used wherever an lmdb error could leave this package."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _failed(path: Path, error: lmdb.Error) -> StockroomError:
         return ClosedError(f"{path}: used after its transaction ended or after it was closed")
     if getattr(error, "code", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return _disk_full(path, error)
-    if "Input/output error" in str(error):  # what LMDB says where the system took only a part of what was written
+    if "Input/output error" in str(error):  # LMDB says this if the system took only part of a write
         return StockroomError(
             f"{path}: the disk took no more ({error}); nothing was changed: no space is left on it, or it is failing"
         )
@@ -103,9 +103,9 @@ TRANSLATIONS: dict[str, _Maker] = {
     "TxnFullError": _failed,
     "VersionMismatchError": _newer,
 }
-"""Name of an lmdb error class -> how to say it; by name, because older lmdb releases lack some classes."""
+"""Name of an lmdb error class -> function that makes our error; by name, as older lmdb lacks some classes."""
 
 
 def translate(error: lmdb.Error, path: Path) -> StockroomError:
-    """The Stockroom error that says what `error` means for the environment at `path`."""
+    """Return the Stockroom error for `error` in the environment at `path`."""
     return TRANSLATIONS.get(type(error).__name__, _failed)(path, error)
