@@ -1,8 +1,7 @@
-"""ORDER: prolly trees, ordered maps whose root digest depends on their content alone.
+"""ORDER: prolly trees, ordered maps whose root digest depends only on their content.
 
-A tree maps keys, all int or all str, to values of one width in bytes. Knows nothing of tensors, columns or
-commits. `Tree` builds, looks up and edits; `iter_range` and `iter_positions` read in order; `diff_trees`
-compares.
+A tree maps keys, all int or all str, to values of one width in bytes. Knows nothing of tensors, columns or commits.
+`Tree` builds, looks up and edits; `iter_range` and `iter_positions` read in order; `diff_trees` compares.
 """
 
 from stockroom.trees.cursor import ItemBatch, iter_positions, iter_range

@@ -1,4 +1,4 @@
-"""Making a whole tree from its sorted content."""
+"""Builds a whole tree from its sorted content."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _RUN = 1 << 18  # items cut at a time: bounds the memory taken beside the conten
 def build_root(
     nodes: NodeCache, tree_format: TreeFormat, *, keys: Keys, values: NDArray[np.uint8], level: int = 0
 ) -> ObjectDigest:
-    """Write the tree above the given items of `level`, strictly sorted; its root's digest.
+    """Write the tree above the given items of `level`, strictly sorted; returns its root's digest.
 
-    The root is the lowest level of exactly one node. No content gives one empty leaf.
+    The root is the lowest level with exactly one node. Without items it is one empty leaf.
     """
     if not len(keys) and not level:
         return nodes.write(empty_node(tree_format, 0))

@@ -1,4 +1,4 @@
-"""Walks a whole tree and checks what look-ups take for granted: that parents tell the truth about their children."""
+"""Walks a whole tree and checks what look-ups rely on: that parents describe their children correctly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from stockroom.trees.tree import Tree
 
 
 def check_tree(tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
-    """Each node not in `seen`, with its digest, parents first; every node looked at is added to `seen`.
+    """Yield each node not in `seen`, with its digest, parents first; adds every visited node to `seen`.
 
-    Raises `CorruptionError` for a node that is missing, damaged, or not what its parent says.
+    Raises `CorruptionError` if a node is missing, damaged, or not what its parent says.
     """
     if tree.root not in seen:
         top = tree.top
@@ -42,7 +42,7 @@ def _read_children(tree: Tree, node: Node, indices: list[int]) -> Iterator[tuple
 
 
 def _check_bounds(node: Node, index: int, child: Node) -> None:
-    """Whether a child's keys end at its parent's key for it, and begin after the one before."""
+    """Raise unless a child's keys end at its parent's key for it, and begin after the previous one."""
     last = child.keys[len(child) - 1]
     starts_late = index == 0 or not child.keys.find_right(node.keys[index - 1])
     if last != node.keys[index] or not starts_late:

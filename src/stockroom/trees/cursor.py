@@ -1,4 +1,4 @@
-"""Reading a tree in key order, a leaf at a time."""
+"""Reads a tree in key order, a leaf at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stockroom.trees.path import NodePath
 from stockroom.trees.tree import Tree
 
 ItemBatch: TypeAlias = tuple[KeyBatch, NDArray[np.uint8]]
-"""Keys and their values `(n, value_width)`, read-only views where they are arrays."""
+"""Keys and their values `(n, value_width)`; arrays are read-only views."""
 
 
 def iter_range(tree: Tree, start: Key | None = None, stop: Key | None = None) -> Iterator[ItemBatch]:
-    """The items from key `start` up to `stop`, exclusive, by leaf; None stands for the tree's own end.
+    """Yield the items from key `start` up to `stop`, exclusive, by leaf; None means the tree's own end.
 
-    Raises `InvalidInputError`, once iterated, for a key of another type.
+    Raises `InvalidInputError`, once iterated, if a key is of another type.
     """
     first = None if start is None else tree.format.check_key(start)
     last = None if stop is None else tree.format.check_key(stop)
@@ -37,7 +37,7 @@ def iter_range(tree: Tree, start: Key | None = None, stop: Key | None = None) ->
 
 
 def iter_positions(tree: Tree, start: int = 0, stop: int | None = None) -> Iterator[ItemBatch]:
-    """The items from position `start` up to `stop`, exclusive, by leaf; what lies outside is cut off."""
+    """Yield the items from position `start` up to `stop`, exclusive, by leaf; positions outside are ignored."""
     count = tree.count
     begin = max(start, 0)
     end = count if stop is None else min(stop, count)

@@ -1,8 +1,8 @@
-"""What differs between two trees, found by looking only where they differ.
+"""The differences between two trees, found by reading only the parts that differ.
 
-Both trees are descended together, level by level. Children that stand in both under the same key with the
-same digest are dropped: what lies below them is equal. What is left is looked at a window of keys at a
-time, so that memory stays small however much differs.
+Both trees are descended together, level by level. Children that both have under the same key with the same digest are
+dropped: everything below them is equal. The rest is compared a window of keys at a time, so memory stays small however
+much differs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _WINDOW = 32  # nodes of one tree looked at together
 
 @dataclass(frozen=True, slots=True)
 class DiffBatch:
-    """Differences among neighbouring keys; each kind in key order, and batches in key order.
+    """Differences among neighboring keys; each kind in key order, and batches in key order.
 
-    `old_values` and `new_values` are those of `changed_keys`, `(n, value_width)` of their own tree.
+    `old_values` and `new_values` belong to `changed_keys`, each as `(n, value_width)` of its own tree.
     """
 
     added_keys: KeyBatch
@@ -50,7 +50,7 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One tree's items of some level within a span: children, or keys and values where the level is 0."""
+    """One tree's items of some level within a span: children, or keys and values if the level is 0."""
 
     nodes: NodeCache
     items: Node
@@ -63,11 +63,11 @@ class _Side:
         return len(self.items)
 
     def keep(self, chosen: NDArray[np.bool_]) -> _Side:
-        """The side with only the chosen items."""
+        """Return the side with only the chosen items."""
         return self if chosen.all() else _Side(self.nodes, self.items.take(np.flatnonzero(chosen)))
 
     def expand(self, span: _Span) -> _Side:
-        """The items one level down that may lie within `span`."""
+        """Return the items one level down that may lie within `span`."""
         start, stop = _reach(self.items, span)
         if start == stop:
             return _Side(self.nodes, empty_node(self.items.format, self.level - 1))
@@ -75,17 +75,17 @@ class _Side:
         return _Side(self.nodes, below.slice(*_reach(below, span)))
 
     def window_end(self, above: Key | None) -> Key | None:
-        """The last key of the window of items after `above`; None where it reaches over all that is left."""
+        """Return the last key of the window of items after `above`; None if it covers all the remaining items."""
         keys = self.items.keys
         stop = _WINDOW + (0 if above is None else keys.find_right(above))
         return keys[stop - 1] if stop < len(keys) else None
 
 
 def diff_trees(old: Tree, new: Tree) -> Iterator[DiffBatch]:
-    """The differences from `old` to `new`, in key order, lazily; never an empty batch.
+    """Return the differences from `old` to `new`, in key order, lazily; never an empty batch.
 
     Reads O(changes * depth) nodes. Trees of different value widths differ in every common key. Raises
-    `InvalidInputError` at once for different key types.
+    `InvalidInputError` at once if the key types differ.
     """
     if old.format.key_type is not new.format.key_type:
         raise InvalidInputError(
@@ -118,7 +118,7 @@ def _walk(old: _Side, new: _Side, span: _Span) -> Iterator[DiffBatch]:
 
 
 def _iter_windows(sides: list[_Side], span: _Span) -> Iterator[_Span]:
-    """`span` in parts, each reaching over at most one window of items, and one item more, of every side."""
+    """Yield `span` in parts that each cover at most a window of items, and one item more, of every side."""
     above = span.above
     while True:
         ends: list[Any] = [end for side in sides if (end := side.window_end(above)) is not None]
@@ -131,7 +131,7 @@ def _iter_windows(sides: list[_Side], span: _Span) -> Iterator[_Span]:
 
 
 def _reach(items: Node, span: _Span) -> tuple[int, int]:
-    """Which items may lie within `span`; above the leaves the one that reaches past its end is among them."""
+    """Return which items may lie within `span`; above the leaves this includes one that extends past its end."""
     keys = items.keys
     start = 0 if span.above is None else keys.find_right(span.above)
     if span.upto is None:
@@ -142,7 +142,7 @@ def _reach(items: Node, span: _Span) -> tuple[int, int]:
 
 
 def _drop_common(old: _Side, new: _Side) -> tuple[_Side, _Side]:
-    """Both sides without the children that stand in both."""
+    """Return both sides without the children they share."""
     places, found = old.items.keys.locate(new.items.keys)
     found[found] = (old.items.values[places[found]] == new.items.values[found]).all(axis=1)
     is_left = np.ones(len(old), np.bool_)
@@ -176,7 +176,7 @@ def _differ(old_values: NDArray[np.uint8], new_values: NDArray[np.uint8]) -> NDA
 
 
 def find_unshared_key(one: Tree, other: Tree) -> Key | None:
-    """A key that only one of two trees has; None if they have the same keys. Reads both trees' leaves at worst."""
+    """Return a key that only one of two trees has; None if they have the same keys. May read all leaves of both."""
     if one.count == other.count and one.dense_start is not None and one.dense_start == other.dense_start:
         return None
     for batch in diff_trees(one, other):

@@ -1,4 +1,4 @@
-"""All leaves of a tree at once, known from the nodes above them."""
+"""Lists all leaves of a tree from the nodes above them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stockroom.trees.store import NodeCache
 
 @dataclass(frozen=True, slots=True)
 class LeafDirectory:
-    """Where a tree's `n` leaves begin and what they are called; an empty tree has none.
+    """The positions and digests of a tree's `n` leaves; an empty tree has none.
 
-    `starts` is `(n + 1,)` int64, the keys left of each leaf and last of all their number; `digests` `(n,
-    32)` uint8; `last_keys` the greatest key of each leaf.
+    `starts` is `(n + 1,)` int64: the number of keys before each leaf, and at the end the number of all keys. `digests`
+    is `(n, 32)` uint8. `last_keys` holds the greatest key of each leaf.
     """
 
     starts: NDArray[np.int64]
@@ -30,7 +30,7 @@ class LeafDirectory:
 
 
 def read_directory(nodes: NodeCache, top: Node) -> LeafDirectory:
-    """The leaves below `top`, a node above the leaves; reads no leaf."""
+    """Return the leaves below `top`, a node above the leaves; reads no leaf."""
     while top.level > 1:
         top = join_nodes(nodes.read_children(top, range(len(top))))
     starts = np.zeros(len(top) + 1, np.int64)

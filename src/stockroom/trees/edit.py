@@ -1,9 +1,8 @@
-"""Changing a tree: level by level, only the nodes whose content or boundaries change.
+"""Edits a tree level by level; only nodes whose content or boundaries change are rewritten.
 
-At each level the nodes that hold an edited key are merged with their edits and cut again, going on to the
-right until a new boundary meets an old one; from there on the old nodes stand. The nodes replaced and those
-written are the edits of the level above. Where a cut falls depends on content alone, so the root equals
-that of a tree built anew.
+At each level the nodes that hold an edited key are merged with their edits and cut again. This continues to the right
+until a new boundary meets an old one; from there on the old nodes are kept. The replaced and the written nodes are the
+edits of the level above. Cuts depend on content alone, so the root equals that of a rebuilt tree.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LONGEST_MERGE = 1 << 16  # items merged at a time
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What changes in one level: `keys` strictly sorted, `values` `(n, width)`, `is_delete` `(n,)`."""
+    """The changes of one level: `keys` strictly sorted, `values` `(n, width)`, `is_delete` `(n,)`."""
 
     keys: Keys
     values: NDArray[np.uint8]
@@ -39,12 +38,12 @@ class Edits:
         return len(self.keys)
 
     def slice(self, start: int, stop: int) -> Edits:
-        """The edits from `start` up to `stop`."""
+        """Return the edits from `start` up to `stop`."""
         return Edits(self.keys.slice(start, stop), self.values[start:stop], self.is_delete[start:stop])
 
 
 def make_edits(put_keys: Keys, put_values: NDArray[np.uint8], *, deletes: Keys) -> Edits:
-    """The puts and deletes as one sorted batch; raises `InvalidInputError` where a key comes twice."""
+    """Return the puts and deletes as one sorted batch; raises `InvalidInputError` if a key comes twice."""
     edits = _sorted_edits(put_keys, put_values, deletes=deletes)
     if not edits.keys.is_strictly_sorted():
         raise InvalidInputError("edit: expected each key once among puts and deletes, found one twice")
@@ -52,9 +51,9 @@ def make_edits(put_keys: Keys, put_values: NDArray[np.uint8], *, deletes: Keys) 
 
 
 def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
-    """Write the tree that `edits` make of the one below `top`; its root's digest, None where nothing changes.
+    """Write the tree below `top` with `edits` applied; returns its root's digest, or None if nothing changes.
 
-    Deleting a key that is not there does nothing; neither does putting the value a key has.
+    Deleting a missing key changes nothing, nor does putting the value that a key has.
     """
     for level in range(top.level + 1):
         edits = _edit_level(nodes, top, edits, level=level)
@@ -64,7 +63,7 @@ def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
 
 
 def _settle_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
-    """The root above all that is left of the old root's level; `edits` puts all its nodes."""
+    """Return the root above the remaining nodes of the old root's level; `edits` puts all of them."""
     written = np.flatnonzero(~edits.is_delete)
     if not len(written):
         return nodes.write(empty_node(top.format, 0))
@@ -78,7 +77,7 @@ def _settle_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
 
 
 def _edit_level(nodes: NodeCache, top: Node, edits: Edits, *, level: int) -> Edits:
-    """Apply `edits` to a level; the edits that the level above needs."""
+    """Apply `edits` to a level; returns the edits that the level above needs."""
     path = NodePath(nodes, top, level=level)
     writer = LevelWriter(nodes, top.format, level=level)
     replaced: list[Any] = []
@@ -99,9 +98,9 @@ def _edit_level(nodes: NodeCache, top: Node, edits: Edits, *, level: int) -> Edi
 
 
 def _take_neighbours(path: NodePath, edits: Edits) -> tuple[list[Node], int, bool]:
-    """The node here and those right of it that have edits too, leaving the path right of them.
+    """Return the node here and its right neighbors with edits; moves the path right of them.
 
-    Returns the nodes, the end of their edits, and whether no node is left.
+    Also returns the end of their edits, and whether no node is left.
     """
     group: list[Node] = []
     size = 0
@@ -116,7 +115,7 @@ def _take_neighbours(path: NodePath, edits: Edits) -> tuple[list[Node], int, boo
 
 
 def _merge(node: Node, edits: Edits) -> Node:
-    """The node's items with `edits` applied; the node itself where they change nothing."""
+    """Return the node with `edits` applied; the node itself if they change nothing."""
     if not len(edits):
         return node
     positions, found = node.keys.locate(edits.keys)
@@ -126,7 +125,7 @@ def _merge(node: Node, edits: Edits) -> Node:
     added = ~found & ~edits.is_delete
     if not (replaced | removed | added).any():
         return node
-    # `source` says where each item comes from: the node's items, then the edits, -1 for none
+    # `source` gives the origin of each item: the node's items, then the edits, -1 for none
     source = np.arange(len(node))
     source[positions[replaced]] = len(node) + np.flatnonzero(replaced)
     source[positions[removed]] = -1

@@ -1,4 +1,4 @@
-"""What all nodes of one tree have in common, and how keys and values given by callers become its own."""
+"""The format that all nodes of one tree share, and the conversion of callers' keys and values to it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class TreeFormat:
             raise InvalidInputError(f"value width: expected 0 to {MAX_VALUE_WIDTH} bytes, found {self.value_width}")
 
     def make_keys(self, keys: KeysLike) -> Keys:
-        """The keys as this tree's own; raises `InvalidInputError` for a key of another type."""
+        """Convert keys to this tree's own; raises `InvalidInputError` if a key is of another type."""
         return int_keys(keys) if self.key_type is KeyType.INT else str_keys(keys)
 
     def check_key(self, key: object) -> Key:
-        """`key` as this tree's own; raises `InvalidInputError` for a key of another type."""
+        """Convert `key` to this tree's own; raises `InvalidInputError` if it is of another type."""
         return check_int_key(key) if self.key_type is KeyType.INT else check_str_key(key)
 
     def make_values(self, values: ArrayLike | None, *, count: int) -> NDArray[np.uint8]:
-        """The values as `(count, value_width)` uint8; raises `InvalidInputError` for another shape or dtype.
+        """Return the values as `(count, value_width)` uint8; raises `InvalidInputError` for another shape or dtype.
 
-        `None` stands for `count` values of a tree without values, or for none at all.
+        `None` means `count` values of width 0, or, with `count` 0, no values.
         """
         if values is None:
             values = np.empty((count, 0) if count else (0, self.value_width), np.uint8)
@@ -53,5 +53,5 @@ class TreeFormat:
 
 @lru_cache(maxsize=256)
 def tree_format_of(key_type: KeyType, value_width: int) -> TreeFormat:
-    """The one instance nodes share, so that telling formats apart is telling instances apart."""
+    """Return the one instance that nodes share, so formats can be compared by identity."""
     return TreeFormat(key_type, value_width)

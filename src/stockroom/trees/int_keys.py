@@ -1,7 +1,7 @@
 """Integer keys: an int64 array, in numeric order.
 
-In a node: the first key as int64, then each further key's distance from the one before it as uint64, all
-little-endian; distances wrap modulo 2**64 and small ones compress well.
+In a node: the first key as int64, then the distance of each further key from the one before it as uint64, all
+little-endian. Distances wrap modulo 2**64, and small ones compress well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INT64 = np.iinfo(np.int64)
 
 @final
 class IntKeys:
-    """A batch of int64 keys; `array` is `(n,)` and never written to."""
+    """A batch of int64 keys; `array` is `(n,)` and never modified."""
 
     __slots__ = ("_list", "array")
 
@@ -45,39 +45,39 @@ class IntKeys:
         return view
 
     def slice(self, start: int, stop: int) -> Self:
-        """The keys from `start` up to `stop`, as a view."""
+        """Return the keys from `start` up to `stop`, as a view."""
         return type(self)(self.array[start:stop])
 
     def take(self, indices: NDArray[np.int64]) -> Self:
-        """The keys at `indices`."""
+        """Return the keys at `indices`."""
         return type(self)(self.array[indices])
 
     def concat(self, others: Sequence[Self]) -> Self:
-        """These keys followed by those of every batch in `others`."""
+        """Return these keys followed by those of every batch in `others`."""
         return type(self)(np.concatenate([self.array, *[other.array for other in others]]))
 
     def argsort(self) -> NDArray[np.int64]:
-        """The order that sorts the keys; stable."""
+        """Return the order that sorts the keys; stable."""
         return self.array.argsort(kind="stable")
 
     def is_strictly_sorted(self) -> bool:
-        """Whether each key is greater than the one before it."""
+        """Return whether each key is greater than the one before it."""
         return bool((self.array[1:] > self.array[:-1]).all())
 
     def find(self, key: Key) -> int:
-        """The number of keys below `key`."""
+        """Return the number of keys below `key`."""
         if self._list is None and len(self.array) > _LONGEST_LIST:
             return _search(self.array, key, "left")
         return bisect_left(self._as_list(), key)
 
     def find_right(self, key: Key) -> int:
-        """The number of keys up to and including `key`."""
+        """Return the number of keys up to and including `key`."""
         if self._list is None and len(self.array) > _LONGEST_LIST:
             return _search(self.array, key, "right")
         return bisect_right(self._as_list(), key)
 
     def locate(self, wanted: Self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where each wanted key is or would be inserted, and whether it is there."""
+        """Return where each wanted key is or would be inserted, and whether it is there."""
         positions = self.array.searchsorted(wanted.array)
         if not len(self.array):
             return positions, np.zeros(len(wanted.array), np.bool_)
@@ -85,15 +85,15 @@ class IntKeys:
         return positions, self.array[nearest] == wanted.array
 
     def hashes(self) -> NDArray[np.uint64]:
-        """The keys' own bits."""
+        """Return the bits of the keys themselves."""
         return self.array.view(np.uint64)
 
     def encoded_sizes(self) -> NDArray[np.int64]:
-        """8 bytes each."""
+        """Return 8 bytes for each key."""
         return np.full(len(self.array), KEY_NBYTES, np.int64)
 
     def encode(self) -> bytes:
-        """First key, then distances, as little-endian 64-bit words."""
+        """Encode the first key, then distances, as little-endian 64-bit words."""
         bits = self.array.view(np.uint64)
         words = np.empty(len(bits), "<u8")
         words[:1] = bits[:1]
@@ -107,7 +107,7 @@ class IntKeys:
 
 
 def int_keys(keys: KeysLike) -> IntKeys:
-    """The keys as a batch of the tree's own, copied; raises `InvalidInputError` for what is not an int64."""
+    """Copy keys into a batch of the tree's own; raises `InvalidInputError` if any is not an int64."""
     if not isinstance(keys, np.ndarray):
         return IntKeys(_from_sequence(keys))
     if keys.ndim != 1 or keys.dtype.kind not in "iu":
@@ -118,7 +118,7 @@ def int_keys(keys: KeysLike) -> IntKeys:
 
 
 def check_int_key(key: object) -> int:
-    """`key` as an int; raises `InvalidInputError` for a bool or anything that is not an integer."""
+    """Return `key` as an int; raises `InvalidInputError` if it is a bool or not an integer."""
     if type(key) is int:
         return key
     if isinstance(key, np.integer):
@@ -127,7 +127,7 @@ def check_int_key(key: object) -> int:
 
 
 def decode_int_keys(data: bytes, *, offset: int, count: int) -> tuple[IntKeys, int]:
-    """The `count` keys encoded at `offset` and where they end; raises `MalformedRecordError`."""
+    """Decode `count` keys at `offset`; returns them and their end. Raises `MalformedRecordError` if malformed."""
     end = offset + KEY_NBYTES * count
     if end > len(data):
         raise MalformedRecordError(f"node: expected {count} int keys, found {len(data) - offset} bytes")

@@ -1,7 +1,7 @@
-"""The keys of a tree: what a batch of them can do, and how a batch is made from what callers hold.
+"""The keys of a tree: the operations on a batch of them, and the types in which callers pass them.
 
-A tree's keys are all int (int64, in numeric order) or all str (in code point order, which is the order of
-their UTF-8 bytes). Everything above this module handles either kind through the `Keys` protocol.
+A tree's keys are all int (int64, in numeric order) or all str (in code point order, which is the order of their UTF-8
+bytes). Everything above this module handles either kind through the `Keys` protocol.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ KeyBatch: TypeAlias = NDArray[np.int64] | list[str]
 """Keys as callers get them: an int64 array or a list of str."""
 
 KeysLike: TypeAlias = NDArray[Any] | Sequence[int] | Sequence[str]
-"""Keys as callers may give them."""
+"""Keys as callers may pass them."""
 
 
 class KeyType(StrEnum):
-    """What the keys of one tree are."""
+    """The type of the keys of one tree."""
 
     INT = "int"
     STR = "str"
 
     @property
     def code(self) -> int:
-        """The byte that names this key type in a node."""
+        """The byte that denotes this key type in a node."""
         return _CODES[self]
 
 
@@ -50,11 +50,11 @@ class Keys(Protocol):
         ...
 
     def slice(self, start: int, stop: int) -> Self:
-        """The keys from `start` up to `stop`, a view where the kind allows."""
+        """Return the keys from `start` up to `stop`, as a view if the kind allows."""
         ...
 
     def take(self, indices: NDArray[np.int64]) -> Self:
-        """The keys at `indices`."""
+        """Return the keys at `indices`."""
         ...
 
     def concat(self, others: Sequence[Self]) -> Self:
@@ -62,33 +62,33 @@ class Keys(Protocol):
         ...
 
     def argsort(self) -> NDArray[np.int64]:
-        """The order that sorts the keys; stable."""
+        """Return the order that sorts the keys; stable."""
         ...
 
     def is_strictly_sorted(self) -> bool:
-        """Whether each key is greater than the one before it."""
+        """Return whether each key is greater than the one before it."""
         ...
 
     def find(self, key: Key) -> int:
-        """The number of keys below `key` (the keys are sorted)."""
+        """Return the number of keys below `key` (the keys are sorted)."""
         ...
 
     def find_right(self, key: Key) -> int:
-        """The number of keys up to and including `key` (the keys are sorted)."""
+        """Return the number of keys up to and including `key` (the keys are sorted)."""
         ...
 
     def locate(self, wanted: Self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where each wanted key is or would go `(n,)`, and whether it is there `(n,)`; both are sorted."""
+        """Return where each wanted key is or would go `(n,)`, and whether it is there `(n,)`; both are sorted."""
         ...
 
     def hashes(self) -> NDArray[np.uint64]:
-        """One 64-bit number per key, mixed further by each level of the tree."""
+        """Return one 64-bit number per key, mixed further by each level of the tree."""
         ...
 
     def encoded_sizes(self) -> NDArray[np.int64]:
-        """The bytes each key takes in a node."""
+        """Return the bytes each key takes in a node."""
         ...
 
     def encode(self) -> bytes:
-        """The keys' bytes in a node."""
+        """Return the keys' bytes in a node."""
         ...

@@ -1,4 +1,4 @@
-"""Writing one level of a tree: items in, nodes out."""
+"""Writes one level of a tree: takes items and produces nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stockroom.trees.store import NodeCache
 
 @final
 class LevelWriter:
-    """Cuts runs of items into nodes and writes them; a run starts where a node does."""
+    """Cuts runs of items into nodes and writes them; a run starts at a node's start."""
 
     __slots__ = ("_children", "_format", "_last_keys", "_level", "_nodes", "_tail")
 
@@ -30,11 +30,11 @@ class LevelWriter:
 
     @property
     def is_at_boundary(self) -> bool:
-        """Whether every item so far lies in a written node."""
+        """Whether every item so far is in a written node."""
         return self._tail is None
 
     def append(self, keys: Keys, values: NDArray[np.uint8]) -> None:
-        """Add items, greater than those before; write every node they close."""
+        """Append items greater than those before; write every node they close."""
         run = Node(self._format, self._level, keys=keys, values=values)
         if self._tail is not None:
             run = join_nodes([self._tail, run])
@@ -45,13 +45,13 @@ class LevelWriter:
         self._tail = run.slice(start, len(run)) if start < len(run) else None
 
     def finish(self) -> None:
-        """Write the items not yet in a node as the level's last node."""
+        """Write the remaining items as the level's last node."""
         if self._tail is not None:
             self._write(self._tail)
             self._tail = None
 
     def written(self) -> tuple[Keys, NDArray[np.uint8]]:
-        """The nodes written so far, as items of the level above: keys and values `(n, 40)`."""
+        """Return the nodes written so far, as items of the level above: keys and values `(n, 40)`."""
         values = np.frombuffer(b"".join(self._children), np.uint8).reshape(-1, CHILD_WIDTH)
         return self._format.make_keys(self._last_keys), values
 

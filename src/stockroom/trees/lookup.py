@@ -1,4 +1,4 @@
-"""Finding keys in a tree: one by one, or many in one way down."""
+"""Finds keys in a tree: one by one, or many in one descent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stockroom.trees.store import NodeCache
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Wanted keys found in one leaf: number `wanted[i]` at row `rows[i]`; `below` keys lie left of it."""
+    """Wanted keys found in one leaf: number `wanted[i]` is at row `rows[i]`; `below` keys are left of the leaf."""
 
     leaf: Node
     below: int
@@ -25,7 +25,7 @@ class Hits:
 
 
 def find_leaf(nodes: NodeCache, node: Node, key: Key) -> tuple[Node, int, int] | None:
-    """The leaf with `key`, its row there, and how many keys lie left of the leaf; None where missing."""
+    """Return the leaf with `key`, its row there, and the number of keys left of the leaf; None if missing."""
     below = 0
     while node.level:
         index = node.keys.find(key)
@@ -40,7 +40,7 @@ def find_leaf(nodes: NodeCache, node: Node, key: Key) -> tuple[Node, int, int] |
 
 
 def find_leaf_at(nodes: NodeCache, node: Node, position: int) -> tuple[Node, int]:
-    """The leaf with the key at `position`, 0 up to the tree's count, and its row there."""
+    """Return the leaf with the key at `position`, 0 up to the tree's count, and its row there."""
     while node.level:
         ends = node.child_ends_list
         index = bisect_right(ends, position)
@@ -50,20 +50,20 @@ def find_leaf_at(nodes: NodeCache, node: Node, position: int) -> tuple[Node, int
 
 
 def iter_hits(nodes: NodeCache, root: Node, wanted: Keys) -> Iterator[Hits]:
-    """The wanted keys that are there, by leaf in key order; `wanted` comes in any order and may repeat."""
+    """Yield the wanted keys that exist, by leaf in key order; `wanted` may be in any order and may repeat."""
     order = wanted.argsort()
     for hits in _descend(nodes, root, 0, wanted.take(order), np.arange(len(wanted))):
         yield Hits(hits.leaf, hits.below, order[hits.wanted], hits.rows)
 
 
 def _descend(nodes: NodeCache, node: Node, below: int, wanted: Keys, indices: NDArray[np.int64]) -> Iterator[Hits]:
-    """Hits below `node` for sorted `wanted`, whose places in the whole batch are `indices`."""
+    """Yield the hits below `node` for sorted `wanted`, whose positions in the whole batch are `indices`."""
     positions, found = node.keys.locate(wanted)
     if not node.level:
         yield Hits(node, below, indices[found], positions[found])
         return
     within = int(positions.searchsorted(len(node)))
-    if not within:  # nothing is wanted, or all of it lies behind the last key
+    if not within:  # nothing is wanted, or all of it is after the last key
         return
     children, starts = np.unique(positions[:within], return_index=True)
     stops = [*starts.tolist()[1:], within]

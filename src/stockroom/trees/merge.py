@@ -1,7 +1,7 @@
-"""Three-way merge of trees, driven by what differs: what neither side changed is never looked at.
+"""Three-way merge of trees, driven by differences: parts that neither side changed are never read.
 
-Walked is the difference from the base to their tree; of ours only the keys that are in it are looked up. Whatever they
-left as it was stands as ours has it, so nothing more need be known of what ours changed.
+It walks the difference from the base to their tree, and looks up only its keys in ours. Every other key stays as ours
+has it, so no other change of ours need be known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Rows: TypeAlias = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """A key that both sides changed, and not alike: its value in each tree, None where it is not there."""
+    """A key that the sides changed differently: its value in each tree, or None if it is missing there."""
 
     key: Key
     base: bytes | None
@@ -32,28 +32,28 @@ class KeyConflict:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a key in conflict becomes: a value, or None to take it out."""
+    """The result for a key in conflict: a value, or None to delete it."""
 
     value: bytes | None
 
 
 Settle: TypeAlias = Callable[[KeyConflict], Settled | None]
-"""Settles a conflict, or leaves it, by None."""
+"""Settles a conflict, or returns None to leave it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergedTree:
-    """The tree with all changes of both sides; where `conflicts` are left, it is as `ours`."""
+    """The tree with all changes of both sides; keys in `conflicts` are as in `ours`."""
 
     tree: Tree
     conflicts: tuple[KeyConflict, ...]
 
 
 def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: Iterable[Key] = ()) -> MergedTree:
-    """What becomes of `base` with the changes of both sides; equal changes are no conflict.
+    """Merge the changes of both sides into `base`; equal changes are no conflict.
 
-    Reads and writes O(changes * depth) nodes, and puts what is new where `ours` keeps its nodes. `disputed` are keys
-    whose value in `base` is nobody's: they are in conflict wherever the two sides differ.
+    Reads and writes O(changes * depth) nodes; new nodes go to the store of `ours`. `disputed` are keys with no agreed
+    value in `base`: they are in conflict if the two sides differ.
     """
     unknown = frozenset(disputed)
     if theirs.root == ours.root or (theirs.root == base.root and not unknown):
@@ -71,42 +71,42 @@ def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Of some keys: which are there `(n,)`, and their values `(n, width)`, zeros where missing."""
+    """The values of some keys: which exist `(n,)`, and their values `(n, width)`, zeros if missing."""
 
     found: NDArray[np.bool_]
     values: Rows
 
     def equals(self, other: _Side) -> NDArray[np.bool_]:
-        """Where both sides have the same."""
+        """Return where both sides have the same."""
         is_same: NDArray[np.bool_] = (self.found == other.found) & (self.values == other.values).all(axis=1)
         return is_same
 
     def at(self, row: int) -> bytes | None:
-        """The value of one key."""
+        """Return the value of one key, or None."""
         return self.values[row].tobytes() if self.found[row] else None
 
     def keep(self, chosen: NDArray[np.bool_]) -> _Side:
-        """The same of the chosen keys."""
+        """Return the same of the chosen keys."""
         return _Side(self.found[chosen], self.values[chosen])
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """Keys that their side changed, before and after."""
+    """Keys that their side changed, with their values before and after."""
 
     keys: Keys
     before: _Side
     after: _Side
 
     def keep(self, chosen: NDArray[np.bool_]) -> _Change:
-        """The same of the chosen keys."""
+        """Return the same of the chosen keys."""
         keys = self.keys.take(np.flatnonzero(chosen))
         return _Change(keys, self.before.keep(chosen), self.after.keep(chosen))
 
 
 @dataclass(slots=True)
 class _Merge:
-    """What is to be done to `ours`, as it is found out."""
+    """The edits of `ours`, collected during the merge."""
 
     ours: Tree
     settle: Settle
@@ -116,7 +116,7 @@ class _Merge:
     conflicts: list[KeyConflict] = field(default_factory=list)
 
     def take(self, change: _Change) -> None:
-        """Take over their change of each key that ours left as it was; those that both changed are in conflict."""
+        """Adopt their change of each key that ours left alone; keys that both changed are in conflict."""
         ours = self._look_up(change.keys)
         is_done = ours.equals(change.after)
         is_free = ours.equals(change.before) & ~is_done
@@ -125,13 +125,13 @@ class _Merge:
             self._decide(change.keys, row, change.before.at(row), ours.at(row), change.after.at(row))
 
     def take_disputed(self, theirs: Tree, keys: Keys) -> None:
-        """Decide the keys among these in which the sides differ."""
+        """Decide those of these keys in which the sides differ."""
         ours, after = self._look_up(keys), _Side(*theirs.get_many(keys.batch))
         for row in np.flatnonzero(~ours.equals(after)).tolist():
             self._decide(keys, row, None, ours.at(row), after.at(row))
 
     def finish(self) -> MergedTree:
-        """The merged tree."""
+        """Return the merged tree."""
         nothing = self.ours.format.make_keys(())
         values = np.concatenate([np.empty((0, self.ours.format.value_width), np.uint8), *self.put_values])
         puts, deletes = nothing.concat(self.put_keys), nothing.concat(self.deletes)
@@ -159,7 +159,7 @@ class _Merge:
 
 
 def _lay_out(batch: DiffBatch, base: Tree, theirs: Tree) -> _Change:
-    """A batch of differences as one list of keys, with the values of both trees."""
+    """Return a batch of differences as one list of keys, with the values of both trees."""
     kinds = [batch.added_keys, batch.removed_keys, batch.changed_keys]
     added, removed, changed = counts = [len(keys) for keys in kinds]
     keys = theirs.format.make_keys(()).concat([theirs.format.make_keys(some) for some in kinds])

@@ -1,6 +1,6 @@
-"""The nodes of a tree that another tree does not have: what must travel for whoever holds the other.
+"""The nodes that one tree has and another lacks, which must be sent to a holder of the other.
 
-Both trees are descended together, a level at a time; what both have is not looked into. So cost follows what differs.
+Both trees are descended together, a level at a time. Shared nodes are not read, so the cost follows the differences.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _NODES_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewNodes:
-    """Some of the new nodes, and, of those that are leaves, the values `(n, width)` that no replaced leaf had."""
+    """Some of the new nodes; `values` `(n, width)` are those of their leaves that no replaced leaf had."""
 
     digests: list[ObjectDigest]
     values: NDArray[np.uint8]
 
 
 def iter_new_nodes(tree: Tree, base: Tree | None) -> Iterator[NewNodes]:
-    """The nodes of `tree` that `base` does not have (all, for None), from the root down, in batches.
+    """Yield the nodes of `tree` that `base` lacks (all, if None), from the root down, in batches.
 
-    A node of `base` that stands in another place there may be given too: that is rare, and harmless.
+    A node that `base` has in another place may be included: that is rare, and harmless.
     """
     new, old = [tree.root], [] if base is None else [base.root]
     level = _read_level(tree, new)
@@ -77,7 +77,7 @@ def _no_values(tree: Tree) -> NDArray[np.uint8]:
 
 
 def _subtract(values: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Those of `values` that are not among `before`."""
+    """Return the values that are not among `before`."""
     width = values.shape[1]
     if before is None or not len(before) or not len(values) or before.shape[1] != width or not width:
         return values

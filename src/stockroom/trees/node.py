@@ -13,9 +13,9 @@
 | 16 | | | keys (`int_keys`, `str_keys`) |
 | | `n * w` | | values; `w` is the value width in a leaf, 40 above |
 
-Numbers are little-endian. Above the leaves an item's key is its child's last key, its value the child's
-digest followed by the number of keys below the child as u64. A node's digest covers exactly these bytes;
-compression is the store's business.
+Numbers are little-endian. Above the leaves, an item's key is its child's last key, and its value is the child's digest
+followed by the number of keys below the child as u64. A node's digest covers exactly these bytes; the store handles
+compression.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _MAX_CHILD_COUNT = 1 << 48
 
 @final
 class Node:
-    """A node's items: `keys` sorted, `values` `(n, item_width)` uint8. Immutable once made.
+    """A node's items: `keys` sorted, `values` `(n, item_width)` uint8. Immutable.
 
-    Also made of the items of several neighbours, to handle a run of them as one; only the writer's cuts are
+    A `Node` may also hold the items of several neighbors, to handle a run of them as one; only the writer's cuts are
     encoded.
     """
 
@@ -69,7 +69,7 @@ class Node:
         self.keys = keys
         self.values = values
         self._size = len(keys)
-        self.checked_children: set[int] = set()  # what a digest stands for never changes: once is enough
+        self.checked_children: set[int] = set()  # a digest always names the same bytes: once is enough
         self._child_digests: list[bytes] | None = None
         self._child_ends: NDArray[np.int64] | None = None
         self._child_ends_list: list[int] | None = None
@@ -79,7 +79,7 @@ class Node:
 
     @property
     def count(self) -> int:
-        """The number of keys at and below this node."""
+        """The number of keys in this node, or below it if it is above the leaves."""
         if not self.level:
             return self._size
         return self.child_ends_list[-1] if self._size else 0
@@ -94,7 +94,7 @@ class Node:
 
     @property
     def child_ends(self) -> NDArray[np.int64]:
-        """The number of keys below each child and those before it `(n,)`."""
+        """The number of keys in each child and all children before it `(n,)`."""
         if self._child_ends is None:
             self._child_ends = np.cumsum(child_counts(self.values))
         return self._child_ends
@@ -107,15 +107,15 @@ class Node:
         return self._child_ends_list
 
     def slice(self, start: int, stop: int) -> Node:
-        """A node of the items from `start` up to `stop`."""
+        """Return a node of the items from `start` up to `stop`."""
         return Node(self.format, self.level, keys=self.keys.slice(start, stop), values=self.values[start:stop])
 
     def take(self, indices: NDArray[np.int64]) -> Node:
-        """A node of the items at `indices`, ascending."""
+        """Return a node of the items at `indices`, ascending."""
         return Node(self.format, self.level, keys=self.keys.take(indices), values=self.values[indices])
 
     def encode(self) -> bytes:
-        """The node's canonical bytes."""
+        """Return the node's canonical bytes."""
         header = _HEADER.pack(
             MAGIC,
             VERSION,
@@ -130,13 +130,13 @@ class Node:
 
 
 def empty_node(tree_format: TreeFormat, level: int) -> Node:
-    """A node without items; written only as the root of the empty tree."""
+    """Return a node without items; written only as the root of the empty tree."""
     values = np.empty((0, item_width(tree_format, level)), np.uint8)
     return Node(tree_format, level, keys=tree_format.make_keys(()), values=values)
 
 
 def join_nodes(nodes: Sequence[Node]) -> Node:
-    """One node of the items of all `nodes`: neighbours of one level, at least one, in key order."""
+    """Join `nodes` into one: neighbors of one level, at least one, in key order."""
     first, *rest = nodes
     if not rest:
         return first
@@ -145,7 +145,7 @@ def join_nodes(nodes: Sequence[Node]) -> Node:
 
 
 def parent_of_root(root: Node, digest: bytes) -> Node:
-    """A node above `root` whose only item is `root`, or with no item where the tree is empty."""
+    """Return a node above `root` whose only item is `root`, or without items if the tree is empty."""
     held = min(len(root), 1)
     item = digest + root.count.to_bytes(8, "little")
     return Node(
@@ -157,22 +157,22 @@ def parent_of_root(root: Node, digest: bytes) -> Node:
 
 
 def item_width(tree_format: TreeFormat, level: int) -> int:
-    """The bytes of a value in a node of that level."""
+    """Return the size in bytes of a value in a node of that level."""
     return CHILD_WIDTH if level else tree_format.value_width
 
 
 def child_digest(value: NDArray[np.uint8]) -> ObjectDigest:
-    """The child's digest, from one value of a node above the leaves."""
+    """Return the child's digest from one value of a node above the leaves."""
     return ObjectDigest(value[:DIGEST_NBYTES].tobytes())
 
 
 def child_counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The number of keys below each child `(n,)`, from the values of a node above the leaves."""
+    """Return the number of keys below each child `(n,)`, from the values of a node above the leaves."""
     return np.ascontiguousarray(values[:, DIGEST_NBYTES:]).view("<i8").ravel()
 
 
 def decode_node(data: bytes) -> Node:
-    """The node whose canonical bytes are `data`; its values are a view of them.
+    """Decode a node from its canonical bytes; its values are a view of them.
 
     Raises `MalformedRecordError` unless re-encoding the node would give the same bytes.
     """

@@ -1,4 +1,4 @@
-"""A place in one level of a tree: the way down to a node, and from there to its right neighbours."""
+"""A position in one level of a tree: the way down to a node, and from there to its right neighbors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stockroom.trees.store import NodeCache
 
 @final
 class NodePath:
-    """A node of level `level` below `root`, and the nodes passed on the way there; starts at the first.
+    """A node of level `level` below `root`, and the nodes on the way to it; starts at the first.
 
-    The node itself is read only when it is asked for.
+    The node itself is read on demand.
     """
 
     __slots__ = ("_indices", "_level", "_node", "_nodes", "_parents", "_root")
@@ -42,11 +42,11 @@ class NodePath:
         return all(index + 1 == len(parent) for parent, index in zip(self._parents, self._indices, strict=True))
 
     def seek(self, key: Key) -> None:
-        """Go to the first node whose last key is not below `key`; to the last node where there is none."""
+        """Go to the first node whose last key is not below `key`, or to the last node if there is none."""
         self._descend(self._root, lambda parent: min(parent.keys.find(key), len(parent) - 1))
 
     def seek_position(self, position: int) -> int:
-        """Go to the node that holds the key at `position`; return the number of keys left of that node."""
+        """Go to the node that holds the key at `position`; returns the number of keys left of that node."""
         below = 0
 
         def choose(parent: Node) -> int:
@@ -60,7 +60,7 @@ class NodePath:
         return below
 
     def advance(self) -> bool:
-        """Go to the right neighbour; False, and nothing changed, where there is none."""
+        """Go to the right neighbor; returns False, changing nothing, if there is none."""
         depth = len(self._parents) - 1
         while depth >= 0 and self._indices[depth] + 1 == len(self._parents[depth]):
             depth -= 1
@@ -72,7 +72,7 @@ class NodePath:
         return True
 
     def count_up_to_here(self, sorted_keys: Keys) -> int:
-        """How many of `sorted_keys` belong to this node or to one left of it."""
+        """Return how many of `sorted_keys` belong to this node or to one left of it."""
         if self.is_last:
             return len(sorted_keys)
         return sorted_keys.find_right(self._parents[-1].keys[self._indices[-1]])

@@ -1,4 +1,4 @@
-"""Where nodes are kept: the protocol asked of an object store, and the decoded nodes held in front of it."""
+"""Storage of nodes: the protocol of the object store, and a cache of decoded nodes in front of it."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ DEFAULT_CAPACITY = 1024  # nodes, about 16 KiB each
 
 @runtime_checkable
 class NodeStore(Protocol):
-    """Objects by digest. It verifies what it reads and may keep objects compressed."""
+    """Objects by digest. It verifies what it reads, and may compress objects."""
 
     def get_object(self, digest: ObjectDigest) -> bytes:
-        """The bytes kept under `digest`; raises where there are none."""
+        """Return the bytes stored under `digest`; raises if there are none."""
         ...
 
     def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
-        """The bytes kept under each of `digests`, in their order."""
+        """Return the bytes stored under each of `digests`, in their order."""
         ...
 
     def put_object(self, data: bytes) -> ObjectDigest:
-        """Keep `data` and return its digest; keeping it again changes nothing."""
+        """Store `data` and return its digest; storing it again changes nothing."""
         ...
 
 
 @final
 class NodeCache:
-    """A node store with the nodes last used kept decoded; itself a `NodeStore`.
+    """A node store that caches recently used nodes decoded; itself a `NodeStore`.
 
-    Threads may share one without a lock (and so without one to be left held over a fork): each step on the
-    map is one call into C, and losing a race costs decoding a node twice.
+    Threads may share one without a lock, so no fork can leave one locked: each step on the map is one call into C, and
+    losing a race only costs decoding a node twice.
     """
 
     __slots__ = ("_capacity", "_nodes", "_store")
 
     def __init__(self, store: NodeStore, *, capacity: int = DEFAULT_CAPACITY, sharing: NodeCache | None = None) -> None:
-        """A cache in front of `store`; `sharing` another one's decoded nodes, which digests make the same."""
+        """Put a cache in front of `store`, or share the decoded nodes of another, which are equal by digest."""
         self._store = store
         self._capacity = capacity
         self._nodes: OrderedDict[bytes, Node] = OrderedDict() if sharing is None else sharing._nodes
 
     def get_object(self, digest: ObjectDigest) -> bytes:
-        """The bytes kept under `digest`, from the store itself."""
+        """Return the bytes stored under `digest`, from the store itself."""
         return self._store.get_object(digest)
 
     def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
-        """The bytes kept under each of `digests`, from the store itself."""
+        """Return the bytes stored under each of `digests`, from the store itself."""
         return self._store.get_objects(digests)
 
     def put_object(self, data: bytes) -> ObjectDigest:
-        """Keep `data` in the store itself and return its digest."""
+        """Store `data` in the store itself and return its digest."""
         return self._store.put_object(data)
 
     def read(self, digest: bytes) -> Node:
-        """The node kept under `digest`; raises `MalformedRecordError` where the bytes are no node."""
+        """Return the node stored under `digest`; raises `MalformedRecordError` if the bytes are not a node."""
         node = self._cached(digest)
         return node if node is not None else self._keep(digest, self._store.get_object(ObjectDigest(digest)))
 
     def read_child(self, parent: Node, index: int) -> Node:
-        """The child at `index`; raises `MalformedRecordError` where it is not what its parent says."""
+        """Return the child at `index`; raises `MalformedRecordError` if it is not what its parent says."""
         digest = parent.child_digests[index]
         child = self._cached(digest)
         if child is None:
@@ -74,7 +74,7 @@ class NodeCache:
         return child
 
     def read_children(self, parent: Node, indices: Iterable[int]) -> list[Node]:
-        """The children at `indices`, as `read_child`; one request to the store for those not yet decoded."""
+        """Return the children at `indices`, as `read_child`; one request to the store for those not yet decoded."""
         chosen = list(indices)
         digests = [parent.child_digests[index] for index in chosen]
         nodes = [self._cached(digest) for digest in digests]
@@ -88,7 +88,7 @@ class NodeCache:
         return children
 
     def write(self, node: Node) -> ObjectDigest:
-        """Keep `node` and return its digest. What is cached is what its bytes say, parsed back."""
+        """Store `node` and return its digest. The cached node is parsed back from its bytes."""
         data = node.encode()
         digest = self._store.put_object(data)
         self._keep(digest, data)
@@ -115,7 +115,7 @@ class NodeCache:
 
 
 def cached(store: NodeStore) -> NodeCache:
-    """`store` with decoded nodes kept in front of it; `store` itself where it already is."""
+    """Return `store` with a cache of decoded nodes; `store` itself if it already is one."""
     return store if isinstance(store, NodeCache) else NodeCache(store)
 
 

@@ -1,8 +1,8 @@
 """String keys: a list of str, in code point order.
 
-A key is encoded as UTF-8 with lone surrogates let through, at most 1024 bytes. In a node: one uint32 per
-key, the end of its text, then all texts together, little-endian. In the size that decides boundaries a key
-counts its text and its uint32.
+A key is encoded as UTF-8 that permits lone surrogates, in at most 1024 bytes. In a node: one uint32 for each key, the
+end of its text, then all texts together, little-endian. In the size that decides boundaries, a key counts its text and
+its uint32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _END_NBYTES = 4
 
 @final
 class StrKeys:
-    """A batch of str keys; `texts` is never written to."""
+    """A batch of str keys; `texts` is never modified."""
 
     __slots__ = ("_encoded", "texts")
 
@@ -42,7 +42,7 @@ class StrKeys:
 
     @property
     def batch(self) -> list[str]:
-        """The keys as a list of the caller's own."""
+        """The keys as a new list."""
         return list(self.texts)
 
     @property
@@ -53,37 +53,37 @@ class StrKeys:
         return self._encoded
 
     def slice(self, start: int, stop: int) -> Self:
-        """The keys from `start` up to `stop`."""
+        """Return the keys from `start` up to `stop`."""
         encoded = None if self._encoded is None else self._encoded[start:stop]
         return type(self)(self.texts[start:stop], encoded)
 
     def take(self, indices: NDArray[np.int64]) -> Self:
-        """The keys at `indices`."""
+        """Return the keys at `indices`."""
         texts = self.texts
         return type(self)([texts[index] for index in indices.tolist()])
 
     def concat(self, others: Sequence[Self]) -> Self:
-        """These keys followed by those of every batch in `others`."""
+        """Return these keys followed by those of every batch in `others`."""
         return type(self)([*self.texts, *chain.from_iterable([other.texts for other in others])])
 
     def argsort(self) -> NDArray[np.int64]:
-        """The order that sorts the keys; stable."""
+        """Return the order that sorts the keys; stable."""
         return np.array(sorted(range(len(self.texts)), key=self.texts.__getitem__), np.int64)
 
     def is_strictly_sorted(self) -> bool:
-        """Whether each key is greater than the one before it."""
+        """Return whether each key is greater than the one before it."""
         return all(map(lt, self.texts, islice(self.texts, 1, None)))
 
     def find(self, key: Key) -> int:
-        """The number of keys below `key`."""
+        """Return the number of keys below `key`."""
         return bisect_left(self.texts, key)
 
     def find_right(self, key: Key) -> int:
-        """The number of keys up to and including `key`."""
+        """Return the number of keys up to and including `key`."""
         return bisect_right(self.texts, key)
 
     def locate(self, wanted: Self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where each wanted key is or would be inserted, and whether it is there."""
+        """Return where each wanted key is or would be inserted, and whether it is there."""
         texts = self.texts
         positions = np.fromiter(_search_all(texts, wanted.texts), np.int64, len(wanted.texts))
         found = np.fromiter(
@@ -94,30 +94,30 @@ class StrKeys:
         return positions, found
 
     def hashes(self) -> NDArray[np.uint64]:
-        """The first 8 bytes of each key's BLAKE3, as little-endian words."""
+        """Return the first 8 bytes of each key's BLAKE3, as little-endian words."""
         joined = b"".join([blake3(encoded).digest(length=8) for encoded in self.encoded])
         return np.frombuffer(joined, "<u8")
 
     def encoded_sizes(self) -> NDArray[np.int64]:
-        """The length of each key's UTF-8 and of its end offset."""
+        """Return the length of each key's UTF-8 and of its end offset."""
         lengths = np.fromiter(map(len, self.encoded), np.int64, len(self.texts))
         return lengths + _END_NBYTES
 
     def encode(self) -> bytes:
-        """End offsets, then texts."""
+        """Encode end offsets, then texts."""
         ends = np.fromiter(accumulate(map(len, self.encoded)), "<u4", len(self.texts))
         return b"".join([ends.tobytes(), *self.encoded])
 
 
 def str_keys(keys: KeysLike) -> StrKeys:
-    """The keys as a batch of the tree's own, copied; raises `InvalidInputError` for what cannot be a key."""
+    """Copy keys into a batch of the tree's own; raises `InvalidInputError` if any cannot be a key."""
     if isinstance(keys, str):
         raise InvalidInputError(f"str keys: expected a list of str, found the str {keys!r}")
     return StrKeys([check_str_key(key) for key in keys])
 
 
 def check_str_key(key: object) -> str:
-    """`key` as a str; raises `InvalidInputError` unless it is one of at most 1024 UTF-8 bytes."""
+    """Return `key` as a str; raises `InvalidInputError` unless it is one of at most 1024 UTF-8 bytes."""
     if not isinstance(key, str):
         raise InvalidInputError(f"str keys: expected a str, found {key!r} ({type(key).__name__})")
     if len(key) * 4 > MAX_KEY_NBYTES and len(_encode(key)) > MAX_KEY_NBYTES:
@@ -126,7 +126,7 @@ def check_str_key(key: object) -> str:
 
 
 def decode_str_keys(data: bytes, *, offset: int, count: int) -> tuple[StrKeys, int]:
-    """The `count` keys encoded at `offset` and where they end; raises `MalformedRecordError`."""
+    """Decode `count` keys at `offset`; returns them and their end. Raises `MalformedRecordError` if malformed."""
     start = offset + _END_NBYTES * count
     if start > len(data):
         raise MalformedRecordError(f"node: expected {count} key offsets, found {len(data) - offset} bytes")

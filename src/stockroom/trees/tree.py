@@ -1,4 +1,4 @@
-"""A tree as its users hold it: an immutable ordered map from keys to values of one width."""
+"""The tree as its users hold it: an immutable ordered map from keys to values of one width."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from stockroom.trees.store import NodeCache, NodeStore, cached
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The map whose root node is kept under `root`; equal content has an equal root.
+    """The map whose root node is stored under `root`; equal content has an equal root.
 
-    `nodes` is `store` with decoded nodes in front of it. Trees made from one another share it; to share it
-    between others, give each the same `NodeCache` as its store.
+    `nodes` is `store` with a cache of decoded nodes. Trees made from one another share it; to share it between others,
+    pass each the same `NodeCache` as its store.
     """
 
     store: NodeStore = field(compare=False, repr=False)
@@ -37,14 +37,14 @@ class Tree:
 
     @classmethod
     def empty(cls, store: NodeStore, tree_format: TreeFormat) -> Tree:
-        """The tree without keys."""
+        """Return the tree without keys."""
         return cls.build(store, tree_format, keys=(), values=None)
 
     @classmethod
     def build(cls, store: NodeStore, tree_format: TreeFormat, keys: KeysLike, values: ArrayLike | None = None) -> Tree:
-        """The tree of `keys`, in any order, and `values` `(n, value_width)` uint8 (None for width 0).
+        """Build the tree of `keys`, in any order, and `values` `(n, value_width)` uint8 (None for width 0).
 
-        Raises `InvalidInputError` where a key comes twice or does not fit the format.
+        Raises `InvalidInputError` if a key comes twice or does not fit the format.
         """
         nodes = cached(store)
         items = tree_format.make_keys(keys)
@@ -58,7 +58,7 @@ class Tree:
 
     @classmethod
     def open(cls, store: NodeStore, root: ObjectDigest) -> Tree:
-        """The tree kept under `root`, whose node tells its format."""
+        """Open the tree stored under `root`, whose node gives its format."""
         nodes = cached(store)
         return cls(nodes, nodes.read(root).format, root)
 
@@ -80,19 +80,19 @@ class Tree:
 
     @property
     def dense_start(self) -> int | None:
-        """The first key, where the keys are consecutive integers: a key's position is then its distance from it."""
+        """The first key if the keys are consecutive integers: a key's position is then its distance from it."""
         first, last = self.first_key, self.last_key
         if isinstance(first, int) and isinstance(last, int) and last - first + 1 == self.count:
             return first
         return None
 
     def get(self, key: Key) -> bytes | None:
-        """The value of `key`, None where it is missing; reads one node a level."""
+        """Return the value of `key`, None if it is missing; reads one node per level."""
         hit = find_leaf(self.nodes, self.top, self.format.check_key(key))
         return None if hit is None else hit[0].values[hit[1]].tobytes()
 
     def get_many(self, keys: KeysLike) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
-        """Which of `keys` are there `(n,)`, and their values `(n, value_width)`, zeros where missing."""
+        """Return which of `keys` exist `(n,)`, and their values `(n, value_width)`, zeros if missing."""
         wanted = self.format.make_keys(keys)
         found = np.zeros(len(wanted), np.bool_)
         values = np.zeros((len(wanted), self.format.value_width), np.uint8)
@@ -102,19 +102,19 @@ class Tree:
         return found, values
 
     def at(self, position: int) -> tuple[Key, bytes]:
-        """The key at `position` in key order and its value; raises `InvalidInputError` out of range."""
+        """Return the key at `position` in key order and its value; raises `InvalidInputError` if out of range."""
         if not 0 <= position < self.count:
             raise InvalidInputError(f"position: expected 0 up to {self.count}, found {position}")
         leaf, row = find_leaf_at(self.nodes, self.top, position)
         return leaf.keys[row], leaf.values[row].tobytes()
 
     def position_of(self, key: Key) -> int | None:
-        """Where `key` stands in key order; None where it is missing."""
+        """Return the position of `key` in key order; None if it is missing."""
         hit = find_leaf(self.nodes, self.top, self.format.check_key(key))
         return None if hit is None else hit[2] + hit[1]
 
     def positions_of(self, keys: KeysLike) -> NDArray[np.int64]:
-        """Where each of `keys` stands in key order `(n,)`; -1 where it is missing."""
+        """Return the position of each of `keys` in key order `(n,)`; -1 if it is missing."""
         wanted = self.format.make_keys(keys)
         positions = np.full(len(wanted), -1, np.int64)
         for hits in iter_hits(self.nodes, self.top, wanted):
@@ -122,10 +122,10 @@ class Tree:
         return positions
 
     def edit(self, put_keys: KeysLike = (), put_values: ArrayLike | None = None, *, deletes: KeysLike = ()) -> Tree:
-        """The tree with `put_keys` set to `put_values` `(n, value_width)` and `deletes` taken out.
+        """Return the tree with `put_keys` set to `put_values` `(n, value_width)`, and `deletes` removed.
 
-        Keys come in any order. Deleting a missing key does nothing. Raises `InvalidInputError` where a key
-        comes twice or does not fit the format.
+        Keys come in any order. Deleting a missing key does nothing. Raises `InvalidInputError` if a key comes twice or
+        does not fit the format.
         """
         keys = self.format.make_keys(put_keys)
         values = self.format.make_values(put_values, count=len(keys))
@@ -134,11 +134,11 @@ class Tree:
         return Tree(self.nodes, self.format, self.root if root is None else root)
 
     def directory(self) -> LeafDirectory:
-        """All leaves, known from the nodes above them; reads no leaf but a root that is one."""
+        """Return all leaves, listed from the nodes above them; reads no leaf except a root that is one."""
         return read_directory(self.nodes, parent_of_root(self.top, self.root))
 
     def read_leaf(self, digest: bytes) -> Node:
-        """The leaf kept under `digest`; raises `MalformedRecordError` where it is no leaf of this format."""
+        """Return the leaf stored under `digest`; raises `MalformedRecordError` if it is not a leaf of this format."""
         leaf = self.nodes.read(digest)
         if leaf.level or leaf.format != self.format:
             raise MalformedRecordError(
@@ -148,7 +148,7 @@ class Tree:
 
     @property
     def top(self) -> Node:
-        """The root node; raises `MalformedRecordError` where it is none of this format."""
+        """The root node; raises `MalformedRecordError` if it is not of this format."""
         node = self.nodes.read(self.root)
         if node.format != self.format:
             raise MalformedRecordError(f"node {self.root.hex()}: expected {self.format}, found {node.format}")
