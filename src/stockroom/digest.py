@@ -1,6 +1,6 @@
-"""BLAKE3-256 digests and the types of the ids made from them.
+"""BLAKE3-256 digests, and the types of ids made from them.
 
-Owns hashing and the hex form. Knows nothing of what is hashed.
+Owns hashing and the hex form. Knows nothing of the data it hashes.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ CommitId = NewType("CommitId", bytes)
 
 
 def view_bytes(data: Buffer) -> memoryview:
-    """The bytes of `data`, not copied."""
+    """Return a view of the bytes of `data`."""
     return memoryview(data).cast("B")  # type: ignore[arg-type]  # numpy's stubs declare no buffer before 3.12
 
 
 def compute_digest(data: Buffer) -> bytes:
-    """The 32-byte BLAKE3 digest of `data`."""
+    """Return the 32-byte BLAKE3 digest of `data`."""
     return blake3(view_bytes(data)).digest()
 
 
 def compute_file_digest(path: Path) -> bytes:
-    """The 32-byte BLAKE3 digest of a file, by all processors.
+    """Return the 32-byte BLAKE3 digest of a file, computed on all processors.
 
-    In a forked child by one: the threads that its parent hashed with do not exist there, and would be waited for.
+    A forked child uses only one: it would wait for its parent's hashing threads, which do not exist there.
     """
     hasher = blake3(max_threads=1 if os.getpid() != _started_as else blake3.AUTO)
     return hasher.update_mmap(path).digest()

@@ -65,7 +65,7 @@ class StockroomError(Exception):
 
 
 class NotFoundError(StockroomError, KeyError):
-    """Something was asked for by a name that nothing carries."""
+    """No item has the requested name."""
 
 
 class RepositoryNotFoundError(NotFoundError):
@@ -73,7 +73,7 @@ class RepositoryNotFoundError(NotFoundError):
 
 
 class RefNotFoundError(NotFoundError):
-    """No branch, tag or commit answers to a ref; `near` lists names close to it."""
+    """No branch, tag or commit matches a ref; `near` lists similar names."""
 
     def __init__(self, message: str, *, ref: str = "", near: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -126,7 +126,7 @@ class AmbiguousRefError(InvalidInputError):
 
 
 class ConflictError(StockroomError):
-    """Two changes cannot both stand; nothing was changed."""
+    """Two changes exclude each other; nothing was changed."""
 
 
 class RefChangedError(ConflictError):
@@ -134,7 +134,7 @@ class RefChangedError(ConflictError):
 
 
 class MergeConflictError(ConflictError):
-    """A merge needs a decision; `conflicts` lists what about."""
+    """A merge needs decisions; `conflicts` lists the conflicts."""
 
     def __init__(self, message: str, *, conflicts: Sequence[object] = ()) -> None:
         super().__init__(message)
@@ -142,7 +142,7 @@ class MergeConflictError(ConflictError):
 
 
 class LockedError(StockroomError):
-    """Another writer holds the stage; `pid`, `host` and `since` name it where known."""
+    """Another writer holds the stage; `pid`, `host` and `since` identify it if known."""
 
     def __init__(self, message: str, *, pid: int | None = None, host: str = "", since: str = "") -> None:
         super().__init__(message)
@@ -156,11 +156,11 @@ class ClosedError(StockroomError):
 
 
 class ReadOnlyError(StockroomError, PermissionError):
-    """A write was asked of a handle that only reads."""
+    """A write was attempted on a handle that only reads."""
 
 
 class NothingToCommitError(StockroomError):
-    """The stage equals the commit it stands on."""
+    """The stage equals the commit under it."""
 
 
 class CorruptionError(StockroomError):
@@ -172,7 +172,7 @@ class CorruptionError(StockroomError):
 
 
 class DigestMismatchError(CorruptionError):
-    """Bytes hash to another digest than the one they are kept under."""
+    """Bytes hash to another digest than the one they are stored under."""
 
     def __init__(self, expected: str, actual: str, *, where: str) -> None:
         super().__init__(
@@ -188,16 +188,16 @@ class MalformedRecordError(CorruptionError):
 
 
 def malformed(where: str, expected: str, found: str, advice: str = "run `stock fsck`") -> MalformedRecordError:
-    """The error for bytes that are not what their format says."""
+    """Return the error for bytes that do not follow their format."""
     return MalformedRecordError(f"{where}: expected {expected}, found {found}; {advice}", where=where)
 
 
 class LostChunksError(CorruptionError):
-    """Chunks are in no pack, as where one was lost; `where` is the digest of the first."""
+    """Chunks are in no pack, for example after a pack was lost; `where` is the digest of the first."""
 
 
 class AbsentDataError(StockroomError):
-    """Bytes are not on this machine and no remote can give them; names `remote` and `pack`."""
+    """Bytes are absent and no remote can provide them; names `remote` and `pack`."""
 
     def __init__(self, message: str, *, remote: str | None = None, pack: str = "") -> None:
         super().__init__(message)
@@ -210,11 +210,11 @@ class FormatVersionError(StockroomError):
 
 
 class GitError(StockroomError):
-    """The program git is not there, or did not do what was asked of it."""
+    """The program git is missing or failed."""
 
 
 class RemoteError(StockroomError):
-    """A remote did not do what was asked of it."""
+    """A remote failed to do what was asked."""
 
 
 class UnreachableError(RemoteError):
@@ -230,13 +230,13 @@ class TimeoutError(RemoteError):  # noqa: A001 - the contract's name; always use
 
 
 def near_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """At most `n` of the `known` names that are spelled much like `name`, the nearest first."""
+    """Return at most `n` of the `known` names that are spelled like `name`, the nearest first."""
     from difflib import get_close_matches  # here for start-up time
 
     return get_close_matches(name, list(known), n)
 
 
 def did_you_mean(near: Iterable[str], *, quote: Callable[[str], str] = repr) -> str:
-    """`did you mean 'a' or 'b'?` for a message; empty for no names."""
+    """Return `did you mean 'a' or 'b'?` for a message; empty without names."""
     names = " or ".join(map(quote, near))
     return names and f"did you mean {names}?"

@@ -1,6 +1,7 @@
-"""Files as a whole: read with a limit, written so that they appear in one step, never through a link.
+"""Whole files: read with a limit, written so that they appear in one step, never through a link.
 
-A folder may come from anybody. What is opened in it by name must not block, fill the memory, or lead out of it.
+A folder may come from a stranger. Opening a file in it by name must not block, fill the memory, or follow a link out of
+it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _RENAME_EXCHANGE: Final = 2
 
 
 def read_own_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> bytes:
-    """The file's content.
+    """Return the file's content.
 
     Raises:
         FileNotFoundError: there is none.
-        MalformedRecordError: it is larger, or no file but a pipe, a device or the like.
+        MalformedRecordError: it is larger than `max_nbytes`, or a pipe, a device or the like.
     """
     fd = os.open(path, _READ)
     try:
@@ -44,7 +45,7 @@ def read_own_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> bytes:
 
 
 def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
-    """The content of a regular file; None for one that is missing, larger, of another kind, or not to be read."""
+    """Return the content of a regular file; None if it is missing, larger, of another kind, or unreadable."""
     try:
         return read_own_file(path, max_nbytes=max_nbytes)
     except (OSError, ValueError, MalformedRecordError):
@@ -52,7 +53,7 @@ def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
 
 
 def write_own_file(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
-    """Write the file, with `sync` also to disk; `OSError` if there is a link in its place."""
+    """Write the file, and sync it with `sync`; raises `OSError` if there is a link in its place."""
     fd = os.open(path, _WRITE, 0o644)
     with open(fd, "wb") as file:  # noqa: PTH123 - there is no path without following links
         file.write(content)
@@ -62,7 +63,7 @@ def write_own_file(path: Path, content: bytes | memoryview, *, sync: bool = Fals
 
 
 def replace_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
-    """Put a new file in the place of `path`, in one step."""
+    """Replace the file at `path` in one step."""
     replacement = path.with_suffix(".new")
     replacement.unlink(missing_ok=True)
     write_own_file(replacement, content, sync=sync)
@@ -71,9 +72,9 @@ def replace_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
 
 @contextmanager
 def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears at `path`, in place of whatever file is there, once the block ends well.
+    """Provide a file to write that replaces `path` once the block succeeds.
 
-    Raises `InvalidInputError` where `path` is a folder.
+    Raises `InvalidInputError` if `path` is a folder, or its parent folder does not exist.
     """
     if path.is_dir():
         raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
@@ -89,7 +90,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def exchange(first: Path, second: Path) -> None:
-    """Let two folders change places: in one step on Linux, else in two."""
+    """Exchange two folders: in one step on Linux, else in several."""
     import ctypes  # here for start-up time
 
     libc = ctypes.CDLL(None, use_errno=True)

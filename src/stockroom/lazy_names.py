@@ -1,4 +1,4 @@
-"""Names of packages that are loaded once they are asked for: what a program does not use costs it no start-up time."""
+"""Loads names of packages on demand: unused modules cost a program no start-up time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def load_lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` (PEP 562) of a package whose names, as `modules` says, are those of other modules."""
+    """Return the `__getattr__` (PEP 562) of a package whose names `modules` maps to the modules that define them."""
 
     def get(name: str) -> Any:
         module = modules.get(name)

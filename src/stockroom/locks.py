@@ -1,7 +1,7 @@
-"""Locks: on files, between processes, and between the threads of one. No fork leaves any of them locked.
+"""Locks on files, between processes, and between the threads of one process. A fork leaves none of them locked.
 
-A child inherits every lock as it was, but not the threads that would release them: a data loader's worker, forked
-while another thread of its parent was opening a pack, would wait for ever.
+A child inherits every lock as it was, but not the threads that would release it. A data loader's worker, forked while
+another thread of its parent was opening a pack, would wait forever.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _file_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
 class FileLock:
     """An `flock` on a file, taken by `try_take`, `wait` or `take`; it ends with `release`, this object or its process.
 
-    Each object opens the file for itself, so two threads that take the same lock exclude each other just as two
+    Each object opens the file separately, so two threads that take the same lock exclude each other just as two
     processes do. A forked child holds none of its parent's locks, and cannot release them.
 
     Args:
-        path: the file, made unless it is there.
-        is_shared: any number may hold it who all share it.
-        must_exist: the file is not made; `FileNotFoundError` if it is not there.
-        mode: of a file that is made.
+        path: the file, created unless it exists.
+        is_shared: any number of holders may share it.
+        must_exist: do not create the file; raise `FileNotFoundError` if it does not exist.
+        mode: the mode of a created file.
 
     Raises:
         ReadOnlyError: the file cannot be opened for writing.
-        OSError: a link lies at `path`, or the like.
+        OSError: `path` is a link, or the like.
     """
 
     def __init__(self, path: Path, *, is_shared: bool = False, must_exist: bool = False, mode: int = 0o644) -> None:
@@ -70,15 +70,15 @@ class FileLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this very process holds it."""
+        """Whether this process itself holds it."""
         return self._fd >= 0 and self._pid == os.getpid()
 
     def fileno(self) -> int:
-        """The open file, for a process that is to inherit the lock."""
+        """Return the open file, for a process that will inherit the lock."""
         return self._fd
 
     def try_take(self) -> bool:
-        """Take the lock if it is free; whether it was."""
+        """Take the lock if it is free; returns whether it was."""
         try:
             fcntl.flock(self._fd, self._how | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -87,7 +87,7 @@ class FileLock:
         return True
 
     def wait(self, timeout_s: float, *, pause_s: float = _LAST_PAUSE_S) -> bool:
-        """Take the lock once it is free; whether it was within `timeout_s`. Looks again every `pause_s` or earlier."""
+        """Take the lock; returns whether it became free within `timeout_s`. Polls at most `pause_s` apart."""
         deadline_s = time.monotonic() + timeout_s
         next_pause_s = _FIRST_PAUSE_S
         while not self.try_take():
@@ -99,7 +99,7 @@ class FileLock:
         return True
 
     def take(self, timeout_s: float, *, busy: str) -> None:
-        """Take the lock once it is free; after `timeout_s`, `LockedError` that says `busy` and names the holder."""
+        """Take the lock once it is free; after `timeout_s`, raise `LockedError` with `busy` and the holder's id."""
         if not self.wait(timeout_s):
             pid = self.find_holder()
             who = "another process" if pid is None else f"process {pid}"
@@ -107,7 +107,7 @@ class FileLock:
             raise LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
 
     def find_holder(self) -> int | None:
-        """The id of a process that took the lock; None where the system does not tell."""
+        """Return the id of a process that took the lock; None if the system does not say."""
         try:
             found, lines = os.fstat(self._fd), Path("/proc/locks").read_text().splitlines()
         except OSError:
@@ -119,35 +119,35 @@ class FileLock:
         return None
 
     def write_note(self, note: bytes) -> None:
-        """Say in the file, for as long as the lock is held, who holds it."""
+        """Write to the file who holds the lock, as long as it is held."""
         self._has_note = True
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, note, 0)
 
     def read_note(self) -> bytes:
-        """What the holder's note says; it decides nothing, and may be anything."""
+        """Return the holder's note; it decides nothing, and may be anything."""
         return os.pread(self._fd, _MAX_NOTE_NBYTES, 0)
 
     def release(self) -> None:
-        """Let the next holder in; harmless when repeated, and in a forked child."""
+        """Release the lock; harmless when repeated, and in a forked child."""
         if self.is_held:
             self._pid = -1
             if self._has_note:
                 os.ftruncate(self._fd, 0)
-            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child forked just now may have the file open for a moment longer
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child forked just now may keep the file open a moment longer
         self.leave()
 
     def leave(self) -> None:
         """Close the file without unlocking it: a process that inherited it holds the lock from now on."""
         if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: an interrupt must not lead to closing another's file
+            fd, self._fd = self._fd, -1  # first: after an interrupt, a second call must not close another file
             os.close(fd)
 
 
 def make_fork_lock() -> AbstractContextManager[bool]:
-    """A lock between threads that its holder may take again, free in every forked child.
+    """Return a reentrant lock between threads, which is free in every forked child.
 
-    A child must be able to do with what it guards as another thread left it.
+    The child must cope with whatever state another thread left the guarded data in.
     """
     lock: Any = threading.RLock()
     _thread_locks.add(lock)
@@ -156,7 +156,7 @@ def make_fork_lock() -> AbstractContextManager[bool]:
 
 def _free_inherited() -> None:
     for lock in list(_thread_locks):
-        lock._at_fork_reinit()  # what the standard library does with its own
+        lock._at_fork_reinit()  # as the standard library does with its own
     for held in list(_file_locks):
         held.leave()
 

@@ -37,8 +37,7 @@ _FETCHES_AT_MOST = 2  # units may be dropped again just after they were fetched
 class TensorStore:
     """The chunks under one repository folder, for reading.
 
-    Digests are `(n, 32)` uint8. Locations are `(n,)` uint64: the pack number in the high 32 bits, the row in the low
-    32.
+    Digests are `(n, 32)` uint8. Locations are `(n,)` uint64: pack number in the high 32 bits, row in the low 32.
     """
 
     def __init__(self, root: Path, *, fetcher: Fetcher | None = None) -> None:
@@ -69,16 +68,13 @@ class TensorStore:
         return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
 
     def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Yield batches of `(positions in digests, locations)`: every copy of every chunk that this process knows.
-
-        Copies in packs that are lost or cannot be opened are left out.
-        """
+        """Yield batches of `(positions in digests, locations)`: every readable copy that this process knows."""
         return self._search.iter_copies(digests)
 
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
     ) -> NDArray[np.uint64]:
-        """Return each chunk's location; raises `CorruptionError` if no pack holds a chunk, or it is not of `row_nbytes`.
+        """Return each chunk's location; raises `CorruptionError` if no pack holds it, or it is not of `row_nbytes`.
 
         Only locations found with `row_nbytes` may be passed to `gather`.
         """
@@ -125,10 +121,7 @@ class TensorStore:
             yield Pack(locate_pack(self.packs_directory, digest), digest)
 
     def iter_sizes(self) -> Iterator[tuple[int, int]]:
-        """Yield for every pack the bytes of its shard, and roughly how many of them are on this machine.
-
-        Whole packs are not opened.
-        """
+        """Yield every pack's shard size, and roughly how many of its bytes are present; whole packs are not opened."""
         for digest in self.catalog.read_packs().values():
             directory = locate_pack(self.packs_directory, digest)
             try:
@@ -241,10 +234,7 @@ class TensorStore:
         return [(pack, units) for pack, units in found if len(units)]
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Make packs that are on disk and synced findable.
-
-        A pack that has already been rewritten into others is left out: those hold its chunks.
-        """
+        """Make synced packs findable, except packs already rewritten into others, which hold their chunks."""
         if not packs:
             return
         with hold_places(self.packs_directory, alone=False):

@@ -89,10 +89,7 @@ class TensorWriter:
         return ChunkDigest(digest)
 
     def put_rows(self, rows: NDArray[np.uint8], stream: Stream) -> NDArray[np.uint8]:
-        """Put the rows of a C-contiguous `(n, row_nbytes)` array; returns digests `(n, 32)`.
-
-        The array must not change before `wait`: it is written in the background.
-        """
+        """Put the rows of a C-contiguous array `(n, row_nbytes)`, unchanged until `wait`; returns digests `(n, 32)`."""
         self._drain(stream)
         digests = [blake3(row).digest() for row in rows]
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)

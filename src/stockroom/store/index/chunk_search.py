@@ -63,10 +63,7 @@ class ChunkSearch:
         return np.where(locations == NOWHERE, found, locations)
 
     def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Yield batches of `(positions in digests, locations)`: every copy of every chunk that this process knows.
-
-        Copies in packs that are lost or cannot be opened are left out.
-        """
+        """Yield batches of `(positions in digests, locations)`: every readable copy that this process knows."""
         for positions, candidates in self._index.iter_candidates(digests):
             confirmed = self._confirm(digests[positions], candidates, skip_damaged=True)
             yield positions[confirmed], candidates[confirmed]
@@ -88,10 +85,7 @@ class ChunkSearch:
                 )
 
     def shun(self, wanted: Mapping[int, NDArray[np.uint8]]) -> bool:
-        """Avoid packs from now on, by number, if other packs hold all chunks wanted of them.
-
-        Returns whether there is such a pack.
-        """
+        """Avoid packs, by number, if other packs hold all chunks wanted of them; returns whether there are any."""
         outside = self._shunned | wanted.keys()
         found = {
             number

@@ -71,10 +71,7 @@ class OpenPacks:
 
 
 class GatherPlan:
-    """Rows of one length at known addresses in open packs, to be gathered repeatedly.
-
-    It keeps the packs open as long as it lives, whatever the cache does.
-    """
+    """Rows of one length at known addresses, to be gathered repeatedly; it keeps their packs open."""
 
     def __init__(self, opened: OpenPacks, addresses: NDArray[np.int64], row_nbytes: int) -> None:
         self._opened = opened

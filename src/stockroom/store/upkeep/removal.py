@@ -22,12 +22,12 @@ _LOCK_NAME = "removal.lock"
 
 
 def lock_removal(store: TensorStore, *, timeout_s: float = 0.0) -> FileLock:
-    """Lock out other removals of packs of this store; raises `LockedError` if another process holds the lock."""
+    """Keep other processes from removing packs of this store; raises `LockedError` if one does so for `timeout_s`."""
     return _lock(store.packs_directory, timeout_s, is_shared=False)
 
 
 def forbid_removal(store: TensorStore, *, timeout_s: float) -> FileLock:
-    """Forbid removing packs of this store; raises `LockedError` if a removal blocks it for `timeout_s`."""
+    """Keep every process from removing packs of this store; raises `LockedError` if one does so for `timeout_s`."""
     return _lock(store.packs_directory, timeout_s, is_shared=True)
 
 
@@ -40,8 +40,7 @@ def remove_packs(
 ) -> dict[int, PackDigest]:
     """Unregister packs, by number, then delete their folders by way of `session_directory`, a writer's own.
 
-    Returns the removed packs. `is_doomed` is asked when no process can start to rely on a pack; if it is false, the
-    pack stays.
+    Returns the removed packs. A pack stays if `is_doomed`, asked when no process can start to rely on it, is false.
     """
     with hold_places(store.packs_directory, alone=True):
         doomed = {number: digest for number, digest in packs.items() if is_doomed(digest)}

@@ -106,10 +106,9 @@ def plan_repack(
 
 
 def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | None = None) -> RepackReport:
-    """Carry out `plan`.
+    """Carry out `plan`; raises `LockedError` if another process is removing packs.
 
-    Raises `DigestMismatchError`, with nothing removed, if a chunk does not match its digest, and `LockedError` if
-    another process is removing packs.
+    Raises `DigestMismatchError`, with nothing removed, if a chunk does not match its digest.
     """
     with lock_removal(store):
         return rewrite_packs(store, plan, on_progress=on_progress)
