@@ -1,7 +1,4 @@
-"""BLAKE3-256 digests, and the types of ids made from them.
-
-Owns hashing and the hex form. Knows nothing of the data it hashes.
-"""
+"""BLAKE3-256 digests, and the types of ids made from them. Knows nothing of the data it hashes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Whole files: read with a limit, written so that they appear in one step, never through a link.
+"""Reads files with a limit, and writes them so that they appear in one step, never through a link.
 
-A folder may come from a stranger. Opening a file in it by name must not block, fill the memory, or follow a link out of
-it.
+A folder may come from a stranger. Opening a file in it by name must not block, fill the memory, or lead out of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Locks on files, between processes, and between the threads of one process. A fork leaves none of them locked.
+"""Locks between processes, on files, and between the threads of one process. No fork leaves one of them locked.
 
 A child inherits every lock as it was, but not the threads that would release it. A data loader's worker, forked while
 another thread of its parent was opening a pack, would wait forever.
@@ -119,7 +119,7 @@ class FileLock:
         return None
 
     def write_note(self, note: bytes) -> None:
-        """Write to the file who holds the lock, as long as it is held."""
+        """Write a note about the holder into the file; `release` removes it."""
         self._has_note = True
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, note, 0)

@@ -1,6 +1,6 @@
 """The handle that the rest of Stockroom holds on an LMDB environment.
 
-A forked child never touches what it inherited: a handle used there opens an environment of the child's own.
+A forked child never touches an inherited environment: a handle used there opens an environment of the child's own.
 """
 
 from __future__ import annotations

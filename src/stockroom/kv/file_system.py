@@ -1,8 +1,7 @@
 """The kind of file system of a folder, and the kinds that LMDB's files must not be on.
 
 LMDB shares one memory map among all processes that have it open. No file system keeps such maps in step between
-machines, and the locks of many reach no further than one machine: two writers would silently overwrite each other's
-pages.
+machines, and the locks of many reach only one machine: two writers would silently overwrite each other's pages.
 """
 
 from __future__ import annotations

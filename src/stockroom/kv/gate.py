@@ -1,7 +1,6 @@
 """A gate that many threads pass at once, or that one thread shuts to be alone.
 
-Transactions pass it. Operations that must see no transaction of this process (growing the map, closing, forking) shut
-it.
+Transactions pass it. Growing the map, closing and forking, which exclude all transactions of this process, shut it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ class Gate:
     """Tracks the threads inside; a thread that shuts the gate waits until no other is inside.
 
     An interrupt may keep a thread from leaving, or from reopening the gate. No other thread waits for that forever: the
-    thread's own next call repairs what it left behind.
+    thread's own next call repairs the gate.
     """
 
     __slots__ = ("_changed", "_inside", "_mutex", "_shut_by")

@@ -61,7 +61,7 @@ class Register:
             self._close_unless_taken_again(shared)
 
     def drop(self, shared: SharedEnvironment) -> None:
-        """Release a handle from the garbage collector, which must not wait: now, or with the next `take`."""
+        """Release a handle for the garbage collector, which must not wait: now, or with the next `take`."""
         self._dropped.append(shared)
         if not self._lock.locked():
             self._give_back_dropped()
@@ -103,7 +103,7 @@ class Register:
         self._dropped.clear()
 
     def watch_forks(self) -> None:
-        """From now on, keep children from using what they inherit."""
+        """Keep forked children from using inherited environments from now on."""
         os.register_at_fork(
             before=self._before_fork,
             after_in_parent=self._after_fork_in_parent,

@@ -124,7 +124,7 @@ class SharedEnvironment:
                 raise
 
     def _recover(self, error: lmdb.Error) -> bool:
-        """Fix what kept a transaction from beginning; returns whether to try again."""
+        """Fix the cause of a transaction's failure to begin; returns whether to try again."""
         if isinstance(error, lmdb.MapResizedError):
             self._resize(0)
             return True
@@ -216,17 +216,17 @@ class SharedEnvironment:
         self._lmdb.close()
 
     def quiesce(self) -> None:
-        """Before a fork: let running transactions end, so the child inherits none."""
+        """Let running transactions end before a fork, so the child does not inherit them."""
         self._quiet = self._current.txn is None and self._gate.shut(FORK_PATIENCE_S)
 
     def resume(self) -> None:
-        """After a fork, in the parent."""
+        """Open the gate again after a fork, in the parent."""
         if self._quiet:
             self._quiet = False
             self._gate.open()
 
     def abandon(self) -> None:
-        """After a fork, in the child: release the parent's environment without touching its reader slots.
+        """Release the parent's environment, in the child of a fork, without touching its reader slots.
 
         Raises:
             StockroomError: the parent was inside a transaction, which cannot be released.
@@ -241,7 +241,7 @@ class SharedEnvironment:
 
 
 def find_file_id(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the file at `path`; None if there is none."""
+    """Return the device and inode of the environment's file in the folder `path`; None if there is none."""
     try:
         status = (path / "data.mdb").stat()
     except OSError:

@@ -12,10 +12,9 @@ from stockroom.errors import CorruptionError
 
 
 def find_damage(path: Path) -> list[str]:
-    """Return what is wrong with the structure of the environment at `path`; empty if it is sound.
+    """Return the damage to the structure of the environment at `path`; empty if it is sound.
 
-    Reads the whole file, and holds for that moment only: keep writers out meanwhile. Needs py-lmdb 3; an older one
-    finds nothing.
+    Reads the whole file, and holds for that moment only: keep writers out. Needs py-lmdb 3; an older one finds nothing.
     """
     try:
         from lmdb import verify as verifier

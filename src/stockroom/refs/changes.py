@@ -13,10 +13,7 @@ from stockroom.refs.stage import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefMove:
-    """`ref` moves from `old` to `new`; None means that the ref does not exist.
-
-    `old` is a condition: the move fails if the ref has moved meanwhile.
-    """
+    """`ref` moves from `old` to `new`, or fails unless it is at `old`; None means that the ref does not exist."""
 
     ref: Ref
     old: CommitId | None

@@ -4,7 +4,7 @@
     0       4       u32 LE  generation: 1 without parents, else one more than the greatest of its parents'
     4       32 x n  bytes   ids of the parents; none for a commit whose parents are left out on purpose
 
-Links can be rebuilt from the commits, and missing ones are: old repositories have none.
+Links can be rebuilt from the commits. Missing ones are computed: a repository from before there were links has none.
 """
 
 from __future__ import annotations

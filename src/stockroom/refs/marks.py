@@ -1,12 +1,12 @@
-"""Marks: gc's record of what is unreachable, since when, and since which of its rounds.
+"""Marks: gc's record of unreachable items, since when, and since which of its rounds.
 
     key                    value
     "g"                    u64 LE  the round in which marks were last changed
     kind + digest          u64 LE  when it was first marked, nanoseconds since 1970; u64 LE  the round then
     "l" + digest           empty: a leaving pack, which is partial and which its remotes no longer describe
 
-Kinds: `c` commit, `o` object, `p` pack. A mark is removed when the marked item is reachable again, or put again. Losing
-marks costs time, never data: what is marked again waits again.
+Kinds: `c` commit, `o` object, `p` pack. A mark is removed when its item is reachable again, or put again. Losing marks
+costs time, never data: an item that is marked again waits again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARK: Final = struct.Struct("<QQ")
 
 
 class Kind(bytes, Enum):
-    """The kind of what is marked."""
+    """The kind of a marked item."""
 
     COMMIT = b"c"
     OBJECT = b"o"
@@ -54,7 +54,7 @@ class MarkStore:
         return self._env.view(read_round)
 
     def read(self, kind: Kind) -> dict[bytes, Mark]:
-        """Digest -> mark, of one kind."""
+        """Return digest -> mark, of one kind."""
         return self._env.view(lambda txn: read_marks(txn, kind))
 
     def read_doomed_packs(self) -> tuple[int, list[bytes]]:
@@ -75,7 +75,7 @@ class MarkStore:
         return self._env.view(lambda txn: is_marked(txn, kind, digest))
 
     def replace(self, found: Mapping[Kind, Collection[bytes]], *, now_ns: int) -> int:
-        """Set exactly these marks; existing marks are kept as they are. Returns the current round."""
+        """Mark exactly these; those already marked keep their marks. Returns the current round."""
         return self._env.update(lambda txn: _replace(txn, found, now_ns))
 
     def spare(self, kind: Kind, digest: bytes) -> None:
@@ -91,7 +91,7 @@ def read_round(txn: ReadTxn) -> int:
 
 
 def read_marks(txn: ReadTxn, kind: Kind) -> dict[bytes, Mark]:
-    """Digest -> mark, of one kind."""
+    """Return digest -> mark, of one kind."""
     return {key[1:]: decode_mark(value) for key, value in txn.iterate(DATABASE, prefix=kind.value)}
 
 

@@ -1,6 +1,6 @@
 """Ancestry and merge bases of commits, by walks that go no further back than they must.
 
-A walk takes commits by generation, the greatest first, so it meets each commit after all its descendants. It never uses
+A walk takes commits by generation, the greatest first: it meets each commit after all its descendants. It uses no
 clocks.
 """
 
@@ -21,7 +21,7 @@ _STALE: Final = 4
 
 
 def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> bool:
-    """Return whether `ancestor` is `descendant` or in its history; False if it is not in this repository."""
+    """Return whether `ancestor` is `descendant` or in its history; False if `ancestor` is not in this repository."""
     if ancestor == descendant:
         return True
     if not refs.has_commit(ancestor):

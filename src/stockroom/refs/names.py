@@ -26,7 +26,7 @@ def check_name(kind: str, name: str) -> None:
 
 
 def check_free_name(kind: str, name: object) -> None:
-    """Raise `InvalidNameError` unless `name` is printable text: the only rule for names of things other than refs."""
+    """Raise `InvalidNameError` unless `name` is printable text: the only rule for names that are no refs or files."""
     broken = None
     if not isinstance(name, str):
         broken = "must be a str"

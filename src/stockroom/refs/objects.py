@@ -57,7 +57,7 @@ class ObjectStore:
         """Return the canonical bytes with the digest `digest`, verified.
 
         Raises:
-            CorruptionError: the object is missing, or its bytes are not what was written.
+            CorruptionError: the object is missing or damaged.
         """
         pending = self._pending.get(digest)
         if pending is not None:

@@ -1,4 +1,4 @@
-"""Resolves what users type to a commit: `HEAD~2`, `main^2`, `v1`, `3f9a`.
+"""Resolves revisions that users type to commits: `HEAD~2`, `main^2`, `v1`, `3f9a`.
 
 Grammar and meanings mirror git's revisions: a name, then any number of `~n` (n first parents up) and `^n` (the nth
 parent). A name is looked up as HEAD or @, branch, tag, remote-tracking branch, then digest or prefix of one.

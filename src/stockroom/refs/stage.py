@@ -15,10 +15,7 @@ _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Uncommitted changes: the tree object `root`, on top of the commit `base`.
-
-    `merging` is the object that describes the unfinished merge, if there is one.
-    """
+    """Uncommitted changes: the tree object `root` on top of commit `base`; `merging` describes an unfinished merge."""
 
     base: CommitId | None
     root: ObjectDigest

@@ -56,7 +56,7 @@ class RefStore:
         """Return the record of a commit, verified.
 
         Raises:
-            CorruptionError: the commit is missing, or its bytes are not what was written.
+            CorruptionError: the commit is missing or damaged.
         """
         return _checked_commit(commit_id, self._env.view(lambda txn: txn.get("commits", commit_id)))
 
@@ -109,11 +109,11 @@ class RefStore:
         yield from self._env.view(lambda txn: [CommitId(key) for key, _ in txn.iterate("commits")])
 
     def branches(self) -> dict[str, CommitId]:
-        """Name -> commit, in order of name."""
+        """Return name -> commit, in order of name."""
         return self._env.view(lambda txn: _read_refs(txn, "branches"))
 
     def tags(self) -> dict[str, CommitId]:
-        """Name -> commit, in order of name."""
+        """Return name -> commit, in order of name."""
         return self._env.view(lambda txn: _read_refs(txn, "tags"))
 
     def remotes(self) -> dict[str, CommitId]:

@@ -20,7 +20,7 @@ _OBJECTS_AT_ONCE: Final = 4096
 
 
 class Judge(Protocol):
-    """Decides what is reachable."""
+    """Decides which commits and objects are reachable."""
 
     def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
         """Load the current anchors, and commits that were to be deleted and are used again."""
@@ -38,10 +38,10 @@ class Swept:
 
 
 class Sweeper:
-    """Deletes what a judge does not need."""
+    """Deletes commits and objects that a judge does not need."""
 
     def __init__(self, env: Environment, judge: Judge, *, since_ns: int, after: int) -> None:
-        """Operations from `since_ns` on keep their commits; the judge knows operations up to number `after`."""
+        """Keep the commits of operations from `since_ns` on; the judge knows operations up to number `after`."""
         self._env = env
         self._judge = judge
         self._since_ns = since_ns
@@ -52,7 +52,7 @@ class Sweeper:
         return self._env.view(self._look)
 
     def sweep(self, commits: Sequence[CommitId], objects: Sequence[ObjectDigest]) -> Swept:
-        """Delete these, except what is needed or has lost its mark by then."""
+        """Delete these, except those that are needed or have lost their marks by then."""
         gone = self._env.update(lambda txn: self._sweep_commits(txn, commits)) if commits else 0
         taken = 0
         for some in _split(objects):

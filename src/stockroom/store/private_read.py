@@ -1,11 +1,9 @@
 """Reads whole tensors into private memory: mapped copy-on-write if they are raw and contiguous in one pack.
 
-A mapped tensor costs no copy, and no memory until it is read. Writing to it changes private pages only: the pack's file
-stays as it is.
+A mapped tensor costs no copy, and no memory until it is read. Writing to it changes private pages only, never the pack.
 
 `mmap.mmap` keeps a file descriptor open for every map (until Python 3.13 made that optional), and a model of 10,000
-tensors needs more maps than a process may have files open. So this module calls the system's own `mmap`, and closes the
-descriptor at once.
+tensors needs more maps than a process may have open files. So this calls the system's `mmap` directly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Finds and reads chunks by digest: `locate` returns locations, `gather` returns bytes.
-
-Absent units of packs are requested from a `Fetcher`.
-"""
+"""Finds (`locate`) and reads (`gather`) chunks by digest; requests absent units of packs from a `Fetcher`."""
 
 from __future__ import annotations
 

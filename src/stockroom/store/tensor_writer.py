@@ -66,7 +66,7 @@ class TensorWriter:
         self.written_nbytes = 0
 
     def avoid(self, packs: Collection[PackDigest], spare: OnSpared) -> None:
-        """From now on put chunks again that only these packs hold, since the packs are about to be removed.
+        """Put chunks again, from now on, that only these packs hold, since the packs are about to be removed.
 
         `spare` is called with such a pack if the same pack is written again, before it is in its place.
         """

@@ -1,4 +1,4 @@
-"""Walks a whole tree and checks what look-ups rely on: that parents describe their children correctly."""
+"""Walks a whole tree and checks the assumption of look-ups: that parents describe their children correctly."""
 
 from __future__ import annotations
 

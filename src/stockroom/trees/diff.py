@@ -1,8 +1,7 @@
 """The differences between two trees, found by reading only the parts that differ.
 
 Both trees are descended together, level by level. Children that both have under the same key with the same digest are
-dropped: everything below them is equal. The rest is compared a window of keys at a time, so memory stays small however
-much differs.
+dropped: everything below them is equal. The rest is compared a window of keys at a time, so memory stays small.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Keys(Protocol):
         ...
 
     def concat(self, others: Sequence[Self]) -> Self:
-        """These keys followed by those of every batch in `others`."""
+        """Return these keys followed by those of every batch in `others`."""
         ...
 
     def argsort(self) -> NDArray[np.int64]:

@@ -47,8 +47,7 @@ _MAX_CHILD_COUNT = 1 << 48
 class Node:
     """A node's items: `keys` sorted, `values` `(n, item_width)` uint8. Immutable.
 
-    A `Node` may also hold the items of several neighbors, to handle a run of them as one; only the writer's cuts are
-    encoded.
+    A `Node` may also hold the items of several neighbors, to handle a run as one; only the writer's cuts are encoded.
     """
 
     __slots__ = (

@@ -13,10 +13,7 @@ from stockroom.trees.store import NodeCache
 
 @final
 class NodePath:
-    """A node of level `level` below `root`, and the nodes on the way to it; starts at the first.
-
-    The node itself is read on demand.
-    """
+    """A node of level `level` below `root`, read on demand, and the nodes on the way to it; starts at the first."""
 
     __slots__ = ("_indices", "_level", "_node", "_nodes", "_parents", "_root")
 

@@ -1,8 +1,7 @@
 """String keys: a list of str, in code point order.
 
 A key is encoded as UTF-8 that permits lone surrogates, in at most 1024 bytes. In a node: one uint32 for each key, the
-end of its text, then all texts together, little-endian. In the size that decides boundaries, a key counts its text and
-its uint32.
+end of its text, then all texts together, little-endian. A key's size, for boundaries, counts its text and its uint32.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Finds chunks by digest: location tables name candidates, and the packs' own manifests confirm them.
 
-It neither knows the chunks' bytes nor whether they are on this machine.
+It knows neither the chunks' bytes nor whether they are on this machine.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class ChunkSearch:
     def find_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
         """Return the location of every chunk, preferring packs that are not shunned.
 
-        While some chunks are not found, each of `renewals` loads what other processes added and returns whether there
-        was anything. Raises `LostChunksError` if chunks are still not found.
+        While some chunks are not found, each of `renewals` loads additions of other processes and returns whether there
+        were any. Raises `LostChunksError` if chunks are still not found.
         """
         locations = self.find(digests, outside=self._shunned)
         if not (locations == NOWHERE).any():

@@ -73,7 +73,7 @@ class LocationIndex:
                 found = inside[table.prefixes[index[inside]] == wanted[inside]]
 
     def refresh(self) -> bool:
-        """Load what other processes have added; returns whether anything changed."""
+        """Load the additions of other processes; returns whether anything changed."""
         if self._catalog.read_generation() == self._generation:
             return False
         with self._lock:
@@ -195,8 +195,7 @@ class LocationIndex:
             try:
                 self._tables = [self._open_table(record) for record in records]
             except (FileNotFoundError, MalformedRecordError):
-                # Either merged away meanwhile, and found under its new name in the next round, or lost, and rebuilt
-                # once.
+                # Merged away meanwhile, and found under its new name in the next round; or lost, and rebuilt once.
                 if self._catalog.read_generation() == generation:
                     if rebuilt:
                         raise

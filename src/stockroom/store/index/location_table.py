@@ -54,7 +54,7 @@ class LocationTable:
 
     def find(self, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the first row of each wanted prefix, or `rows` if there is none."""
-        # In order, so that the searches walk through the table instead of jumping about in it.
+        # In order: the searches then walk through the table instead of jumping about in it.
         order = np.argsort(wanted)
         index = np.empty(len(wanted), np.int64)
         index[order] = np.searchsorted(self.prefixes, wanted[order])

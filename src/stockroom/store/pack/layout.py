@@ -1,7 +1,6 @@
 """The layout of a pack: its rows, and how they are arranged in its shard.
 
-A uniform pack is an array `(rows, *item_shape)`. A ragged pack is a 1-D array of elements, and each of its rows starts
-at a multiple of 64 bytes.
+A uniform pack is an array `(rows, *item_shape)`. A ragged pack is a 1-D array; its rows start at multiples of 64 bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Writes one pack: takes rows and their digests, and produces a sealed folder.
-
-The folder has a temporary name until `publish` syncs it and renames it to its digest.
-"""
+"""Writes one pack from rows and digests: `seal` completes its folder, `publish` syncs and renames it to its digest."""
 
 from __future__ import annotations
 

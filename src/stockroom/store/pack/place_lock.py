@@ -1,4 +1,4 @@
-"""The lock on the places of packs: held while packs move in or out, so that no process sees a half-done move."""
+"""The lock on the places of packs: held while packs move in or out, so no process sees a half-done move."""
 
 from __future__ import annotations
 

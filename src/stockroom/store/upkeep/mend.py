@@ -1,4 +1,4 @@
-"""Mends packs: rebuilds what the rest of a pack determines, keeps the sound rows, and moves damaged packs aside.
+"""Mends packs: rebuilds files that follow from the rest, keeps the sound rows, and moves damaged packs aside.
 
 Nothing is deleted here. A pack that cannot be mended ends up, unchanged, in a separate folder.
 """

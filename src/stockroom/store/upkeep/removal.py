@@ -1,8 +1,7 @@
 """Removes packs: one process at a time, from the catalog first, and never half deleted in their place.
 
 Two processes that each drop a copy of a chunk because the other still has one would lose it. So a process that removes
-packs holds the lock from its decision to the end. A process that relies on packs without being a writer shares the
-lock.
+packs holds the lock from its decision to the end, and a process that relies on packs without being a writer shares it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackFindings:
-    """What a check of one pack found.
+    """The findings of a check of one pack.
 
     Attributes:
         damage: all that is wrong with the pack. Absent units of a partial pack are not damage.
