@@ -1,6 +1,6 @@
 """Reads one pack: maps its shard and returns rows, decoding each block at most once.
 
-The file size is checked against the manifest before anything is read through the map. All files of a pack are opened
+The shard's size is checked against the manifest before anything is read through the map. All files of a pack are opened
 through one handle on its folder, so they belong together even if another folder replaces it meanwhile.
 """
 

@@ -123,7 +123,7 @@ class PackFiller:
 
     def settle(self) -> NDArray[np.int64]:
         """Sync the units accepted so far and mark them present; returns them."""
-        with self._settling:  # a caller with nothing left to mark waits for the one who marks it
+        with self._settling:  # a caller with nothing left to mark has waited for the one who marked it
             with self._lock:
                 written, self._written = self._written, []
             if not written:
@@ -176,7 +176,7 @@ class PackFiller:
         return good
 
     def _verify_blocks(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
-        """Do the same for encoded blocks: a block is right if every row that can be read whole with it is."""
+        """Do as `_verify` for encoded blocks: a block is right if every row that can be read whole with it is."""
         pack = self.pack
         decoded: dict[int, memoryview] = {}
         for block in span.units.tolist():

@@ -9,7 +9,7 @@ from stockroom.locks import FileLock
 
 _LOCK_NAME: Final = "place.lock"
 _TIMEOUT_S: Final = 300.0
-"""gc removes all packs from the catalog and from their places under one lock: seconds for many thousands."""
+"""gc takes every pack it removes out of the catalog and its place in one hold: seconds for many thousands."""
 
 
 def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:

@@ -127,7 +127,7 @@ class ShardWriter:
         self._encode(memoryview(pending))
 
     def _encode(self, data: memoryview) -> None:
-        """Encode the blocks that pending bytes and `data` fill, in place; the rest becomes pending."""
+        """Encode the blocks that pending bytes and `data` fill, without copying `data`; the rest becomes pending."""
         size = self._block_nbytes
         if len(self._pending) >= size:  # from before a codec was chosen
             self._drain(final=False)
