@@ -26,8 +26,8 @@ _DECODER = re.compile(r"[a-z0-9_]{1,32}(:[A-Za-z0-9_]{1,32})?")
 class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A column at one commit. `dtype` is a dtype name, `str` or `bytes`; None in `shape` is an axis of any length.
 
-    `root` is the root node of the tree from keys to entries. `attrs` is the user's small JSON mapping. `decoder` says
-    what the samples of a `bytes` column are the encoded form of; None, and then not recorded, if they are bytes only.
+    `root` is the root node of the tree from keys to entries. `attrs` is the user's small JSON mapping. `decoder` names
+    the encoding of the samples of a `bytes` column; None, which is not recorded, means plain bytes.
     """
 
     dtype: str
@@ -50,7 +50,7 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     @property
     def entry_format(self) -> EntryFormat:
-        """How samples are written in the tree's values."""
+        """The format of the entries in the tree."""
         return _make_entry_format(self.itemsize, self.shape)
 
     @property
@@ -60,15 +60,15 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     @property
     def schema(self) -> tuple[object, ...]:
-        """What must agree for two versions of a column to hold comparable samples."""
+        """The fields that two versions of a column must share for their samples to be comparable."""
         return (self.dtype, self.shape, self.key_type)
 
     def encode(self) -> bytes:
-        """The canonical bytes of the object: magic `SRco`, version 1, then the fields as msgpack."""
+        """Return the canonical bytes of the object: magic `SRco`, version 1, then the fields as msgpack."""
         return _FORMAT.encode(self)
 
     def replace_root(self, root: ObjectDigest) -> ColumnRecord:
-        """The same column with another tree."""
+        """Return the same column with another tree."""
         return msgspec.structs.replace(self, root=root)
 
 
@@ -81,7 +81,7 @@ def _make_entry_format(itemsize: int, shape: tuple[int | None, ...]) -> EntryFor
 
 
 def decode_column(data: bytes, *, where: str) -> ColumnRecord:
-    """The column record in `data`; `MalformedRecordError` naming `where` if it is none."""
+    """Return the column record in `data`. Raises `MalformedRecordError` naming `where` if `data` is invalid."""
     record = _FORMAT.decode(data, where=where)
     try:
         check_schema(record)
@@ -93,7 +93,7 @@ def decode_column(data: bytes, *, where: str) -> ColumnRecord:
 
 
 def check_schema(record: ColumnRecord) -> None:
-    """Raise `SchemaError` or `InvalidInputError` unless dtype, shape, key type and codec are ones we keep."""
+    """Raise `SchemaError` or `InvalidInputError` if dtype, shape, key type, decoder or codec is unsupported."""
     check_codec(record.codec)
     if record.key_type not in tuple(KeyType):
         raise SchemaError(f"expected keys 'int' or 'str', found {record.key_type!r}")
@@ -115,5 +115,5 @@ def check_schema(record: ColumnRecord) -> None:
 
 
 def check_attrs(attrs: object, *, column: str) -> dict[str, Any]:
-    """`attrs` as plain JSON values; `SchemaError` if it is not a mapping of them or is over 64 KiB."""
+    """Return `attrs` as plain JSON values. Raises `SchemaError` if it is not a mapping of them or exceeds 64 KiB."""
     return check_json(attrs, where=f"column {column!r}", name="attrs")

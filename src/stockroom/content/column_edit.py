@@ -1,4 +1,4 @@
-"""Uncommitted changes to one column: a tree, and the edits not yet worked into it."""
+"""Uncommitted changes to one column: a tree, and the edits not yet applied to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_PENDING = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A state to come back to."""
+    """A point in an edit to return to."""
 
     record: ColumnRecord
     tree: Tree
@@ -26,9 +26,9 @@ class Mark:
 
 @dataclass(slots=True)
 class ColumnEdit:
-    """A column being written. Values are entries, all of the width of the column's tree.
+    """A column being written. Its entries have the width of the column's tree.
 
-    `staged` is the record that the stage has of it, None if it has none yet.
+    `staged` is the column's record in the stage, or None.
     """
 
     nodes: NodeCache
@@ -42,13 +42,13 @@ class ColumnEdit:
 
     @property
     def tree(self) -> Tree:
-        """The column's tree with every edit worked in."""
+        """The column's tree with all edits applied."""
         if self._pending:
             self._apply()
         return self._tree
 
     def find(self, key: Key) -> bytes | None:
-        """The entry of a key, or None."""
+        """Return the entry of a key, or None."""
         if key in self._pending:
             return self._pending[key]
         return self._tree.get(key)
@@ -60,38 +60,38 @@ class ColumnEdit:
             self._apply()
 
     def put_many(self, keys: KeysLike, entries: NDArray[np.uint8]) -> None:
-        """Set the entries `(n, width)` of as many distinct keys."""
+        """Set the entries `(n, width)` of n distinct keys."""
         self._tree = self.tree.edit(keys, entries)
 
     def delete(self, key: Key) -> None:
-        """Take out a key, if it is there."""
+        """Remove a key if it exists."""
         self._pending[key] = None
 
     def clear(self) -> None:
-        """Take out every key."""
+        """Remove all keys."""
         self._pending = {}
         self._tree = Tree.empty(self.nodes, self.record.tree_format)
 
     def adopt(self, other: ColumnEdit) -> None:
-        """Take the keys and entries of another edit of the same schema for this one's own."""
+        """Replace all keys and entries with those of another edit of the same schema."""
         self._tree = other.tree
         self._pending = {}
 
     def mark(self) -> Mark:
-        """The state now."""
+        """Return the current point."""
         return Mark(self.record, self._tree, dict(self._pending))
 
     def restore(self, mark: Mark) -> None:
-        """Go back to a marked state."""
+        """Return to a marked point."""
         self.record, self._tree, self._pending = mark.record, mark.tree, dict(mark.pending)
 
     def finish(self) -> ColumnRecord:
-        """The column's record with every edit worked in."""
+        """Return the column's record with all edits applied."""
         return self.record.replace_root(self.tree.root)
 
     @property
     def is_changed(self) -> bool:
-        """Whether the record is another than the stage's; 1, 1.0 and True among its attrs are three values."""
+        """Whether the record differs from the stage's; 1, 1.0 and True in attrs count as different."""
         if self.staged is None or self.record != self.staged:
             return True
         return bool(self.record.attrs) and self.record.encode() != self.staged.encode()

@@ -1,4 +1,4 @@
-"""What differs between two snapshots, record by record; read only as far as it is asked for."""
+"""The difference between two snapshots, record by record, read only as far as it is used."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ChangeCounts:
 
 
 class ColumnDiff:
-    """One column's difference. `kind` is `added`, `removed`, `changed`, or `schema` where samples cannot be compared.
+    """The difference of one column. `kind` is `added`, `removed`, `changed`, or `schema` if samples are not comparable.
 
-    `added`, `removed` and `changed` iterate keys in key order, lazily, anew each time.
+    `added`, `removed` and `changed` lazily iterate keys in key order, from the start each time.
     """
 
     def __init__(self, old: tuple[Snapshot, ColumnRecord] | None, new: tuple[Snapshot, ColumnRecord] | None) -> None:
@@ -41,7 +41,7 @@ class ColumnDiff:
 
     @property
     def kind(self) -> str:
-        """What happened to the column as a whole."""
+        """How the column changed as a whole."""
         if self._old is None:
             return "added"
         if self._new is None:
@@ -50,29 +50,29 @@ class ColumnDiff:
 
     @property
     def old(self) -> ColumnRecord | None:
-        """The column's record before."""
+        """The column's old record."""
         return None if self._old is None else self._old[1]
 
     @property
     def new(self) -> ColumnRecord | None:
-        """The column's record after."""
+        """The column's new record."""
         return None if self._new is None else self._new[1]
 
     @property
     def added(self) -> Iterator[Key]:
-        """Keys only the new side has."""
+        """The keys that only the new side has."""
         for batch in self._iter_batches():
             yield from _plain(batch.added_keys)
 
     @property
     def removed(self) -> Iterator[Key]:
-        """Keys only the old side has."""
+        """The keys that only the old side has."""
         for batch in self._iter_batches():
             yield from _plain(batch.removed_keys)
 
     @property
     def changed(self) -> Iterator[Key]:
-        """Keys both sides have, with different samples."""
+        """The keys that both sides have, with different samples."""
         for batch in self._iter_batches():
             yield from _plain(batch.changed_keys)
 
@@ -89,7 +89,7 @@ class ColumnDiff:
         return ChangeCounts(added, removed, changed)
 
     def _is_replacement(self) -> bool:
-        """Whether nothing of the old side can be compared with the new one."""
+        """Return whether the sides cannot be compared by key."""
         return self.kind != "changed"
 
     def _iter_batches(self) -> Iterator[DiffBatch]:
@@ -101,9 +101,9 @@ class ColumnDiff:
 
 
 class StateDiff:
-    """The difference of one model, value or artifact: like a column's, its keys the paths of leaves.
+    """The difference of one model, value or artifact. Its keys are the paths of leaves.
 
-    A value that is no container has one leaf, called as the value itself.
+    The path of a value that is not a container is the name of the value.
     """
 
     def __init__(self, name: str, old: StateSide | None, new: StateSide | None) -> None:
@@ -113,32 +113,32 @@ class StateDiff:
 
     @property
     def kind(self) -> str:
-        """What happened to it as a whole: `added`, `removed` or `changed`."""
+        """How it changed as a whole: `added`, `removed` or `changed`."""
         return "added" if self._old is None else "removed" if self._new is None else "changed"
 
     @property
     def old(self) -> StateRecord | ValueRecord | None:
-        """The record before."""
+        """The old record."""
         return None if self._old is None else self._old[1]
 
     @property
     def new(self) -> StateRecord | ValueRecord | None:
-        """The record after."""
+        """The new record."""
         return None if self._new is None else self._new[1]
 
     @property
     def added(self) -> Iterator[Key]:
-        """Paths of leaves that only the new side has."""
+        """The paths of the leaves that only the new side has."""
         return iter(self._paths[0])
 
     @property
     def removed(self) -> Iterator[Key]:
-        """Paths of leaves that only the old side has."""
+        """The paths of the leaves that only the old side has."""
         return iter(self._paths[1])
 
     @property
     def changed(self) -> Iterator[Key]:
-        """Paths of leaves that both sides have, with different bytes, dtype or shape."""
+        """The paths of the leaves that both sides have, with different bytes, dtype or shape."""
         return iter(self._paths[2])
 
     @property
@@ -162,9 +162,9 @@ RecordDiff: TypeAlias = ColumnDiff | StateDiff
 
 
 def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[str], set[str], set[str]]:
-    """Paths of the leaves that only `new` has, that only `old` has, and that differ; reads no leaf's bytes.
+    """Return the paths of the leaves that only `new` has, that only `old` has, and that differ; reads no leaf's bytes.
 
-    A tied leaf counts as changed where what it is tied to changed, or it was tied to something else.
+    A tied leaf is changed if the leaf it is tied to changed, or if it is now tied to another one.
     """
     before, after = _list_leaves(old), _list_leaves(new)
     bytes_differ = _compare_bytes(old, new)
@@ -182,7 +182,7 @@ def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[st
 
 
 def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
-    """By path: where a leaf's bytes are, and its form."""
+    """Return, by path, where a leaf's bytes are stored, and the leaf."""
     if side is None:
         return {}
     structure = side[0].read_structure(side[1])
@@ -190,7 +190,7 @@ def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
 
 
 def _compare_bytes(old: StateSide | None, new: StateSide | None) -> set[str]:
-    """Paths under which both sides keep bytes, but not the same."""
+    """Return the paths under which both sides store different bytes."""
     if old is None or new is None:
         return set()
     if isinstance(old[1], StateRecord) and isinstance(new[1], StateRecord):
@@ -201,7 +201,7 @@ def _compare_bytes(old: StateSide | None, new: StateSide | None) -> set[str]:
 
 
 def _read_entries(snapshot: Snapshot, record: StateRecord | ValueRecord) -> dict[str, bytes]:
-    """What stands for a leaf's bytes, by path: the bytes where they are kept inline, else their digest."""
+    """Return, by path, a leaf's bytes if they are inline, otherwise their digest."""
     if isinstance(record, ValueRecord):
         return {path: _stand_in(data) for path, (_, data) in record.list_leaves().items()}
     entries: dict[str, bytes] = {}
@@ -216,7 +216,7 @@ def _stand_in(data: bytes) -> bytes:
 
 
 class Diff(Mapping[str, RecordDiff]):
-    """From paths such as `data/<column>`, `model/<name>` and `experiment/<key>` to what differs; costs what changed."""
+    """A map from paths (`data/<column>`, `model/<name>`, `experiment/<key>`) to differences; costs what changed."""
 
     def __init__(self, old: Snapshot, new: Snapshot) -> None:
         self._old = old

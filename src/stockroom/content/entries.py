@@ -1,4 +1,4 @@
-"""From a tree's entry to the chunks behind it: none, one, or those of its chunk list."""
+"""The chunks behind an entry of a tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stockroom.trees import NodeStore
 
 
 def list_chunks(objects: NodeStore, entry: Entry) -> StoredTensor:
-    """The chunks behind an entry; none if it is inline."""
+    """Return the chunks behind an entry; an inline entry has none."""
     if entry.kind is EntryKind.CHUNK_LIST:
         return as_stored(read_chunk_list(objects, entry))
     is_chunk = entry.kind is EntryKind.CHUNK
@@ -22,14 +22,14 @@ def list_chunks(objects: NodeStore, entry: Entry) -> StoredTensor:
 
 
 def as_stored(chunks: ChunkList) -> StoredTensor:
-    """The chunks of a list, each with its length."""
+    """Return the chunks of a list, with their lengths."""
     lengths = np.full(len(chunks.digests), chunks.chunk_nbytes, np.int64)
     lengths[-1] = chunks.nbytes - chunks.chunk_nbytes * (len(lengths) - 1)
     return StoredTensor(chunks.digests, lengths)
 
 
 def read_chunk_list(objects: NodeStore, entry: Entry) -> ChunkList:
-    """The chunk list that the entry of a large tensor refers to."""
+    """Return the chunk list that the entry of a large tensor refers to."""
     where = f"chunk list {entry.payload.hex()[:16]}"
     chunks = decode_chunk_list(objects.get_object(ObjectDigest(entry.payload)), where=where)
     if chunks.nbytes != entry.nbytes:
@@ -38,7 +38,7 @@ def read_chunk_list(objects: NodeStore, entry: Entry) -> ChunkList:
 
 
 def digest_entry(objects: NodeStore, entry: Entry) -> bytes:
-    """The digest of the raw bytes behind an entry, told from metadata alone."""
+    """Return the digest of the raw bytes behind an entry; reads only metadata."""
     if entry.kind is EntryKind.INLINE:
         return compute_digest(entry.payload)
     return entry.payload if entry.kind is EntryKind.CHUNK else read_chunk_list(objects, entry).tensor_digest

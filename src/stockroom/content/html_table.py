@@ -1,4 +1,4 @@
-"""Tables of HTML for notebooks: every text escaped and cut, every table cut to some rows."""
+"""HTML tables for notebooks, with all text escaped and truncated, and a limited number of rows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _STYLE: Final = "text-align:left;vertical-align:top"
 
 
 class Markup(str):
-    """HTML as it is; anything else is text, and escaped."""
+    """HTML to insert as it is; any other value is escaped as text."""
 
     __slots__ = ()
 
 
 def format_table(title: str, rows: Iterable[Sequence[object]], *, headings: Sequence[str] = ()) -> str:
-    """A table under a title, of at most `MAX_ROWS` rows; a last line says if there are more."""
+    """Return a table under a title with at most `MAX_ROWS` rows; a last line says if there are more."""
     remaining = iter(rows)
     lines = list(islice(remaining, MAX_ROWS))
     more = "" if next(remaining, None) is None else "<p>and more</p>"
@@ -29,7 +29,7 @@ def format_table(title: str, rows: Iterable[Sequence[object]], *, headings: Sequ
 
 
 def escape(value: object) -> str:
-    """A value as text that is safe in HTML, cut to `MAX_TEXT` characters; markup as it is."""
+    """Return a value as text safe in HTML, cut to `MAX_TEXT` characters; markup is unchanged."""
     if isinstance(value, Markup):
         return value
     text = str(value)

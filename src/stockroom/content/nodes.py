@@ -27,7 +27,7 @@ TORCH_ONLY: Final = {
     "bits8": ("uint8", 1),
     "bits16": ("uint16", 2),
 } | {f"{sign}int{bits}": ("uint8", 1) for sign in ("", "u") for bits in range(1, 8)}
-"""torch's dtypes that numpy cannot name: the dtype their bytes are stored as, and the bytes of one element."""
+"""torch's dtypes that numpy cannot name: the dtype their bytes are stored as, and the bytes per element."""
 
 
 class DictNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="d"):
@@ -64,7 +64,7 @@ class ScalarLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
 
 class ArrayLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="a"):
-    """An array, a numpy scalar or a tensor; its bytes are in C order."""
+    """An array, a numpy scalar or a tensor, stored in C order."""
 
     library: Literal["numpy", "scalar", "torch"]
     dtype: str
@@ -72,7 +72,7 @@ class ArrayLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class StridedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="v"):
-    """A torch tensor that shares memory with others, or repeats its own."""
+    """A torch tensor that overlaps other tensors or repeats its own elements."""
 
     dtype: str
     shape: _Shape
@@ -83,7 +83,7 @@ class StridedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
     @property
     def base(self) -> str:
-        """The path that the memory is kept under."""
+        """The path that the memory is stored under."""
         return decode_text(self.origin)
 
 
@@ -107,42 +107,42 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def list_nodes(node: Node) -> tuple[Node, ...]:
-    """What a container holds, in order; nothing for a leaf."""
+    """Return the nodes in a container, in order; a leaf has none."""
     return node.nodes if isinstance(node, DictNode | ListNode | TupleNode) else ()
 
 
 def list_keys(node: Node) -> list[StateKey]:
-    """The keys of a dict, or the positions of a list or tuple."""
+    """Return the keys of a dict, or the positions of a list or tuple."""
     if isinstance(node, DictNode):
         return [key if isinstance(key, int) else decode_text(key) for key in node.keys]
     return list(range(len(list_nodes(node))))
 
 
 def iter_parts(node: Node, path: str) -> Iterator[tuple[StateKey, str, Node]]:
-    """What the container at `path` holds: key or position, path, node."""
+    """Yield the key or position, the path and the node of each item of the container at `path`."""
     for key, part in zip(list_keys(node), list_nodes(node), strict=True):
         yield key, join_path(path, key), part
 
 
 def encode_key(key: StateKey) -> StateKey:
-    """A key as a structure holds it."""
+    """Return a key as a structure holds it."""
     return encode_text(key) if isinstance(key, str) else key
 
 
 def encode_text(text: str) -> str:
-    """A str key or a path as a structure holds it."""
+    """Return a str key or a path as a structure holds it."""
     if not (text.startswith("\0") or _SURROGATE.search(text)):
         return text
     return "\0" + text.encode("utf-8", "surrogatepass").hex()
 
 
 def decode_text(text: str) -> str:
-    """The key or path that `encode_text` encoded."""
+    """Return the key or path that `encode_text` encoded."""
     return bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass") if text.startswith("\0") else text
 
 
 def format_component(key: StateKey) -> str:
-    """A key or position as one part of a path."""
+    """Return a key or position as one part of a path."""
     if isinstance(key, int):
         return str(key)
     escaped = key.replace("~", "~0").replace("/", "~1")
@@ -150,34 +150,34 @@ def format_component(key: StateKey) -> str:
 
 
 def parse_component(component: str) -> str:
-    """The key or position that one part of a path stands for, as text."""
+    """Return the key or position that one part of a path names, as text."""
     return component.removeprefix("~2").replace("~1", "/").replace("~0", "~")
 
 
 def join_path(path: str, key: StateKey) -> str:
-    """The path of what is under `key` in the container at `path`; the top one's is empty."""
+    """Return the path of the item under `key` in the container at `path`; the top container's path is empty."""
     return f"{path}/{format_component(key)}" if path else format_component(key)
 
 
 def measure_element(dtype: str) -> int:
-    """Bytes of one element; `SchemaError` for a dtype that is not known."""
+    """Return the bytes of one element. Raises `SchemaError` if the dtype is unknown."""
     known = TORCH_ONLY.get(dtype)
     return parse_dtype(dtype).itemsize if known is None else known[1]
 
 
 def measure_extent(dtype: str, shape: tuple[int, ...]) -> int:
-    """The bytes of an array, as if no axis were empty."""
+    """Return the bytes of an array, counting an empty axis as length 1."""
     return measure_element(dtype) * math.prod(max(length, 1) for length in shape)
 
 
 def name_storage(dtype: str) -> str:
-    """The dtype, among those columns have, that a leaf's bytes are stored as."""
+    """Return the dtype that a leaf's bytes are stored as, which is one that columns can have."""
     known = TORCH_ONLY.get(dtype)
     return dtype if known is None else known[0]
 
 
 def measure_leaf(leaf: Leaf) -> int | None:
-    """Bytes that a leaf keeps; None where they have any number, as for text. A tied leaf keeps none of its own."""
+    """Return the bytes that a leaf stores, 0 if it is tied; None if the length varies, as for text."""
     if isinstance(leaf, ArrayLeaf):
         return measure_element(leaf.dtype) * math.prod(leaf.shape)
     if isinstance(leaf, StridedLeaf):

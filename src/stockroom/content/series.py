@@ -1,6 +1,6 @@
-"""What a series is: a column of float64 under int keys, the value at each step.
+"""Series: a series is a float64 column with int keys, the value at each step.
 
-A step that comes again replaces the value before, and steps come back in order, however they were put.
+A repeated step replaces the earlier value, and steps are read in order whatever the order of writes.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.store.codecs import AUTO
 
 MAX_EXACT: Final = 1 << 53
-"""Up to here float64 holds every integer."""
+"""float64 holds every integer up to here."""
 
 _MAX_STEP: Final = (1 << 63) - 1
 
 
 def make_series_record() -> ColumnRecord:
-    """The schema of every series, without points."""
+    """Return the record of an empty series."""
     return ColumnRecord("float64", (), "int", AUTO, bytes(DIGEST_NBYTES), {})
 
 
 def put_points(edit: ColumnEdit, steps: array[int], values: array[float]) -> None:
-    """Set the points of one series; of several at one step the last."""
+    """Set points of one series; the last one wins if a step repeats."""
     keys, entries = np.frombuffer(steps, np.int64), np.frombuffer(values, "<f8")
     if len(keys) > 1 and not (np.diff(keys) > 0).all():
         backwards, first = np.unique(keys[::-1], return_index=True)
@@ -37,7 +37,7 @@ def put_points(edit: ColumnEdit, steps: array[int], values: array[float]) -> Non
 
 
 def as_number(name: str, value: Any) -> float:
-    """The value of one point; `SchemaError` for what is no real number, or an integer float64 does not hold."""
+    """Return the value of one point. Raises `SchemaError` for anything but a real number that float64 holds exactly."""
     if isinstance(value, bool | int):
         if abs(value) > MAX_EXACT:
             raise SchemaError(f"metric {name!r}: {value} is beyond 2**53, where float64 rounds; log a float")
@@ -56,7 +56,7 @@ def as_number(name: str, value: Any) -> float:
 
 
 def as_step(step: object) -> int:
-    """A step; `InvalidInputError` for what is no integer, or does not fit 64 bits."""
+    """Return a step as an int. Raises `InvalidInputError` unless it is an integer that fits 64 bits."""
     if isinstance(step, bool) or not hasattr(step, "__index__"):
         raise InvalidInputError(f"expected an integer step, or None, found {step!r}")
     number = int(step.__index__())

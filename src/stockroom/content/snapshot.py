@@ -1,8 +1,8 @@
-"""A repository's content at one commit or stage: the tree of what its shelves hold.
+"""A repository's content at one commit or stage: the tree of all that its shelves hold.
 
-The root is a tree from paths such as `data/image` to the digest of the record that describes what is there. The first
-part of a path says what it is: `data` a column; `model` a state; `experiment` a value; `metric` a series, which is a
-column of numbers by step; `artifact` a file.
+The root is a tree from paths such as `data/image` to the digests of records. The first part of a path is the kind:
+`data` a column; `model` a state; `experiment` a value; `metric` a series, which is a column of numbers by step;
+`artifact` a file.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _DECODERS: Final[dict[bytes, Callable[..., Record]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The content under one root. Immutable, so it is safe to keep."""
+    """The content under one root. It is immutable."""
 
     nodes: NodeCache
     root: ObjectDigest
 
     @classmethod
     def empty(cls, nodes: NodeCache) -> Snapshot:
-        """A snapshot with nothing in it."""
+        """Return an empty snapshot."""
         return cls(nodes, Tree.empty(nodes, ROOT_FORMAT).root)
 
     @property
@@ -53,40 +53,40 @@ class Snapshot:
         return Tree(self.nodes, ROOT_FORMAT, self.root)
 
     def iter_names(self, shelf: str) -> Iterator[str]:
-        """The names on a shelf, in order."""
+        """Yield the names on a shelf, in order."""
         for name, _ in self.iter_digests(shelf):
             yield name
 
     def iter_digests(self, shelf: str) -> Iterator[tuple[str, ObjectDigest]]:
-        """The names on a shelf, in order, each with the digest of its record."""
+        """Yield the names on a shelf, in order, with the digests of their records."""
         prefix = f"{shelf}/"
         for paths, digests in iter_range(self.tree, prefix, f"{shelf}0"):  # "0" follows "/"
             for path, digest in zip(paths, digests, strict=True):
                 yield str(path).removeprefix(prefix), ObjectDigest(digest.tobytes())
 
     def find_digest(self, path: str) -> ObjectDigest | None:
-        """The digest of the record at a path, or None."""
+        """Return the digest of the record at a path, or None."""
         if len(path) * 4 > MAX_KEY_NBYTES and len(path.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
-            return None  # it is too long to look for, and nothing is called that
+            return None  # too long for the tree to look up, so no record has this path
         digest = self.tree.get(path)
         return None if digest is None else ObjectDigest(digest)
 
     def find_column(self, path: str) -> ColumnRecord | None:
-        """The record of the column or series at a path, or None."""
+        """Return the record of the column or series at a path, or None."""
         digest = self.find_digest(path)
         return None if digest is None else self.read_column(digest)
 
     def find_state(self, path: str) -> StateRecord | ValueRecord | None:
-        """The record of the state at a path, or None."""
+        """Return the record of the state at a path, or None."""
         digest = self.find_digest(path)
         return None if digest is None else self.read_state(digest)
 
     def read_column(self, digest: ObjectDigest) -> ColumnRecord:
-        """The column record kept under `digest`."""
+        """Return the column record stored under `digest`."""
         return decode_column(self.nodes.get_object(digest), where=f"column record {digest.hex()[:16]}")
 
     def read_state(self, digest: ObjectDigest) -> StateRecord | ValueRecord:
-        """The state or value record kept under `digest`."""
+        """Return the state or value record stored under `digest`."""
         record = self.read_record(digest)
         if isinstance(record, ColumnRecord):
             raise MalformedRecordError(
@@ -95,21 +95,21 @@ class Snapshot:
         return record
 
     def read_record(self, digest: ObjectDigest) -> Record:
-        """The record, of whatever kind, kept under `digest`."""
+        """Return the record of any kind stored under `digest`."""
         return decode_record(self.nodes.get_object(digest), where=f"record {digest.hex()[:16]}")
 
     def read_structure(self, record: StateRecord | ValueRecord) -> Structure:
-        """The structure of a state."""
+        """Return the structure of a state."""
         if isinstance(record, ValueRecord):
             return Structure(record.structure)
         where = f"structure {record.structure.hex()[:16]}"
         return decode_structure(self.nodes.get_object(ObjectDigest(record.structure)), where=where)
 
     def open_tree(self, record: ColumnRecord | StateRecord) -> Tree:
-        """The tree of a record that has one."""
+        """Return the tree of a record that has one."""
         return Tree(self.nodes, record.tree_format, ObjectDigest(record.root))
 
 
 def decode_record(data: bytes, *, where: str) -> Record:
-    """The record in `data`, by its magic; `MalformedRecordError` naming `where` if it is none that is known."""
+    """Return the record in `data`, by its magic. Raises `MalformedRecordError` naming `where` if it is invalid."""
     return _DECODERS.get(data[:4], decode_column)(data, where=where)

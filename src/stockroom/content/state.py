@@ -1,7 +1,7 @@
 """The records of nested states: a model, an artifact, a value of an experiment.
 
-A **state record** keeps each leaf under its path in a tree whose values are those of a `bytes` column, so that a state
-saved again shares what it has in common with the one before. A **value record** holds a small state whole.
+A **state record** refers to a tree from leaf paths to entries like those of a `bytes` column, so saving a state again
+shares everything unchanged with the previous one. A **value record** holds a small state whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stockroom.store.entry import EntryFormat
 from stockroom.trees import KeyType, TreeFormat
 
 MAX_VALUE_NBYTES: Final = 16 << 10
-"""Bytes of the leaves of a value record, together; what is larger has a state record."""
+"""The most bytes that the leaves of a value record may have together; a larger state has a state record."""
 
 STATE_ENTRIES: Final = EntryFormat(1, (None,))
 STATE_TREE: Final = TreeFormat(KeyType.STR, STATE_ENTRIES.width)
@@ -28,8 +28,8 @@ STATE_TREE: Final = TreeFormat(KeyType.STR, STATE_ENTRIES.width)
 class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A nested state of any size.
 
-    `structure` is the digest of its structure object, `root` the root node of the tree from leaf paths to entries,
-    `metadata` the user's small JSON mapping, or what Stockroom notes of an artifact.
+    `structure` is the digest of its structure object. `root` is the root node of the tree from leaf paths to entries.
+    `metadata` is the user's small JSON mapping, or Stockroom's notes on an artifact.
     """
 
     structure: bytes
@@ -38,7 +38,7 @@ class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def entry_format(self) -> EntryFormat:
-        """How leaves are written in the tree's values."""
+        """The format of the entries in the tree."""
         return STATE_ENTRIES
 
     @property
@@ -47,7 +47,7 @@ class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return STATE_TREE
 
     def encode(self) -> bytes:
-        """The canonical bytes of the object: magic `SRse`, version 1, then the fields as msgpack."""
+        """Return the canonical bytes of the object: magic `SRse`, version 1, then the fields as msgpack."""
         return _STATE_FORMAT.encode(self)
 
 
@@ -58,11 +58,11 @@ class ValueRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payloads: tuple[bytes, ...]
 
     def encode(self) -> bytes:
-        """The canonical bytes of the object: magic `SRva`, version 1, then the fields as msgpack."""
+        """Return the canonical bytes of the object: magic `SRva`, version 1, then the fields as msgpack."""
         return _VALUE_FORMAT.encode(self)
 
     def list_leaves(self) -> dict[str, tuple[Leaf, bytes]]:
-        """Stored leaves by path, with their bytes."""
+        """Return the stored leaves by path, with their bytes."""
         stored = Structure(self.structure).stored.items()
         return {path: (leaf, data) for (path, leaf), data in zip(stored, self.payloads, strict=True)}
 
@@ -72,7 +72,7 @@ _VALUE_FORMAT: Final = RecordFormat(ValueRecord, magic=b"SRva", version=1, name=
 
 
 def decode_state(data: bytes, *, where: str) -> StateRecord:
-    """The state record in `data`; `MalformedRecordError` naming `where` if it is none."""
+    """Return the state record in `data`. Raises `MalformedRecordError` naming `where` if `data` is invalid."""
     record = _STATE_FORMAT.decode(data, where=where)
     if {len(record.structure), len(record.root)} != {DIGEST_NBYTES}:
         raise MalformedRecordError(f"{where}: malformed state record (no digest); run `stock fsck`", where=where)
@@ -80,7 +80,7 @@ def decode_state(data: bytes, *, where: str) -> StateRecord:
 
 
 def decode_value(data: bytes, *, where: str) -> ValueRecord:
-    """The value record in `data`; `MalformedRecordError` naming `where` if it is none."""
+    """Return the value record in `data`. Raises `MalformedRecordError` naming `where` if `data` is invalid."""
     record = _VALUE_FORMAT.decode(data, where=where)
     expected = [measure_leaf(leaf) for leaf in check_structure(record.structure, where=where).stored.values()]
     found = [len(payload) for payload in record.payloads]

@@ -1,8 +1,8 @@
-"""The structure of a nested state: containers in order, and what each leaf is; but for `None`, no values.
+"""The structure of a state: its containers in order and a description of each leaf, with no values except `None`.
 
-A state is any nesting of dict, list and tuple. Its leaves' bytes lie elsewhere, under the leaf's path: the keys and
-positions that lead to it, joined by `/`. In a str key `~` is written `~0` and `/` is written `~1`; one that is empty or
-reads as an integer has `~2` in front, so that no two leaves of one state share a path.
+A state is any nesting of dict, list and tuple. The bytes of its leaves are stored elsewhere, under the path of each
+leaf: the keys and positions above it, joined by `/`. In a str key `~` is written `~0` and `/` is written `~1`. A key
+that is empty or reads as an integer gets the prefix `~2`, so no two leaves of one state share a path.
 
 As a metadata object a structure is magic `SRsu`, version 1, then its top node as msgpack. A node is an array that
 begins with its tag:
@@ -18,8 +18,8 @@ begins with its tag:
 | `v` | dtype, shape, strides, offset, length, base | torch tensor over `length` elements kept under `base` |
 | `=` | path | the same memory as the leaf at `path` |
 
-Strides and offset count elements. Keys are msgpack int or str. A str key or path with lone surrogates, which msgpack
-does not have, or that begins with U+0000, is written as U+0000 and the hex digits of its UTF-8 with surrogates let
+Strides and offset count elements. Keys are msgpack int or str. msgpack has no lone surrogates, so a str key or path
+that has them, or that begins with U+0000, is written as U+0000 and the hex digits of its UTF-8 with surrogates let
 through.
 """
 
@@ -53,7 +53,7 @@ from stockroom.store.dtypes import format_dtype, parse_dtype
 
 MAX_DEPTH: Final = 100
 MAX_EXTENT: Final = 1 << 60
-"""What the bytes of one element times all lengths of a shape but 0 come to at most."""
+"""The limit on the bytes of one element times all lengths of a shape, with 0 counted as 1."""
 
 _KEPT: Final = 16
 _SEQUENCES: Final = (ListNode, TupleNode)
@@ -61,24 +61,24 @@ _CONTAINERS: Final = (DictNode, *_SEQUENCES)
 
 
 class Structure:
-    """A structure's nodes by path: the keys and positions that lead to each, joined by `/`; the top one's is empty."""
+    """The nodes of a structure by path: the keys and positions above each, joined by `/`. The top path is empty."""
 
     def __init__(self, top: Node) -> None:
         self.top = top
 
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
-        """Every node, in order."""
+        """All nodes, in order."""
         return {"": self.top, **dict(_walk(self.top, ""))}
 
     @cached_property
     def leaves(self) -> Mapping[str, Leaf]:
-        """Every leaf, in order."""
+        """All leaves, in order."""
         return {path: node for path, node in self.nodes.items() if isinstance(node, Leaf)}
 
     @cached_property
     def stored(self) -> Mapping[str, Leaf]:
-        """The leaves that have bytes of their own, by the path those are stored under, in order."""
+        """The leaves that have bytes of their own, in order, by the path those are stored under."""
         stored: dict[str, Leaf] = {}
         for path, leaf in self.leaves.items():
             if not isinstance(leaf, TiedLeaf):
@@ -86,11 +86,11 @@ class Structure:
         return stored
 
     def walk(self, at: str = "") -> Iterator[tuple[str, Node]]:
-        """Everything within the container at `at`, at any depth: path and node, in order."""
+        """Yield the path and node of everything within the container at `at`, at any depth, in order."""
         return _walk(self.nodes[at], at)
 
     def list_leaves(self, at: str = "", *, into_dicts: bool = True) -> list[str]:
-        """The path of the leaf at `at`, or those of the leaves within it, in order."""
+        """Return the path of the leaf at `at`, or the paths of the leaves within it, in order."""
         if at in self.leaves:
             return [at]
         if not at and into_dicts:
@@ -99,19 +99,19 @@ class Structure:
         return [path for path, node in walk if isinstance(node, Leaf)]
 
     def origin(self, path: str) -> str:
-        """The path of the leaf that the one at `path` is tied to, or `path`."""
+        """Return the path of the leaf that the one at `path` is tied to, or `path` itself."""
         while isinstance(leaf := self.leaves[path], TiedLeaf):
             path = leaf.path
         return path
 
     def stored_path(self, path: str) -> str:
-        """The path that the bytes of the leaf at `path` are stored under."""
+        """Return the path that the bytes of the leaf at `path` are stored under."""
         origin = self.origin(path)
         leaf = self.leaves[origin]
         return leaf.base if isinstance(leaf, StridedLeaf) else origin
 
     def list_stored(self, paths: Iterable[str]) -> list[str]:
-        """The paths that the bytes of leaves are stored under, each once."""
+        """Return the paths that the bytes of these leaves are stored under, without duplicates."""
         return list(dict.fromkeys(map(self.stored_path, paths)))
 
 
@@ -123,18 +123,18 @@ _FORMAT: Final = RecordFormat(_Top, magic=b"SRsu", version=1, name="structure", 
 
 
 def encode_structure(node: Node) -> bytes:
-    """The canonical bytes of the object."""
+    """Return the canonical bytes of the object."""
     return _FORMAT.encode(_Top(node))
 
 
 @lru_cache(maxsize=_KEPT)
 def decode_structure(data: bytes, *, where: str) -> Structure:
-    """The structure in `data`; `MalformedRecordError` naming `where` if it is none. Those last used are kept."""
+    """Return the structure in `data`; cached. Raises `MalformedRecordError` naming `where` if `data` is invalid."""
     return check_structure(_FORMAT.decode(data, where=where).node, where=where)
 
 
 def check_structure(top: Node, *, where: str) -> Structure:
-    """The structure under a decoded node; `MalformedRecordError` naming `where` unless its leaves fit together."""
+    """Return the structure under a decoded node. Raises `MalformedRecordError` naming `where` if it is inconsistent."""
     structure = Structure(top)
     before: dict[str, Leaf] = {}
     try:
@@ -151,12 +151,12 @@ def _walk(node: Node, path: str, into: tuple[type[Node], ...] = _CONTAINERS) -> 
     if isinstance(node, into):
         for _, at, part in iter_parts(node, path):
             yield at, part
-            if isinstance(part, into):  # leaves are many: no call for each
+            if isinstance(part, into):  # avoids a call for each of many leaves
                 yield from _walk(part, at, into)
 
 
 def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> None:
-    """Raise `ValueError` unless containers are whole and values stand where they may: `is_note` in `_metadata`."""
+    """Raise `ValueError` if a container is malformed or a node is misplaced; `is_note` is within `_metadata`."""
     if isinstance(node, Constant):
         if not is_note and node.value is not None:
             raise ValueError("a value that is kept apart stands in the structure")

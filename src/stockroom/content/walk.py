@@ -1,4 +1,4 @@
-"""What stages, content and records refer to: the one place that knows it. Gc, fsck, du and push all walk here.
+"""The one place that knows what stages, content and records refer to. gc, fsck, du and push all walk here.
 
     stage -> its base, its content, a merge record -> the other parent, their content
     content -> nodes of its tree -> records
@@ -7,7 +7,7 @@
     small value -> nothing
     entry -> nothing, a chunk, or a chunk list -> chunks
 
-Memory follows the metadata, not the samples. Packs need not be here. A commit refers to its content and its parents:
+Memory grows with the metadata, not the samples. Packs may be absent. A commit refers to its content and its parents;
 `refs.graph` walks history.
 """
 
@@ -35,23 +35,23 @@ _CHUNKS_AT_ONCE: Final = 1 << 16
 _OBJECTS_AT_ONCE: Final = 1 << 10
 
 OnObjects: TypeAlias = Callable[[Sequence[ObjectDigest]], object]
-"""Called with many metadata objects at a time."""
+"""Called with batches of metadata objects."""
 OnValues: TypeAlias = Callable[[ColumnRecord | StateRecord, NDArray[np.uint8]], object]
-"""Called with the values `(n, width)` of some leaves of a record's tree, before what they refer to is followed."""
+"""Called with the values `(n, width)` of some leaf nodes of a record's tree, before their references are followed."""
 OnChunks: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.int64]], object]
-"""Called with many chunks `(n, 32)` at a time, and their lengths `(n,)`."""
+"""Called with batches of chunks `(n, 32)` and their lengths `(n,)`."""
 
 _Reading: TypeAlias = tuple[EntryKind | None, int]
-"""How values are read, as far as it decides what they refer to. Trees that read it differently may share a node."""
+"""The part of an entry format that decides what values refer to. Trees that differ in it may share a node."""
 
 _RECORDS: Final[_Reading] = (None, 0)
 
 
 class Walk:
-    """One walk. What it has followed already costs nothing, and is not told again.
+    """One walk. Following something a second time is free and reports nothing.
 
-    Methods raise `CorruptionError` for whatever is missing or damaged; the walk can go on elsewhere. `flush` must be
-    called before everything has been told.
+    Methods raise `CorruptionError` if something is missing or damaged; the walk can continue elsewhere. Reports are
+    complete only after `flush`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Walk:
         on_values: OnValues = lambda *_: None,
         after: Walk | None = None,
     ) -> None:
-        """A walk that has followed nothing yet, or what `after` has by now."""
+        """Start a walk that has followed nothing yet, or what `after` has followed so far."""
         self._nodes = nodes
         self._on_chunks = on_chunks
         self._on_objects = on_objects
@@ -77,7 +77,7 @@ class Walk:
         self._count = 0
 
     def has(self, digest: bytes) -> bool:
-        """Whether the walk has come to an object."""
+        """Return whether the walk has reached an object."""
         return digest in self._followed or any(digest in seen for seen in self._seen.values())
 
     def skip(self, digest: ObjectDigest) -> None:
@@ -85,7 +85,7 @@ class Walk:
         self._followed.add(digest)
 
     def follow_stage(self, stage: Stage) -> tuple[list[CommitId], list[ObjectDigest]]:
-        """The commits and the roots of content that a stage refers to, which the caller adds."""
+        """Return the commits and the content roots that a stage refers to, for the caller to add."""
         commits = [] if stage.base is None else [stage.base]
         if stage.merging is None:
             return commits, [stage.root]
@@ -94,20 +94,20 @@ class Walk:
         return [*commits, *merging.parents], [stage.root, ObjectDigest(merging.theirs)]
 
     def add_content(self, root: ObjectDigest, base: ObjectDigest | None = None) -> None:
-        """Follow all content under a root; with `base`, only what content under that root does not refer to."""
+        """Follow all content under a root; with `base`, only what the content under that root does not refer to."""
         for _, digest, before in self.iter_records(root, base):
             self.add_record(digest, before)
 
     def iter_records(
         self, root: ObjectDigest, base: ObjectDigest | None = None
     ) -> Iterator[tuple[str, ObjectDigest, ObjectDigest | None]]:
-        """Each record under a root that was not followed yet, with its path, and what `base` has under that path."""
+        """Yield path and digest of each record under `root` not followed yet, and the digest that `base` has there."""
         for path, digest, before in self._iter_paths(root, base):
             if digest not in self._followed:
                 yield path, digest, before
 
     def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None) -> Record:
-        """Follow a record, which is returned; with `before`, only what that record does not refer to."""
+        """Follow a record and return it; with `before`, follow only what that record does not refer to."""
         record = self._read_record(digest)
         self._add_objects([digest])
         match record:
@@ -120,11 +120,11 @@ class Walk:
                 pass
             case _:
                 assert_never(record)
-        self._followed.add(digest)  # not one that was followed in part
+        self._followed.add(digest)  # not a record that was followed in part
         return record
 
     def flush(self) -> None:
-        """Tell the objects and chunks gathered so far."""
+        """Report the objects and chunks gathered so far."""
         objects, self._objects = self._objects, []
         if objects:
             self._on_objects(objects)
@@ -199,6 +199,6 @@ class Walk:
             self.flush()
 
     def _tell(self, digest: ObjectDigest) -> None:
-        """Tell of an object that is not a node or record."""
+        """Report an object that is not a node or record."""
         self._add_objects([digest])
         self._followed.add(digest)

@@ -1,1 +1,1 @@
-"""Three-way merges of what commits hold, and the conflicts they find."""
+"""Three-way merges of the content of commits, and their conflicts."""

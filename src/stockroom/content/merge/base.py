@@ -1,4 +1,4 @@
-"""What two lines of history have in common: the content that their changes are told from."""
+"""The common content of two lines of history, against which a merge compares both."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from stockroom.trees import Key
 OpenSnapshot: TypeAlias = Callable[[CommitId | None], Snapshot]
 
 _MAX_DEPTH: Final = 16
-"""Criss-cross merges, one behind the other, that are followed; behind these nothing counts as common."""
+"""How many nested criss-cross merges are followed; beyond them nothing counts as common."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommonContent:
-    """The content, and what of it is `disputed`: there in several versions, of which neither is the common one."""
+    """The common content, and the parts that are `disputed`: the bases have several versions, and none is common."""
 
     snapshot: Snapshot
     disputed: Disputed = field(default_factory=dict)
@@ -31,10 +31,10 @@ class CommonContent:
 def find_common_content(
     refs: RefStore, open_snapshot: OpenSnapshot, objects: ObjectStore, bases: Sequence[CommitId], depth: int = 0
 ) -> CommonContent:
-    """The content of the merge base; where there are several, as in a criss-cross history, that of their merge.
+    """Return the content of the merge base, or the merge of several bases, as in a criss-cross history.
 
-    Where the bases disagree, what they have is disputed: whatever the two lines have there in different ways is then a
-    conflict between them, and nothing is taken for a change, or for unchanged, by guess.
+    Where the bases disagree, the content is disputed: any difference between the two lines there is a conflict, so
+    nothing is taken as changed or unchanged by guess.
     """
     content = CommonContent(open_snapshot(bases[0]))
     for position, other in enumerate(bases[1:], 1):
@@ -49,7 +49,7 @@ def find_common_content(
 
 
 def _dispute(before: Disputed, conflicts: Sequence[Conflict]) -> Disputed:
-    """What is disputed after a merge of bases: attrs and metadata apart, which are as ours there."""
+    """Return what is disputed after a merge of bases; attrs and metadata in conflict just stay as ours."""
     disputed: dict[str, frozenset[Key | None]] = defaultdict(frozenset, before)
     for conflict in conflicts:
         if conflict.kind not in (ATTRS, METADATA):

@@ -1,4 +1,4 @@
-"""Three-way merge of two versions of a column of one schema: its samples by key, its attrs by name."""
+"""Three-way merge of two versions of a column of one schema: samples by key, attrs by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stockroom.trees.merge import KeyConflict, Settled, merge_trees
 
 @dataclass(frozen=True, slots=True)
 class ColumnMerge:
-    """The merge of one column, or series; `base` is None, or of another schema, where the two have none in common."""
+    """The merge of a column or series. `base` is None or has another schema if the sides have nothing in common."""
 
     path: str
     content: Snapshot
@@ -29,7 +29,7 @@ class ColumnMerge:
     theirs: ColumnRecord
 
     def run(self, arbiter: Arbiter, disputed: Iterable[Key] = ()) -> ColumnRecord:
-        """The merged column. Of a codec that both changed, ours stands: samples that are there keep their encoding."""
+        """Return the merged column. If both changed the codec, ours wins; existing samples keep their encoding."""
         ours, theirs = self.ours, self.theirs
         base = self.base if self.base is not None and self.base.schema == ours.schema else None
         before = Tree.empty(self.content.nodes, ours.tree_format) if base is None else self.content.open_tree(base)
@@ -56,7 +56,7 @@ class ColumnMerge:
 def take_samples(
     content: Snapshot, path: str, staged: ColumnRecord, source: ColumnRecord, conflicts: list[Conflict]
 ) -> ColumnRecord:
-    """`staged` with the samples and attrs in conflict as `source` has them, or without those it does not have."""
+    """Return `staged` with the samples and attrs in conflict as `source` has them, absent ones removed."""
     if staged.schema != source.schema:
         raise InvalidInputError(f"{path}: has another schema by now; resolve it as it is staged")
     keys: list[Key] = [c.key for c in conflicts if c.kind != ATTRS and c.key is not None]

@@ -1,4 +1,4 @@
-"""Conflicts as values: what two lines of history disagree about, and who may decide it."""
+"""Conflicts as values: the disagreements between two lines of history, and the decisions about them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ NAME: Final = "name"
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One thing that both sides changed, and not alike.
+    """One thing that both sides changed in different ways.
 
     Attributes:
-        path: as `data/label`, `model/resnet`, `experiment/lr`, `metric/loss`.
-        key: the sample's key, the leaf's path or the step; None for what is there as a whole. Of an attribute `attrs`
-            and its name, of a model's metadata `metadata` and its name.
+        path: such as `data/label`, `model/resnet`, `experiment/lr`, `metric/loss`.
+        key: the sample's key, the leaf's path or the step; None for the whole. For an attribute, `attrs` and its name;
+            for a model's metadata, `metadata` and the name.
         kind: in words: "both added", "both changed", "deleted by us, changed by them", "changed by us, deleted by
-            them", "schema" (two schemas of one column), "attrs", "metadata", "structure" (of a model, whose ties and
-            shared memory do not fit together), "name" (of a column that they added, which does not go with that of one
-            of ours).
-        base, ours, theirs: hex digests of what each side has; None where it has nothing.
+            them", "schema" (two schemas of one column), "attrs", "metadata", "structure" (of a model, if ties and
+            shared memory do not fit together), "name" (of a column that they added, if it collides with one of ours).
+        base, ours, theirs: hex digests of what each side has, or None.
     """
 
     path: str
@@ -48,23 +47,23 @@ class Conflict:
 
 
 Decide: TypeAlias = Callable[[Conflict], Sequence[Choice]]
-"""What may decide a conflict: the first of these that can. None of them leaves it."""
+"""Returns the choices for a conflict; the first one that applies decides it. An empty sequence leaves it open."""
 
 
 def decide_nothing(_: Conflict) -> tuple[Choice, ...]:
-    """Leaves every conflict."""
+    """Leave every conflict open."""
     return ()
 
 
 @dataclass(slots=True)
 class Arbiter:
-    """Asks who decides conflicts, and collects those that nobody does."""
+    """Applies decisions to conflicts, and collects the undecided ones."""
 
     decide: Decide
     conflicts: list[Conflict] = field(default_factory=list)
 
     def choose(self, conflict: Conflict) -> Side | None:
-        """The side that a conflict is decided for; None where it is left."""
+        """Return the side that a conflict is decided for, or None if it is left open."""
         for choice in self.decide(conflict):
             if choice != "average":
                 return choice
@@ -73,7 +72,7 @@ class Arbiter:
 
 
 def name_kind(base: object, ours: object, theirs: object) -> str:
-    """The kind of a conflict between three values of which any but one may be None."""
+    """Return the kind of a conflict between three values; None is an absent value."""
     if ours is None:
         return DELETED_BY_US
     if theirs is None:
@@ -82,7 +81,7 @@ def name_kind(base: object, ours: object, theirs: object) -> str:
 
 
 def explain_conflicts(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError:
-    """The error for conflicts that nobody has decided."""
+    """Return the error for undecided conflicts."""
     return MergeConflictError(
         f"{kind}: {_sum_up(conflicts)}; nothing was changed. "
         "Choose a side (strategy `ours` or `theirs`, or -X theirs=PATH), or use --no-commit and `stock resolve`",
@@ -91,7 +90,7 @@ def explain_conflicts(conflicts: Sequence[Conflict], kind: str) -> MergeConflict
 
 
 def explain_open(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError:
-    """The error for a merge under way that cannot be committed yet."""
+    """Return the error for an unfinished merge that cannot be committed yet."""
     return MergeConflictError(
         f"{kind} under way: {_sum_up(conflicts)}; decide with `stock resolve`, or give up with `stock merge --abort`",
         conflicts=conflicts,

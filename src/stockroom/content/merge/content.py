@@ -1,6 +1,6 @@
 """Three-way merge of a repository's content, path by path: columns by key, models by leaf, series by step.
 
-Only what differs is read, and of that only metadata: a merge needs no data on this machine.
+A merge reads only the metadata that differs, so it needs no data on this machine.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from stockroom.trees import Key, KeyType
 from stockroom.trees.merge import KeyConflict, Settled, merge_trees
 
 Disputed: TypeAlias = Mapping[str, frozenset[Key | None]]
-"""By path: the keys that a base has a value of, but one that is nobody's; None for all that is there."""
+"""By path, the keys whose value in the base is not common to both sides; None is the whole path."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergedContent:
-    """The content with the changes of both sides, and what they disagree about, where it is as ours."""
+    """The content with the changes of both sides, and the conflicts; content in conflict is as ours."""
 
     snapshot: Snapshot
     conflicts: tuple[Conflict, ...]
@@ -47,9 +47,9 @@ class MergedContent:
 
 @dataclass(slots=True)
 class ContentMerge:
-    """One merge. Its results are put into `objects`, in front of which `ours` has its nodes.
+    """One merge. It puts its results into `objects`; `ours.nodes` is the cache in front of that store.
 
-    What is `disputed` is in conflict wherever the sides differ, whatever `base` has.
+    Where something is `disputed`, any difference between the sides is a conflict, whatever `base` has.
     """
 
     base: Snapshot
@@ -72,7 +72,7 @@ class ContentMerge:
         return MergedContent(snapshot, tuple(sorted(self._arbiter.conflicts, key=_order)))
 
     def _settle_path(self, found: KeyConflict) -> Settled | None:
-        """What becomes of a path that both sides changed; conflicts nobody decides are noted."""
+        """Return the merge of a path that both sides changed; undecided conflicts are recorded."""
         path = str(found.key)
         if found.ours is None or found.theirs is None:
             return self._decide_whole(path, name_kind(found.base, found.ours, found.theirs), found)
@@ -85,7 +85,7 @@ class ContentMerge:
         return self._decide_whole(path, name_kind(found.base, found.ours, found.theirs), found)
 
     def _read_records(self, *digests: ObjectDigest | None) -> list[Record | None]:
-        """The records of three versions, and the tops of their trees, to have them at hand."""
+        """Return the records of three versions, after reading the top nodes of their trees too."""
         records = [None if digest is None else self.ours.read_record(digest) for digest in digests]
         for record in records:
             if isinstance(record, ColumnRecord | StateRecord):
@@ -116,7 +116,7 @@ class ContentMerge:
         return Settled(self.objects.put_object(merged.write(self.ours, self.objects).encode()))
 
     def _find_base(self, path: str) -> ObjectDigest | None:
-        """The record that both sides started from; None if there is none, or it is nobody's."""
+        """Return the record that both sides started from, or None if there is none or it is disputed."""
         return None if None in self.disputed.get(path, ()) else self.base.find_digest(path)
 
     def _list_disputed(self, path: str) -> list[Key]:
@@ -128,7 +128,7 @@ class ContentMerge:
         return None if side is None else Settled(found.ours if side == "ours" else found.theirs)
 
     def _refuse_collisions(self, merged: Snapshot) -> Snapshot:
-        """`merged` without the columns that they added under names which ours do not go with."""
+        """Return `merged` with one column dropped of any two whose names collide: theirs, unless decided for theirs."""
         if merged.root in (self.ours.root, self.theirs.root):
             return merged
         names = set(merged.iter_names(DATA))
@@ -145,13 +145,13 @@ class ContentMerge:
 
 
 def _order(conflict: Conflict) -> tuple[str, bool, bool, int, str]:
-    """By path: all that is there, samples and steps by number, the rest by name."""
+    """Return a sort key: by path, then the whole, then integer keys by number, then str keys by name."""
     key = conflict.key
     return conflict.path, key is not None, isinstance(key, str), key if isinstance(key, int) else 0, str(key)
 
 
 def put_record(snapshot: Snapshot, path: str, digest: ObjectDigest | None) -> Snapshot:
-    """The content with the record `digest` at `path`, or, for None, with nothing there."""
+    """Return the content with the record `digest` at `path`, or without that path for None."""
     if digest is None:
         return Snapshot(snapshot.nodes, snapshot.tree.edit(deletes=[path]).root)
     values = np.frombuffer(digest, np.uint8).reshape(1, -1)

@@ -23,7 +23,7 @@ def merge_mappings(
     ours: Mapping[str, Any],
     theirs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What becomes of `base`; keys in conflict are noted as `kind` and the key, and are as ours if nobody decides."""
+    """Return the merged mapping; undecided conflicts are recorded under `kind` and the key, and keep ours."""
     merged: dict[str, Any] = {}
     for name in dict.fromkeys([*ours, *theirs]):
         before, mine, yours = (_encode(side, name) for side in (base, ours, theirs))
@@ -38,14 +38,14 @@ def merge_mappings(
 
 
 def name_key(kind: str, name: str) -> str:
-    """What a conflict about one key of such a mapping has for its own key."""
+    """Return the key of a conflict about one key of such a mapping."""
     return f"{kind} {name}"
 
 
 def take_keys(
     mapping: Mapping[str, Any], source: Mapping[str, Any], kind: str, conflicts: list[Conflict]
 ) -> dict[str, Any]:
-    """`mapping` with the keys in conflict as `source` has them."""
+    """Return `mapping` with the keys in conflict as `source` has them."""
     taken = {conflict.key for conflict in conflicts if conflict.kind == kind}
     return {
         name: (source if name_key(kind, name) in taken else mapping)[name]
@@ -55,5 +55,5 @@ def take_keys(
 
 
 def _encode(side: Mapping[str, Any], name: str) -> bytes | None:
-    """What stands for a value; 1, 1.0 and True are three, which Python takes for equal. None where there is none."""
+    """Return a value's bytes for comparison, as Python equates 1, 1.0 and True; None if the key is absent."""
     return _ENCODER.encode(side[name]) if name in side else None

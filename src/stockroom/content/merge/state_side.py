@@ -1,4 +1,4 @@
-"""One version of a nested state as a merge takes it: its nodes, and what their leaves' bytes are."""
+"""One version of a state in a merge: its nodes, and the entries of its leaves."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class StateSide:
     metadata: Mapping[str, Any]
 
     def find_entry(self, path: str) -> bytes:
-        """The entry of the bytes of the leaf at `path`, wherever they are stored."""
+        """Return the entry of the leaf at `path`, wherever it is stored."""
         return self.entries[self.structure.stored_path(path)]
 
     def holds_as(self, other: StateSide, at: str, *, through_ties: bool) -> bool:
-        """Whether the node that both have at `at` means the same bytes in both; `through_ties` of tied leaves too."""
+        """Return whether both sides have the same bytes at `at`; with `through_ties`, those of tied leaves too."""
         for path in self.structure.list_leaves(at):
             if isinstance(self.structure.leaves[path], TiedLeaf):
                 if not through_ties:
@@ -41,7 +41,7 @@ class StateSide:
         return True
 
     def digest(self, at: str, node: Node | None) -> str | None:
-        """The digest of a leaf's raw bytes; of a container that of all in it. None for nothing."""
+        """Return the digest of a leaf's raw bytes, or of all content of a container; None for no node."""
         if node is None:
             return None
         if isinstance(node, Leaf):
@@ -50,12 +50,12 @@ class StateSide:
         return compute_digest(b"".join([encode_structure(node), *entries])).hex()
 
     def _find_form(self, path: str) -> Leaf:
-        """The leaf at `path`, or the one that it is tied to."""
+        """Return the leaf at `path`, or the one that it is tied to."""
         return self.structure.leaves[self.structure.origin(path)]
 
 
 def read_side(snapshot: Snapshot, record: StateRecord) -> StateSide:
-    """A state as a merge takes it; reads its metadata only."""
+    """Return a state as one side of a merge; reads only its metadata."""
     entries = {
         str(path): value.tobytes()
         for paths, values in iter_range(snapshot.open_tree(record))

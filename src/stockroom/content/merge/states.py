@@ -1,8 +1,8 @@
-"""Three-way merge of nested states, leaf by leaf: a model whose head one side trained and whose body the other.
+"""Three-way merge of nested states, leaf by leaf: one side may have trained a model's head and the other its body.
 
-Containers are merged where they stand: of a dict by key, of a list or tuple by position if neither side changed its
-length. Order is ours, with what they added behind it. A leaf goes with the bytes that its side has under it; where ties
-and shared memory of the two sides do not fit together, the whole state is in conflict.
+Dicts are merged by key. Lists and tuples are merged by position, if neither side changed the length. The order is
+ours, with their additions last. A leaf comes with its side's bytes. If ties and shared memory of the two sides do not
+fit together, the whole state is in conflict.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from stockroom.refs import ObjectStore
 from stockroom.trees import Tree
 
 Average: TypeAlias = Callable[[ArrayLeaf, bytes, bytes], bytes]
-"""Makes the entry of the mean of two tensors of one form from their entries."""
+"""Makes the entry of the mean of two like tensors from their entries."""
 
 Nodes: TypeAlias = tuple[Node | None, Node | None, Node | None]
-"""What base, ours and theirs have at one path."""
+"""The nodes of base, ours and theirs at one path."""
 
 _Here: TypeAlias = tuple[Node | None, StateSide | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MergedState:
-    """A state as it comes out of a merge."""
+    """The result of merging a state."""
 
     top: Node
     entries: dict[str, bytes]
     metadata: dict[str, Any]
 
     def write(self, snapshot: Snapshot, objects: ObjectStore) -> StateRecord:
-        """Put structure and tree; the record that leads to both."""
+        """Put the structure and the tree, and return the record that refers to both."""
         values = np.frombuffer(b"".join(self.entries.values()), np.uint8)
         rows = values.reshape(len(self.entries), STATE_TREE.value_width)
         tree = Tree.build(snapshot.nodes, STATE_TREE, keys=list(self.entries), values=rows)
@@ -68,8 +68,8 @@ class MergedState:
 class StateMerge:
     """The merge of one state at `path`.
 
-    With `only`, paths within it, those are decided for or against theirs, and all else stays as ours: a base is not
-    asked. `disputed` are paths at which the base is nobody's.
+    With `only`, the merge is limited to these paths within the state: they are decided without a base, and everything
+    else stays as ours. `disputed` are the paths at which `base` is not common to both sides.
     """
 
     path: str
@@ -84,7 +84,7 @@ class StateMerge:
     _is_broken: bool = False
 
     def run(self) -> MergedState | None:
-        """The merged state; None where the sides do not fit together."""
+        """Return the merged state, or None if the sides do not fit together."""
         base = None if self.base is None else self.base.structure.top
         top = self._merge("", (base, self.ours.structure.top, self.theirs.structure.top))
         if top is None or self._is_broken:
@@ -109,7 +109,7 @@ class StateMerge:
         return self._settle(at, nodes) if self.only is None or is_wanted else self._take("ours", at, nodes)
 
     def _find_side(self, at: str, nodes: Nodes) -> Side | None:
-        """The side that a node comes from whole; None where it has to be looked into, or decided."""
+        """Return the side that a whole node comes from, or None if it must be merged or decided."""
         if self.only is not None:
             return None if _reaches(self.only, at) else "ours"
         base, ours, theirs = zip(nodes, (self.base, self.ours, self.theirs), strict=True)
@@ -143,7 +143,7 @@ class StateMerge:
         return ListNode(kept) if isinstance(ours, ListNode) else TupleNode(kept)
 
     def _merge_notes(self, at: str, notes: Nodes) -> Node | None:
-        """What becomes of the notes that a state dict carries besides its leaves, such as versions of modules."""
+        """Return the merge of a state dict's notes besides its leaves, such as versions of modules."""
         base, ours, theirs = notes
         side = "ours" if self.only is not None else find_side(base, ours, theirs)
         if side is not None:
@@ -157,7 +157,7 @@ class StateMerge:
                     merged[key] = node
             return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), ours.metadata)
         side = Arbiter(self.arbiter.decide).choose(Conflict(self.path, name_key(METADATA, at), METADATA))
-        self._is_broken |= side is None  # they are no part of what can be decided one by one
+        self._is_broken |= side is None  # notes cannot be resolved one by one
         return theirs if side == "theirs" else ours
 
     def _settle(self, at: str, nodes: Nodes) -> Node | None:
@@ -173,7 +173,7 @@ class StateMerge:
         return self._take(self.arbiter.choose(conflict) or "ours", at, nodes)
 
     def _put_average(self, at: str, nodes: Nodes) -> bool:
-        """Make the entry of two tensors' mean; not so for any but two of one floating dtype and shape."""
+        """Put the mean of two tensors; return False if they differ in dtype or shape, or are not floating."""
         _, ours, theirs = nodes
         if self.average is None or not isinstance(ours, ArrayLeaf) or ours != theirs or "float" not in ours.dtype:
             return False
@@ -181,7 +181,7 @@ class StateMerge:
         return True
 
     def _take(self, side: Side, at: str, nodes: Nodes) -> Node | None:
-        """The node of one side, with the entries of the leaves in it."""
+        """Return the node of one side, and put the entries of its leaves."""
         node = nodes[1 if side == "ours" else 2]
         if node is not None:
             source = self.ours if side == "ours" else self.theirs
@@ -212,12 +212,12 @@ def _as_dict(node: Node | None) -> dict[StateKey, Node]:
 
 
 def _reaches(paths: frozenset[str], at: str) -> bool:
-    """Whether one of `paths` is `at`, or within it."""
+    """Return whether one of `paths` is `at` or is within it."""
     return bool(paths) and (not at or any(path == at or path.startswith(f"{at}/") for path in paths))
 
 
 def _are_alike(nodes: Nodes) -> bool:
-    """Whether ours and theirs, and base if there is one, are lists or tuples of one length."""
+    """Return whether ours and theirs, and base if present, are lists or tuples of one length."""
     base, ours, theirs = nodes
     if not isinstance(ours, ListNode | TupleNode) or type(theirs) is not type(ours):
         return False

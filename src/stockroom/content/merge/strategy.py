@@ -1,4 +1,4 @@
-"""Merge strategies: who decides conflicts, for everything or by patterns of paths."""
+"""Merge strategies: decisions for all conflicts or by patterns of paths."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stockroom.content.merge.conflict import CHOICES, Choice, Conflict, Decide, 
 from stockroom.errors import InvalidInputError
 
 Strategy: TypeAlias = str | Mapping[str, str] | None
-"""`ours`, `theirs` or `average` for all conflicts; or such a choice for each pattern of paths, as `data/label`, of
-which the first that fits and can decide does; None leaves them all."""
+"""`ours`, `theirs` or `average` for all conflicts; or one of these per pattern of paths, such as `data/label`, and
+the first pattern that matches and can decide wins. None leaves all conflicts open."""
 
 
 def make_decide(strategy: Strategy) -> Decide:
-    """What decides conflicts by a strategy; `InvalidInputError` for one that is not known.
+    """Return the function that decides by a strategy. Raises `InvalidInputError` if the strategy is unknown.
 
-    `average` decides about floating tensors of models only: the rest is left to the next pattern that fits.
+    `average` decides only about floating tensors of models; other conflicts go to the next pattern that matches.
     """
     if strategy is None:
         return decide_nothing
@@ -38,6 +38,6 @@ def _check_choice(choice: str) -> Choice:
 
 
 def _fits(pattern: str, conflict: Conflict) -> bool:
-    """Whether a pattern names the conflict's path, its shelf, or the path and key."""
+    """Return whether a pattern matches the conflict's path, its shelf, or the path and key."""
     names = [conflict.path] if conflict.key is None else [conflict.path, f"{conflict.path}:{conflict.key}"]
     return any(name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}/") for name in names)

@@ -1,4 +1,4 @@
-"""The three-way rule: the side that changed something wins; what both changed in different ways is in conflict."""
+"""The three-way rule: a change on one side wins; different changes on both sides are a conflict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def find_side(base: T, ours: T, theirs: T, is_same: Callable[[T, T], bool] = operator.eq) -> Side | None:
-    """The side to take of three versions, ours where both are alike; None where both changed in different ways."""
+    """Return the side to take of three versions, ours if both are alike; None if both changed in different ways."""
     if is_same(ours, theirs):
         return "ours"
     if is_same(base, ours):

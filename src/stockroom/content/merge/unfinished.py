@@ -1,7 +1,7 @@
-"""A merge that is not committed yet: what is merged into the stage, and which conflicts are still open.
+"""An unfinished merge: what is merged into the stage, and which conflicts are still open.
 
 As a metadata object: magic `SRmg`, version 1, then kind, theirs, parent, message and open conflicts as msgpack. The
-stage refers to it, so that both are there together or not at all.
+stage refers to it, so that neither exists without the other.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class _ConflictRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unkno
 
 
 class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
-    """What is being merged.
+    """The merge under way.
 
     Attributes:
         kind: `merge`, `revert` or `cherry-pick`.
         theirs: root of the content that is merged in.
-        parent: the commit that the merge commit follows besides HEAD; None where it follows HEAD alone.
-        message: what the commit will say.
-        open_conflicts: those that nobody has decided yet.
+        parent: the second parent of the merge commit; None if HEAD is its only parent.
+        message: the message of the commit.
+        open_conflicts: the undecided conflicts.
     """
 
     kind: str
@@ -57,25 +57,25 @@ class Merging(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
     @property
     def parents(self) -> tuple[CommitId, ...]:
-        """What the commit follows besides HEAD."""
+        """The parents of the commit besides HEAD."""
         return () if self.parent is None else (CommitId(self.parent),)
 
     def leave(self, conflicts: Sequence[Conflict]) -> Merging:
-        """The same with only these conflicts open."""
+        """Return the same merge with only these conflicts open."""
         return msgspec.structs.replace(self, open_conflicts=record_conflicts(conflicts))
 
     def put(self, objects: ObjectStore) -> ObjectDigest:
-        """Keep it as an object; its digest."""
+        """Put the merge as an object and return its digest."""
         return objects.put_object(_FORMAT.encode(self))
 
 
 def record_conflicts(conflicts: Sequence[Conflict]) -> tuple[_ConflictRecord, ...]:
-    """Conflicts as they are recorded."""
+    """Return conflicts as they are recorded."""
     return tuple(_ConflictRecord(c.path, c.key, c.kind, c.base, c.ours, c.theirs) for c in conflicts)
 
 
 def read_merging(objects: NodeStore, digest: ObjectDigest) -> Merging:
-    """The merge recorded under `digest`."""
+    """Return the merge recorded under `digest`."""
     return _FORMAT.decode(objects.get_object(digest), where=f"merge {digest.hex()[:16]}")
 
 
