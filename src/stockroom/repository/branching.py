@@ -1,4 +1,4 @@
-"""Branches, tags and HEAD: making, deleting, moving between them, and taking the last move back."""
+"""Branches, tags and HEAD: creating, deleting and checking out, and undoing the last move."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:
-    """A new branch; `InvalidNameError` for a bad name, `InvalidInputError` if it exists."""
+    """Create a branch. Raises `InvalidNameError` if the name is bad, `InvalidInputError` if it exists."""
     if repository.refs.find_branch(name) is not None:
         raise InvalidInputError(f"branch {name!r} exists already; choose another name or delete it first")
     repository.refs.apply(changes.create_branch(name, at=at))
 
 
 def delete_branch(repository: Repository, name: str, *, head: Head, force: bool) -> None:
-    """Delete a branch that is not checked out and, unless forced, whose commits HEAD has too."""
+    """Delete a branch that is not checked out; unless forced, HEAD must have all its commits."""
     at = repository.refs.find_branch(name)
     if at is None:
         repository.resolve(f"{name}")  # raises with near names if nothing is called that
@@ -38,14 +38,14 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
 
 
 def create_tag(repository: Repository, name: str, at: CommitId) -> None:
-    """A new tag; `InvalidNameError` for a bad name, `InvalidInputError` if it exists."""
+    """Create a tag. Raises `InvalidNameError` if the name is bad, `InvalidInputError` if it exists."""
     if repository.refs.find_ref(Ref("tag", name)) is not None:
         raise InvalidInputError(f"tag {name!r} exists already; choose another name or delete it first")
     repository.refs.apply(changes.create_tag(name, at=at))
 
 
 def delete_tag(repository: Repository, name: str) -> None:
-    """Delete a tag; `RefNotFoundError` if there is none."""
+    """Delete a tag. Raises `RefNotFoundError` if there is none."""
     at = repository.refs.find_ref(Ref("tag", name))
     if at is None:
         known = ", ".join(repository.refs.tags()) or "none"
@@ -54,10 +54,10 @@ def delete_tag(repository: Repository, name: str) -> None:
 
 
 def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
-    """Move HEAD; writes nothing but `head.stock`, and the new branch if `create`.
+    """Move HEAD and return it; writes only `head.stock`, and the new branch if `create`.
 
-    A new branch starts where HEAD is, so what is staged comes along; moving elsewhere takes a clean stage. In the tie
-    to git, branches are git's to make and to move to: `ConflictError` with git's command.
+    A new branch starts at HEAD and keeps what is staged; moving elsewhere needs a clean stage. In the tie, only git
+    makes and switches branches: raises `ConflictError` with git's command.
     """
     repository = session.repository
     if repository.find_tie() is not None:
@@ -79,7 +79,7 @@ def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
 
 
 def undo(session: WriteSession) -> Operation:
-    """Take back the newest change of a ref that is not undone yet; HEAD follows if it stood there."""
+    """Undo the newest change of a ref that is not undone yet, and return it; HEAD follows if it was there."""
     refs = session.repository.refs
     change = plan_undo(refs.iter_operations())
     (move,) = change.moves
@@ -98,7 +98,7 @@ def undo(session: WriteSession) -> Operation:
 
 
 def reset_to(session: WriteSession, target: CommitId) -> None:
-    """Move the branch that is checked out, or a detached HEAD, to a commit; what is staged goes."""
+    """Move the checked-out branch, or a detached HEAD, to a commit, and drop what is staged."""
     branch = session.head.branch
     if branch is None:
         session.reset()
@@ -106,7 +106,7 @@ def reset_to(session: WriteSession, target: CommitId) -> None:
         session.repository.paths.head.write(head)
         session.move_head(head)
         return
-    tip = session.repository.refs.find_branch(branch)  # sessions may have moved it on from HEAD
+    tip = session.repository.refs.find_branch(branch)  # sessions may have moved it past HEAD
     if tip == session.head.commit == target:
         session.reset()
         return
@@ -116,7 +116,7 @@ def reset_to(session: WriteSession, target: CommitId) -> None:
 
 
 def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
-    """HEAD as it is, if `name` is the branch git is on; anything else is refused with git's command for it."""
+    """Return HEAD if `name` is the branch git is on. Otherwise raises `ConflictError` with git's command."""
     if create:
         raise ConflictError(
             f"git tracks head.stock here, so branches are made by git: run `git switch -c {name}`; commits follow it"
@@ -132,11 +132,11 @@ def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
 
 
 def _find_target(repository: Repository, name: str, head: Head) -> Head:
-    """Where checking out `name` leads: onto a branch, or, detached, to any other ref."""
+    """Return the HEAD for checking out `name`: on a branch, or detached at any other ref."""
     at = repository.refs.find_branch(name)
     if at is not None:
         return Head(name, at)
-    if name == head.branch and head.commit is None:  # the branch checked out, without commits yet
+    if name == head.branch and head.commit is None:  # the checked-out branch has no commits yet
         return head
     return Head(None, repository.resolve(name, head))
 
@@ -145,7 +145,7 @@ def _make_branch_here(repository: Repository, name: str, head: Head) -> None:
     check_name("branch", name)
     if name == head.branch or repository.refs.find_branch(name) is not None:
         raise InvalidInputError(f"branch {name!r} exists already; check it out without create (-b)")
-    if head.commit is None:  # nothing to point it at: it comes to be with its first commit
+    if head.commit is None:  # nothing to point it at: its first commit creates it
         check_collision("branch", name, repository.refs.branches())
     else:
         create_branch(repository, name, head.commit)

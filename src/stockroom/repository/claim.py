@@ -1,8 +1,8 @@
-"""Claims: while a writer is at work it relies on things that nothing leads to yet, and gc must leave those alone.
+"""Claims: an active writer relies on things that are not reachable yet, and gc must keep them.
 
-A claim is a shared lock on a file named by the round of gc's marks (`refs.marks`) that the writer knows. What was
-marked by then it does not rely on, so that may go under it; what is marked later stays until the writer is done. Locks
-end with their process, so a killed writer claims nothing.
+A claim is a shared lock on a file named by the round of gc's marks (`refs.marks`) that the writer has seen. The writer
+does not rely on what was marked by then, so gc may delete that; what is marked later stays until the writer is done.
+Locks end with their process, so a killed writer claims nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from stockroom.refs.marks import MarkStore
 
 _DIRECTORY: Final = "claims"
 _TIMEOUT_S: Final = 60.0
-"""gc holds a claim's file for no longer than it takes to remove it."""
+"""gc holds a claim's file only while it removes it."""
 
 
 class Claim:
-    """A claim held by this process until `release`, or its death."""
+    """A claim that this process holds until `release` or its death."""
 
     def __init__(self, state: Path, marks: MarkStore) -> None:
         self._directory = state / _DIRECTORY
@@ -30,23 +30,23 @@ class Claim:
         self.renew()
 
     def renew(self) -> bool:
-        """Claim by the marks as they are now, for a writer that relies on nothing any more; whether they changed."""
+        """Claim the current round, for a writer that relies on nothing any more; return whether it is a new one."""
         while (current := self._marks.read_round()) != self.round:
             lock = _lock_shared(self._directory, current)
             self.release()
             self._lock, self.round = lock, current
-            if self._marks.read_round() == current:  # else gc may not have seen this claim: once more
+            if self._marks.read_round() == current:  # otherwise gc may not have seen this claim: try again
                 return True
         return False
 
     def release(self) -> None:
-        """Claim nothing any more; harmless when repeated."""
+        """Release the claim; harmless when repeated."""
         if self._lock is not None:
             self._lock.release()
 
 
 def find_oldest_round(state: Path, current: int) -> int:
-    """The oldest round that a living writer's claim is of; `current` if there is none older."""
+    """Return the oldest round that a living writer claims, or `current` if none is older."""
     oldest = current
     for number, path in _iter_files(state / _DIRECTORY):
         if number < current and not _remove_if_free(path):
@@ -69,7 +69,7 @@ def _iter_files(directory: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _remove_if_free(path: Path) -> bool:
-    """Remove the lock file of a round that nobody claims by; whether nobody does."""
+    """Remove the lock file of a round that no writer claims; return whether no writer does."""
     try:
         lock = FileLock(path, must_exist=True)
     except FileNotFoundError:

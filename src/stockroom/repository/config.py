@@ -1,6 +1,6 @@
-"""A repository's own settings: who commits, and how what is not on this machine is brought. Remotes are apart.
+"""A repository's own settings: who commits, and how absent data is fetched. Remotes are stored elsewhere.
 
-A setting has a key, such as `user.name`, and a value that a person types as one word. What is not set has its default.
+A setting has a key, such as `user.name`, and a value that is typed as one word. An unset one has its default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_TIMEOUT_S: Final = 1e6
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is set here; None is what nobody has set."""
+    """The settings; None is unset."""
 
     name: str | None = None
     email: str | None = None
@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting: what it is called, its field in `Settings`, what reads a typed value, and what it does."""
+    """One setting: its name, its field in `Settings`, the parser of a typed value, and its help."""
 
     name: str
     field: str
@@ -40,7 +40,7 @@ class Key:
 
 
 def read_settings(file: Path) -> Settings:
-    """What is set in a file, nothing if there is none; `MalformedRecordError` if it cannot be read."""
+    """Return the settings in a file, empty if it is missing. Raises `MalformedRecordError` if it cannot be read."""
     try:
         return msgspec.json.decode(read_own_file(file), type=Settings)
     except FileNotFoundError:
@@ -52,12 +52,12 @@ def read_settings(file: Path) -> Settings:
 
 
 def write_settings(file: Path, settings: Settings) -> None:
-    """Put settings in the place of those in a file."""
+    """Replace the settings in a file."""
     replace_own_file(file, msgspec.json.encode(settings))
 
 
 def find_key(name: str) -> Key:
-    """The setting of that name; `InvalidInputError` with names near to it."""
+    """Return the setting with this name. Raises `InvalidInputError` with similar names if there is none."""
     key = next((key for key in KEYS if key.name == name.lower()), None)
     if key is not None:
         return key
@@ -67,7 +67,7 @@ def find_key(name: str) -> Key:
 
 
 def change_setting(settings: Settings, key: Key, text: str | None) -> Settings:
-    """Settings in which one is what `text` says, or, for None, not set; `InvalidInputError` if it cannot be that."""
+    """Return settings with one set from `text`, or unset for None. Raises `InvalidInputError` if `text` is invalid."""
     value = None if text is None else key.parse(text)
     return msgspec.structs.replace(settings, **{key.field: value})
 
@@ -101,4 +101,4 @@ KEYS: Final = (
     Key("fetch.lazy", "lazy_fetch", _parse_bool, "Whether what is not here is brought when it is read."),
     Key("fetch.timeout", "fetch_timeout_s", _parse_seconds, "Seconds that a read waits while nothing arrives."),
 )
-"""Every setting there is."""
+"""All settings."""

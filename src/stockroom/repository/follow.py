@@ -1,8 +1,8 @@
-"""How Stockroom's branches follow git in the tie: the branch is git's, and it stands at the commit in `head.stock`.
+"""How Stockroom's branches follow git in the tie: the branch is git's, at the commit in `head.stock`.
 
-Where git has moved `head.stock`, the branch is moved after it; where it stood is in the operation log. Where git has
-not, and the branch has gone on all the same, sessions have moved it: then HEAD goes after the branch. To tell the two
-apart `git.seen` keeps what `head.stock` said when each branch was last seen here.
+If git has moved `head.stock`, the branch moves to its commit; the operation log keeps the old position. If git has not,
+but the branch is ahead of it, sessions have moved the branch, and HEAD moves to it. To tell these apart, `git.seen`
+records what `head.stock` said when each branch was last seen here.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MAX_SEEN: Final = 1000
 
 
 def follow_git(repository: Repository, tie: Tie | None, head: Head, *, is_staged: bool) -> Head:
-    """Where HEAD then is, for the holder of the lease; in the tie its branch stands at its commit afterwards.
+    """Return HEAD after following git, for the lease's holder; in the tie its branch is then at its commit.
 
-    `tie` and `head` are as they were just found. With `is_staged` a branch that sessions moved on is left ahead of
-    HEAD: what is staged will be put on top of it.
+    `tie` and `head` were just read. With `is_staged`, a branch that sessions moved stays ahead of HEAD: the staged
+    changes will go on top of it.
     """
     if head.branch is None or tie is None:
         return head
@@ -52,7 +52,7 @@ def follow_git(repository: Repository, tie: Tie | None, head: Head, *, is_staged
 
 
 def follow_git_if_free(repository: Repository) -> None:
-    """Do so for whoever does not hold the lease. Where somebody holds it, he has."""
+    """Follow git if the lease is free; a current holder has already done so."""
     tie = repository.find_tie()
     if tie is None:
         return
@@ -66,7 +66,7 @@ def follow_git_if_free(repository: Repository) -> None:
 
 
 def check_unmoved(now: Head, began: Head) -> None:
-    """Raise `RefChangedError` if git has moved `head.stock` since a writer began on it."""
+    """Raise `RefChangedError` if git has moved `head.stock` since a writer began."""
     if now.commit != began.commit:
         raise RefChangedError(
             f"git has moved head.stock to {_say(now.commit)} since this writer began at {_say(began.commit)}: what it "
@@ -76,7 +76,7 @@ def check_unmoved(now: Head, began: Head) -> None:
 
 
 def explain_detached(repository: Repository) -> ConflictError:
-    """The error for a commit where there is no branch to move."""
+    """Return the error for a commit without a branch to move."""
     if repository.find_tie() is None:
         return ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
     return ConflictError(
@@ -85,7 +85,7 @@ def explain_detached(repository: Repository) -> ConflictError:
 
 
 def note_seen(paths: RepositoryPaths, head: Head) -> None:
-    """Remember what `head.stock` says on HEAD's branch."""
+    """Record what `head.stock` says on HEAD's branch."""
     seen = _read_seen(paths)
     at = None if head.commit is None else head.commit.hex()
     if head.branch is None or (head.branch in seen and seen[head.branch] == at):
@@ -96,7 +96,7 @@ def note_seen(paths: RepositoryPaths, head: Head) -> None:
 
 
 def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
-    """Whether HEAD's branch moved on from where git still has HEAD."""
+    """Return whether HEAD's branch moved ahead while git left HEAD where it was."""
     seen = _read_seen(repository.paths)
     at = None if head.commit is None else head.commit.hex()
     if head.branch not in seen or seen[head.branch] != at:
@@ -108,7 +108,7 @@ def _read_seen(paths: RepositoryPaths) -> dict[str, str | None]:
     try:
         return msgspec.json.decode(read_own_file(_locate_seen(paths)), type=dict[str, str | None])
     except (OSError, MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}  # knowledge, not data: without it the branch goes after head.stock
+        return {}  # only a hint: without it the branch follows head.stock
 
 
 def _locate_seen(paths: RepositoryPaths) -> Path:

@@ -1,4 +1,4 @@
-"""HEAD: the file `head.stock` at the work tree's root, which says what branch and commit are checked out.
+"""HEAD: the file `head.stock` at the work tree's root, which says which branch and commit are checked out.
 
     stockroom head 1
     branch main
@@ -6,8 +6,8 @@
 
 `branch -` is a detached HEAD, `commit -` a branch without commits. The file is small, canonical and meant to be
 tracked by git. A commit moves it in two steps, so that a kill in between loses nothing: the new content is synced
-beside the old, the refs move, then one rename. Whoever opens the repository next finishes a rename left undone, but
-only while holding the writer's lease: between two steps of a living writer the file is not anybody else's to move.
+beside the old, the refs move, then one rename. The next process to open the repository finishes the rename, but only
+with the writer's lease: between the two steps of a living writer no other process may move the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stockroom.files import read_own_file, write_own_file
 
 HEAD_NAME = "head.stock"
 REMOTE_NAME = "remote.stock"
-"""The file beside it that git tracks too (`remotes/format/remote_file.py`)."""
+"""Another file beside it that git tracks (`remotes/format/remote_file.py`)."""
 PENDING_NAME = "head.pending"
 _MAGIC = "stockroom head"
 _VERSION = 1
@@ -32,20 +32,20 @@ _CONFLICT_MARK = "<<<<<<< "
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is checked out: `branch` None means detached, `commit` None means nothing was committed yet."""
+    """The checked-out branch and commit: `branch` None is a detached HEAD, `commit` None is before the first commit."""
 
     branch: str | None
     commit: CommitId | None
 
     def format(self) -> str:
-        """The file's text."""
+        """Return the text of the file."""
         commit = "-" if self.commit is None else self.commit.hex()
         return f"{_MAGIC} {_VERSION}\nbranch {self.branch or '-'}\ncommit {commit}\n"
 
 
 def parse_head(text: str, *, where: str) -> Head:
-    """The HEAD that `text` describes; `MalformedRecordError` naming `where` otherwise."""
-    text = text.replace("\r\n", "\n")  # git may be set to write line ends in this way
+    """Return the HEAD that `text` describes. Raises `MalformedRecordError` naming `where` if it is malformed."""
+    text = text.replace("\r\n", "\n")  # git may be set to write such line ends
     lines = text.split("\n")
     if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
         raise FormatVersionError(f"{where}: written by a newer Stockroom ({lines[0]!r}): upgrade this one")
@@ -65,7 +65,7 @@ def parse_head(text: str, *, where: str) -> Head:
 
 
 def _explain_conflict(text: str) -> str:
-    """What to do about a file that git could not merge; nothing for any other."""
+    """Return advice about a file that git left in conflict; empty for any other file."""
     if _CONFLICT_MARK not in text:
         return ""
     theirs = re.findall(r"^commit ([0-9a-f]{64})$", text.partition("\n=======\n")[2], re.MULTILINE)
@@ -83,30 +83,30 @@ class HeadFile:
         self._pending = state_directory / PENDING_NAME
 
     def read(self) -> Head:
-        """The HEAD as the file has it."""
+        """Return the HEAD in the file."""
         return self._read(self.path)
 
     def find_pending(self) -> Head | None:
-        """The next HEAD, if a move is under way or was left half done; None for one never written in full."""
+        """Return the next HEAD if a move is under way or unfinished; None if it was not written in full."""
         try:
             return self._read(self._pending)
         except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError):
             return None
 
     def prepare(self, head: Head) -> None:
-        """Put the next HEAD beside the present one, on disk."""
+        """Write the next HEAD beside the present one, and sync it."""
         write_own_file(self._pending, head.format().encode(), sync=True)
 
     def complete(self) -> None:
         """Make the prepared HEAD the present one.
 
-        The folder is not synced: should a power cut take the rename back, the prepared file is there again, and the
-        next reader renames it.
+        The folder is not synced: if a power cut undoes the rename, the prepared file is back, and the next reader
+        renames it.
         """
         self._pending.rename(self.path)
 
     def cancel(self) -> None:
-        """Drop a prepared HEAD whose move did not happen."""
+        """Delete a prepared HEAD whose move did not happen."""
         self._pending.unlink(missing_ok=True)
 
     def write(self, head: Head) -> None:

@@ -1,4 +1,4 @@
-"""The writer's lease: one writer per stage. Its lock file also says who holds it, for messages."""
+"""The writer's lease: one writer per stage. Its lock file also names the holder, for messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMING_S = 0.25
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lease: process id, host name, and when it was taken (ISO 8601, UTC)."""
+    """The holder of a lease: process id, host name, and when it took the lease (ISO 8601, UTC)."""
 
     pid: int
     host: str
@@ -27,9 +27,9 @@ _decoder = msgspec.json.Decoder(Holder)
 
 
 def acquire_lease(path: Path, *, timeout_s: float) -> FileLock:
-    """The lease whose lock file is `path`, waiting up to `timeout_s`; then `LockedError` naming the holder.
+    """Return the lease whose lock file is `path`, after waiting up to `timeout_s`.
 
-    `ReadOnlyError` where the file cannot be written.
+    Raises `LockedError` naming the holder if that is too short, `ReadOnlyError` if the file cannot be written.
     """
     lock = FileLock(path)
     try:

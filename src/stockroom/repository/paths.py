@@ -1,4 +1,4 @@
-"""Where a repository's files are, how one is found from a folder, and how one is made."""
+"""The files of a repository: locating them, finding a repository from a folder, and creating one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ STATE_NAME = ".stockroom"
 DEFAULT_BRANCH = "main"
 _STAGE_NAME = "work"
 _MAIN_WORK_TREE = "."
-"""What git's main work tree is called where a linked one holds the state; no linked one can be called so."""
+"""The name of git's main work tree if a linked one holds the state; no linked work tree can have it."""
 _FORMAT_NAME = "format"
 _FORMAT_TEXT = "stockroom repository 1\n"
 _MAX_FORMAT_NBYTES = 4096
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who commits."""
+    """The name and email that commits are made with."""
 
     name: str
     email: str
@@ -40,8 +40,8 @@ class Identity(msgspec.Struct, frozen=True):
 class RepositoryPaths:
     """The files of the repository whose work tree is `root`.
 
-    Several work trees of one git repository share one state: `home` is the one that holds it, None if `root` does
-    itself, and `work_tree` what git calls this one.
+    Work trees of one git repository share one state. `home` is the work tree that holds it, or None if `root` does;
+    `work_tree` is git's name for this one.
     """
 
     root: Path
@@ -50,17 +50,17 @@ class RepositoryPaths:
 
     @cached_property
     def state(self) -> Path:
-        """The folder that holds everything but HEAD; never tracked by git, never on two machines."""
+        """The folder of everything except HEAD. git never tracks it, and each machine has its own."""
         return (self.home or self.root) / STATE_NAME
 
     @cached_property
     def own(self) -> Path:
-        """The folder of what belongs to this work tree alone: its lease, and a move of its HEAD under way."""
+        """The folder of files for this work tree alone: its lease, and an unfinished move of its HEAD."""
         return self.root / STATE_NAME
 
     @property
     def stage_name(self) -> str:
-        """What the working stage is called in the refs: each work tree has its own."""
+        """The name of the working stage in the refs; each work tree has its own."""
         return _STAGE_NAME if self.work_tree is None else f"{_STAGE_NAME}@{self.work_tree}"
 
     @cached_property
@@ -74,12 +74,12 @@ class RepositoryPaths:
         return self.own / "writer.lock"
 
     def session_lease(self, name: str) -> Path:
-        """The lock file of the session called `name`."""
+        """Return the lock file of the session called `name`."""
         return self.state / "sessions" / f"{compute_digest(name.encode()).hex()}.lock"
 
     @cached_property
     def turn(self) -> Path:
-        """The lock file by which sessions commit one after the other."""
+        """The lock file that makes sessions commit one at a time."""
         return self.state / "commit.lock"
 
     @cached_property
@@ -93,7 +93,7 @@ class RepositoryPaths:
         return HeadFile(self.root, self.own)
 
     def read_identity(self) -> Identity:
-        """Who commits here: as is set, else the user of this machine."""
+        """Return the identity for commits here: as set, otherwise the user of this machine."""
         settings = read_settings(self.config)
         if settings.name is not None and settings.email is not None:
             return Identity(settings.name, settings.email)
@@ -101,13 +101,13 @@ class RepositoryPaths:
         return Identity(settings.name or user, settings.email or f"{user}@{os.uname().nodename}")
 
     def write_identity(self, identity: Identity) -> None:
-        """Set who commits here."""
+        """Set the identity for commits here."""
         settings = read_settings(self.config)
         write_settings(self.config, replace(settings, name=identity.name, email=identity.email))
 
 
 def find_repository(start: Path) -> RepositoryPaths:
-    """The repository that `start` lies in; `RepositoryNotFoundError` if there is none."""
+    """Return the repository that contains `start`. Raises `RepositoryNotFoundError` if there is none."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):
         if (folder / STATE_NAME / _FORMAT_NAME).is_file() or (folder / HEAD_NAME).is_file():
@@ -118,7 +118,7 @@ def find_repository(start: Path) -> RepositoryPaths:
 
 
 def open_paths(root: Path) -> RepositoryPaths:
-    """The paths of the repository at `root`, whose format this Stockroom must know."""
+    """Return the paths of the repository at `root`. Raises `FormatVersionError` if its format is unknown."""
     paths = locate(root)
     if not is_repository(paths):
         raise RepositoryNotFoundError(_explain_missing_state(root))
@@ -131,8 +131,7 @@ def open_paths(root: Path) -> RepositoryPaths:
 
 
 def locate(root: Path) -> RepositoryPaths:
-    """Where the files of a repository at `root` are, or are to be: in another work tree of the same git repository,
-    if one holds them and this does not."""
+    """Return the paths of a repository at `root`, existing or not; another git work tree may hold its state."""
     own = RepositoryPaths(root)
     work_tree = None if is_repository(own) else find_work_tree(root)
     if work_tree is None:
@@ -141,19 +140,19 @@ def locate(root: Path) -> RepositoryPaths:
     for other in work_tree.iter_roots():
         shared = RepositoryPaths(root, home=other / below, work_tree=work_tree.name or _MAIN_WORK_TREE)
         if is_repository(shared):
-            with suppress(OSError):  # where nothing can be written, nothing but reading is done
+            with suppress(OSError):  # a read-only folder is only read
                 make_own_folder(shared)
             return shared
     return own
 
 
 def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
-    """Make a repository at `root` unless there is one; whether it is new."""
+    """Create a repository at `root` unless there is one; return its paths and whether it is new."""
     paths = locate(root.resolve())
     if is_repository(paths):
         open_paths(paths.root)
         is_new = not paths.head.path.exists()
-        if is_new:  # a work tree, or a commit of git's, from before there was one
+        if is_new:  # the work tree, or the git commit it has, predates the repository
             paths.head.write(Head(_choose_branch(paths.root), None))
         return paths, is_new
     if (paths.root / HEAD_NAME).exists():
@@ -165,26 +164,26 @@ def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
 
 
 def is_repository(paths: RepositoryPaths) -> bool:
-    """Whether there is a repository, complete."""
+    """Return whether a complete repository exists."""
     return (paths.state / _FORMAT_NAME).is_file()
 
 
 def prepare_repository(paths: RepositoryPaths) -> None:
-    """Make the folders of a repository, which is none before `complete_repository`."""
+    """Create the folders of a repository; it is not a repository before `complete_repository`."""
     from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
     make_own_folder(paths)
     paths.refs.mkdir(parents=True, exist_ok=True)
-    TensorStore(paths.state).close()  # makes its folders
+    TensorStore(paths.state).close()  # creates its folders
 
 
 def complete_repository(paths: RepositoryPaths) -> None:
-    """Make a prepared repository one: the last step, after its HEAD was written."""
+    """Turn a prepared repository into a complete one: the last step, after its HEAD was written."""
     replace_own_file(paths.state / _FORMAT_NAME, _FORMAT_TEXT.encode())
 
 
 def make_own_folder(paths: RepositoryPaths) -> None:
-    """Make the work tree's folder, which git leaves alone from the first."""
+    """Create the work tree's own folder, which git ignores from the start."""
     ignored = paths.own / ".gitignore"
     if not ignored.exists():
         paths.own.mkdir(parents=True, exist_ok=True)
@@ -192,7 +191,7 @@ def make_own_folder(paths: RepositoryPaths) -> None:
 
 
 def _choose_branch(root: Path) -> str:
-    """The first branch's name: that of the branch git is on, if it is on one."""
+    """Return the name of the first branch: git's current branch if that name is valid, otherwise the default."""
     from stockroom.refs.names import find_broken_rule  # here for the start-up time of the fetch agent
 
     work_tree = find_work_tree(root)

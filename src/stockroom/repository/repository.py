@@ -1,4 +1,4 @@
-"""An open repository: its names and history, its tensors, its HEAD. Pinned to nothing."""
+"""An open repository: its names and history, its tensors, its HEAD. It is not pinned to a commit."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
 
 
 class Repository:
-    """Opening reads a few small files, contacts nobody and executes nothing.
+    """An open repository. Opening reads a few small files; it uses no network and runs no program.
 
-    `fetcher` brings chunks that are not on this machine; without one they are absent.
+    `fetcher` fetches absent chunks; without one they stay absent.
     """
 
     def __init__(self, paths: RepositoryPaths, *, fetcher: Fetcher | None = None) -> None:
@@ -52,24 +52,24 @@ class Repository:
 
     @classmethod
     def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
-        """The repository at `path`, or, for None, the one that the working directory lies in."""
+        """Return the repository at `path`, or, for None, the one that contains the working directory."""
         paths = find_repository(Path.cwd() if path is None else path)
         return cls(paths, fetcher=None if make_fetcher is None else make_fetcher(paths))
 
     @classmethod
     def open(cls, root: Path) -> Repository:
-        """The repository whose work tree is exactly `root`."""
+        """Return the repository whose work tree is exactly `root`."""
         return cls(open_paths(root))
 
     @cached_property
     def tensors(self) -> TensorStore:
-        """The chunks; opened on first use, since history needs none of them."""
+        """The chunks; opened on first use, since history does not need them."""
         from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
         return TensorStore(self.paths.state, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
-        """The writer of chunks, made on first use in each process and kept for the next write session."""
+        """Return the writer of chunks, made once per process and kept for the next write session."""
         from stockroom.store.tensor_writer import TensorWriter  # here for start-up time
 
         if self._writer is None or self._writer_pid != os.getpid():
@@ -78,9 +78,9 @@ class Repository:
         return self._writer
 
     def heed_marks(self) -> None:
-        """Rely on no pack that gc has marked, or removed since this was last called. For a writer that has its claim.
+        """Rely on no pack that gc has marked, or removed since the last call. For a writer that has its claim.
 
-        Marks are read first: a pack that is not among them any more is out of the catalog already.
+        Marks are read first: a pack whose mark is gone has left the catalog already.
         """
         number, doomed = self.marks.read_doomed_packs()
         self._doomed = [PackDigest(pack) for pack in doomed]
@@ -92,7 +92,7 @@ class Repository:
             self._heeded_round = number
 
     def close(self) -> None:
-        """Let go of every file."""
+        """Close all files."""
         if self._writer is not None and self._writer_pid == os.getpid():
             self._writer.close()
         self._writer = None
@@ -100,13 +100,13 @@ class Repository:
         self.env.close()
 
     def forget_tensors(self) -> None:
-        """Let go of the chunks' files; they are opened again when they are needed."""
+        """Close the chunks' files; they are opened again when needed."""
         tensors = self.__dict__.pop("tensors", None)
         if tensors is not None:
             tensors.close()
 
     def read_head(self) -> Head:
-        """What is checked out, finishing a move of HEAD that a killed process left half done."""
+        """Return HEAD, after finishing a move that a killed process left unfinished."""
         head = self.paths.head.read()
         pending = self._find_effective(head)
         if pending is None:
@@ -121,10 +121,7 @@ class Repository:
             lease.release()
 
     def settle_head(self, tie: Tie | None) -> Head:
-        """What is checked out, for the holder of the writer's lease, who alone may finish a move.
-
-        In the tie to git the branch is git's.
-        """
+        """Return HEAD, with git's branch in the tie, after finishing a move of it. Only for the lease's holder."""
         head = self.paths.head.read()
         pending = self._find_effective(head)
         if pending is not None:
@@ -132,23 +129,23 @@ class Repository:
         return _follow(pending or head, tie)
 
     def find_tie(self) -> Tie | None:
-        """The tie to git, where it is in force at this moment."""
+        """Return the tie to git if it is in force now."""
         return find_tie(self.paths.root)
 
     def follow(self, head: Head) -> Head:
-        """A HEAD as its file has it, with the branch that it is on: in the tie to git that is git's."""
+        """Return a HEAD read from its file with its actual branch, which in the tie is git's."""
         return _follow(head, self.find_tie())
 
     def resolve(self, spec: str, head: Head | None = None) -> CommitId:
-        """The commit that `spec` names, as git would read it; `RefNotFoundError`, `AmbiguousRefError`."""
+        """Return the commit that `spec` names, as in git. Raises `RefNotFoundError` or `AmbiguousRefError`."""
         if not isinstance(spec, str):
             raise InvalidInputError(f"expected the name of a branch, tag or commit, found {spec!r}")
-        if head is None and _HEAD_SPEC.match(spec):  # a damaged HEAD keeps nobody from what has another name
+        if head is None and _HEAD_SPEC.match(spec):  # a damaged HEAD must not block other specs
             head = self.read_head()
         return resolve(self.refs, spec, head=None if head is None else head.commit)
 
     def read_commit(self, commit: CommitId) -> CommitRecord:
-        """The record of a commit; `RefNotFoundError` if this repository does not have it."""
+        """Return the record of a commit. Raises `RefNotFoundError` if this repository does not have it."""
         if not self.refs.has_commit(commit):
             raise RefNotFoundError(
                 f"commit {commit.hex()} is not in this repository: fetch it (`stock fetch`), or, if {HEAD_NAME} names "
@@ -167,7 +164,7 @@ class Repository:
         author: Identity | None = None,
         tie: Tie | None = None,
     ) -> CommitRecord:
-        """A commit made now, by `author` or the repository's own; in the tie with what git has checked out."""
+        """Return a commit made now by `author` or the repository's identity; in the tie it records git's state."""
         signed = author or self.paths.read_identity()
         described = {} if tie is None else describe_for_commit(tie)
         return CommitRecord(
@@ -182,15 +179,15 @@ class Repository:
         )
 
     def open_snapshot(self, commit: CommitId | None, nodes: NodeCache | None = None) -> Snapshot:
-        """The content at a commit, or nothing at all for None; read through a writer's `nodes` if given.
+        """Return the content at a commit, empty for None; read through a writer's `nodes` if given.
 
-        What a writer opens is used again: if gc has marked the commit, it does not go.
+        A commit that a writer opens is in use again, so gc's mark on it is removed.
         """
         through = self.nodes if nodes is None else nodes
         return Snapshot.empty(through) if commit is None else self.open_snapshots([commit], through)[commit]
 
     def open_snapshots(self, commits: Sequence[CommitId], nodes: NodeCache) -> dict[CommitId, Snapshot]:
-        """The content at each of some commits, as `open_snapshot` gives it, read in one transaction."""
+        """Return the content at each commit, as `open_snapshot` does, read in one transaction."""
 
         def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
             is_writer = nodes is not self.nodes
@@ -205,7 +202,7 @@ class Repository:
         return {commit: Snapshot(nodes, record.tree_digest) for commit, record in zip(commits, records, strict=True)}
 
     def _find_effective(self, head: Head) -> Head | None:
-        """The prepared HEAD, if the refs moved to it from `head`: then it is the true one."""
+        """Return the prepared HEAD if the refs have already moved to it from `head`, otherwise None."""
         pending = self.paths.head.find_pending()
         if pending is None or pending == head or pending.branch is None:
             return None

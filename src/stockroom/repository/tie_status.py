@@ -1,4 +1,4 @@
-"""The tie to git, told: whether it is in force, where both sides stand, and what is installed."""
+"""The status of the tie to git: whether it is in force, where both sides are, and what is installed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
 from stockroom.repository.repository import Repository
 
 Place = Literal["none", "same", "ahead", "behind", "elsewhere"]
-"""Where a branch stands, seen from HEAD; `none` if there is none of that name yet."""
+"""The position of a branch relative to HEAD; `none` if the branch does not exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class TieStatus:
-    """The tie of one repository.
+    """The status of one repository's tie.
 
     Attributes:
-        work_tree: the top folder of git's work tree; None outside git, and then nothing else is told.
+        work_tree: the top folder of git's work tree; None outside git, and then nothing else is set.
         is_tied: whether git tracks `head.stock`.
-        branch: the one git is on; None for git's detached HEAD.
+        branch: git's branch; None if git's HEAD is detached.
         head: the commit in `head.stock`.
         is_here: whether that commit is in this repository.
-        committed: the commit in the `head.stock` that git's last commit has.
-        branch_place: where the branch of that name here stands, seen from `head`.
-        staged_on: the commit that staged changes belong on; None where nothing is staged.
-        is_staged: whether anything is.
+        committed: the commit in the `head.stock` of git's last commit.
+        branch_place: the position of our branch of that name relative to `head`.
+        staged_on: the base of the staged changes; None if nothing is staged.
+        is_staged: whether anything is staged.
         shares: the other work tree whose `.stockroom` is used here, if it is not this one's own.
         has_driver, has_pre_push, has_post_checkout: what is installed.
     """
@@ -53,7 +53,7 @@ class TieStatus:
 
 
 def describe_tie(repository: Repository) -> TieStatus:
-    """The tie of a repository as it is now; asks git."""
+    """Return the current status of a repository's tie; asks git."""
     paths = repository.paths
     work_tree, tie = find_work_tree(paths.root), repository.find_tie()
     if work_tree is None:
@@ -79,7 +79,7 @@ def describe_tie(repository: Repository) -> TieStatus:
 
 
 def find_tie_for_hook(work_tree: GitWorkTree, root: Path) -> Tie:
-    """The tie of a repository that something is installed for, whether or not `head.stock` is tracked just now."""
+    """Return the tie of a repository with something installed, even if `head.stock` is not tracked now."""
     below = root.relative_to(work_tree.root)
     return find_tie(root) or Tie(work_tree, "" if below == Path() else below.as_posix(), None)
 

@@ -1,7 +1,7 @@
-"""What git's history says of `head.stock`: which of our commits it pins, and which of git's commits carries each.
+"""`head.stock` in git's history: the commits of ours that git pins, and the carrier of each.
 
-Versions of the file are read for the commits they name, not parsed: one left in conflict, or written by a newer
-Stockroom, pins what it names all the same.
+Versions of the file are searched for the commits they name, not parsed: a version in conflict, or one written by a
+newer Stockroom, pins its commits too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _AS_THEY_ARE: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-ren
 
 
 def find_git_roots(root: Path) -> frozenset[CommitId]:
-    """The commits that git's history pins, for a repository at `root`: none of them may be pruned.
+    """Return the commits that git's history pins for a repository at `root`; they must not be pruned.
 
-    Every version of `head.stock` counts that any branch, tag, stash, reflog or index of the git repository leads to.
-    Some of the commits may not be here. Empty outside git; `GitError` where git cannot be asked, which is no reason to
-    prune.
+    It reads every version of `head.stock` that is reachable from a branch, tag, stash, reflog or index of the git
+    repository. Some of the commits may not be here. Outside git there are none. Raises `GitError` if git cannot be
+    asked; then nothing may be pruned.
     """
     work_tree = find_work_tree(root)
     if work_tree is None:
@@ -44,9 +44,9 @@ def find_git_roots(root: Path) -> frozenset[CommitId]:
 
 
 def find_carriers(tie: Tie) -> dict[CommitId, str]:
-    """Our commits, and for each the first of git's commits that has it in `head.stock`, as a full hex digest.
+    """Return our commits with the full hex digests of their carriers.
 
-    Of the newest 10,000 versions of the file on any branch or tag.
+    It reads the newest 10,000 versions of the file on any branch or tag.
     """
     path = tie.locate(HEAD_NAME)
     asked = ("--all", "--full-history", "-m", "-p", "-U0", "--format=%x00%H", f"--max-count={_MAX_LOGGED}")
@@ -55,12 +55,12 @@ def find_carriers(tie: Tie) -> dict[CommitId, str]:
     for entry in logged.split(b"\0")[1:]:
         git_commit, _, patch = entry.partition(b"\n")
         for added in _ADDED.findall(patch):
-            carriers[CommitId(bytes.fromhex(added.decode()))] = git_commit.decode()  # later in the log is earlier
+            carriers[CommitId(bytes.fromhex(added.decode()))] = git_commit.decode()  # newest first in the log
     return carriers
 
 
 def read_pinned(tie: Tie, git_commits: Sequence[str]) -> dict[str, CommitId | None]:
-    """What `head.stock` names in each of some commits of git; None where it is missing, empty or in conflict."""
+    """Return the commit in `head.stock` at each git commit; None if it is missing, empty or in conflict."""
     path = tie.locate(HEAD_NAME)
     names = [f"{commit}:{path}" for commit in git_commits]
     found = _read_objects(tie.work_tree, names)
@@ -68,13 +68,13 @@ def read_pinned(tie: Tie, git_commits: Sequence[str]) -> dict[str, CommitId | No
 
 
 def find_pinned_between(tie: Tie, tips: Sequence[str], remote: str) -> frozenset[CommitId]:
-    """What `head.stock` names in any commit of git that leads to `tips`, but those that a remote was seen to have."""
+    """Return the commits in any `head.stock` reachable from `tips`, except where a remote was seen to have it."""
     blobs = _list_versions(tie.work_tree, tie.locate(HEAD_NAME), [*tips, "--not", f"--remotes={remote}"])
     return frozenset(commit for found in _read_blobs(tie.work_tree, blobs) for commit in found)
 
 
 def _list_versions(work_tree: GitWorkTree, path: str, which: Sequence[str]) -> set[str]:
-    """The blobs that are versions of a path in chosen commits."""
+    """Return the blobs that are versions of a path in the chosen commits."""
     listed = run_git(work_tree.root, "rev-list", "--objects", "--full-history", *which, "--", path)
     name = path.split("\n", 1)[0].encode("utf-8", "surrogateescape")
     pairs = (line.partition(b" ") for line in listed.split(b"\n"))
@@ -82,7 +82,7 @@ def _list_versions(work_tree: GitWorkTree, path: str, which: Sequence[str]) -> s
 
 
 def _list_indexed(folder: Path, path: str) -> set[str]:
-    """The blobs that are versions of a path in a work tree's index."""
+    """Return the blobs that are versions of a path in a work tree's index."""
     listed = run_git(folder, "ls-files", "--stage", "-z", "--", path)
     return {line.split(b" ", 2)[1].decode() for line in listed.split(b"\0") if line}
 
@@ -92,7 +92,7 @@ def _read_blobs(work_tree: GitWorkTree, blobs: Iterable[str]) -> list[list[Commi
 
 
 def _read_objects(work_tree: GitWorkTree, names: Sequence[str]) -> list[list[CommitId]]:
-    """The commits named in each of some versions of the file, asked for by what git calls them."""
+    """Return the commits that each version of the file names; `names` are git's names of the versions."""
     if not names:
         return []
     asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")

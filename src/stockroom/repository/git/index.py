@@ -7,8 +7,8 @@ The format is git's own (gitformat-index): a header, entries in order of their n
     4       4     u32 BE  version: 2, 3 or 4
     8       4     u32 BE  number of entries
 
-Each entry is 40 bytes of what `stat` said, a digest of 20 or 32 bytes, flags, the name. In version 4 a name gives how
-many bytes of the one before to leave out, then the rest.
+Each entry is 40 bytes of `stat` data, a digest of 20 or 32 bytes, flags, the name. In version 4 a name gives how many
+bytes to drop from the end of the previous name, then the rest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHA256: Final = re.compile(rb"^[ \t]*objectformat[ \t]*=[ \t]*sha256\b", re.IGN
 
 
 def is_tracked(work_tree: GitWorkTree, path: str) -> bool | None:
-    """Whether a path, with slashes from the work tree's top, is in the index; None where only git can tell."""
+    """Return whether a path, with slashes from the work tree's top, is in the index; None if only git can tell."""
     index = work_tree.git_dir / "index"
     try:
         found = index.stat()
@@ -53,7 +53,7 @@ def _search_file(index: Path, stamp: tuple[int, ...], common_dir: Path, path: st
 
 
 def search_index(content: bytes, name: bytes, *, digest_nbytes: int) -> bool | None:
-    """Whether a name is in the index that `content` is; None where it is split, or not as expected."""
+    """Return whether a name is in the index `content`; None if it is split or malformed."""
     if len(content) < _HEADER.size:
         return None
     magic, version, count = _HEADER.unpack_from(content)
@@ -68,7 +68,7 @@ def search_index(content: bytes, name: bytes, *, digest_nbytes: int) -> bool | N
 
 
 def _scan_padded(content: bytes, count: int, name: bytes, flags_at: int) -> int | None:
-    """Where the entries end, each padded to a multiple of 8 bytes; None once `name` is among them."""
+    """Return the end of the entries, each padded to a multiple of 8 bytes; None if `name` is among them."""
     at = _HEADER.size
     for _ in range(count):
         flags = (content[at + flags_at] << 8) | content[at + flags_at + 1]
@@ -82,7 +82,7 @@ def _scan_padded(content: bytes, count: int, name: bytes, flags_at: int) -> int 
 
 
 def _scan_prefixed(content: bytes, count: int, name: bytes, flags_at: int) -> int | None:
-    """As `_scan_padded`, for names that begin as the one before."""
+    """Do as `_scan_padded`, for names that share a prefix with the previous one."""
     at, found = _HEADER.size, b""
     for _ in range(count):
         flags = (content[at + flags_at] << 8) | content[at + flags_at + 1]
@@ -99,7 +99,7 @@ def _scan_prefixed(content: bytes, count: int, name: bytes, flags_at: int) -> in
 
 
 def _read_varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number in git's own encoding of lengths, and where it ends."""
+    """Return a number in git's own encoding of lengths, and where it ends."""
     value = content[at] & 0x7F
     while content[at] & 0x80:
         at += 1
@@ -110,7 +110,7 @@ def _read_varint(content: bytes, at: int) -> tuple[int, int]:
 
 
 def _check_rest(content: bytes, at: int, digest_nbytes: int) -> bool | None:
-    """False if what follows the entries is sound and refers to no other index, which might have the name."""
+    """Return False if the rest of the index is sound and refers to no other index, which might have the name."""
     while at < len(content) - digest_nbytes:
         signature = content[at : at + 4]
         (nbytes,) = struct.unpack_from(">I", content, at + 4)

@@ -1,6 +1,6 @@
-"""What `stock git install` changes in a git repository, as steps that can be shown, taken, and taken back.
+"""The changes that `stock git install` makes in a git repository, as steps that can be shown, applied and undone.
 
-Settings are those of the one git repository; hooks and attributes that are somebody else's stay as they are.
+Settings are those of this one git repository; hooks and attributes that are not ours stay as they are.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Step(Protocol):
     """One change."""
 
     def describe(self) -> str:
-        """What `apply` does, in a line."""
+        """Return what `apply` does, in a line."""
 
     def apply(self) -> None:
-        """Do it."""
+        """Make the change."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetSetting:
-    """Sets one of git's settings, adds a value to one that has many, or, for None, takes a value or all of it out."""
+    """Sets a setting of git or adds a value to a multi-valued one; `value` None removes the value `old`, or the section."""
 
     work_tree: GitWorkTree
     key: str
@@ -50,11 +50,11 @@ class SetSetting:
     old: str | None = None
 
     def describe(self) -> str:
-        """What to type to the same effect."""
+        """Return the equivalent command."""
         return f"git config {shlex.join(self._arguments())}"
 
     def apply(self) -> None:
-        """Do it."""
+        """Make the change."""
         run_git(self.work_tree.root, "config", *self._arguments())
 
     def _arguments(self) -> list[str]:
@@ -67,18 +67,18 @@ class SetSetting:
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Writes a file of the user's git repository, or, for None, deletes it."""
+    """Writes a file of the user's git repository, or deletes it if `content` is None."""
 
     path: Path
     content: bytes | None
     is_program: bool = False
 
     def describe(self) -> str:
-        """In words."""
+        """Return the change in words."""
         return f"{'delete' if self.content is None else 'write'} {self.path}"
 
     def apply(self) -> None:
-        """Do it."""
+        """Make the change."""
         if self.content is None:
             self.path.unlink(missing_ok=True)
             return
@@ -93,9 +93,9 @@ class WriteFile:
 def plan_install(
     work_tree: GitWorkTree, root: Path, program: Sequence[str], *, hooks: Sequence[str] = ()
 ) -> list[Step]:
-    """What is to be done for the repository at `root`; nothing of what is done already.
+    """Return the missing steps of an install for the repository at `root`.
 
-    `program` are the words that run `stock`. `ConflictError` if a hook of somebody else's is in the way.
+    `program` is the command that runs `stock`. Raises `ConflictError` if a hook that is not ours is in the way.
     """
     settings = {
         f"{_SECTION}.name": "Stockroom merges head.stock",
@@ -116,7 +116,7 @@ def plan_install(
 
 
 def plan_uninstall(work_tree: GitWorkTree, root: Path) -> list[Step]:
-    """What takes back all that was installed; settings and hooks only if no other repository here needs them."""
+    """Return the steps that undo an install; settings and hooks only if no other repository here needs them."""
     folder, folders = _name_folder(work_tree, root), _read_setting(work_tree, _FOLDERS_KEY)
     steps: list[Step] = []
     if folder in folders:
@@ -134,24 +134,24 @@ def plan_uninstall(work_tree: GitWorkTree, root: Path) -> list[Step]:
 
 
 def has_driver(work_tree: GitWorkTree, root: Path) -> bool:
-    """Whether git merges the `head.stock` at `root` by way of us."""
+    """Return whether git merges the `head.stock` at `root` with our driver."""
     is_named = any(map(_is_attribute, _read_lines(root / _ATTRIBUTES_NAME)))
     return is_named and bool(_read_setting(work_tree, f"{_SECTION}.driver"))
 
 
 def list_folders(work_tree: GitWorkTree) -> list[Path]:
-    """The repositories in a work tree for which something is installed."""
+    """Return the repositories in a work tree that something is installed for."""
     return [Path(os.path.normpath(work_tree.root / name)) for name in _read_setting(work_tree, _FOLDERS_KEY)]
 
 
 def find_hooks_folder(work_tree: GitWorkTree) -> Path:
-    """Where git looks for hooks."""
+    """Return the folder where git looks for hooks."""
     found = run_git(work_tree.root, "rev-parse", "--git-path", "hooks").removesuffix(b"\n")
     return work_tree.root / os.fsdecode(found)
 
 
 def is_ours(hook: Path) -> bool:
-    """Whether a hook is one that was installed here."""
+    """Return whether we installed a hook."""
     content = find_regular(hook, max_nbytes=_MAX_NBYTES)
     return content is not None and _MARK.encode() in content.splitlines()[:2]
 
@@ -186,7 +186,7 @@ def _read_setting(work_tree: GitWorkTree, key: str) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[bytes]:
-    """The lines of a file, each with its end."""
+    """Return the lines of a file with their line ends."""
     if not os.path.lexists(path):
         return []
     content = None if path.is_symlink() else find_regular(path, max_nbytes=_MAX_NBYTES)
@@ -200,7 +200,7 @@ def _is_attribute(line: bytes) -> bool:
 
 
 def _escape(words: Sequence[str]) -> str:
-    """Words as git's setting of a merge driver takes them."""
+    """Return words quoted for git's merge driver setting."""
     return shlex.join(words).replace("%", "%%")
 
 

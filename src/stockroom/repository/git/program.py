@@ -1,7 +1,7 @@
 """The program `git`, for what its files alone do not tell, and for changing anything of git's.
 
-It is run in a work tree, without a shell, without the variables by which a git that started us points elsewhere, and
-without the monitor that a repository's own settings could name. Paths mean just what they say.
+It runs in a work tree, without a shell, without the variables that would point it to the repository of a git that
+started us, and without the monitor that a repository's own settings could name. Paths are literal.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _TIMEOUT_S: Final = 120.0
 _OPTIONS: Final = ("--no-pager", "--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
 _MAX_WORDS: Final = 300
 _MAX_CONFLICTS: Final = 127
-"""`git merge-file` answers with the number of conflicts up to here, and with more only where it fails."""
+"""`git merge-file` exits with the number of conflicts up to this limit, and with more only if it fails."""
 
-# What `git rev-parse --local-env-vars` lists, but for settings: which repository is meant, we say ourselves.
+# The variables of `git rev-parse --local-env-vars`, except settings: we say ourselves which repository is meant.
 _LOCAL_VARIABLES: Final = frozenset(
     [
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -40,9 +40,9 @@ _LOCAL_VARIABLES: Final = frozenset(
 
 
 def run_git(folder: Path, *arguments: str, content: bytes | None = None, timeout_s: float = _TIMEOUT_S) -> bytes:
-    """What git prints, run in a folder and given `content` to read.
+    """Return the output of git, run in a folder with `content` as its input.
 
-    Raises `GitError`, with git's own words, where it is not installed, fails or takes longer than `timeout_s`.
+    Raises `GitError`, with git's own message, if it is not installed, fails or takes longer than `timeout_s`.
     """
     done = _call(folder, arguments, content, timeout_s)
     if done.returncode != 0:
@@ -51,7 +51,7 @@ def run_git(folder: Path, *arguments: str, content: bytes | None = None, timeout
 
 
 def find_git_output(folder: Path, *arguments: str, timeout_s: float = _TIMEOUT_S) -> bytes | None:
-    """What git prints; None where it answers with exit code 1, its no."""
+    """Return the output of git; None if it exits with code 1, which means no."""
     done = _call(folder, arguments, None, timeout_s)
     if done.returncode == 1:
         return None
@@ -61,7 +61,7 @@ def find_git_output(folder: Path, *arguments: str, timeout_s: float = _TIMEOUT_S
 
 
 def merge_text(folder: Path, ours: Path, base: Path, theirs: Path, *, marker_nbytes: int) -> None:
-    """Merge two versions of a small text into the file `ours`, with marks where they are in conflict."""
+    """Merge two versions of a small text into the file `ours`, with markers at conflicts."""
     labels = [word for label in ("ours", "base", "theirs") for word in ("-L", label)]
     files = [str(path.resolve()) for path in (ours, base, theirs)]
     done = _call(folder, ("merge-file", f"--marker-size={marker_nbytes}", *labels, *files), None, _TIMEOUT_S)
@@ -93,10 +93,10 @@ def _call(
 
 
 def _make_environment() -> dict[str, str]:
-    """What this process was given, in plain English, with nothing in it that points git to another repository.
+    """Return this process's environment, in plain English and without variables that point git elsewhere.
 
-    No protocol is allowed: where objects are missing, a partial clone's own settings would else have git fetch them,
-    from a server or by a program that they name.
+    No protocol is allowed: otherwise a partial clone's own settings would have git fetch missing objects from a server
+    or by a program that they name.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
     return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ""}

@@ -1,6 +1,6 @@
-"""The tie to git: in force where git tracks `head.stock`. Then that file's commit and git's branch say what is what.
+"""The tie to git: in force while git tracks `head.stock`. Then that file's commit and git's branch are authoritative.
 
-Outside it a repository stands by itself, and nothing here has any effect.
+Without it a repository is independent of git, and nothing here has any effect.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _UNBORN: Final = "(initial)"
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """That git tracks the `head.stock` of a repository.
+    """The fact that git tracks the `head.stock` of a repository.
 
     Attributes:
         work_tree: git's.
-        folder: the repository's, from the work tree's top, with slashes; empty if it is the same.
-        branch: the one git is on, born or not; None for git's detached HEAD.
+        folder: the repository's, relative to the top of the work tree, with slashes; empty if it is the same.
+        branch: git's branch, which may be unborn; None if git's HEAD is detached.
     """
 
     work_tree: GitWorkTree
@@ -36,20 +36,20 @@ class Tie:
     branch: str | None
 
     def locate(self, name: str) -> str:
-        """A file of the repository, as git calls it."""
+        """Return git's name of a file of the repository."""
         return f"{self.folder}/{name}" if self.folder else name
 
 
 @dataclass(frozen=True, slots=True)
 class GitState:
-    """What git has checked out: its commit, None before the first, and whether tracked files differ from it."""
+    """git's checked-out commit, None before the first one, and whether tracked files differ from it."""
 
     commit: str | None
     is_dirty: bool
 
 
 def find_tie(root: Path) -> Tie | None:
-    """The tie of the repository at `root`, if it is in force. Runs git only where its files do not tell."""
+    """Return the tie of the repository at `root` if it is in force; runs git only if its files are not enough."""
     work_tree = find_work_tree(root)
     if work_tree is None:
         return None
@@ -62,7 +62,7 @@ def find_tie(root: Path) -> Tie | None:
 
 
 def read_git_state(tie: Tie) -> GitState:
-    """What git has checked out. Files of Stockroom's own do not make it dirty; nor do files git does not track."""
+    """Return git's state. Stockroom's own files do not make it dirty, nor do untracked files."""
     arguments = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--no-renames")
     lines = run_git(tie.work_tree.root, *arguments, timeout_s=_STATUS_TIMEOUT_S).split(b"\0")
     own = {os.fsencode(tie.locate(name)) for name in (HEAD_NAME, REMOTE_NAME)}
@@ -78,13 +78,13 @@ def read_git_state(tie: Tie) -> GitState:
 
 
 def describe_for_commit(tie: Tie) -> dict[str, MetadataValue]:
-    """What a commit made now records of git: as much of `git_commit`, `git_branch`, `git_dirty` as can be had."""
+    """Return the git state for a commit's metadata: the available ones of `git_commit`, `git_branch`, `git_dirty`."""
     described: dict[str, MetadataValue] = {}
     if tie.branch is not None:
         described["git_branch"] = os.fsencode(tie.branch).decode("utf-8", "replace")
     try:
         state = read_git_state(tie)
-    except GitError:  # no program here, or it refuses a folder that belongs to somebody else
+    except GitError:  # git is not installed, or refuses a folder that another user owns
         return described
     if state.commit is not None:
         described["git_commit"] = state.commit

@@ -1,6 +1,6 @@
-"""Where git keeps what belongs to a folder, read from git's own files: nothing is run, and nothing in them is trusted.
+"""Where git keeps the files of a folder, read from git's own files: runs nothing, and trusts nothing in them.
 
-Whatever does not look as git writes it counts as no git at all, so that reading a repository never depends on it.
+Anything that does not look as git writes it counts as no git, so reading a repository never depends on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_WORK_TREES: Final = 1000
 _BRANCH_PREFIX: Final = "refs/heads/"
 _HEAD: Final = re.compile(r"ref:[ \t]*refs/.+|[0-9a-f]{40}|[0-9a-f]{64}")
 _ELSEWHERE: Final = ".invalid"
-"""The branch that HEAD names where refs are kept in another way (reftable), and only git itself can tell."""
+"""The branch that HEAD names if refs are stored differently (reftable) and only git itself can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class GitWorkTree:
 
     Attributes:
         root: its top folder.
-        git_dir: what belongs to this work tree alone, HEAD and index among it.
-        common_dir: what all work trees of the repository share; the same folder for the main one.
+        git_dir: the folder for this work tree alone, with its HEAD and index.
+        common_dir: the folder that all work trees of the repository share; the same folder for the main one.
     """
 
     root: Path
@@ -39,21 +39,21 @@ class GitWorkTree:
 
     @property
     def name(self) -> str | None:
-        """What git calls a linked work tree; None for the main one."""
+        """git's name of a linked work tree; None for the main one."""
         return None if self.git_dir == self.common_dir else self.git_dir.name
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether refs are kept in a way that only the git program reads."""
+        """Whether refs are stored in a way that only the git program reads."""
         return self._read_ref() == _ELSEWHERE
 
     def find_branch(self) -> str | None:
-        """The branch that is checked out, born or not; None for a detached HEAD, as during a rebase or bisect."""
+        """Return the checked-out branch, which may be unborn; None if HEAD is detached, as in a rebase or bisect."""
         ref = self._read_ref()
         return None if ref == _ELSEWHERE else ref
 
     def iter_roots(self) -> Iterator[Path]:
-        """The top folders of all work trees of the repository, the main one first."""
+        """Yield the top folders of all work trees of the repository, the main one first."""
         if self.common_dir.name == ".git":
             yield self.common_dir.parent
         try:
@@ -66,7 +66,7 @@ class GitWorkTree:
                 yield (git_dir / pointer).parent
 
     def _read_ref(self) -> str | None:
-        """The branch that HEAD names."""
+        """Return the branch that HEAD names."""
         path = self.git_dir / "HEAD"
         if path.is_symlink():  # as very old versions of git wrote it
             target = str(path.readlink())
@@ -78,8 +78,8 @@ class GitWorkTree:
 
 
 def find_work_tree(folder: Path) -> GitWorkTree | None:
-    """The work tree of git that a folder lies in; None where there is none, or it cannot be understood."""
-    for name in _iter_up(str(folder)):  # text, not paths: it is asked for at every commit
+    """Return the git work tree that contains a folder; None if there is none, or it cannot be understood."""
+    for name in _iter_up(str(folder)):  # str, not Path: this runs at every commit
         mode = _find_mode(f"{name}/.git")
         if mode is None:
             continue
@@ -95,7 +95,7 @@ def find_work_tree(folder: Path) -> GitWorkTree | None:
 
 
 def _open_work_tree(root: Path, git_dir: Path) -> GitWorkTree | None:
-    """The work tree; of a linked one only if its repository knows of it, so that no folder can claim another's."""
+    """Return the work tree; a linked one only if its repository knows it, so that no folder can claim another's."""
     pointer = _read_pointer(git_dir / "commondir", b"")
     if pointer is None:
         return GitWorkTree(root, git_dir, git_dir)
@@ -116,7 +116,7 @@ def _is_git_dir(path: Path) -> bool:
 
 
 def _read_pointer(path: Path, prefix: bytes) -> str | None:
-    """What a one-line file says after `prefix`."""
+    """Return the text after `prefix` in a one-line file."""
     content = find_regular(path, max_nbytes=_MAX_POINTER_NBYTES)
     if content is None or not content.startswith(prefix):
         return None
@@ -125,7 +125,7 @@ def _read_pointer(path: Path, prefix: bytes) -> str | None:
 
 
 def _iter_up(folder: str) -> Iterator[str]:
-    """A folder and those above it."""
+    """Yield a folder and those above it."""
     while True:
         yield folder
         above = os.path.dirname(folder)  # noqa: PTH120

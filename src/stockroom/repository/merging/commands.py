@@ -1,4 +1,4 @@
-"""What brings one line of history into another: merge, revert and cherry-pick; going on with them, or giving up."""
+"""Merge, revert and cherry-pick: bringing one line of history into another, continuing and aborting."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FastForward = Literal["if possible", "never", "only"]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """What came of a merge: `up to date`, `fast-forward`, `merged`, or `staged` with what `conflicts` are left open.
+    """The outcome of a merge: `up to date`, `fast-forward`, `merged`, or `staged` with the open `conflicts`.
 
-    `commit_id` is the full hex digest of the commit that the branch stands at now.
+    `commit_id` is the full hex digest of the commit that the branch is at now.
     """
 
     outcome: Outcome
@@ -37,7 +37,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class MergeOptions:
-    """How to merge: who decides conflicts, whether to commit, and whether a fast-forward will do, or must."""
+    """How to merge: how to decide conflicts, whether to commit, and whether a fast-forward is allowed or required."""
 
     decide: Decide
     average: Average | None = None
@@ -48,11 +48,11 @@ class MergeOptions:
 
 
 def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOptions) -> Merge:
-    """Bring the history of a commit, called `name`, into the branch that is checked out.
+    """Merge the history of a commit, called `name`, into the checked-out branch.
 
     Raises:
-        MergeConflictError: both sides changed the same, and nobody decides; nothing is changed.
-        ConflictError: changes are staged, HEAD is detached, or there is no common history.
+        MergeConflictError: undecided conflicts prevent the commit; nothing is changed.
+        ConflictError: changes are staged, HEAD is detached, there is no common history, or no fast-forward as required.
     """
     branch = _check_branch(session)
     ours = session.head.commit
@@ -80,7 +80,7 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
 
 
 def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:
-    """Commit the opposite of what a commit changed against its first parent."""
+    """Commit the opposite of a commit's changes against its first parent."""
     _check_branch(session)
     record = session.repository.read_commit(commit)
     before = _open(session, record.parent_ids[0] if record.parents else None)
@@ -91,7 +91,7 @@ def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Me
 
 
 def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:
-    """Commit here what a commit changed against its first parent elsewhere."""
+    """Commit here the changes that a commit made against its first parent elsewhere."""
     _check_branch(session)
     record = session.repository.read_commit(commit)
     common = CommonContent(_open(session, record.parent_ids[0] if record.parents else None))
@@ -100,13 +100,13 @@ def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) 
 
 
 def continue_merge(session: WriteSession, message: str | None = None) -> CommitId:
-    """Commit the merge under way; `MergeConflictError` while conflicts are open."""
+    """Commit the unfinished merge. Raises `MergeConflictError` while conflicts are open."""
     merging = get_merging(session)
     return session.commit(message or merging.message, {})
 
 
 def abort_merge(session: WriteSession) -> str:
-    """Give up the merge under way, and what was staged with it; its kind."""
+    """Abort the unfinished merge, drop what was staged with it, and return its kind."""
     kind = get_merging(session).kind
     session.reset()
     return kind
@@ -122,7 +122,7 @@ def _bring_in(
     parent: CommitId | None,
     message: str,
 ) -> Merge:
-    """Stage the merge of HEAD's content with theirs, and commit it if asked to; all of it, or nothing."""
+    """Stage the merge of HEAD's content with theirs, and commit it if asked to; changes nothing if it fails."""
     session.check_clean()
     try:
         merge = ContentMerge(
@@ -165,7 +165,7 @@ def _report(outcome: Outcome, session: WriteSession, conflicts: tuple[Conflict, 
 
 
 def _check_branch(session: WriteSession) -> str:
-    """The branch that is merged into, on which the session then stands; with anything staged it is not looked at."""
+    """Return the branch that is merged into; if nothing is staged, bring the session up to date with it first."""
     branch = session.head.branch
     if branch is None:
         raise explain_detached(session.repository)

@@ -1,6 +1,6 @@
-"""Merging two versions of `head.stock`, as git's merge driver: the merge is a commit, and nothing else is touched.
+"""Merging two versions of `head.stock` as git's merge driver: the merge is a commit, and nothing else changes.
 
-Stages, branches and work trees stay as they are: git decides what becomes of the commit.
+Stages, branches and work trees stay as they are: git decides what happens to the commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MESSAGE: Final = "Merge, as git merged head.stock"
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The commits that three versions of `head.stock` name: git's common one, ours and theirs; None is no commit."""
+    """The commits in three versions of `head.stock`: git's common one, ours and theirs; None is no commit."""
 
     base: CommitId | None
     ours: CommitId | None
@@ -33,21 +33,21 @@ class Versions:
 
 
 def find_missing(repository: Repository, versions: Versions) -> list[CommitId]:
-    """Those of the commits that are not in this repository."""
+    """Return the commits that are not in this repository."""
     named = (versions.base, versions.ours, versions.theirs)
     return [commit for commit in named if commit is not None and not repository.refs.has_commit(commit)]
 
 
 def merge_versions(repository: Repository, versions: Versions) -> CommitId | None:
-    """The commit that the merged `head.stock` names: ours, theirs, or one made here.
+    """Return the commit for the merged `head.stock`: ours, theirs, or a new one.
 
-    Where git's common version is in the history of both, as in a merge, our own history tells what both have in common,
-    and the new commit follows both. Else, as in a cherry-pick or a revert, what changed between that version and theirs
-    is put on top of ours.
+    If git's common version is in the history of both, as in a merge, our own history says what both have in common, and
+    the new commit has both as parents. Otherwise, as in a cherry-pick or a revert, the changes from that version to
+    theirs are put on top of ours.
 
     Raises:
-        MergeConflictError: both sides changed the same; nothing was made.
-        ConflictError: they have no history in common.
+        MergeConflictError: both sides changed the same thing; nothing was made.
+        ConflictError: the two share no history.
         RefNotFoundError: a commit is not in this repository.
     """
     base, ours, theirs = versions.base, versions.ours, versions.theirs
@@ -96,7 +96,7 @@ def _merge(repository: Repository, versions: Versions) -> CommitId | None:
 
 
 def _is_common(repository: Repository, versions: Versions) -> bool:
-    """Whether git's common version is in the history of both sides, as it is where git merges."""
+    """Return whether git's common version is in the history of both sides, as it is when git merges."""
     base = versions.base
     sides = (versions.ours, versions.theirs)
     return base is None or all(side is not None and is_ancestor(repository.refs, base, side) for side in sides)

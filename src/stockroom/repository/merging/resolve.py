@@ -1,4 +1,4 @@
-"""Deciding what a merge under way has left open: taking one side's samples, leaves or whole records."""
+"""Deciding the open conflicts of an unfinished merge: taking one side's samples, leaves or whole records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stockroom.trees import Key
 
 
 def get_merging(session: WriteSession) -> Merging:
-    """The merge under way; `NotFoundError` if there is none."""
+    """Return the unfinished merge. Raises `NotFoundError` if there is none."""
     if session.merging is None:
         raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
     return session.merging
@@ -31,14 +31,14 @@ def get_merging(session: WriteSession) -> Merging:
 def resolve(
     session: WriteSession, path: str, key: Key | None, choice: Choice | None, average: Average | None = None
 ) -> int:
-    """Decide the open conflicts at a path, or the one at a key; how many are left open in all.
+    """Decide the open conflicts at a path, or the one at a key; return how many are still open in all.
 
-    `ours` is what HEAD has, `theirs` what is merged in. `choice` None takes what is staged there now: for what was set
-    to a value of its own.
+    `ours` is the content of HEAD, `theirs` the content merged in. `choice` None takes what is staged there now, such as
+    a value set by hand.
 
     Raises:
-        NotFoundError: no merge is under way, or nothing there is in conflict.
-        InvalidInputError: the choice cannot decide it.
+        NotFoundError: there is no unfinished merge, or nothing there is in conflict.
+        InvalidInputError: the choice cannot decide the conflict.
     """
     merging = get_merging(session)
     chosen = [c for c in merging.conflicts if c.path == path and (key is None or _is_key(c, key))]
@@ -61,7 +61,7 @@ def _take(
     choice: Choice,
     average: Average | None,
 ) -> Snapshot:
-    """The staged content with the conflicts at a path decided."""
+    """Return the staged content with the conflicts at a path decided."""
     source = session.base if choice == "ours" else Snapshot(session.nodes, ObjectDigest(merging.theirs))
     if any(conflict.key is None for conflict in chosen):
         return _take_whole(session.snapshot, source, path, choice)
@@ -103,7 +103,7 @@ def _take_leaves(
 
     def decide(found: Conflict) -> Sequence[Choice]:
         asked.add(found.key)
-        return [choice if choice == "average" else "theirs"]  # whosever they are: theirs are those that are taken
+        return [choice if choice == "average" else "theirs"]  # `theirs` is the side to take, whichever it is
 
     arbiter = Arbiter(decide)
     paths = frozenset(str(conflict.key) for conflict in conflicts if conflict.kind != METADATA)

@@ -1,1 +1,1 @@
-"""What keeps a repository healthy: gc, verify, repair, and what each part costs."""
+"""Keeping a repository healthy: gc, verify, repair, and the disk usage of its parts."""

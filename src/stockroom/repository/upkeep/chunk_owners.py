@@ -1,7 +1,7 @@
-"""What several parts of a repository lead to: each chunk and each metadata object, with the parts it belongs to.
+"""The chunks and metadata objects that several parts of a repository refer to, each with the parts it belongs to.
 
-Memory follows the chunks, not the parts: 8 bytes for each row of a pack that something leads to, and a few words for
-each object. Packs' manifests are read, their samples are not.
+Memory grows with the chunks, not the parts: 8 bytes for each row of a pack that is referred to, and a few words for
+each object. Reads the manifests of packs, not their samples.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Tally:
     Attributes:
         chunks: how many chunks.
         chunk_nbytes: their raw bytes.
-        packed_nbytes: their share of the packs on disk; in packs that are encoded, about.
-        metadata_nbytes: tree nodes, records and lists, as they are on disk.
+        packed_nbytes: their share of the packs on disk; approximate for encoded packs.
+        metadata_nbytes: tree nodes, records and lists, as stored on disk.
     """
 
     chunks: int = 0
@@ -52,11 +52,11 @@ class Tally:
 
 
 class Ledger:
-    """Parts, which are numbers from 0, are entered one after the other, each as a whole.
+    """Tallies of parts. Parts are numbers from 0, entered one after the other, each as a whole.
 
     Attributes:
-        all: what each part leads to.
-        new: of that, what no part entered before it does.
+        all: what each part refers to.
+        new: the share of it that no earlier part refers to.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -87,7 +87,7 @@ class Ledger:
             owner.last = self._part
 
     def add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
-        """Enter chunks `(n, 32)`; `LostChunksError` for one that is in no pack."""
+        """Enter chunks `(n, 32)`. Raises `LostChunksError` if one is in no pack."""
         locations = np.unique(self._tensors.locate(digests))
         numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
         for number in np.unique(numbers).tolist():
@@ -97,7 +97,7 @@ class Ledger:
             pack.enter(rows[numbers == number], self._part, found=self.all[self._part], new=self.new[self._part])
 
     def measure_own(self) -> defaultdict[int, Tally]:
-        """What each part alone leads to, of all that were entered."""
+        """Return what each part alone refers to, among all parts entered."""
         own: defaultdict[int, Tally] = defaultdict(Tally)
         for pack in self._packs.values():
             pack.count_own(own)
@@ -107,7 +107,7 @@ class Ledger:
         return own
 
     def measure_all(self) -> Tally:
-        """What all parts together lead to."""
+        """Return what all parts together refer to."""
         total = Tally()
         for tally in self.new.values():
             total.add_chunks(tally.chunks, tally.chunk_nbytes, tally.packed_nbytes)
@@ -117,7 +117,7 @@ class Ledger:
 
 @dataclass(slots=True)
 class _Owner:
-    """Of an object: the one part that has it, the last that entered it, and its bytes on disk."""
+    """The only part that has an object, the last part that entered it, and its bytes on disk."""
 
     sole: int
     last: int
@@ -125,7 +125,7 @@ class _Owner:
 
 
 class PackRows:
-    """The rows of one pack: of each the one part that has it, and the last that entered it."""
+    """The rows of one pack: for each the only part that has it, and the last part that entered it."""
 
     def __init__(self, pack: Pack) -> None:
         manifest = pack.manifest
@@ -137,7 +137,7 @@ class PackRows:
         self._last = np.full(manifest.rows, NOBODY, np.int32)
 
     def enter(self, rows: NDArray[np.int64], part: int, *, found: Tally, new: Tally) -> None:
-        """Enter rows, each given once, for `part`; count those that it had not, and that nobody had."""
+        """Enter distinct rows for `part`; count those it did not have, and those no part had."""
         self._count(rows[self._last[rows] != part], found)
         before = self._sole[rows]
         self._count(rows[before == NOBODY], new)
@@ -145,7 +145,7 @@ class PackRows:
         self._last[rows] = part
 
     def count_own(self, tallies: defaultdict[int, Tally]) -> None:
-        """Count the rows that one part alone has, for that part."""
+        """Count the rows that only one part has, for that part."""
         owned = np.flatnonzero(self._sole >= 0)
         order = owned[np.argsort(self._sole[owned], kind="stable")]
         parts, starts = np.unique(self._sole[order], return_index=True)

@@ -1,7 +1,6 @@
-"""Follows refs, stages, HEAD and the operation log down to chunks, and keeps what is broken on the way.
+"""Follows refs, stages, HEAD and the operation log down to chunks, and collects damage on the way.
 
-Each commit, record and node is looked at once, by the first way that leads to it; that way is what damage is said to be
-needed by.
+Each commit, record and node is checked once, on the first path to it; damage is reported as needed by that path.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _BRING_BACK: Final = (
 
 
 class Connectivity:
-    """One walk. `lost` says which chunks are damaged; None where there is no catalog to look chunks up in."""
+    """One walk. `lost` says which chunks are damaged; None if there is no catalog to look chunks up in."""
 
     def __init__(self, repository: Repository, lost: LostChunks | None) -> None:
         self.damage: list[Damage] = []
@@ -51,11 +50,11 @@ class Connectivity:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Commits, chunks and operations looked at."""
+        """The numbers of commits, chunks and operations checked."""
         return len(self._commits), self._chunks, self._operations
 
     def run(self) -> None:
-        """Walk all of it."""
+        """Check everything."""
         refs = self._repository.refs
         self._guard("branches", lambda: self._check_refs("branch", refs.branches()), REPAIR)
         self._guard("tags", lambda: self._check_refs("tag", refs.tags()), REPAIR)
@@ -65,7 +64,7 @@ class Connectivity:
         self._guard("operation log", self._check_operations, "history is whole without it; only undo and reflog suffer")
 
     def name_dependents(self, damage: Damage) -> Damage:
-        """The same damage with what was found to need it."""
+        """Return the same damage with the things that were found to need it."""
         found = list(self._dependents.get(damage.where, ()))
         if len(found) > _MOST_NAMED:
             found = [*found[:_MOST_NAMED], f"{len(found) - _MOST_NAMED} more"]
@@ -98,7 +97,7 @@ class Connectivity:
             self._walk_history(commit)
 
     def _check_operations(self) -> None:
-        """Whether the log can be read and has no gap. What operations point at may be gone: gc takes it."""
+        """Raise if the log cannot be read or has a gap. Operations may name commits that gc has deleted."""
         expected = None
         for operation in self._repository.refs.iter_operations():
             self._operations += 1
@@ -109,7 +108,7 @@ class Connectivity:
             raise CorruptionError(f"operation {expected} is missing")
 
     def _walk_history(self, start: CommitId) -> None:
-        self._repository.read_commit(start)  # if it is not there, the ref is what is wrong
+        self._repository.read_commit(start)  # if it is missing, the ref is at fault
         waiting = [start]
         while waiting:
             commit = waiting.pop()
@@ -118,7 +117,7 @@ class Connectivity:
                 self._guard(name, lambda c=commit: waiting.extend(self._check_commit(c)), REPAIR)  # type: ignore[misc]
 
     def _check_commit(self, commit: CommitId) -> tuple[CommitId, ...]:
-        """The parents of a commit whose content was looked at."""
+        """Check the content of a commit, and return its parents, unless they are cut off."""
         refs = self._repository.refs
         self._commits.add(commit)
         record = refs.get_commit(commit)
@@ -142,7 +141,7 @@ class Connectivity:
             self._check_leaves(snapshot, record)
 
     def _check_leaves(self, snapshot: Snapshot, record: StateRecord) -> None:
-        """Whether a state's structure and its tree tell of the same leaves."""
+        """Raise `CorruptionError` unless a state's structure and its tree have the same leaves."""
         where = f"structure {record.structure.hex()[:16]}"
         expected = {path: measure_leaf(leaf) for path, leaf in snapshot.read_structure(record).stored.items()}
         for paths, values in iter_range(snapshot.open_tree(record)):
@@ -174,7 +173,7 @@ class Connectivity:
         tensors.locate(digests, lengths)
 
     def _depend(self, where: str) -> None:
-        """Note that what is being looked at needs something."""
+        """Record that the thing being checked needs something."""
         self._dependents[where][" of ".join(reversed(self._way))] = None
 
     @contextmanager
@@ -201,7 +200,7 @@ class Connectivity:
 
 
 def _check_texts(entries: EntryFormat, values: NDArray[np.uint8]) -> None:
-    """Raise `CorruptionError` if a text among values, as far as texts are in them, is none."""
+    """Raise `CorruptionError` if an inline text among the values is not UTF-8."""
     payloads = entries.slice_digests(values)
     is_inline = entries.decode_kinds(values) == EntryKind.INLINE
     for value in values[is_inline & (payloads >= 0x80).any(axis=1)]:

@@ -1,8 +1,8 @@
-"""Gc: takes away what nothing leads to any more, once that has been so for a while: commits, objects, packs.
+"""gc: deletes commits, objects and packs that have been unreachable for longer than the grace period.
 
-`plan_gc` looks and writes nothing; `apply_gc` looks again and acts. What keeps a thing (design note 14): refs, stages,
-HEAD of every work tree, the operation log within the grace period, and the claims of writers at work. Order on disk:
-marks, commits, objects, index, packs; so that a kill leaves less to do, and nothing half.
+`plan_gc` reads and writes nothing; `apply_gc` looks again and acts. These keep things (design note 14): refs, stages,
+HEAD of every work tree, the operation log within the grace period, and the claims of active writers. Order on disk:
+marks, commits, objects, index, packs; so a kill leaves less to do, and nothing half done.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _PACKS_AT_ONCE: Final = 512
 
 Found: TypeAlias = Mapping[Kind, Collection[bytes]]
 OnStage: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the current step, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a gc took away, or, as a dry run, would.
+    """What a gc deleted, or, as a dry run, would delete.
 
     Attributes:
-        commits, objects, packs, nbytes: what went; bytes of disk that packs took.
-        waiting: packs that nothing leads to, which have not been so for the grace period.
-        held: packs that would have gone, but for writers at work that may rely on them.
+        commits, objects, packs, nbytes: those deleted, and the disk bytes of the packs.
+        waiting: packs that have not been unreachable for the grace period yet.
+        held: packs kept only because active writers may rely on them.
         repacked, made: packs rewritten, and the packs they became.
         dry_run: whether nothing was done.
     """
@@ -62,7 +62,7 @@ class GcReport:
 
 
 class GcPlan:
-    """What would go, and how that is known. Holds nothing; it may be out of date by the time it is applied."""
+    """The things to delete, and the evidence. It holds no locks, and may be out of date when it is applied."""
 
     def __init__(self, repository: Repository, *, grace: timedelta, repack: bool, now_ns: int) -> None:
         self.repository = repository
@@ -81,14 +81,14 @@ class GcPlan:
         self._add_recent(anchors)
 
     def choose(self, marks: Mapping[Kind, Mapping[bytes, Mark]], *, oldest: int) -> Found:
-        """What goes, of what has been marked for the grace period, by `oldest`, the round of the oldest claim."""
+        """Return what to delete: marked for the grace period, and by `oldest`, the round of the oldest claim."""
         old: dict[Kind, set[bytes]] = {
             kind: {digest for digest in self.unled[kind] if self._is_old(kind, digest, marks[kind], oldest)}
             for kind in Kind
         }
         for commit in self.repository.refs.iter_commit_ids():
             if commit not in old[Kind.COMMIT] and commit not in self.reach.commits:
-                with suppress(CorruptionError):  # what stays for now, stays as whole as it is
+                with suppress(CorruptionError):  # what stays for now stays as complete as it is
                     self.reach.add_commits([commit])
         return {
             Kind.COMMIT: {digest for digest in old[Kind.COMMIT] if not self.is_needed(digest)},
@@ -97,33 +97,33 @@ class GcPlan:
         }
 
     def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
-        """Take in anchors as they are now, and commits that were to go and are used again."""
+        """Add the anchors as they are now, and commits that were to go and are used again."""
         self._add_hard(anchors)
         self._add_recent(anchors)
         self.reach.add_commits([commit for commit in spared if self.repository.refs.has_commit(commit)])
 
     def is_needed(self, digest: bytes) -> bool:
-        """Whether something leads to a commit or an object."""
+        """Return whether a commit or an object is reachable."""
         return digest in self.reach.commits or self.reach.has_object(digest)
 
     def is_live(self, pack: bytes) -> bool:
-        """Whether something leads to a row of a pack."""
+        """Return whether a row of a pack is reachable."""
         return self.reach.find_live(self.packs[PackDigest(pack)]) is not None
 
     def sweep(self, doomed: Found) -> Swept:
-        """Take commits and objects away."""
+        """Delete commits and objects."""
         sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
         commits = sorted(map(CommitId, doomed[Kind.COMMIT]))
         return sweeper.sweep(commits, sorted(map(ObjectDigest, doomed[Kind.OBJECT])))
 
     def refresh(self) -> None:
-        """Take in what has become of refs, stages and HEAD since the plan was made."""
+        """Add changes to refs, stages and HEAD since the plan was made."""
         self._add_heads()
         sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
         self.look_again(sweeper.read_anchors(), ())
 
     def measure(self, packs: Collection[bytes]) -> int:
-        """Bytes of disk that packs take."""
+        """Return the disk bytes of packs."""
         return sum(_measure_folder(self.repository, PackDigest(pack)) for pack in packs)
 
     def _add_heads(self) -> None:
@@ -153,7 +153,7 @@ class GcPlan:
         return mark.since_ns <= self.since_ns or (kind is Kind.PACK and self.is_aged(digest))
 
     def is_aged(self, pack: bytes) -> bool:
-        """Whether a pack's files are older than the grace period."""
+        """Return whether a pack's files are older than the grace period."""
         folder = locate_pack(self.repository.tensors.packs_directory, PackDigest(pack))
         try:
             return folder.stat().st_mtime_ns <= self.since_ns
@@ -164,9 +164,9 @@ class GcPlan:
 def plan_gc(
     repository: Repository, *, grace: timedelta = GRACE, repack: bool = False, now_ns: int | None = None
 ) -> GcPlan:
-    """What a gc would do now, or at `now_ns`; writes nothing and fetches nothing.
+    """Return what a gc would do now, or at `now_ns`; writes nothing and fetches nothing.
 
-    `CorruptionError` where the repository is damaged: what the damaged part led to is not known, so nothing may go.
+    Raises `CorruptionError` if the repository is damaged: the references of the damaged part are unknown.
     """
     if grace < timedelta(0):
         raise InvalidInputError(f"expected a grace period of 0 or more, found {grace}")
@@ -174,7 +174,7 @@ def plan_gc(
 
 
 def preview_gc(plan: GcPlan) -> GcReport:
-    """What applying a plan would do if nobody were at work."""
+    """Return what applying a plan would do if no writer were active."""
     marks = {kind: dict(plan.repository.marks.read(kind)) for kind in Kind}
     for kind in Kind:
         for digest in plan.unled[kind]:
@@ -197,9 +197,9 @@ def preview_gc(plan: GcPlan) -> GcReport:
 def apply_gc(
     plan: GcPlan, *, before_removal: Callable[[], None] = lambda: None, on_stage: OnStage = lambda *_: None
 ) -> GcReport:
-    """Carry out a plan, as far as it still holds. `before_removal` is called before anything goes.
+    """Apply a plan, as far as it still holds. `before_removal` is called before anything is deleted.
 
-    `LockedError` if another process removes packs, or fetches. Interrupted at any instant, the next gc goes on.
+    Raises `LockedError` if another process removes packs or fetches. After an interrupt, the next gc continues.
     """
     tensors = plan.repository.tensors
     with lock_removal(tensors, timeout_s=_PATIENCE_S):
@@ -223,7 +223,7 @@ class _Run:
         oldest = find_oldest_round(self._repository.paths.state, current)
         plan.refresh()
         marked = {kind: marks.read(kind) for kind in Kind}
-        held = plan.choose(marked, oldest=current)  # before anything else: what is chosen next keeps more
+        held = plan.choose(marked, oldest=current)  # first, as the next choice keeps more
         doomed = plan.choose(marked, oldest=oldest)
         if any(doomed.values()):
             self._before_removal()
@@ -246,7 +246,7 @@ class _Run:
         )
 
     def _remove(self, packs: Sequence[bytes]) -> tuple[int, int]:
-        """How many packs went, and the bytes of disk they took. Those found in another place by now stay."""
+        """Return how many packs were deleted, and their disk bytes; keeps those whose number has changed."""
         tensors, marks = self._repository.tensors, self._repository.marks
         known = tensors.catalog.read_packs()
         doomed = {self._plan.packs[PackDigest(pack)]: PackDigest(pack) for pack in packs}
@@ -261,7 +261,7 @@ class _Run:
         return len(removed), sum(sizes[pack] for pack in removed)
 
     def _rewrite(self, droppable: Collection[PackDigest]) -> tuple[int, int]:
-        """How many packs were rewritten, and how many they became; only of `droppable` ones are dead rows left out."""
+        """Return how many packs were rewritten, and how many they became; drops dead rows only of `droppable` ones."""
         plan, marks = self._plan, self._repository.marks
         if not plan.repack.packs:
             return 0, 0
@@ -285,7 +285,7 @@ def run_gc(
     before_removal: Callable[[], None] = lambda: None,
     on_stage: OnStage = lambda *_: None,
 ) -> GcReport:
-    """Plan and apply."""
+    """Plan and apply a gc."""
     on_stage("looking", 0, 0)
     repository.tensors.recover()
     return apply_gc(plan_gc(repository, grace=grace, repack=repack), before_removal=before_removal, on_stage=on_stage)

@@ -1,4 +1,4 @@
-"""Chunks that cannot be had: those of damaged and of missing packs, and which pack each was in."""
+"""Lost chunks: those of damaged and of missing packs, and which pack each was in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stockroom.store.upkeep.verify import PackFindings
 
 
 class LostChunks:
-    """What was found of packs, for whoever asks which of his chunks that costs."""
+    """The chunks that damaged or missing packs make unreadable."""
 
     def __init__(self) -> None:
         self._bad: dict[str, frozenset[bytes]] = {}
@@ -26,22 +26,22 @@ class LostChunks:
         return not (self._bad or self._unknown or self._missing)
 
     def add(self, pack: str, findings: PackFindings) -> None:
-        """Take what was found of a pack."""
+        """Add the findings about a pack."""
         if findings.bad is None:
             self._unknown.add(pack)
         elif len(findings.bad):
             self._bad[pack] = frozenset(digest.tobytes() for digest in findings.bad)
 
     def number(self, pack: str, number: int) -> None:
-        """Say what number the catalog gives a pack."""
+        """Set the number of a pack in the catalog."""
         self._numbers[number] = pack
 
     def miss(self, number: int, pack: str) -> None:
-        """Say that a pack of the catalog is not on disk."""
+        """Add a pack of the catalog that is not on disk."""
         self._missing[number] = pack
 
     def find(self, tensors: TensorStore, digests: NDArray[np.uint8]) -> tuple[set[str], NDArray[np.bool_]]:
-        """The packs that lost some of these chunks `(n, 32)`, and `(n,)` which have no whole copy elsewhere."""
+        """Return the packs that lost any of these chunks `(n, 32)`, and `(n,)` which have no whole copy elsewhere."""
         wanted = [digest.tobytes() for digest in digests.reshape(-1, DIGEST_NBYTES)]
         is_whole = np.zeros(len(wanted), bool)
         packs: list[set[str]] = [set() for _ in wanted]

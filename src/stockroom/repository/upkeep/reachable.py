@@ -1,6 +1,6 @@
-"""What commits and stages reach: commits, objects, and rows of packs. Reads metadata only; packs need not be here.
+"""The commits, objects and rows of packs reachable from commits and stages. Reads metadata; packs may be absent.
 
-Memory follows the metadata, not the samples: a digest for each object, a byte for each row of a pack.
+Memory grows with the metadata, not the samples: a digest for each object, a byte for each row of a pack.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from stockroom.store.tensor_store import TensorStore
 
 
 class Reachable:
-    """Grows with every commit and stage added to it; what is in it already costs nothing.
+    """Grows with every commit and stage added to it; adding something twice is free.
 
-    `CorruptionError` for whatever is missing or damaged on the way.
+    Raises `CorruptionError` if anything on the way is missing or damaged.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -31,30 +31,30 @@ class Reachable:
         self._walk = Walk(repository.nodes, on_chunks=self._rows.add)
 
     def add_commits(self, commits: Iterable[CommitId]) -> None:
-        """Add commits and all their history, as far as it is here."""
+        """Add commits and all their history that is here."""
         for commit, record in iter_history(self._refs, commits, skip=self.commits):
             self._walk.add_content(record.tree_digest)
             self.commits.add(commit)
         self._walk.flush()
 
     def add_stage(self, stage: Stage) -> None:
-        """Add a stage, its base, and what is being merged into it."""
+        """Add a stage, its base, and its unfinished merge."""
         commits, roots = self._walk.follow_stage(stage)
         for root in roots:
             self._walk.add_content(root)
         self.add_commits(commits)
 
     def has_object(self, digest: bytes) -> bool:
-        """Whether an object is reachable."""
+        """Return whether an object is reachable."""
         return self._walk.has(digest)
 
     def find_live(self, number: int) -> NDArray[np.bool_] | None:
-        """`(rows,)`: which rows of a pack are reachable; None if not one is."""
+        """Return `(rows,)` whether each row of a pack is reachable; None if no row is."""
         return self._rows.find(number)
 
 
 def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:
-    """How many of `packs` this repository's branches, tags and staged changes reach; its remote's own refs aside."""
+    """Return how many of `packs` are reachable from branches, tags and stages, but not remote-tracking refs."""
     reach = Reachable(repository)
     reach.add_commits([*repository.refs.branches().values(), *repository.refs.tags().values()])
     for stage in repository.refs.stages().values():
@@ -64,23 +64,23 @@ def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:
 
 
 class _LiveRows:
-    """Which rows of which packs hold chunks that were added. All copies of a chunk count."""
+    """The rows of packs that hold the chunks added. All copies of a chunk count."""
 
     def __init__(self, tensors: TensorStore) -> None:
         self._tensors = tensors
         self._rows: dict[int, NDArray[np.bool_]] = {}
 
     def add(self, digests: NDArray[np.uint8], _: object) -> None:
-        """Look up chunks; `LostChunksError` for a chunk that is in no pack."""
+        """Add chunks. Raises `LostChunksError` if a chunk is in no pack."""
         is_found = np.zeros(len(digests), bool)
         for positions, locations in self._tensors.iter_copies(digests):
             is_found[positions] = True
             self._mark(locations)
         if not is_found.all():
-            self._mark(self._tensors.locate(digests[~is_found]))  # raises for what is nowhere
+            self._mark(self._tensors.locate(digests[~is_found]))  # raises if a chunk is nowhere
 
     def find(self, number: int) -> NDArray[np.bool_] | None:
-        """`(rows,)` of a pack; None if no chunk is in it."""
+        """Return `(rows,)` which rows of a pack hold added chunks; None if no row does."""
         return self._rows.get(number)
 
     def _mark(self, locations: NDArray[np.uint64]) -> None:

@@ -1,7 +1,7 @@
-"""Repairs a repository on this machine: indexes are made anew, damaged things moved aside, sound rows kept.
+"""Repairs a repository on this machine: rebuilds indexes, moves damaged things aside, keeps sound rows.
 
-Nothing is deleted: what was taken out lies under `.stockroom/damaged`. What only a remote can give back is the business
-of the layer above (`remotes.restore`).
+Nothing is deleted: removed things are in `.stockroom/damaged`. Restoring from a remote is the job of the layer above
+(`remotes.restore`).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _ASIDE: Final = "damaged"
 
 @dataclass(slots=True)
 class RepairReport:
-    """What a repair did.
+    """The result of a repair.
 
     Attributes:
-        found: the damage there was.
-        done: what was done about it, in words.
+        found: the damage before.
+        done: the repairs, in words.
         lost_packs: packs moved aside or missing, which a remote may have.
-        lost_records: how many objects and commits were moved aside, or are missing.
-        left: the damage there still is.
+        lost_records: how many objects and commits were moved aside or are missing.
+        left: the damage after.
     """
 
     found: list[Damage]
@@ -56,14 +56,14 @@ class RepairReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is damaged any more."""
+        """Whether no damage is left."""
         return not self.left
 
 
 def repair_repository(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
-    """Mend what can be mended from what is here. The report's `left` is for whoever verifies again to fill.
+    """Repair everything that can be repaired locally. The caller verifies again to fill the report's `left`.
 
-    `LockedError` while somebody writes to the stage, fetches, or removes packs.
+    Raises `LockedError` while another process writes to the stage, fetches, or removes packs.
     """
     lease = acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S)
     try:
@@ -80,7 +80,7 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
 
 
 def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
-    """Begin a new catalog where the old one cannot be read."""
+    """Start a new catalog if the old one cannot be read; return the repairs in words."""
     try:
         repository.tensors.catalog.read_packs()
         repository.tensors.catalog.read_tables()
@@ -121,7 +121,7 @@ def _take_out(repository: Repository, digest: PackDigest, directory: Path, aside
 
 
 def _mend_indexes(repository: Repository, report: RepairReport) -> None:
-    """All that follows from packs and commits, made anew."""
+    """Rebuild everything that is derived from packs and commits."""
     tensors = repository.tensors
     tensors.register(collect_leftovers(tensors.tmp_directory, tensors.packs_directory))
     tensors.index.rebuild()
@@ -132,7 +132,7 @@ def _mend_indexes(repository: Repository, report: RepairReport) -> None:
 
 
 def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> None:
-    """Move objects and commits aside that are not what they should be, so that a remote's can take their place."""
+    """Move damaged objects and commits aside, so that a remote's can take their place."""
     for kind, db in (("object", "objects"), ("commit", "commits")):
         for name in dict.fromkeys(_list_names(report.found, kind)):
             value = repository.refs.take_damaged(db, bytes.fromhex(name))

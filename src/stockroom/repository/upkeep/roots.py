@@ -1,4 +1,4 @@
-"""HEAD of every work tree that shares a repository, and what git's history pins: commits that no ref need stand at."""
+"""HEAD of every work tree that shares a repository, and the commits that git's history pins: they may have no ref."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stockroom.repository.repository import Repository
 
 
 def find_heads(repository: Repository) -> set[CommitId]:
-    """The commits that are checked out, or are about to be, in any work tree, and those that git's history pins.
+    """Return the commits that are checked out or about to be in any work tree, and those that git's history pins.
 
-    Commits that are not here are left out. `GitError` where git cannot be asked.
+    Commits that are not here are left out. Raises `GitError` if git cannot be asked.
     """
     heads = {commit for paths in _iter_work_trees(repository.paths) for commit in _read_heads(paths)}
     pinned = find_git_roots(repository.paths.root)

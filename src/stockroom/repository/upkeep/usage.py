@@ -1,4 +1,4 @@
-"""What parts of a repository cost: columns, models, branches, commits. Reads metadata; packs need not be here."""
+"""The disk usage of columns, models, branches and commits. Reads metadata; packs may be absent."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.trees import Node, Tree, iter_range
 
 _SHARED: Final = 0
-"""The part that is entered for what several branches have."""
+"""The part for what several branches share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one thing in a commit costs, or all of it.
+    """The cost of one thing in a commit, or of all of it.
 
     Attributes:
         nbytes: raw bytes of all its samples or leaves.
-        inline_nbytes: of those, what is so small that it stands in the metadata.
-        found: the chunks and metadata it leads to, equal ones counted once.
-        own_nbytes: bytes on disk that nothing else in the commit leads to.
+        inline_nbytes: the bytes among them that are inline in the metadata.
+        found: the chunks and metadata reachable from it, equal ones counted once.
+        own_nbytes: bytes on disk that nothing else in the commit refers to.
     """
 
     nbytes: int
@@ -39,18 +39,18 @@ class Cost:
 
     @property
     def saved_by_dedupe_nbytes(self) -> int:
-        """Raw bytes that need not be kept, since equal ones are."""
+        """Raw bytes saved by storing equal chunks once."""
         return self.nbytes - self.inline_nbytes - self.found.chunk_nbytes
 
     @property
     def saved_by_codecs_nbytes(self) -> int:
-        """Bytes that codecs save on the chunks kept; negative where packs are larger than what is in them."""
+        """Bytes that codecs save on the stored chunks; negative if packs are larger than their content."""
         return self.found.chunk_nbytes - self.found.packed_nbytes
 
 
 @dataclass(frozen=True, slots=True)
 class BranchCost:
-    """What a branch costs beyond the others: commits, and bytes on disk, that only it leads to."""
+    """The cost of a branch beyond the others: commits and bytes on disk that are reachable only from it."""
 
     commits: int
     own: Tally
@@ -58,15 +58,15 @@ class BranchCost:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a commit and the whole history cost.
+    """The cost of a commit and of the whole history.
 
     Attributes:
-        items: path, such as `data/image`, -> what it costs.
+        items: path, such as `data/image`, -> cost.
         total: the whole commit.
-        branches: name -> what it costs beyond the other branches and tags.
-        commits: how many commits branches and tags lead to.
-        copies_nbytes: raw bytes there would be, were each of those commits a copy of its own.
-        history: the chunks and metadata that they lead to, each counted once.
+        branches: name -> cost beyond the other branches and tags.
+        commits: how many commits are reachable from branches and tags.
+        copies_nbytes: raw bytes if each of those commits were a separate copy.
+        history: the chunks and metadata reachable from them, each counted once.
     """
 
     items: Mapping[str, Cost]
@@ -78,7 +78,7 @@ class Usage:
 
 
 def measure_usage(repository: Repository, snapshot: Snapshot) -> Usage:
-    """What is in a snapshot, and what all branches and tags lead to."""
+    """Return the usage of a snapshot, and of everything reachable from branches and tags."""
     items, total = measure_items(repository, snapshot)
     refs = repository.refs
     tips = {f"branch/{name}": tip for name, tip in refs.branches().items()}
@@ -98,7 +98,7 @@ def measure_usage(repository: Repository, snapshot: Snapshot) -> Usage:
 
 
 def measure_items(repository: Repository, snapshot: Snapshot) -> tuple[dict[str, Cost], Cost]:
-    """What each thing in a snapshot costs, by its path, and what all of it does."""
+    """Return the cost of each thing in a snapshot, by path, and of all of it."""
     ledger, sizes = Ledger(repository), RawSizes(repository)
     paths = _list_records(snapshot)
     for part, (_, digest) in enumerate(paths):
@@ -117,7 +117,7 @@ def measure_items(repository: Repository, snapshot: Snapshot) -> tuple[dict[str,
 
 
 def measure_commits(repository: Repository, start: CommitId) -> Iterator[tuple[CommitId, Tally]]:
-    """Every commit that `start` reaches, parents first, with what it added to all those before it."""
+    """Yield each commit reachable from `start`, parents first, with what it added to those before it."""
     ledger = Ledger(repository)
     walk = _walk_into(ledger, repository)
     for part, commit in enumerate(sort_parents_first(_read_history(repository, start))):
@@ -128,12 +128,12 @@ def measure_commits(repository: Repository, start: CommitId) -> Iterator[tuple[C
 
 
 def _walk_into(ledger: Ledger, repository: Repository, after: Walk | None = None) -> Walk:
-    """A walk that enters into a ledger what it comes to."""
+    """Return a walk that enters everything it reaches into a ledger."""
     return Walk(repository.nodes, on_objects=ledger.add_objects, on_chunks=ledger.add_chunks, after=after)
 
 
 def _read_history(repository: Repository, start: CommitId) -> dict[CommitId, tuple[CommitId, ...]]:
-    """Every commit that `start` reaches, with its parents."""
+    """Return each commit reachable from `start`, with its parents."""
     found: dict[CommitId, tuple[CommitId, ...]] = {}
     for commit, record in iter_history(repository.refs, [start], skip=found):
         found[commit] = record.parent_ids
@@ -141,7 +141,7 @@ def _read_history(repository: Repository, start: CommitId) -> dict[CommitId, tup
 
 
 class RawSizes:
-    """Raw bytes of what records hold; each node is measured once, however many commits have it."""
+    """Raw bytes of the content of records; each node is measured once, however many commits share it."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -150,7 +150,7 @@ class RawSizes:
         self._contents: dict[bytes, int] = {}
 
     def measure_commit(self, commit: CommitId) -> int:
-        """Raw bytes of all that a commit holds."""
+        """Return the raw bytes of all content of a commit."""
         root = self._repository.refs.get_commit(commit).tree_digest
         if root not in self._contents:
             snapshot = Snapshot(self._repository.nodes, root)
@@ -158,7 +158,7 @@ class RawSizes:
         return self._contents[root]
 
     def measure_record(self, snapshot: Snapshot, digest: ObjectDigest) -> tuple[int, int]:
-        """Raw bytes of what a record holds, and how many of them stand in metadata."""
+        """Return the raw bytes of the content of a record, and how many of them are inline in metadata."""
         if digest not in self._records:
             self._records[digest] = self._measure(snapshot, snapshot.read_record(digest))
         return self._records[digest]
@@ -193,12 +193,12 @@ class RawSizes:
 
 
 def _read_as(entries: EntryFormat, digest: bytes) -> tuple[EntryKind | None, int, int, bytes]:
-    """A node, and how its values are measured."""
+    """Return a key for the measure of a node: the node, and how its values are measured."""
     return entries.kind, entries.width, entries.itemsize, digest
 
 
 def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
-    """Every path with the digest of its record."""
+    """Return all paths with the digests of their records."""
     return [
         (str(path), ObjectDigest(digest.tobytes()))
         for paths, digests in iter_range(snapshot.tree)
@@ -207,7 +207,7 @@ def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
 
 
 def _find_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[CommitId, int]:
-    """Each commit with the number, from 1, of the one history that has it, or `_SHARED`."""
+    """Return each commit with the number, from 1, of the only history that has it, or `_SHARED`."""
     owners: dict[CommitId, int] = {}
     for number, history in enumerate(histories.values(), start=1):
         for commit in history:
@@ -216,7 +216,7 @@ def _find_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[Com
 
 
 def _measure_parts(repository: Repository, owners: Mapping[CommitId, int]) -> tuple[Mapping[int, Tally], Tally]:
-    """What each part's commits alone lead to, and what all do."""
+    """Return the tally of what each part's commits alone refer to, and of everything."""
     parts: defaultdict[int, list[CommitId]] = defaultdict(list)
     for commit, owner in owners.items():
         parts[owner].append(commit)

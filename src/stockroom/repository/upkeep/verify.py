@@ -1,7 +1,7 @@
-"""Checks that what a repository says is what it holds: packs, objects, trees, history, and every index of them.
+"""Checks that a repository holds what it says: packs, objects, trees, history, and all indexes of them.
 
-Reads only. Each finding names what is damaged, what needs it, and what to do; healthy parts are untouched by damage
-elsewhere.
+Reads only. Each finding says what is damaged, what needs it, and what to do. Damage in one part does not hide the
+state of others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PATIENCE_S: Final = 60.0
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was looked at, and what was found wrong; `nbytes` of samples were read and hashed."""
+    """The counts of things checked, and the damage found; `nbytes` of samples were read and hashed."""
 
     packs: int = 0
     commits: int = 0
@@ -39,20 +39,20 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether no damage was found."""
         return not self.damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyScope:
-    """Which packs' samples are read: of all packs, a fraction `sample`, or the part `subset` (n, of m), or none."""
+    """The packs whose samples are read: all, a random fraction `sample`, the part `subset` (n, of m), or none."""
 
     sample: float | None = None
     subset: tuple[int, int] | None = None
     connectivity_only: bool = False
 
     def choose(self, directories: list[Path]) -> set[Path]:
-        """Those whose samples are read. A subset has the same packs every time, and all subsets together have all."""
+        """Return the packs to read. A subset has the same packs every time; all subsets together have all packs."""
         if self.connectivity_only:
             return set()
         if self.subset is not None:
@@ -70,9 +70,9 @@ def verify_repository(
     scope: VerifyScope | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Verify packs, objects, indexes, and everything that refs, stages and HEAD reach.
+    """Verify packs, objects, indexes, and everything reachable from refs, stages and HEAD.
 
-    `on_progress` is called with the number of packs read and their number in all.
+    `on_progress` is called with the number of packs read and the total.
     """
     report = VerifyReport()
     lost = LostChunks()
@@ -96,9 +96,9 @@ def verify_beside_others(
     scope: VerifyScope | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Verify while others may collect: what looks damaged is looked at once more while nobody removes anything."""
+    """Verify while gc may run: if anything looks damaged, verify again while removal is forbidden."""
     report = verify_repository(repository, scope=scope, on_progress=on_progress)
-    if report.ok or (scope is not None and scope.sample is not None):  # by chance other packs would be chosen
+    if report.ok or (scope is not None and scope.sample is not None):  # another random sample would have other packs
         return report
     try:
         with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
@@ -112,7 +112,7 @@ def verify_beside_others(
 
 
 def _verify_catalog(repository: Repository, report: VerifyReport) -> bool:
-    """Whether the catalog can be read at all."""
+    """Return whether the catalog can be read; if not, report it as damage."""
     try:
         repository.tensors.catalog.read_packs()
         repository.tensors.catalog.read_tables()

@@ -1,8 +1,7 @@
 """Sessions: writers that do not wait for each other. Any number may be open on one branch, in any processes.
 
-Each has a stage of its own. A commit is put on top of wherever the branch stands by then: what the session changed is
-merged with what others committed meanwhile, and the branch moved by compare-and-swap, again and again until that
-succeeds, or the changes truly conflict.
+Each has its own stage. A commit goes on top of the branch's current tip: the session's changes are merged with the
+commits of others, and the branch is moved by compare-and-swap, repeatedly until that succeeds or the changes conflict.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ _HEAD_MOVES: Final = 4
 
 
 class BranchSession(Workspace):
-    """A writer with a stage of its own, on a branch.
+    """A writer with its own stage, on a branch.
 
-    With a name the stage outlives the process from `flush` on, until the session of that name commits or resets it; two
-    processes cannot hold one name at a time.
+    The stage of a named session outlives the process from `flush` on, until the session of that name commits or resets
+    it. Only one process at a time can hold a name.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class BranchSession(Workspace):
 
     @in_turn
     def flush(self) -> None:
-        """Write out what is staged; of a session with a name, so that it outlives the process."""
+        """Write out what is staged; the stage of a named session then outlives the process."""
         self.check_open()
         self._stage_edits()
         self._flush_tensors()
@@ -85,7 +84,7 @@ class BranchSession(Workspace):
 
     @in_turn
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if it changed anything."""
+        """Commit what this session changed, if anything."""
         if self.snapshot.root != self.base.root:
             self.commit(message, {})
         elif self._stage_name is not None:
@@ -93,12 +92,12 @@ class BranchSession(Workspace):
 
     @in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit what this session changed on top of where its branch stands; the commit's id.
+        """Commit this session's changes on top of its branch's tip, and return the commit's id.
 
         Raises:
             NothingToCommitError: it changed nothing.
-            MergeConflictError: others changed the same meanwhile, and nobody decides. The session is as it was.
-            ConflictError: the branch is gone.
+            MergeConflictError: others changed the same thing meanwhile, undecided. The session is unchanged.
+            ConflictError: the branch was deleted.
         """
         self.check_open()
         check_words(message, metadata)
@@ -115,7 +114,7 @@ class BranchSession(Workspace):
 
     @in_turn
     def reset(self) -> None:
-        """Drop what is staged, and go on from where the branch stands."""
+        """Drop what is staged, and continue from the branch's tip."""
         self.check_open()
         self._drop_edits()
         self.head = Head(self.head.branch, self.repository.refs.find_branch(self.head.branch))
@@ -125,7 +124,7 @@ class BranchSession(Workspace):
 
     @in_turn
     def rollback(self) -> None:
-        """Go back to what was staged when the session began, or last committed."""
+        """Return to what was staged when the session began or last committed."""
         if self.is_open:
             self._drop_edits()
             self._staged = Snapshot(self.nodes, self._start)
@@ -134,7 +133,7 @@ class BranchSession(Workspace):
 
     @in_turn
     def close(self) -> None:
-        """Stop writing. What was not flushed is gone; and of a session without a name all that was not committed."""
+        """Stop writing. A named session loses unflushed changes, an unnamed one all uncommitted changes."""
         if self.is_open:
             self._is_closed = True
             try:
@@ -143,7 +142,7 @@ class BranchSession(Workspace):
                 self._release()
 
     def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> Head:
-        """Commit on top of the branch's tip, whatever that is by the time it succeeds."""
+        """Commit on top of the branch's tip, whatever that is by the time it succeeds; return the new HEAD."""
         branch, refs, tie = self.head.branch, self.repository.refs, self.repository.find_tie()
         assert branch is not None
         for _ in range(_ATTEMPTS):
@@ -162,13 +161,13 @@ class BranchSession(Workspace):
                 change = replace(change, stages={self._stage_name: None})
             try:
                 refs.apply(change, objects=self.objects)
-            except RefChangedError:  # somebody was faster: on top of theirs, then
+            except RefChangedError:  # another commit was faster: go on top of it
                 continue
             return Head(branch, record.commit_id)
         raise RefChangedError(f"branch {branch!r} moved {_ATTEMPTS} times while this commit was put on it: try again")
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
-        """What is staged, with whatever others have committed since this session began."""
+        """Return what is staged, merged with what others have committed since this session began."""
         if tip == self.head.commit:
             return self._staged
         from stockroom.content.merge.content import ContentMerge  # here for start-up time
@@ -197,9 +196,9 @@ class BranchSession(Workspace):
 
 
 def _bring_head_along(repository: Repository, branch: str | None) -> None:
-    """Move HEAD with its branch, if it is on this one, nothing is staged there, and nobody is writing there.
+    """Move HEAD with its branch, if it is on this one, nothing is staged there, and no writer is active there.
 
-    Whoever moves it looks again afterwards, for what others committed while they could not move it.
+    After a move it looks again, for commits by others that could not move HEAD in the meantime.
     """
     for _ in range(_HEAD_MOVES):
         tie = repository.find_tie()
@@ -207,7 +206,7 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
             return
         try:
             lease = acquire_lease(repository.paths.lease, timeout_s=0)
-        except (LockedError, ReadOnlyError):  # whoever writes there puts it on top of this when it commits
+        except (LockedError, ReadOnlyError):  # the writer there will commit on top of this
             return
         try:
             if not _move_head(repository, tie):
@@ -217,7 +216,7 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
 
 
 def _move_head(repository: Repository, tie: Tie | None) -> bool:
-    """Move HEAD on to where its branch stands, unless it is there; whether it moved. For the holder of the lease."""
+    """Move HEAD to its branch's tip, and return whether it moved. Only for the lease's holder."""
     head = repository.settle_head(tie)
     is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
     if tie is not None:
@@ -240,9 +239,9 @@ def _take_name(repository: Repository, name: str, timeout_s: float) -> FileLock:
 
 @contextmanager
 def _take_turn(path: Path) -> Iterator[None]:
-    """Commit while no other session does, so that none merges in vain.
+    """Commit while no other session does, so that no session merges in vain.
 
-    Nothing depends on it: whoever waits for longer than two seconds goes on, and compare-and-swap decides.
+    Nothing depends on it: after two seconds of waiting a session goes on, and compare-and-swap decides.
     """
     with FileLock(path) as lock:
         lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)

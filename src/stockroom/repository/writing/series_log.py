@@ -1,4 +1,4 @@
-"""Metrics as they are logged: points wait in memory, some thousands a series, then go into their series' trees."""
+"""Logged metrics: points stay in memory, some thousands a series, before they go into the series' trees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_WAITING: Final = 1 << 16
 
 
 class _Columns(Protocol):
-    """What the log asks of its session, which holds the log itself."""
+    """The methods that the log uses of the session that holds it."""
 
     def iter_names(self, shelf: str) -> list[str]: ...
     def find_column(self, path: str) -> ColumnEdit | None: ...
@@ -24,7 +24,7 @@ class _Columns(Protocol):
 
 
 class SeriesLog:
-    """What a write session has logged and not yet worked into its columns."""
+    """The points a write session has logged and not yet applied to its columns."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[array[int], array[float]]] = {}
@@ -32,9 +32,9 @@ class SeriesLog:
         self._next_step: int | None = None
 
     def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
-        """Add one point to each series named in `values`; the step they are under.
+        """Add one point to each series named in `values`, and return their step.
 
-        Without `step` it is one more than the greatest of any series. If one value is refused, none is added.
+        The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
         waiting = self._waiting
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
@@ -56,12 +56,12 @@ class SeriesLog:
         return step
 
     def work_in(self, session: _Columns) -> None:
-        """Work what was logged into the session's columns."""
+        """Apply the logged points to the session's columns."""
         waiting = self._waiting
         if waiting:
             for name, (steps, values) in waiting.items():
                 put_points(_open(session, name), steps, values)
-            self._waiting, self._count = {}, 0  # only now: after an interrupt the next call does it all again
+            self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
     def _find_next_step(self, session: _Columns) -> int:
         if self._next_step is None:

@@ -1,4 +1,4 @@
-"""A write session: the stage and what moves it on. The only way anything is changed in a repository.
+"""A write session: the working stage, and everything that changes it or commits it.
 
 The stage is a root, like a commit's, on top of the commit it started from. `flush` makes it durable, `commit` gives it
 a commit record and moves the branch. Order on disk: packs, index, metadata and refs in one transaction, then HEAD.
@@ -32,12 +32,12 @@ from stockroom.repository.writing.workspace import Workspace, check_words, in_tu
 
 
 class WriteSession(Workspace):
-    """One writer, holding the lease of the working stage until `close`."""
+    """A writer that holds the lease of the working stage until `close`."""
 
     def __init__(
         self, repository: Repository, *, timeout_s: float, drop_stage: bool = False, only_moving: bool = False
     ) -> None:
-        """With `drop_stage` what is staged is left out; `only_moving` admits a stage that belongs on another commit."""
+        """Open it; `drop_stage` leaves out what is staged, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
@@ -48,7 +48,7 @@ class WriteSession(Workspace):
             self.head = repository.settle_head(self._tie)
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
             root = None if stage is None else stage.root
-            self.start_from(self.head.commit, root)  # before a branch is moved to what is not here
+            self.start_from(self.head.commit, root)  # fails before a branch moves to an absent commit
             self._placed = follow_git(repository, self._tie, self.head, is_staged=stage is not None)
             if self._placed.commit != self.head.commit:
                 self.start_from(self._placed.commit)
@@ -74,17 +74,17 @@ class WriteSession(Workspace):
 
     @in_turn
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if it changed anything; what was staged before goes with it."""
+        """Commit what this session changed, if anything, along with what was staged before."""
         self.check_open()
         root = self.snapshot.root
         if root in (self._start, self.base.root) and self.merging is None:
-            self._write_stage()  # nothing changed, or all was taken back: a flush may have put something else there
+            self._write_stage()  # nothing changed, or all was undone: a flush may have put something else there
         else:
             self.commit(message, {})
 
     @in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage on the checked-out branch; `NothingToCommitError` if it equals HEAD."""
+        """Commit the stage on the checked-out branch. Raises `NothingToCommitError` if it equals HEAD."""
         self.check_open()
         check_words(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None:
@@ -106,9 +106,9 @@ class WriteSession(Workspace):
 
     @in_turn
     def check_branch(self) -> str:
-        """The branch that a commit goes to; where it has only gone on, as sessions make it do, this goes along.
+        """Return the branch that a commit goes to, after catching up with it if sessions moved it ahead.
 
-        Raises `ConflictError` for a detached HEAD, `RefChangedError` for a branch that stands elsewhere.
+        Raises `ConflictError` if HEAD is detached, `RefChangedError` if the branch is elsewhere.
         """
         if self._is_tied:
             self._follow_branch()
@@ -129,19 +129,19 @@ class WriteSession(Workspace):
 
     @in_turn
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
-        """Stage merged content, and what is merged, in place of what was staged."""
+        """Replace what is staged by merged content and the unfinished merge."""
         self.check_open()
         self._staged, self.merging = content, merging
         self._forget_edits()
 
     @in_turn
     def discard(self) -> None:
-        """Forget objects put and not staged."""
+        """Drop edits, and objects put and not staged."""
         self._drop_edits()
 
     @in_turn
     def reset(self) -> None:
-        """Drop everything staged, and the merge under way."""
+        """Drop everything staged, and the unfinished merge."""
         self.check_open()
         self._drop_edits()
         self._staged, self.merging = self.base, None
@@ -150,7 +150,7 @@ class WriteSession(Workspace):
 
     @in_turn
     def rollback(self) -> None:
-        """Go back to what was staged when the session began, or last committed; on disk too."""
+        """Return to what was staged when the session began or last committed, on disk too."""
         if not self.is_open:
             return
         self._drop_edits()
@@ -169,7 +169,7 @@ class WriteSession(Workspace):
 
     @in_turn
     def check_clean(self, target: CommitId | None = None) -> None:
-        """Raise `ConflictError` unless nothing is staged, as moving HEAD requires, or it belongs on `target`."""
+        """Raise `ConflictError` if anything is staged, except on `target` when HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
             raise _explain_stranded(self._stranded)
         if self.merging is not None:
@@ -182,13 +182,13 @@ class WriteSession(Workspace):
 
     @in_turn
     def rename_head(self, head: Head) -> None:
-        """Go on from a HEAD at the same commit under another branch's name; the stage stays as it is."""
+        """Continue from a HEAD at the same commit under another branch's name; the stage is unchanged."""
         assert head.commit == self.head.commit
         self.head = self._placed = head
 
     @in_turn
     def move_head(self, head: Head) -> None:
-        """Go on from another HEAD, already written to its file."""
+        """Continue from another HEAD, already written to its file."""
         self._drop_edits()
         self.start_from(head.commit)
         self.head = self._placed = head
@@ -196,15 +196,15 @@ class WriteSession(Workspace):
 
     @in_turn
     def move_branch(self, head: Head, change: RefChange) -> None:
-        """Apply a change that moves the checked-out branch, and go on from where it stands then."""
+        """Apply a change that moves the checked-out branch, and continue from its new position."""
         if self._is_tied:
             self._look_again()
         self._apply_and_follow(head, change, follow=self.move_head)
 
     @in_turn
     def close(self) -> None:
-        """Let the next writer in. What was not flushed is gone."""
-        if not self.is_open:  # in a forked child: what is on disk is the parent's
+        """Release the lease. Unflushed changes are lost."""
+        if not self.is_open:  # in a forked child: the files are the parent's
             return
         try:
             self._abort_tensors()
@@ -214,7 +214,7 @@ class WriteSession(Workspace):
 
     @property
     def stage_name(self) -> str:
-        """What this stage is called in the refs."""
+        """The name of this stage in the refs."""
         return self.repository.paths.stage_name
 
     def _find_stage(self, *, only_moving: bool) -> Stage | None:
@@ -240,7 +240,7 @@ class WriteSession(Workspace):
             self.repository.refs.apply(change, objects=self.objects)
 
     def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
-        """Apply a change that moves the checked-out branch to `head`; the next opening mends a kill in between."""
+        """Apply a change that moves the checked-out branch to `head`; after a kill, the next opening completes it."""
         self.check_open()
         head_file = self.repository.paths.head
         head_file.prepare(head)
@@ -254,14 +254,14 @@ class WriteSession(Workspace):
         except BaseException:
             if self.repository.refs.find_branch(head.branch) != head.commit:
                 head_file.cancel()
-            else:  # an interrupt, after the refs moved: that stands
+            else:  # an interrupt after the refs moved, which is final
                 with suppress(FileNotFoundError):
                     head_file.complete()
                 self.move_head(head)
             raise
 
     def _look_again(self) -> Head:
-        """HEAD as it is now, in the tie as it is now; `RefChangedError` if git has moved it."""
+        """Return HEAD as it is now, in the tie as it is now. Raises `RefChangedError` if git has moved it."""
         self._tie = self.repository.find_tie()
         head = self.repository.settle_head(self._tie)
         if self._tie is not None:
@@ -269,7 +269,7 @@ class WriteSession(Workspace):
         return head
 
     def _follow_branch(self) -> None:
-        """In the tie, be on the branch git is on by now; what is staged is kept where there is none, or HEAD moved."""
+        """In the tie, switch to git's branch; if there is none, or git moved HEAD, keep what is staged and raise."""
         try:
             head = self._look_again()
             followed = follow_git(self.repository, self._tie, head, is_staged=True)
@@ -282,21 +282,21 @@ class WriteSession(Workspace):
         self.head = Head(followed.branch, self.head.commit)
 
     def _follow_sessions(self) -> None:
-        """In the tie, bring HEAD along where sessions moved its branch on while this writer held the lease."""
+        """In the tie, move HEAD to its branch if sessions moved that while this writer held the lease."""
         refs, began = self.repository.refs, self._placed
         if self._is_tied and refs.find_branch(began.branch) != began.commit:
-            with suppress(StockroomError):  # git may have moved HEAD to what is not here
+            with suppress(StockroomError):  # git may have moved HEAD to an absent commit
                 tie = self.repository.find_tie()
                 is_staged = refs.get_stage(self.stage_name) is not None
                 follow_git(self.repository, tie, self.repository.settle_head(tie), is_staged=is_staged)
 
     def _is_behind(self, tip: CommitId) -> bool:
-        """Whether the branch has only gone on from HEAD, as sessions make it do."""
+        """Return whether the branch has only moved ahead of HEAD, as sessions do."""
         ours = self.head.commit
         return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
 
     def _catch_up(self, head: Head) -> None:
-        """Put what is staged on top of where the branch stands now; `MergeConflictError` if it changed the same."""
+        """Put what is staged on top of the branch's tip. Raises `MergeConflictError` if both changed the same thing."""
         from stockroom.content.merge.content import ContentMerge  # here for start-up time
 
         tip = self.repository.open_snapshot(head.commit, self.nodes)

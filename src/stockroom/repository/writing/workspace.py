@@ -1,4 +1,4 @@
-"""Content being changed: a root, like a commit's, and the edits not yet worked into it."""
+"""Content being changed: a root, like a commit's, and the edits not yet applied to it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ W = TypeVar("W", bound="Workspace")
 
 
 def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
-    """`method`, for one thread at a time."""
+    """Return `method` as one that a single thread at a time can run."""
 
     @wraps(method)
     def run(self: W, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -46,9 +46,9 @@ def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P
 
 
 class Workspace(ABC):
-    """What a writer changes, on top of `base`, the content of the commit `parent`; every session is one.
+    """A writer's changes on top of `base`, the content of the commit in `head`; every session is one.
 
-    Threads may share it: each of its methods, and whatever else changes what is staged, waits for its `turn`.
+    Threads may share it: each of its methods, and any other change to what is staged, waits for its `turn`.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -62,13 +62,13 @@ class Workspace(ABC):
         self._series = SeriesLog()
 
     def start_from(self, commit: CommitId | None, root: ObjectDigest | None = None) -> None:
-        """Go on from the content of a commit, with `root` staged on top of it."""
+        """Continue from the content of a commit, with `root` staged on top of it."""
         self.base = self.repository.open_snapshot(commit, self.nodes)
         self._staged = self.base if root is None else Snapshot(self.nodes, root)
         self._start = self._staged.root
 
     def _forget_edits(self) -> None:
-        """Let columns be opened anew: the content they were opened from has been replaced by another."""
+        """Drop open columns and logged points, as the content below them has been replaced."""
         self._edits = {}
         self._series = SeriesLog()
 
@@ -76,7 +76,7 @@ class Workspace(ABC):
     """The branch that a commit moves, and the commit that the content is on top of."""
 
     merging: Merging | None = None
-    """The merge under way; one of many sessions has none."""
+    """The unfinished merge; a `BranchSession` has none."""
 
     @property
     @abstractmethod
@@ -89,11 +89,11 @@ class Workspace(ABC):
 
     @abstractmethod
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit what is staged; `NothingToCommitError` if it is what the branch has."""
+        """Commit what is staged. Raises `NothingToCommitError` if the branch has the same content."""
 
     @abstractmethod
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if it changed anything."""
+        """Commit what this session changed, if anything."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -101,19 +101,19 @@ class Workspace(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Go back to what was staged when the session began, or last committed."""
+        """Return to what was staged when the session began or last committed."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop writing. What was not flushed is gone."""
+        """Stop writing. Unflushed changes are lost."""
 
     @cached_property
     def tensors(self) -> TensorWriter:
-        """Where chunks are put; opened on first use, since many changes put none."""
+        """The writer of chunks; opened on first use, since many changes put none."""
         return self.repository.open_writer()
 
     def check_open(self) -> None:
-        """Raise `ClosedError` in a process forked from the writer, where its files and threads are not to be used."""
+        """Raise `ClosedError` if closed, or in a forked process, which must not use the writer's files and threads."""
         if not self.is_open:
             raise ClosedError(
                 "this writer belongs to another process, or is closed: open the repository again to write here"
@@ -122,18 +122,18 @@ class Workspace(ABC):
     @property
     @in_turn
     def snapshot(self) -> Snapshot:
-        """The staged content, every edit worked in."""
+        """The staged content with all edits applied."""
         self._stage_edits()
         return self._staged
 
     @in_turn
     def iter_names(self, shelf: str) -> list[str]:
-        """The names on a shelf, in order, as they are now."""
+        """Return the current names on a shelf, in order."""
         return list(self.snapshot.iter_names(shelf))
 
     @in_turn
     def find_column(self, path: str) -> ColumnEdit | None:
-        """The column or series at a path, for reading and writing, or None."""
+        """Return the column or series at a path, for reading and writing, or None."""
         edit = self._edits.get(path)
         if edit is None:
             record = self._staged.find_column(path)
@@ -144,7 +144,7 @@ class Workspace(ABC):
 
     @in_turn
     def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit:
-        """A new, empty column with the schema in `record`, at a path where there is nothing."""
+        """Create an empty column with the schema in `record`, at an unused path."""
         check_schema(record)
         empty = Tree.empty(self.nodes, record.tree_format)
         edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
@@ -152,18 +152,18 @@ class Workspace(ABC):
 
     @in_turn
     def find_state(self, path: str) -> StateRecord | ValueRecord | None:
-        """The record of the state at a path, or None."""
+        """Return the record of the state at a path, or None."""
         return self._staged.find_state(path)
 
     @in_turn
     def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
-        """Set what is at each of these paths: all of them, or, should one not fit its format, none."""
+        """Set the records at these paths, or none of them if one does not fit its format."""
         encoded = {path: record.encode() for path, record in records.items()}
         self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
 
     @in_turn
     def delete(self, path: str) -> bool:
-        """Take out what is at a path; whether there was anything."""
+        """Delete what is at a path; return whether there was anything."""
         self._series.work_in(self)
         edit = self._edits.pop(path, None)
         known = self._staged.find_digest(path)
@@ -173,18 +173,18 @@ class Workspace(ABC):
 
     @in_turn
     def log(self, values: Mapping[str, object], step: int | None) -> int:
-        """Add one point to each of some series; the step they are under."""
+        """Add one point to each of some series, and return their step."""
         return self._series.log(self, values, step)
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the store can find every chunk put in this session."""
+        """Whether the store can find all chunks put in this session."""
         writer = self.__dict__.get("tensors")
         return writer is None or writer.is_flushed
 
     @in_turn
     def read_pending_chunk(self, digest: bytes) -> bytes | None:
-        """The bytes of a chunk put in this session and not yet findable in the store."""
+        """Return the bytes of a chunk put in this session, if the store cannot find it yet."""
         writer: TensorWriter | None = self.__dict__.get("tensors")
         if writer is None:
             return None
@@ -204,7 +204,7 @@ class Workspace(ABC):
             writer.wait()
 
     def _stage_edits(self) -> None:
-        """Work every open column, and what was logged, into the staged root."""
+        """Apply all open columns and logged points to the staged root."""
         self._series.work_in(self)
         puts: dict[str, ObjectDigest] = {}
         changed = []
@@ -214,11 +214,11 @@ class Workspace(ABC):
                 changed.append(edit)
                 puts[path] = self.objects.put_object(edit.record.encode())
         self._stage(puts, [])
-        for edit in changed:  # only now: an interrupt before this makes the next call do it all again
+        for edit in changed:  # last: an interrupt before this makes the next call repeat it all
             edit.staged = edit.record
 
     def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
-        """Set and take out records in the staged root."""
+        """Set and delete records in the staged root."""
         if puts or deletes:
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
@@ -229,14 +229,14 @@ class Workspace(ABC):
             writer.flush()
 
     def _renew_claim(self) -> None:
-        """After a commit, when this session relies on nothing but that: let gc have what was marked meanwhile."""
+        """Renew the claim after a commit, when nothing else is relied on: gc may then delete what it has marked."""
         if self._claim.renew():
             self.repository.heed_marks()
             if "tensors" in self.__dict__:
                 self.repository.open_writer()  # the same one, which then avoids what is marked now
 
     def _abort_tensors(self) -> None:
-        """Let go of the tensor writer, and of what it has not sealed."""
+        """Abort the tensor writer, with all it has not sealed, and release the claim."""
         writer = self.__dict__.pop("tensors", None)
         try:
             if writer is not None:
@@ -247,7 +247,7 @@ class Workspace(ABC):
     def _drop_edits(self) -> None:
         self._forget_edits()
         self.objects.discard_pending()
-        Snapshot.empty(self.nodes)  # the base may be empty, and then it is among what was discarded
+        Snapshot.empty(self.nodes)  # puts the empty root again, which the base may need and which was just discarded
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.abort()
