@@ -1,1 +1,1 @@
-"""What a commit holds: records, snapshots, their differences and merges. Knows no files, no refs store and no locks."""
+"""The content of commits: records, snapshots, differences and merges. Knows no files, no refs store and no locks."""

@@ -26,10 +26,7 @@ class Mark:
 
 @dataclass(slots=True)
 class ColumnEdit:
-    """A column being written. Its entries have the width of the column's tree.
-
-    `staged` is the column's record in the stage, or None.
-    """
+    """A column being written, with entries of its tree's width. `staged` is its record in the stage, or None."""
 
     nodes: NodeCache
     record: ColumnRecord

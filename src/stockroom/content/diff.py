@@ -101,10 +101,7 @@ class ColumnDiff:
 
 
 class StateDiff:
-    """The difference of one model, value or artifact. Its keys are the paths of leaves.
-
-    The path of a value that is not a container is the name of the value.
-    """
+    """The difference of one model, value or artifact, by the paths of leaves; a lone leaf has the name of the value."""
 
     def __init__(self, name: str, old: StateSide | None, new: StateSide | None) -> None:
         self._name = name
@@ -216,7 +213,7 @@ def _stand_in(data: bytes) -> bytes:
 
 
 class Diff(Mapping[str, RecordDiff]):
-    """A map from paths (`data/<column>`, `model/<name>`, `experiment/<key>`) to differences; costs what changed."""
+    """Differences by path (`data/<column>`, `model/<name>`, `experiment/<key>`); the cost grows with the changes."""
 
     def __init__(self, old: Snapshot, new: Snapshot) -> None:
         self._old = old

@@ -1,7 +1,4 @@
-"""Series: a series is a float64 column with int keys, the value at each step.
-
-A repeated step replaces the earlier value, and steps are read in order whatever the order of writes.
-"""
+"""A series is a float64 column from int steps to values. A repeated step replaces its value, and steps are sorted."""
 
 from __future__ import annotations
 

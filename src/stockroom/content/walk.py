@@ -42,7 +42,7 @@ OnChunks: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.int64]], object]
 """Called with batches of chunks `(n, 32)` and their lengths `(n,)`."""
 
 _Reading: TypeAlias = tuple[EntryKind | None, int]
-"""The part of an entry format that decides what values refer to. Trees that differ in it may share a node."""
+"""The part of a tree's format that decides what its values refer to. Trees that differ in it may share a node."""
 
 _RECORDS: Final[_Reading] = (None, 0)
 

@@ -87,7 +87,7 @@ class HeadFile:
         return self._read(self.path)
 
     def find_pending(self) -> Head | None:
-        """Return the next HEAD if a move is under way or unfinished; None if it was not written in full."""
+        """Return the next HEAD if a move is under way or unfinished; None if no next HEAD was written in full."""
         try:
             return self._read(self._pending)
         except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError):

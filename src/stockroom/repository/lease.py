@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder(Holder)
 def acquire_lease(path: Path, *, timeout_s: float) -> FileLock:
     """Return the lease whose lock file is `path`, after waiting up to `timeout_s`.
 
-    Raises `LockedError` naming the holder if that is too short, `ReadOnlyError` if the file cannot be written.
+    Raises `LockedError` naming the holder if it is still taken, `ReadOnlyError` if the file cannot be written.
     """
     lock = FileLock(path)
     try:

@@ -140,7 +140,7 @@ def locate(root: Path) -> RepositoryPaths:
     for other in work_tree.iter_roots():
         shared = RepositoryPaths(root, home=other / below, work_tree=work_tree.name or _MAIN_WORK_TREE)
         if is_repository(shared):
-            with suppress(OSError):  # a read-only folder is only read
+            with suppress(OSError):  # a read-only work tree can still be read
                 make_own_folder(shared)
             return shared
     return own

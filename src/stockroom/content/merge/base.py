@@ -49,7 +49,7 @@ def find_common_content(
 
 
 def _dispute(before: Disputed, conflicts: Sequence[Conflict]) -> Disputed:
-    """Return what is disputed after a merge of bases; attrs and metadata in conflict just stay as ours."""
+    """Return the disputed keys after a merge of bases; not attrs or metadata in conflict, which stay as ours."""
     disputed: dict[str, frozenset[Key | None]] = defaultdict(frozenset, before)
     for conflict in conflicts:
         if conflict.kind not in (ATTRS, METADATA):

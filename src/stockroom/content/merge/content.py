@@ -128,7 +128,7 @@ class ContentMerge:
         return None if side is None else Settled(found.ours if side == "ours" else found.theirs)
 
     def _refuse_collisions(self, merged: Snapshot) -> Snapshot:
-        """Return `merged` with one column dropped of any two whose names collide: theirs, unless decided for theirs."""
+        """Return `merged` with one column dropped of any two whose names collide: theirs, unless theirs is chosen."""
         if merged.root in (self.ours.root, self.theirs.root):
             return merged
         names = set(merged.iter_names(DATA))

@@ -143,7 +143,7 @@ class StateMerge:
         return ListNode(kept) if isinstance(ours, ListNode) else TupleNode(kept)
 
     def _merge_notes(self, at: str, notes: Nodes) -> Node | None:
-        """Return the merge of a state dict's notes besides its leaves, such as versions of modules."""
+        """Return the merged notes that a state dict has besides its leaves, such as the versions of modules."""
         base, ours, theirs = notes
         side = "ours" if self.only is not None else find_side(base, ours, theirs)
         if side is not None:

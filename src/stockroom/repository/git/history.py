@@ -44,10 +44,7 @@ def find_git_roots(root: Path) -> frozenset[CommitId]:
 
 
 def find_carriers(tie: Tie) -> dict[CommitId, str]:
-    """Return our commits with the full hex digests of their carriers.
-
-    It reads the newest 10,000 versions of the file on any branch or tag.
-    """
+    """Return our commits with their carriers (full hex), from the newest 10,000 file versions on branches and tags."""
     path = tie.locate(HEAD_NAME)
     asked = ("--all", "--full-history", "-m", "-p", "-U0", "--format=%x00%H", f"--max-count={_MAX_LOGGED}")
     logged = run_git(tie.work_tree.root, "log", *asked, *_AS_THEY_ARE, "--", path, timeout_s=_LOG_TIMEOUT_S)
@@ -55,7 +52,7 @@ def find_carriers(tie: Tie) -> dict[CommitId, str]:
     for entry in logged.split(b"\0")[1:]:
         git_commit, _, patch = entry.partition(b"\n")
         for added in _ADDED.findall(patch):
-            carriers[CommitId(bytes.fromhex(added.decode()))] = git_commit.decode()  # newest first in the log
+            carriers[CommitId(bytes.fromhex(added.decode()))] = git_commit.decode()  # newest first: the oldest wins
     return carriers
 
 
@@ -68,7 +65,7 @@ def read_pinned(tie: Tie, git_commits: Sequence[str]) -> dict[str, CommitId | No
 
 
 def find_pinned_between(tie: Tie, tips: Sequence[str], remote: str) -> frozenset[CommitId]:
-    """Return the commits in any `head.stock` reachable from `tips`, except where a remote was seen to have it."""
+    """Return the commits in any `head.stock` of git commits reachable from `tips` but not from a remote's branches."""
     blobs = _list_versions(tie.work_tree, tie.locate(HEAD_NAME), [*tips, "--not", f"--remotes={remote}"])
     return frozenset(commit for found in _read_blobs(tie.work_tree, blobs) for commit in found)
 
@@ -82,7 +79,6 @@ def _list_versions(work_tree: GitWorkTree, path: str, which: Sequence[str]) -> s
 
 
 def _list_indexed(folder: Path, path: str) -> set[str]:
-    """Return the blobs that are versions of a path in a work tree's index."""
     listed = run_git(folder, "ls-files", "--stage", "-z", "--", path)
     return {line.split(b" ", 2)[1].decode() for line in listed.split(b"\0") if line}
 
@@ -92,7 +88,7 @@ def _read_blobs(work_tree: GitWorkTree, blobs: Iterable[str]) -> list[list[Commi
 
 
 def _read_objects(work_tree: GitWorkTree, names: Sequence[str]) -> list[list[CommitId]]:
-    """Return the commits that each version of the file names; `names` are git's names of the versions."""
+    """Return the commits that each version of the file names; `names` are git's names for the versions."""
     if not names:
         return []
     asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")

@@ -110,7 +110,7 @@ def _read_varint(content: bytes, at: int) -> tuple[int, int]:
 
 
 def _check_rest(content: bytes, at: int, digest_nbytes: int) -> bool | None:
-    """Return False if the rest of the index is sound and refers to no other index, which might have the name."""
+    """Return False if the rest is sound and refers to no other index that might have the name, otherwise None."""
     while at < len(content) - digest_nbytes:
         signature = content[at : at + 4]
         (nbytes,) = struct.unpack_from(">I", content, at + 4)

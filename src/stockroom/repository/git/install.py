@@ -41,7 +41,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SetSetting:
-    """Sets a setting of git or adds a value to a multi-valued one; `value` None removes the value `old`, or the section."""
+    """Sets a git setting, or adds a value if `many`; `value` None removes the value `old`, or the whole section."""
 
     work_tree: GitWorkTree
     key: str

@@ -1,7 +1,7 @@
-"""The program `git`, for what its files alone do not tell, and for changing anything of git's.
+"""The program `git`, for facts that git's files alone do not tell, and for all changes to git's own files.
 
-It runs in a work tree, without a shell, without the variables that would point it to the repository of a git that
-started us, and without the monitor that a repository's own settings could name. Paths are literal.
+It runs in a work tree, without a shell, without the variables with which a parent git selects another repository, and
+without the monitor that a repository's own settings could name. Paths are literal.
 """
 
 from __future__ import annotations

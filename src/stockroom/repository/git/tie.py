@@ -26,8 +26,8 @@ class Tie:
     """The fact that git tracks the `head.stock` of a repository.
 
     Attributes:
-        work_tree: git's.
-        folder: the repository's, relative to the top of the work tree, with slashes; empty if it is the same.
+        work_tree: git's work tree.
+        folder: the repository's folder relative to the top of the work tree, with slashes; empty if it is the same.
         branch: git's branch, which may be unborn; None if git's HEAD is detached.
     """
 
@@ -36,7 +36,7 @@ class Tie:
     branch: str | None
 
     def locate(self, name: str) -> str:
-        """Return git's name of a file of the repository."""
+        """Return git's name for a file of the repository."""
         return f"{self.folder}/{name}" if self.folder else name
 
 
@@ -78,7 +78,7 @@ def read_git_state(tie: Tie) -> GitState:
 
 
 def describe_for_commit(tie: Tie) -> dict[str, MetadataValue]:
-    """Return the git state for a commit's metadata: the available ones of `git_commit`, `git_branch`, `git_dirty`."""
+    """Return the git metadata of a commit made now: `git_commit`, `git_branch` and `git_dirty`, if available."""
     described: dict[str, MetadataValue] = {}
     if tie.branch is not None:
         described["git_branch"] = os.fsencode(tie.branch).decode("utf-8", "replace")

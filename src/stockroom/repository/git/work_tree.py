@@ -1,4 +1,4 @@
-"""Where git keeps the files of a folder, read from git's own files: runs nothing, and trusts nothing in them.
+"""A git work tree and its folders, read from git's own files: runs nothing, and trusts nothing in them.
 
 Anything that does not look as git writes it counts as no git, so reading a repository never depends on it.
 """
@@ -39,7 +39,7 @@ class GitWorkTree:
 
     @property
     def name(self) -> str | None:
-        """git's name of a linked work tree; None for the main one."""
+        """git's name for a linked work tree; None for the main one."""
         return None if self.git_dir == self.common_dir else self.git_dir.name
 
     @property
@@ -66,7 +66,6 @@ class GitWorkTree:
                 yield (git_dir / pointer).parent
 
     def _read_ref(self) -> str | None:
-        """Return the branch that HEAD names."""
         path = self.git_dir / "HEAD"
         if path.is_symlink():  # as very old versions of git wrote it
             target = str(path.readlink())
@@ -125,7 +124,6 @@ def _read_pointer(path: Path, prefix: bytes) -> str | None:
 
 
 def _iter_up(folder: str) -> Iterator[str]:
-    """Yield a folder and those above it."""
     while True:
         yield folder
         above = os.path.dirname(folder)  # noqa: PTH120

@@ -52,7 +52,7 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
 
     Raises:
         MergeConflictError: undecided conflicts prevent the commit; nothing is changed.
-        ConflictError: changes are staged, HEAD is detached, there is no common history, or no fast-forward as required.
+        ConflictError: changes are staged, HEAD is detached, no history is shared, or only a fast-forward was allowed.
     """
     branch = _check_branch(session)
     ours = session.head.commit

@@ -1,7 +1,4 @@
-"""Merging two versions of `head.stock` as git's merge driver: the merge is a commit, and nothing else changes.
-
-Stages, branches and work trees stay as they are: git decides what happens to the commit.
-"""
+"""git's merge driver for `head.stock`: the merge is a commit; stages, branches and work trees stay as they are."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Ledger:
         self._part = NOBODY
 
     def open_part(self, part: int) -> None:
-        """Enter what comes next for `part`."""
+        """Enter all that follows for `part`."""
         self._part = part
 
     def add_objects(self, digests: Sequence[bytes]) -> None:
@@ -97,7 +97,7 @@ class Ledger:
             pack.enter(rows[numbers == number], self._part, found=self.all[self._part], new=self.new[self._part])
 
     def measure_own(self) -> defaultdict[int, Tally]:
-        """Return what each part alone refers to, among all parts entered."""
+        """Return a tally for each part of the things that only it refers to."""
         own: defaultdict[int, Tally] = defaultdict(Tally)
         for pack in self._packs.values():
             pack.count_own(own)
@@ -107,7 +107,7 @@ class Ledger:
         return own
 
     def measure_all(self) -> Tally:
-        """Return what all parts together refer to."""
+        """Return the tally of all parts together."""
         total = Tally()
         for tally in self.new.values():
             total.add_chunks(tally.chunks, tally.chunk_nbytes, tally.packed_nbytes)

@@ -117,7 +117,7 @@ class Connectivity:
                 self._guard(name, lambda c=commit: waiting.extend(self._check_commit(c)), REPAIR)  # type: ignore[misc]
 
     def _check_commit(self, commit: CommitId) -> tuple[CommitId, ...]:
-        """Check the content of a commit, and return its parents, unless they are cut off."""
+        """Check the content of a commit and return its parents, which a shallow commit does not have here."""
         refs = self._repository.refs
         self._commits.add(commit)
         record = refs.get_commit(commit)

@@ -40,7 +40,7 @@ OnStage: TypeAlias = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a gc deleted, or, as a dry run, would delete.
+    """The result of a gc, or the expected result for a dry run.
 
     Attributes:
         commits, objects, packs, nbytes: those deleted, and the disk bytes of the packs.
@@ -81,7 +81,7 @@ class GcPlan:
         self._add_recent(anchors)
 
     def choose(self, marks: Mapping[Kind, Mapping[bytes, Mark]], *, oldest: int) -> Found:
-        """Return what to delete: marked for the grace period, and by `oldest`, the round of the oldest claim."""
+        """Return the things to delete: marked for the grace period, and by `oldest`, the oldest claim's round."""
         old: dict[Kind, set[bytes]] = {
             kind: {digest for digest in self.unled[kind] if self._is_old(kind, digest, marks[kind], oldest)}
             for kind in Kind
@@ -117,7 +117,7 @@ class GcPlan:
         return sweeper.sweep(commits, sorted(map(ObjectDigest, doomed[Kind.OBJECT])))
 
     def refresh(self) -> None:
-        """Add changes to refs, stages and HEAD since the plan was made."""
+        """Add the refs, stages and HEAD as they are now."""
         self._add_heads()
         sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
         self.look_again(sweeper.read_anchors(), ())
@@ -164,9 +164,9 @@ class GcPlan:
 def plan_gc(
     repository: Repository, *, grace: timedelta = GRACE, repack: bool = False, now_ns: int | None = None
 ) -> GcPlan:
-    """Return what a gc would do now, or at `now_ns`; writes nothing and fetches nothing.
+    """Return the plan of a gc now, or at `now_ns`; writes nothing and fetches nothing.
 
-    Raises `CorruptionError` if the repository is damaged: the references of the damaged part are unknown.
+    Raises `CorruptionError` if the repository is damaged: the needs of the damaged part are unknown, so nothing may go.
     """
     if grace < timedelta(0):
         raise InvalidInputError(f"expected a grace period of 0 or more, found {grace}")
@@ -174,7 +174,7 @@ def plan_gc(
 
 
 def preview_gc(plan: GcPlan) -> GcReport:
-    """Return what applying a plan would do if no writer were active."""
+    """Return the report of applying a plan if no writer were active."""
     marks = {kind: dict(plan.repository.marks.read(kind)) for kind in Kind}
     for kind in Kind:
         for digest in plan.unled[kind]:

@@ -41,7 +41,7 @@ class LostChunks:
         self._missing[number] = pack
 
     def find(self, tensors: TensorStore, digests: NDArray[np.uint8]) -> tuple[set[str], NDArray[np.bool_]]:
-        """Return the packs that lost any of these chunks `(n, 32)`, and `(n,)` which have no whole copy elsewhere."""
+        """Return the packs that lost any of these chunks `(n, 32)`, and `(n,)` whether each has no whole copy left."""
         wanted = [digest.tobytes() for digest in digests.reshape(-1, DIGEST_NBYTES)]
         is_whole = np.zeros(len(wanted), bool)
         packs: list[set[str]] = [set() for _ in wanted]

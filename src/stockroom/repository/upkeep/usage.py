@@ -117,7 +117,7 @@ def measure_items(repository: Repository, snapshot: Snapshot) -> tuple[dict[str,
 
 
 def measure_commits(repository: Repository, start: CommitId) -> Iterator[tuple[CommitId, Tally]]:
-    """Yield each commit reachable from `start`, parents first, with what it added to those before it."""
+    """Yield each commit reachable from `start`, parents first, with the tally it adds to those before it."""
     ledger = Ledger(repository)
     walk = _walk_into(ledger, repository)
     for part, commit in enumerate(sort_parents_first(_read_history(repository, start))):
@@ -133,7 +133,6 @@ def _walk_into(ledger: Ledger, repository: Repository, after: Walk | None = None
 
 
 def _read_history(repository: Repository, start: CommitId) -> dict[CommitId, tuple[CommitId, ...]]:
-    """Return each commit reachable from `start`, with its parents."""
     found: dict[CommitId, tuple[CommitId, ...]] = {}
     for commit, record in iter_history(repository.refs, [start], skip=found):
         found[commit] = record.parent_ids
@@ -198,7 +197,6 @@ def _read_as(entries: EntryFormat, digest: bytes) -> tuple[EntryKind | None, int
 
 
 def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
-    """Return all paths with the digests of their records."""
     return [
         (str(path), ObjectDigest(digest.tobytes()))
         for paths, digests in iter_range(snapshot.tree)
@@ -216,7 +214,7 @@ def _find_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[Com
 
 
 def _measure_parts(repository: Repository, owners: Mapping[CommitId, int]) -> tuple[Mapping[int, Tally], Tally]:
-    """Return the tally of what each part's commits alone refer to, and of everything."""
+    """Return the tally of the things that only each part's commits refer to, and the tally of everything."""
     parts: defaultdict[int, list[CommitId]] = defaultdict(list)
     for commit, owner in owners.items():
         parts[owner].append(commit)

@@ -96,7 +96,7 @@ class BranchSession(Workspace):
 
         Raises:
             NothingToCommitError: it changed nothing.
-            MergeConflictError: others changed the same thing meanwhile, undecided. The session is unchanged.
+            MergeConflictError: others changed the same things, and conflicts are undecided. The session is unchanged.
             ConflictError: the branch was deleted.
         """
         self.check_open()

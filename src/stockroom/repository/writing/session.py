@@ -169,7 +169,7 @@ class WriteSession(Workspace):
 
     @in_turn
     def check_clean(self, target: CommitId | None = None) -> None:
-        """Raise `ConflictError` if anything is staged, except on `target` when HEAD is elsewhere."""
+        """Raise `ConflictError` if anything is staged, unless it is staged on `target` and HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
             raise _explain_stranded(self._stranded)
         if self.merging is not None:
@@ -254,14 +254,14 @@ class WriteSession(Workspace):
         except BaseException:
             if self.repository.refs.find_branch(head.branch) != head.commit:
                 head_file.cancel()
-            else:  # an interrupt after the refs moved, which is final
+            else:  # interrupted after the refs moved, which is final
                 with suppress(FileNotFoundError):
                     head_file.complete()
                 self.move_head(head)
             raise
 
     def _look_again(self) -> Head:
-        """Return HEAD as it is now, in the tie as it is now. Raises `RefChangedError` if git has moved it."""
+        """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
         self._tie = self.repository.find_tie()
         head = self.repository.settle_head(self._tie)
         if self._tie is not None:
@@ -282,7 +282,7 @@ class WriteSession(Workspace):
         self.head = Head(followed.branch, self.head.commit)
 
     def _follow_sessions(self) -> None:
-        """In the tie, move HEAD to its branch if sessions moved that while this writer held the lease."""
+        """In the tie, move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
         refs, began = self.repository.refs, self._placed
         if self._is_tied and refs.find_branch(began.branch) != began.commit:
             with suppress(StockroomError):  # git may have moved HEAD to an absent commit

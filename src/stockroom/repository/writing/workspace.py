@@ -35,7 +35,7 @@ W = TypeVar("W", bound="Workspace")
 
 
 def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
-    """Return `method` as one that a single thread at a time can run."""
+    """Return `method` limited to one thread at a time."""
 
     @wraps(method)
     def run(self: W, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -163,7 +163,7 @@ class Workspace(ABC):
 
     @in_turn
     def delete(self, path: str) -> bool:
-        """Delete what is at a path; return whether there was anything."""
+        """Delete a path; return whether it existed."""
         self._series.work_in(self)
         edit = self._edits.pop(path, None)
         known = self._staged.find_digest(path)
@@ -218,7 +218,6 @@ class Workspace(ABC):
             edit.staged = edit.record
 
     def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
-        """Set and delete records in the staged root."""
         if puts or deletes:
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
@@ -229,11 +228,11 @@ class Workspace(ABC):
             writer.flush()
 
     def _renew_claim(self) -> None:
-        """Renew the claim after a commit, when nothing else is relied on: gc may then delete what it has marked."""
+        """Renew the claim after a commit, when nothing else is relied on; gc may then delete newly marked things."""
         if self._claim.renew():
             self.repository.heed_marks()
             if "tensors" in self.__dict__:
-                self.repository.open_writer()  # the same one, which then avoids what is marked now
+                self.repository.open_writer()  # the same one, which then avoids newly marked packs
 
     def _abort_tensors(self) -> None:
         """Abort the tensor writer, with all it has not sealed, and release the claim."""
