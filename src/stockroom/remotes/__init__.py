@@ -1,5 +1,5 @@
-"""Other places that hold a repository's packs and history: transports, push, fetch, clone, and lazy reading.
+"""Transfers between a repository and its remotes: transports, push, fetch, clone, and lazy reading.
 
-A remote is a prefix on an object store, or a folder: immutable packs, bundles of metadata, numbered ref states. This
-layer moves bytes and refs between it and a repository. It prints nothing; `obstore` is loaded when a store needs it.
+A remote is a folder, or a prefix on an object store. It holds immutable packs, bundles of metadata and numbered ref
+states. This layer moves bytes and refs. It prints nothing, and loads `obstore` only if a store needs it.
 """

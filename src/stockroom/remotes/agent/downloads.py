@@ -1,6 +1,6 @@
-"""Brings units of partial packs to this machine: merges what many ask for, downloads side by side, verifies, marks.
+"""Downloads units of partial packs: merges requests, downloads in parallel, verifies and marks.
 
-Every unit is asked of a remote once, however many wait for it. Units that lie close together come in one request.
+Each unit is requested once, however many readers wait for it. Units that lie close together share a request.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack_filler import ByteRange, PackFiller
 
 PIECE_NBYTES: Final = 8 << 20
-"""The largest request: many enough to fill a line side by side, few enough to cost little each."""
+"""The largest request: small enough for parallel requests to fill the line, large enough to cost little per byte."""
 GAP_NBYTES: Final = 32 << 10
-"""What is read through rather than asked for around: a request costs about as much as this many bytes."""
+"""A gap up to this size is read through: a separate request costs about as much as this many bytes."""
 _REQUESTS_A_WIDENING: Final = 32
 _MAX_GAP_NBYTES: Final = 4 << 20
 _TRIES: Final = 3
@@ -41,7 +41,7 @@ _MAX_OPEN_PACKS: Final = 256
 
 @dataclass(slots=True)
 class Figures:
-    """What was asked of remotes since the start."""
+    """Counts of the requests to remotes since the start."""
 
     requests: int = 0
     nbytes: int = 0
@@ -49,12 +49,12 @@ class Figures:
 
 
 class Downloads:
-    """Fills the packs under one folder. One process at a time may have one for a folder; its threads share it.
+    """Fills the packs under one folder. Only one process at a time may have one for a folder; its threads share it.
 
     Args:
         packs_directory: where the packs are.
-        find_sources: the remotes to ask for a pack, the most likely first; called for each request.
-        threads: how many requests go on at once.
+        find_sources: returns the remotes to ask for a pack, the most likely first; called for each request.
+        threads: how many requests run at once.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Downloads:
             thread.start()
 
     def close(self) -> None:
-        """Stop after what is going on now."""
+        """Let the threads end once the queue is empty."""
         self._queue.close()
 
     def fetch(
@@ -81,12 +81,12 @@ class Downloads:
         """Return once all of `wanted` is present.
 
         Args:
-            stall_s: how long nothing at all may arrive, for anybody, before `TimeoutError`.
+            stall_s: how long nothing at all may arrive, for any caller, before `TimeoutError`.
             is_bulk: let readers go first.
 
         Raises:
             AbsentDataError: no remote has a pack.
-            CorruptionError: what a remote gives is not what it should be, tried again and again.
+            CorruptionError: a remote keeps sending damaged bytes.
             RemoteError: a remote does not answer, or refuses.
         """
         for _ in range(_ROUNDS):
@@ -102,9 +102,9 @@ class Downloads:
         raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
-        """Begin to bring `wanted` while nothing more urgent is to be done.
+        """Download `wanted` while nothing more urgent is queued.
 
-        Where it `goes_on`, more of the same is about to be hinted at: then the last piece waits until it is whole.
+        If it `goes_on`, more hints of the same kind follow, and the last piece waits until it is whole.
         """
         for digest, units in wanted:
             chosen = self._open(digest).filler.trim(units, PIECE_NBYTES) if goes_on else units
@@ -112,7 +112,7 @@ class Downloads:
                 self._claim(digest, chosen, Priority.SOON)
 
     def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
-        """Run `change`, which puts another folder in the place of a pack's, while nothing is written to it."""
+        """Run `change`, which replaces a pack's folder, while no job writes to the pack."""
         while True:
             pack = self._packs.get(digest)
             if pack is not None:
@@ -123,11 +123,11 @@ class Downloads:
                 if pack is None or not pack.jobs:
                     change()
                     if self._packs.pop(digest, None) is not None and pack is not None:
-                        pack.filler.close()  # what it holds open would keep the disk from being given back
+                        pack.filler.close()  # open files would keep the disk space from being freed
                     return
 
     def drop_hints(self) -> None:
-        """Forget what is expected but not begun."""
+        """Drop hinted units whose download has not begun."""
         self._queue.drop_hints()
 
     def _open(self, digest: PackDigest) -> OpenPack:
@@ -140,14 +140,14 @@ class Downloads:
             return pack
 
     def _close_idle(self) -> None:
-        """Let go of packs beyond those that file handles allow."""
+        """Close idle packs beyond the limit on open packs."""
         idle = [digest for digest, pack in self._packs.items() if not pack.jobs]
         for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
             self._packs.pop(digest).filler.close()
 
     def _claim(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
-        """The jobs that bring what is absent of `units`: those going on already, and new ones for the rest."""
-        with self._opening:  # so that nobody closes or replaces the pack before its jobs are seen
+        """Queue jobs that bring the absent `units`. Return them, running ones included; return none for hints."""
+        with self._opening:  # so that no thread closes or replaces the pack before its jobs are visible
             going, new = self._claim_of(self._open(digest), units, priority)
         self._queue.put([*(job for job in going if job.priority > priority), *new], priority)
         return [] if priority is Priority.SOON else going + new
@@ -168,7 +168,7 @@ class Downloads:
         return going, new
 
     def _plan(self, pack: OpenPack, free: NDArray[np.int64]) -> list[ByteRange]:
-        """Requests for `free`. The more a pack has been asked for, the wider the gaps that are read through."""
+        """Plan requests for `free`. The more requests a pack has had, the wider the gaps that are read through."""
         if not len(free):
             return []
         gap_nbytes = min(GAP_NBYTES * (1 + pack.requests // _REQUESTS_A_WIDENING), _MAX_GAP_NBYTES)
@@ -182,7 +182,7 @@ class Downloads:
             except Exception as error:
                 job.error = error
             job.finish()
-            del job  # while this thread waits for the next, it must not keep a pack's files open
+            del job  # a thread that waits for its next job must not keep a pack's files open
 
     def _download(self, job: Job) -> None:
         pack, failures = job.pack, list[StockroomError]()
@@ -201,7 +201,7 @@ class Downloads:
         )
 
     def _download_from(self, source: Source, job: Job) -> None:
-        """Bring the units of a job; those that come damaged are asked for again, a few times."""
+        """Download the units of a job; retry a few times if any arrive damaged."""
         pack, span = job.pack, job.span
         for _ in range(_TRIES):
             try:
@@ -229,7 +229,7 @@ class Downloads:
         )
 
     def _wait(self, jobs: Sequence[Job], *, stall_s: float, on_working: OnWorking | None) -> None:
-        """Wait for every job; raise the first error met, or `TimeoutError` once nothing has come for `stall_s`."""
+        """Wait for every job. Raise the first error met, or `TimeoutError` once nothing has arrived for `stall_s`."""
         waiting, done_nbytes, moved_s = deque(jobs), 0, time.monotonic()
         told_s = moved_s
         while waiting:
@@ -249,7 +249,7 @@ class Downloads:
                 on_working(done_nbytes, self._explain(job) if told_s - moved_s >= 2 * _BEAT_S else None)
 
     def _explain(self, job: Job) -> str:
-        """What is known of why a job takes so long."""
+        """Describe why a job takes so long, as far as is known."""
         name = job.pack.digest.hex()[:12]
         for source in self._find_sources(job.pack.digest):
             trouble = source.transport.describe_trouble() or "no answer"

@@ -1,6 +1,6 @@
-"""The reader's side: what a tensor store asks for goes to the repository's fetch agent.
+"""The reader's side of the fetch agent: forwards the requests of a tensor store to it.
 
-Safe under threads (each request has a connection to itself) and fork (a child makes its own).
+Safe under threads (each request has its own connection) and fork (a child opens its own).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _LIVES: Final = 2
 
 
 class AgentFetcher:
-    """Asks the fetch agent of the repository whose state folder is `state`. Connects when it is first needed.
+    """Asks the fetch agent of the repository whose state folder is `state`. Connects on first use.
 
-    `find_timeout_s` gives the repository's own setting of how long a read waits, or None.
+    `find_timeout_s` returns the repository's own setting of how long a read waits, or None.
     """
 
     def __init__(
@@ -54,35 +54,35 @@ class AgentFetcher:
 
     @property
     def why(self) -> str:
-        """Why units may be absent in spite of it."""
+        """The reason that units may be absent despite this fetcher."""
         if not self._has_remotes():
             return "no remote is configured that could give them: `stock remote add origin URL` names one"
         return "no remote gave them"
 
     def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
-        """Return once units are present; empty `units` are all of a pack. Without a remote they stay absent.
+        """Return once units are present. Empty `units` mean the whole pack. Without a remote, units stay absent.
 
         Raises:
-            AbsentDataError, CorruptionError, RemoteError: as the agent met them.
-            TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds, or those of the setting `fetch.timeout`
-                (120 unless set).
+            AbsentDataError, CorruptionError, RemoteError: as the agent raised them.
+            TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds, else the setting `fetch.timeout`, else
+                120.
         """
         self._fetch(wanted, None, is_bulk=is_bulk)
 
     def fetch_packs(self, packs: Sequence[PackDigest], on_working: OnWorking | None = None) -> None:
-        """Return once these packs are whole; readers go first."""
+        """Return once these packs are whole. Readers go first."""
         self._fetch([(digest, np.empty(0, np.int64)) for digest in packs], on_working, is_bulk=True)
 
     def drop(self, packs: Sequence[PackDigest]) -> None:
-        """Give back the disk that packs take. The caller has made sure that a remote holds them, whole."""
+        """Free the disk space of packs. The caller has made sure that a remote holds them whole."""
         self._ask(Drop(list(packs)))
 
     def measure(self) -> Done:
-        """What the agent has asked of remotes since it started."""
+        """Return the agent's counts of requests to remotes since it started."""
         return self._ask(Measure())
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
-        """Say that units will be wanted soon; nothing more comes of it if the agent cannot be had."""
+        """Tell the agent that units will be wanted soon. Does nothing if the agent is unavailable."""
         if not self._has_remotes():
             return
         try:
@@ -97,13 +97,13 @@ class AgentFetcher:
             pass
 
     def start(self) -> None:
-        """Have the agent start before it is needed, if it can be had; not waited for."""
+        """Start the agent ahead of need if there is a remote. Does not wait, and ignores failures."""
         with suppress(StockroomError, OSError):
             if self._has_remotes():
                 start_agent(self._state)
 
     def close(self) -> None:
-        """Leave the agent, which then ends if nobody else needs it."""
+        """Disconnect from the agent, which ends once it has no clients."""
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -113,7 +113,7 @@ class AgentFetcher:
             self._ask(Fetch(protocol.pack_wanted(wanted), read_stall_s(self._find_timeout_s()), is_bulk), on_working)
 
     def _ask(self, request: protocol.Request, on_working: OnWorking | None = None) -> Done:
-        """The agent's answer; should it die meanwhile, another one is asked, once."""
+        """Return the agent's answer. If the agent dies meanwhile, ask another one, once."""
         cause: Exception | None = None
         for _ in range(_LIVES):
             connection = self._borrow()
@@ -123,7 +123,7 @@ class AgentFetcher:
                 connection.close()
                 self.close()
                 cause = error
-            except BaseException:  # an interrupt: an answer is still to come on this connection
+            except BaseException:  # an interrupt: the answer is still to come on this connection
                 connection.close()
                 raise
             else:
@@ -135,7 +135,7 @@ class AgentFetcher:
         )
 
     def _borrow(self) -> socket.socket:
-        """A connection that nobody else uses; those inherited by a fork are the parent's."""
+        """Return a connection that no other request uses. Connections inherited by a fork belong to the parent."""
         if self._pid != os.getpid():
             self.close()
             self._pid = os.getpid()
@@ -152,7 +152,7 @@ class AgentFetcher:
 
 
 def read_stall_s(configured_s: float | None = None) -> float:
-    """How long a read may wait while nothing arrives, in seconds: as the environment says, else as configured."""
+    """Return how long a read may wait while nothing arrives, in seconds: from the environment, else as configured."""
     text = os.environ.get(TIMEOUT_VARIABLE, "")
     try:
         stall_s = float(text) if text else configured_s or DEFAULT_STALL_S
@@ -183,7 +183,7 @@ def _take(answer: Done | Failed) -> Done:
 
 
 def _make_error(failed: Failed) -> StockroomError:
-    """The error that the agent met, as its class here."""
+    """Return the agent's error as an error of its class here."""
     if failed.kind == "AbsentDataError":
         return AbsentDataError(failed.message, remote=failed.remote, pack=failed.pack)
     kind = getattr(errors, failed.kind, RemoteError)

@@ -1,10 +1,10 @@
-"""What a reader and the fetch agent say to each other: msgpack messages behind their length, over a local socket.
+"""Messages between a reader and the fetch agent: msgpack behind a length, over a local socket.
 
     offset  size  type     field
     0       4     u32 LE   length of the message
     4       ...   msgpack  the message, an array that begins with its name
 
-A client sends one request at a time and reads until its answer; `Working` may come before it any number of times.
+A client sends one request at a time and reads until its answer. Any number of `Working` may come before the answer.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ MAX_MESSAGE_NBYTES: Final = 64 << 20
 _LENGTH: Final = struct.Struct("<I")
 
 Runs: TypeAlias = tuple[bytes, bytes]
-"""A pack's digest and units of it: first and one past the last of each run, i64 LE; empty for all units."""
+"""A pack's digest, and its units as runs: first and one past the last of each, i64 LE. Empty means all units."""
 
 
 class Welcome(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """The agent's first word: its protocol and process."""
+    """The agent's first message: its protocol version and process id."""
 
     protocol: int
     pid: int
 
 
 class Fetch(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Make units present; give up when nothing arrives for `stall_s`. Readers go before what is brought in bulk."""
+    """Make units present; fail if nothing arrives for `stall_s`. Readers go before bulk transfers."""
 
     wanted: list[Runs]
     stall_s: float
@@ -48,42 +48,42 @@ class Fetch(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 class Hint(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Units will be wanted soon; where it `goes_on`, so will those that follow them. There is no answer."""
+    """Units will be wanted soon. If it `goes_on`, so will the units that follow them. There is no answer."""
 
     wanted: list[Runs]
     goes_on: bool = False
 
 
 class Drop(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Give the disk back that packs take; the client has made sure that a remote holds them."""
+    """Free the disk space of packs. The client has made sure that a remote holds them."""
 
     packs: list[bytes]
 
 
 class Measure(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Say what was asked of remotes so far."""
+    """Report the requests made of remotes so far."""
 
 
 class Working(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """The request is being worked on: bytes done so far, and what holds it up, if anything does."""
+    """The request is in progress: bytes done so far, and the cause of a delay, if any."""
 
     nbytes: int
     trouble: str | None
 
 
 OnWorking: TypeAlias = Callable[[int, "str | None"], None]
-"""Called now and then with the fields of `Working`."""
+"""Called repeatedly with the fields of `Working`."""
 
 
 class Done(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """The request is done. Of remotes were asked, since the agent started: `requests`, `nbytes`."""
+    """The request is done. `requests` and `nbytes` count all requests to remotes since the agent started."""
 
     requests: int = 0
     nbytes: int = 0
 
 
 class Failed(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """The request failed with the error named `kind`."""
+    """The request failed with an error of the class named `kind`."""
 
     kind: str
     message: str
@@ -104,7 +104,7 @@ class ConnectionLostError(Exception):
 
 
 def send(connection: socket.socket, message: Request | Answer) -> None:
-    """Send one message; `ConnectionLostError` if nobody is there to take it."""
+    """Send one message. Raises `ConnectionLostError` if the other side is gone."""
     body = _encode(message)
     try:
         connection.sendall(_LENGTH.pack(len(body)) + body)
@@ -113,12 +113,12 @@ def send(connection: socket.socket, message: Request | Answer) -> None:
 
 
 def receive_request(connection: socket.socket) -> Request:
-    """The next request; `ConnectionLostError` at the end."""
+    """Return the next request. Raises `ConnectionLostError` if the connection ends."""
     return _decode(_requests, _receive(connection), "a request")
 
 
 def receive_answer(connection: socket.socket) -> Answer:
-    """The next answer; `ConnectionLostError` if none comes within the socket's time limit, or none any more."""
+    """Return the next answer. Raises `ConnectionLostError` after the socket's time limit, or if the connection ends."""
     return _decode(_answers, _receive(connection), "an answer")
 
 
@@ -130,17 +130,17 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes, what: str) -> T:
 
 
 def pack_wanted(wanted: Wanted) -> list[Runs]:
-    """Units of packs, for the wire."""
+    """Encode units of packs for the wire."""
     return [(digest, _find_runs(units).astype("<i8").tobytes()) for digest, units in wanted]
 
 
 def parse_wanted(runs: Sequence[Runs], *, max_units: int = 1 << 24) -> list[tuple[PackDigest, NDArray[np.int64]]]:
-    """What `pack_wanted` packed; `ConnectionLostError` for what it cannot have."""
+    """Decode the output of `pack_wanted`. Raises `ConnectionLostError` if it is malformed."""
     return [(PackDigest(digest), _expand_runs(data, max_units)) for digest, data in runs]
 
 
 def _find_runs(units: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`(runs, 2)`: first and one past the last of each run of neighbours, of sorted `units`."""
+    """Return `(runs, 2)`: first and one past the last of each run of adjacent units, from sorted `units`."""
     if not len(units):
         return np.empty((0, 2), np.int64)
     cuts = np.flatnonzero(np.diff(units) != 1) + 1

@@ -1,4 +1,4 @@
-"""The agent's process: takes requests from clients of the same user, a thread for each, and ends after the last."""
+"""The agent's process: serves clients of the same user, a thread for each, and ends after the last."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     from stockroom.remotes.agent.downloads import Downloads
 
 IDLE_S: Final = 5.0
-"""How long the agent stays once its last client is gone."""
+"""How long the agent stays after its last client leaves."""
 _FIRST_CLIENT_S: Final = 10.0
 _BACKLOG: Final = 512
 
 
 def run_agent(state_directory: str) -> None:
-    """Serve the repository with that state folder until nobody needs it. The caller holds its lock, to the end."""
+    """Serve the repository with that state folder until no client is left. The caller holds the agent's lock."""
     state = Path(state_directory)
     path = choose_socket_path(state)
     listener = _listen(path)
     agent = _Agent(state, listener)
-    threading.Thread(target=agent.open_downloads, daemon=True).start()  # all that takes to load, while clients connect
+    threading.Thread(target=agent.open_downloads, daemon=True).start()  # slow imports, while clients connect
     try:
         agent.serve()
     finally:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         listener.close()
-        os._exit(0)  # downloads that nobody waits for any more are not waited for here either
+        os._exit(0)  # do not wait for downloads that no client waits for
 
 
 def _listen(path: Path) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
-        path.unlink()  # of an agent that was killed: this one holds the lock
+        path.unlink()  # left by an agent that was killed: this one holds the lock
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -57,7 +57,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 class _Agent:
-    """The clients of this moment, and the downloads they share."""
+    """The current clients, and the downloads they share."""
 
     def __init__(self, state: Path, listener: socket.socket) -> None:
         self._state = state
@@ -69,7 +69,7 @@ class _Agent:
         self._opening = threading.Lock()
 
     def serve(self) -> None:
-        """Take clients until none has been here for a while, or the repository is gone."""
+        """Serve clients until there has been none for a while, or the repository is gone."""
         self._listener.settimeout(0.5)
         while not self._is_idle() and (self._state / AGENT_DIRECTORY / LOCK_NAME).exists():
             try:
@@ -134,10 +134,10 @@ class _Agent:
 
         for digest in map(PackDigest, packs):
             downloads.replace(digest, lambda digest=digest: hollow_out(self._state, digest))  # type: ignore[misc]
-        gc.collect()  # errors of the past may hold maps of what was dropped, and with them its disk
+        gc.collect()  # past errors may hold maps of dropped packs, and with them disk space
 
     def open_downloads(self) -> Downloads:
-        """The downloads, made when they are first needed: a client is welcomed before all that is loaded."""
+        """Return the downloads, created on first use: a client is welcomed before the slow imports."""
         with self._opening:
             if self._downloads is None:
                 from stockroom.remotes.agent.downloads import Downloads
@@ -156,7 +156,7 @@ def _is_same_user(connection: socket.socket) -> bool:
 
 
 def _describe(error: Exception) -> Failed:
-    """An error, for the wire. One that is not Stockroom's own also goes to the log, with its traceback."""
+    """Return an error in wire form. An unexpected one is also logged with its traceback."""
     if isinstance(error, AbsentDataError):
         return Failed("AbsentDataError", str(error), error.remote, error.pack)
     if isinstance(error, StockroomError):

@@ -1,4 +1,4 @@
-"""Where a clone's bytes can come from: its remotes, opened when they are first asked."""
+"""The remotes that a clone's bytes can come from, opened on first use."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stockroom.repository.paths import RepositoryPaths
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A remote, open."""
+    """An open remote."""
 
     name: str
     transport: Transport
 
 
 class SourceList:
-    """The remotes of the repository whose state folder is `state`, as its settings have them at the moment."""
+    """The remotes of the repository whose state folder is `state`, as its settings are at the moment."""
 
     def __init__(self, state: Path) -> None:
         self._paths = RepositoryPaths(state.parent)
@@ -32,7 +32,7 @@ class SourceList:
         self._sources: list[Source] = []
 
     def find(self, pack: PackDigest) -> Sequence[Source]:
-        """The remotes to ask for a pack: those known to have it first, else in the order of the settings."""
+        """Return the remotes to ask for a pack: those known to have it first, then in the order of the settings."""
         sources = self._read()
         if len(sources) < 2:
             return sources
@@ -41,7 +41,7 @@ class SourceList:
         return sorted(sources, key=lambda source: not Tracking(self._paths, source.name).has_packs([pack])[0])
 
     def _read(self) -> list[Source]:
-        """All remotes, opened anew when the settings have changed."""
+        """Return all remotes, reopened if the settings have changed."""
         try:
             found = locate_settings(self._paths).stat()
         except FileNotFoundError:

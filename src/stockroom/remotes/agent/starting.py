@@ -1,7 +1,7 @@
-"""Where a repository's fetch agent listens, how one is found, and how one is started. Never by forking this process.
+"""Finds and starts a repository's fetch agent. It is never started by forking this process.
 
-The socket lies in the repository's state folder, or, where its path would be too long for a socket, in a folder of the
-user's own under the system's folder for temporary files. Both are the owner's only.
+The socket is in the repository's state folder. If its path would be too long for a socket, it is in a folder of the
+user's own under the system's temporary folder. Only the owner has access to either.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AGENT_DIRECTORY: Final = "agent"
 LOCK_NAME: Final = "lock"
 LOG_NAME: Final = "log"
 SILENCE_S: Final = 20.0
-"""How long a living agent may be silent: it says that it is working every half second."""
+"""How long a living agent may be silent: while it works, it reports every half second."""
 _STARTING_S: Final = 30.0
 _MAX_SOCKET_PATH_NBYTES: Final = 100
 _MAX_LOG_NBYTES: Final = 1 << 20
@@ -32,14 +32,14 @@ _PAUSES_S: Final = (0.002, 0.005, 0.01, 0.02)
 
 
 def prepare_directory(state: Path) -> Path:
-    """The agent's folder of a repository, made if it is not there, open to its owner only."""
+    """Return the agent's folder of a repository; create it, open to its owner only, if needed."""
     directory = state / AGENT_DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
     return directory
 
 
 def choose_socket_path(state: Path) -> Path:
-    """Where the agent of a repository listens."""
+    """Return the path of the socket on which a repository's agent listens."""
     path = state.resolve() / AGENT_DIRECTORY / f"socket-{PROTOCOL}"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_NBYTES:
         return path
@@ -53,10 +53,10 @@ def choose_socket_path(state: Path) -> Path:
 
 
 def connect(state: Path) -> socket.socket:
-    """A connection to the repository's agent, started if there is none; it has said its welcome.
+    """Return a connection to the repository's agent, after its welcome. Start the agent if there is none.
 
     Raises:
-        RemoteError: it does not start.
+        RemoteError: the agent does not start, or is of another version.
     """
     deadline_s = time.monotonic() + _STARTING_S
     path, attempt = choose_socket_path(state), 0
@@ -93,9 +93,9 @@ def _open_log(path: str, flags: int) -> int:
 
 
 def start_agent(state: Path) -> None:
-    """Start an agent, unless there is one, or another process is about to. Returns before it listens.
+    """Start an agent, unless one is running or another process is about to start one. Returns before it listens.
 
-    The lock that makes it the only one is taken here and inherited: from this moment on an agent is running.
+    The lock that keeps the agent unique is taken here and inherited. From that moment an agent is running.
     """
     directory = prepare_directory(state)
     lock = FileLock(directory / LOCK_NAME, mode=0o600)
@@ -114,6 +114,6 @@ def start_agent(state: Path) -> None:
                 start_new_session=True,
                 cwd="/",
             )
-        process.wait()  # its first act is to go to the background
+        process.wait()  # it goes to the background first
     finally:
-        lock.leave()  # the agent holds it on
+        lock.leave()  # the agent still holds it

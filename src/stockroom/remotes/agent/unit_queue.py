@@ -1,6 +1,6 @@
-"""The requests that are to be made of remotes, in the order in which they are made.
+"""The queue of requests to remotes, in order of urgency.
 
-What is waited for comes before what is only expected to be wanted soon, and that before what is brought in bulk.
+Requests that a reader waits for come first, then hints, then bulk transfers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_SOON_NBYTES: Final = 512 << 20
 
 
 class Priority(IntEnum):
-    """What comes first: what a reader waits for, what it will want soon, what is brought in bulk."""
+    """The urgency of a request: a reader waits for it, a reader will want it soon, or it is a bulk transfer."""
 
     NOW = 0
     SOON = 1
@@ -32,7 +32,7 @@ class Priority(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request to a remote, from its planning to its end."""
+    """One request to a remote, from planning to completion."""
 
     pack: OpenPack
     span: ByteRange
@@ -42,20 +42,20 @@ class Job:
     error: Exception | None = None
 
     def finish(self) -> None:
-        """End it. What came is synced and marked with all that is under way for its pack, or by who waits for it."""
+        """Mark the job done. Its units are synced and marked with the pack's other jobs, or by a waiting caller."""
         self.done.set()
         with self.pack.lock:
             is_last = all(other.done.is_set() for other in self.pack.jobs)
         if is_last or self.error is not None or self.priority is Priority.SOON:
             try:
                 self.pack.settle()
-            except OSError as error:  # a full disk: nothing is marked, and whoever waits finds it absent and asks again
+            except OSError as error:  # a full disk: nothing is marked; a waiting caller asks again
                 self.error = error
 
 
 @dataclass(slots=True, eq=False)
 class OpenPack:
-    """A pack being filled, and which job brings which of its units."""
+    """A pack being filled, and the jobs that bring its units."""
 
     digest: PackDigest
     filler: PackFiller
@@ -66,11 +66,11 @@ class OpenPack:
 
     @property
     def path(self) -> str:
-        """Where its shard lies on a remote."""
+        """The path of its shard on a remote."""
         return f"{pack_prefix(self.digest)}{self.filler.shard_name}"
 
     def settle(self) -> None:
-        """Sync and mark what has come, and forget the jobs that brought it."""
+        """Sync and mark the downloaded units, and forget the jobs that brought them."""
         with self.lock:
             ended = [job for job in self.jobs if job.done.is_set()]
         try:
@@ -83,7 +83,7 @@ class OpenPack:
 
 
 class UnitQueue:
-    """The jobs to be done, for threads that do them. The newest hints are dropped where there are too many."""
+    """A queue of jobs for worker threads. If too many hints are waiting, the newest are dropped."""
 
     def __init__(self) -> None:
         self._queues: dict[Priority, deque[Job]] = {priority: deque() for priority in Priority}
@@ -92,7 +92,7 @@ class UnitQueue:
         self._is_closed = False
 
     def put(self, jobs: Iterable[Job], priority: Priority) -> None:
-        """Queue jobs; one that waits in another queue stays there too, and is passed over when its turn comes."""
+        """Queue jobs. A job that waits in another queue stays there too, and is skipped when its turn comes."""
         with self._ready:
             for job in jobs:
                 job.priority = priority
@@ -104,7 +104,7 @@ class UnitQueue:
             self._drop_newest_hint()
 
     def take(self) -> Job | None:
-        """The next job, waited for; None when all is over."""
+        """Return the next job, waiting for one; None once the queue is closed and empty."""
         with self._ready:
             while True:
                 for priority, queue in self._queues.items():
@@ -120,12 +120,12 @@ class UnitQueue:
                 self._ready.wait()
 
     def drop_hints(self) -> None:
-        """Forget what is expected but not begun."""
+        """Drop hinted jobs that have not started."""
         while self._queues[Priority.SOON]:
             self._drop_newest_hint()
 
     def close(self) -> None:
-        """Let `take` return None once there is no job left."""
+        """Let `take` return None once no job is left."""
         with self._ready:
             self._is_closed = True
             self._ready.notify_all()
