@@ -1,7 +1,7 @@
-"""Clone: a new repository from a remote; its metadata at once, its packs at once or as they are read.
+"""Clone: creates a repository from a remote, with its metadata at once and its packs at once or as they are read.
 
-A clone that is killed is completed by the same command: a marker beside its files says what it was to become. A clone
-made beside a `head.stock` that git brought keeps that file as it is.
+The same command completes a clone that was killed: a marker file names its remote. A clone made beside a `head.stock`
+that git brought keeps that file as it is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _PACKS_AT_ONCE: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloneOptions:
-    """What to clone: all of it, or metadata only; checked out at `ref`; `depth` commits of it."""
+    """Options of a clone: metadata only or everything, the `ref` to check out, and `depth` commits of its history."""
 
     metadata_only: bool = False
     ref: str | None = None
@@ -63,7 +63,7 @@ class CloneOptions:
 
 
 class _Marker(msgspec.Struct, frozen=True):
-    """What an unfinished clone is to become."""
+    """The marker of an unfinished clone, with the URL of its remote."""
 
     url: str
 
@@ -76,13 +76,13 @@ def clone(
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> RepositoryPaths:
-    """Make the repository at `root` from a remote, or complete one that was killed while it was made.
+    """Create the repository at `root` from a remote, or complete a clone that was killed.
 
     Raises:
-        InvalidInputError: there is something else at `root`.
+        InvalidInputError: something else is at `root`.
         RefNotFoundError: the remote has no such ref.
-        RemoteError, CorruptionError, FormatVersionError: as for `fetch`. What was made is removed again, unless it is a
-            repository already: then the same command goes on where it stopped.
+        RemoteError, CorruptionError, FormatVersionError: as for `fetch`. A failed clone is removed again, unless it is
+            already a repository; then the same command completes it.
     """
     paths = RepositoryPaths(root.resolve())
     is_new_folder = not paths.root.exists()
@@ -112,11 +112,11 @@ def clone_here(
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> RepositoryPaths:
-    """Bring the data that belongs to the `head.stock` in a work tree, which stays as it is; or go on with that.
+    """Clone the data of the `head.stock` in a work tree, which stays as it is; or complete such a clone.
 
     Raises:
-        InvalidInputError: there is no `head.stock`, or its data is here already.
-        RefNotFoundError: the remote does not have the commit that it names. What was made is removed again.
+        InvalidInputError: there is no `head.stock`, or its data is already here.
+        RefNotFoundError: the remote does not have the commit that it names. The partial clone is removed again.
     """
     paths = RepositoryPaths(root.resolve())
     if not paths.head.path.is_file():
@@ -141,7 +141,7 @@ def _complete(
     transport: Transport | None,
     on_progress: OnProgress | None,
 ) -> None:
-    """Make a claimed folder a repository, on `head` if that is given; unmake it if that fails."""
+    """Make a claimed folder a repository, on `head` if given. If that fails before it is one, remove its state."""
     if options.depth is not None and options.depth < 1:
         raise InvalidInputError(f"expected a depth of at least 1, found {options.depth}")
     lock = FileLock(paths.state / _LOCK_NAME)
@@ -162,7 +162,7 @@ def _complete(
 
 
 def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
-    """Make every pack of a repository whole, by way of its fetch agent, some at a time, telling how far it is."""
+    """Make every pack of a repository whole through its fetch agent, in batches, and report progress."""
     fetcher = make_agent_fetcher(paths)
     with closing(Repository(paths, fetcher=fetcher)) as repository:
         sizes = {pack.digest: pack.mapped_nbytes for pack in repository.tensors.iter_partial_packs()}
@@ -188,7 +188,7 @@ def _make_teller(
 
 
 def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
-    """Whether the folder holds an unfinished clone of this remote; refuses one of another."""
+    """Whether the folder holds an unfinished clone of this remote. Raises `InvalidInputError` if it is of another."""
     marker = paths.state / _MARKER_NAME
     if paths.root.exists() and not paths.root.is_dir():
         raise InvalidInputError(f"{paths.root}: expected a new folder, found a file")
@@ -209,14 +209,14 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
 
 
 def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
-    """Make the folder, with a marker that says what it is to become."""
+    """Create the folder, with a marker that names the remote."""
     make_own_folder(paths)
     marker = paths.state / _MARKER_NAME
     replace_own_file(marker, msgspec.json.encode(_Marker(settings.url)))
 
 
 def _is_barely_begun(paths: RepositoryPaths) -> bool:
-    """Whether a folder is empty, or holds no more than a clone that was killed before its marker was there."""
+    """Whether a folder is empty, or holds only the start of a clone that was killed before it wrote its marker."""
     if {path.name for path in paths.root.iterdir()} - {paths.state.name}:
         return False
     begun = {f"{_MARKER_STEM}.new", ".gitignore"}
@@ -266,7 +266,7 @@ def _clone_metadata(
 
 
 def _follow_git(paths: RepositoryPaths, kept: Head) -> tuple[Head, CommitId | None]:
-    """The branch to make for the `head.stock` that is there: git's, if it is on one that can be a branch here."""
+    """Return HEAD and tip for an existing `head.stock`: on git's branch if its name is valid here, else detached."""
     work_tree = find_work_tree(paths.root)
     branch = kept.branch if work_tree is None else work_tree.find_branch()
     is_good = branch is not None and find_broken_rule(branch) is None
@@ -282,7 +282,7 @@ def _explain_unpushed(commit: CommitId, url: str) -> RefNotFoundError:
 
 
 def _choose_head(state: RefState, ref: str | None, url: str) -> tuple[Head, CommitId | None]:
-    """What to check out: a branch, or, detached, a tag; the remote's own head for None."""
+    """Return HEAD and tip to check out: a branch, or a tag (detached). None means the remote's own head."""
     name = state.head if ref is None else ref
     if name is None:
         return Head(DEFAULT_BRANCH, None), None

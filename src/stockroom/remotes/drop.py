@@ -1,4 +1,4 @@
-"""Drop: gives back the disk of packs that a remote holds. They come again when they are read."""
+"""Drop: frees the disk space of packs that a remote holds. They are fetched again when they are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stockroom.repository.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class DropPlan:
-    """The packs to give up, largest first, the bytes they take here, and how many others no remote was seen to hold."""
+    """The packs to drop, largest first; the bytes they take here; and how many others no remote was seen to hold."""
 
     packs: tuple[PackDigest, ...]
     nbytes: int
@@ -30,9 +30,9 @@ class DropPlan:
 def plan_drop(
     repository: Repository, candidates: Iterable[PackDigest] | None = None, *, keep_nbytes: int | None = None
 ) -> DropPlan:
-    """What to drop of `candidates` (None: all packs), down to `keep_nbytes` in all packs together (None: all of them).
+    """Plan which of `candidates` (None: all packs) to drop, until all packs take `keep_nbytes` (None: drop all).
 
-    Only packs that some remote holds at this moment, every file of them at its right size, are ever named.
+    Only packs that a remote holds at this moment, with every file at its right size, are chosen.
     """
     tensors = repository.tensors
     present = {pack.digest: pack.measure_present() for pack in tensors.iter_packs()}
@@ -52,7 +52,7 @@ def plan_drop(
 
 
 def drop(repository: Repository, plan: DropPlan) -> None:
-    """Carry out a plan, by way of the fetch agent, which alone writes to partial packs."""
+    """Carry out a plan through the fetch agent, the only process that writes to partial packs."""
     if not plan.packs:
         return
     with closing(make_agent_fetcher(repository.paths)) as fetcher:
@@ -61,7 +61,7 @@ def drop(repository: Repository, plan: DropPlan) -> None:
 
 
 def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackDigest]:
-    """Those of `packs` that a remote is known to hold, says so now, and has not marked as unneeded."""
+    """Return those of `packs` that a remote is known to hold, confirms now, and has not marked as unreachable."""
     held: set[PackDigest] = set()
     for name, settings in read_remotes(repository.paths).items():
         tracking = Tracking(repository.paths, name)
@@ -76,7 +76,7 @@ def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackD
 
 
 def _read_newest_marks(transport: Transport, tracking: Tracking) -> MarkTable:
-    """What is marked on a remote at this moment."""
+    """Read the current marks of a remote."""
     state = find_newest_state(transport, tracking.read_state())
     while True:
         try:

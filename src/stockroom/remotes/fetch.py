@@ -1,7 +1,7 @@
-"""Fetch: the newest ref state, the bundles that are new here, and what is in them. Packs stay where they are.
+"""Fetch: takes in the newest ref state, its new bundles, and their content. Packs stay on the remote.
 
-What comes is verified before it is kept. Refs move last, so that a kill leaves nothing that is not also right; the next
-fetch takes in again what was not noted as taken in.
+Content is verified before it is kept. Refs move last, so a kill leaves nothing wrong. The next fetch takes in again any
+bundle that was not noted as taken in.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FetchReport:
-    """What a fetch brought: refs moved (name, old, new), and how much was new.
+    """The result of a fetch: refs moved (name, old, new), and how much was new.
 
-    `leaving` are packs that branches, tags or changes here lead to, not all of them here, which the remote is going to
-    remove since nothing there leads to them: push, or bring them here.
+    `leaving` counts packs that branches, tags or changes here need and that are not whole here, but that the remote is
+    about to remove as unreachable there: push, or fetch their bytes.
     """
 
     remote: str
@@ -57,10 +57,10 @@ def fetch(
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> FetchReport:
-    """Take in what is new on a remote, and move the remote-tracking refs there; new tags become tags here.
+    """Take in the new content of a remote, and move its remote-tracking refs. New tags become tags here.
 
     Raises:
-        CorruptionError: something there is not what it should be; refs stay where they were.
+        CorruptionError: the remote is damaged; no ref was moved.
         FormatVersionError: a newer Stockroom wrote it.
         RemoteError: the remote does not answer, or nothing was ever pushed there.
     """
@@ -68,7 +68,7 @@ def fetch(
         transport = open_transport(get_remote(repository.paths, remote))
     tracking = Tracking(repository.paths, remote)
     state = get_newest_state(transport, tracking.read_state())
-    with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # what is here already must not go meanwhile
+    with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # packs already here must not be removed meanwhile
         intake = Intake(repository, transport, tracking)
         state = intake.take_in_newest(state, on_progress)
         moves = plan_moves(repository, remote, state, prune=prune)
@@ -89,7 +89,7 @@ def fetch(
 
 
 def plan_moves(repository: Repository, remote: str, state: RefState, *, prune: bool) -> list[RefMove]:
-    """How refs here follow a remote's state."""
+    """Plan how refs here follow a remote's state."""
     refs = repository.refs
     moves = []
     for name, tip in state.branches.items():
@@ -113,7 +113,7 @@ def plan_moves(repository: Repository, remote: str, state: RefState, *, prune: b
 
 
 def apply_moves(repository: Repository, moves: Sequence[RefMove], *, kind: str) -> None:
-    """Move refs, all in one transaction. Another fetch may have done so in the meantime: then there is less to do."""
+    """Move refs in one transaction. If another fetch has moved some meanwhile, move the rest."""
     if not moves:
         return
     try:
@@ -126,7 +126,7 @@ def apply_moves(repository: Repository, moves: Sequence[RefMove], *, kind: str) 
 
 
 def count_leaving(repository: Repository) -> int:
-    """Note which packs no remote describes any more, of those that are not all here; how many of them matter here."""
+    """Note the partial packs that no remote describes any more. Return how many of them are needed here."""
     described: set[PackDigest] = set()
     for name in read_remotes(repository.paths):
         tracking = Tracking(repository.paths, name)
@@ -141,5 +141,5 @@ def count_leaving(repository: Repository) -> int:
         return 0
     try:
         return count_needed(repository, leaving)
-    except CorruptionError:  # not to be found out here: `stock fsck` tells
+    except CorruptionError:  # `stock fsck` reports damage
         return len(leaving)

@@ -1,9 +1,10 @@
-"""Gc of a remote: takes away what its refs do not lead to, once that has been so for a while (design note 15).
+"""Gc of a remote: removes items that its refs have not reached for a while (design note 15).
 
-It looks at the newest ref state alone, through a copy of all its metadata made for the purpose: what is in this
-repository, or is missing from it, decides nothing. In a first step it marks what nothing leads to, and leaves it out of
-the bundles; in a later one it removes what has been marked for the grace period. Both are ref states like those of
-pushes, so of a push and a gc that race one is told of the other. Interrupted anywhere, the next gc goes on.
+It decides by the newest ref state alone, through a temporary copy of all its metadata. From this repository it takes
+only the commits that git pins or that are checked out; whatever else is here or missing decides nothing. A first step
+marks unreachable items and leaves them out of the bundles. A later step removes items marked for the grace period. Both
+publish ref states, as pushes do, so a push or gc that races another is told of it. If gc is interrupted, the next one
+continues.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ from stockroom.store.pack.writer_folder import session_folder
 GRACE: Final = timedelta(weeks=2)
 _ROUNDS: Final = 50
 _LEASE_S: Final = 3600
-"""How long what is being removed is told to be so: pushes that need it wait, or come again."""
+"""How long an announced removal may take. Pushes that need an item wait, or come again."""
 _REMOVING_S: Final = 600.0
-"""How long after that was told anything is removed; a request begun by then has its end long before the lease."""
+"""How long after its announcement a removal may begin a request, so that the last one ends long before the lease."""
 _REMOVED_AT_ONCE: Final = 1000
 _REQUESTS_AT_ONCE: Final = 8
 
@@ -66,16 +67,16 @@ _Changes: TypeAlias = Mapping[Item, RemoteMark | None]
 
 @dataclass(frozen=True, slots=True)
 class RemoteGcReport:
-    """What a gc of a remote did, or, as a dry run, would.
+    """The result of a gc of a remote, or, for a dry run, its plan.
 
     Attributes:
         remote: its name.
-        packs, nbytes: packs removed, and the bytes that their files and those of `bundles` took there.
-        bundles: bundles removed, whose content others hold or nothing leads to.
-        marked: packs newly found that nothing leads to.
+        packs, nbytes: packs removed, and the bytes of their files and of the removed `bundles`.
+        bundles: bundles removed, whose content is in other bundles or unreachable.
+        marked: packs newly found to be unreachable.
         waiting: packs marked for less than the grace period.
-        rewritten: bundles written anew without what nothing leads to.
-        dry_run: whether nothing was done.
+        rewritten: bundles rewritten without their unreachable content.
+        dry_run: whether nothing was changed.
     """
 
     remote: str
@@ -97,9 +98,9 @@ def collect_remote(
     transport: Transport | None = None,
     on_stage: OnStage = lambda *_: None,
 ) -> RemoteGcReport:
-    """Mark what the refs of a remote do not lead to, and remove what has been marked for `grace` by its clock.
+    """Mark what the refs of a remote cannot reach, and remove what has been marked for `grace` by its clock.
 
-    What the git history here pins, and what is checked out here, stays there as well.
+    Commits that the git history here pins, or that are checked out here, are kept as well.
 
     Raises:
         CorruptionError: its metadata is damaged; nothing was removed.
@@ -152,9 +153,10 @@ class _Collection:
         )
 
     def _mark(self, state: RefState, now_s: int, *, dry_run: bool) -> tuple[RefState, MarkTable, MarkTable, Files, int]:
-        """Publish what nothing leads to; the state now, the marks before and now, all files there, bundles rewritten.
+        """Publish marks. Return the state, the marks before and now, all files there, and the number of rewritten
+        bundles.
 
-        Whatever is published meanwhile by others is looked at before.
+        If others publish a state meanwhile, it starts again from that state.
         """
         files: Files | None = None
         in_force = state.marks
@@ -166,7 +168,7 @@ class _Collection:
             if files is None:
                 self._metadata.keep(find_heads(self._repository))
                 files = self._list_files()
-            if state.marks != in_force:  # another gc may have taken what is put here and not published yet
+            if state.marks != in_force:  # another gc may have removed bundles that were put here but not published yet
                 self._metadata.put_again()
                 in_force = state.marks
             bundles, rewritten = self._metadata.rewrite(state, dry_run=dry_run)
@@ -181,14 +183,14 @@ class _Collection:
         return self._retry(state, mark)
 
     def _retry(self, state: RefState, attempt: Callable[[RefState], T]) -> T:
-        """What `attempt` returns of `state`, or of a newer one if others publish or remove files meanwhile."""
+        """Return `attempt(state)`, or that of a newer state if others publish or remove files meanwhile."""
         for round_ in range(_ROUNDS):
             try:
                 return attempt(state)
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.05 * round_))  # noqa: S311 - so that many do not meet again
                 state = find_newer_state(self._transport, taken.found)
-            except MissingFileError:  # another gc took what only older states need
+            except MissingFileError:  # another gc removed files that only older states need
                 newer = find_following_state(self._transport, state)
                 if newer is None:
                     raise
@@ -196,7 +198,7 @@ class _Collection:
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
 
     def _check_free(self, marks: MarkTable, bundles: Sequence[BundleEntry], now_s: int) -> None:
-        """Raise `RemoteError` if another gc may be removing one of `bundles`, which have just been put there."""
+        """Raise `RemoteError` if another gc may be removing one of `bundles`, which were just put there."""
         for entry in bundles:
             mark = marks.get((ItemKind.BUNDLE, entry.digest))
             if mark is not None and mark.until_s > now_s:
@@ -206,7 +208,7 @@ class _Collection:
                 )
 
     def _find_ripe(self, marks: MarkTable, files: Files, now_s: int) -> list[RemoteMark]:
-        """What has been marked long enough, and nobody else is removing. Old tables of marks go along with others."""
+        """Return marks that are old enough and free of other gcs. Old tables of marks only go along with others."""
         ripe = [
             mark
             for item, mark in marks.items()
@@ -215,7 +217,7 @@ class _Collection:
         return ripe if any(mark.kind is not ItemKind.MARKS for mark in ripe) else []
 
     def _remove(self, state: RefState, ripe: Sequence[RemoteMark], files: Files) -> list[Item]:
-        """Remove what is marked still, some at a time, telling of it first; what was removed."""
+        """Remove items that are still marked, in batches, each announced first. Return the removed items."""
         removed: list[Item] = []
         for start in range(0, len(ripe), _REMOVED_AT_ONCE):
             self._on_stage("removing", start, len(ripe))
@@ -232,7 +234,7 @@ class _Collection:
         return removed
 
     def _delete(self, items: Sequence[Item], files: Files, start_s: float) -> list[Item]:
-        """Delete the files of items while there is time; those whose files are all gone."""
+        """Delete the files of items while there is time. Return the items whose files are all gone."""
 
         def delete(item: Item) -> bool:
             if read_clock_s() - start_s > _REMOVING_S:
@@ -244,7 +246,7 @@ class _Collection:
             return [item for item, is_gone in zip(items, pool.map(delete, items), strict=True) if is_gone]
 
     def _amend(self, state: RefState, choose: Callable[[MarkTable], _Changes]) -> tuple[RefState, _Changes]:
-        """Publish a state with the changes to its marks that `choose` makes of the newest; the state, and those."""
+        """Publish the changes to the newest marks that `choose` returns. Return the state and the changes."""
 
         def amend(state: RefState) -> tuple[RefState, _Changes]:
             marks = read_marks(self._transport, state, self._tracking)
@@ -262,7 +264,7 @@ class _Collection:
         return following
 
     def _list_files(self) -> Files:
-        """Every file there that gc may remove, by what it belongs to."""
+        """List every file there that gc may remove, by item."""
         found: defaultdict[Item, list[StoredFile]] = defaultdict(list)
         for folder in ("packs/", "bundles/", "marks/"):
             self._on_stage(f"listing {folder}", 0, 0)
@@ -274,18 +276,18 @@ class _Collection:
 
 
 def _begin_removal(marked: Sequence[RemoteMark], until_s: int, marks: MarkTable) -> _Changes:
-    """The changes that tell of the removal, until a time, of what is marked still as it was."""
+    """Return changes that announce the removal, until a time, of items whose marks are unchanged."""
     still = [mark for mark in marked if marks.get(mark.item) == mark]
     return {mark.item: msgspec.structs.replace(mark, until_s=until_s) for mark in still}
 
 
 def _end_removal(removing: _Changes, outcome: _Changes, marks: MarkTable) -> _Changes:
-    """The changes that tell how a removal ended."""
+    """Return the changes that record the end of a removal."""
     return {item: outcome[item] for item, mark in removing.items() if marks.get(item) == mark}
 
 
 def _renew(before: MarkTable, files: Files, kept: set[Item], now_s: int) -> MarkTable:
-    """The marks now: of what is there and not kept; what was marked keeps its mark, and what others remove stays so."""
+    """Return the marks of files there that are not kept. Old marks stay, also on items that others are removing."""
     marks = {
         item: mark for item, mark in before.items() if mark.until_s > now_s or (item in files and item not in kept)
     }
@@ -296,5 +298,5 @@ def _renew(before: MarkTable, files: Files, kept: set[Item], now_s: int) -> Mark
 
 
 def _has_news(before: MarkTable, now: MarkTable) -> bool:
-    """Whether marks changed, other than of old tables of marks: each change makes one more of those."""
+    """Whether marks changed, except those of old tables of marks, since each change adds one more of these."""
     return any(item[0] is not ItemKind.MARKS for item in before.keys() ^ now.keys())

@@ -1,6 +1,6 @@
-"""What git's hook `pre-push` asks for: no `head.stock` is published before the commit it names can be had elsewhere.
+"""Git's hook `pre-push`: a `head.stock` is not published before a remote has the commit that it names.
 
-The branches that git pushes are pushed here first, under git's names, to the commits that their `head.stock` names.
+Branches that git pushes are pushed here first, under git's names, to the commits that their `head.stock` names.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _NOTHING: Final = frozenset("0")
 
 @dataclass(frozen=True, slots=True)
 class PushedRef:
-    """A ref that git is about to push: git's commit, and what the ref is called on the other side."""
+    """A ref that git is about to push: git's commit, and the ref's name on the other side."""
 
     git_commit: str
     remote_ref: str
 
     @property
     def branch(self) -> str | None:
-        """The branch's name, if it is one."""
+        """The name of the branch, if the ref is a branch."""
         return self.remote_ref.removeprefix(_HEADS) if self.remote_ref.startswith(_HEADS) else None
 
 
 def parse_pushed(lines: str) -> list[PushedRef]:
-    """What git tells its hook, a line for each ref: `LOCAL-REF COMMIT REMOTE-REF COMMIT`; deletions are left out."""
+    """Parse git's input to its hook, a line per ref: `LOCAL-REF COMMIT REMOTE-REF COMMIT`. Deletions are left out."""
     pushed = []
     for line in filter(None, lines.split("\n")):
         words = line.split(" ")
@@ -54,14 +54,14 @@ def parse_pushed(lines: str) -> list[PushedRef]:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """What a push of git's needs on the other side: `commits`, and where the `branches` of git's names should stand."""
+    """The commits that git's push needs on the other side, and the commits of its `branches`, by git's names."""
 
     commits: frozenset[CommitId]
     branches: Mapping[str, CommitId]
 
 
 def find_needed(tie: Tie, pushed: Sequence[PushedRef], git_remote: str) -> Needed:
-    """What the `head.stock` of the commits names that git is about to push."""
+    """Return the commits that `head.stock` names in the git commits about to be pushed."""
     tips = [ref.git_commit for ref in pushed]
     pinned = {git_commit: commit for git_commit, commit in read_pinned(tie, tips).items() if commit is not None}
     branches = {
@@ -73,11 +73,11 @@ def find_needed(tie: Tie, pushed: Sequence[PushedRef], git_remote: str) -> Neede
 def push_needed(
     repository: Repository, needed: Needed, git_remote: str, *, on_progress: OnProgress | None = None
 ) -> PushReport | None:
-    """Push what is needed, unless a remote has it; what was pushed, if anything had to be.
+    """Push the needed commits, unless a remote has them. Return the report, or None if nothing was pushed.
 
     Raises:
         RefChangedError: a branch of the remote has commits that ours does not.
-        ConflictError: no remote is set, or a commit that is named could not be had from it.
+        ConflictError: no remote is set, or a needed commit is not reachable there.
     """
     remote, report = _find_remote(repository, git_remote), None
     if remote is None and needed.commits:
@@ -100,7 +100,7 @@ def push_needed(
 
 
 def _find_remote(repository: Repository, git_remote: str) -> str | None:
-    """The remote called as git's, else `origin`, else the only one."""
+    """Return the remote with the name of git's, else `origin`, else the only one."""
     remotes = read_remotes(repository.paths)
     for name in (git_remote, ORIGIN):
         if name in remotes:
@@ -111,7 +111,7 @@ def _find_remote(repository: Repository, git_remote: str) -> str | None:
 def _push_branches(
     repository: Repository, remote: str, branches: Mapping[str, CommitId], on_progress: OnProgress | None
 ) -> PushReport | None:
-    """Push the branches whose commit is not behind what the remote was seen to have there already."""
+    """Push the branches whose commit is not an ancestor of the remote's branch, as last seen."""
     refs = repository.refs
     state = Tracking(repository.paths, remote).read_state()
     moves: dict[Ref, CommitId | None] = {}
@@ -141,7 +141,7 @@ def _check_all_there(
 
 
 def _find_lacking(repository: Repository, remote: str, needed: Iterable[CommitId]) -> set[CommitId]:
-    """Those of some commits that nothing on the remote, as it was last seen, leads to."""
+    """Return the needed commits that are unreachable on the remote, as last seen."""
     refs, state = repository.refs, Tracking(repository.paths, remote).read_state()
     tips = [] if state is None else [tip for tip in state.list_tips() if refs.has_commit(tip)]
     return {commit for commit in needed if not any(is_ancestor(refs, commit, tip) for tip in tips)}

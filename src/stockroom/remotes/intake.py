@@ -1,4 +1,4 @@
-"""Takes bundles of a remote into a repository: what comes is verified before it is kept."""
+"""Takes bundles of a remote into a repository. Content is verified before it is kept."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _TRIES: Final = 3
 
 
 class BundleGoneError(CorruptionError):
-    """A bundle that a ref state names is not there: gc has taken it, if a newer state does without."""
+    """A bundle that a ref state names is missing: gc has removed it, if a newer state does without."""
 
 
 class Intake:
-    """Takes bundles of one remote into a repository, and counts what was in them.
+    """Takes bundles of one remote into a repository, and counts their content.
 
-    With `keep`, a tip and a depth, only so many commits behind that tip become part of the history here.
+    `keep` is a tip and a depth: only that much of the tip's history becomes part of the history here.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Intake:
         self.bundles = self.commits = self.objects = self.packs = self.nbytes = 0
 
     def take_in_newest(self, state: RefState, on_progress: OnProgress | None = None) -> RefState:
-        """Take in a state, or, where gc was faster and took its bundles away, one that follows it; which it was."""
+        """Take in `state`, or a later one if gc has removed its bundles. Return the state taken in."""
         while True:
             try:
                 self.take_in(state, on_progress)
@@ -67,7 +67,7 @@ class Intake:
                 return state
 
     def take_in(self, state: RefState, on_progress: OnProgress | None = None) -> None:
-        """Everything that the state's refs lead to is here afterwards, but for the packs' rows."""
+        """Take in everything that the state's refs reach, except the rows of packs."""
         known = self._tracking.read_bundles()
         new = [entry for entry in state.bundles if entry.digest not in known]
         nbytes = sum(entry.nbytes for entry in new)
@@ -83,7 +83,7 @@ class Intake:
         self._tracking.add_bundles([entry.digest for entry in new])
 
     def _open(self, entry: BundleEntry, path: Path, tally: TransferTally) -> Bundle:
-        """A bundle, downloaded; one that comes damaged is asked for again."""
+        """Download and open a bundle. If it arrives damaged, download it again."""
         where = f"{self._transport.url}: {entry.path}"
         for attempt in range(_TRIES):
             try:
@@ -102,7 +102,7 @@ class Intake:
         raise AssertionError("unreachable")
 
     def _take_bundle(self, bundle: Bundle, entry: BundleEntry, folder: Path) -> None:
-        """Packs first, then objects: whatever something leads to is there before it. Commits are kept for the end."""
+        """Take packs, then objects, so that everything comes after what it refers to. Commits are kept for the end."""
         self._take_packs(bundle, entry, folder)
         for batch in _iter_batches(bundle):
             self._take_objects(batch, bundle.where)
@@ -159,7 +159,7 @@ class Intake:
                 self._records[CommitId(record.digest)] = decode_commit(content, where=where)
 
     def _add_commits(self, state: RefState) -> None:
-        """Make the commits that came part of the history here, parents before children, in one transaction."""
+        """Add the new commits to the history here, parents before children, in one transaction."""
         refs = self._repository.refs
         shallow = refs.shallow()
         if self._keep is not None:
@@ -182,7 +182,7 @@ class Intake:
         self.commits += len(new)
 
     def _select(self, tips: Sequence[CommitId], *, depth: int | None) -> tuple[set[CommitId], set[CommitId]]:
-        """The commits that came, from `tips` down, `depth` in each line; and those whose parents are left out."""
+        """Return the received commits from `tips` down, `depth` in each line; and those whose parents are cut off."""
         kept: set[CommitId] = set()
         cut: set[CommitId] = set()
         level, left = [tip for tip in tips if tip in self._records], depth
@@ -214,7 +214,7 @@ class Intake:
 
 
 def _iter_batches(bundle: Bundle) -> Iterator[dict[ObjectDigest, bytes]]:
-    """The objects of a bundle, by digest, some MiB at a time."""
+    """Yield the objects of a bundle by digest, in batches of some MiB."""
     batch: dict[ObjectDigest, bytes] = {}
     nbytes = 0
     for record in bundle.iter_records():

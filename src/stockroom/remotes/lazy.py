@@ -1,4 +1,4 @@
-"""Chooses what brings absent bytes when a repository is read: its fetch agent, or nothing."""
+"""Chooses how absent bytes are fetched when a repository is read: through its fetch agent, or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFF_VARIABLE: Final = "STOCKROOM_NO_LAZY_FETCH"
 
 
 def choose_fetcher(lazy: bool) -> Callable[[RepositoryPaths], Fetcher]:
-    """What makes the fetcher of a repository that is opened with `lazy`, as the environment allows."""
+    """Return the function that makes the fetcher of a repository opened with `lazy`, as the environment allows."""
     if not lazy:
         return lambda _: NoFetcher("this handle was opened with lazy=False: fetch them first with `stock prefetch`")
     if os.environ.get(OFF_VARIABLE, "") not in ("", "0"):
@@ -28,7 +28,7 @@ def choose_fetcher(lazy: bool) -> Callable[[RepositoryPaths], Fetcher]:
 
 
 def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
-    """What fetches through the repository's agent, for those who ask by name: `prefetch`, `clone`, `push`, `drop`."""
+    """Make a fetcher that uses the repository's agent, for explicit requests: `prefetch`, `clone`, `push`, `drop`."""
     from stockroom.remotes.agent.fetcher import AgentFetcher  # here for start-up time
 
     return AgentFetcher(
@@ -39,14 +39,14 @@ def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
 
 
 def _make_chosen_fetcher(paths: RepositoryPaths) -> Fetcher:
-    """What fetches, or, where the repository's settings say so, nothing."""
+    """Make a fetcher, which fetches nothing if the repository's settings say so."""
     if _read_settings(paths).lazy_fetch is not False:
         return _AgentWhenNeeded(paths)
     return NoFetcher("fetch.lazy is off here: fetch them first with `stock prefetch`, or set it with `stock config`")
 
 
 class _AgentWhenNeeded:
-    """What fetches through the repository's agent, made once something is to be fetched: most processes never do."""
+    """A fetcher that is made on first use: most processes never need the agent."""
 
     def __init__(self, paths: RepositoryPaths) -> None:
         self._paths = paths
@@ -55,36 +55,36 @@ class _AgentWhenNeeded:
 
     @property
     def _agent(self) -> AgentFetcher:
-        with self._lock:  # of many threads that read, one makes it
+        with self._lock:  # only one of many reading threads makes it
             if self._made is None:
                 self._made = make_agent_fetcher(self._paths)
             return self._made
 
     @property
     def why(self) -> str:
-        """As the agent's fetcher says."""
+        """The reason that the agent's fetcher gives."""
         return self._agent.why
 
     def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
-        """Have the agent bring units."""
+        """Have the agent fetch units."""
         self._agent.fetch(wanted, is_bulk=is_bulk)
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
-        """Tell the agent what will be wanted."""
+        """Tell the agent which units will be wanted."""
         self._agent.hint(wanted, goes_on=goes_on)
 
     def start(self) -> None:
-        """Have the agent start, if there is a remote."""
+        """Start the agent, if there is a remote."""
         self._agent.start()
 
     def close(self) -> None:
-        """Leave the agent, if it was asked for anything."""
+        """Disconnect from the agent, if it was used."""
         if self._made is not None:
             self._made.close()
 
 
 def _read_settings(paths: RepositoryPaths) -> Settings:
-    """The settings; none where they are damaged, since reading goes on without."""
+    """Read the settings; use the defaults if they are damaged, since reading works without them."""
     try:
         return read_settings(paths.config)
     except (OSError, MalformedRecordError):

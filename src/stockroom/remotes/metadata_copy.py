@@ -1,4 +1,4 @@
-"""All metadata of a remote, copied for the time of a gc: what its refs lead to, and its bundles without the rest."""
+"""A temporary copy of a remote's metadata for gc: finds what its refs reach, and rewrites bundles without the rest."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
 
 _WORTH_REWRITING: Final = 8
-"""A bundle is written anew once this part of it, one in so many bytes, is what nothing leads to."""
+"""A bundle is rewritten once one byte in this many is unreachable."""
 
 
 class MetadataCopy:
-    """All metadata of a remote, in a folder made for the purpose: its bundles, and a repository that took them in.
+    """A copy of all metadata of a remote in a temporary folder: its bundles, and a repository that took them in.
 
-    Grows with every state that it takes in; what one of them led to is held to be needed still.
+    It grows with every state taken in. Whatever one of them reached counts as needed from then on.
     """
 
     def __init__(self, folder: Path, transport: Transport) -> None:
@@ -47,25 +47,25 @@ class MetadataCopy:
         self._repository.close()
 
     def take_in(self, state: RefState) -> None:
-        """Bring the bundles of a state, and find what its refs lead to."""
+        """Download the bundles of a state, and find what its refs reach."""
         for entry in state.bundles:
             self._bring(entry)
         Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
         self._reach.add_commits(state.list_tips())
 
     def keep(self, commits: Iterable[CommitId]) -> None:
-        """Hold commits to be needed, as far as the remote has them."""
+        """Count commits as needed, as far as the remote has them."""
         self._reach.add_commits([commit for commit in commits if self._repository.refs.has_commit(commit)])
 
     def find_live_packs(self) -> set[PackDigest]:
-        """The packs that something needed lies in."""
+        """Return the packs that hold anything needed."""
         known = self._repository.tensors.catalog.read_packs().items()
         return {pack for number, pack in known if self._reach.find_live(number) is not None}
 
     def rewrite(self, state: RefState, *, dry_run: bool) -> tuple[tuple[BundleEntry, ...], int]:
-        """The bundles of a state without what is not needed; and how many had to be written anew for that.
+        """Return the bundles of a state without unneeded records, and how many had to be rewritten for that.
 
-        One that tells of a pack which is not needed must be; others only if that is worth it.
+        A bundle that describes an unneeded pack must be rewritten; others only if it is worth it.
         """
         packs: set[bytes] = set(self.find_live_packs())
         bundles: list[BundleEntry] = []
@@ -79,7 +79,7 @@ class MetadataCopy:
         return tuple(bundles), count
 
     def put_again(self) -> None:
-        """Put what was written anew once more."""
+        """Put the rewritten bundles on the remote once more."""
         for entry, path in self._written:
             self._transport.put(entry.path, path)
 
@@ -107,7 +107,7 @@ class MetadataCopy:
         return digest in self._reach.commits or self._reach.has_object(digest)
 
     def _write(self, records: Iterator[Record]) -> tuple[BundleEntry, ...]:
-        """A bundle of `records`, put on the remote; none for none."""
+        """Put a bundle of `records` on the remote. Return its entry, or nothing if there are no records."""
         writer = BundleWriter(self._folder / f"written{len(self._written)}")
         for record in records:
             writer.add(record.kind, record.digest, record.payload)
@@ -132,14 +132,14 @@ class MetadataCopy:
 
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
-    """What a bundle becomes: itself, another, or none; and what that leaves out."""
+    """The replacement of a bundle: itself, another or none; and the records it leaves out."""
 
     bundles: tuple[BundleEntry, ...]
     left_out: tuple[tuple[RecordKind, bytes], ...]
 
 
 class _Copy(DirectoryTransport):
-    """Bundles of a remote in a folder; messages name the remote."""
+    """Bundles of a remote in a folder. Messages name the remote."""
 
     def __init__(self, root: Path, url: str) -> None:
         super().__init__(root)
@@ -147,9 +147,9 @@ class _Copy(DirectoryTransport):
 
     @property
     def url(self) -> str:
-        """The remote's."""
+        """The URL of the remote."""
         return self._url
 
     def locate(self, entry: BundleEntry) -> Path:
-        """Where a bundle lies."""
+        """Return the path of a bundle."""
         return self._root / entry.path

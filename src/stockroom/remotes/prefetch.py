@@ -1,4 +1,4 @@
-"""Prefetch: brings samples here before they are read; and what that would cost."""
+"""Prefetch: fetches samples before they are read, and estimates the cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKS_AT_ONCE: Final = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrefetchPlan:
-    """Units to bring and their bytes; the bytes and requests to read them with; units left out beyond the budget."""
+    """Units to fetch and their bytes; the bytes and requests that reading them takes; units beyond the budget."""
 
     wanted: list[tuple[PackDigest, NDArray[np.int64]]]
     nbytes: int
@@ -34,7 +34,7 @@ class PrefetchPlan:
 
 
 def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbytes: int | None = None) -> PrefetchPlan:
-    """What is absent of the chunks `(n, 32)`, in their order, up to `max_nbytes`."""
+    """Plan which absent units of the chunks `(n, 32)` to fetch, in their order, up to `max_nbytes`."""
     parts: dict[PackDigest, list[NDArray[np.int64]]] = {}
     nbytes = read_nbytes = requests = left_out = 0
     for pack, units in _iter_absent(tensors, digests):
@@ -55,7 +55,7 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
 
 
 def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
-    """Carry out a plan, some packs at a time; `AbsentDataError` if no remote can."""
+    """Carry out a plan, some packs at a time. Raises `AbsentDataError` if no remote has them."""
     count, done_units = len(plan.wanted), 0
     units = sum(len(some) for _, some in plan.wanted)
     with closing(make_agent_fetcher(repository.paths)) as fetcher:
@@ -79,6 +79,6 @@ def _iter_absent(tensors: TensorStore, digests: NDArray[np.uint8]) -> list[tuple
 
 
 def _fit(filler: PackFiller, units: NDArray[np.int64], nbytes: int) -> NDArray[np.int64]:
-    """The first of `units` that together take at most `nbytes`."""
+    """Return the first of `units` that together take at most `nbytes`."""
     sizes = np.cumsum([filler.measure(units[i : i + 1]) for i in range(len(units))])
     return units[: int(np.searchsorted(sizes, nbytes, "right"))]

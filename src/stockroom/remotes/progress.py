@@ -1,4 +1,4 @@
-"""How far a transfer is, as told to whoever watches."""
+"""The progress of a transfer, as reported to the caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class TransferProgress:
-    """How far one stage of a transfer is; a total of None is not known yet."""
+    """The progress of one stage of a transfer. A total of None is not known yet."""
 
     stage: str
     files: int
@@ -23,7 +23,7 @@ OnProgress: TypeAlias = Callable[[TransferProgress], None]
 
 
 class TransferTally:
-    """Counts what several threads have moved in one stage and tells of it."""
+    """Counts the files and bytes that several threads move in one stage, and reports them."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class TransferTally:
         self._tell()
 
     def add(self, *, files: int = 0, nbytes: int = 0) -> None:
-        """Count what has been moved."""
+        """Add files and bytes that have been moved."""
         with self._lock:
             self.files += files
             self.nbytes += nbytes

@@ -1,4 +1,4 @@
-"""Pull: fetch, then merge where the remote has the branch into the one that is checked out."""
+"""Pull: fetches, then merges the remote's branch into the one that is checked out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PULL: Final = "pull"
 
 @dataclass(frozen=True, slots=True)
 class PullReport:
-    """What was fetched, and how the branch moved; `old` and `new` are equal where it was up to date."""
+    """The fetch, and how the branch moved; `old` and `new` are equal if it was up to date."""
 
     fetched: FetchReport
     branch: str
@@ -36,11 +36,12 @@ def pull(
     *,
     on_progress: OnProgress | None = None,
 ) -> PullReport:
-    """Fetch, then bring the branch that is checked out along, and HEAD with it: by fast-forward, or by a merge.
+    """Fetch, then move the checked-out branch, and HEAD with it, by a fast-forward or a merge.
 
     Raises:
-        MergeConflictError: both sides changed the same, and nobody decides; what was fetched stays.
-        ConflictError: changes are staged, HEAD is detached, or both sides have commits where none may be made.
+        MergeConflictError: both sides changed the same thing and no strategy decides; fetched content stays.
+        ConflictError: changes are staged, HEAD is detached, or both sides have commits but only a fast-forward may be
+            made.
         RefNotFoundError: the remote has no branch of that name.
     """
     branch, old = session.head.branch, session.head.commit

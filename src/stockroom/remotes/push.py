@@ -55,7 +55,7 @@ _PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RefUpdate:
-    """One ref of the remote: "branch/main", "tag/v1", and where it stood and stands; None is nowhere."""
+    """One ref of the remote, such as "branch/main" or "tag/v1", with its old and new commit, or None."""
 
     ref: str
     old: CommitId | None
@@ -64,7 +64,7 @@ class RefUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """What a push did; nothing `moved` if all was there."""
+    """The result of a push; `moved` is empty if the remote was up to date."""
 
     remote: str
     number: int
@@ -98,7 +98,7 @@ def push(
 
 @dataclass(slots=True)
 class _Push:
-    """One push, from the state it found to the one it made."""
+    """One push, from the state it found to the state it made."""
 
     _repository: Repository
     _remote: str
@@ -145,13 +145,13 @@ class _Push:
         return PushReport(self._remote, number, moved, len(self._sent | self._doubted), self._nbytes)
 
     def _doubt(self, before: RefState | None, now: RefState) -> None:
-        """Gc may have been at work between two states: what was sent must be seen to be there."""
+        """If gc may have run between two states, check again that the packs sent so far are there."""
         if now.marks != (None if before is None else before.marks):
             self._doubted |= self._sent
             self._sent = set()
 
     def _find_state(self) -> RefState | None:
-        """The remote's newest state as far as is known: whether there is a newer one shows on publishing."""
+        """Return the remote's newest known state. Publishing shows whether there is a newer one."""
         known = self._tracking.read_state()
         if known is not None and is_current(self._transport, known):
             return known
@@ -160,9 +160,9 @@ class _Push:
         return find_newest_state(self._transport)
 
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
-        """Put packs and bundle on the remote; the state that makes them seen.
+        """Put packs and a bundle on the remote. Return the state that makes them visible.
 
-        `StateTakenError` where a newer state has shown up by the way.
+        Raises `StateTakenError` if a newer state has appeared meanwhile.
         """
         tips = [update.new for update in updates if update.new is not None]
         known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
@@ -185,9 +185,9 @@ class _Push:
         return msgspec.structs.replace(following, bundles=bundles)
 
     def _await_removal(self, state: RefState | None, marks: MarkTable, relied: Sequence[Item]) -> None:
-        """Wait until nobody may be removing what this push relies on: then it can be put there again.
+        """Wait until no gc may be removing items that this push relies on, so that they can be put there again.
 
-        Whoever was killed doing so leaves a time after which nobody is.
+        A gc that was killed leaves a time after which its removal is over.
         """
         latest_s = max((marks[item].until_s for item in relied if item in marks), default=0)
         if not latest_s:
@@ -206,7 +206,7 @@ class _Push:
             time.sleep(_PAUSE_S)
 
     def _send_packs(self, packs: Sequence[LocalPack], bundles: Sequence[BundleEntry]) -> list[LocalPack]:
-        """Send what is missing; returns the packs that no bundle of the remote describes yet."""
+        """Send the missing packs. Return the packs that no bundle of the remote describes yet."""
         known = self._tracking.read_packs() | self._doubted
         described = self._tracking.read_described(entry.digest for entry in bundles)
         old = [pack for pack in packs if pack.digest in known and pack.digest not in self._sent]
@@ -221,7 +221,7 @@ class _Push:
         return new
 
     def _make_whole(self, packs: Sequence[LocalPack]) -> list[LocalPack]:
-        """The packs, all of their bytes here: what is absent is brought from where it is."""
+        """Return the packs with all of their bytes here; fetch those that are absent."""
         partial = [pack.digest for pack in packs if pack.pack.presence is not None]
         if partial:
             with closing(make_agent_fetcher(self._repository.paths)) as fetcher:
@@ -246,7 +246,7 @@ class _Push:
     def _send_bundle(
         self, state: RefState | None, contents: PushContents, packs: Sequence[LocalPack], marks: MarkTable
     ) -> tuple[BundleEntry, ...]:
-        """Put the new metadata on the remote, together with small bundles that are there; the bundles from now on."""
+        """Put the new metadata on the remote, merged with small bundles there. Return the new list of bundles."""
         entries = () if state is None else state.bundles
         with session_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
@@ -262,7 +262,7 @@ class _Push:
             self._nbytes += entry.nbytes
         self._tracking.note_described(entry.digest, writer.packs)
         if not {old.digest for old in entries[len(entries) - merged :]} - self._tracking.read_bundles():
-            self._bundles.add(entry.digest)  # nothing in it that is not here
+            self._bundles.add(entry.digest)  # all of its content is here
         return (*entries[: len(entries) - merged], entry)
 
     def _write_bundle(self, writer: BundleWriter, contents: PushContents, packs: Sequence[LocalPack]) -> None:
@@ -283,7 +283,7 @@ class _Push:
         path.unlink()
 
     def _remember(self, state: RefState | None) -> None:
-        """Note the remote's state, and move the remote-tracking refs of what was pushed."""
+        """Note the remote's state, and move the remote-tracking branches of those that were pushed."""
         if state is None:
             return
         published = {entry.digest for entry in state.bundles}
@@ -298,13 +298,13 @@ class _Push:
             if ref.kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
                 moves.append(RefMove(ref=mine, old=old, new=now))
         if moves:
-            with suppress(RefChangedError):  # a fetch at the same time, which saw the same or something newer
+            with suppress(RefChangedError):  # a concurrent fetch, which saw the same or something newer
                 self._repository.refs.apply(RefChange(kind="push", moves=tuple(moves)))
 
 
 @contextmanager
 def _noticing_gc(transport: Transport, state: RefState | None) -> Iterator[None]:
-    """`StateTakenError` in place of "no such file", if what gc took belongs to a state that is not the newest."""
+    """Raise `StateTakenError` instead of `MissingFileError` if gc removed a file and there is a newer state."""
     try:
         yield
     except MissingFileError as error:
@@ -316,7 +316,7 @@ def _noticing_gc(transport: Transport, state: RefState | None) -> Iterator[None]
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that, after an error, does not begin what is still waiting."""
+    """Yield a pool that, after an error, does not start the remaining work."""
     pool = ThreadPoolExecutor(count, thread_name_prefix="put")
     try:
         yield pool

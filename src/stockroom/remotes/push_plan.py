@@ -1,4 +1,4 @@
-"""What a push must send: all that new commits lead to and that the remote does not have yet."""
+"""Plans the content of a push: everything that new commits reach and that the remote does not have yet."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from stockroom.repository.repository import Repository
 
 @dataclass(slots=True)
 class PushContents:
-    """Commits, parents first; metadata objects; and the packs that hold what they newly refer to."""
+    """Commits, parents first; metadata objects; and the packs that hold the chunks they newly refer to."""
 
     commits: list[CommitId] = field(default_factory=list)
     objects: dict[ObjectDigest, None] = field(default_factory=dict)
     packs: dict[PackDigest, None] = field(default_factory=dict)
 
     def add_objects(self, digests: Iterable[ObjectDigest]) -> None:
-        """Add metadata objects; those known keep their place."""
+        """Add metadata objects; known ones keep their place."""
         self.objects.update(dict.fromkeys(digests))
 
 
 def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collection[CommitId]) -> PushContents:
-    """What `tips` reach and what the remote has does not: `known` commits and all behind them."""
+    """Return everything that `tips` reach and the remote lacks. It has `known` commits and all behind them."""
     contents = PushContents()
     leaving = repository.marks.read_leaving()
 
@@ -48,10 +48,10 @@ def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collectio
 def list_new_commits(
     refs: RefStore, tips: Sequence[CommitId], known: Collection[CommitId]
 ) -> dict[CommitId, CommitId | None]:
-    """The commits from `tips` down that are not behind `known`, parents first, each with its first parent.
+    """Return the commits reachable from `tips` but not from `known`, parents first, each with its first parent.
 
-    Newest first, from both sides at once, until only what is behind `known` is left: so cost follows what is new. Where
-    clocks were wrong some commits too many may be given.
+    Walks from both sides at once, newest first, until only commits behind `known` are left, so the cost follows the new
+    commits. If clocks were wrong, some known commits may be included.
     """
     shallow = refs.shallow()
     is_known = dict.fromkeys(tips, False) | dict.fromkeys(known, True)
@@ -80,7 +80,7 @@ def list_new_commits(
 def _mark_known(
     start: CommitId, found: Mapping[CommitId, tuple[CommitId, ...]], is_known: dict[CommitId, bool]
 ) -> None:
-    """Mark a commit that was taken for new, and all behind it that were."""
+    """Mark as known a commit that was taken for new, and all such commits behind it."""
     waiting = [start]
     while waiting:
         commit = waiting.pop()

@@ -1,4 +1,4 @@
-"""The newest ref state of a remote, and its marks: found without listing, followed by the one that one push makes."""
+"""Finds the newest ref state of a remote without listing, publishes the next, and reads and writes marks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_HINT_NBYTES: Final = 32
 
 
 class StateTakenError(Exception):
-    """Another push made the state of that number: `found`."""
+    """Another push published the state of that number: `found`."""
 
     def __init__(self, found: RefState) -> None:
         super().__init__(found.number)
@@ -28,7 +28,7 @@ class StateTakenError(Exception):
 
 
 def find_state(transport: Transport, number: int) -> RefState | None:
-    """The state of that number, if there is one."""
+    """Return the state of that number, or None."""
     path = state_path(number)
     try:
         content = transport.get(path, max_nbytes=MAX_STATE_NBYTES)
@@ -38,10 +38,10 @@ def find_state(transport: Transport, number: int) -> RefState | None:
 
 
 def find_newest_state(transport: Transport, known: RefState | None = None) -> RefState | None:
-    """The newest state of a remote, or None for one without any.
+    """Return the newest state of a remote, or None if it has none.
 
-    `known` is a state seen there earlier: with nothing newer than it, two requests answer. Should the remote have been
-    replaced by another since, so that it has no such state, the search starts anew.
+    `known` is a state seen there earlier. If it is still the newest, two requests suffice. If the remote was replaced
+    by another, which has no such state, the search starts over.
     """
     if known is None:
         return _search(transport, _read_hint(transport))
@@ -50,7 +50,7 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
 
 
 def get_newest_state(transport: Transport, known: RefState | None = None) -> RefState:
-    """The newest state of a remote, as by `find_newest_state`; `RemoteError` for one without any."""
+    """Return the newest state of a remote, as `find_newest_state` does. Raises `RemoteError` if it has none."""
     state = find_newest_state(transport, known)
     if state is None:
         raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
@@ -58,28 +58,28 @@ def get_newest_state(transport: Transport, known: RefState | None = None) -> Ref
 
 
 def find_newer_state(transport: Transport, known: RefState) -> RefState:
-    """The newest state from `known` on, which is the remote's own: `known` itself, after one request, if that is it."""
+    """Return the newest state from `known` on, which must be this remote's; if it is `known`, by one request."""
     return _climb(known, lambda number: find_state(transport, number))
 
 
 def find_following_state(transport: Transport, state: RefState) -> RefState | None:
-    """The newest state of a remote, if it has any after `state`."""
+    """Return the newest state of a remote after `state`, or None."""
     newest = find_newer_state(transport, state)
     return None if newest.number == state.number else newest
 
 
 def is_current(transport: Transport, known: RefState) -> bool:
-    """Whether a state seen earlier is still there, of the same push."""
+    """Whether a state seen earlier is still there, from the same push."""
     found = find_state(transport, known.number)
     return found is not None and found.write_id == known.write_id
 
 
 def publish_state(transport: Transport, state: RefState) -> None:
-    """Make `state` the remote's next; exactly one of all that try makes the state of a number.
+    """Publish `state` as the remote's next. Of all concurrent tries for a number, exactly one succeeds.
 
     Raises:
         StateTakenError: another push was faster.
-        RemoteError: it could not be found out whether it was made; doing all again is safe.
+        RemoteError: the outcome is unknown; it is safe to do everything again.
     """
     try:
         is_mine = transport.put_if_absent(state.path, state.encode())
@@ -96,10 +96,10 @@ def publish_state(transport: Transport, state: RefState) -> None:
 
 
 def read_marks(transport: Transport, state: RefState | None, tracking: Tracking) -> dict[Item, RemoteMark]:
-    """The marks of a state; no request is made for a table that was read before.
+    """Read the marks of a state. A table that was read before costs no request.
 
     Raises:
-        MissingFileError: they are not there: a newer state has others.
+        MissingFileError: the table is gone: a newer state has another.
     """
     if state is None or state.marks is None:
         return {}
@@ -114,7 +114,7 @@ def read_marks(transport: Transport, state: RefState | None, tracking: Tracking)
 
 
 def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:
-    """Put a new table on a remote; its digest, for a ref state to name."""
+    """Put a new table on a remote. Return its digest, for a ref state to name."""
     content = encode_marks(marks)
     digest = blake3(content).digest()
     transport.put(marks_path(digest), content)
@@ -122,7 +122,7 @@ def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:
 
 
 def _resolve_lost_answer(transport: Transport, state: RefState, error: StockroomError) -> bool:
-    """Whether a put that ended in `error` took effect after all."""
+    """Return False if a state is there after a put that ended in `error`; raise if none is, or it is unknown."""
     try:
         found = find_state(transport, state.number)
     except StockroomError as again:
@@ -131,11 +131,11 @@ def _resolve_lost_answer(transport: Transport, state: RefState, error: Stockroom
         ) from error
     if found is None:
         raise error
-    return False  # something is there: whose it is, the caller finds out
+    return False  # the caller finds out whose state it is
 
 
 def _search(transport: Transport, hint: int) -> RefState | None:
-    """The newest state, searched from a number that may be too small, or wrong."""
+    """Search for the newest state from a number that may be too small, or wrong."""
     if hint > 1:
         start = find_state(transport, hint)
         if start is not None:
@@ -145,7 +145,7 @@ def _search(transport: Transport, hint: int) -> RefState | None:
 
 
 def _climb(start: RefState, find: Callable[[int], RefState | None]) -> RefState:
-    """The newest state from `start` on: ever longer steps up until one leads nowhere, then halving."""
+    """Return the newest state from `start` on: double the step until a state is missing, then bisect."""
     best, step = start, 1
     missing: int | None = None
     while missing is None:
@@ -165,7 +165,7 @@ def _climb(start: RefState, find: Callable[[int], RefState | None]) -> RefState:
 
 
 def _read_hint(transport: Transport) -> int:
-    """The number that the remote's hint gives; 0 where there is none, or none that can be read."""
+    """Return the number in the remote's hint, or 0 if there is no readable one."""
     try:
         text = transport.get(LATEST_PATH, max_nbytes=_MAX_HINT_NBYTES).decode("ascii").strip()
         return int(text) if text.isdigit() else 0
@@ -174,7 +174,7 @@ def _read_hint(transport: Transport) -> int:
 
 
 def _write_hint(transport: Transport, number: int) -> None:
-    """Renew the hint. It is no more than that: whatever goes wrong is nobody's concern."""
+    """Update the hint. Errors are ignored: it is only a hint."""
     try:
         transport.put(LATEST_PATH, f"{number}\n".encode())
     except StockroomError:

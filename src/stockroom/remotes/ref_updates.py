@@ -1,4 +1,4 @@
-"""Which refs of a remote a push moves, from where to where, and which of it must not."""
+"""Decides which refs of a remote a push moves, and which moves it must refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stockroom.repository.repository import Repository
 
 
 def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[Ref, CommitId | None]:
-    """What `stock push [REF]` means: a branch (None: the one checked out), a tag, or `:NAME` to delete a branch."""
+    """Resolve `stock push [REF]`: a branch (None: the one checked out), a tag, or `:NAME` to delete a branch."""
     refs = repository.refs
     wanted: dict[Ref, CommitId | None] = {}
     if ref is not None and ref.startswith(":"):
@@ -37,13 +37,13 @@ def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False)
 
 
 def plan_updates(state: RefState | None, wanted: Mapping[Ref, CommitId | None]) -> list[RefMove]:
-    """What moves the refs of a remote from where `state` has them to where they are wanted; nothing for those there."""
+    """Return the moves of a remote's refs from `state` to where they are wanted, without those already there."""
     moves = [RefMove(ref=ref, old=find_in_state(state, ref), new=new) for ref, new in wanted.items()]
     return [move for move in moves if move.old != move.new]
 
 
 def find_refusal(refs: RefStore, updates: Sequence[RefMove], *, remote: str) -> RefChangedError | None:
-    """Why these updates must not be: one of them would lose commits of the remote."""
+    """Return the reason to refuse updates, if one would lose commits of the remote or move a tag."""
     for update in updates:
         if update.old is None or update.new is None:
             continue
@@ -62,7 +62,7 @@ def find_refusal(refs: RefStore, updates: Sequence[RefMove], *, remote: str) -> 
 
 
 def find_in_state(state: RefState | None, ref: Ref) -> CommitId | None:
-    """Where a ref of a remote stands; None if it has none of that name."""
+    """Return the commit of a remote's ref, or None if it has no such ref."""
     if state is None:
         return None
     found = (state.branches if ref.kind == "branch" else state.tags).get(ref.name)
@@ -70,7 +70,7 @@ def find_in_state(state: RefState | None, ref: Ref) -> CommitId | None:
 
 
 def follow_updates(state: RefState | None, updates: Sequence[RefMove]) -> RefState:
-    """The state after `state`, with refs moved."""
+    """Return the state after `state`, with refs moved."""
     refs: dict[str, dict[str, bytes]] = {
         "branch": dict(state.branches) if state is not None else {},
         "tag": dict(state.tags) if state is not None else {},

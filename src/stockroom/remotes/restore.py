@@ -1,4 +1,4 @@
-"""Restores from remotes what a repair could not mend: metadata at once, and the packs that were lost."""
+"""Restores from remotes what a repair could not mend: metadata first, then the lost packs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stockroom.repository.upkeep.verify import verify_beside_others
 
 
 def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
-    """Mend what can be, from what is here and from what remotes have; they are asked only if something is lost."""
+    """Repair from local data, then from remotes, which are asked only if something is lost."""
     report = repair_repository(repository, on_progress=on_progress)
     if report.lost_packs or report.lost_records:
         for name in read_remotes(repository.paths):
@@ -28,7 +28,7 @@ def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | 
 
 
 def _restore(repository: Repository, remote: str, report: RepairReport) -> None:
-    """Take in everything that a remote tells of, as if for the first time."""
+    """Take in all metadata of a remote again, as if for the first time."""
     forget_all_bundles(repository.paths)
     try:
         found = fetch(repository, remote)
@@ -42,7 +42,7 @@ def _restore(repository: Repository, remote: str, report: RepairReport) -> None:
 
 
 def _bring(repository: Repository, report: RepairReport) -> None:
-    """Bring the packs that were lost and are known again, whole."""
+    """Fetch the lost packs that are known again, whole."""
     repository.tensors.index.refresh()
     known = set(repository.tensors.catalog.read_packs().values())
     again = [pack for pack in report.lost_packs if pack in known]

@@ -1,4 +1,4 @@
-"""The remotes of a repository, by name, in a settings file of its own, `remotes.json`. Never a secret in it."""
+"""The remotes of a repository, by name, in a file of their own, `remotes.json`. It never holds a secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stockroom.repository.paths import RepositoryPaths
 
 
 def read_remotes(paths: RepositoryPaths) -> dict[str, RemoteSettings]:
-    """The remotes by name, `origin` first; `MalformedRecordError` if the settings cannot be read."""
+    """Read the remotes by name, `origin` first. Raises `MalformedRecordError` if the settings cannot be read."""
     try:
         found = locate_settings(paths).stat()
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def read_remotes(paths: RepositoryPaths) -> dict[str, RemoteSettings]:
 
 
 def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
-    """The settings of one remote; `RemoteNotFoundError` if there is none of that name."""
+    """Return the settings of one remote. Raises `RemoteNotFoundError` if there is no such remote."""
     remotes = read_remotes(paths)
     if name not in remotes:
         known = ", ".join(remotes) or "none"
@@ -32,7 +32,7 @@ def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
 
 
 def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
-    """Add a remote; `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules."""
+    """Add a remote. Raises `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules."""
     from stockroom.refs import check_name  # here for the start-up time of the fetch agent
 
     check_name("remote", name)
@@ -45,13 +45,13 @@ def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> N
 
 
 def set_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
-    """Change where a remote is; `RemoteNotFoundError` if there is none of that name."""
+    """Change the settings of a remote. Raises `RemoteNotFoundError` if there is no such remote."""
     get_remote(paths, name)
     _write(paths, {**read_remotes(paths), name: settings})
 
 
 def remove_remote(paths: RepositoryPaths, name: str) -> None:
-    """Take a remote out of the settings; `RemoteNotFoundError` if there is none of that name."""
+    """Remove a remote from the settings. Raises `RemoteNotFoundError` if there is no such remote."""
     get_remote(paths, name)
     remotes = read_remotes(paths)
     del remotes[name]
@@ -59,7 +59,7 @@ def remove_remote(paths: RepositoryPaths, name: str) -> None:
 
 
 def locate_settings(paths: RepositoryPaths) -> Path:
-    """The settings file; it need not be there."""
+    """Return the path of the settings file, which need not exist."""
     return paths.state / "remotes.json"
 
 

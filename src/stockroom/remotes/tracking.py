@@ -1,6 +1,6 @@
-"""What a repository knows of a remote: the ref state last seen, which packs it holds, which bundles were taken in.
+"""A repository's knowledge of a remote: the ref state last seen, the packs it holds, the bundles taken in.
 
-All of it is knowledge, not data: losing it costs requests, never bytes.
+Losing it costs requests, never bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIRECTORY: Final = "remotes"
 
 
 class Tracking:
-    """What is known of the remote `name`."""
+    """The knowledge of the remote `name`."""
 
     def __init__(self, paths: RepositoryPaths, name: str) -> None:
         self._directory = paths.state / _DIRECTORY / name
@@ -37,7 +37,7 @@ class Tracking:
         self._marks = self._directory / "marks"
 
     def read_state(self) -> RefState | None:
-        """The ref state last seen; None where there is none that can be read."""
+        """Read the ref state last seen, or None if there is no readable one."""
         try:
             content = self._state.read_bytes()
             number, _, encoded = content.partition(b"\n")
@@ -46,7 +46,7 @@ class Tracking:
             return None
 
     def write_state(self, state: RefState) -> None:
-        """Remember a ref state, and of bundles what is in its own."""
+        """Remember a ref state, and forget the descriptions of bundles that it does not name."""
         _replace(self._state, f"{state.number}\n".encode() + state.encode())
         current = {entry.digest.hex() for entry in state.bundles}
         for path in self._described.glob("*"):
@@ -54,11 +54,11 @@ class Tracking:
                 path.unlink(missing_ok=True)
 
     def read_packs(self) -> set[PackDigest]:
-        """The packs known to be on the remote."""
+        """Return the packs known to be on the remote."""
         return {PackDigest(digest) for digest in _read_digests(self._packs)}
 
     def has_packs(self, packs: Sequence[PackDigest]) -> NDArray[np.bool_]:
-        """`(n,)`: whether each pack is known to be on the remote."""
+        """Return `(n,)`: whether each pack is known to be on the remote."""
         known = self.read_packs()
         return np.array([pack in known for pack in packs], bool)
 
@@ -71,11 +71,11 @@ class Tracking:
         _replace(self._described / bundle.hex(), b"".join(packs))
 
     def read_described(self, bundles: Iterable[bytes]) -> set[PackDigest]:
-        """The packs that bundles are known to describe. A pack that is not among them is described again: no harm."""
+        """Return the packs that bundles are known to describe. A pack left out is described again, harmlessly."""
         return {PackDigest(pack) for bundle in bundles for pack in _read_digests(self._described / bundle.hex())}
 
     def read_marks(self, digest: bytes) -> bytes | None:
-        """The remote's table of marks of that digest, if it was read before."""
+        """Return the remote's table of marks with that digest, if it was read before."""
         try:
             content = self._marks.read_bytes()
         except OSError:
@@ -87,7 +87,7 @@ class Tracking:
         _replace(self._marks, content)
 
     def read_bundles(self) -> set[bytes]:
-        """The bundles of the remote whose content is here."""
+        """Return the bundles of the remote whose content is here."""
         return set(_read_digests(self._bundles))
 
     def add_bundles(self, digests: Iterable[bytes]) -> None:
@@ -95,11 +95,11 @@ class Tracking:
         self._append(self._bundles, set(digests) - self.read_bundles())
 
     def forget_bundles(self) -> None:
-        """Let every bundle be taken in again: not all of what they brought is here any more."""
+        """Forget the bundles taken in, so that they are taken in again: some of their content is gone."""
         self._bundles.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Forget all of it."""
+        """Forget everything about the remote."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _append(self, path: Path, digests: set[bytes] | set[PackDigest]) -> None:
@@ -117,13 +117,13 @@ class Tracking:
 
 
 def forget_all_bundles(paths: RepositoryPaths) -> None:
-    """Let every bundle of every remote be taken in again."""
+    """Forget the bundles taken in from every remote, so that they are taken in again."""
     for directory in (paths.state / _DIRECTORY).glob("*"):
         Tracking(paths, directory.name).forget_bundles()
 
 
 def _read_digests(path: Path) -> list[bytes]:
-    """The digests in a file; what a kill cut off at its end is left out."""
+    """Read the digests in a file, except one at its end that a kill cut short."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -133,5 +133,5 @@ def _read_digests(path: Path) -> list[bytes]:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # another process knows something at the same time, and was faster
+    with suppress(FileNotFoundError):  # another process replaced it at the same time, and was faster
         replace_own_file(path, content)

@@ -1,4 +1,4 @@
-"""A bundle: the metadata that one push brought to a remote, in one file named by its digest.
+"""A bundle: the metadata that one push brings to a remote, in one file named by its digest.
 
     offset  size  type    field
     0       8     bytes   magic "SRBUNDLE"
@@ -12,10 +12,10 @@
     0       1     u8      kind: 1 object, 2 commit, 3 pack
     1       3             zero
     4       4     u32 LE  size of the payload
-    8       32    bytes   digest of what the payload holds
+    8       32    bytes   digest of the object, commit or pack
     40      ...   bytes   payload
 
-The payload of an object is its database value (see `refs.objects`), of a commit its record, of a pack the record below:
+The payload of an object is its database value (see `refs.objects`), and of a commit its record. For a pack it is:
 
     0       4     u32 LE  size of zarr.json
     4       4             zero
@@ -48,7 +48,7 @@ _MAX_PAYLOAD_NBYTES: Final = (1 << 32) - 1
 
 
 class RecordKind(IntEnum):
-    """What a record holds."""
+    """The kind of a record's content."""
 
     OBJECT = 1
     COMMIT = 2
@@ -66,20 +66,21 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PackFiles:
-    """All of a pack but its rows: `zarr.json`, its chunk list, and the index of its shard if it is not raw."""
+    """The files of a pack without its rows: `zarr.json`, the chunk list, and the shard's index unless the pack is raw.
+    """
 
     zarr_json: Buffer
     chunks: Buffer
     index: Buffer
 
     def encode(self) -> bytes:
-        """The payload of a pack's record."""
+        """Return the payload of a pack's record."""
         parts = [view_bytes(part) for part in (self.zarr_json, self.chunks, self.index)]
         return _PACK.pack(*(len(part) for part in parts)) + b"".join(parts)
 
 
 def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
-    """What `PackFiles.encode` wrote, as views; `MalformedRecordError` naming `where` for anything else."""
+    """Decode the output of `PackFiles.encode`, as views. Raises `MalformedRecordError` naming `where`."""
     if len(payload) >= _PACK.size:
         zarr, chunks, index = _PACK.unpack_from(payload)
         if _PACK.size + zarr + chunks + index == len(payload):
@@ -89,7 +90,7 @@ def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
 
 
 class BundleWriter:
-    """Writes a bundle to a new file, each digest once for its kind. `packs` are those described so far."""
+    """Writes a bundle to a new file, each digest once. `packs` are those described so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -111,7 +112,7 @@ class BundleWriter:
         return not self._seen
 
     def add(self, kind: RecordKind, digest: bytes, payload: Buffer) -> None:
-        """Take a record; one that is there already is not written again."""
+        """Add a record, unless its digest is already there."""
         if digest in self._seen:
             return
         self._seen.add(digest)
@@ -125,11 +126,11 @@ class BundleWriter:
             self.packs.append(PackDigest(digest))
 
     def add_pack(self, digest: PackDigest, files: PackFiles) -> None:
-        """Take the record of a pack."""
+        """Add the record of a pack."""
         self.add(RecordKind.PACK, digest, files.encode())
 
     def finish(self) -> BundleEntry:
-        """Complete the file; returns what a ref state says of it."""
+        """Complete the file and return its entry for a ref state."""
         self._file.seek(0)
         self._file.write(_HEADER.pack(_MAGIC, _VERSION, sum(self._counts.values()), self._nbytes))
         self._file.close()
@@ -152,7 +153,7 @@ class BundleWriter:
 
 
 class Bundle:
-    """A bundle, mapped. Its digest has been verified. Views of it must be gone before it is closed."""
+    """A mapped bundle whose digest has been verified. Views of it must be gone before it is closed."""
 
     def __init__(self, mapped: mmap.mmap, count: int, where: str) -> None:
         self._mapped = mapped
@@ -161,7 +162,7 @@ class Bundle:
         self.where = where
 
     def iter_records(self) -> Iterator[Record]:
-        """Every record, in order; `MalformedRecordError` for one that does not lie in the file."""
+        """Yield every record, in order. Raises `MalformedRecordError` if one does not lie in the file."""
         view, offset = self._view, _HEADER.size
         for _ in range(self.count):
             start = offset + _RECORD.size
@@ -184,7 +185,7 @@ class Bundle:
         try:
             self._view.release()
             self._mapped.close()
-        except BufferError:  # a view is still about, in a traceback say: it goes with its last holder
+        except BufferError:  # a view is still held, such as in a traceback: the map goes with it
             pass
 
     def _malformed(self, what: str) -> MalformedRecordError:
@@ -192,11 +193,11 @@ class Bundle:
 
 
 def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
-    """The bundle in a file that should be the one `entry` describes; errors name `where`.
+    """Open the bundle in a file and check it against `entry`. Errors name `where`.
 
     Raises:
-        DigestMismatchError: it is another.
-        MalformedRecordError: it is none.
+        DigestMismatchError: it is another bundle.
+        MalformedRecordError: it is not a bundle.
         FormatVersionError: a newer Stockroom wrote it.
     """
     nbytes = path.stat().st_size
@@ -221,7 +222,7 @@ def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
 
 
 def merge_bundle(source: Bundle, writer: BundleWriter) -> None:
-    """Take every record of a bundle into another."""
+    """Copy every record of a bundle into another."""
     for record in source.iter_records():
         writer.add(record.kind, record.digest, record.payload)
 
@@ -231,10 +232,10 @@ _MAX_MERGED_NBYTES: Final = 32 << 20
 
 
 def plan_compaction(entries: Sequence[BundleEntry], new_nbytes: int) -> int:
-    """How many of the newest `entries` to merge into a new bundle of `new_nbytes`, so that few are left.
+    """Return how many of the newest `entries` to merge into a new bundle of `new_nbytes`, so that few remain.
 
-    As in an LSM tree: none is merged while there is room. Then a bundle is taken if it is less than twice as large as
-    what is merged already, and in any case as many as it takes to make room, but none above 32 MiB unless it must be.
+    As in an LSM tree, no bundle is merged while there is room. After that, a bundle is merged if room is still needed,
+    or if it is less than twice as large as the sum of those merged before and the result is at most 32 MiB.
     """
     if len(entries) < MAX_BUNDLES:
         return 0

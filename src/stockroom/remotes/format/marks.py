@@ -1,13 +1,13 @@
-"""What gc has found on a remote that its refs do not lead to: since when, and what is being removed at the moment.
+"""Gc's marks on a remote: the items its refs cannot reach, since when, and which are being removed now.
 
     offset  size  type     field
     0       4     bytes    magic "SRrm"
     4       1     u8       version, 1
     5       ...   msgpack  array: salt, marks
 
-A table of marks never changes; a ref state names the one in force. So whoever publishes a state decides on marks too,
-and of two that race exactly one does: a push that relies on something marked takes the mark away in the state it makes,
-and gc removes nothing but what was marked still when it published that it would.
+A table of marks never changes; a ref state names the one in force. So publishing a state also decides on its marks, and
+of two writers that race exactly one succeeds. A push that relies on a marked item drops the mark in the state it
+publishes. Gc removes only items that were still marked when it published that it would.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Seconds: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 48))]
 
 
 class ItemKind(IntEnum):
-    """What is marked: a pack, a bundle, or an older table of marks."""
+    """The kind of a marked item: a pack, a bundle, or an older table of marks."""
 
     PACK = 1
     BUNDLE = 2
@@ -51,9 +51,9 @@ class RemoteMark(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     """A mark.
 
     Attributes:
-        kind, digest: what is marked.
-        since_s: when that was first found, in seconds since 1970 by the remote's clock.
-        until_s: 0; or, for what is being removed, the time by which whoever does so has stopped.
+        kind, digest: the marked item.
+        since_s: when it was first found unreachable, in seconds since 1970 by the remote's clock.
+        until_s: 0; or, while the item is being removed, the time by which its remover has stopped.
     """
 
     kind: ItemKind
@@ -63,7 +63,7 @@ class RemoteMark(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
     @property
     def item(self) -> Item:
-        """What is marked."""
+        """The marked item."""
         return self.kind, self.digest
 
 
@@ -72,7 +72,7 @@ MarkTable: TypeAlias = Mapping[Item, RemoteMark]
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The file; the salt keeps two tables of the same marks apart."""
+    """The record in the file. The salt makes two tables of the same marks differ."""
 
     salt: Annotated[bytes, msgspec.Meta(min_length=_SALT_NBYTES, max_length=_SALT_NBYTES)]
     marks: tuple[RemoteMark, ...]
@@ -82,13 +82,13 @@ _FORMAT: Final = RecordFormat(_Record, magic=b"SRrm", version=1, name="table of 
 
 
 def encode_marks(marks: Iterable[RemoteMark]) -> bytes:
-    """The bytes of a new table, equal to no other's."""
+    """Encode a new table, with bytes that no other table has."""
     ordered = sorted(marks, key=lambda mark: mark.item)
     return _FORMAT.encode(_Record(secrets.token_bytes(_SALT_NBYTES), tuple(ordered)))
 
 
 def decode_marks(content: bytes, *, where: str) -> dict[Item, RemoteMark]:
-    """The table in `content`; errors name `where`.
+    """Decode the table in `content`. Errors name `where`.
 
     Raises:
         MalformedRecordError: the bytes do not follow the format.
@@ -102,7 +102,7 @@ def decode_marks(content: bytes, *, where: str) -> dict[Item, RemoteMark]:
 
 
 def parse_item(path: str) -> Item | None:
-    """The item that a file of a remote belongs to; None for what is not ours to remove."""
+    """Return the item that a file of a remote belongs to, or None if gc must not remove the file."""
     match = _PATH.fullmatch(path)
     if match is None or match["name"][:2] != match["start"] or (match["folder"] == "packs") != bool(match["file"]):
         return None

@@ -1,4 +1,4 @@
-"""The files of a pack as they travel: which there are, how large, and what a bundle says of them."""
+"""The files of a pack as they travel: their names, their sizes, and the pack's description in a bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTS_AT_MOST: Final = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalPack:
-    """A pack of this repository, open. What it gives stays right whatever becomes of its folder."""
+    """An open pack of this repository. Its values stay right whatever happens to its folder."""
 
     pack: Pack
     zarr_json: bytes
@@ -32,19 +32,19 @@ class LocalPack:
 
     @classmethod
     def open(cls, repository: Repository, digest: PackDigest) -> LocalPack:
-        """The pack of that digest."""
+        """Open the pack with that digest."""
         directory = locate_pack(repository.tensors.packs_directory, digest)
         zarr_json, chunks = (directory / METADATA_NAME).read_bytes(), (directory / MANIFEST_NAME).read_bytes()
         return cls(Pack(directory, digest), zarr_json, chunks)
 
     @property
     def digest(self) -> PackDigest:
-        """Its digest."""
+        """The digest of the pack."""
         return self.pack.digest
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Path on a remote -> size, of each of its files."""
+        """The size of each of its files, by path on a remote."""
         prefix = pack_prefix(self.digest)
         return {
             f"{prefix}{METADATA_NAME}": len(self.zarr_json),
@@ -53,7 +53,7 @@ class LocalPack:
         }
 
     def iter_files(self) -> Iterator[tuple[str, Buffer]]:
-        """Path on a remote and content of each file; the pack must be whole."""
+        """Yield each file's path on a remote and content. Raises `AbsentDataError` if the pack is not whole."""
         if self.pack.presence is not None:
             raise AbsentDataError(
                 f"pack {self.digest.hex()[:12]}: not all of it is on this machine, so it cannot be sent",
@@ -62,7 +62,7 @@ class LocalPack:
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
 
     def describe(self) -> PackFiles:
-        """What a bundle says of it."""
+        """Return the pack's description for a bundle."""
         if self.pack.is_raw:
             return PackFiles(self.zarr_json, self.chunks, b"")
         blocks = self.pack.layout.count_blocks(self.pack.manifest.units)
@@ -70,9 +70,9 @@ class LocalPack:
 
 
 def find_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
-    """Those of `packs` that the remote does not hold with all files at their right sizes.
+    """Return those of `packs` that the remote does not hold with every file at its right size.
 
-    A few packs are listed one by one, side by side; for many the remote is listed once.
+    A few packs are listed one by one, in parallel. For many packs the remote is listed once.
     """
     if len(packs) <= _LISTS_AT_MOST:
         with ThreadPoolExecutor(_LISTS_AT_MOST) as pool:

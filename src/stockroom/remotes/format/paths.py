@@ -1,4 +1,4 @@
-"""Where the files of a remote lie, relative to its root."""
+"""Paths of the files of a remote, relative to its root."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ LATEST_PATH: Final = "refs/latest"
 
 
 def state_path(number: int) -> str:
-    """Where the state of that number lies."""
+    """Return the path of the ref state with that number."""
     return f"refs/{number:08d}"
 
 
 def bundle_path(digest: bytes) -> str:
-    """Where a bundle lies."""
+    """Return the path of a bundle."""
     return _place("bundles", digest)
 
 
 def marks_path(digest: bytes) -> str:
-    """Where a table of marks lies."""
+    """Return the path of a table of marks."""
     return _place("marks", digest)
 
 
 def pack_prefix(digest: bytes) -> str:
-    """What the paths of a pack's files begin with."""
+    """Return the prefix of the paths of a pack's files."""
     return f"packs/{pack_path(digest)}/"
 
 

@@ -1,11 +1,11 @@
-"""One numbered state of a remote's refs: where its branches and tags stand, and in which bundles its history lies.
+"""A ref state: the branches and tags of a remote at one moment, and the bundles that hold their history.
 
     offset  size  type     field
     0       4     bytes    magic "SRrs"
     4       1     u8       version, 1; or 2, with marks
     5       ...   msgpack  array: number, write id, time_ns, head, branches, tags, bundles; in version 2 also marks
 
-States are complete and never change: a push makes the next one, and so does gc.
+States are complete and never change. A push makes the next one, and so does gc.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 48))]
 
 
 class BundleEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A bundle of a remote: its digest, which is its name, its size, and how many records of each kind it holds."""
+    """A bundle of a remote: its digest, which names it, its size, and its number of records of each kind."""
 
     digest: Digest
     nbytes: _Count
@@ -42,12 +42,12 @@ class BundleEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
     @property
     def path(self) -> str:
-        """Where it lies on the remote."""
+        """The path on the remote."""
         return bundle_path(self.digest)
 
 
 class _StateV1(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
-    """A state of a remote that gc never ran on."""
+    """A ref state of version 1, on a remote where gc never ran."""
 
     number: Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
     write_id: Annotated[bytes, msgspec.Meta(min_length=WRITE_ID_NBYTES, max_length=WRITE_ID_NBYTES)]
@@ -62,34 +62,34 @@ class RefState(_StateV1, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """A state of a remote's refs.
 
     Attributes:
-        number: its place in their order, from 1.
-        write_id: random bytes of the push that made it, by which that push recognises its own work.
-        time_ns: when, in nanoseconds since 1970, UTC.
+        number: position in the order of states, from 1.
+        write_id: random bytes of the push that made it, by which that push recognizes its own work.
+        time_ns: when it was made, in nanoseconds since 1970, UTC.
         head: the branch that a clone checks out.
         branches: name -> commit.
         tags: name -> commit.
-        bundles: all that together hold the history of these refs, oldest first.
-        marks: the table of what nothing leads to (`format.marks`); None before the first gc.
+        bundles: the bundles that together hold the history of these refs, oldest first.
+        marks: digest of the table of unreachable items (`format.marks`); None before the first gc.
     """
 
     marks: Digest | None = None
 
     @property
     def path(self) -> str:
-        """Where it lies on the remote."""
+        """The path on the remote."""
         return state_path(self.number)
 
     def encode(self) -> bytes:
-        """The canonical bytes."""
+        """Return the canonical bytes."""
         return _FORMAT_V1.encode(_convert(self, _StateV1)) if self.marks is None else _FORMAT_V2.encode(self)
 
     def find_branch(self, name: str) -> CommitId | None:
-        """Where a branch stands, if there is one."""
+        """Return the commit of a branch, or None if there is no such branch."""
         found = self.branches.get(name)
         return None if found is None else CommitId(found)
 
     def list_tips(self) -> list[CommitId]:
-        """Every commit that a branch or tag stands at."""
+        """Return every commit that a branch or tag names."""
         return [CommitId(tip) for tip in dict.fromkeys([*self.branches.values(), *self.tags.values()])]
 
 
@@ -102,7 +102,7 @@ _FORMAT_V2: Final = _make_format(RefState, 2)
 
 
 def decode_state(content: bytes, *, number: int, where: str) -> RefState:
-    """The state of that number in `content`; errors name `where`.
+    """Decode the state with that number from `content`. Errors name `where`.
 
     Raises:
         MalformedRecordError: the bytes do not follow the format, or a name in them breaks the rules.
@@ -128,12 +128,12 @@ def decode_state(content: bytes, *, number: int, where: str) -> RefState:
 
 
 def _convert(state: _StateV1, record: type[S]) -> S:
-    """The same fields, as another type has them."""
+    """Copy the common fields to a record of another type."""
     return record(**{name: getattr(state, name) for name in _StateV1.__struct_fields__})
 
 
 def make_following(state: RefState | None, **changes: Any) -> RefState:
-    """A new state that follows `state`, or the first, with `changes` to its fields."""
+    """Return a new state that follows `state` (None: the first), with `changes` to its fields."""
     if state is None:
         state = RefState(number=0, write_id=b"", time_ns=0, head=None, branches={}, tags={}, bundles=())
     now_ns = time.time_ns()
@@ -141,5 +141,5 @@ def make_following(state: RefState | None, **changes: Any) -> RefState:
 
 
 def new_write_id() -> bytes:
-    """A write id that no other push has."""
+    """Return a write id that no other push has."""
     return secrets.token_bytes(WRITE_ID_NBYTES)

@@ -1,13 +1,13 @@
-"""`remote.stock`: where a repository's data is kept, in a small file beside `head.stock` that git tracks too.
+"""`remote.stock`: a small file, tracked by git beside `head.stock`, that says where a repository's data is kept.
 
     stockroom remote 1
     url s3://bucket/pets
     endpoint -
     region eu-west-1
 
-`-` is what the environment settles. With it a colleague who has git's clone needs one command for the data. It comes
-from elsewhere, so it is believed only as far as it names a kind of remote that we know. It never holds a credential,
-and nobody is contacted because of it but by `stock clone --here`.
+`-` leaves a value to the environment. With this file, a colleague who has git's clone needs one command for the data.
+It comes from elsewhere, so only kinds of remote that we know are accepted. It never holds a credential, and only
+`stock clone --here` contacts a server because of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def format_remote(settings: RemoteSettings) -> str:
-    """The file's text; `InvalidInputError` for settings that it cannot hold."""
+    """Format the text of the file. Raises `InvalidInputError` if the file cannot hold `settings`."""
     values = (settings.url, settings.endpoint_url or "-", settings.region or "-")
     lines = [f"{field} {value}" for field, value in zip(_FIELDS, values, strict=True)]
     text = "\n".join([f"{_MAGIC} {_VERSION}", *lines, ""])
@@ -48,7 +48,7 @@ def format_remote(settings: RemoteSettings) -> str:
 
 
 def parse_remote(text: str, *, where: str) -> RemoteSettings:
-    """The remote that `text` names; `MalformedRecordError` naming `where`, which never repeats what it found."""
+    """Parse the remote that `text` names. Raises `MalformedRecordError` naming `where`, without repeating `text`."""
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
         raise FormatVersionError(f"{where}: written by a newer Stockroom: upgrade this one")
@@ -64,7 +64,7 @@ def parse_remote(text: str, *, where: str) -> RemoteSettings:
 
 
 def read_remote_file(root: Path) -> RemoteSettings | None:
-    """The remote that the file in a work tree names; None where there is no such file."""
+    """Read the remote that the file in a work tree names, or None if there is no such file."""
     path = root / REMOTE_NAME
     if not os.path.lexists(path):
         return None
@@ -75,16 +75,16 @@ def read_remote_file(root: Path) -> RemoteSettings | None:
 
 
 def publish_origin(paths: RepositoryPaths) -> bool:
-    """Make the file say where `origin` is, or take it away if there is none; whether anything was changed.
+    """Make the file name `origin`, or remove it if there is no `origin`. Return whether it changed.
 
-    Only inside a work tree of git: elsewhere nobody would find it.
+    Does nothing outside a work tree of git, where no colleague would get the file.
     """
     if find_work_tree(paths.root) is None:
         return False
     path = paths.root / REMOTE_NAME
     settings, text = read_remotes(paths).get(ORIGIN), None
     if settings is not None:
-        with suppress(InvalidInputError):  # a folder with a strange name, which is of use on this machine only
+        with suppress(InvalidInputError):  # a folder with a strange name, of use on this machine only
             text = format_remote(settings)
     if text is None:
         path.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ def publish_origin(paths: RepositoryPaths) -> bool:
 
 
 def _check(settings: RemoteSettings, where: str) -> None:
-    """Refuse what we would not have written: other schemes, credentials, relative folders."""
+    """Reject settings that Stockroom would not have written: other schemes, credentials, relative folders."""
     try:
         parsed = parse_remote_settings(
             settings.url, endpoint_url=settings.endpoint_url, region=settings.region, base=Path("/")

@@ -1,4 +1,4 @@
-"""How files travel to and from a remote: one protocol, a folder, object stores and web servers."""
+"""Moves files to and from a remote: one protocol for a folder, object stores and web servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stockroom.remotes.transport.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, R
 
 
 def open_transport(settings: RemoteSettings) -> Transport:
-    """The transport for a remote's URL; opening it contacts nobody."""
+    """Return the transport for a remote's URL. Opening it contacts no server."""
     scheme, separator, _ = settings.url.partition("://")
     if not separator:
         from stockroom.remotes.transport.directory import DirectoryTransport  # here for start-up time

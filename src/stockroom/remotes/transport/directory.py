@@ -1,4 +1,4 @@
-"""A remote in a folder: a disk, a mounted share, or what a web server serves."""
+"""A remote in a folder: on a disk, on a mounted share, or served by a web server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES: Final = 10
 
 
 class DirectoryTransport:
-    """Files in the folder `root`, which the first put makes."""
+    """Files in the folder `root`, which the first put creates."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -33,11 +33,11 @@ class DirectoryTransport:
 
     @property
     def can_write(self) -> bool:
-        """Always: whether the system lets us is seen on writing."""
+        """Always true: a write shows whether the system allows it."""
         return True
 
     def get(self, path: str, *, max_nbytes: int) -> bytes:
-        """A whole file."""
+        """Read a whole file."""
         with self._open(path) as file:
             nbytes = os.fstat(file.fileno()).st_size
             if nbytes > max_nbytes:
@@ -45,7 +45,7 @@ class DirectoryTransport:
             return file.read(max_nbytes)
 
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
-        """Exactly the bytes from `start` up to `stop`."""
+        """Read exactly the bytes from `start` up to `stop`."""
         with self._open(path) as file:
             try:
                 content = os.pread(file.fileno(), stop - start, start)
@@ -58,11 +58,11 @@ class DirectoryTransport:
         return content
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Several ranges."""
+        """Read several ranges."""
         return [self.get_range(path, start, stop) for start, stop in ranges]
 
     def put(self, path: str, source: PutSource) -> None:
-        """Write a file by way of a temporary one beside it."""
+        """Write a file through a temporary one beside it."""
         target = self._locate(path)
         try:
             temporary = self._write_temporary(target, source)
@@ -72,7 +72,7 @@ class DirectoryTransport:
             self._fail(path, error)
 
     def put_if_absent(self, path: str, content: bytes) -> bool:
-        """Write a file unless there is one: a link to a temporary file is made, or refused, in one step."""
+        """Write a file unless it exists, by one atomic step: a link to a temporary file."""
         target = self._locate(path)
         try:
             temporary = self._write_temporary(target, content)
@@ -88,7 +88,7 @@ class DirectoryTransport:
         return True
 
     def iter_files(self, prefix: str) -> Iterator[StoredFile]:
-        """Every file whose path begins with `prefix`."""
+        """Yield every file whose path begins with `prefix`."""
         folder = self._locate(prefix) if prefix.endswith("/") else self._locate(prefix).parent
         for parent, folders, names in os.walk(folder if prefix else self._root):
             folders.sort()
@@ -107,11 +107,11 @@ class DirectoryTransport:
                 located.unlink(missing_ok=True)
             except OSError as error:
                 self._fail(path, error)
-            with suppress(OSError):  # there is something else in it
+            with suppress(OSError):  # it is not empty
                 located.parent.rmdir()
 
     def read_clock_s(self) -> int:
-        """The time that the file system gives a new file, which on a share is its server's."""
+        """Return the time that the file system gives a new file. On a share, that is the server's time."""
         self.put(CLOCK_PATH, b"")
         with self._open(CLOCK_PATH) as file:
             return int(os.fstat(file.fileno()).st_mtime)
@@ -128,7 +128,7 @@ class DirectoryTransport:
         return count
 
     def describe_trouble(self) -> str | None:
-        """Nothing is tried again here."""
+        """Always None: nothing is retried here."""
         return None
 
     def _locate(self, path: str) -> Path:
@@ -151,7 +151,7 @@ class DirectoryTransport:
         raise RemoteError(f"{self.url}: {path} is a pipe or a device, not a file: the remote is damaged")
 
     def _write_temporary(self, target: Path, source: PutSource) -> Path:
-        """A synced file with the content of `source`, beside `target`."""
+        """Write `source` to a synced file beside `target`."""
         temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
         try:
             with _create(temporary) as file:
@@ -183,7 +183,7 @@ def _iter_pieces(source: PutSource) -> Iterator[memoryview]:
 
 
 def _create(path: Path) -> BinaryIO:
-    """A new file, in a folder that is made, and made again should a `delete` that empties it come between."""
+    """Create a file and its folder; retry if a `delete` removes the folder in between."""
     for _ in range(_TRIES):
         with suppress(FileNotFoundError, FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def _create(path: Path) -> BinaryIO:
 def _sync_folder(folder: Path) -> None:
     try:
         fd = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # what was put has been deleted, and the folder with it
+    except FileNotFoundError:  # the file was deleted since, and the folder with it
         return
     try:
         os.fsync(fd)

@@ -1,7 +1,7 @@
-"""Remotes on object stores and web servers, through obstore. The only module that imports it.
+"""Remotes on object stores and web servers. The only module that imports obstore.
 
-Its own retries are off: `retry` does them, so that a stall can be explained and answers cut short are tried again too.
-Its errors are translated here, once; their texts can hold addresses and headers, so secrets are taken out of them.
+Obstore's own retries are off: `retry` does them, so that stalls can be explained and incomplete answers retried too.
+Its errors are translated only here. Their texts can hold addresses and headers, so secrets are removed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _SECRET_VARIABLES: Final = re.compile(
 )
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _used_in: int | None = None
-"""The process that first used obstore: its runtime does not survive a fork."""
+"""The process that first used obstore, whose runtime does not survive a fork."""
 
 
 class ObjectStoreTransport:
-    """Files under a prefix of a bucket, or of a web site, which can only be read."""
+    """Files under a prefix of a bucket, or of a web site, which is read-only."""
 
     def __init__(self, settings: RemoteSettings) -> None:
         self._settings = settings
@@ -51,25 +51,25 @@ class ObjectStoreTransport:
 
     @property
     def url(self) -> str:
-        """As configured."""
+        """The URL as configured."""
         return self._settings.url
 
     @property
     def can_write(self) -> bool:
-        """Not on web sites."""
+        """False for web sites."""
         return not self._is_web
 
     def get(self, path: str, *, max_nbytes: int) -> bytes:
-        """A whole file."""
+        """Read a whole file."""
         return self._call(f"get {path}", lambda store: self._get_whole(store, path, max_nbytes))
 
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
-        """Exactly the bytes from `start` up to `stop`."""
+        """Read exactly the bytes from `start` up to `stop`."""
         what = f"get bytes {start} to {stop} of {path}"
         return self._call(what, lambda store: self._get_range(store, path, start, stop), nbytes=stop - start)
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Several ranges, side by side."""
+        """Read several ranges in parallel."""
         if len(ranges) < 2:
             return [self.get_range(path, start, stop) for start, stop in ranges]
         with self._opening:
@@ -78,18 +78,18 @@ class ObjectStoreTransport:
         return list(self._pool.map(lambda span: self.get_range(path, *span), ranges))
 
     def put(self, path: str, source: PutSource) -> None:
-        """Write a file; large ones in parts."""
+        """Write a file, in parts if it is large."""
         self._check_writable(path)
         nbytes = source.stat().st_size if isinstance(source, Path) else len(view_bytes(source))
         self._call(f"put {path}", lambda store: _put(store, path, source, nbytes), nbytes=nbytes)
 
     def put_if_absent(self, path: str, content: bytes) -> bool:
-        """Write a file unless there is one: a conditional put, which the store decides."""
+        """Write a file unless it exists, by a conditional put, which the store decides."""
         self._check_writable(path)
         return self._call(f"put {path}", lambda store: _put_if_absent(store, path, content), nbytes=len(content))
 
     def iter_files(self, prefix: str) -> Iterator[StoredFile]:
-        """Every file whose path begins with `prefix`."""
+        """Yield every file whose path begins with `prefix`."""
         if self._is_web:
             raise RemoteError(f"{self.url}: a web site cannot be listed")
         folder, _, _ = prefix.rpartition("/")  # obstore lists whole folders
@@ -105,16 +105,16 @@ class ObjectStoreTransport:
             self._call(f"delete {path}", partial(_delete, path=path))
 
     def read_clock_s(self) -> int:
-        """The time that the store gives a new object."""
+        """Return the time that the store gives a new object."""
         self.put(CLOCK_PATH, b"")
         return self._call(f"ask for {CLOCK_PATH}", lambda store: _read_modified_s(store, CLOCK_PATH))
 
     def remove_leftovers(self, before_s: int) -> int:  # noqa: ARG002
-        """Nothing: uploads in parts that were cut off are the store's to end, by a lifecycle rule of the bucket."""
+        """Do nothing: a lifecycle rule of the bucket ends unfinished multipart uploads."""
         return 0
 
     def describe_trouble(self) -> str | None:
-        """What is being tried again at the moment, and why."""
+        """Describe a request that is being retried, and why."""
         return self._retrier.describe_trouble()
 
     def _get_whole(self, store: Any, path: str, max_nbytes: int) -> bytes:
@@ -144,12 +144,12 @@ class ObjectStoreTransport:
             except (StockroomError, TransientError, KeyboardInterrupt):
                 raise
             except Exception as error:
-                raise self._translate(error, what) from None  # its own text may hold what must not be shown
+                raise self._translate(error, what) from None  # its own text may hold secrets
 
         return self._retrier.call(what, run, extra_s=nbytes / _SLOWEST_NBYTES_PER_S)
 
     def _open(self) -> Any:
-        """The store, opened in the one process that may use it."""
+        """Return the store, opened in the only process that may use it."""
         global _used_in
         with self._opening:
             if _used_in is None:
@@ -170,7 +170,7 @@ class ObjectStoreTransport:
             )
 
     def _translate(self, error: Exception, what: str) -> Exception:
-        """Stockroom's error, or `TransientError`, for one of obstore's."""
+        """Translate an error of obstore to Stockroom's, or to `TransientError` if it may pass."""
         from obstore import exceptions
 
         cause = summarise(error)
@@ -193,7 +193,7 @@ class ObjectStoreTransport:
 
 
 def summarise(error: Exception) -> str:
-    """One line of an error's text, without the values of secrets."""
+    """Return an error's text on one line, without the values of secrets."""
     text = " ".join(str(error).split("\n\nDebug source")[0].split())
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET_VARIABLES.search(name):
@@ -205,7 +205,7 @@ def summarise(error: Exception) -> str:
 
 
 def find_status(text: str) -> int | None:
-    """The HTTP status that an error's text names, if it does."""
+    """Return the HTTP status in an error's text, or None."""
     match = _STATUS.search(text)
     return None if match is None else int(match[1] or match[2])
 
@@ -295,12 +295,12 @@ def _open_s3(store: Any, settings: RemoteSettings, bucket: str, prefix: str | No
     if provider is not None:
         given["credential_provider"] = provider
     elif not _has_s3_credentials():
-        given["skip_signature"] = True  # a public bucket; else the server says that credentials are missing
+        given["skip_signature"] = True  # a public bucket; otherwise the server reports that credentials are missing
     return store.S3Store(bucket, prefix=prefix, **given, **common)
 
 
 def _has_s3_credentials() -> bool:
-    """Whether the environment names credentials, or a place on this machine to get them from."""
+    """Whether the environment names credentials, or this machine can provide them."""
     names = (
         "AWS_ACCESS_KEY_ID",
         "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -313,7 +313,7 @@ def _has_s3_credentials() -> bool:
 
 
 def _find_profile_credentials() -> Any:
-    """Credentials of a profile in the shared files, if the environment gives none and boto3 can read them."""
+    """Return the credentials of a profile in the shared files, if the environment has none and boto3 can read them."""
     has_files = any(Path(p).expanduser().exists() for p in ("~/.aws/credentials", "~/.aws/config"))
     wants_profile = "AWS_PROFILE" in os.environ or (has_files and "AWS_ACCESS_KEY_ID" not in os.environ)
     if not wants_profile:

@@ -1,4 +1,4 @@
-"""What every kind of remote can do: files by relative path, whole or in ranges, made whole or not at all."""
+"""The protocol of every remote: files by relative path, read whole or in ranges, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stockroom.errors import RemoteError
 
 PutSource: TypeAlias = Buffer | Path
 CLOCK_PATH: Final = "clock"
-"""Written to learn a remote's time; holds nothing."""
+"""An empty file, written to learn a remote's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,49 +28,49 @@ class MissingFileError(RemoteError):
 
 
 class Transport(Protocol):
-    """Files under one remote. Threads may share one; a forked child may not use its parent's.
+    """Files under one remote. Threads may share one; a forked child must not use its parent's.
 
-    Every request has a deadline and is tried a bounded number of times. Errors: `MissingFileError`,
-    `AuthenticationError`, `TimeoutError`, `UnreachableError`, else `RemoteError`; each names the remote and the path.
+    Every request has a deadline and a bounded number of tries. Errors: `MissingFileError`, `AuthenticationError`,
+    `TimeoutError`, `UnreachableError`, else `RemoteError`; each names the remote and the path.
     """
 
     @property
     def url(self) -> str:
-        """Where the remote is; without secrets."""
+        """The URL of the remote, without secrets."""
 
     @property
     def can_write(self) -> bool:
-        """Whether anything can be put there."""
+        """Whether files can be put there."""
 
     def get(self, path: str, *, max_nbytes: int) -> bytes:
-        """A whole file; `RemoteError` if it is larger than `max_nbytes`."""
+        """Read a whole file. Raises `RemoteError` if it is larger than `max_nbytes`."""
 
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
-        """Exactly the bytes from `start` up to `stop`."""
+        """Read exactly the bytes from `start` up to `stop`."""
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Several ranges, side by side, each as by `get_range`."""
+        """Read several ranges, each as `get_range` does, in parallel over a network."""
 
     def put(self, path: str, source: PutSource) -> None:
-        """Write a file, seen whole or not at all; what was there is replaced."""
+        """Write a file, replacing an old one. Readers see it whole or not at all."""
 
     def put_if_absent(self, path: str, content: bytes) -> bool:
-        """Write a file unless there is one; whether it was written.
+        """Write a file unless it exists. Return whether it was written.
 
         False may also mean that an earlier try of this very call took effect and its answer was lost.
         """
 
     def iter_files(self, prefix: str) -> Iterator[StoredFile]:
-        """Every file whose path begins with `prefix`, in any order."""
+        """Yield every file whose path begins with `prefix`, in any order."""
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Remove files; those that are not there are no error."""
+        """Remove files; missing ones are no error."""
 
     def read_clock_s(self) -> int:
-        """The remote's own time, in seconds since 1970: what it says of a file written just now, `clock`."""
+        """Return the remote's own time, in seconds since 1970: that of the file `clock`, written just now."""
 
     def remove_leftovers(self, before_s: int) -> int:
-        """Remove what puts left unfinished before a time by the remote's clock, where they leave anything; how many."""
+        """Remove leftovers of unfinished puts from before a time by the remote's clock. Return how many."""
 
     def describe_trouble(self) -> str | None:
-        """What is being tried again at the moment, and why; None if all is well."""
+        """Describe a request that is being retried, and why; None if all is well."""

@@ -1,4 +1,4 @@
-"""Tries a request again: a bounded number of times, with growing random pauses, within a deadline."""
+"""Retries a request: a bounded number of times, with growing random pauses, within a deadline."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 class TransientError(Exception):
-    """A request failed in a way that may pass: no connection, a server's error, an answer cut short."""
+    """A request failed in a way that may pass: no connection, a server's error, an incomplete answer."""
 
 
 def read_clock_s() -> float:
-    """Seconds since some moment, those included in which the machine was asleep."""
+    """Return seconds since some moment, including time in which the machine was asleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and for how long: `deadline_s` for all tries together, pauses random up to a doubling bound."""
+    """The limits of retries: `deadline_s` for all tries together, and pauses random up to a doubling bound."""
 
     tries: int = 6
     deadline_s: float = 60.0
@@ -34,20 +34,20 @@ class RetryPolicy:
     longest_pause_s: float = 5.0
 
     def choose_pause_s(self, failed: int) -> float:
-        """A random pause after the `failed`-th try, from 1: full jitter keeps clients from coming back together."""
+        """Return a random pause after try `failed`, from 1. Full jitter keeps clients from coming back together."""
         return random.uniform(0, min(self.first_pause_s * 2 ** (failed - 1) * 2, self.longest_pause_s))  # noqa: S311
 
 
 @dataclass(slots=True)
 class Retrier:
-    """Runs requests to one remote and knows which of them are in trouble."""
+    """Runs requests to one remote, and knows which of them are being retried."""
 
     url: str
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     _troubles: dict[int, str] = field(default_factory=dict)
 
     def call(self, what: str, request: Callable[[], T], *, extra_s: float = 0.0) -> T:
-        """What `request` gives, in the end; `what` says in words what it does, `extra_s` lengthens the deadline.
+        """Return the result of `request`. `what` describes it in words; `extra_s` extends the deadline.
 
         Raises:
             UnreachableError: every try failed.
@@ -77,5 +77,5 @@ class Retrier:
             self._troubles.pop(mine, None)
 
     def describe_trouble(self) -> str | None:
-        """What is being tried again at the moment, if anything."""
+        """Describe a request that is being retried, if there is one."""
         return next(iter(list(self._troubles.values())), None)

@@ -1,4 +1,4 @@
-"""What names a remote: its URL, and where its server is if the URL does not say. Never a secret."""
+"""The settings that name a remote: its URL, and its server if the URL does not say. Never a secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
-    """A remote as configured; an `endpoint_url` or `region` of None is left to the environment."""
+    """A remote as configured. An `endpoint_url` or `region` of None is left to the environment."""
 
     url: str
     endpoint_url: str | None = None
@@ -27,10 +27,10 @@ class RemoteSettings:
 def parse_remote_settings(
     url: str, *, endpoint_url: str | None = None, region: str | None = None, base: Path
 ) -> RemoteSettings:
-    """The settings of a remote as a user gives them; a folder becomes an absolute path, seen from `base`.
+    """Parse the settings of a remote as a user gives them. A folder becomes an absolute path, resolved from `base`.
 
     Raises:
-        InvalidInputError: the URL names no kind of remote we know, or carries credentials (which are not repeated).
+        InvalidInputError: the URL is of no known kind, or carries credentials (which are not repeated).
     """
     if not isinstance(url, str) or not url or "\0" in url:
         raise InvalidInputError(f"expected the URL or folder of a remote, found {url!r}")
@@ -56,7 +56,7 @@ def parse_remote_settings(
 
 
 def _split(url: str, what: str) -> SplitResult:
-    """The URL's parts; `InvalidInputError`, which does not repeat it, where it has none."""
+    """Split a URL. Raises `InvalidInputError`, without repeating the URL, if it is malformed."""
     try:
         return urlsplit(url)
     except ValueError as error:
@@ -71,7 +71,7 @@ def _check_endpoint(endpoint_url: str) -> None:
 
 
 def _check_no_secrets(url: str, what: str) -> None:
-    """Refuse user:password@, queries and fragments, without repeating them."""
+    """Reject user:password@, queries and fragments, without repeating them."""
     parts = _split(url, what)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""Brings one whole file of a remote to a local one, in pieces side by side."""
+"""Downloads one whole file of a remote, in pieces in parallel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIECES_AT_ONCE: Final = 4
 def download_file(
     transport: Transport, path: str, target: Path, nbytes: int, *, on_piece: Callable[[int], None] | None = None
 ) -> None:
-    """Write the `nbytes` of a remote's file to `target`; the caller verifies them."""
+    """Write the `nbytes` of a remote's file to `target`. The caller verifies them."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     def bring(start: int) -> None:
@@ -33,7 +33,7 @@ def download_file(
     try:
         starts = range(0, nbytes, _PIECE_NBYTES)
         if starts:
-            bring(starts[-1])  # first of all: a remote may claim a size that its file does not have
+            bring(starts[-1])  # first: a remote may claim a size that its file does not have
         with ThreadPoolExecutor(_PIECES_AT_ONCE) as pool:
             for _ in pool.map(bring, starts[:-1]):
                 pass
