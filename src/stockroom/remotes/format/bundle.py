@@ -66,8 +66,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PackFiles:
-    """The files of a pack without its rows: `zarr.json`, the chunk list, and the shard's index unless the pack is raw.
-    """
+    """A pack's files without its rows: `zarr.json`, the chunk list, and the shard's index unless the pack is raw."""
 
     zarr_json: Buffer
     chunks: Buffer
