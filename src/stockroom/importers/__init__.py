@@ -1,1 +1,1 @@
-"""Sources of data: plug-ins that read other people's files into columns of the data shelf."""
+"""Importers: plug-ins that read other people's files into columns of the data shelf."""

@@ -1,6 +1,6 @@
-"""Arrow's columns as ours: what schema each kind has, and its values as arrays, text or bytes.
+"""Converts Arrow's columns to ours: the schema of each type, and its values as arrays, text or bytes.
 
-Owns all that is known of Arrow's types; what has no form of its own here becomes JSON text. pyarrow is optional: it
+Owns all knowledge of Arrow's types. Values with no form of their own here become JSON text. pyarrow is optional: it
 comes with the extra `tables`.
 """
 
@@ -17,14 +17,14 @@ from stockroom.shelves.data.values import Array, Schema
 from stockroom.store.dtypes import parse_dtype
 
 DTYPE_KEY: Final = b"stockroom.dtype"
-"""In the metadata of a field: the dtype of values that Arrow lacks, which stand there as others of their size."""
+"""Key in a field's metadata: the dtype of values that Arrow lacks, stored as other values of their size."""
 
 DECODER_KEY: Final = b"stockroom.decoder"
-"""In the metadata of a field of bytes: the decoder of the column."""
+"""Key in the metadata of a field of bytes: the decoder of the column."""
 
 
 def load_arrow(where: str) -> Any:
-    """pyarrow's module; `InvalidInputError` naming `where` if it is not installed."""
+    """Import pyarrow and return it. Raises `InvalidInputError` naming `where` if it is not installed."""
     try:
         import pyarrow
     except ImportError as error:
@@ -35,7 +35,7 @@ def load_arrow(where: str) -> Any:
 
 
 def plan_column(field: Any, name: str, attrs: dict[str, Any]) -> ColumnPlan:
-    """The plan of the column for one field of an Arrow schema."""
+    """Plan the column for one field of an Arrow schema."""
     schema = find_schema(field.type)
     metadata = field.metadata or {}
     if DTYPE_KEY in metadata and schema is not None and schema.dtype not in ("str", "bytes"):
@@ -45,7 +45,7 @@ def plan_column(field: Any, name: str, attrs: dict[str, Any]) -> ColumnPlan:
 
 
 def find_schema(kind: Any) -> Schema | None:
-    """The schema of values of an Arrow type; None where they tell it themselves."""
+    """Return the schema of values of an Arrow type, or None if only the values show it."""
     arrow = load_arrow("arrow")
     types = arrow.types
     if types.is_dictionary(kind):
@@ -65,9 +65,9 @@ def find_schema(kind: Any) -> Schema | None:
 
 
 def read_values(array: Any, field: Any) -> Values:
-    """The values of one record batch's column, None where there is none (NaN among floats).
+    """Return the values of one record batch's column, with None for nulls (NaN among floats).
 
-    Raises `InvalidInputError` naming the column for lists with holes, or of lists of different lengths.
+    Raises `InvalidInputError` naming the column for lists with nulls in them, or of lists of different lengths.
     """
     arrow = load_arrow("arrow")
     kind = array.type
@@ -86,7 +86,7 @@ def read_values(array: Any, field: Any) -> Values:
 
 
 def _find_numbers(kind: Any) -> tuple[str | None, tuple[int | None, ...]]:
-    """Dtype of the numbers in a type, None for other things; lengths of the lists around them, None for any."""
+    """Return the dtype of a type's numbers (None: no numbers), and the lengths of lists around them (None: any)."""
     types = load_arrow("arrow").types
     axes: list[int | None] = []
     while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -126,7 +126,7 @@ def _read_scalars(array: Any, dtype: str, field: Any) -> Values:
 
 
 def _read_lists(array: Any, axes: tuple[int | None, ...], field: Any) -> Values:
-    """Lists of numbers as arrays, nested ones with as many axes."""
+    """Return lists of numbers as arrays, nested lists with as many axes."""
     levels, values = _flatten(array, axes)
     if values.null_count:
         raise InvalidInputError(f"column {field.name!r}: expected lists without holes, found nulls; fill them first")
@@ -136,7 +136,7 @@ def _read_lists(array: Any, axes: tuple[int | None, ...], field: Any) -> Values:
 
 
 def _flatten(array: Any, axes: tuple[int | None, ...]) -> tuple[list[Array | int], Any]:
-    """For each level of lists where each begins, or the length of all; and the numbers in them."""
+    """Return each level of lists as its offsets or its common length; and the numbers in the lists."""
     levels: list[Array | int] = []
     for length in axes:
         if length is None:
@@ -168,7 +168,7 @@ def _cut(levels: list[Array | int], numbers: Array, row: int, name: str) -> Arra
 
 
 def _restore(values: Array, field: Any) -> Array:
-    """Values in the dtype that they had before they were put into Arrow's."""
+    """Return values in the dtype that they had before they were put into Arrow's."""
     if not field.metadata or DTYPE_KEY not in field.metadata:
         return values
     dtype = _stored_dtype(field)

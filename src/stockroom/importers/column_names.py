@@ -1,4 +1,4 @@
-"""Names of columns made of the titles that tables, files and archives have for theirs."""
+"""Makes names of columns from the titles in tables, files and archives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MAX_LENGTH: Final = 60
 
 
 def name_columns(titles: Iterable[str], where: str) -> dict[str, str]:
-    """From each title to the name of its column: the title, with `_` for what no name may have.
+    """Map each title to the name of its column: the title, with `_` for anything that a name may not contain.
 
-    Raises `InvalidInputError` naming `where` if two titles are the same, or have the same name.
+    Raises `InvalidInputError` naming `where` if two titles, or their names, are the same.
     """
     names: dict[str, str] = {}
     taken: dict[str, str] = {}

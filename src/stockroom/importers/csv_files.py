@@ -1,6 +1,6 @@
 """`stock import csv FILE...`: a column for each of the table's, the first of bool, int64, float64 and str that fits.
 
-Owns what a cell's text may be. The files are read twice: once to see what their cells are, once to take them.
+Owns the rules for a cell's text. The files are read twice: first to find the types, then to read the values.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from stockroom.shelves.data.values import Schema
 _ROWS_AT_ONCE: Final = 4096
 _DELIMITERS: Final = ",;\t|"
 _KINDS: Final = ("bool", "int64", "float64", "str")
-"""A column is of the first that has all its cells."""
+"""A column gets the first kind that fits all of its cells."""
 
-_INT: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")  # neither 007 nor +49: those are no numbers to count with
+_INT: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")  # neither 007 nor +49: those are not quantities
 _FLOAT: Final = re.compile(
     r"[+-]?((0|[1-9][0-9]{0,14})|(0|[1-9][0-9]*)?\.[0-9]+(e[+-]?[0-9]{1,3})?|(0|[1-9][0-9]*)\.?e[+-]?[0-9]{1,3}"
     r"|(0|[1-9][0-9]*)\.|inf|nan)",
     re.IGNORECASE,
-)  # whole numbers of more digits than a float has are text
+)  # a whole number with more digits than a float holds is text
 _BOOLS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
 
 class CsvImporter:
-    """Reads comma-separated values in UTF-8 whose first line has the titles; also with tabs, semicolons or bars."""
+    """Reads comma-separated values in UTF-8 with titles in the first line; also with tabs, semicolons or bars."""
 
     name = "csv"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `csv`."""
+        """Return the one source: `csv`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """The table of the rows of all files in `spec.paths`, which must have the same titles."""
+        """Return the table of the rows of all files in `spec.paths`, which must have the same titles."""
         if not spec.paths:
             raise InvalidInputError("expected .csv files to import, found none named")
         paths = [spec.root / path if spec.root else path for path in spec.paths]
@@ -73,7 +73,7 @@ class _Table:
     skipped: list[str]
 
     def find_kinds(self) -> tuple[list[str], int]:
-        """The kind of each column, and the number of rows."""
+        """Return the kind of each column, and the number of rows."""
         kinds: list[str | None] = [None] * len(self.names)
         count = 0
         for row in self._iter_rows():
@@ -84,7 +84,7 @@ class _Table:
         return [kind or "str" for kind in kinds], count
 
     def iter_batches(self, kinds: Sequence[str]) -> Iterator[dict[str, Values]]:
-        """Batches of the rows, by column."""
+        """Yield batches of the rows, by column."""
         self.skipped.clear()
         rows: list[list[str]] = []
         for row in self._iter_rows():
@@ -100,7 +100,7 @@ class _Table:
         return {name: _convert(cells, kind) for name, kind, cells in columns}
 
     def _iter_rows(self) -> Iterator[list[str]]:
-        """Rows of as many cells as there are titles; empty lines are none."""
+        """Yield rows with as many cells as there are titles. Empty lines are not rows."""
         for path in self.paths:
             with _open_rows(path) as reader:
                 next(reader)
@@ -130,7 +130,7 @@ def _read_titles(path: Path) -> list[str]:
 
 @contextmanager
 def _open_rows(path: Path) -> Iterator[Any]:
-    """A reader of the rows of a file; whatever is wrong with it becomes one of our errors."""
+    """Yield a reader of the rows of a file, with all of its errors translated to ours."""
     with (
         translate_read_errors(path, "expected comma-separated values"),
         path.open(encoding="utf-8-sig", newline="") as file,
@@ -147,7 +147,7 @@ def _open_rows(path: Path) -> Iterator[Any]:
 
 
 def _widen(kind: str | None, cell: str) -> str:
-    """The kind that has the cells of `kind` (None: there was none yet) and this one too."""
+    """Return the kind that fits the cells of `kind` (None: there were none yet) and this one too."""
     if kind is None:
         return next(each for each in _KINDS if _fits(cell, each))
     if _fits(cell, kind):
@@ -168,7 +168,7 @@ def _fits(cell: str, kind: str) -> bool:
 
 
 def _convert(cells: Sequence[str], kind: str) -> Values:
-    """The samples of a column: an empty cell is NaN among floats, no sample among integers, itself among text."""
+    """Convert a column's cells. An empty cell is NaN among floats, no sample among integers, itself among text."""
     if kind == "str":
         return cells
     if kind == "float64":

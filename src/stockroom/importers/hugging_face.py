@@ -1,4 +1,4 @@
-"""`stock import huggingface DIR`: a data set of Hugging Face's that `save_to_disk` wrote, read from its Arrow files.
+"""`stock import huggingface DIR`: a Hugging Face data set that `save_to_disk` wrote, read from its Arrow files.
 
 Owns the layout of such a folder. Needs pyarrow, not the library `datasets`.
 """
@@ -31,11 +31,11 @@ class HuggingFaceImporter:
     name = "huggingface"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `huggingface`."""
+        """Return the one source: `huggingface`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """The table of each split, its columns called `train-image` and so on, or of the one that `spec` names."""
+        """Return the table of each split, or of the one that `spec` names, with columns such as `train-image`."""
         if len(spec.paths) != 1:
             raise InvalidInputError(f"expected one folder of a saved data set, found {len(spec.paths)} named")
         folder = (spec.root or Path()) / spec.paths[0]
@@ -85,7 +85,7 @@ def _iter_batches(
                     f"{file}: expected the columns of {files[0]}, found others; import it by itself"
                 )
             for whole in stream:
-                whole.validate(full=True)  # pyarrow trusts the offsets in a stream, and reads where they lead
+                whole.validate(full=True)  # pyarrow trusts the offsets in a stream, even outside its data
                 size = max(1, BATCH_NBYTES * len(whole) // max(1, whole.nbytes))
                 for start in range(0, len(whole), size):
                     yield _name_values(whole.slice(start, size), names, features, file)
@@ -100,7 +100,7 @@ def _name_values(batch: Any, names: Mapping[str, str], features: Mapping[str, An
 
 
 def _read_images(array: Any, field: Any, file: Path) -> Values:
-    """The files of images, which stand beside the paths they once had."""
+    """Return the bytes of image files, which are stored beside their former paths."""
     if isinstance(array.type, load_arrow(str(file)).BaseExtensionType):
         array = array.storage
     values = array.to_pylist()
@@ -114,7 +114,7 @@ def _read_images(array: Any, field: Any, file: Path) -> Values:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """The Arrow files that the folder's state names, in order."""
+    """Return the Arrow files that the folder's state names, in order."""
     entries = _read_field(folder / "state.json", "_data_files", [])
     files = [_find_below(folder, entry.get("filename") if isinstance(entry, dict) else None) for entry in entries]
     if not files:
@@ -123,14 +123,14 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _find_below(folder: Path, name: object) -> Path:
-    """What is called so right in `folder`; a name that leads elsewhere is refused."""
+    """Return the path of `name` directly in `folder`. Raises `CorruptionError` if `name` points elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name or "\x00" in name:
         raise CorruptionError(f"{folder}: expected the name of something in it, found {name!r:.80}", where=str(folder))
     return folder / name
 
 
 def _read_field(path: Path, key: str, empty: _Field) -> _Field:
-    """A list or an object in a file of JSON, `empty` where it has none."""
+    """Return a list or an object in a JSON file, or `empty` if the file has none."""
     with translate_read_errors(path):
         if path.stat().st_size > _MAX_JSON_NBYTES:
             raise CorruptionError(f"{path}: expected at most {_MAX_JSON_NBYTES} bytes, found more", where=str(path))
@@ -147,7 +147,7 @@ def _read_field(path: Path, key: str, empty: _Field) -> _Field:
 
 @contextmanager
 def _open_stream(path: Path) -> Iterator[Any]:
-    """The record batches of an Arrow file, which is mapped into memory."""
+    """Yield the record batches of an Arrow file, which is mapped into memory."""
     arrow = load_arrow(str(path))
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file")

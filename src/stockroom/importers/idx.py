@@ -43,7 +43,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class IdxHeader:
-    """What an IDX file says it holds: `dtype` as stored (big-endian) and `shape`, samples along axis 0."""
+    """The header of an IDX file: `dtype` as stored (big-endian), and `shape` with samples along axis 0."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -60,9 +60,9 @@ class IdxHeader:
 
 
 def read_idx_header(path: Path) -> IdxHeader:
-    """The header of an IDX file, checked against the file's length.
+    """Read the header of an IDX file, and check it against the file's length.
 
-    Raises `InvalidInputError` where it is no IDX file, `CorruptionError` where file and header disagree.
+    Raises `InvalidInputError` if it is not an IDX file, `CorruptionError` if file and header disagree.
     """
     with translate_read_errors(path), _open_idx(path) as stream:
         header = _parse_header(stream, path)
@@ -71,9 +71,9 @@ def read_idx_header(path: Path) -> IdxHeader:
 
 
 def iter_idx(path: Path) -> Iterator[NDArray[Any]]:
-    """Batches `(n, *shape[1:])` of an IDX file's samples, in the machine's byte order, about 8 MiB each.
+    """Yield batches `(n, *shape[1:])` of an IDX file's samples, in native byte order, about 8 MiB each.
 
-    Raises as `read_idx_header` does, and `CorruptionError` where a compressed file is too short or too long.
+    Raises as `read_idx_header` does, and `CorruptionError` if a compressed file is too short or too long.
     """
     header = read_idx_header(path)
     sample_shape = header.shape[1:]
@@ -91,7 +91,7 @@ def iter_idx(path: Path) -> Iterator[NDArray[Any]]:
 
 @contextmanager
 def _open_idx(path: Path) -> Iterator[BufferedIOBase]:
-    """The file's IDX bytes, decompressed where it starts as gzip does, whatever its name."""
+    """Yield the file's IDX bytes, decompressed if it starts as gzip does, whatever its name."""
     with path.open("rb") as raw:
         compressed = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
@@ -117,7 +117,7 @@ def _parse_header(stream: BufferedIOBase, path: Path) -> IdxHeader:
 
 
 def _check_length(header: IdxHeader, path: Path) -> None:
-    """Hold the header against the file's size before anything is allocated from it."""
+    """Check the header against the file's size before anything is allocated from it."""
     size = path.stat().st_size
     with path.open("rb") as raw:
         compressed = raw.read(2) == _GZIP_MAGIC

@@ -1,7 +1,7 @@
 """`stock import imagefolder DIR`: the images of a folder as columns `image`, `label` and `path`.
 
-The folder right below DIR is an image's class, in the order of names, as torchvision's ImageFolder has it. Owns which
-files are read, the one mode they are all brought to, and what is said of broken ones.
+The folder directly below DIR is an image's class. Classes are in the order of names, as in torchvision's ImageFolder.
+Owns the choice of files, the common mode of all images, and the report of broken ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stockroom.shelves.data.values import Schema
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IN_FLIGHT_NBYTES: Final = 64 << 20
-"""Bytes of pixels that are decoded ahead of what is written, or one image more."""
+"""The most bytes of pixels decoded ahead of writing, exceeded by at most one image."""
 
 _DEEP_DTYPES: Final = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
 _LISTED: Final = 10
@@ -30,7 +30,7 @@ _LISTED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image: its path below the folder, and what its header says, which is nothing where it is broken."""
+    """One image: its path below the folder, and the content of its header, which is empty if it is broken."""
 
     path: str
     mode: str = ""
@@ -39,7 +39,7 @@ class ImageFile:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its pixels, at most."""
+        """The bytes of its pixels, at most."""
         return self.shape[0] * self.shape[1] * 4
 
 
@@ -49,11 +49,11 @@ class ImageFolderImporter:
     name = "imagefolder"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `imagefolder`."""
+        """Return the one source: `imagefolder`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """The table of the images in the one folder that `spec` names; reads the header of every file."""
+        """Return the table of the images in the one folder that `spec` names. Reads the header of every file."""
         folder = _find_folder(spec)
         load_pillow(f"{folder}")
         paths = list_images(folder)
@@ -64,7 +64,7 @@ class ImageFolderImporter:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of the images below a folder, relative to it, sorted; links to folders are not followed."""
+    """Return the relative paths of the images below a folder, sorted. Links to folders are not followed."""
     found = []
     for root, _, names in os.walk(folder):
         inside = os.path.relpath(root, folder)
@@ -73,7 +73,7 @@ def list_images(folder: Path) -> list[str]:
 
 
 def choose_mode(files: Sequence[ImageFile], where: str) -> str:
-    """The mode that all images can be brought to and lose nothing: L, RGB or RGBA, or a deeper one that all have."""
+    """Return a mode that all images convert to without loss: L, RGB or RGBA, or a deeper one that all have."""
     modes = {file.mode for file in files if not file.error}
     if not modes - MODE_CHANNELS.keys():
         return next((mode for mode in ("RGBA", "RGB") if mode in modes), "L")
@@ -86,7 +86,7 @@ def choose_mode(files: Sequence[ImageFile], where: str) -> str:
 
 
 class _ImageTable:
-    """The table of some files, as `open` gives it."""
+    """The table of some files, as `open` returns it."""
 
     def __init__(self, folder: Path, files: Sequence[ImageFile], spec: ImportSpec) -> None:
         self._folder = folder
@@ -116,20 +116,20 @@ class _ImageTable:
         return plans
 
     def _shape(self) -> tuple[int | None, ...]:
-        """That of all images, with None for what differs."""
+        """Return the shape of all images, with None for a side that differs."""
         shapes = {file.shape for file in self._files if not file.error}
         lengths = [{shape[axis] for shape in shapes} for axis in (0, 1)]
         sides = (each.pop() if len(each) == 1 else None for each in lengths)
         return (*sides, *MODE_CHANNELS.get(self._mode, ()))
 
     def _iter_batches(self) -> Iterator[dict[str, Values]]:
-        """Batches of some 8 MiB; raises `CorruptionError` after the last where files were broken and may not be."""
+        """Yield batches of some 8 MiB. Raises `CorruptionError` after the last if broken files must not be skipped."""
         self._broken.clear()
         batch: list[tuple[str, Any]] = []
         nbytes = 0
         for path, image in self._iter_images():
             if self._broken and not self._spec.skip_broken:
-                continue  # nothing will come of this import; go on to name every broken file
+                continue  # this import fails; go on only to name every broken file
             batch.append((path, image))
             nbytes += len(image) if isinstance(image, bytes) else image.nbytes
             if nbytes >= BATCH_NBYTES:
@@ -141,7 +141,7 @@ class _ImageTable:
             yield self._name_columns(batch)
 
     def _iter_images(self) -> Iterator[tuple[str, Any]]:
-        """Whole images in order, decoded by threads some way ahead; notes those that are broken."""
+        """Yield whole images in order, decoded by threads some way ahead; note those that are broken."""
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             flying: deque[tuple[ImageFile, Future[Any]]] = deque()
             nbytes = 0
@@ -156,7 +156,7 @@ class _ImageTable:
                 yield from self._take(done, image)
 
     def _load(self, file: ImageFile) -> Any:
-        """The pixels of a file, or its bytes, once they are seen to be whole; a broken one is an error."""
+        """Return the pixels of a file, or its bytes, after checking that it is whole. Raises if it is broken."""
         if file.error:
             raise InvalidInputError(f"{file.path}: {file.error}")
         data = (self._folder / file.path).read_bytes()
@@ -201,5 +201,5 @@ def _read_header(folder: Path, path: str) -> ImageFile:
             return ImageFile(path, natural_mode(image), (image.height, image.width))
     except InvalidInputError:
         raise
-    except Exception as error:  # Pillow's readers raise whatever they meet
+    except Exception as error:  # Pillow's readers can raise anything
         return ImageFile(path, error=f"expected an image, found none: {error}")

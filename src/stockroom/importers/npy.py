@@ -1,4 +1,4 @@
-"""The header of numpy's `.npy` format, and streaming of what follows it.
+"""The header of numpy's `.npy` format, and streaming of the values after it.
 
 Source: numpy.lib.format. Knows one array's bytes, no columns.
 """
@@ -26,9 +26,9 @@ _MAX_HEADER_NBYTES = 1 << 14  # more than numpy parses
 
 @dataclass(frozen=True, slots=True)
 class NpyHeader:
-    """What an `.npy` header says: `dtype` as stored, `shape` with samples along axis 0.
+    """The content of an `.npy` header: `dtype` as stored, and `shape` with samples along axis 0.
 
-    `header_nbytes` is where the values start.
+    The values start at `header_nbytes`.
     """
 
     dtype: np.dtype[Any]
@@ -38,20 +38,20 @@ class NpyHeader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of header and values together."""
+        """The bytes of header and values together."""
         return self.header_nbytes + self.dtype.itemsize * math.prod(self.shape)
 
     @property
     def streams(self) -> bool:
-        """Whether samples follow each other in the file, as they do not in Fortran order."""
+        """Whether samples follow each other in the file, which they do not in Fortran order."""
         return not self.fortran_order or len(self.shape) == 1
 
 
 def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHeader:
-    """The header at the start of `stream`, held against `nbytes`, the length of the whole.
+    """Read the header at the start of `stream`, and check it against `nbytes`, the length of the whole.
 
-    Raises `InvalidInputError` naming `where` for what no column can hold (object and structured arrays, text,
-    a single value), `CorruptionError` where header and length disagree.
+    Raises `InvalidInputError` naming `where` for arrays that no column can hold (objects, structures, text, a single
+    value), `CorruptionError` if header and length disagree.
     """
     dtype, shape, fortran_order, header_nbytes = _parse_header(stream, where)
     header = NpyHeader(dtype, shape, fortran_order, header_nbytes)
@@ -65,7 +65,7 @@ def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHe
 
 
 def iter_npy_stream(stream: BufferedIOBase, header: NpyHeader, *, where: str) -> Iterator[NDArray[Any]]:
-    """Batches `(n, *shape[1:])` from a stream that stands after its header; needs `header.streams`."""
+    """Yield batches `(n, *shape[1:])` from a stream positioned after its header. Requires `header.streams`."""
     return iter_rows(
         stream,
         header.dtype,
@@ -77,7 +77,7 @@ def iter_npy_stream(stream: BufferedIOBase, header: NpyHeader, *, where: str) ->
 
 
 def iter_npy_map(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
-    """Batches as of `iter_npy_stream` from a file mapped into memory, whose samples need not stream."""
+    """Yield batches as `iter_npy_stream` does, from a mapped file whose samples need not stream."""
     order: Literal["C", "F"] = "F" if header.fortran_order else "C"
     if math.prod(header.shape) == 0:
         return
@@ -94,9 +94,9 @@ def _parse_header(stream: BufferedIOBase, where: str) -> tuple[np.dtype[Any], tu
         if version == (1, 0):
             shape, fortran_order, dtype = npy_format.read_array_header_1_0(start)
         else:
-            # Version 3.0 differs from 2.0 by names of fields in UTF-8, and records are refused anyway.
+            # Version 3.0 differs from 2.0 in UTF-8 names of fields, and structured arrays are rejected anyway.
             shape, fortran_order, dtype = npy_format.read_array_header_2_0(start)
-    except Exception as error:  # numpy parses the header as Python literals and lets what they raise through
+    except Exception as error:  # numpy parses the header as Python literals and passes on their errors
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
     return dtype, shape, fortran_order, start.tell()

@@ -1,7 +1,7 @@
-"""`stock import numpy a.npy b.npz`: one column per array, its first axis the samples.
+"""`stock import numpy a.npy b.npz`: one column per array, with samples along its first axis.
 
-Owns the choice of names and how each kind of file is streamed. A column takes the stem of its `.npy` file,
-or its name within the `.npz`.
+Owns the choice of names, and how each kind of file is streamed. A column takes the stem of its `.npy` file, or its name
+within the `.npz`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 
 
 class NumpyImporter:
-    """Reads `.npy` and `.npz` files; never objects, never pickles."""
+    """Reads `.npy` and `.npz` files, but no objects and no pickles."""
 
     name = "numpy"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `numpy`."""
+        """Return the one source: `numpy`."""
         return ["numpy"]
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
-        """A column per array of the files `spec.paths`, relative to `spec.root` where that is given."""
+        """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
         if not spec.paths:
             raise InvalidInputError("expected .npy or .npz files to import, found none named")
         columns: list[ColumnSource] = []
@@ -107,14 +107,14 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
 
 
 def _iter_member(path: Path, filename: str, header: NpyHeader) -> Iterator[NDArray[Any]]:
-    """Batches straight from the archive."""
+    """Yield batches directly from the archive."""
     with _open_zip(path) as archive, _open_zip_member(archive, archive.getinfo(filename)) as stream:
         stream.read(header.header_nbytes)
         yield from iter_npy_stream(stream, header, where=f"{path}:{filename}")
 
 
 def _iter_spooled_member(path: Path, filename: str, header: NpyHeader) -> Iterator[NDArray[Any]]:
-    """Batches by way of a temporary file: in Fortran order a sample is scattered over the whole member."""
+    """Yield batches through a temporary file: in Fortran order a sample is scattered over the whole member."""
     with tempfile.NamedTemporaryFile(suffix=".npy") as spool:
         with _open_zip(path) as archive, _open_zip_member(archive, archive.getinfo(filename)) as stream:
             shutil.copyfileobj(stream, spool, 1 << 20)
@@ -126,7 +126,7 @@ def _iter_spooled_member(path: Path, filename: str, header: NpyHeader) -> Iterat
 
 @contextmanager
 def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive; whatever is wrong with it becomes one of our errors."""
+    """Yield the archive, with all of its errors translated to ours."""
     with translate_read_errors(path, "not a whole .npz archive"), zipfile.ZipFile(path) as archive:
         yield archive
 

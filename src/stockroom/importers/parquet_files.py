@@ -1,4 +1,4 @@
-"""`stock import parquet FILE...`: a column for each of the table's, lists of numbers as arrays of any length."""
+"""`stock import parquet FILE...`: a column for each of the table's; lists of numbers become arrays of any length."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ParquetImporter:
     name = "parquet"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `parquet`."""
+        """Return the one source: `parquet`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """The table of the rows of all files in `spec.paths`, which must have the same columns."""
+        """Return the table of the rows of all files in `spec.paths`, which must have the same columns."""
         if not spec.paths:
             raise InvalidInputError("expected .parquet files to import, found none named")
         paths = [spec.root / path if spec.root else path for path in spec.paths]
@@ -60,14 +60,14 @@ def _iter_batches(paths: Sequence[Path], names: Mapping[str, str]) -> Iterator[d
 
 
 def name_values(batch: Any, names: Mapping[str, str]) -> dict[str, Values]:
-    """The values of a record batch by the names of the columns."""
+    """Return the values of a record batch by column name."""
     return {
         names[field.name]: read_values(array, field) for field, array in zip(batch.schema, batch.columns, strict=True)
     }
 
 
 def _count_rows(metadata: Any) -> int:
-    """Rows that take some 8 MiB, by what the file says of the size of its row groups."""
+    """Return the number of rows that take some 8 MiB, by the sizes of row groups that the file states."""
     nbytes = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     return int(max(1, min(_MAX_ROWS_AT_ONCE, BATCH_NBYTES * metadata.num_rows // max(1, nbytes))))
 

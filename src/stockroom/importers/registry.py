@@ -1,7 +1,7 @@
-"""Importers by name: finds plug-ins through their entry points.
+"""Finds importers by name, through the entry points of plug-ins.
 
-Owns the entry-point group and the choice of an importer. A plug-in that fails to load is named when it is
-asked for, and passed over otherwise, so that one broken package never takes the others away.
+Owns the entry-point group and the choice of an importer. A plug-in that fails to load is named when it is requested,
+and skipped otherwise, so one broken package never disables the others.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ ENTRY_POINT_GROUP = "stockroom.importers"
 
 
 def list_sources() -> list[str]:
-    """Every source that can be imported here, sorted; sources of plug-ins that fail to load are left out."""
+    """Return every source that can be imported here, sorted. Sources of plug-ins that fail to load are left out."""
     return sorted(source for plug_in in _iter_working_plug_ins() for source in plug_in.sources)
 
 
 def resolve_importer(source: str) -> Importer:
-    """The importer that answers for `source`, such as `"torchvision.cifar10"`.
+    """Return the importer of `source`, such as `"torchvision.cifar10"`.
 
-    Raises `InvalidInputError` where none does, listing those that exist, or where its plug-in fails to load.
+    Raises `InvalidInputError` if there is none, listing those that exist, or if its plug-in fails to load.
     """
     entry_point = _find_entry_points().get(source.partition(".")[0])
     if entry_point is None:
@@ -43,7 +43,7 @@ class _PlugIn:
 
 
 def _find_entry_points() -> dict[str, EntryPoint]:
-    """Plug-ins by name; where two packages claim a name, the one built in has it."""
+    """Return plug-ins by name. If two packages claim a name, the built-in one gets it."""
     found: dict[str, EntryPoint] = {}
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         built_in = entry_point.module.startswith("stockroom.")
@@ -59,13 +59,13 @@ def _iter_working_plug_ins() -> Iterator[_PlugIn]:
 
 
 def _load(entry_point: EntryPoint) -> _PlugIn:
-    """The plug-in ready to use; whatever it raises on the way becomes an `InvalidInputError` that names it."""
+    """Load a plug-in. Any error becomes an `InvalidInputError` that names the plug-in."""
     try:
         importer = entry_point.load()()
         if not isinstance(importer, Importer):
             raise TypeError("expected name, sources() and open(), see CONTRIBUTING.md for what an importer needs")
         return _PlugIn(importer, tuple(importer.sources()))
-    except Exception as error:  # it is other people's code
+    except Exception as error:  # third-party code
         raise InvalidInputError(
             f"importer {entry_point.name!r} ({entry_point.value}) cannot be loaded: {type(error).__name__}: "
             f"{error}; repair or uninstall the package it comes from"

@@ -1,8 +1,7 @@
-"""Pickles of arrays and plain containers, read without running anything from them.
+"""Reads pickles of arrays and plain containers without executing anything from them.
 
-Owns the list of what a pickle may name. A pickle never gets hold of a function or class: what it may name
-stands for itself as an inert record, and arrays are made from those records here, by our own rules.
-Knows no data set.
+Owns the list of names that a pickle may use. A pickle never gets hold of a function or class: each allowed name becomes
+an inert record, and arrays are made from those records here, by our own rules. Knows no data set.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.streams import translate_read_errors
 
 MAX_PICKLE_NBYTES = 1 << 30
-"""A larger pickle is refused unread; the largest CIFAR file has 155 MB."""
+"""A larger pickle is rejected unread; the largest CIFAR file has 155 MB."""
 
 _MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _NUMERIC_KINDS = "biuf"
 
 
 def load_plain_pickle(path: Path) -> object:
-    """What a pickle file holds: dict, list, tuple, str, bytes, numbers, and numeric numpy arrays among them.
+    """Load a pickle file of dict, list, tuple, str, bytes, numbers, and numeric numpy arrays among them.
 
-    Text that Python 2 wrote comes as bytes. Raises `InvalidInputError` naming the first other thing that the
-    pickle asks for, `CorruptionError` where its bytes are damaged.
+    Text that Python 2 wrote is returned as bytes. Raises `InvalidInputError` naming the first other object that the
+    pickle asks for, `CorruptionError` if its bytes are damaged.
     """
     data = _read_pickle(path)
     _scan(data, path)
@@ -55,21 +54,21 @@ def _read_pickle(path: Path) -> bytes:
 
 
 def _scan(data: bytes, path: Path) -> None:
-    """Hold every length and memo index against the pickle's size, before the reader allocates by them."""
+    """Check every length and memo index against the pickle's size, before the reader allocates by them."""
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name in _MEMO_OPCODES and not 0 <= int(argument or 0) <= len(data):
                 raise ValueError(f"memo index {argument} is out of bounds")
-    except Exception as error:  # genops raises whatever its argument decoders do
+    except Exception as error:  # genops passes on the errors of its argument decoders
         raise CorruptionError(f"{path}: not a whole pickle: {error}", where=str(path)) from error
 
 
 class _NotPlainError(Exception):
-    """A pickle asks for something else than arrays and plain containers; the message names it."""
+    """A pickle asks for something other than arrays and plain containers; the message names it."""
 
 
 class _Named:
-    """A name that a pickle may use. It has no attribute to set and does nothing but stand for its name."""
+    """A name that a pickle may use. It has no attributes to set, and does nothing except represent its name."""
 
     __slots__ = ()
 
@@ -98,7 +97,7 @@ class _PickledDtype:
 
 
 class _PickledArray:
-    """An array as a pickle spells it: shape, dtype and bytes, each checked only when it is settled."""
+    """An array as a pickle spells it: shape, dtype and bytes, which are checked only when it is settled."""
 
     __slots__ = ("state",)
 
@@ -134,7 +133,7 @@ class _MakeArray(_Named):
 
 
 class _MakeArrayFromBuffer(_Named):
-    """How pickle protocol 5 spells an array."""
+    """The form of an array in pickle protocol 5."""
 
     __slots__ = ()
 
@@ -154,7 +153,7 @@ class _MakeScalar(_Named):
 
 
 class _EncodeLatin1(_Named):
-    """How Python 3 spells bytes for Python 2's protocols."""
+    """The form of bytes that Python 3 wrote in Python 2's protocols."""
 
     __slots__ = ()
 
@@ -178,7 +177,7 @@ _ADMITTED: dict[tuple[str, str], _Named] = {
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    """An unpickler to which nothing exists but the names of `_ADMITTED`."""
+    """An unpickler that knows no names except those in `_ADMITTED`."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
@@ -191,9 +190,9 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 def _settle(value: object, settled: dict[int, object]) -> object:
-    """`value` with every pickled array in it made into an array, containers rebuilt.
+    """Return `value` with containers rebuilt, and every pickled array in them made into an array.
 
-    `settled` maps the id of what is already done to its result, so that sharing in the pickle costs once.
+    `settled` maps the id of each finished object to its result, so an object shared in the pickle is converted once.
     """
     if id(value) not in settled:
         settled[id(value)] = _settle_anew(value, settled)
@@ -215,7 +214,7 @@ def _settle_anew(value: object, settled: dict[int, object]) -> object:
 
 
 def _text(value: object) -> str:
-    """Text, which Python 2 pickles hold as bytes."""
+    """Return text, which Python 2 pickles hold as bytes."""
     if isinstance(value, bytes):
         return value.decode("ascii")
     if isinstance(value, str):

@@ -1,6 +1,6 @@
-"""Importing: columns from an importer into a repository's stage.
+"""Imports columns from an importer into a repository's stage.
 
-Owns the loop and its progress. Writes through the data shelf alone and commits nothing.
+Owns the loop and its progress. Writes through the data shelf alone, and commits nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """Where an import stands after a batch.
+    """The progress of an import after a batch.
 
-    `column` is number `column_index` (from 0) of `column_count`; `samples` of it are in, out of
-    `sample_count` where that is known; `nbytes` counts over all columns.
+    `column` is number `column_index` (from 0) of `column_count`; `samples` of it are imported, out of `sample_count` if
+    that is known; `nbytes` counts over all columns.
     """
 
     column: str
@@ -35,7 +35,7 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import brought in: names of columns, samples over all of them, their raw bytes, and what it left out."""
+    """The result of an import: names of columns, their samples and raw bytes in all, and the input that was skipped."""
 
     columns: tuple[str, ...]
     samples: int
@@ -49,10 +49,10 @@ def import_into(
     *,
     on_progress: Callable[[ImportProgress], None] | None = None,
 ) -> ImportReport:
-    """Stage every column of `sources`, replacing those of the same name; commits nothing.
+    """Stage every column of `sources`, replacing those of the same name; commit nothing.
 
-    What is stored already is not stored again, so an interrupted import is continued by running it again.
-    Raises what reading a source raises; what was staged before is then the caller's to keep or reset.
+    Stored content is not stored again, so an interrupted import is continued by running it again. Errors from reading a
+    source pass through; the caller then keeps or resets what is staged.
     """
     columns: list[str] = []
     skipped: list[str] = []
@@ -71,7 +71,7 @@ def import_into(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Where one source stands: `rows` and `samples` of it are in; `names` are its columns so far."""
+    """The progress of one source: `rows` and `samples` of it are imported; `names` are its columns so far."""
 
     column: str
     names: tuple[str, ...]

@@ -1,11 +1,11 @@
-"""`stock import safetensors FILE...`: a column per tensor, its first axis the samples.
+"""`stock import safetensors FILE...`: a column per tensor, with samples along its first axis.
 
     offset  size  field
     0       8     length n of the header, little-endian
     8       n     JSON: name -> {dtype, shape, data_offsets: [begin, end] after the header}
     8 + n   ...   values, little-endian, C order
 
-Source: https://huggingface.co/docs/safetensors. For a model that shall stay one thing there is `stock model import`.
+Source: https://huggingface.co/docs/safetensors. To keep a model in one piece, use `stock model import`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from stockroom.importers.streams import read_exactly, translate_read_errors
 from stockroom.interop.safetensors_library import DTYPES, TWO_IN_A_BYTE
 from stockroom.store.dtypes import parse_dtype
 
-_MAX_HEADER_NBYTES: Final = 100_000_000  # as the library itself has it
+_MAX_HEADER_NBYTES: Final = 100_000_000  # the library's own limit
 _DTYPES: Final = {code: name for code, name in DTYPES.items() if name != TWO_IN_A_BYTE}
-"""What a file calls a dtype -> what columns call it; a sample has no half bytes."""
+"""A dtype's name in a file -> its name in columns. No sample has half bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A tensor of a file: where its values begin, counted from the file's start."""
+    """A tensor of a file. Its values begin at `start`, counted from the file's start."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -42,16 +42,16 @@ class _Tensor:
 
 
 class SafetensorsImporter:
-    """Reads safetensors files as tables; never needs the library."""
+    """Reads safetensors files as tables, without the library."""
 
     name = "safetensors"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `safetensors`."""
+        """Return the one source: `safetensors`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
-        """A column per tensor of the files `spec.paths`; reads their headers."""
+        """Return a column per tensor of the files `spec.paths`. Reads their headers."""
         if not spec.paths:
             raise InvalidInputError("expected .safetensors files to import, found none named")
         found: dict[str, tuple[Path, _Tensor]] = {}

@@ -1,10 +1,10 @@
-"""The seam every importer plugs into: what was asked for, and the columns that answer it.
+"""The interface of every importer: the request, and the columns that answer it.
 
 Owns `ImportSpec`, `ColumnSource`, `TableSource` and the `Importer` protocol. Knows no file format and no shelf.
 
-A plug-in is a class with no-argument construction that follows `Importer`, named under the entry-point
-group `stockroom.importers`; the entry point's name is the first part of the sources it answers for, so
-`torchvision` answers for `torchvision.mnist`.
+A plug-in is a class that follows `Importer` and is constructed without arguments. It is named under the entry-point
+group `stockroom.importers`. The entry point's name is the first part of its sources: `torchvision` answers for
+`torchvision.mnist`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stockroom.shelves.data.table import ColumnPlan, Values
 
 BATCH_NBYTES = 8 << 20
-"""Bytes a batch aims at: importing holds about this much of a column in memory, whatever its size."""
+"""The target bytes of a batch: an import holds about this much of a column in memory, whatever its size."""
 
 Batch: TypeAlias = NDArray[Any]
 """Samples stacked along axis 0: `(n, *shape)`."""
@@ -29,12 +29,11 @@ Batch: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class ImportSpec:
-    """What the user asked to import.
+    """A user's request to import.
 
-    `source` is a name such as `"torchvision.cifar10"` or `"numpy"`; `paths` are files named one by one;
-    `root` is a folder to look in; `download` allows fetching what is not there. `split` is the part of a data set
-    that comes in several; `keep_encoded` leaves images as the files they are; `skip_broken` leaves out what cannot be
-    read.
+    `source` is a name such as `"torchvision.cifar10"` or `"numpy"`; `paths` are files named one by one; `root` is a
+    folder to look in; `download` allows downloading missing files. `split` is the part of a data set that comes in
+    several; `keep_encoded` leaves images as the files they are; `skip_broken` skips input that cannot be read.
     """
 
     source: str
@@ -48,10 +47,10 @@ class ImportSpec:
 
 @dataclass(frozen=True, slots=True)
 class ColumnSource:
-    """One column to come: its schema, and a way to stream its samples in bounded batches.
+    """One column to import: its schema, and a way to stream its samples in bounded batches.
 
-    `dtype` is in the machine's byte order; `shape` is one sample's; `count` is None where it shows only
-    at the end. Each call of `batches` starts again from the first sample.
+    `dtype` is in native byte order; `shape` is one sample's; `count` is None if it is known only at the end. Each call
+    of `batches` starts again from the first sample.
     """
 
     name: str
@@ -64,11 +63,11 @@ class ColumnSource:
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """Columns to come whose samples are read together, row by row.
+    """Columns to import whose samples are read together, row by row.
 
-    `plans` says what is known of them beforehand; those it leaves out are made when they first have a value. `count` is
-    None where it shows only at the end. `batches` gives parts of some rows, by column: arrays, or lists with None where
-    a row has no value. What it leaves out because it cannot be read, it adds to `skipped`, a line each.
+    `plans` describes the columns known in advance; others are created when they first have a value. `count` is None if
+    it is known only at the end. `batches` yields batches of rows, by column: arrays, or lists with None for rows
+    without a value. It adds a line to `skipped` for each part that it skips as unreadable.
     """
 
     name: str
@@ -87,20 +86,19 @@ class Importer(Protocol):
 
     @property
     def name(self) -> str:
-        """The first part of every source it answers for."""
+        """The first part of every source of this importer."""
 
     def sources(self) -> Sequence[str]:
-        """Every source it answers for, as the user types them."""
+        """Return its sources, as the user types them."""
 
     def open(self, spec: ImportSpec) -> Sequence[Source]:
-        """The columns of `spec`, in the order to import them; headers are read, samples are not.
+        """Return the columns of `spec`, in the order to import them. Reads headers, not samples.
 
-        Raises `InvalidInputError` where a file is missing or of another kind, `CorruptionError` where it is
-        damaged.
+        Raises `InvalidInputError` if a file is missing or of another kind, `CorruptionError` if it is damaged.
         """
 
 
 def count_batch_rows(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
-    """Samples of one batch: as many as fit `BATCH_NBYTES`, at least one."""
+    """Return the number of samples in a batch: as many as fit `BATCH_NBYTES`, at least one."""
     sample_nbytes = dtype.itemsize * math.prod(shape)
     return max(1, BATCH_NBYTES // max(1, sample_nbytes))

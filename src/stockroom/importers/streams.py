@@ -1,4 +1,4 @@
-"""Reading rows from a byte stream: exact lengths, fresh arrays, damage named.
+"""Reads rows from a byte stream: exact lengths, fresh arrays, errors that name the damage.
 
 Owns the step from a file's bytes to batches. Knows no file format.
 """
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from stockroom.errors import CorruptionError, InvalidInputError, StockroomError
 
 MAX_DEFLATE_RATIO = 1032
-"""No deflate stream grows by more than this, so a file's size bounds what its header may claim."""
+"""No deflate stream expands by more than this, so a file's size bounds the claims of its header."""
 
 
 @contextmanager
 def translate_read_errors(where: Path | str, damage: str = "damaged or cut short") -> Iterator[None]:
-    """Turn whatever a library raises on reading the file `where` into our own errors.
+    """Translate every error of a library that reads the file `where` into our own.
 
-    No list of classes is ever complete: what is not ours is `CorruptionError`, which says `damage`. What tells of this
-    machine instead, as of a file that cannot be opened or of too little memory, is `InvalidInputError`.
+    No list of classes is ever complete, so a foreign error becomes `CorruptionError`, which says `damage`. A problem of
+    this machine, such as a file that cannot be opened or too little memory, becomes `InvalidInputError`.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def translate_read_errors(where: Path | str, damage: str = "damaged or cut short
     except MemoryError as error:
         raise InvalidInputError(f"{where}: cannot be read: it takes more memory than there is") from error
     except Exception as error:
-        # Libraries report damage as an OSError without an errno, too.
+        # Libraries also report damage as an OSError without an errno.
         if isinstance(error, OSError) and error.errno is not None:
             raise InvalidInputError(f"{where}: cannot be read: {error.strerror}") from error
         what = " ".join(str(error).split())[:300] or type(error).__name__
@@ -45,7 +45,7 @@ def translate_read_errors(where: Path | str, damage: str = "damaged or cut short
 
 
 def read_exactly(stream: BufferedIOBase, nbytes: int, *, where: str) -> bytes:
-    """The next `nbytes` bytes; `CorruptionError` naming `where` when the stream ends before."""
+    """Read the next `nbytes` bytes. Raises `CorruptionError` naming `where` if the stream ends early."""
     data = stream.read(nbytes)
     if len(data) != nbytes:
         raise CorruptionError(f"{where}: expected {nbytes} more bytes, found {len(data)}", where=where)
@@ -61,9 +61,9 @@ def iter_rows(
     batch_rows: int,
     where: str,
 ) -> Iterator[NDArray[Any]]:
-    """Batches `(n, *shape)` of `rows` rows in C order, each a fresh array in the machine's byte order.
+    """Yield batches `(n, *shape)` of `rows` rows in C order, each a fresh array in native byte order.
 
-    Raises `CorruptionError` naming `where` when the stream holds fewer bytes than `rows` rows, or more.
+    Raises `CorruptionError` naming `where` if the stream holds fewer bytes than `rows` rows, or more.
     """
     for start in range(0, rows, batch_rows):
         batch = np.empty((min(batch_rows, rows - start), *shape), dtype)
@@ -77,7 +77,7 @@ def iter_rows(
 
 
 def _fill(stream: BufferedIOBase, batch: NDArray[Any]) -> int:
-    """Read into `batch` until it is full or the stream ends; returns the bytes read."""
+    """Read into `batch` until it is full or the stream ends. Return the number of bytes read."""
     view = batch.reshape(-1).view(np.uint8).data
     filled = 0
     while filled < len(view) and (count := stream.readinto(view[filled:])):

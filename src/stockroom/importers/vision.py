@@ -1,9 +1,7 @@
 """`stock import torchvision.<data set>`: MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 from their own files.
 
-Any other data set goes to `vision_classes`.
-
-Owns what the columns are called, such as `cifar10-train-image`, and what they hold. The files are read by
-our own readers; torchvision is asked only to download.
+Any other data set goes to `torchvision.classes`. Owns the names of the columns, such as `cifar10-train-image`, and
+their content. Our own readers read the files; torchvision only downloads them.
 """
 
 from __future__ import annotations
@@ -43,16 +41,16 @@ _INT64 = np.dtype(np.int64)
 
 
 class VisionImporter:
-    """Reads torchvision's data sets from the folders torchvision keeps them in, or straight from `root`."""
+    """Reads torchvision's data sets from torchvision's own folders, or directly from `root`."""
 
     name = "torchvision"
 
     def sources(self) -> Sequence[str]:
-        """`torchvision.mnist` and its fellows."""
+        """Return `torchvision.mnist` and the other data sets."""
         return [f"{self.name}.{dataset}" for dataset in (*VISION_SETS, *CLASSES)]
 
     def open(self, spec: ImportSpec) -> Sequence[Source]:
-        """Image and label columns of both splits; downloads first where allowed and something is missing."""
+        """Return image and label columns of both splits. Downloads missing files first if that is allowed."""
         if spec.paths:
             raise InvalidInputError(
                 f"{spec.source}: expected the folder of its files as --root, found paths: {spec.paths[0]}"
@@ -73,7 +71,7 @@ class VisionImporter:
 
 
 def _download(dataset: VisionSet, root: Path) -> None:
-    """Have torchvision put the files under `root`."""
+    """Have torchvision download the files to `root`."""
     try:
         datasets = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
@@ -85,7 +83,7 @@ def _download(dataset: VisionSet, root: Path) -> None:
     for train in (True, False):
         try:
             getattr(datasets, dataset.torchvision_class)(str(root), train=train, download=True)
-        except Exception as error:  # it is other people's code
+        except Exception as error:  # third-party code
             raise InvalidInputError(
                 f"torchvision.{dataset.name}: the download into {root} failed: {error}; try again"
             ) from error
@@ -136,7 +134,7 @@ def _iter_idx_labels(path: Path) -> Iterator[Batch]:
 
 @dataclass(frozen=True, slots=True)
 class _CifarReader:
-    """A split's files as one: how many samples, where that is known beforehand, and any field's batches."""
+    """The files of a split as one: the number of samples, if known in advance, and the batches of any field."""
 
     count: int | None
     iter_field: Callable[[str], Iterator[Batch]]
@@ -172,7 +170,7 @@ def _label_column(
 
 
 def _read_classes(dataset: VisionSet, found: FoundFiles) -> dict[str, list[str]]:
-    """Names of the classes by label column, from the data set's own files where they are there."""
+    """Return the class names by label column, from the data set's own files if they exist."""
     classes = {"label": list(dataset.class_names)} if dataset.class_names else {}
     for label, path in found.classes.items():
         key = dataset.labels[label].removesuffix("s") + "_names"

@@ -1,6 +1,6 @@
-"""`stock import webdataset SHARD.tar...`: files of one base name are one row, their endings name the columns.
+"""`stock import webdataset SHARD.tar...`: files of one base name are one row, and their endings name the columns.
 
-Owns what becomes of each ending. Nothing is unpacked: names in an archive are text, and lead nowhere.
+Owns the column type of each ending. Nothing is unpacked: names in an archive are text, never paths.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _MAX_COLUMNS: Final = 1000
 
 
 class WebDatasetImporter:
-    """Reads tar archives, compressed ones too; images stay the files they are."""
+    """Reads tar archives, also compressed. Images stay the files they are."""
 
     name = "webdataset"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `webdataset`."""
+        """Return the one source: `webdataset`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """The table of the rows of all archives; reads the names in them, since every ending is a column."""
+        """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""
         if not spec.paths:
             raise InvalidInputError("expected .tar files to import, found none named")
         paths = [spec.root / path if spec.root else path for path in spec.paths]
@@ -53,7 +53,7 @@ class WebDatasetImporter:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Base name, folders and all, and ending, which begins at the first dot of the file's own name."""
+    """Split a name into its base, with folders, and its ending, from the first dot of the file's own name on."""
     folder, slash, file = name.rpartition("/")
     base, _, ending = file.partition(".")
     return folder + slash + base, ending
@@ -77,7 +77,7 @@ def _name_column(ending: str) -> str:
 
 
 def _list_endings(paths: Sequence[Path]) -> tuple[list[str], int]:
-    """Every ending in the archives, and the number of rows."""
+    """Return every ending in the archives, and the number of rows."""
     endings: dict[str, str] = {}
     count = 0
     for path in paths:
@@ -107,7 +107,7 @@ def _iter_batches(paths: Sequence[Path]) -> Iterator[dict[str, Values]]:
 
 
 def _iter_rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Rows, each with the bytes it takes: members that follow each other under one base name."""
+    """Yield rows, each with its number of bytes. A row is a run of members with one base name."""
     row: dict[str, Any] = {}
     nbytes = 0
     for name, data in _iter_members(path, read=True):
@@ -176,7 +176,7 @@ def _turn(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
 
 
 def _iter_members(path: Path, *, read: bool) -> Iterator[tuple[str, bytes]]:
-    """Names of the files in an archive, with their bytes if they are to be `read`; no links, no devices."""
+    """Yield the names of regular files in an archive, without hidden ones, and their bytes if `read`."""
     with _open_tar(path) as archive:
         for member in archive:
             name = member.name.removeprefix("./")

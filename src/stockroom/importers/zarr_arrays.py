@@ -1,4 +1,4 @@
-"""`stock import zarr PATH`: a column per array of a Zarr array or group, version 2 or 3; its first axis the samples."""
+"""`stock import zarr PATH`: a column per array of a Zarr array or group, version 2 or 3; samples lie along axis 0."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ZarrImporter:
     name = "zarr"
 
     def sources(self) -> Sequence[str]:
-        """The one source: `zarr`."""
+        """Return the one source: `zarr`."""
         return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
-        """A column per array, called by its path in the group, or, where it is none, by the name of the folder."""
+        """Return a column per array, named by its path in the group, or by the folder if PATH is a single array."""
         if len(spec.paths) != 1:
             raise InvalidInputError(f"expected one Zarr array or group to import, found {len(spec.paths)} named")
         path = (spec.root or Path()) / spec.paths[0]
@@ -83,7 +83,7 @@ def _describe(path: Path, title: str, array: Any, name: str) -> ColumnSource:
 
 
 def _iter_batches(path: Path, array: Any, dtype: np.dtype[Any]) -> Iterator[Batch]:
-    """Batches of some 8 MiB, or of whole chunks where one takes more."""
+    """Yield batches of some 8 MiB, or of whole chunks if one takes more."""
     with translate_read_errors(path, _DAMAGE):
         per_chunk = (getattr(array, "shards", None) or array.chunks)[0]
         rows = max(1, count_batch_rows(dtype, array.shape[1:]) // per_chunk) * per_chunk

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100 files, binary and python format, read one file at a time.
+"""CIFAR-10 and CIFAR-100 files, in binary and python format, read one file at a time.
 
 Binary: records of label bytes (1 for CIFAR-10; coarse, fine for CIFAR-100), then 3072 bytes, an image of
-3 colour planes of 32 rows of 32. Python: a pickled dict of `data` (n, 3072) and lists of labels.
+3 color planes of 32 rows of 32. Python: a pickled dict of `data` (n, 3072) and lists of labels.
 Source: https://www.cs.toronto.edu/~kriz/cifar.html. Knows one file at a time, no folders.
 """
 
@@ -28,9 +28,9 @@ _UINT8 = np.dtype(np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class CifarFormat:
-    """How one of the two sets spells its labels.
+    """The labels of one of the two data sets.
 
-    `label_keys` are the keys of the python format in the order of the binary format's label bytes.
+    `label_keys` are the keys of the python format, in the order of the binary format's label bytes.
     """
 
     label_keys: tuple[str, ...]
@@ -46,7 +46,7 @@ CIFAR100 = CifarFormat(("coarse_labels", "fine_labels"))
 
 
 def count_cifar_binary(path: Path, layout: CifarFormat) -> int:
-    """Samples in a binary file, from its size; `CorruptionError` where that is no whole number of records."""
+    """Count the samples in a binary file by its size. Raises `CorruptionError` for a part of a record."""
     with translate_read_errors(path):
         size = path.stat().st_size
     count, rest = divmod(size, layout.record_nbytes)
@@ -60,7 +60,7 @@ def count_cifar_binary(path: Path, layout: CifarFormat) -> int:
 
 
 def iter_cifar_binary(path: Path, layout: CifarFormat, *, field: str) -> Iterator[NDArray[Any]]:
-    """Batches of `field` of a binary file: `"data"` as `(n, 3, 32, 32)` uint8, a label as `(n,)` int64."""
+    """Yield batches of `field` of a binary file: `"data"` as `(n, 3, 32, 32)` uint8, a label as `(n,)` int64."""
     record_shape = (layout.record_nbytes,)
     count = count_cifar_binary(path, layout)
     with translate_read_errors(path), path.open("rb") as stream:
@@ -76,16 +76,16 @@ def iter_cifar_binary(path: Path, layout: CifarFormat, *, field: str) -> Iterato
 
 
 def _take_field(records: NDArray[Any], layout: CifarFormat, field: str) -> NDArray[Any]:
-    """One field of `(n, record_nbytes)` binary records, in an array of its own."""
+    """Return one field of `(n, record_nbytes)` binary records, as a new array."""
     if field == "data":
         return np.ascontiguousarray(records[:, len(layout.label_keys) :]).reshape(-1, *IMAGE_SHAPE)
     return records[:, layout.label_keys.index(field)].astype(np.int64)
 
 
 def iter_cifar_python(path: Path, *, field: str) -> Iterator[NDArray[Any]]:
-    """Batches of `field` of a python file, shaped as by `iter_cifar_binary`.
+    """Yield batches of `field` of a python file, shaped as by `iter_cifar_binary`.
 
-    A pickle is read whole: about three times the file's size is in memory meanwhile.
+    A pickle is read whole, which takes about three times the file's size in memory.
     """
     members = _load_dict(path)
     images = _member(members, "data", path)
@@ -102,7 +102,7 @@ def iter_cifar_python(path: Path, *, field: str) -> Iterator[NDArray[Any]]:
 
 
 def read_cifar_classes(path: Path, key: str) -> list[str]:
-    """Class names from a text file of one name a line, or from member `key` of a pickle."""
+    """Read class names from a text file with one name a line, or from member `key` of a pickle."""
     if path.suffix == ".txt":
         with translate_read_errors(path):
             lines = path.read_text("utf-8", "replace").splitlines()
@@ -114,7 +114,7 @@ def read_cifar_classes(path: Path, key: str) -> list[str]:
 
 
 def _load_dict(path: Path) -> Mapping[str, object]:
-    """The dict a python file holds, with keys as text whether Python 2 or 3 wrote them."""
+    """Load the dict in a python file, with keys as text whether Python 2 or 3 wrote them."""
     loaded = load_plain_pickle(path)
     if not isinstance(loaded, dict) or not all(isinstance(key, str | bytes) for key in loaded):
         raise InvalidInputError(
@@ -124,7 +124,7 @@ def _load_dict(path: Path) -> Mapping[str, object]:
 
 
 def _member(members: Mapping[str, object], key: str, path: Path) -> NDArray[Any]:
-    """The array under `key`, which may also be written as a flat list of integers."""
+    """Return the array under `key`, which may also be written as a flat list of integers."""
     if key not in members:
         raise InvalidInputError(f"{path}: expected a member {key!r}, found {', '.join(sorted(members)) or 'none'}")
     match members[key]:

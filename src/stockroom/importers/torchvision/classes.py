@@ -1,6 +1,6 @@
-"""`stock import torchvision.<class>`: any data set of torchvision's, through its own class, sample by sample.
+"""`stock import torchvision.<class>`: any torchvision data set, through its own class, sample by sample.
 
-Owns how such a class is asked for its splits. torchvision is imported here alone, and only when it is asked for.
+Owns how such a class is asked for its splits. Imports torchvision only on demand.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _KNOWN: Final = """
 """
 
 CLASSES: Final = {name.lower(): name.replace("_", "") for name in _KNOWN.split()}
-"""Sources after `torchvision.` -> torchvision's class, whose case does not matter."""
+"""Source after `torchvision.` -> name of torchvision's class, in any case."""
 
 _SPLIT_PARAMETERS: Final = ("split", "image_set", "mode")
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A split: what it is called, and what a class is given to make it."""
+    """A split: its name, and the arguments with which a class makes it."""
 
     name: str
     arguments: dict[str, Any]
 
 
 def open_class(name: str, spec: ImportSpec) -> list[TableSource]:
-    """The table of each split, or of the one that `spec` names: columns `svhn-train-image`, `svhn-train-label` ..."""
+    """Return the table of each split, or of the one that `spec` names, with columns such as `svhn-train-image`."""
     make = _find_class(name)
     parameters = _list_parameters(make)
     arguments: dict[str, Any] = {"download": True} if spec.download and "download" in parameters else {}
@@ -72,7 +72,7 @@ def _iter(dataset: Any, names: Sequence[str], prefix: str) -> Iterator[dict[str,
 
 
 class _Rows:
-    """The samples of a data set by number, as many as it says; one that cannot be read is named."""
+    """The samples of a data set by number, up to its length. Errors name the sample that cannot be read."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -85,14 +85,14 @@ class _Rows:
             raise IndexError(index)
         try:
             return self._dataset[index]
-        except Exception as error:  # it is other people's code
+        except Exception as error:  # third-party code
             raise InvalidInputError(
                 f"{type(self._dataset).__name__}: sample {index} cannot be read: {type(error).__name__}: {error}"
             ) from error
 
 
 def _choose_names(sample: Any) -> list[str]:
-    """Names for what a sample holds: an image and its label, or a target that is more than a number."""
+    """Return names for the parts of a sample: an image and its label, or its target if that is not a number."""
     if not isinstance(sample, tuple | list):
         return ["image"]
     if len(sample) == 2:
@@ -116,7 +116,7 @@ def _find_class(name: str) -> Any:
 
 
 def _list_parameters(make: Any) -> dict[str, inspect.Parameter]:
-    """What a class takes, itself and, where it passes on, by those that it is made from."""
+    """Return the parameters of a class, with those of its base classes as far as it passes them on."""
     parameters: dict[str, inspect.Parameter] = {}
     for each in make.__mro__:
         if "__init__" in vars(each):
@@ -153,7 +153,7 @@ def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
 def _make_set(make: Any, name: str, arguments: dict[str, Any], spec: ImportSpec) -> Any:
     try:
         return make(**arguments)
-    except Exception as error:  # it is other people's code
+    except Exception as error:  # third-party code
         hint = "" if spec.download else "; name the folder with --root, or fetch it with --download"
         raise InvalidInputError(
             f"torchvision.{name}: cannot be opened: {type(error).__name__}: {error}{hint}"

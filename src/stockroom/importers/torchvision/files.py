@@ -1,6 +1,6 @@
-"""Which files make each of torchvision's data sets, and where they lie.
+"""The files of each of torchvision's data sets, and where they are.
 
-Owns file names and folders, torchvision's and those that archives unpack to. Reads no file.
+Owns the names of files and folders, torchvision's and those that archives unpack to. Reads no file.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class FileKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way the data set comes as files: in `folder` below the root, or in the root itself.
+    """One way the data set comes as files, in `folder` below the root or in the root itself.
 
-    `splits` maps train and test to their files: image file and label file for IDX, batches for CIFAR.
-    `classes` maps a label to the file that names its classes, which may be missing.
+    `splits` maps train and test to their files: image file and label file for IDX, batches for CIFAR. `classes` maps a
+    label to the file that names its classes, which may be missing.
     """
 
     kind: FileKind
@@ -37,16 +37,16 @@ class Layout:
     classes: Mapping[str, str] | None = None
 
     def file_names(self) -> list[str]:
-        """Every file the layout needs, without suffix."""
+        """Return every file the layout needs, without suffix."""
         return [name for names in self.splits.values() for name in names]
 
 
 @dataclass(frozen=True, slots=True)
 class VisionSet:
-    """A data set: its name, torchvision's class, its layouts in the order of preference.
+    """A data set: its name, torchvision's class, and its layouts in order of preference.
 
-    `labels` maps the name of a label column to the file format's key for it; `class_names` are those of
-    the plain label where no file tells them.
+    `labels` maps the name of a label column to the file format's key for it. `class_names` are those of the plain label
+    if no file has them.
     """
 
     name: str
@@ -59,7 +59,7 @@ class VisionSet:
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """A layout that is there whole: `folder` holds it, `splits` are its files, `classes` those that exist."""
+    """A layout that is complete on disk: `splits` are its files, `classes` those that exist."""
 
     layout: Layout
     splits: Mapping[str, tuple[Path, ...]]
@@ -136,7 +136,7 @@ VISION_SETS: Mapping[str, VisionSet] = {
 
 
 def find_files(dataset: VisionSet, root: Path) -> FoundFiles | None:
-    """The first layout of `dataset` that is whole under `root`, or None."""
+    """Return the first layout of `dataset` that is complete under `root`, or None."""
     for layout, folder in _iter_places(dataset, root):
         paths = {name: _find_file(folder, name, layout.suffixes) for name in layout.file_names()}
         present = {name: path for name, path in paths.items() if path}
@@ -150,7 +150,7 @@ def find_files(dataset: VisionSet, root: Path) -> FoundFiles | None:
 
 
 def missing_files_error(dataset: VisionSet, root: Path) -> InvalidInputError:
-    """What to raise where `find_files` finds nothing: the files looked for, and where."""
+    """Return the error for when `find_files` finds nothing. It lists the files looked for, and where."""
     missing = []
     for layout, folder in _iter_places(dataset, root):
         names = layout.file_names()
