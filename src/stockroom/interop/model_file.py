@@ -1,4 +1,4 @@
-"""Reads a model from a file of whichever format its ending names."""
+"""Reads a model from a file, in the format that its ending names."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _ENDINGS: Final = (_SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """What a file holds: a state to save, its tensors still in the file, and notes that came with it."""
+    """The content of a file: a state to save, whose tensors are still in the file, and the metadata of the file."""
 
     state: object
     metadata: Mapping[str, Any]
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """The model in a `.safetensors` file, or in a PyTorch checkpoint (`.pt`, `.pth`, `.bin`, `.ckpt`, `.pth.tar`).
+    """Read the model in a `.safetensors` file or PyTorch checkpoint (`.pt`, `.pth`, `.bin`, `.ckpt`, `.pth.tar`).
 
     Nothing in the file is ever executed, and its tensors are mapped, not read. Raises `InvalidInputError` for files of
-    another kind, for pickles that ask for code, and where a library is missing; `CorruptionError` for damaged ones.
+    another kind, for pickles that ask for code, and if a library is missing; `CorruptionError` for damaged files.
     """
     ending = _find_ending(path)
     if not path.is_file():
@@ -36,7 +36,7 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def name_model(path: Path) -> str:
-    """What a model is called that comes from a file: the file's name without its ending."""
+    """Return the name for a model from a file: the file's name without its ending."""
     return path.name[: -len(_find_ending(path))]
 
 

@@ -1,4 +1,4 @@
-"""Python's scalars as JSON, with those that JSON lacks in an object that names their type."""
+"""Encodes Python's scalars as JSON. Those that JSON lacks become an object that names their type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def encode_value(value: Any) -> Any:
-    """A bool, int, float, complex, str, bytes or None as JSON."""
+    """Encode a bool, int, float, complex, str, bytes or None as JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     if isinstance(value, complex):
@@ -19,7 +19,7 @@ def encode_value(value: Any) -> Any:
 
 
 def decode_value(value: Any) -> Any:
-    """The value that `encode_value` encoded; `ValueError` for anything else."""
+    """Decode the output of `encode_value`. Raises `ValueError` for anything else."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     match value:

@@ -1,4 +1,4 @@
-"""The one place that imports safetensors, which is optional; its dtypes by our names."""
+"""The only module that imports safetensors, which is optional; and its dtypes by our names."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ DTYPES: Final = {
 """A dtype's name in a file -> its name here."""
 
 TWO_IN_A_BYTE: Final = "float4_e2m1fn_x2"
-"""Of this dtype a file's shape counts the halves of bytes, on its last axis."""
+"""A file's shape counts half bytes of this dtype, on its last axis."""
 
 NOTES_KEY: Final = "stockroom.export"
-"""Where a file's metadata has, as JSON, what else a model held than tensors."""
+"""The metadata key of a file under which an export notes, as JSON, the values that are not tensors."""
 
 
 def load_safetensors() -> Any:
-    """The safetensors package; `InvalidInputError` saying what to install where there is none."""
+    """Import safetensors and return it. Raises `InvalidInputError`, saying what to install, if it is missing."""
     try:
         import safetensors
     except ModuleNotFoundError as error:
@@ -51,9 +51,9 @@ def load_safetensors() -> Any:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a file that the library finds whole, as the format has it, and where the tensors' bytes begin.
+    """Return the header of a file that the library finds whole, in the format's own form, and the tensors' offset.
 
-    The library itself does not tell where a tensor lies. Raises `CorruptionError` where it finds the file damaged.
+    The library itself does not tell where a tensor lies. Raises `CorruptionError` if it finds the file damaged.
     """
     library = load_safetensors()
     try:
@@ -63,7 +63,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
             nbytes = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(nbytes))
     except (OSError, MemoryError):
-        raise  # told as the operating system tells it
-    except Exception as error:  # of whatever class
+        raise  # the operating system's own error
+    except Exception as error:  # of any class
         raise CorruptionError(f"{path}: not a whole safetensors file: {error}", where=str(path)) from error
     return header, 8 + nbytes

@@ -1,4 +1,4 @@
-"""Reads safetensors files: the library checks the file, the tensors are mapped from it with every dtype it has.
+"""Reads safetensors files: the library checks the file, and tensors of every dtype are mapped from it.
 
 The library itself gives numpy no float8, and copies each tensor that it reads.
 """
@@ -20,9 +20,9 @@ from stockroom.shelves.model.tensor_library import RawTensor
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tensors of a file by name, mapped, and its metadata. Values that an export noted come back as well.
+    """Return the tensors of a file by name, mapped, and its metadata. Values that an export noted are restored.
 
-    Raises `InvalidInputError` for a dtype that is not kept or where safetensors is missing, `CorruptionError`.
+    Raises `InvalidInputError` for an unsupported dtype, or if safetensors is missing; `CorruptionError` for damage.
     """
     header, start = read_header(path)
     with path.open("rb") as file:
@@ -47,7 +47,7 @@ def _make_tensor(path: Path, name: str, form: dict[str, Any], data: NDArray[np.u
 
 
 def _take_notes(state: dict[str, Any], metadata: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State and metadata with what an export of ours noted put back; other people's notes stay as they are."""
+    """Restore into state and metadata what our own export noted. Other programs' notes stay as they are."""
     try:
         notes = json.loads(metadata[NOTES_KEY])
         values = {name: decode_value(value) for name, value in notes["values"].items() if name not in state}

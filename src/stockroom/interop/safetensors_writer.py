@@ -1,7 +1,7 @@
 """Writes a model to a safetensors file: one flat table of tensors, and a few notes.
 
-Names of nested tensors are joined by `.`. What is no tensor is noted in the file's metadata, as JSON, from where
-importing the file brings it back; containers that hold nothing leave no trace.
+Names of nested tensors are joined by `.`. Other values are noted in the file's metadata, as JSON, and an import of the
+file restores them. Empty containers leave no trace.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RESERVED: Final = "__metadata__"
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written: tensors, their bytes, and the plain values noted beside them."""
+    """The result of an export: tensors, their bytes, and the plain values noted beside them."""
 
     tensors: int
     nbytes: int
@@ -40,12 +40,12 @@ class ExportReport:
 
 
 def write_safetensors(state: State, to: Path, *, tensors_only: bool = False, overwrite: bool = False) -> ExportReport:
-    """Write a model to a new file, whole or not at all; with `overwrite` in place of another.
+    """Write a model to a new file, whole or not at all; with `overwrite`, replace an existing one.
 
-    `tensors_only` leaves out numbers, text and None. Memory is taken for a few MiB of one tensor, however large all of
-    them are; of one that shares its memory for all that memory. The library lays the file out, full of zeros, and then
-    it is filled: twice its size is written. Raises `InvalidInputError` for dtypes and names that such a file cannot
-    hold, `AbsentDataError`; then nothing is there.
+    `tensors_only` leaves out numbers, text and None. Memory is used for a few MiB of one tensor, whatever the size of
+    the model; for a tensor that shares its memory, it is used for all that memory. The library lays the file out, full
+    of zeros, and then the tensors are written, so twice its size is written. Raises `InvalidInputError` for dtypes and
+    names that such a file cannot hold, `AbsentDataError` for absent bytes; then no file is left.
     """
     load_safetensors()
     if to.exists() and not overwrite:
@@ -62,7 +62,7 @@ def write_safetensors(state: State, to: Path, *, tensors_only: bool = False, ove
 
 
 def _choose_names(state: State, leaves: list[LeafInfo]) -> dict[str, str]:
-    """The name of each leaf, and of each None, by path."""
+    """Return the name of each leaf, and of each None, by path."""
     paths = [*(leaf.path for leaf in leaves), *state.none_paths()]
     names = {path: ".".join(map(parse_component, path.split("/"))) if path else state.name for path in paths}
     taken: dict[str, str] = {}
@@ -86,38 +86,38 @@ def _check_dtypes(tensors: Mapping[str, LeafInfo]) -> None:
 
 
 def _read_values(state: State, leaves: list[LeafInfo], names: Mapping[str, str]) -> dict[str, Any]:
-    """What is no tensor, by name, as JSON."""
+    """Return the values that are not tensors, by name, as JSON."""
     scalars = [leaf.path for leaf in leaves if leaf.library == "python"]
     values = {names[path]: encode_value(state.read(path)) for path in scalars}
     return values | {names[path]: None for path in state.none_paths()}
 
 
 def _make_metadata(state: State, tensors: Mapping[str, LeafInfo], values: Mapping[str, Any]) -> dict[str, str]:
-    """The model's metadata and `values`; what is not text as JSON."""
+    """Return the model's metadata and `values`, with anything but text as JSON."""
     given = state.metadata
     if NOTES_KEY in given:
         raise InvalidInputError(f"the model's metadata have {NOTES_KEY!r}, where an export keeps its own notes")
     as_json = [name for name, value in given.items() if not isinstance(value, str)]
     metadata = {name: json.dumps(value) if name in as_json else value for name, value in given.items()}
     if any(leaf.library == "torch" for leaf in tensors.values()):
-        metadata.setdefault("format", "pt")  # what transformers asks for
+        metadata.setdefault("format", "pt")  # transformers requires it
     if values or as_json:
         metadata[NOTES_KEY] = json.dumps({"values": dict(values), "json": as_json})
     return metadata
 
 
 def _write(state: State, tensors: Mapping[str, LeafInfo], metadata: dict[str, str], to: Path) -> None:
-    """Write by way of a temporary file beside `to`."""
+    """Write through a temporary file beside `to`."""
     library = load_safetensors()
     if not to.parent.is_dir():
         raise InvalidInputError(f"{to}: expected a folder to write it in, found none; make {to.parent} first")
-    temporary = to.with_name(f".stockroom-{secrets.token_hex(8)}.part")  # a name for which nobody can lay out a link
+    temporary = to.with_name(f".stockroom-{secrets.token_hex(8)}.part")  # a random name, so that no link can wait there
     try:
-        temporary.touch(exist_ok=False)  # a folder that cannot be written is told as the operating system tells it
+        temporary.touch(exist_ok=False)  # a folder that is not writable raises the operating system's own error
         mode = temporary.stat().st_mode
         zeros = np.zeros(max(map(_measure, tensors.values()), default=0), np.uint8)
         library.serialize_file(_describe(library, tensors, zeros), str(temporary), metadata=metadata or None)
-        temporary.chmod(mode)  # the library makes files that nobody else may read
+        temporary.chmod(mode)  # the library makes files that only their owner may read
         _fill(temporary, state, tensors)
         temporary.replace(to)
     except library.SafetensorError as error:
@@ -127,9 +127,9 @@ def _write(state: State, tensors: Mapping[str, LeafInfo], metadata: dict[str, st
 
 
 def _describe(library: Any, tensors: Mapping[str, LeafInfo], zeros: NDArray[np.uint8]) -> dict[str, Any]:
-    """The tensors as the library takes them, all of them zeros, which take no memory as long as they are only read.
+    """Return the tensors in the library's form, all of them zeros, which take no memory while they are only read.
 
-    It takes their address, or, before version 0.8, bytes.
+    The library takes their address, or, before version 0.8, bytes.
     """
     make = getattr(library, "TensorSpec", None)
     described: dict[str, Any] = {}
@@ -143,7 +143,7 @@ def _describe(library: Any, tensors: Mapping[str, LeafInfo], zeros: NDArray[np.u
 
 
 def _fill(path: Path, state: State, tensors: Mapping[str, LeafInfo]) -> None:
-    """Put each tensor's bytes, a piece at a time, where the file's header has them."""
+    """Write each tensor's bytes, a piece at a time, at its offset in the file's header."""
     header, start = read_header(path)
     with path.open("r+b") as file:
         for name, leaf in tensors.items():
@@ -158,5 +158,5 @@ def _fill(path: Path, state: State, tensors: Mapping[str, LeafInfo]) -> None:
 
 
 def _measure(leaf: LeafInfo) -> int:
-    """Bytes of a tensor as it is written, which may be more than are stored."""
+    """Return the bytes of a tensor as it is written, which may be more than are stored."""
     return measure_element(leaf.dtype) * math.prod(leaf.shape)
