@@ -1,1 +1,1 @@
-"""What tests of Stockroom and of its plug-ins share. Nothing in the product imports it."""
+"""Parts that tests of Stockroom and of its plug-ins share. The product never imports them."""

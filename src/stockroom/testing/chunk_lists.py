@@ -1,4 +1,4 @@
-"""Chunk lists of chunks cut and hashed by a test itself."""
+"""Chunk lists of chunks that a test has cut and hashed itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from stockroom.store.chunking import ChunkList
 
 
 def list_chunks(chunks: Sequence[memoryview], digests: Sequence[bytes]) -> ChunkList:
-    """The chunk list of `chunks`, all of one length but the last."""
+    """Return the chunk list of `chunks`, which all have one length except the last."""
     whole = blake3(b"".join(chunks))
     return make_chunk_list(sum(map(len, chunks)), len(chunks[0]), whole, digests)

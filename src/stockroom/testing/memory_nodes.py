@@ -1,4 +1,4 @@
-"""A node store in a dictionary that counts what is asked of it."""
+"""A node store in a dictionary that counts its requests."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ class MemoryNodes:
         self.puts = 0
 
     def get_object(self, digest: ObjectDigest) -> bytes:
-        """The bytes kept under `digest`; `KeyError` where there are none."""
+        """Return the bytes stored under `digest`. Raises `KeyError` if there are none."""
         self.gets += 1
         return self.objects[digest]
 
     def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
-        """The bytes kept under each of `digests`, in their order."""
+        """Return the bytes stored under each of `digests`, in their order."""
         return [self.get_object(digest) for digest in digests]
 
     def read_at_once(self, fn: Callable[[], T]) -> T:
-        """What `fn` returns: there are no transactions here."""
+        """Return the result of `fn`: there are no transactions here."""
         return fn()
 
     def put_object(self, data: bytes) -> ObjectDigest:
-        """Keep `data` and return its digest."""
+        """Store `data` and return its digest."""
         self.puts += 1
         digest = ObjectDigest(compute_digest(data))
         self.objects[digest] = data
         return digest
 
     def reset_counts(self) -> None:
-        """Start counting again from zero."""
+        """Reset the counts to zero."""
         self.gets = self.puts = 0

@@ -1,4 +1,4 @@
-"""How much memory a process has held, as Linux tells it."""
+"""The peak memory of a process, as Linux reports it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from pathlib import Path
 
 
 def read_peak_nbytes() -> int:
-    """The most memory that this process has had resident so far, in bytes; `FileNotFoundError` without a `/proc`.
+    """Return the peak resident memory of this process in bytes. Raises `FileNotFoundError` without a `/proc`.
 
-    Not getrusage's maximum: a process inherits that from the one that started it, so that what takes less than its
-    parent seems to take nothing.
+    Not getrusage's maximum: a process inherits that from its parent, so one that takes less seems to take nothing.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))

@@ -26,16 +26,16 @@ class CountingTransport:
 
     @property
     def url(self) -> str:
-        """The inner one's."""
+        """The URL of the inner transport."""
         return self._inner.url
 
     @property
     def can_write(self) -> bool:
-        """The inner one's."""
+        """Whether the inner transport can write."""
         return self._inner.can_write
 
     def get(self, path: str, *, max_nbytes: int) -> bytes:
-        """Count a request, also one that finds nothing."""
+        """Count a request, even one that finds nothing."""
         self._count("get", path)
         content = self._inner.get(path, max_nbytes=max_nbytes)
         self._add(received=len(content))
@@ -49,7 +49,7 @@ class CountingTransport:
         return content
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """As many requests as ranges."""
+        """Count a request for each range."""
         return [self.get_range(path, start, stop) for start, stop in ranges]
 
     def put(self, path: str, source: PutSource) -> None:
@@ -73,23 +73,23 @@ class CountingTransport:
             yield found
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Count a request for each."""
+        """Count a request for each file."""
         for path in paths:
             self._count("delete", path)
         self._inner.delete(paths)
 
     def read_clock_s(self) -> int:
-        """Count a put and a request for what it says; `late_s` is added."""
+        """Count a put and a get; add `late_s` to the time."""
         self._count("put", CLOCK_PATH)
         self._count("get", CLOCK_PATH)
         return self._inner.read_clock_s() + self.late_s
 
     def remove_leftovers(self, before_s: int) -> int:
-        """The inner one's."""
+        """Pass on, with `late_s` taken off the time."""
         return self._inner.remove_leftovers(before_s - self.late_s)
 
     def describe_trouble(self) -> str | None:
-        """The inner one's."""
+        """Pass on to the inner transport."""
         return self._inner.describe_trouble()
 
     def _count(self, kind: str, path: str) -> None:
@@ -106,8 +106,8 @@ class CountingTransport:
 class UnreliableTransport(CountingTransport):
     """A transport whose requests fail when `fails` says so.
 
-    `fails` is called with the kind of a request, its path, and whether it has taken effect already: before it is passed
-    on, and again before its reply is given. Where it returns true the request ends in `UnreachableError`.
+    `fails` is called with the kind of a request, its path, and whether it has already taken effect: before it is passed
+    on, and again before its reply is returned. If it returns true, the request ends in `UnreachableError`.
     """
 
     def __init__(self, inner: Transport, fails: Callable[[str, str, bool], bool]) -> None:
@@ -115,27 +115,27 @@ class UnreliableTransport(CountingTransport):
         self._fails = fails
 
     def get(self, path: str, *, max_nbytes: int) -> bytes:
-        """As the inner one, or a failure."""
+        """Pass on to the inner transport, or fail."""
         self._fail("get", path, done=False)
         content = super().get(path, max_nbytes=max_nbytes)
         self._fail("get", path, done=True)
         return content
 
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
-        """As the inner one, or a failure."""
+        """Pass on to the inner transport, or fail."""
         self._fail("get", path, done=False)
         content = super().get_range(path, start, stop)
         self._fail("get", path, done=True)
         return content
 
     def put(self, path: str, source: PutSource) -> None:
-        """As the inner one, or a failure."""
+        """Pass on to the inner transport, or fail."""
         self._fail("put", path, done=False)
         super().put(path, source)
         self._fail("put", path, done=True)
 
     def put_if_absent(self, path: str, content: bytes) -> bool:
-        """As the inner one, or a failure."""
+        """Pass on to the inner transport, or fail."""
         self._fail("put_if_absent", path, done=False)
         written = super().put_if_absent(path, content)
         self._fail("put_if_absent", path, done=True)
