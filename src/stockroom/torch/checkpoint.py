@@ -1,4 +1,4 @@
-"""Reads PyTorch's checkpoints without running anything from them."""
+"""Reads PyTorch's checkpoints without executing anything from them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import torch
 from stockroom.errors import CorruptionError, InvalidInputError
 
 _SAFE_SINCE: Final = (2, 6)
-"""Before this version `weights_only=True` could be made to run code (CVE-2025-32434)."""
+"""Before this version, `weights_only=True` could be made to run code (CVE-2025-32434)."""
 
 _NAMED: Final = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def read_checkpoint(path: Path) -> object:
-    """What `torch.save` wrote: tensors, mapped where the file allows, in plain containers, on the host.
+    """Load a file of `torch.save`: tensors in plain containers, on the host, mapped if the file allows it.
 
-    Raises `InvalidInputError` for a file that asks for code or is a program, and nothing of it is executed;
+    Raises `InvalidInputError` for a file that asks for code or is a program, without executing any of it;
     `CorruptionError` for a damaged one.
     """
     found = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
@@ -30,10 +30,10 @@ def read_checkpoint(path: Path) -> object:
         raise InvalidInputError(
             f"{path}: checkpoints are read safely by PyTorch 2.6 and later, found {torch.__version__}; upgrade it"
         )
-    path.open("rb").close()  # what keeps it from being read is told as the operating system tells it
+    path.open("rb").close()  # an unreadable file raises the operating system's own error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that are refused all the same
+            warnings.simplefilter("ignore")  # about files that are rejected anyway
             loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a hostile file can make the reader raise anything
         raise _translate(path, error) from error

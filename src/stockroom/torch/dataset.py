@@ -1,4 +1,4 @@
-"""A map-style data set over columns: pickles as a path, a commit and names, and reads a batch with one gather."""
+"""A map-style data set over columns. It pickles as a path, a commit and names, and gathers a batch at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_torch_dataset(
     keys: Iterable[Key] | None = None,
     transform: Transform | None = None,
 ) -> ColumnDataset:
-    """A data set of the samples that `columns` hold under the same keys.
+    """Make a data set of the samples that `columns` hold under the same keys.
 
     Args:
         columns: a sequence (samples are tuples) or a mapping (samples are dicts).
@@ -80,7 +80,7 @@ class ColumnDataset(Dataset[Any]):
         self._stock: StockRoom | None = None
         self._ahead: list[ReadAhead] | None = None
         self._find_positions()
-        self._open_ahead()  # what fetches is started while workers are
+        self._open_ahead()  # starts the fetch agent while workers start
 
     def __len__(self) -> int:
         return len(self._open()[0]) if self._keys is None else len(self._keys)
@@ -91,7 +91,7 @@ class ColumnDataset(Dataset[Any]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """The samples at `indices`: one gather per column. DataLoader calls this with a whole batch."""
+        """Return the samples at `indices`, by one gather per column. DataLoader calls this with a whole batch."""
         wanted = np.asarray(indices, np.int64)
         columns = self._open()
         positions = self._find_positions()
@@ -129,7 +129,7 @@ class ColumnDataset(Dataset[Any]):
         self._columns = self._positions = self._stock = self._ahead = None
 
     def _open(self) -> list[Column]:
-        """The columns, opened in this process when they are first needed."""
+        """Return the columns, opened in this process on first use."""
         if self._columns is None:
             path, commit, names = self._pinned
             self._stock = StockRoom(path, ref=commit)
@@ -137,7 +137,7 @@ class ColumnDataset(Dataset[Any]):
         return self._columns
 
     def _open_ahead(self) -> list[ReadAhead]:
-        """What reads ahead while samples are taken in order, of the columns that may not all be here."""
+        """Return the read-ahead for samples taken in order, of columns that may be partly absent."""
         if self._ahead is None:
             found = [column.read_ahead(self._choose(number)) for number, column in enumerate(self._open())]
             self._ahead = [ahead for ahead in found if ahead is not None]
@@ -148,7 +148,7 @@ class ColumnDataset(Dataset[Any]):
         return None if positions is None else positions[number]
 
     def _find_positions(self) -> list[NDArray[np.int64]] | None:
-        """Where each chosen key stands in each column; None where all keys were taken."""
+        """Return the position of each chosen key in each column, or None if all keys were taken."""
         if self._keys is not None and self._positions is None:
             keys = list(self._keys)
             self._positions = [column.positions_of(keys) for column in self._open()]
@@ -156,7 +156,7 @@ class ColumnDataset(Dataset[Any]):
 
 
 def _compact(keys: list[Key]) -> range | list[Key]:
-    """Keys as a range where they are evenly spaced: it pickles to nothing."""
+    """Return keys as a range if they are evenly spaced: a range pickles to almost nothing."""
     plain: list[Any] = [key if isinstance(key, str | tuple) else int(key) for key in keys]  # numpy integers too
     if len(plain) > 1 and isinstance(plain[0], int) and isinstance(plain[1], int) and plain[0] != plain[1]:
         spaced = range(plain[0], plain[0] + (plain[1] - plain[0]) * len(plain), plain[1] - plain[0])
@@ -182,9 +182,9 @@ def _check_same_keys(columns: list[Column]) -> None:
 
 
 def _to_tensor(array: Array) -> torch.Tensor:
-    """A tensor on the memory of `array`. Dates and durations become their int64 counts.
+    """Return a tensor on the memory of `array`. Dates and durations become their int64 counts.
 
-    A float8 variant that torch lacks comes as its uint8 bits.
+    A float8 variant that torch lacks becomes its uint8 bits.
     """
     if array.dtype.name in EXTENSION_NAMES or array.dtype.name == "float8_e4m3":
         bits = torch.from_numpy(array.view(np.uint8 if array.dtype.itemsize == 1 else np.int16))
@@ -194,7 +194,7 @@ def _to_tensor(array: Array) -> torch.Tensor:
 
 
 def _split_samples(batch: Batch) -> Sequence[Any]:
-    """The samples of a batch: tensors that share its memory, or text as it is."""
+    """Return the samples of a batch: tensors that share its memory, or text as it is."""
     if isinstance(batch, np.ndarray):
         return _to_tensor(batch).unbind(0)
     return [_to_tensor(sample) if isinstance(sample, np.ndarray) else sample for sample in batch]

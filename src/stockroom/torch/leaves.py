@@ -1,4 +1,4 @@
-"""torch's tensors as leaves of a state: their forms, their bytes, and tensors made of bytes again."""
+"""torch's tensors as leaves of a state: their forms, their bytes, and tensors made from bytes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class TorchLibrary:
     """The `TensorLibrary` of torch."""
 
     def describe(self, tensor: torch.Tensor, *, where: str) -> TensorForm:
-        """Its form; `SchemaError` naming `where` if it is sparse, quantised, nested, meta, lazy or of an odd dtype.
+        """Return its form. Raises `SchemaError` if it is sparse, quantized, nested, meta, lazy or of an unknown dtype.
 
-        Memory that is read as its conjugate or negative counts as another than the same memory read as it is.
+        Errors name `where`. Memory read as its conjugate or negative counts as different from the same memory read
+        directly.
         """
         _check_plain(tensor, where)
         name = str(tensor.dtype).removeprefix("torch.")
@@ -47,7 +48,7 @@ class TorchLibrary:
         )
 
     def iter_bytes(self, tensor: torch.Tensor, nbytes: int) -> Iterator[NDArray[np.uint8]]:
-        """The raw bytes in C order; from another device piece by piece."""
+        """Yield the raw bytes in C order; from another device, piece by piece."""
         plain = _resolve(tensor.detach())
         if not plain.numel():
             return
@@ -62,7 +63,7 @@ class TorchLibrary:
             yield from _iter_flat(part, int(part.storage_offset()), part.numel(), nbytes)
 
     def iter_memory(self, tensor: torch.Tensor, span: tuple[int, int], nbytes: int) -> Iterator[NDArray[np.uint8]]:
-        """The raw bytes of elements of the storage that a tensor lies in, as the tensor reads them."""
+        """Yield the raw bytes of the elements `span` of a tensor's storage, as the tensor reads them."""
         start, stop = span
         plain = tensor.detach()
         if plain.is_conj() or plain.is_neg():
@@ -71,26 +72,26 @@ class TorchLibrary:
         yield from _iter_flat(plain, start, stop - span[0], nbytes)
 
     def make(self, data: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """A tensor on the memory of `data`."""
+        """Return a tensor on the memory of `data`."""
         kind: Any = getattr(torch, dtype, None)
         if kind is None:
             raise SchemaError(f"this torch has no dtype {dtype}: upgrade it, or read with `.load(as_numpy=True)`")
         if not len(data):
-            return torch.empty(shape, dtype=kind, device="cpu")  # whatever the default device is just now
+            return torch.empty(shape, dtype=kind, device="cpu")  # whatever the current default device is
         return torch.from_numpy(data).view(kind).reshape(shape)
 
     def make_strided(
         self, base: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
     ) -> torch.Tensor:
-        """A tensor that lies in the memory of `base`, a tensor of one axis."""
+        """Return a tensor in the memory of `base`, a tensor of one axis."""
         return base.as_strided(shape, strides, base.storage_offset() + offset)
 
     def take_rows(self, tensor: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
-        """A tensor of the elements of axis 0 at `rows`, on memory of its own."""
+        """Return a tensor of the elements of axis 0 at `rows`, in memory of its own."""
         return _as_words(tensor)[torch.from_numpy(rows)].view(tensor.dtype)
 
     def alias(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Another tensor on the same memory."""
+        """Return another tensor on the same memory."""
         return tensor.detach()
 
 
@@ -108,18 +109,18 @@ def _check_plain(tensor: torch.Tensor, where: str) -> None:
 
 
 def _resolve(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with no conjugation or negation left to be done on reading; itself where there is none."""
+    """Return the tensor with conjugation and negation carried out; itself if there is none."""
     return tensor.resolve_conj().resolve_neg()
 
 
 def _as_words(tensor: torch.Tensor) -> torch.Tensor:
-    """The same memory as plain integers, which torch can copy and pick from whatever the dtype."""
+    """View the memory as plain integers, which torch can copy and index whatever the dtype."""
     words = _WORDS.get(tensor.element_size())
     return tensor if words is None else tensor.view(words)
 
 
 def _iter_flat(tensor: torch.Tensor, start: int, count: int, nbytes: int) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of `count` elements of a tensor's storage from element `start` on, flat."""
+    """Yield the bytes of `count` elements of a tensor's storage from element `start` on, flat."""
     size = tensor.element_size()
     raw = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(
         tensor.untyped_storage(), start * size, (count * size,), (1,)
