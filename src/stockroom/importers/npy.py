@@ -26,10 +26,7 @@ _MAX_HEADER_NBYTES = 1 << 14  # more than numpy parses
 
 @dataclass(frozen=True, slots=True)
 class NpyHeader:
-    """The content of an `.npy` header: `dtype` as stored, and `shape` with samples along axis 0.
-
-    The values start at `header_nbytes`.
-    """
+    """The content of an `.npy` header: `dtype` as stored, `shape` with samples along axis 0, and the values' offset."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]

@@ -1,10 +1,9 @@
 """Gc of a remote: removes items that its refs have not reached for a while (design note 15).
 
-It decides by the newest ref state alone, through a temporary copy of all its metadata. From this repository it takes
-only the commits that git pins or that are checked out; whatever else is here or missing decides nothing. A first step
-marks unreachable items and leaves them out of the bundles. A later step removes items marked for the grace period. Both
-publish ref states, as pushes do, so a push or gc that races another is told of it. If gc is interrupted, the next one
-continues.
+It decides by the newest ref state, through a temporary copy of all its metadata. This repository adds only the commits
+that git pins or that are checked out; its other content decides nothing. A first step marks unreachable items and
+leaves them out of the bundles; a later one removes items marked for the grace period. Both publish ref states, as
+pushes do, so a push and a gc that race learn of each other. The next gc continues an interrupted one.
 """
 
 from __future__ import annotations

@@ -160,9 +160,8 @@ class _Push:
         return find_newest_state(self._transport)
 
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
-        """Put packs and a bundle on the remote. Return the state that makes them visible.
-
-        Raises `StateTakenError` if a newer state has appeared meanwhile.
+        """Put packs and bundle on the remote; return the state that shows them, or raise `StateTakenError` if one is
+        newer.
         """
         tips = [update.new for update in updates if update.new is not None]
         known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]

@@ -182,10 +182,7 @@ def _check_same_keys(columns: list[Column]) -> None:
 
 
 def _to_tensor(array: Array) -> torch.Tensor:
-    """Return a tensor on the memory of `array`. Dates and durations become their int64 counts.
-
-    A float8 variant that torch lacks becomes its uint8 bits.
-    """
+    """Return a tensor on the memory of `array`: dates and durations as int64, float8 that torch lacks as uint8."""
     if array.dtype.name in EXTENSION_NAMES or array.dtype.name == "float8_e4m3":
         bits = torch.from_numpy(array.view(np.uint8 if array.dtype.itemsize == 1 else np.int16))
         dtype: Any = getattr(torch, array.dtype.name, None)

@@ -28,10 +28,7 @@ _UINT8 = np.dtype(np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class CifarFormat:
-    """The labels of one of the two data sets.
-
-    `label_keys` are the keys of the python format, in the order of the binary format's label bytes.
-    """
+    """The labels of one data set: keys of the python format, in the order of the binary format's label bytes."""
 
     label_keys: tuple[str, ...]
 

@@ -1,7 +1,4 @@
-"""The queue of requests to remotes, in order of urgency.
-
-Requests that a reader waits for come first, then hints, then bulk transfers.
-"""
+"""The queue of requests to remotes: first those that a reader waits for, then hints, then bulk transfers."""
 
 from __future__ import annotations
 

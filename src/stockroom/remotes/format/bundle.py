@@ -79,7 +79,7 @@ class PackFiles:
 
 
 def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
-    """Decode the output of `PackFiles.encode`, as views. Raises `MalformedRecordError` naming `where`."""
+    """Decode `PackFiles.encode`'s output as views. Raises `MalformedRecordError` naming `where` if it is malformed."""
     if len(payload) >= _PACK.size:
         zarr, chunks, index = _PACK.unpack_from(payload)
         if _PACK.size + zarr + chunks + index == len(payload):
@@ -184,7 +184,7 @@ class Bundle:
         try:
             self._view.release()
             self._mapped.close()
-        except BufferError:  # a view is still held, such as in a traceback: the map goes with it
+        except BufferError:  # a view is still held, such as in a traceback: the map goes with the last one
             pass
 
     def _malformed(self, what: str) -> MalformedRecordError:
