@@ -160,9 +160,7 @@ class _Push:
         return find_newest_state(self._transport)
 
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
-        """Put packs and bundle on the remote; return the state that shows them. Raises `StateTakenError` on a newer
-        one.
-        """
+        """Put packs and bundle on the remote; return the state to publish. Raises `StateTakenError` if one is newer."""
         tips = [update.new for update in updates if update.new is not None]
         known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
         contents = plan_push(self._repository, tips, known)
