@@ -1,7 +1,7 @@
 """Version control for software 2.0: data, models and experiments as tensors, beside git.
 
-`StockRoom` is the way in; `make_torch_dataset` gives its columns to a DataLoader; the other names are what their
-methods give and raise. Importing this package loads neither torch nor anything else that a program might not need.
+Start with `StockRoom`. `make_torch_dataset` feeds columns to a DataLoader. The methods of both return and raise the
+other names. Importing this package loads only what every program needs, and never torch.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _LAZY = {
     "stockroom.store.upkeep.verify": "Damage",
     "stockroom.torch": "make_torch_dataset",
 }
-"""Modules, and the names that are loaded from them once they are asked for."""
+"""Modules, and the names that are loaded from them on first use."""
 
 __all__ = [
     "Artifact",

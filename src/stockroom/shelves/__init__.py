@@ -1,1 +1,1 @@
-"""What users hold: the `StockRoom` handle and its shelves."""
+"""The `StockRoom` handle and its shelves: the objects that users hold."""

@@ -1,6 +1,6 @@
-"""Conditions on named values, such as `label == 3 and split != "test"`: parsed, never evaluated as code.
+"""Conditions on named values, such as `label == 3 and split != "test"`; parsed, never evaluated as code.
 
-One language for two uses: columns of small values, compared all at once, and the values of one row of a table.
+The same language selects samples by columns of single values, all rows at once, and rows of a table one by one.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ _Compare: TypeAlias = Callable[[ast.cmpop, Any, Any], Any]
 
 
 def choose_where(condition: str, read_column: Callable[[str], NDArray[Any]]) -> NDArray[np.bool_]:
-    """`(n,)`: which samples meet a condition, as `parse_where` takes it.
+    """Return a mask `(n,)` of the samples that meet a condition in the language of `parse_where`.
 
     Args:
-        condition: of the names of columns.
-        read_column: gives a column's values, `(n,)`, one for each sample.
+        condition: names in it are columns.
+        read_column: returns the values of a column, `(n,)`, one for each sample.
 
     Raises:
-        InvalidInputError: it is not such a condition.
+        InvalidInputError: `condition` cannot be parsed, or names an unknown column.
     """
     return parse_where(condition).choose(read_column)
 
 
 def parse_where(text: str) -> Condition:
-    """The condition that `text` says; `InvalidInputError` if it says none.
+    """Parse a condition; raises `InvalidInputError` if `text` is not one.
 
-    Comparisons (`== != < <= > >= in`, `not in`) of names with numbers, strings, None or lists of them, joined by `and`,
-    `or`, `not`. Names may have dots, as optimizer.lr; one that is no word, as train-label, stands between backticks.
+    A condition compares names with numbers, strings, None or lists of them (`== != < <= > >= in`, `not in`). `and`,
+    `or` and `not` join comparisons. Names may have dots, as in optimizer.lr. Write a name that is not an identifier,
+    such as train-label, between backticks.
     """
     quoted: dict[str, str] = {}
 
@@ -67,7 +68,7 @@ def parse_where(text: str) -> Condition:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """One side of a comparison: what is called so."""
+    """One side of a comparison: the value that has this name."""
 
     name: str
 
@@ -106,7 +107,7 @@ class _Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """Conditions joined by `and` or `or`, which is `join`; or one negated."""
+    """Conditions combined by the ufunc `join` (`and`, `or`), perhaps negated."""
 
     join: np.ufunc
     parts: Sequence[_Comparison | _Joined]
@@ -122,30 +123,30 @@ class _Joined:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A parsed condition, to be asked as often as need be."""
+    """A parsed condition, which can be evaluated any number of times."""
 
     text: str
     _top: _Comparison | _Joined
 
     @property
     def names(self) -> list[str]:
-        """The names that it reads, each once, in order."""
+        """The names in the condition, each once, in order."""
         return list(dict.fromkeys(self._top.list_names()))
 
     def choose(self, read_column: Callable[[str], NDArray[Any]]) -> NDArray[np.bool_]:
-        """`(n,)`: which samples meet it, all compared at once; each column is read once."""
+        """Return a mask `(n,)` of the samples that meet the condition; reads each column once."""
         columns: dict[str, NDArray[Any]] = {}
         for name in self.names:
             try:
                 columns[name] = read_column(name)
             except KeyError as error:
-                if isinstance(error, StockroomError):  # which says it better
+                if isinstance(error, StockroomError):  # has a better message
                     raise
                 raise _refused(self.text, f"there is no {name!r}") from error
         return np.asarray(self._top.ask(columns, self._compare_columns), bool)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether the values of one row meet it; what cannot be compared does not. `values` has all its `names`."""
+        """Return whether a row meets the condition; False if values cannot be compared. `values` needs all `names`."""
         return bool(self._top.ask(values, _compare_values))
 
     def _compare_columns(self, op: ast.cmpop, a: Any, b: Any) -> NDArray[np.bool_]:
@@ -159,7 +160,7 @@ class Condition:
 
 
 def _compare_values(op: ast.cmpop, a: Any, b: Any) -> np.bool_:
-    """Whether two values compare so; False where such values do not compare."""
+    """Return the result of a comparison; False if such values cannot be compared."""
     try:
         if isinstance(op, ast.In | ast.NotIn):
             return np.bool_((a in b) is isinstance(op, ast.In))
@@ -170,7 +171,7 @@ def _compare_values(op: ast.cmpop, a: Any, b: Any) -> np.bool_:
 
 @dataclass(frozen=True, slots=True)
 class _Parser:
-    """Takes what Python's own parser found for a condition, and refuses all that is not in the language."""
+    """Converts the AST of a condition, and refuses whatever is not in the language."""
 
     text: str
     quoted: Mapping[str, str]
@@ -210,7 +211,7 @@ class _Parser:
         raise _refused(self.text, "values must be numbers, strings, or lists of them")
 
     def _find_name(self, node: ast.expr) -> str | None:
-        """The name that a node is, dots and all; None for anything else."""
+        """Return the name that a node spells, including dots; None for any other node."""
         if isinstance(node, ast.Name):
             return self.quoted.get(node.id, node.id)
         if isinstance(node, ast.Attribute):

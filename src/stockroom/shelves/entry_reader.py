@@ -1,6 +1,6 @@
-"""Reads what is behind the entries of trees: from an entry to its chunks, and from those to bytes.
+"""Reads the bytes behind the entries of trees: from an entry to its chunks, and from chunks to bytes.
 
-The unflushed chunks of a write session, which are not in packs yet, are laid over those of the store.
+The unflushed chunks of a write session are read as if the store already held them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FindUnflushed: TypeAlias = Callable[[bytes], bytes | None]
 
 
 class EntryReader:
-    """The bytes behind entries; `find_unflushed` gives the chunks that only a write session has yet."""
+    """Reads the bytes behind entries; `find_unflushed` returns the chunks that are not in the store yet."""
 
     def __init__(self, objects: NodeStore, tensors: TensorStore, find_unflushed: FindUnflushed | None = None) -> None:
         self._objects = objects
@@ -32,13 +32,13 @@ class EntryReader:
 
     @property
     def reads_unflushed(self) -> bool:
-        """Whether a write session's chunks are laid over the store's."""
+        """Whether this also reads the unflushed chunks of a write session."""
         return self._find is not None
 
     def read(self, entries: Sequence[Entry]) -> list[NDArray[np.uint8]]:
-        """The raw bytes behind entries, each `(nbytes,)`, the caller's own, and mapped where they can be.
+        """Return the raw bytes behind entries, each `(nbytes,)` and owned by the caller; mapped where possible.
 
-        What is absent is fetched in one request; `AbsentDataError` if nothing brings it.
+        Absent chunks are fetched in one request. Raises `AbsentDataError` if they cannot be fetched.
         """
         chunked = [list_chunks(self._objects, entry) for entry in entries if entry.kind is not EntryKind.INLINE]
         read = iter(self.read_tensors(chunked))
@@ -48,7 +48,7 @@ class EntryReader:
         ]
 
     def read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
-        """`read` of entries whose chunks, or some of them, are known."""
+        """Do as `read` does, for entries whose chunks are known in whole or in part."""
         unflushed = [self._find_unflushed(tensor.digests) for tensor in wanted]
         is_stored = [all(data is None for data in found) for found in unflushed]
         read = iter(
@@ -60,7 +60,7 @@ class EntryReader:
         ]
 
     def copy(self, entries: Sequence[Entry]) -> list[Buffer]:
-        """`read` of samples: single chunks are copied, and a block that holds several is decoded once."""
+        """Do as `read` does, for samples: copies single chunks, and decodes a block once for all the samples in it."""
         single = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
         digests = np.frombuffer(b"".join([entry.payload for entry in single]), np.uint8).reshape(-1, DIGEST_NBYTES)
         chunks = StoredTensor(digests, np.array([entry.nbytes for entry in single], np.int64))
@@ -68,7 +68,7 @@ class EntryReader:
         return [next(copied) if entry.kind is EntryKind.CHUNK else self.read([entry])[0] for entry in entries]
 
     def view(self, entry: Entry) -> Buffer:
-        """The raw bytes behind an entry, not to be written to; no copy where its chunk is raw."""
+        """Return the raw bytes behind an entry, read-only; no copy if its chunk is stored raw."""
         if entry.kind is not EntryKind.CHUNK or self._find is not None:
             return self.copy([entry])[0]
         digest = list_chunks(self._objects, entry).digests
@@ -76,14 +76,14 @@ class EntryReader:
         return tensors.retry_when_moved(lambda: tensors.view(int(tensors.locate(digest, entry.nbytes)[0])))
 
     def is_present(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """`(n,)`: whether each chunk's bytes are on this machine, in the store or not yet."""
+        """Return a mask `(n,)` of the chunks whose bytes are on this machine, in the store or unflushed."""
         is_here = self._is_unflushed(digests)
         if not is_here.all():
             is_here[~is_here] = self._tensors.is_present(digests[~is_here])
         return is_here
 
     def drop_unflushed(self, digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The chunks that are in the store."""
+        """Return the digests without those of unflushed chunks."""
         return digests if self._find is None else digests[~self._is_unflushed(digests)]
 
     def _is_unflushed(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -96,7 +96,7 @@ class EntryReader:
         return [None] * len(digests) if find is None else [find(digest.tobytes()) for digest in digests]
 
     def _copy(self, chunks: StoredTensor, unflushed: list[bytes | None]) -> list[bytearray]:
-        """The bytes of each chunk: the unflushed ones, and the others from the store."""
+        """Return the bytes of each chunk, from `unflushed` or else from the store."""
         stored = [position for position, data in enumerate(unflushed) if data is None]
         digests, nbytes, tensors = chunks.digests[stored], chunks.lengths[stored], self._tensors
         if not stored:

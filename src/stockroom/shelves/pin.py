@@ -1,4 +1,4 @@
-"""What the shelves of one handle share: the snapshot it is pinned to, the write session if there is one."""
+"""The state that all shelves of a handle share: the pinned snapshot, and the write session if one is open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=NotFoundError)
 
 @dataclass(slots=True, eq=False)
 class Access:
-    """Shared by a handle and everything taken from it, so that closing the handle closes them all."""
+    """Shared by a handle and everything taken from it, so that closing the handle closes all of them."""
 
     repository: Repository
     snapshot: Snapshot
@@ -31,11 +31,11 @@ class Access:
 
     @property
     def tensors(self) -> TensorStore:
-        """The chunks."""
+        """The store that holds the chunks."""
         return self.repository.tensors
 
     def check_open(self) -> None:
-        """Raise `ClosedError` once the handle is closed."""
+        """Raise `ClosedError` if the handle is closed."""
         if self.is_closed:
             raise ClosedError(
                 f"this handle on {self.repository.paths.root} is closed: open it again with StockRoom(...)"
@@ -43,18 +43,21 @@ class Access:
 
     @property
     def source(self) -> Snapshot | Workspace:
-        """What is read: the stage while writing, else the snapshot."""
+        """The stage while writing, otherwise the snapshot."""
         self.check_open()
         return self.snapshot if self.session is None else self.session
 
     @property
     def content(self) -> Snapshot:
-        """What is read, as one snapshot: while writing, with all that is staged worked in."""
+        """The content to read as one snapshot; while writing, it includes everything staged."""
         self.check_open()
         return self.snapshot if self.session is None else self.session.snapshot
 
     def guard(self, record: StateRecord) -> Callable[[], None]:
-        """What raises `ClosedError` once a state taken now cannot be read, as when its write block was undone."""
+        """Return a check that raises `ClosedError` once a state taken now is unreadable.
+
+        That is so when the handle is closed, or the write block that staged the state was undone.
+        """
         session = self.session
         if session is None:
             return self.check_open
@@ -70,11 +73,11 @@ class Access:
         raise TypeError("a shelf belongs to an open handle and cannot be pickled: send the path, and open it there")
 
     def list_names(self, shelf: str) -> list[str]:
-        """The names on a shelf, in order."""
+        """Return the names on a shelf, in order."""
         return list(self.source.iter_names(shelf))
 
     def writer(self) -> Workspace:
-        """The write session; `ReadOnlyError` if this handle only reads."""
+        """Return the write session; raises `ReadOnlyError` if this handle only reads."""
         self.check_open()
         if self.session is None:
             raise ReadOnlyError(
@@ -85,7 +88,7 @@ class Access:
         return self.session
 
     def missing(self, kind: str, shelf: str, name: object, error: type[E]) -> E:
-        """The error for a name that is not on a shelf, with names near to it."""
+        """Return the error for a name that is not on a shelf; the message suggests similar names."""
         names = self.list_names(shelf)
         hint = did_you_mean(near_names(name, names)) if isinstance(name, str) else ""
         if not hint and names:

@@ -1,4 +1,4 @@
-"""PNG files from arrays, in a few lines: nothing is needed for it."""
+"""A small PNG encoder for arrays, with no dependencies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MAX_SIDE: Final = 1 << 31
 
 
 def is_image(array: NDArray[Any]) -> bool:
-    """Whether an array is one that `encode_png` takes: uint8 `(height, width)`, or with 3 or 4 channels after that."""
+    """Return whether `encode_png` takes an array: uint8, `(height, width)` or `(height, width, 3 or 4)`."""
     has_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     return array.dtype.name == "uint8" and has_shape and all(0 < side < _MAX_SIDE for side in array.shape)
 
 
 def encode_png(array: NDArray[Any]) -> bytes:
-    """The PNG file with these pixels, exactly: uint8 `(height, width)` or `(height, width, channels)`."""
+    """Return a PNG file with exactly these pixels: uint8 `(height, width)` or `(height, width, channels)`."""
     height, width = array.shape[:2]
     channels = array.shape[2] if array.ndim == 3 else 1
     lines = array.reshape(height, width * channels)

@@ -1,4 +1,4 @@
-"""Reading ahead on a partial clone: while samples are read in order, the next ones are asked for already."""
+"""Read-ahead on a partial clone: while samples are read in order, the next ones are requested early."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW_NBYTES: Final = 64 << 20
-"""How far ahead of the reader is asked for; again whenever half of it is used up."""
+"""How far ahead of the reader to request. A new request is sent when half of it is used up."""
 
 
 class ReadAhead:
-    """Watches which positions are read, and hints at the next ones once they are seen to come in order.
+    """Watches the positions that are read, and hints at the next ones once they come in order.
 
     Args:
         count: number of samples in order.
-        sample_nbytes: bytes of one sample, about.
-        hint: told the positions in that order of the samples to come, and whether there are more after them.
+        sample_nbytes: approximate bytes of one sample.
+        hint: called with the positions of the next samples, and whether more samples follow them.
     """
 
     def __init__(self, count: int, sample_nbytes: int, hint: Callable[[NDArray[np.int64], bool], None]) -> None:
@@ -29,17 +29,17 @@ class ReadAhead:
         self._last = -1
 
     def see(self, positions: NDArray[np.int64]) -> None:
-        """Take note that `positions` are read now.
+        """Record that `positions` are being read.
 
-        Several workers share one order, each with every nth batch: positions need to follow each other within one
-        call, and only to grow from call to call.
+        Several workers may share one order, each reading every nth batch. So positions must be consecutive within a
+        call, but need only increase from call to call.
         """
         if not len(positions):
             return
         first, last = int(positions[0]), int(positions[-1])
         in_order = last - first == len(positions) - 1 and (len(positions) > 1 or first == self._last + 1)
         is_next = in_order and (first > self._last or first == 0)
-        if first <= self._last:  # from the start again, or elsewhere
+        if first <= self._last:  # a new pass, or a jump back
             self._hinted = 0
         self._last = last
         if is_next and self._hinted < min(last + 1 + self._window // 2, self._count):

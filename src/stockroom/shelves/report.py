@@ -1,4 +1,4 @@
-"""What users are told of history: commits as the log shows them, and what is staged."""
+"""Reports on history for users: commits as the log shows them, and the staged changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHELVES: Final = (DATA, MODEL, EXPERIMENT)
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One entry of the log. Ids are full hex digests; `time` carries the author's zone."""
+    """One entry of the log. Ids are full hex digests; `time` is in the author's time zone."""
 
     id: str
     parents: tuple[str, ...]
@@ -45,9 +45,9 @@ class MergeUnderWay:
 
     Attributes:
         kind: `merge`, `revert` or `cherry-pick`.
-        commit: the full hex digest of the commit that is merged; None where the new commit follows HEAD alone.
-        message: what the commit will say.
-        conflicts: those that nobody has decided yet.
+        commit: the full hex digest of the commit that is merged; None if HEAD will be the only parent.
+        message: the message of the commit to come.
+        conflicts: the undecided conflicts.
     """
 
     kind: str
@@ -58,12 +58,12 @@ class MergeUnderWay:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is staged.
+    """The staged changes and HEAD.
 
     Attributes:
-        changes: `data/<column>` and the like to its difference from the commit `staged_on`.
-        merge: the one under way, if any is.
-        staged_on: HEAD's commit, unless HEAD has been moved since, as git can.
+        changes: paths such as `data/<column>` to their difference from the commit `staged_on`.
+        merge: the unfinished merge, if there is one.
+        staged_on: the commit the stage is based on; HEAD's, unless something such as git moved HEAD since.
     """
 
     branch: str | None
@@ -74,13 +74,13 @@ class Status:
 
     @property
     def clean(self) -> bool:
-        """Whether the stage equals HEAD, and no merge is under way."""
+        """Whether the stage equals HEAD and no merge is unfinished."""
         return not self.changes and self.merge is None
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """How much of the packs is on this machine."""
+    """How many packs, and bytes of them, are on this machine."""
 
     packs: int
     whole_packs: int
@@ -90,9 +90,9 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchReport:
-    """What was brought here, or, for a dry run, would be: of the samples and leaves asked for, what was absent.
+    """The absent samples and leaves that were fetched, or would be by a dry run.
 
-    `read_nbytes` in `requests` are what that takes: small gaps between samples are read through.
+    It takes `requests` requests for `read_nbytes` bytes, because small gaps between samples are read through.
     """
 
     samples: int
@@ -104,7 +104,7 @@ class PrefetchReport:
 
 @dataclass(frozen=True, slots=True)
 class DropReport:
-    """What was given up, or, for a dry run, would be; `kept` packs stayed because no remote was seen to hold them."""
+    """The packs dropped, or that a dry run would drop; `kept` packs stayed because no remote is known to hold them."""
 
     packs: int
     nbytes: int
@@ -112,7 +112,7 @@ class DropReport:
 
 
 def describe_commit(entry: LoggedCommit) -> Commit:
-    """A commit as the log shows it."""
+    """Return a commit as the log shows it."""
     record = entry.record
     zone = timezone(timedelta(minutes=record.offset_minutes)) if record.offset_minutes else UTC
     return Commit(
@@ -127,7 +127,7 @@ def describe_commit(entry: LoggedCommit) -> Commit:
 
 
 def describe_changes(paths: Iterable[str]) -> str:
-    """The message of a commit that was given none: `Update data, model and experiment`."""
+    """Return the default message for a commit, such as `Update data, model and experiment`."""
     kinds = {path.partition("/")[0] for path in paths}
     shelves = {kind if kind in _SHELVES else EXPERIMENT for kind in kinds}
     names = [shelf for shelf in _SHELVES if shelf in shelves] or [DATA]

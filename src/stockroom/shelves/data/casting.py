@@ -1,4 +1,4 @@
-"""Casts of a column to another dtype: the record to come, and its samples, written only where their bytes change."""
+"""Casts a column to another dtype: plans the new record, and rewrites samples only if their bytes change."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _BATCH_NBYTES: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """What a column becomes: its record, and whether its entries stay as they are."""
+    """The result of a cast: the column's new record, and whether its entries stay as they are."""
 
     record: ColumnRecord
     keeps_bytes: bool
 
 
 def plan_cast(record: ColumnRecord, dtype: str, column: str) -> Cast | None:
-    """The cast of a column with this record to a dtype, or None if it has that; `SchemaError` if there is none."""
+    """Plan the cast of a column to a dtype; None if it has that dtype, `SchemaError` if it cannot be cast to it."""
     if dtype == record.dtype:
         return None
     if (record.dtype in (STR, BYTES)) != (dtype in (STR, BYTES)) or record.decoder is not None:
@@ -43,7 +43,7 @@ def plan_cast(record: ColumnRecord, dtype: str, column: str) -> Cast | None:
 
 
 def plan_widening(record: ColumnRecord, shape: tuple[int | None, ...], column: str) -> Cast | None:
-    """The step to a shape that admits every sample of this record's, or None if it has it; else `SchemaError`."""
+    """Plan the change to a wider shape; None if the column has it, `SchemaError` if it does not admit every sample."""
     admits = len(shape) == len(record.shape) and all(
         new is None or new == old for new, old in zip(shape, record.shape, strict=True)
     )
@@ -53,10 +53,10 @@ def plan_widening(record: ColumnRecord, shape: tuple[int | None, ...], column: s
 
 
 def cast_column(session: Workspace, column: Column, cast: Cast, *, lossy: bool) -> ColumnEdit:
-    """The edit that holds the samples of `column` as they are once cast."""
+    """Return an edit that holds the samples of `column` after the cast."""
     fresh = ColumnEdit(session.nodes, cast.record)
     if cast.keeps_bytes:
-        return fresh  # of the same entries: only what they are called is another
+        return fresh  # the entries stay, only the dtype's name changes
     fresh.clear()
     writer = ColumnWriter(session, fresh, column.name)
     keys: Any = iter(column.keys_as_stored())
@@ -86,7 +86,7 @@ def _cast_one(sample: Any, key: Key, cast: Cast, column: str, *, lossy: bool) ->
 
 
 def _cast_array(batch: Array, keys: list[Key], cast: Cast, column: str, *, lossy: bool) -> Array:
-    """Samples stacked on axis 0 in the new dtype; `SchemaError` naming the first key whose values do not fit it."""
+    """Cast samples stacked on axis 0; raises `SchemaError` naming the first key whose values do not fit."""
     dtype = parse_dtype(cast.record.dtype)
     with np.errstate(all="ignore"):
         converted = batch.astype(dtype)
@@ -103,12 +103,12 @@ def _cast_array(batch: Array, keys: list[Key], cast: Cast, column: str, *, lossy
 
 
 def _compare(before: Array, after: Array) -> Any:
-    """Which values are what they were; floats of any kind, which may be rounded, only need to stay finite."""
+    """Return a mask of the values that the cast kept; floats may be rounded, and must only stay finite."""
     if _is_float(before.dtype) and _is_float(after.dtype):
         return np.isfinite(after) | ~np.isfinite(before)
     back = after.real if after.dtype.kind == "c" and before.dtype.kind != "c" else after
     back = back.astype(before.dtype)
-    return (back == before) | ((back != back) & (before != before))  # NaN is equal to nothing
+    return (back == before) | ((back != back) & (before != before))  # NaN does not equal itself
 
 
 def _is_float(dtype: np.dtype[Any]) -> bool:

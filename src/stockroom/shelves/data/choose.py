@@ -1,4 +1,4 @@
-"""Which samples of a column are chosen: by keys, by positions, by a condition on columns of the same keys."""
+"""Selects samples of a column by keys, by positions, or by a condition on columns of the same keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stockroom.trees import find_unshared_key
 
 
 def choose_positions(source: ColumnSource, keys: KeyChoice, where: str | None) -> NDArray[np.int64]:
-    """Positions of the samples that `keys` choose and that meet the condition `where`."""
+    """Return the positions of the samples that `keys` select and that meet the condition `where`."""
     if keys is None or isinstance(keys, slice):
         positions = np.arange(*(keys or slice(None)).indices(source.tree.count), dtype=np.int64)
     else:
@@ -28,7 +28,7 @@ def choose_positions(source: ColumnSource, keys: KeyChoice, where: str | None) -
 
 
 def _read_along(source: ColumnSource, name: str) -> NDArray[Any]:
-    """The values of another column under the keys of `source`, `(n,)`."""
+    """Return the values `(n,)` of another column under the keys of `source`."""
     other = ColumnSource(source.access, name)
     has_keys = other.record.key_type == source.record.key_type and find_unshared_key(other.tree, source.tree) is None
     if not has_keys:

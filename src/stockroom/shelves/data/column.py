@@ -50,7 +50,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def dtype(self) -> np.dtype[Any] | str:
-        """The samples' numpy dtype; `str` or `bytes` for a column of text. Images are uint8, but for rare ones."""
+        """The samples' numpy dtype, or `str` or `bytes` for text. Images decode to uint8, with rare exceptions."""
         record = self._source.record
         if self._decoder is not None:
             return np.dtype(np.uint8)
@@ -58,24 +58,24 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """The shape of one sample; None is an axis of any length. `()` for text."""
+        """The shape of one sample; None for an axis of any length. `()` for text."""
         if self._decoder is not None:
             return decoded_shape(self._decoder)
         return () if self._source.record.is_text else self._source.record.shape
 
     @property
     def decoder(self) -> str | None:
-        """What makes arrays of the bytes that are stored: `image`, `image:RGB`, ...; None if nothing does."""
+        """The decoder that turns the stored bytes into arrays: `image`, `image:RGB`, ...; None if there is none."""
         return self._source.record.decoder
 
     @property
     def encoded(self) -> Column:
-        """The same column without its decoder: it gives and takes the bytes that are stored."""
+        """The same column without its decoder: it returns and takes the stored bytes."""
         return Column(self._source, decodes=False)
 
     @property
     def schema(self) -> Schema:
-        """The samples' dtype name and shape, as a new column of the same kind takes them."""
+        """The samples' dtype name and shape, from which a column of the same kind can be created."""
         return Schema(self._source.record.dtype, self._source.record.shape)
 
     @property
@@ -85,7 +85,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def codec(self) -> str:
-        """How newly written samples are encoded; what is stored already keeps its own encoding."""
+        """How new samples are encoded. Setting it does not change the encoding of samples already stored."""
         return self._source.record.codec
 
     @codec.setter
@@ -94,7 +94,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def attrs(self) -> Mapping[str, Any]:
-        """A small JSON mapping of the user's own, versioned with the column. Assign a whole mapping to change it."""
+        """A small JSON mapping of your own, versioned with the column. To change it, assign a whole mapping."""
         return MappingProxyType(dict(self._source.record.attrs))
 
     @attrs.setter
@@ -103,12 +103,12 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def nbytes(self) -> int:
-        """Raw bytes of all samples together, before deduplication and encoding."""
+        """The raw bytes of all samples together, before deduplication and encoding."""
         return self._source.reader.sum_nbytes()
 
     @property
     def root(self) -> str:
-        """The hex digest of the column's tree: equal for equal keys and samples, however they were written."""
+        """The hex digest of the column's tree; equal keys and samples give equal roots, however they were written."""
         return self._source.tree.root.hex()
 
     # -- reading
@@ -116,7 +116,7 @@ class Column(Mapping[SampleKey, Sample]):
     def __getitem__(self, key: Any) -> Any:
         pinned = self._source.pinned
         if type(key) is int and pinned is not None and pinned.has_int_keys and not self._source.access.is_closed:
-            # What training loops without batches call most; everything below gives the same answer.
+            # A fast path for training loops without batches; the code below returns the same.
             position = pinned.find_position(key)
             if position is not None:
                 sample = pinned.read_one(position)
@@ -130,10 +130,11 @@ class Column(Mapping[SampleKey, Sample]):
         return self._read(self._source.check_key(key))
 
     def take(self, positions: Any, *, pad: Any = None) -> Batch:
-        """Samples at positions in key order, repeats allowed: `(n, *shape)`, or a list where shapes vary.
+        """Return the samples at positions in key order: `(n, *shape)`, or a list if shapes vary.
 
-        With a value to `pad` with, samples of many shapes are one array too, `(n, *longest)`: each stands at the start
-        of its place. Negative positions count from the end; `InvalidInputError` for one out of range.
+        Positions may repeat, and negative ones count from the end; raises `InvalidInputError` if one is out of range.
+        With `pad`, samples of varying shapes make one array `(n, *longest)`: each starts at index 0 of every axis, and
+        `pad` fills the rest.
         """
         if pad is not None:
             batch, where = self.take(positions), f"column {self.name!r}"
@@ -143,17 +144,17 @@ class Column(Mapping[SampleKey, Sample]):
             raise InvalidInputError(
                 f"column {self.name!r}: expected a 1-D array of integer positions, found {describe_value(array)}"
             )
-        if array.dtype.kind == "u":  # what would wrap around stays out of range
+        if array.dtype.kind == "u":  # must not wrap around into range
             array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
         positions = array.astype(np.int64, copy=False)
-        with suppress(IndexError):  # the check below says it better
+        with suppress(IndexError):  # the check below has a better message
             planned = self._source.reader.read_planned(positions)
             if planned is not None:
                 return planned
         return self._take(check_positions(positions, len(self), column=self.name))
 
     def view(self, key: SampleKey) -> Sample:
-        """The sample under `key`, read-only; not copied where its chunk is stored raw."""
+        """Return the sample under `key`, read-only; not copied if its chunk is stored raw."""
         reader = self._source.entry_reader
         sample = self._decode(reader.view_entry(self._source.find_value(self._source.check_key(key))), key)
         if isinstance(sample, np.ndarray):
@@ -161,24 +162,24 @@ class Column(Mapping[SampleKey, Sample]):
         return sample
 
     def peek(self, key: SampleKey, *, max_nbytes: int) -> Sample | None:
-        """`view(key)`, or None where the sample is larger, or not on this machine; fetches nothing."""
+        """Return `view(key)`, or None if the sample is larger or not on this machine; fetches nothing."""
         reader = self._source.entry_reader
         sample = reader.peek_entry(self._source.find_value(self._source.check_key(key)), max_nbytes)
         return None if sample is None else self._decode(sample, key)
 
     def digest(self, key: SampleKey) -> str:
-        """The hex BLAKE3 digest of the sample's raw bytes; needs no data."""
+        """Return the hex BLAKE3-256 digest of the sample's raw bytes; does not need those bytes here."""
         reader, value = self._source.reader, self._source.find_value(self._source.check_key(key))
         return reader.digest_entry(value).hex()
 
     def present(self, keys: Iterable[SampleKey] | None = None) -> float:
-        """The fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
+        """Return the fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
         return self._source.reader.measure_present(self.choose_positions(keys))
 
     def prefetch(self, keys: Iterable[SampleKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
-        """Bring the samples under `keys` (None: all) to this machine; `AbsentDataError` if nothing can.
+        """Fetch the samples under `keys` (None: all) to this machine; raises `AbsentDataError` if that is not possible.
 
-        `on_progress` is called with a `TransferProgress` now and then.
+        `on_progress` is called from time to time with a `TransferProgress`.
         """
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
@@ -190,24 +191,24 @@ class Column(Mapping[SampleKey, Sample]):
         return self._source.reader.find_chunks(positions)
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
-        """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
+        """Return a hinter for reading `positions` (None: all) in order; None if all samples are on this machine."""
         return self._source.reader.read_ahead(positions)
 
     def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
-        """Where each key stands in key order, for `take`; `SampleNotFoundError` for one that is not there."""
+        """Return the position of each key in key order, for `take`; raises `SampleNotFoundError` if one is absent."""
         return self._source.find_positions(list(keys))
 
     def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:
-        """The keys of the samples at these positions, all of them from 0 on."""
+        """Return the keys of the samples at these positions, which must not be negative."""
         keys = self.stored_keys_at(positions)
         return [parse_nested(key) if isinstance(key, str) else key for key in keys]
 
     def stored_keys_at(self, positions: NDArray[np.int64]) -> list[Key]:
-        """The keys of the samples at these positions, tuples as the texts that stand for them."""
+        """Return the keys of the samples at these positions; a tuple is returned as the text that is stored."""
         return [self._source.tree.at(position)[0] for position in positions.tolist()]
 
     def choose_positions(self, keys: KeyChoice = None, where: str | None = None) -> NDArray[np.int64]:
-        """Positions of the samples that `keys` choose and that meet the condition `where`."""
+        """Return the positions of the samples that `keys` select and that meet the condition `where`."""
         return choose_positions(self._source, keys, where)
 
     def export(
@@ -219,18 +220,18 @@ class Column(Mapping[SampleKey, Sample]):
         force: bool = False,
         on_progress: Callable[[int, int], object] | None = None,
     ) -> int:
-        """Write samples to files that anything can read; how many were written.
+        """Write samples to files that other programs can read, and return how many were written.
+
+        The target at `path` appears complete or not at all. Raises `InvalidInputError` if it exists already, or if the
+        kind of file cannot hold these samples.
 
         Args:
-            path: ends in `.npy`, `.npz`, `.parquet`, `.zarr` or `.tar`; anything else is a folder to be made, with a
-                file for each sample.
-            keys: which samples, in this order; a slice chooses by position; None takes all.
-            where: a condition that they must meet, as `label == 3`, on columns of the same keys.
-            force: replace what is there.
-            on_progress: called now and then with the samples written, and how many there will be.
-
-        What is at `path` appears whole or not at all. Raises `InvalidInputError` if something is there already, or if
-        the kind of file cannot hold such samples.
+            path: a name that ends in `.npy`, `.npz`, `.parquet`, `.zarr` or `.tar`; any other name is a new folder,
+                with one file for each sample.
+            keys: the samples to write, in this order; a slice selects by position; None selects all.
+            where: a condition that the samples must meet, such as `label == 3`, on columns of the same keys.
+            force: replace an existing target.
+            on_progress: called from time to time with the number of samples written and the total.
         """
         from stockroom.shelves.export import check_place, write_samples
         from stockroom.shelves.export.samples import Samples
@@ -240,11 +241,11 @@ class Column(Mapping[SampleKey, Sample]):
         return write_samples(Samples(self, self.choose_positions(keys, where), on_progress), path)
 
     def find_unshared_key(self, other: Column) -> Key | None:
-        """A key that only one of two columns has; None if they have the same keys."""
+        """Return a key that only one of the two columns has; None if they have the same keys."""
         return find_unshared_key(self._source.tree, other._source.tree)
 
     def pin(self) -> tuple[Path, str]:
-        """The repository's path and the commit this column is read from; `TypeError` if it is being written."""
+        """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
         self._source.access.check_open()
         if self._source.is_staged:
             raise TypeError(
@@ -261,18 +262,18 @@ class Column(Mapping[SampleKey, Sample]):
     def __contains__(self, key: object) -> bool:
         try:
             return self._source.find_entry(self._source.check_key(key)) is not None
-        except InvalidInputError:  # what cannot be a key of this column is none that it has
+        except InvalidInputError:  # an invalid key is not in the column
             return False
 
     def __len__(self) -> int:
         return self._source.tree.count
 
     def check_open(self) -> None:
-        """Raise `ClosedError` once the handle that the column was taken from is closed."""
+        """Raise `ClosedError` if the handle that the column was taken from is closed."""
         self._source.access.check_open()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All samples, stacked in key order; `TypeError` where they are text or of many shapes."""
+        """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""
         samples = self._take(np.arange(len(self), dtype=np.int64))
         if not isinstance(samples, np.ndarray):
             raise TypeError(f"column {self.name!r} is no one array: use column.take(positions), which gives a list")
@@ -281,11 +282,11 @@ class Column(Mapping[SampleKey, Sample]):
         return samples if dtype is None else samples.astype(dtype)
 
     def values(self) -> ValuesView[Sample]:
-        """The samples in key order; read many at a time."""
+        """Return a view of the samples in key order; iteration reads many at a time."""
         return _Values(self)
 
     def items(self) -> ItemsView[SampleKey, Sample]:
-        """The keys and samples in key order; read many at a time."""
+        """Return a view of the keys and samples in key order; iteration reads many at a time."""
         return _Items(self)
 
     def __iter__(self) -> Iterator[SampleKey]:
@@ -293,7 +294,7 @@ class Column(Mapping[SampleKey, Sample]):
         return iter(keys) if self.key_type == KeyType.INT else map(parse_nested, keys)  # type: ignore[arg-type]
 
     def keys_as_stored(self) -> Iterator[Key]:
-        """The keys in order, tuples as the texts that stand for them."""
+        """Yield the keys in order; a tuple comes as the text that is stored."""
         for keys, _ in iter_positions(self._source.tree):
             for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
                 self._source.access.check_open()
@@ -332,7 +333,7 @@ class Column(Mapping[SampleKey, Sample]):
         self._source.writer.put_all(check_pair(pair, key_type, column=name) for pair in pairs)
 
     def extend(self, values: object) -> range:
-        """Add samples after the greatest key; returns their keys. Columns with int keys only.
+        """Add samples after the greatest key, and return their keys; only for columns with int keys.
 
         `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added.
         """
@@ -352,7 +353,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def _decoder(self) -> str | None:
-        """The decoder of what this column gives."""
+        """The decoder to apply; None if this column is `encoded`."""
         return self._source.record.decoder if self._decodes else None
 
     def _decode(self, sample: Sample, key: SampleKey) -> Sample:

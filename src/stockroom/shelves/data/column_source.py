@@ -1,4 +1,4 @@
-"""Where a column's samples come from and go to: the commit its handle is pinned to, or the write session going on."""
+"""The source of a column's samples: the commit that its handle is pinned to, or the open write session."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class ColumnSource:
-    """What all views of one column taken from a shelf share; it knows stored bytes, and nothing of decoders.
+    """The state that all views of one column share; it knows stored bytes and no decoders.
 
-    Taken while nothing is written, it is `pinned`: a reader of the handle's commit, for good. Taken in a write
-    session it reads what is staged, and once that is over, what the handle is pinned to by then.
+    Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a write
+    session, it reads the staged content, and later the commit that the handle is then pinned to.
     """
 
     def __init__(self, access: Access, name: str) -> None:
@@ -42,33 +42,33 @@ class ColumnSource:
 
     @property
     def is_staged(self) -> bool:
-        """Whether the column belongs to the write session now going on."""
+        """Whether the column belongs to the open write session."""
         return self._session is not None and self.access.session is self._session
 
     @property
     def record(self) -> ColumnRecord:
-        """The column's record, as staged now."""
+        """The column's record, including staged changes."""
         return self._find_edit().record if self.is_staged else self.reader.record
 
     @property
     def tree(self) -> Tree:
-        """The column's tree; what is staged is worked into it first."""
+        """The column's tree, including staged changes."""
         return self.reader.tree
 
     @property
     def reader(self) -> SampleReader:
-        """What reads samples by position; what is staged is worked into the tree first."""
+        """The reader of samples by position; it includes staged changes."""
         self.access.check_open()
         if self.is_staged:
             return self._read_staged()
-        if self._session is not None:  # the write session this column belonged to is over
+        if self._session is not None:  # the column's write session has ended
             self._session, self._staged, self.pinned = None, None, self._open_pinned()
         assert self.pinned is not None
         return self.pinned
 
     @property
     def entry_reader(self) -> SampleReader:
-        """What reads single entries, as `find_value` gives them; what is staged need not be in the tree first."""
+        """The reader of the entries that `find_value` returns; does not need staged changes to be in the tree."""
         if not self.is_staged:
             return self.reader
         assert self._session is not None
@@ -80,7 +80,7 @@ class ColumnSource:
 
     @property
     def writer(self) -> ColumnWriter:
-        """What stages samples of the column; `ReadOnlyError` unless it belongs to the write session going on."""
+        """The writer that stages samples; raises `ReadOnlyError` unless the column is of the open write session."""
         self.access.check_open()
         session = self.access.session
         if session is None:
@@ -102,7 +102,7 @@ class ColumnSource:
         return self._writer
 
     def find_entry(self, key: Key) -> bytes | None:
-        """The entry under a key, staged or stored."""
+        """Return the entry under a key, staged or stored; None if there is none."""
         session = self._session
         if session is not None and self.is_staged:
             with session.turn:
@@ -110,21 +110,21 @@ class ColumnSource:
         return self.tree.get(key)
 
     def find_value(self, key: Key) -> bytes:
-        """The entry under a key; `SampleNotFoundError`."""
+        """Return the entry under a key; raises `SampleNotFoundError` if there is none."""
         value = self.find_entry(key)
         if value is None:
             raise self.missing(key)
         return value
 
     def find_position(self, key: Key) -> int:
-        """Where a key stands in key order; `SampleNotFoundError`."""
+        """Return the position of a key in key order; raises `SampleNotFoundError` if it is not there."""
         position = self.reader.find_position(key)
         if position is None:
             raise self.missing(key)
         return position
 
     def find_positions(self, keys: Any) -> NDArray[np.int64]:
-        """Where each of these keys, a list or an array of integers, stands in key order; `SampleNotFoundError`."""
+        """Return the positions of a list of keys or an array of integers; raises `SampleNotFoundError`."""
         checked = (
             keys if isinstance(keys, np.ndarray) and keys.dtype.kind in "iu" else [self.check_key(k) for k in keys]
         )
@@ -140,17 +140,17 @@ class ColumnSource:
         return positions
 
     def find_selected(self, keys: NDArray[Any]) -> NDArray[np.int64]:
-        """Positions of an array of keys, or of those that a mask over all samples, in key order, chooses."""
+        """Return the positions of an array of keys, or of the samples that a mask in key order selects."""
         if keys.dtype == np.bool_:
             return check_mask(keys, self.tree.count, column=self.name)
         return self.find_positions(keys)
 
     def check_key(self, key: object) -> Key:
-        """A key as the column stores it; `InvalidInputError` for what cannot be one."""
+        """Return a key as the column stores it; raises `SchemaError` if it cannot be one."""
         return check_key(key, self.record.key_type, column=self.name)
 
     def missing(self, key: object) -> SampleNotFoundError:
-        """The error for a key that the column does not have."""
+        """Return the error for a key that the column does not have."""
         shown = parse_nested(key) if isinstance(key, str) else key
         return SampleNotFoundError(
             f"column {self.name!r} has no sample under key {shown!r} (it has {self.tree.count} samples)"
@@ -172,7 +172,7 @@ class ColumnSource:
         return edit
 
     def _read_staged(self) -> SampleReader:
-        """A reader of the column as staged now; kept for as long as nothing is written."""
+        """Return a reader of the column as staged now; reused until something is written."""
         assert self._session is not None
         with self._session.turn:
             edit = self._find_edit()

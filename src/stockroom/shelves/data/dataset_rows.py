@@ -1,6 +1,6 @@
-"""Samples of other libraries' data sets as rows of columns, be they map-style or iterable, of tuples, dicts or values.
+"""Converts the samples of other libraries' data sets, map-style or iterable, to rows of columns.
 
-Knows no library by name: a torch data set is what has `__getitem__` and `__len__`, or `__iter__`.
+Knows no library by name: a torch data set is an object with `__getitem__` and `__len__`, or `__iter__`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def import_samples(
     prefix: str = "",
     on_progress: Callable[[int], object] | None = None,
 ) -> tuple[str, ...]:
-    """The names of the columns that the samples of `dataset` were put in, as `DataShelf.import_from` says."""
+    """Put the samples of `dataset` into columns, as `DataShelf.import_from` describes; return the columns' names."""
     try:
         for batch in iter_batches(dataset, names, prefix=prefix):
             columns.add(batch)
@@ -44,7 +44,7 @@ def import_samples(
 def iter_batches(
     dataset: Any, names: Sequence[str] | None = None, *, prefix: str = ""
 ) -> Iterator[dict[str, list[Any]]]:
-    """Batches of rows, by column, of some 8 MiB each; None stands where a row has no value."""
+    """Yield batches of rows, by column, of about 8 MiB each; None if a row has no value in a column."""
     rows: list[dict[str, Any]] = []
     nbytes = 0
     for number, sample in enumerate(_iter_samples(dataset)):
@@ -77,7 +77,7 @@ def _iter_samples(dataset: Any) -> Iterator[Any]:
 
 
 def _iter_fields(sample: Any, names: Sequence[str] | None, number: int) -> Iterator[tuple[str, Any]]:
-    """A sample's values by the names of their columns."""
+    """Yield the values of a sample with the names of their columns."""
     if isinstance(sample, Mapping):
         yield from _iter_nested("", sample, number, 0)
         return
@@ -98,13 +98,13 @@ def _iter_nested(name: str, value: Any, number: int, depth: int) -> Iterator[tup
 
 
 def _make_sample(value: Any, where: str) -> Any:
-    """A value as a sample: images and lists of numbers as arrays, lists of anything else as JSON text."""
+    """Convert a value to a sample: images and lists of numbers become arrays, other lists JSON text."""
     if value is None or isinstance(value, np.ndarray | str | bytes | bool | int | float | complex) or is_tensor(value):
         return str(value) if isinstance(value, np.str_) else value
     if isinstance(value, np.generic):
         return value
-    if hasattr(value, "getbands"):  # what images of Pillow have, and little else
-        return np.array(value)  # of a palette the indices, which are the classes of a segmentation
+    if hasattr(value, "getbands"):  # an image of Pillow
+        return np.array(value)  # palette indices stay: they are the classes of a segmentation
     if isinstance(value, list | tuple | Mapping):
         return _make_array_or_text(value, where)
     raise SchemaError(f"{where}: expected numbers, arrays, tensors, images or text, found {type(value).__name__}")
@@ -114,7 +114,7 @@ def _make_array_or_text(value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         try:
             array = np.asarray([item.numpy() if is_tensor(item) else item for item in value])
-        except (ValueError, TypeError):  # of many lengths, or of things
+        except (ValueError, TypeError):  # lengths differ, or items are not numbers
             array = np.empty(0, object)
         if array.dtype.kind in "biufc" and array.size:
             return array

@@ -1,6 +1,6 @@
-"""Encoded images and the arrays in them, through Pillow, which is optional and imported here alone.
+"""Decodes images to arrays with Pillow, which is optional and imported only here. Knows no column.
 
-A decoder is the text that a column's record has: `image`, or `image:MODE` for arrays of one mode. Knows no column.
+A decoder is the text in a column's record: `image`, or `image:MODE` for arrays of one mode.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.values import Array
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
-"""The formats that are read, by Pillow's names; it knows more, and many of those are seldom tried."""
+"""The formats that are read, by Pillow's names. Pillow reads more, but many of them are little tested."""
 
 MODE_CHANNELS: Final[dict[str, tuple[int, ...]]] = {"L": (), "RGB": (3,), "RGBA": (4,)}
-"""The modes that a decoder may name, and the axes of an image after height and width."""
+"""The modes that a decoder may name, with the axes of such an image after height and width."""
 
 _AS_THEY_ARE: Final = ("L", "RGB", "RGBA", "I", "F")
 
 
 def check_decoder(decoder: str, where: str) -> str:
-    """`decoder`, if images can be read by it; `SchemaError` naming `where` otherwise."""
+    """Return `decoder` if it is known; otherwise raises `SchemaError` naming `where`."""
     name, has_mode, mode = decoder.partition(":")
     if name != "image" or (has_mode and mode not in MODE_CHANNELS):
         raise SchemaError(
@@ -34,35 +34,35 @@ def check_decoder(decoder: str, where: str) -> str:
 
 
 def decoded_shape(decoder: str) -> tuple[int | None, ...]:
-    """The shape of what a decoder gives: `(height, width, channels)`; gray images have no third axis."""
+    """Return the shape of decoded images: `(height, width, channels)`; grayscale images have no third axis."""
     channels = MODE_CHANNELS.get(decoder.partition(":")[2])
     return (None, None, None) if channels is None else (None, None, *channels)
 
 
 def decode_image(data: bytes, decoder: str, where: str, *, writable: bool = True) -> Array:
-    """The pixels `(height, width)` or `(height, width, channels)` of an encoded image, an array of the caller's own.
+    """Decode an image to `(height, width)` or `(height, width, channels)`; the array belongs to the caller.
 
-    Where it need not be `writable`, a copy is spared. Pixels are uint8, or what a gray image of more bits needs.
-    Palettes become RGB or RGBA; a mode that the decoder names is converted to. Raises `InvalidInputError` naming
-    `where` if there is no whole image of one of `FORMATS`.
+    Without `writable`, the array may be read-only, which saves a copy. Pixels are uint8, or the dtype of a grayscale
+    image with more bits. Palettes become RGB or RGBA; then the image is converted to the decoder's mode, if it names
+    one. Raises `InvalidInputError` naming `where` if `data` is not a complete image in one of `FORMATS`.
     """
     mode = check_decoder(decoder, where).partition(":")[2]
     pillow = load_pillow(where)
     try:
         with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
             return to_array(image.convert(mode) if mode and mode != image.mode else image, writable=writable)
-    except Exception as error:  # Pillow's readers raise whatever they meet
+    except Exception as error:  # Pillow's readers raise all kinds of errors
         _refuse(error, where)
 
 
 def to_array(image: Any, *, writable: bool = True) -> Array:
-    """The pixels of an image of Pillow's, an array of the caller's own; palettes become RGB or RGBA."""
+    """Return the pixels of a Pillow image, owned by the caller; palettes become RGB or RGBA."""
     array = (np.array if writable else np.asarray)(_make_plain(image))
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def load_pillow(where: str) -> Any:
-    """Pillow's module for images; `InvalidInputError` naming `where` if it is not installed."""
+    """Return the module `PIL.Image`; raises `InvalidInputError` naming `where` if Pillow is not installed."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -73,7 +73,7 @@ def load_pillow(where: str) -> Any:
 
 
 def natural_mode(image: Any) -> str:
-    """The mode in which an open image loses nothing: one of `MODE_CHANNELS`, or Pillow's own for more bits."""
+    """Return the mode that loses nothing of an open image: one of `MODE_CHANNELS`, or Pillow's own for more bits."""
     mode = str(image.mode)
     if mode in _AS_THEY_ARE or mode.startswith("I;16"):
         return mode

@@ -1,8 +1,8 @@
-"""What callers may say to choose samples of a column: keys, positions, masks. Errors name the column.
+"""Checks the keys, positions and masks with which callers select samples. Errors name the column.
 
-A tuple such as `("patient", 3)` is a key of a str column too. One text stands for each: the tuple as a JSON list
-without spaces, `["patient",3]`. It tells `3` from `"3"`, and can be typed on a command line; the tuple and its text are
-one key. Keys are in the order of their texts.
+A tuple such as `("patient", 3)` is a key of a str column too. It is stored as a JSON list without spaces,
+`["patient",3]`: this tells `3` from `"3"`, and can be typed on a command line. The tuple and its text are one key. Keys
+are in the order of their texts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SampleKey: TypeAlias = Key | tuple[int | str, ...]
 """A key as users give it and get it."""
 
 KeyChoice: TypeAlias = Iterable[SampleKey] | slice | None
-"""Samples under these keys, or at a slice of positions in key order; None is all of them."""
+"""The samples under these keys, or at a slice of positions in key order; None is all samples."""
 
 
 def check_key(key: object, key_type: str, *, column: str) -> Key:
-    """`key` as the column's tree has it: a tuple as its text. `SchemaError` if it cannot be one; True is no key."""
+    """Return `key` as the column's tree stores it, a tuple as its text; raises `SchemaError` if invalid, as True is."""
     if key_type == KeyType.STR:
         if isinstance(key, str):
             return key
@@ -42,7 +42,7 @@ def check_key(key: object, key_type: str, *, column: str) -> Key:
 
 
 def check_pair(pair: Any, key_type: str, *, column: str) -> tuple[Key, object]:
-    """A pair of a key, as the column's tree has it, and a sample; `SchemaError` if it is none."""
+    """Return a pair of a checked key and a sample; raises `SchemaError` if `pair` is not one."""
     try:
         key, value = pair
     except (TypeError, ValueError) as error:
@@ -53,7 +53,7 @@ def check_pair(pair: Any, key_type: str, *, column: str) -> tuple[Key, object]:
 
 
 def check_positions(positions: NDArray[np.int64], count: int, *, column: str) -> NDArray[np.int64]:
-    """Positions from the start, of `count` samples; negative ones count from the end, as in numpy."""
+    """Return positions counted from the start; negative ones count from the end. Raises `InvalidInputError`."""
     if not len(positions):
         return positions
     wrong = positions[(positions < -count) | (positions >= count)]
@@ -63,14 +63,14 @@ def check_positions(positions: NDArray[np.int64], count: int, *, column: str) ->
 
 
 def check_mask(mask: NDArray[Any], count: int, *, column: str) -> NDArray[np.int64]:
-    """The positions that a mask over all `count` samples, in key order, chooses."""
+    """Return the positions that a mask over all `count` samples, in key order, selects."""
     if mask.shape != (count,):
         raise SchemaError(f"column {column!r}: expected a mask of {count} samples, found shape {mask.shape}")
     return np.flatnonzero(mask)
 
 
 def format_nested(parts: tuple[Any, ...], where: str) -> str:
-    """The text of a tuple of int and str; `SchemaError` naming `where` for any other."""
+    """Return the text of a tuple of int and str; raises `SchemaError` naming `where` for any other tuple."""
     plain = [int(part) if hasattr(part, "__index__") and not isinstance(part, bool) else part for part in parts]
     if not plain or not all(isinstance(part, int | str) and not isinstance(part, bool) for part in plain):
         raise SchemaError(f"{where}: expected a key of int and str such as ('patient', 3), found {parts!r:.80}")
@@ -78,7 +78,7 @@ def format_nested(parts: tuple[Any, ...], where: str) -> str:
 
 
 def parse_nested(text: str) -> SampleKey:
-    """The tuple that a text stands for; the text itself if it stands for none."""
+    """Return the tuple that a text encodes, or the text itself if it encodes none."""
     if not text.startswith("[") or not text.endswith("]"):
         return text
     try:

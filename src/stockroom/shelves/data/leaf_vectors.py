@@ -1,6 +1,6 @@
-"""The leaves of a column's tree as flat vectors, filled a leaf at a time as samples are asked for.
+"""The leaf nodes of a column's tree as flat vectors, filled one leaf at a time as samples are requested.
 
-They are as long as the column, but pages not written yet take no memory.
+The vectors are as long as the column, but pages that were never written take no memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stockroom.trees import Tree
 
 
 class LeafVectors:
-    """The values, or the locations made from them, of the leaves touched so far, as long as the column."""
+    """The values, or the locations computed from them, of the leaf nodes read so far; as long as the column."""
 
     def __init__(self, tree: Tree, locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None) -> None:
         self._tree = tree
@@ -26,16 +26,16 @@ class LeafVectors:
         self._filled = np.zeros(len(self._directory), bool)
         self.is_whole = False
         self._starts = self._directory.starts.tolist()
-        # Zeroed pages cost nothing until they are written.
+        # zeroed pages cost nothing until they are written
         self.values = np.zeros((count, 0 if locate else width), np.uint8)
         self.locations = np.zeros(count if locate else 0, np.uint64)
 
     def is_filled(self, position: int) -> bool:
-        """Whether the leaf of a position is resolved."""
+        """Return whether the leaf node of a position is resolved."""
         return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
 
     def fill(self, positions: NDArray[np.int64]) -> None:
-        """Resolve the leaves that hold `positions`."""
+        """Resolve the leaf nodes that hold `positions`."""
         if self.is_whole or not len(positions):
             return
         leaves = self._find_leaves(positions)
@@ -44,17 +44,17 @@ class LeafVectors:
             some = missing[start : start + 256]
             try:
                 self._fill_leaves(some)
-            except CorruptionError:  # perhaps of samples that nobody asked for
+            except CorruptionError:  # perhaps only in samples that were not requested
                 self._fill_alone(positions[np.isin(leaves, some)])
         if len(missing):
             self.is_whole = bool(self._filled.all())
 
     def _fill_alone(self, positions: NDArray[np.int64]) -> None:
-        """Resolve these positions and no others of their leaves, which are not whole."""
+        """Resolve only these positions, in leaf nodes that hold damaged samples."""
         leaves = self._find_leaves(positions)
         for leaf in np.unique(leaves).tolist():
             mine = positions[leaves == leaf]
-            values = self._tree.read_leaf(self._directory.digests[leaf].tobytes()).values  # raises if that is damaged
+            values = self._tree.read_leaf(self._directory.digests[leaf].tobytes()).values  # raises if damaged
             if self._locate is not None:
                 self.locations[mine] = self._locate(values[mine - self._starts[leaf]])
             else:

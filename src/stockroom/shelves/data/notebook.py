@@ -1,4 +1,4 @@
-"""What notebooks show of a column's samples: HTML of bounded size, which fetches nothing. Knows no column."""
+"""Shows samples of a column in notebooks: HTML of bounded size, without fetching. Knows no column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_SAMPLE_NBYTES: Final = 16 << 20
 
 
 def show_column(title: str, attrs: Mapping[str, Any], keys: Iterable[SampleKey], peek: Callable[..., Any]) -> str:
-    """A column's attrs and the samples under `keys`, as its `peek` gives them; arrays that are pictures as such."""
+    """Return HTML with a column's attrs and the samples under `keys`, read by `peek`; images as pictures."""
     rows: list[tuple[object, ...]] = [(f"attr {name}", value) for name, value in islice(attrs.items(), MAX_SAMPLES)]
     return format_table(title, [*rows, *((key, _show_sample(key, peek)) for key in keys)])
 
@@ -44,7 +44,7 @@ def _show_sample(key: SampleKey, peek: Callable[..., Any]) -> object:
 
 
 def make_thumbnail(sample: Array) -> Array | None:
-    """A small picture of an array of height and width, with channels last or first; None if it is none."""
+    """Return a small picture of an array, with channels last or first; None if the array is not an image."""
     array = sample
     if array.ndim == 3 and array.shape[2] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -58,7 +58,7 @@ def make_thumbnail(sample: Array) -> Array | None:
 
 
 def _stretch(array: Array) -> Array:
-    """Values spread over 0 to 255; those that are not finite are 0."""
+    """Scale values to 0 to 255; values that are not finite become 0."""
     numbers = np.where(np.isfinite(array), array, 0).astype(np.float64)
     low, high = numbers.min(), numbers.max()
     spread: Array = ((numbers - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Reads samples: from positions in a column's tree to arrays.
 
-Whole leaves are resolved to vectors and kept (`vectors`): a batch then costs one look-up in them and one gather.
+Whole leaf nodes are resolved to vectors and kept (`vectors`). A batch then costs one lookup in them and one gather.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SAMPLES_TO_MEASURE = 16
 
 
 class SampleReader:
-    """The samples of one column as of one tree; what it gives is the caller's own."""
+    """Reads the samples of one column from one tree; the samples belong to the caller."""
 
     def __init__(
         self,
@@ -70,18 +70,18 @@ class SampleReader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the arrays given."""
+        """The dtype of the arrays returned."""
         return self._dtype
 
     def find_position(self, key: Key) -> int | None:
-        """Where a key stands in key order, or None."""
+        """Return the position of a key in key order, or None."""
         if self._dense_start is not None and isinstance(key, int):
             position = key - self._dense_start
             return position if 0 <= position < self._count else None
         return self.tree.position_of(key)
 
     def measure_present(self, positions: NDArray[np.int64]) -> float:
-        """The fraction of the chunks' bytes behind these positions that is on this machine; 1.0 if there are none."""
+        """Return the fraction, by bytes, of the chunks behind these positions that is present; 1.0 without chunks."""
         nbytes = self.format.measure(self._load_values(positions))
         digests, owners = self._find_digests(positions)
         if not len(digests):
@@ -91,17 +91,17 @@ class SampleReader:
         return float((weights * is_here).sum() / weights.sum())
 
     def find_stored(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Digests `(n, 32)` of the chunks behind these positions, but for those only this session's writer has."""
+        """Return the digests `(n, 32)` of the chunks behind these positions, without unflushed ones."""
         return self._entries.drop_unflushed(self.find_chunks(positions))
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Digests `(n, 32)` of the chunks behind these positions, in their order."""
+        """Return the digests `(n, 32)` of the chunks behind these positions, in order."""
         if self.format.kind is EntryKind.CHUNK:
             return self._load_values(positions)
         return self._find_digests(positions)[0]
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
-        """What hints at samples to come while `positions` (None: all) are read in order; None if all are here."""
+        """Return a hinter for reading `positions` (None: all) in order; None if all samples are on this machine."""
         if not self._count or self.format.kind is EntryKind.INLINE or not self._tensors.is_partial():
             return None
         self._tensors.fetcher.start()
@@ -117,13 +117,13 @@ class SampleReader:
         return ReadAhead(len(positions), nbytes, hint_chosen)
 
     def _sample_values(self) -> NDArray[np.uint8]:
-        """Some of the column's values, enough to know the size of its samples about."""
+        """Return a few of the column's values, enough to estimate the size of its samples."""
         some = np.unique(np.linspace(0, self._count - 1, _SAMPLES_TO_MEASURE).astype(np.int64))
         values = [np.frombuffer(self.tree.at(position)[1], np.uint8) for position in some.tolist()]
         return np.stack(values)
 
     def hint(self, positions: NDArray[np.int64], *, goes_on: bool = False) -> None:
-        """Say that samples at these positions will be read soon, and whether those after them will."""
+        """Announce that samples at these positions will be read soon; with `goes_on`, those after them too."""
         if self._is_chunked:
             vectors = self._open_vectors()
             vectors.fill(positions)
@@ -134,9 +134,9 @@ class SampleReader:
             self._tensors.hint(self._tensors.locate(digests), goes_on=goes_on)
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
-        """`read_batch`, where a plan exists: when every leaf is resolved and every chunk lies in an open raw pack.
+        """Do as `read_batch` if there is a plan: every leaf node is resolved, and every chunk is in an open raw pack.
 
-        Positions are numpy's: negative ones count from the end, `IndexError` for one out of range.
+        Positions are as in numpy: negative ones count from the end. Raises `IndexError` if one is out of range.
         """
         if self._plan is None:
             return None
@@ -144,7 +144,7 @@ class SampleReader:
         return rows.view(self._dtype).reshape(len(rows), *self._shape)
 
     def read_batch(self, positions: NDArray[np.int64]) -> Batch:
-        """Samples at positions in key order: `(n, *shape)`, or a list where shapes vary or samples are text."""
+        """Return samples at positions in key order: `(n, *shape)`, or a list if shapes vary or samples are text."""
         values = self._load(positions)
         if self.format.kind is EntryKind.INLINE:
             return self._shape_rows(values)
@@ -155,9 +155,9 @@ class SampleReader:
         return self._read_entries([self.format.decode(value.tobytes()) for value in values])
 
     def read_one(self, position: int) -> Sample:
-        """The sample at a position in key order."""
+        """Return the sample at a position in key order."""
         if self._vectors is None and self._lookups < _LOOKUPS_BEFORE_VECTORS:
-            self._lookups += 1  # for a few samples the way down the tree is shorter
+            self._lookups += 1  # for a few samples, descending the tree is faster
             return self.read_entry(self.tree.at(position)[1])
         vectors = self._open_vectors()
         if not vectors.is_filled(position):
@@ -169,12 +169,12 @@ class SampleReader:
         return self.read_entry(vectors.values[position].tobytes())
 
     def read_entry(self, value: bytes) -> Sample:
-        """The sample behind one tree value."""
+        """Return the sample behind one tree value."""
         entry = self.format.decode(value)
         return self._build(entry, self._entries.copy([entry])[0])
 
     def view_entry(self, value: bytes) -> Sample:
-        """The sample behind one tree value, read-only: no copy where its chunk is raw."""
+        """Return the sample behind one tree value, read-only; not copied if its chunk is raw."""
         entry = self.format.decode(value)
         sample = self._build(entry, self._entries.view(entry))
         if isinstance(sample, np.ndarray):
@@ -182,7 +182,7 @@ class SampleReader:
         return sample
 
     def peek_entry(self, value: bytes, max_nbytes: int) -> Sample | None:
-        """`view_entry`, or None where the sample is larger, or not on this machine; fetches nothing."""
+        """Return `view_entry`, or None if the sample is larger or not on this machine; fetches nothing."""
         entry = self.format.decode(value)
         if entry.nbytes > max_nbytes:
             return None
@@ -191,17 +191,17 @@ class SampleReader:
         return self.view_entry(value)
 
     def digest_entry(self, value: bytes) -> bytes:
-        """The digest of the raw bytes of the sample behind a tree value."""
+        """Return the digest of the raw bytes of the sample behind a tree value."""
         return digest_entry(self.tree.store, self.format.decode(value))
 
     def sum_nbytes(self) -> int:
-        """Raw bytes of all samples together."""
+        """Return the raw bytes of all samples together."""
         if self.format.item_nbytes is not None:
             return self.format.item_nbytes * self.tree.count
         return int(self.format.measure(self._load(np.arange(self._count, dtype=np.int64))).sum())
 
     def _find_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Digests `(n, 32)` of the chunks behind `positions`, and which position each belongs to."""
+        """Return the digests `(n, 32)` of the chunks behind `positions`, and the index `(n,)` of each one's sample."""
         entries = [self.format.decode(value.tobytes()) for value in self._load_values(positions)]
         digests = [
             entry.payload if entry.kind is EntryKind.CHUNK else list_chunks(self.tree.store, entry).digests.tobytes()
@@ -213,7 +213,7 @@ class SampleReader:
         return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES), owners
 
     def _load_values(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The values at positions, `(n, width)`, whatever else is kept of them."""
+        """Return the values at positions, `(n, width)`, even if only locations are kept otherwise."""
         if not self._is_chunked:
             return self._load(positions)
         if self._values_only is None:
@@ -231,7 +231,7 @@ class SampleReader:
         return only
 
     def _keep_rows(self, number: int) -> None:
-        """Keep a pack's rows at hand as an array `(rows, *shape)`, if it is raw and its rows are of one length."""
+        """Keep a pack's rows open as an array `(rows, *shape)`, if it is raw and its rows have the samples' size."""
         if len(self._rows) >= _MAX_KEPT_PACKS:
             self._rows = {}
         with suppress(StalePackError):
@@ -240,7 +240,7 @@ class SampleReader:
                 self._rows[number] = mapped.view(self._dtype).reshape(len(mapped), *self._shape)
 
     def _plan_ahead(self) -> None:
-        """Make a plan once the column is known whole; tried once, and again when packs that were partial are whole."""
+        """Make a plan once all leaf nodes are resolved; retried only when partial packs have become whole."""
         vectors = self._vectors
         if not self._may_plan or vectors is None or not vectors.is_whole or self.format.item_nbytes is None:
             return
@@ -265,7 +265,7 @@ class SampleReader:
             return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The values at positions, `(n, width)`, with their leaves resolved; empty where locations serve instead."""
+        """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
         vectors = self._open_vectors()
         vectors.fill(positions)
         return vectors.values[positions]
@@ -283,14 +283,14 @@ class SampleReader:
         return self._tensors.locate(values, self.format.item_nbytes)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
-        """Samples of entries that are not one gather: many shapes, text, large tensors, or not yet flushed."""
+        """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""
         samples: list[Any] = list(map(self._build, entries, self._entries.copy(entries)))
         if self.format.is_fixed and not self.record.is_text:
             return np.stack(samples) if samples else np.empty((0, *self._shape), self._dtype)
         return samples
 
     def _build(self, entry: Entry, data: Buffer) -> Sample:
-        """The sample whose raw bytes are `data`."""
+        """Return the sample whose raw bytes are `data`."""
         if self.record.is_text:
             return decode_text(self.record, data if isinstance(data, bytearray) else data.tobytes())
         return (

@@ -32,7 +32,11 @@ TABLE_HEADINGS: Final = ("column", "dtype", "shape", "samples")
 
 
 class DataShelf(Mapping[str, Column]):
-    """A mapping from names to columns, in order of name."""
+    """A mapping from names to columns, in order of name.
+
+    `shelf[name] = samples` creates or replaces a column, from an array `(n, ...)`, a list of samples, or a mapping from
+    keys to samples. `shelf[name, key]` is one sample.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -87,19 +91,19 @@ class DataShelf(Mapping[str, Column]):
         attrs: Mapping[str, Any] | None = None,
         decoder: str | None = None,
     ) -> Column:
-        """A new, empty column.
+        """Create an empty column and return it.
 
         Args:
-            name: by git's rules for ref names.
+            name: a name that follows git's rules for refs.
             dtype: a numpy dtype or its name, a torch dtype, or `str` or `bytes`.
-            shape: of one sample; None is an axis of any length. Leave it out for str and bytes.
+            shape: the shape of one sample; None is an axis of any length. Leave it out for str and bytes.
             keys: `int` or `str`.
             codec: `auto`, `raw`, `lz4`, `zstd` or `blosc`.
             attrs: a small JSON mapping of your own.
-            decoder: `image` for a column that is given whole JPEG or PNG files, keeps their bytes, and gives arrays;
+            decoder: `image` for a column that takes JPEG or PNG files, stores their bytes and returns arrays;
                 `image:RGB`, `image:RGBA` or `image:L` for arrays of that mode. Its dtype is bytes, and may be left out.
 
-        Raises `SchemaError` or `InvalidNameError`, and `InvalidInputError` if the column exists.
+        Raises `SchemaError` or `InvalidNameError`, or `InvalidInputError` if the column exists.
         """
         if decoder is not None:
             check_decoder(decoder, f"column {name!r}")
@@ -137,15 +141,15 @@ class DataShelf(Mapping[str, Column]):
         return _make_writer(session, session.create_column(f"{DATA}/{name}", record), name)
 
     def rename(self, old: str, new: str) -> Column:
-        """The column `old`, which is called `new` from now on; writes no sample."""
+        """Rename the column `old` to `new` and return it; writes no sample."""
         copied = self.copy(old, new)
         del self[old]
         return copied
 
     def copy(self, source: str, name: str) -> Column:
-        """A new column with the samples, keys and attrs of `source`; shares its chunks, and writes none.
+        """Create a column with the samples, keys and attrs of `source`, and return it; shares all chunks.
 
-        Raises `ColumnNotFoundError`, `InvalidNameError`, and `InvalidInputError` if `name` is taken.
+        Raises `ColumnNotFoundError`, `InvalidNameError`, or `InvalidInputError` if `name` is taken.
         """
         session = self._access.writer()
         with session.turn:
@@ -155,10 +159,10 @@ class DataShelf(Mapping[str, Column]):
         return self[name]  # type: ignore[no-any-return]
 
     def cast(self, name: str, dtype: Any, *, lossy: bool = False) -> Column:
-        """The column with samples of another dtype; keys, shape, codec and attrs stay.
+        """Change the dtype of a column and return it; keys, shape, codec and attrs stay.
 
-        Where the bytes do not change, as from bool to uint8 or from str to bytes, none is written. Floats are rounded
-        to narrower ones; any other value must fit, or `SchemaError` names its key, unless the cast may be `lossy`.
+        If the bytes do not change, as from bool to uint8 or str to bytes, nothing is written. Narrower floats are
+        rounded. All other values must fit, unless `lossy`; otherwise raises `SchemaError` naming a key.
         """
         from stockroom.shelves.data.casting import plan_cast  # here for start-up time
 
@@ -169,9 +173,9 @@ class DataShelf(Mapping[str, Column]):
         return self[name]  # type: ignore[no-any-return]
 
     def widen(self, name: str, shape: Sequence[int | None]) -> Column:
-        """The column with axes of any length where `shape` has None; writes no chunk.
+        """Let the axes where `shape` has None have any length, and return the column; writes no chunk.
 
-        Raises `SchemaError` if a sample of the column's shape does not fit `shape`.
+        Raises `SchemaError` if the column's samples do not fit `shape`.
         """
         from stockroom.shelves.data.casting import plan_widening  # here for start-up time
 
@@ -189,20 +193,20 @@ class DataShelf(Mapping[str, Column]):
         prefix: str = "",
         on_progress: Callable[[int], object] | None = None,
     ) -> tuple[str, ...]:
-        """Put every sample of a data set, such as one of torch's, into columns; the columns' names.
+        """Put every sample of a data set, such as one of torch's, into columns, and return the columns' names.
 
-        Columns of those names are replaced, and hold a sample under the number of each row. Memory stays bounded.
+        The columns replace those of the same names. A row's number is its key. Memory use is bounded.
 
         Args:
-            dataset: with `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts, of which each key is a
-                column (nested ones joined by a dot), or tuples, or single values.
-            names: of the columns for what stands in tuples; `item0`, `item1`, ... if left out.
-            prefix: of all names.
-            on_progress: called with the number of rows now and then.
+            dataset: has `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts with one column for each key
+                (nested keys are joined by a dot), or tuples, or single values.
+            names: the columns for the items of tuples; `item0`, `item1`, ... if left out.
+            prefix: is put before all names.
+            on_progress: called from time to time with the number of rows.
 
-        Images become arrays, of palettes the indices; lists of numbers arrays too, other lists JSON text. A row without
-        a value, or with None, has no key in that column. Raises `SchemaError` naming the sample, or column and key, for
-        what cannot be a sample; the columns are then as they were.
+        Images become arrays (palette images their indices), lists of numbers too; other lists become JSON text. A row
+        without a value, or with None, has no key in that column. If a value cannot be a sample, raises `SchemaError`
+        naming the sample, or column and key, and restores the columns.
         """
         from stockroom.shelves.data.dataset_rows import import_samples  # here for start-up time
         from stockroom.shelves.data.table import GrowingColumns
@@ -210,7 +214,7 @@ class DataShelf(Mapping[str, Column]):
         return import_samples(GrowingColumns(self), dataset, names, prefix=prefix, on_progress=on_progress)
 
     def _cast(self, name: str, cast: Cast | None, *, lossy: bool) -> None:
-        """Let a column become what `cast` says."""
+        """Apply a planned cast to a column."""
         from stockroom.shelves.data.casting import cast_column  # here for start-up time
 
         session = self._access.writer()
@@ -220,14 +224,14 @@ class DataShelf(Mapping[str, Column]):
             session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
 
     def take_out(self, name: str) -> ColumnEdit | None:
-        """Take a column away, if it is there; what `put_back` takes."""
+        """Remove a column if it exists, and return its edit for `put_back`."""
         session = self._access.writer()
         edit = session.find_column(f"{DATA}/{name}")
         session.delete(f"{DATA}/{name}")
         return edit
 
     def put_back(self, name: str, edit: ColumnEdit | None) -> None:
-        """Have at `name` what `take_out` gave, in place of whatever is there."""
+        """Restore the column that `take_out` returned, replacing any column of that name."""
         session = self._access.writer()
         session.delete(f"{DATA}/{name}")
         if edit is not None:
@@ -240,14 +244,14 @@ class DataShelf(Mapping[str, Column]):
         return edit
 
     def _check_new(self, name: str) -> None:
-        """Raise `InvalidNameError` or `InvalidInputError` unless a column may be made under this name."""
+        """Raise `InvalidNameError` or `InvalidInputError` unless a column can be created under this name."""
         check_name("column", name)
         if name in self:
             raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
         check_collision("column", name, self._access.list_names(DATA))
 
     def _assign(self, name: str, values: object) -> None:
-        """Make `values` the column's contents, creating the column from the first value if need be."""
+        """Make `values` the column's content; creates the column if needed, with a schema inferred from them."""
         session = self._access.writer()
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, found {name!r}")
@@ -273,7 +277,7 @@ class DataShelf(Mapping[str, Column]):
 
 
 def list_columns(shelf: DataShelf) -> Iterator[tuple[object, ...]]:
-    """What tables show of each column: a cell for each of `TABLE_HEADINGS`."""
+    """Yield a row of cells for each column, one cell for each of `TABLE_HEADINGS`."""
     for name, column in shelf.items():
         shape = "" if isinstance(column.dtype, str) else format_shape(column.shape)
         yield f"data/{name}", column.dtype, shape, len(column)
@@ -286,13 +290,13 @@ def _make_writer(session: Workspace, edit: ColumnEdit, name: str) -> ColumnWrite
 
 
 def _key_after(name: tuple[Any, ...]) -> Any:
-    """The key in `(column, key)`, or in `(column, part, part)` the tuple of its parts."""
+    """Return the key in `(column, key)`, or the tuple of parts in `(column, part, part)`."""
     return name[1] if len(name) == 2 else name[1:]
 
 
 def _format_any_dtype(dtype: Any) -> str:
-    """The schema name of a dtype given as a name, a numpy or torch dtype, or a Python type."""
-    if dtype is None:  # numpy's float64
+    """Return the schema name of a dtype given as a name, a numpy or torch dtype, or a Python type."""
+    if dtype is None:  # numpy would read it as float64
         raise SchemaError("expected a dtype such as 'uint8' or 'float32', found None")
     if dtype in (str, bytes):
         return str(dtype.__name__)
@@ -308,7 +312,7 @@ def _format_any_dtype(dtype: Any) -> str:
 
 
 def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
-    """The keys, if `values` is a mapping, and the samples."""
+    """Return the keys, if `values` has any, and the samples."""
     if isinstance(values, Mapping) and not isinstance(values, Column):
         keys: list[Any] = [_plain_key(name, key) for key in values]
         if len({type(key) for key in keys}) > 1:
@@ -336,7 +340,7 @@ def _plain_key(name: str, key: object) -> Key:
 
 
 def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> tuple[Schema, object]:
-    """The schema that admits all of `samples`, and the samples, still all there if they came from an iterator."""
+    """Return the schema that admits all samples, and the samples; an iterator's samples come back as a list."""
     if isinstance(samples, np.ndarray):
         if samples.ndim == 0:
             raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
@@ -355,7 +359,7 @@ def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> t
 
 
 def _parse_shape(name: str, shape: Sequence[int | None] | int) -> tuple[int | None, ...]:
-    """A sample's shape as a tuple; one length alone stands for one axis."""
+    """Return a sample's shape as a tuple; a single length is one axis."""
     lengths = shape if isinstance(shape, Iterable) else (shape,)
     if any(length is not None and not _is_length(length) for length in lengths):
         raise SchemaError(

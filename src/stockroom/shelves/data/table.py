@@ -1,4 +1,4 @@
-"""Columns of one table, filled a batch of rows at a time: made when they first have a value, widened as shapes differ.
+"""Fills the columns of a table by batches of rows; creates a column at its first value, widens it as shapes vary.
 
 A row's number is its key in every column. A row without a value in some column has no key there.
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from stockroom.shelves.data.column import Column
 
 Values: TypeAlias = Array | Sequence[Any]
-"""One column's part of a batch: samples stacked on axis 0, or a list of them with None where there is none."""
+"""One column's part of a batch: samples stacked on axis 0, or a list with None for rows without a value."""
 
 
 class _Shelf(Protocol):
-    """What a table needs of the data shelf."""
+    """The methods of the data shelf that a table uses."""
 
     def create(
         self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any], decoder: str | None
@@ -34,7 +34,7 @@ class _Shelf(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ColumnPlan:
-    """A column to come. What `schema` does not say is told by the first values, and widened as more of them come."""
+    """A column to create. Without `schema`, the first values decide it; later values may widen it."""
 
     name: str
     schema: Schema | None = None
@@ -43,7 +43,7 @@ class ColumnPlan:
 
 
 class GrowingColumns:
-    """The columns that a table becomes, in place of those of the same names. Those planned exist from the start."""
+    """The columns of a table; they replace columns of the same names. Plans with a schema are created at once."""
 
     def __init__(self, shelf: _Shelf, plans: Iterable[ColumnPlan] = ()) -> None:
         self._shelf = shelf
@@ -57,28 +57,28 @@ class GrowingColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns made so far."""
+        """The names of the columns created so far."""
         return tuple(self._columns)
 
     @property
     def rows(self) -> int:
-        """The rows that were added."""
+        """The number of rows added."""
         return self._rows
 
     @property
     def samples(self) -> int:
-        """The samples in all of the columns."""
+        """The number of samples in all columns."""
         return sum(map(len, self._columns.values()))
 
     def undo(self) -> None:
-        """Have the shelf as it was before."""
+        """Restore the columns that were replaced, and remove the new ones."""
         for name, edit in self._replaced.items():
             self._shelf.put_back(name, edit)
 
     def add(self, batch: Mapping[str, Values]) -> int:
-        """Add as many rows as every column in `batch` has values; the raw bytes in them, as far as they are arrays.
+        """Add the rows of a batch, and return the raw bytes of their samples.
 
-        Raises `SchemaError` naming column and key for a value of another dtype, or with other axes, than those before.
+        Raises `SchemaError` naming column and key if a value's dtype or number of axes differs from earlier ones.
         """
         count = max(map(len, batch.values()), default=0)
         nbytes = sum(self._add_values(name, values) for name, values in batch.items())
@@ -98,7 +98,7 @@ class GrowingColumns:
         return there.nbytes if isinstance(there, np.ndarray) else sum(map(_measure, there))
 
     def _fit(self, name: str, values: Values) -> Column:
-        """The column, made or widened so that it takes the shapes of `values`."""
+        """Return the column, created or widened so that it admits the shapes of `values`."""
         column = self._columns.get(name)
         schema = None if column is None else column.schema
         if isinstance(values, np.ndarray):

@@ -1,6 +1,6 @@
-"""What users put in a column, turned into plain little-endian arrays or bytes: arrays, tensors, numbers, text.
+"""Converts the values users put in a column (arrays, tensors, numbers, text) to little-endian arrays or bytes.
 
-torch is never imported here: a tensor can only be given by somebody who has imported it already.
+Never imports torch: a caller who has a tensor has imported it already.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _MAX_AXES = 32
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a first value tells of its column: a dtype name, `str` or `bytes`, and the shape of one sample."""
+    """The schema of a column: a dtype name, `str` or `bytes`, and the shape of one sample."""
 
     dtype: str
     shape: tuple[int | None, ...]
 
 
 def to_array(tensor: Any) -> Array:
-    """A torch tensor's values as a numpy array, copied to the host if they are elsewhere.
+    """Return a torch tensor's values as a numpy array; a view if they are plain and on the host.
 
-    Raises `SchemaError` for tensors without plain values: sparse, quantised or meta.
+    Raises `SchemaError` for tensors without plain values: sparse, quantized or meta.
     """
     torch: Any = sys.modules["torch"]
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
@@ -73,7 +73,7 @@ def infer_schema(value: object, where: str) -> Schema:
 
 
 def widen_schema(schema: Schema, other: Schema) -> Schema:
-    """The schema that also admits samples of `other`: axes whose lengths differ become variable."""
+    """Return `schema` widened to admit samples of `other`, if dtypes and numbers of axes agree; otherwise as it is."""
     if other == schema or schema.dtype != other.dtype or len(schema.shape) != len(other.shape):
         return schema
     lengths = zip(schema.shape, other.shape, strict=True)
@@ -81,7 +81,7 @@ def widen_schema(schema: Schema, other: Schema) -> Schema:
 
 
 def encode_text(record: ColumnRecord, value: object, where: str) -> bytes:
-    """The bytes of a sample of a str or bytes column; `SchemaError` for any other value."""
+    """Return the bytes of a sample of a str or bytes column; raises `SchemaError` for any other value."""
     if record.dtype == STR and isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if record.dtype == BYTES and isinstance(value, bytes | bytearray | memoryview):
@@ -90,7 +90,7 @@ def encode_text(record: ColumnRecord, value: object, where: str) -> bytes:
 
 
 def decode_text(record: ColumnRecord, data: bytes | bytearray) -> str | bytes:
-    """The sample that `encode_text` encoded; `CorruptionError` for bytes that are no text."""
+    """Return the sample that `encode_text` encoded; raises `CorruptionError` if the bytes are not text."""
     if record.dtype != STR:
         return bytes(data)
     try:
@@ -100,7 +100,7 @@ def decode_text(record: ColumnRecord, data: bytes | bytearray) -> str | bytes:
 
 
 def as_sample(record: ColumnRecord, value: object, where: str) -> Array:
-    """One sample as a C-contiguous array of the column's dtype and shape; `SchemaError` naming `where` otherwise."""
+    """Return a sample as a C-contiguous array of the column's dtype and shape; raises `SchemaError` if it differs."""
     dtype = parse_dtype(record.dtype)
     array = value if isinstance(value, np.ndarray) else _coerce(dtype, value, where)
     if array.dtype != dtype:
@@ -111,7 +111,7 @@ def as_sample(record: ColumnRecord, value: object, where: str) -> Array:
 
 
 def as_batch(record: ColumnRecord, values: Array, where: str) -> Array:
-    """Samples stacked on axis 0, of the column's dtype and shape, in any memory order; `SchemaError` otherwise."""
+    """Return samples stacked on axis 0, of the column's dtype and shape, in any memory order; raises `SchemaError`."""
     if values.ndim == 0:
         raise SchemaError(f"{where}: expected an array of samples, found a single number; use `column[key] = value`")
     _check_shape(record, values.shape[1:], where)
@@ -119,23 +119,23 @@ def as_batch(record: ColumnRecord, values: Array, where: str) -> Array:
 
 
 def as_bytes(array: Array) -> NDArray[np.uint8]:
-    """The raw little-endian bytes of a C-contiguous array, flat; a view where the byte order allows."""
+    """Return the raw little-endian bytes of a C-contiguous array, flat; a view unless the array is big-endian."""
     little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
     return little.reshape(-1).view(np.uint8)
 
 
 def as_array_like(value: object) -> object:
-    """`value`, with tensors turned into arrays."""
+    """Return `value`, converted to an array if it is a tensor."""
     return to_array(value) if is_tensor(value) else value
 
 
 def pad_samples(
     samples: Sequence[Any] | Array, pad: Any, *, shape: tuple[int | None, ...], dtype: np.dtype[Any] | str, where: str
 ) -> Array:
-    """`(n, *longest)`: samples with as many axes, each axis as long as the longest, filled up with `pad`.
+    """Return samples as one array `(n, *longest)`, each axis as long as the longest, filled up with `pad`.
 
-    `shape` is that of the column. One array stays as it is. Raises `SchemaError` naming `where` if `pad` is no value
-    of `dtype`.
+    `shape` is the column's. An array is returned as it is. Raises `SchemaError` naming `where` for text, if numbers of
+    axes differ, or if `pad` is not a value of `dtype`.
     """
     if isinstance(samples, np.ndarray):
         return samples
@@ -163,7 +163,7 @@ def _fill(shape: tuple[int, ...], pad: Any, dtype: np.dtype[Any], where: str) ->
 
 
 def describe_value(value: object) -> str:
-    """A short description for messages."""
+    """Return a short description for messages."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} array of shape {value.shape}"
     return type(value).__name__
@@ -180,7 +180,7 @@ def _coerce(dtype: np.dtype[Any], value: object, where: str) -> Array:
 
 
 def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
-    """A Python number as a 0-d array, if the dtype holds it without changing its kind."""
+    """Return a Python number as a 0-d array, if the dtype holds it without changing its kind."""
     kinds = {bool: "b", int: "iufcV", float: "fcV", complex: "c"}[type(value)]
     if dtype.kind in kinds:
         try:
@@ -202,7 +202,7 @@ def _match_dtype(array: Array, dtype: np.dtype[Any], where: str, *, by_batch: bo
 
 
 def _check_dtype(array: Any, where: str) -> str:
-    """The name of an array's dtype; `SchemaError` naming `where` if we do not keep it."""
+    """Return the name of an array's dtype; raises `SchemaError` naming `where` if it cannot be stored."""
     if array.dtype.hasobject:
         raise SchemaError(
             f"{where}: arrays of Python objects cannot be stored: give an array of numbers, or a list of str or bytes"
@@ -224,5 +224,5 @@ def _check_shape(record: ColumnRecord, shape: tuple[int, ...], where: str) -> No
 
 
 def format_shape(shape: tuple[int | None, ...]) -> str:
-    """A shape as Python writes it."""
+    """Return a shape as Python writes it."""
     return f"({', '.join(str(length) for length in shape)}{',' if len(shape) == 1 else ''})"

@@ -1,7 +1,7 @@
-"""Writes samples into a column of a write session: checks each against the schema, puts its bytes, notes its entry.
+"""Writes samples into a column of a write session: checks the schema, puts the bytes, records the entries.
 
-Whatever takes many samples is all or nothing: on an error the column is as it was before the call. Threads that write
-take turns, a whole call each: an iterable of samples must not wait for another thread's write.
+Every method that takes many samples is all or nothing: after an error the column is as it was before the call. Threads
+take turns by whole calls, so an iterable of samples must not wait for another thread's write.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _MAX_KEY = (1 << 63) - 1
 
 
 class ColumnWriter:
-    """The way into one column."""
+    """Stages changes to one column."""
 
     def __init__(self, session: Workspace, edit: ColumnEdit, name: str) -> None:
         self._session = session
         self.edit = edit
         self._name = name
-        record = edit.record  # its codec and attrs may change under this writer, its schema does not
+        record = edit.record  # codec and attrs may change later, the schema does not
         self._is_text = record.is_text
         self._format = record.entry_format
         self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
@@ -52,7 +52,7 @@ class ColumnWriter:
             self.edit.put(key, self._encode(value, key))
 
     def delete(self, key: Key) -> bool:
-        """Take out one sample; whether it was there."""
+        """Delete one sample, and return whether it was there."""
         with self._session.turn:
             if self.edit.find(key) is None:
                 return False
@@ -60,7 +60,7 @@ class ColumnWriter:
             return True
 
     def put_all(self, pairs: Iterable[tuple[Key, object]]) -> None:
-        """Set many samples; of two under one key the last wins."""
+        """Set many samples; if a key occurs twice, the last sample wins."""
         with self._all_or_nothing():
             for key, value in pairs:
                 self.put(key, value)
@@ -68,7 +68,7 @@ class ColumnWriter:
     def replace_all(self, keys: Sequence[Key] | None, values: object) -> None:
         """Make these the column's only samples; without `keys` they are numbered from 0.
 
-        `values` may read the column itself: it stays as it was until they are all there.
+        `values` may read the column itself, which does not change until all values are read.
         """
         fresh = ColumnEdit(self._session.nodes, self._record)
         fresh.clear()
@@ -81,7 +81,7 @@ class ColumnWriter:
             self.edit.adopt(fresh)
 
     def extend(self, values: object) -> range:
-        """Add samples after the greatest int key; returns their keys."""
+        """Add samples after the greatest int key, and return their keys."""
         with self._all_or_nothing():
             last = self.edit.tree.last_key
             first = 0 if last is None else int(last) + 1
@@ -108,7 +108,7 @@ class ColumnWriter:
         return self.edit.record
 
     def _choose_stream(self) -> Stream:
-        """Where chunks of whole samples go: packs of their shape, or ragged ones where shapes vary."""
+        """Return the stream for chunks of whole samples: packs of their shape, or ragged packs if shapes vary."""
         record = self._record
         if record.is_text:
             return Stream("uint8", None, record.codec)
@@ -116,7 +116,7 @@ class ColumnWriter:
         return Stream(format_storage(record.dtype), shape if self._format.is_fixed else None, record.codec)
 
     def _encode(self, value: object, key: object) -> bytes:
-        """The entry of one sample, its bytes put in the store."""
+        """Put the bytes of one sample in the store, and return its entry."""
         data, shape = self._take_bytes(value, key)
         kind = choose_kind(len(data))
         if kind is EntryKind.CHUNK:
@@ -130,7 +130,7 @@ class ColumnWriter:
         return self._format.encode(kind, shape, payload)
 
     def _take_bytes(self, value: object, key: object) -> tuple[Buffer, tuple[int, ...]]:
-        """The raw bytes of a sample, and its shape; `SchemaError` if it does not fit the column."""
+        """Return the raw bytes and the shape of a sample; raises `SchemaError` if it does not fit the column."""
         if self._is_text:
             text = encode_text(self._record, value, self._where(key))
             return text, (len(text),)
@@ -153,11 +153,11 @@ class ColumnWriter:
                 keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
                 self.edit.put_many(keys, self._encode_batch(part))
         finally:
-            self._session.wait_for_writes()  # from here on the caller may change the array
+            self._session.wait_for_writes()  # after the return the caller may change the array
         return range(first, first + len(batch))
 
     def _encode_batch(self, batch: Array) -> NDArray[np.uint8]:
-        """The entries `(n, width)` of samples stacked on axis 0."""
+        """Return the entries `(n, width)` of samples stacked on axis 0."""
         record = self._record
         kind = record.entry_format.kind
         if kind is EntryKind.INLINE or kind is EntryKind.CHUNK:
