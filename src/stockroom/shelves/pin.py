@@ -54,10 +54,7 @@ class Access:
         return self.snapshot if self.session is None else self.session.snapshot
 
     def guard(self, record: StateRecord) -> Callable[[], None]:
-        """Return a check that raises `ClosedError` once a state taken now is unreadable.
-
-        That is so when the handle is closed, or the write block that staged the state was undone.
-        """
+        """Return a check that raises `ClosedError` once a state taken now is unreadable, as after an undone block."""
         session = self.session
         if session is None:
             return self.check_open

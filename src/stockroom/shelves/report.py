@@ -90,9 +90,10 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchReport:
-    """The absent samples and leaves that were fetched, or would be by a dry run.
+    """The result of a prefetch, or the plan of a dry run. `samples` counts the selected samples and leaves.
 
-    It takes `requests` requests for `read_nbytes` bytes, because small gaps between samples are read through.
+    Their absent `nbytes` take `read_nbytes` in `requests`, because small gaps are read through. `left_out` chunks
+    exceeded the limit.
     """
 
     samples: int

@@ -57,7 +57,7 @@ def _to_extension_array(tensor: Any, torch: Any) -> Array:
 
 
 def infer_schema(value: object, where: str) -> Schema:
-    """The schema of a column whose first sample is `value`; `SchemaError` naming `where` if it cannot be a sample."""
+    """Return the schema of a column whose first sample is `value`; raises `SchemaError` naming `where` if invalid."""
     if isinstance(value, str):
         return Schema(STR, (None,))
     if isinstance(value, bytes | bytearray | memoryview):

@@ -1,4 +1,4 @@
-"""Artifacts: files of an experiment under a name, with a media type. Read and written a piece at a time."""
+"""Artifacts: files of an experiment under a name, with a media type; read and written in pieces."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _SAVED_NBYTES: Final = 32 << 20
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]+)?", re.ASCII)
 _MAX_MEDIA_TYPE: Final = 255
 _PATH: Final = ""
-"""Where in its state an artifact's one leaf is."""
+"""The path of an artifact's only leaf in its state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One file as it was kept; `digest` is the hex BLAKE3 of its bytes. Reading it reads no other."""
+    """One stored file; `digest` is the hex BLAKE3-256 of its bytes. Reading it reads no other file."""
 
     name: str
     media_type: str
@@ -58,16 +58,16 @@ class Artifact:
     _reader: LeafReader = field(compare=False)
 
     def read(self) -> bytes:
-        """All its bytes, verified; `AbsentDataError`, `DigestMismatchError`."""
+        """Return all bytes, verified; raises `AbsentDataError` or `DigestMismatchError`."""
         self._access.check_open()
         data = self._reader.read([_PATH])[_PATH].tobytes()
         self._check(compute_digest(data))
         return data
 
     def save(self, path: str | Path) -> Path:
-        """The file at `path`, which appears there whole, in place of whatever file was there before.
+        """Write the file to `path`, which appears there complete, and return the path; replaces an existing file.
 
-        Takes memory for a part of it only. Raises `InvalidInputError` where `path` is a folder, `AbsentDataError`,
+        Holds only a part of it in memory. Raises `InvalidInputError` if `path` is a folder, `AbsentDataError`, or
         `DigestMismatchError`.
         """
         target = Path(path)
@@ -76,7 +76,7 @@ class Artifact:
         return target
 
     def write_to(self, file: BinaryIO) -> None:
-        """Write all its bytes to an open file, a part at a time; errors as for `read`, after the last part."""
+        """Write all bytes to an open file, in parts; raises as `read` does, a wrong digest only after the last part."""
         self._access.check_open()
         whole = blake3()
         for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
@@ -93,7 +93,7 @@ class Artifact:
 
 
 class Artifacts(Mapping[str, Artifact]):
-    """The artifacts of a commit, or of what is staged, by name; `del` takes one out, while writing."""
+    """The artifacts of a commit or stage by name; `del` removes one while writing."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -132,7 +132,7 @@ class Artifacts(Mapping[str, Artifact]):
 
 
 def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
-    """Put the bytes of a file, a part at a time; the record to stage."""
+    """Put the bytes of a file, in parts, and return the record to stage."""
     check_artifact_name(name)
     metadata = {"media_type": _choose_media_type(name, source, media_type)}
     if isinstance(source, bytes | bytearray | memoryview):
@@ -146,15 +146,15 @@ def write_artifact(session: Workspace, name: str, source: str | Path | bytes, me
 
 
 def check_artifact_name(name: str) -> None:
-    """Raise `InvalidNameError` unless `name` can be a path below any folder, and harms nobody there."""
+    """Raise `InvalidNameError` unless `name` is safe as a path below any folder."""
     check_free_name("artifact", name)
     _check_parts(name)
 
 
 def find_place(folder: Path, name: str) -> Path:
-    """The path below `folder` that a name leads to, its parents made.
+    """Return the path for `name` below `folder`, and create its parents.
 
-    Raises `InvalidNameError` where it would lead out of the folder, or into a repository, whoever chose the name.
+    Names may come from strangers: raises `InvalidNameError` if the path would be outside the folder or in a repository.
     """
     _check_parts(name)
     parent = folder.joinpath(*name.split("/")[:-1])
@@ -193,7 +193,7 @@ def _make_source(nbytes: int, pieces: Any) -> LeafSource:
 
 @dataclass(frozen=True, slots=True)
 class _FilePieces:
-    """The bytes of an open file, once; one piece more than `nbytes` if it grew, which tells that it changed."""
+    """The bytes of an open file, iterable once; if the file grew, they exceed `nbytes`, which reveals the change."""
 
     file: BinaryIO
     nbytes: int
@@ -219,12 +219,12 @@ def _is_media_type(value: object) -> TypeGuard[str]:
 
 
 def _choose_media_type(name: str, source: object, given: str | None) -> str:
-    """The media type given, checked, or the one that the name, else the path, is known for."""
+    """Return the given media type, checked, or guess it from the name, or else from the path."""
     if given is not None:
         if not _is_media_type(given):
             raise InvalidInputError(f"artifact {name!r}: expected a media type such as image/png, found {given!r}")
         return given
-    known = mimetypes.MimeTypes()  # what Python itself knows: the same on every machine
+    known = mimetypes.MimeTypes()  # Python's own table: the same on every machine
     for path in (name, str(source) if isinstance(source, str | Path) else ""):
         media_type, encoding = known.guess_type(path, strict=False)
         if encoding is not None:

@@ -32,14 +32,14 @@ from stockroom.shelves.model.leaf_values import as_array, decode_scalar
 from stockroom.store.entry import Entry, EntryKind
 
 MAX_PARTS: Final = 500
-"""A value of more parts is one cell."""
+"""A value with more parts becomes one cell."""
 
 _CONTAINERS: Final = (DictNode, ListNode, TupleNode)
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What stands for a value that is too large for a cell; equal for equal values."""
+    """Shown instead of a value that is too large for a cell; equal for equal values."""
 
     text: str
     digest: str
@@ -53,7 +53,7 @@ Cell: TypeAlias = Any
 
 
 def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
-    """The cells of one value by dotted name; `digest` is that of its record."""
+    """Return the cells of one value by dotted name; `digest` is the digest of its record."""
     structure = reader.structure
     count = sum(1 for node in structure.nodes.values() if not list_nodes(node))  # leaves, constants, empty containers
     if count > MAX_PARTS:
@@ -64,13 +64,13 @@ def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
 
 @dataclass(frozen=True, slots=True)
 class _CellMaker:
-    """Makes the cells of one value, whose stored leaves are found already."""
+    """Makes the cells of one value from the entries of its stored leaves."""
 
     reader: LeafReader
     entries: Mapping[str, Entry]
 
     def iter_cells(self, node: Node, path: str, name: str) -> Iterator[tuple[str, Cell]]:
-        """The cells of a node, which is called `name` as a whole."""
+        """Yield the cells of a node; `name` is the name of the whole node."""
         if isinstance(node, DictNode) or any(isinstance(part, _CONTAINERS) for part in list_nodes(node)):
             for key, at, part in iter_parts(node, path):
                 yield from self.iter_cells(part, at, f"{name}.{key}")
@@ -83,7 +83,7 @@ class _CellMaker:
             yield name, node.value if isinstance(node, Constant) else self._make(path)
 
     def _make(self, path: str) -> Cell:
-        """The cell of one leaf."""
+        """Return the cell of one leaf."""
         structure = self.reader.structure
         leaf, entry = structure.leaves[structure.origin(path)], self.entries[structure.stored_path(path)]
         if measure_leaf(leaf) not in (None, entry.nbytes):
@@ -96,7 +96,7 @@ class _CellMaker:
         assert isinstance(leaf, ArrayLeaf | StridedLeaf)
         if isinstance(leaf, ArrayLeaf) and math.prod(leaf.shape) == 1 and leaf.dtype not in TORCH_ONLY:
             scalar = as_array(np.frombuffer(entry.payload, np.uint8), leaf.dtype, ())[()]
-            return float(scalar) if scalar.dtype.kind == "V" else scalar  # bfloat16 and the like compare with nothing
+            return float(scalar) if scalar.dtype.kind == "V" else scalar  # bfloat16 and similar dtypes do not compare
         return self._outline(f"{leaf.dtype} {leaf.shape}", entry)
 
     def _outline(self, text: str, entry: Entry) -> Outline:
@@ -104,7 +104,7 @@ class _CellMaker:
 
 
 def format_cell(cell: Cell) -> str:
-    """A cell on one line: floats with six digits, text as it is."""
+    """Return a cell on one line: floats with six digits, text unchanged."""
     if isinstance(cell, float | np.floating):
         return f"{float(cell):.6g}"
     if isinstance(cell, list | tuple):

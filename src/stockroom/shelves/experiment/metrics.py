@@ -1,4 +1,4 @@
-"""Metrics: series of numbers by step, as they are read. They lie in the trees themselves, so every clone has them."""
+"""Metrics: series of numbers by step. They are stored in the trees, so every clone has them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from stockroom.trees import Tree, iter_range
 
 MetricChoice: TypeAlias = Literal["last", "min", "max", "best"]
 METRIC_CHOICES: Final[tuple[MetricChoice, ...]] = ("last", "min", "max", "best")
-"""What of a series can stand for it in a table."""
+"""The ways to show a series as one number in a table."""
 
 LOW_IS_GOOD: Final = ("loss", "error", "perplexity", "mae", "mse", "rmse")
-"""What the name of a metric holds where less is better: of such a series the least value is the best."""
+"""Words in the names of metrics whose least value is the best."""
 
 
 class Series(NamedTuple):
-    """One metric: `steps` `(n,)` int64, ascending, and the `values` at them, `(n,)` float64."""
+    """One metric: `steps` `(n,)` int64, ascending, and their `values` `(n,)` float64."""
 
     steps: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -35,13 +35,13 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class MetricSummary:
-    """What a table shows of one series. But for `min` and `max`, which read all of it, it costs one leaf."""
+    """A summary of one series for tables. It reads one leaf node, except that `min` and `max` read the whole series."""
 
     tree: Tree
 
     @property
     def series(self) -> Series:
-        """All of it."""
+        """The whole series."""
         return read_series(self.tree)
 
     @property
@@ -51,26 +51,26 @@ class MetricSummary:
 
     @property
     def last_step(self) -> int | None:
-        """The greatest step; None in a series without points."""
+        """The greatest step; None if the series is empty."""
         return self._last[0]
 
     @property
     def last(self) -> float:
-        """The value at the greatest step; NaN in a series without points."""
+        """The value at the greatest step; NaN if the series is empty."""
         return self._last[1]
 
     @cached_property
     def min(self) -> float:
-        """The least value, NaN left out; NaN if there is no other."""
+        """The least value except NaN; NaN if there is no other."""
         return self._reduce(np.fmin)
 
     @cached_property
     def max(self) -> float:
-        """The greatest value, NaN left out; NaN if there is no other."""
+        """The greatest value except NaN; NaN if there is no other."""
         return self._reduce(np.fmax)
 
     def pick(self, choice: MetricChoice, name: str) -> float:
-        """One value of the series; the best of a metric called `name` is what `find_best_choice` says."""
+        """Return one value of the series; `best` is the choice of `find_best_choice` for `name`."""
         chosen = find_best_choice(name) if choice == "best" else choice
         return self.last if chosen == "last" else self.min if chosen == "min" else self.max
 
@@ -86,7 +86,7 @@ class MetricSummary:
 
 
 class Metrics(Mapping[str, Series]):
-    """The metrics of a commit, or of what is staged, by name; `del` takes one out, while writing."""
+    """The metrics of a commit or stage by name; `del` removes one while writing."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -95,7 +95,7 @@ class Metrics(Mapping[str, Series]):
         return read_series(self._open(name))
 
     def summary(self, name: str) -> MetricSummary:
-        """Last value, number of points, least and greatest value; read when they are asked for."""
+        """Return the number of points, and the last, least and greatest value; each is read on first use."""
         return MetricSummary(self._open(name))
 
     def __delitem__(self, name: str) -> None:
@@ -141,7 +141,7 @@ def open_series(snapshot: Snapshot, digest: ObjectDigest) -> Tree:
 
 
 def read_series(tree: Tree) -> Series:
-    """All points of a series, in arrays of the caller's own."""
+    """Return all points of a series, in arrays that belong to the caller."""
     steps, values = [np.empty(0, np.int64)], [np.empty(0, np.float64)]
     for keys, rows in iter_range(tree):
         steps.append(np.asarray(keys, np.int64))
@@ -150,6 +150,6 @@ def read_series(tree: Tree) -> Series:
 
 
 def find_best_choice(name: str) -> Literal["min", "max"]:
-    """Which end of a metric is its best, to judge by its name: the least for losses and errors, else the greatest."""
+    """Return which end of a metric is best, judged by its name: `min` for losses and errors, otherwise `max`."""
     lowered = name.lower()
     return "min" if any(word in lowered for word in LOW_IS_GOOD) else "max"

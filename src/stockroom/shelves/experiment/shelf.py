@@ -1,4 +1,4 @@
-"""The experiment shelf: values, metrics and artifacts of the work that a commit stands for."""
+"""The experiment shelf: the values, metrics and artifacts of the work behind a commit."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 class ExperimentShelf(MutableMapping[str, Any]):
-    """Values by name, in order of name: a dict of what an experiment was run with, and of what came of it.
+    """Values by name, in order of name: a dict of the settings and results of an experiment.
 
-    A value is an int, float, complex, bool, str, bytes, None, numpy scalar, array, tensor, or any nesting of dict, list
-    and tuple of those. It comes back as it was, types and all, and is the caller's own. `metrics` and `artifacts`
-    stand beside the values and are none of them.
+    A value is an int, float, complex, bool, str, bytes, None, numpy scalar, array or tensor, or any nesting of dict,
+    list and tuple of those. It is returned with the same types, and belongs to the caller. `metrics` and `artifacts`
+    are separate; the dict does not list them.
     """
 
     __slots__ = ("_access",)
@@ -43,9 +43,9 @@ class ExperimentShelf(MutableMapping[str, Any]):
         return self.load(key)
 
     def load(self, key: str, *, as_numpy: bool = False) -> Any:
-        """A value, the caller's own; with `as_numpy` torch's tensors in it as numpy arrays, which takes no torch.
+        """Return a value, owned by the caller; `as_numpy` converts torch tensors in it to numpy arrays without torch.
 
-        Raises `ValueNotFoundError`, `AbsentDataError`.
+        Raises `ValueNotFoundError` or `AbsentDataError`.
         """
         access = self._access
         record = access.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
@@ -56,7 +56,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
         return opened.make("", LoadOptions(as_numpy=as_numpy))
 
     def outline(self, key: str) -> dict[str, Cell]:
-        """What a table shows of one value, by dotted name, each of which begins with `key`; reads no chunk."""
+        """Return the table cells of one value by dotted name; every name begins with `key`. Reads no chunks."""
         digest = self._access.content.find_digest(f"{EXPERIMENT}/{key}")
         if digest is None:
             raise self._missing(key)
@@ -70,8 +70,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
     ) -> None:
         """Set many values; if one is refused, none is set.
 
-        Raises `SchemaError` naming the value and the path of whatever cannot be kept, `InvalidNameError`,
-        `ReadOnlyError`.
+        Raises `SchemaError` naming the value and the path in it, `InvalidNameError`, or `ReadOnlyError`.
         """
         session = self._access.writer()
         records = {
@@ -104,12 +103,11 @@ class ExperimentShelf(MutableMapping[str, Any]):
     # -- metrics and artifacts
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> int:
-        """Add a point to each of some metrics; returns the step they are under.
+        """Add a point to each of these metrics, and return its step.
 
-        Points are buffered, and durable with the commit, with `flush()` or at the end of the write block. Of several
-        at one step the last stands. Without `step` it is one more than the greatest of any metric.
-
-        Raises `SchemaError` for what is no real number, `InvalidNameError`, `ReadOnlyError`; then nothing is added.
+        Points are buffered. They are durable after a commit, `flush()` or the end of the write block. At one step the
+        last point wins. Without `step`, the step is one more than the greatest of any metric. Raises `SchemaError` for
+        values that are not real numbers, `InvalidNameError` or `ReadOnlyError`, and then adds nothing.
         """
         if type(values) is not dict and not isinstance(values, Mapping):
             raise InvalidInputError(f"expected a mapping of names and numbers, found {type(values).__name__}")
@@ -122,14 +120,14 @@ class ExperimentShelf(MutableMapping[str, Any]):
         return Metrics(self._access)
 
     def artifact(self, name: str, source: str | Path | bytes, media_type: str | None = None) -> None:
-        """Keep a file under a name, whatever was there before.
+        """Save a file under a name; replaces an artifact of that name.
 
         Args:
-            name: may have folders in it, as in `plots/roc.png`.
-            source: its bytes, or the path of a file, which is read a part at a time. A str is a path.
-            media_type: as in `image/png`; None tells it from the name.
+            name: may contain folders, as in `plots/roc.png`.
+            source: the bytes, or the path of a file, which is read in parts. A str is a path.
+            media_type: such as `image/png`; None guesses it from the name.
 
-        Raises `InvalidNameError`, `InvalidInputError` where there is no such file, `ReadOnlyError`.
+        Raises `InvalidNameError`, `InvalidInputError` if there is no such file, or `ReadOnlyError`.
         """
         session = self._access.writer()
         session.put_states({f"{ARTIFACT}/{name}": write_artifact(session, name, source, media_type)})
@@ -143,11 +141,11 @@ class ExperimentShelf(MutableMapping[str, Any]):
     # -- comparing
 
     def table(self, refs: str | Iterable[str] | None = None, *, n: int | None = None) -> ExperimentTable:
-        """Values and metrics of many commits, a row each; reads nothing of any data.
+        """Return the values and metrics of many commits, one row each; reads no chunks.
 
         Args:
-            refs: branches, tags, or commits, each a row; None is the history of this handle's commit, newest first.
-            n: at most so many rows.
+            refs: branches, tags or commits, one row each; None is the history of this handle's commit, newest first.
+            n: the maximum number of rows.
 
         Raises `RefNotFoundError`.
         """

@@ -1,4 +1,4 @@
-"""Experiments compared: a table with a row for each commit, its values and metrics as columns."""
+"""Compares experiments: a table with one row for each commit, and its values and metrics as columns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HTML_ROWS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRow:
-    """One commit: its values under dotted names, a summary of each of its metrics, and the ref it was asked for by."""
+    """One commit: its values by dotted name, a summary of each metric, and the ref that the caller named it by."""
 
     commit: Commit
     ref: str | None
@@ -37,7 +37,7 @@ class ExperimentRow:
     metrics: Mapping[str, MetricSummary]
 
     def get(self, name: str, default: Any = None, *, metric: MetricChoice = "last") -> Any:
-        """What is called `name`: the value, or else what is chosen of the metric; `default` where there is neither."""
+        """Return the value called `name`, or else the metric's value that `metric` selects, or else `default`."""
         cell = self.values.get(name, _MISSING)
         if cell is not _MISSING:
             return cell
@@ -47,9 +47,9 @@ class ExperimentRow:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentTable(Sequence[ExperimentRow]):
-    """Rows in an order, and the columns of interest: `value_columns`, `metric_columns`.
+    """Rows in order, and the names of the columns: `value_columns`, `metric_columns`.
 
-    Each method that chooses gives another table.
+    The methods that select or sort return another table.
     """
 
     rows: Sequence[ExperimentRow]
@@ -62,12 +62,11 @@ class ExperimentTable(Sequence[ExperimentRow]):
         return list(dict.fromkeys((*self.value_columns, *self.metric_columns)))
 
     def filter(self, expression: str) -> ExperimentTable:
-        """The rows that meet a condition such as `lr < 0.01 and acc > 0.9`.
+        """Return the rows that meet a condition such as `lr < 0.01 and acc > 0.9`.
 
-        Names mean values first, then the last value of a metric; those that are no words, as train/loss, stand between
-        backticks. A row that lacks a name which the condition reads does not meet it.
-
-        Raises `InvalidInputError` for no condition, and for a name that no row has.
+        A name is a value, or else the last value of a metric. Write a name that is not an identifier, such as
+        train/loss, between backticks. A row without a name in the condition does not meet it. Raises
+        `InvalidInputError` if the condition is invalid, or if no row has a name.
         """
         condition = parse_where(expression)
         for name in condition.names:
@@ -80,9 +79,10 @@ class ExperimentTable(Sequence[ExperimentRow]):
         return self._keep(chosen)
 
     def sort(self, name: str, reverse: bool = False, *, metric: MetricChoice = "last") -> ExperimentTable:
-        """The rows in order of a value, or of what is chosen of a metric: numbers before text, NaN after numbers.
+        """Return the rows sorted by a value, or by a metric's value that `metric` selects.
 
-        Rows that lack it come last, `reverse` or not. Raises `InvalidInputError` for a name that no row has.
+        Numbers come before text. Rows with NaN and then rows without the name come last, even with `reverse`. Raises
+        `InvalidInputError` if no row has the name.
         """
         self._check_name(name)
         cells = [(row.get(name, _MISSING, metric=metric), row) for row in self.rows]
@@ -93,7 +93,7 @@ class ExperimentTable(Sequence[ExperimentRow]):
         return replace(self, rows=[*(row for _, row in having), *nan, *lacking])
 
     def changed_only(self) -> ExperimentTable:
-        """The same rows, with only those columns that differ between any two of them."""
+        """Return the same rows, with only the columns that differ between any two of them."""
         return replace(
             self,
             value_columns=[name for name in self.value_columns if self._differs(name, lambda row: row.values)],
@@ -101,11 +101,11 @@ class ExperimentTable(Sequence[ExperimentRow]):
         )
 
     def head(self, n: int) -> ExperimentTable:
-        """The first `n` rows."""
+        """Return the first `n` rows."""
         return self._keep(self.rows[:n])
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """A dict for each row: `commit`, `ref`, `time`, `message`, and by name `values` and the last of `metrics`."""
+        """Return a dict for each row: `commit`, `ref`, `time`, `message`, and by name `values` and last `metrics`."""
         return [
             {
                 "commit": row.commit.id,
@@ -141,7 +141,7 @@ class ExperimentTable(Sequence[ExperimentRow]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{len(self)} rows</p>"
 
     def _keep(self, rows: Sequence[ExperimentRow]) -> ExperimentTable:
-        """A table of some of the rows, with those columns that they have."""
+        """Return a table of some of the rows, with only the columns that they have."""
         values = {name for row in rows for name in row.values}
         metrics = {name for row in rows for name in row.metrics}
         return ExperimentTable(
@@ -164,7 +164,7 @@ class ExperimentTable(Sequence[ExperimentRow]):
 
 
 def read_table(access: Access, refs: Iterable[str] | None, n: int | None) -> ExperimentTable:
-    """The table of the commits that `refs` name, or of the history of the commit read; at most `n` rows."""
+    """Return the table of the commits that `refs` name, or of the pinned commit's history; at most `n` rows."""
     reader = _RowReader(access)
     rows = [reader.read(entry, ref) for entry, ref in islice(_iter_commits(access, refs, n), n)]
     values = {name for row in rows for name in row.values}
@@ -188,7 +188,7 @@ def _iter_commits(
 
 @dataclass(frozen=True, slots=True)
 class _RowReader:
-    """Reads rows; what commits have in common is read once, and is one object in all their rows."""
+    """Reads rows; content that commits share is read once, and is one object in all their rows."""
 
     access: Access
     cells: dict[tuple[str, ObjectDigest], Mapping[str, Cell]] = field(default_factory=dict)
@@ -216,7 +216,7 @@ class _RowReader:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Whether two cells are alike, types and all; NaN is like NaN."""
+    """Return whether two cells are equal, including types; NaN equals NaN."""
     return one is other or (type(one) is type(other) and repr(one) == repr(other))
 
 
@@ -225,7 +225,7 @@ def _is_nan(cell: Cell) -> bool:
 
 
 def _rank(cell: Cell) -> tuple[int, Any]:
-    """Where a cell stands among others of all kinds."""
+    """Return the sort key of a cell among cells of all kinds."""
     if isinstance(cell, np.generic) and cell.dtype.kind in "biuf":
         return 0, cell.item()
     return (0, cell) if isinstance(cell, int | float) else (1, format_cell(cell))

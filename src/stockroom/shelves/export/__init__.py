@@ -1,4 +1,4 @@
-"""Columns as files that anything can read: the choice of the kind of file, and its appearing whole."""
+"""Exports columns to files that other programs can read: chooses the writer, and makes the files appear complete."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FILE_WRITERS: Final[dict[str, Writer]] = {
     ".parquet": write_parquet,
     ".tar": write_tar,
 }
-"""The ending of a file -> what writes it."""
+"""Maps the ending of a file name to its writer."""
 
 
 def write_samples(samples: Samples, path: Path) -> int:
-    """Write samples to `path`, as `Column.export` says; how many."""
+    """Write samples to `path`, as `Column.export` describes, and return how many."""
     writer = FILE_WRITERS.get(path.suffix.lower())
     if writer is None:
         writer = write_zarr if path.suffix.lower() == ".zarr" else write_folder
@@ -38,7 +38,7 @@ def write_samples(samples: Samples, path: Path) -> int:
 
 
 def check_place(path: Path, root: Path, *, force: bool) -> None:
-    """Raise `InvalidInputError` if something is at `path` that is not to be replaced; `root` is the repository's."""
+    """Raise `InvalidInputError` if `path` must not be written or replaced; `root` is the repository's folder."""
     is_there = path.is_symlink() or path.exists()
     if is_there and not force and not (path.is_dir() and not any(path.iterdir())):
         raise InvalidInputError(f"{path} exists already; choose another name, or force its replacement (--force)")
@@ -60,7 +60,7 @@ def check_place(path: Path, root: Path, *, force: bool) -> None:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Where to write what is to appear at `path`, in place of what is there, once the block ends well."""
+    """Yield a path to write to; moves it to `path`, replacing what is there, if the block succeeds."""
     part = path.with_name(f".stockroom-{secrets.token_hex(8)}.part")
     try:
         yield part

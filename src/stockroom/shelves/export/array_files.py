@@ -27,9 +27,9 @@ def write_npy(samples: Samples, path: Path) -> None:
 
 
 def write_npz(samples: Samples, path: Path) -> None:
-    """Write all samples as one array under the column's name, with `keys` where they are not 0, 1, 2 and so on.
+    """Write all samples as one array under the column's name, and `keys` unless they are 0, 1, 2 and so on.
 
-    Arrays of many shapes, and bytes, are an array for each sample, called by its key.
+    Arrays of varying shapes, and bytes, are written as one array for each sample, named by its key.
     """
     with zipfile.ZipFile(path, "x", allowZip64=True) as archive:
         if samples.is_one_array or samples.stored.dtype == "str":
@@ -59,7 +59,7 @@ def _write_stacked(file: IO[bytes], samples: Samples) -> None:
 
 
 def _write_text(file: IO[bytes], samples: Samples) -> None:
-    """Write text as numpy's arrays of text have it: all as long as the longest."""
+    """Write text as a numpy array of strings, all as long as the longest."""
     longest = 0
     for _, text in samples.iter_samples():
         longest = max(longest, len(text))

@@ -1,4 +1,4 @@
-"""Names of files made of keys, which may come from anyone: one name for each key, and never a path."""
+"""Makes file names from keys, which may come from strangers: a unique name for each key, and never a path."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CUT_ESCAPE: Final = re.compile("%[0-9A-F]?$")
 
 
 def name_file(key: int | str, *, keeps_dots: bool = True) -> str:
-    """A name, without its ending, that no other key has.
+    """Return a name, without its ending, that no other key gets.
 
-    Letters, digits and a few signs stay, some not at the start; every other character, a slash above all, is written
-    as `%2F`. Of a name that would be too long the end is replaced by a digest of the whole.
+    Letters, digits and a few signs stay, some of them not at the start. All other characters, above all a slash, are
+    escaped as in `%2F`. The end of a name that would be too long is replaced by a digest of the whole key.
     """
     text = str(key)
     inside = _PLAIN_INSIDE | {"."} if keeps_dots else _PLAIN_INSIDE

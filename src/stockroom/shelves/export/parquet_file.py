@@ -1,4 +1,4 @@
-"""Exports to Parquet: a column `key`, and one of the samples. pyarrow is optional: it comes with the extra `tables`."""
+"""Exports to Parquet: a column `key` and a column of samples. Needs pyarrow, from the optional extra `tables`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATE_UNITS: Final = ("s", "ms", "us", "ns")
 
 
 def write_parquet(samples: Samples, path: Path) -> None:
-    """Write one row a sample. Arrays of one shape are Arrow's fixed-shape tensors, others nested lists."""
+    """Write one row per sample. Arrays of one shape become Arrow's fixed-shape tensors, others nested lists."""
     arrow = _load_arrow()
     from pyarrow import parquet
 
@@ -44,7 +44,7 @@ def _load_arrow() -> Any:
 
 
 def _make_field(arrow: Any, samples: Samples) -> Any:
-    """The field of the samples; its metadata says what Arrow has no type for."""
+    """Return the field of the samples; its metadata records dtypes and decoders that Arrow does not have."""
     column = samples.stored
     if isinstance(column.dtype, str):
         kind = arrow.string() if column.dtype == "str" else arrow.binary()
@@ -77,7 +77,7 @@ def _make_array(arrow: Any, kind: Any, batch: Any) -> Any:
 
 
 def _nest(arrow: Any, kind: Any, samples: list[Array]) -> Any:
-    """Arrays with as many axes as lists of lists: the numbers of all, and where each list begins."""
+    """Return arrays with equal numbers of axes as nested lists: all numbers, and the offsets of each list."""
     lengths = []
     for axis in range(samples[0].ndim):
         own = np.array([sample.shape[axis] for sample in samples], np.int64)

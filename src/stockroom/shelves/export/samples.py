@@ -1,4 +1,4 @@
-"""The samples of one export: chosen ones of a column, in bounded batches, with their keys."""
+"""The samples of one export: selected ones of a column, in bounded batches, with their keys."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Positions: TypeAlias = NDArray[np.int64]
 
 
 class _Ahead(Protocol):
-    """What is told which of the samples are read."""
+    """An object that is told which samples are read."""
 
     def see(self, positions: Positions, /) -> None: ...
 
 
 class _Column(Protocol):
-    """What an export needs of a column."""
+    """The methods of a column that an export uses."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,7 @@ class _Column(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Samples at some positions of a column. Images are given as they are stored, in the files they are."""
+    """Samples at some positions of a column. Images are exported as the files that are stored."""
 
     column: _Column
     positions: Positions
@@ -76,14 +76,14 @@ class Samples:
 
     @property
     def is_numbered(self) -> bool:
-        """Whether the keys are 0, 1, 2 and so on, which need not be written down."""
+        """Whether the keys are 0, 1, 2 and so on, and need not be written."""
         count = len(self)
         if self.column.key_type != "int" or not count or not np.array_equal(self.positions, np.arange(count)):
             return count == 0
         return self.column.keys_at(self.positions[[0, -1]]) == [0, count - 1]
 
     def iter_batches(self) -> Iterator[tuple[list[int | str], Any]]:
-        """Keys, as they are stored, and samples of some 8 MiB: an array `(n, *shape)`, or a list."""
+        """Yield stored keys and samples, about 8 MiB at a time: an array `(n, *shape)`, or a list."""
         column = self.stored
         size = max(1, min(_MAX_ROWS_AT_ONCE, _BATCH_NBYTES * len(column) // max(1, column.nbytes)))
         ahead = column.read_ahead(self.positions)
@@ -97,13 +97,13 @@ class Samples:
                 self.on_progress(int(indices[-1]) + 1, len(self))
 
     def iter_samples(self) -> Iterator[tuple[int | str, Any]]:
-        """Keys and samples, one by one."""
+        """Yield keys and samples, one by one."""
         for keys, batch in self.iter_batches():
             for place, key in enumerate(keys):
                 yield key, batch[place, ...] if isinstance(batch, np.ndarray) else batch[place]
 
     def refuse(self, kind: str, hint: str) -> InvalidInputError:
-        """The error where a kind of file cannot hold such samples."""
+        """Return the error for a kind of file that cannot hold these samples."""
         column = self.stored
         shape = "" if isinstance(column.dtype, str) else f" of shape {column.shape}"
         return InvalidInputError(
@@ -112,15 +112,15 @@ class Samples:
 
 
 def as_plain(array: Array) -> Array:
-    """The same bytes in a dtype that every reader knows: bfloat16 and float8 as unsigned integers."""
+    """Return the same bytes in a dtype that every reader knows: bfloat16 and float8 as unsigned integers."""
     return array.view(f"u{array.dtype.itemsize}") if is_extension(array.dtype) else array
 
 
 def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that `as_plain` gives."""
+    """Return the dtype that `as_plain` returns."""
     return np.dtype(f"u{dtype.itemsize}") if is_extension(dtype) else dtype
 
 
 def is_extension(dtype: np.dtype[Any]) -> bool:
-    """Whether a package, and not numpy, brings the dtype."""
+    """Return whether a package other than numpy defines the dtype."""
     return dtype.isbuiltin == 2

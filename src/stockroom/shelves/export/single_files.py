@@ -1,6 +1,6 @@
-"""Exports with a file for each sample: a folder, or a tar archive as webdataset reads it.
+"""Exports one file for each sample: to a folder, or to a tar archive for webdataset.
 
-Images are PNG files, or the files they were; other arrays `.npy`, text `.txt`, bytes `.bin`; in an archive an integer
+Images are PNG files, or the stored files; other arrays are `.npy`, text `.txt`, bytes `.bin`. In an archive, an integer
 is `.cls`.
 """
 
@@ -22,13 +22,13 @@ _SUFFIXES: Final = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (
 
 
 def write_folder(samples: Samples, folder: Path) -> None:
-    """Write each sample to a file called by its key, and its ending unless it has that already."""
+    """Write each sample to a file named by its key, with an ending unless the key has it."""
     folder.mkdir()
     for key, sample in samples.iter_samples():
         data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None)
         name = name_file(key)
         place = folder / (name if name.lower().endswith(suffix) else name + suffix)
-        if place.exists():  # under a key such as 3 after one such as 3.png
+        if place.exists():  # for a key such as 3 after one such as 3.png
             place = folder / f"{name}{suffix}{suffix}"
         try:
             with place.open("xb") as file:
@@ -40,7 +40,7 @@ def write_folder(samples: Samples, folder: Path) -> None:
 
 
 def write_tar(samples: Samples, path: Path) -> None:
-    """Write each sample to a member called by its key, in the order of the samples."""
+    """Write each sample to a member named by its key, in order."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for key, sample in samples.iter_samples():
             data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None, in_archive=True)
@@ -50,7 +50,7 @@ def write_tar(samples: Samples, path: Path) -> None:
 
 
 def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tuple[bytes, str]:
-    """A sample as the content of a file, and the ending of its name."""
+    """Return the content of a file for a sample, and the ending of its name."""
     if isinstance(sample, str):
         return sample.encode("utf-8", "surrogatepass"), ".txt"
     if isinstance(sample, bytes):
@@ -65,7 +65,7 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
 
 
 def _find_suffix(data: bytes) -> str:
-    """The ending of the name of a file with these bytes: `.png`, `.jpg`, ... or `.bin` where they are no image."""
+    """Return the ending for a file with these bytes: `.png`, `.jpg`, ... or `.bin` if they are not an image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"
     return next((suffix for magic, suffix in _SUFFIXES if data.startswith(magic)), ".bin")

@@ -17,9 +17,9 @@ _CHUNK_NBYTES: Final = 1 << 20
 
 
 def write_zarr(samples: Samples, folder: Path) -> None:
-    """Write samples of one shape as one array, or, with keys that are not 0, 1, 2 and so on, a group of it and `keys`.
+    """Write samples of one shape as one array, in a group with `keys` unless these are 0, 1, 2 and so on.
 
-    Arrays of many shapes are a group with an array for each, called by its key.
+    Arrays of varying shapes become a group with one array for each, named by its key.
     """
     column = samples.stored
     if isinstance(column.dtype, str):
@@ -46,7 +46,7 @@ def write_zarr(samples: Samples, folder: Path) -> None:
 
 
 def _create(store: Any, name: str, shape: Any, chunks: Any, dtype: np.dtype[Any]) -> Any:
-    """A new array; dates, and dtypes that Zarr lacks, are integers there, and an attribute says what they were."""
+    """Create an array. Dates, and dtypes that Zarr lacks, become integers, with an attribute for the dtype."""
     plain = np.dtype(np.int64) if dtype.kind in "mM" else dtype
     plain = np.dtype(f"u{dtype.itemsize}") if is_extension(dtype) else plain
     attributes: Any = {} if plain == dtype else {"dtype": format_dtype(dtype)}
@@ -61,7 +61,7 @@ def _as_stored(array: Any) -> Any:
 
 
 def _write_keys(group: Any, samples: Samples) -> None:
-    """Write int keys as an array, str keys as a list in the group's attributes."""
+    """Write int keys as an array, and str keys as a list in the group's attributes."""
     keys = samples.column.keys_at(samples.positions)
     if samples.column.key_type == "int":
         values = np.array(keys, np.int64)

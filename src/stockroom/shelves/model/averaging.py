@@ -1,4 +1,4 @@
-"""The mean of two tensors of a model, as a merge asks for it: read, averaged and put piece by piece."""
+"""Averages two tensors of a model for a merge: read, averaged and put piece by piece."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PIECE: Final = 1 << 20
 
 
 def make_average(session: Workspace) -> Average:
-    """What averages two tensors of one floating dtype: computed in float64 and rounded once to their own."""
+    """Return a function that averages two tensors of one floating dtype, in float64 and rounded once at the end."""
 
     def average(leaf: ArrayLeaf, ours: bytes, theirs: bytes) -> bytes:
         reader = EntryReader(session.nodes, session.repository.tensors)

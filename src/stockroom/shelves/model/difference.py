@@ -1,6 +1,6 @@
-"""What differs between two states, leaf by leaf, and by how much; leaves with equal digests are never read.
+"""Compares two states leaf by leaf, and measures by how much tensors changed; never reads leaves with equal digests.
 
-Tensors are gone through side by side, piece by piece, in float64.
+Tensors are compared side by side, piece by piece, in float64.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Array = NDArray[Any]
 class TensorDifference:
     """How far a tensor moved.
 
-    `count` elements were compared; `changed` of them have another value, where NaN is like NaN. `norm`, the L2 norm of
-    the difference, and `max_abs` are over the elements finite on both sides; `relative_norm` is `norm` over the norm of
-    the old ones, None where that is 0 and `norm` is not. `nan_old` and `nan_new`, `inf_old` and `inf_new` count what is
-    not finite.
+    `changed` of the `count` elements have another value; NaN equals NaN. `norm`, the L2 norm of the difference, and
+    `max_abs` are over the elements that are finite on both sides. `relative_norm` is `norm` divided by the norm of the
+    old ones of these elements, None if that is 0 and `norm` is not. `nan_*` and `inf_*` count the elements that are not
+    finite.
     """
 
     count: int
@@ -46,9 +46,9 @@ class TensorDifference:
 class LeafDifference:
     """One leaf that differs.
 
-    `kind` is `changed` for other values, `dtype` or `shape` where those are others and values cannot be compared.
-    `difference` says by how much a tensor changed, None where its dtype has no numbers; `values` are those of a Python
-    scalar, before and after.
+    `kind` is `dtype` or `shape` if those differ, so that values cannot be compared, and otherwise `changed`.
+    `difference` measures a tensor's change, None if its dtype has no numbers. `values` are a Python scalar's old and
+    new value.
     """
 
     path: str
@@ -80,12 +80,12 @@ def iter_differences(old: State | None, new: State) -> Iterator[LeafDifference]:
 
 
 def _identify(leaf: LeafInfo) -> tuple[object, ...]:
-    """What tells a leaf's value from others, but for how it lies in memory."""
+    """Return a tuple that is equal for leaves of equal value, apart from their layout in memory."""
     return leaf.dtype, leaf.library == "python", leaf.shape, leaf.digest
 
 
 def _find_view(state: State, path: str) -> tuple[object, ...] | None:
-    """How a tensor lies in memory that it shares, which its digest does not tell."""
+    """Return the layout of a strided leaf in its memory, which the digest does not cover; None for other leaves."""
     form = state.find_form(path)
     return (form.strides, form.offset) if isinstance(form, StridedLeaf) else None
 
@@ -105,7 +105,7 @@ def _compare(old_state: State, new_state: State, old: LeafInfo, new: LeafInfo) -
 
 
 def measure_difference(old: Iterable[Array], new: Iterable[Array], dtype: str) -> TensorDifference:
-    """The difference of two tensors of `dtype` that come as `State.iter_pieces` gives them."""
+    """Return the difference of two tensors of `dtype`, given in pieces as `State.iter_pieces` yields them."""
     total = _Sums()
     for before, after in _iter_pairs(iter(old), iter(new)):
         total.add(before, after, dtype)
@@ -125,7 +125,7 @@ def measure_difference(old: Iterable[Array], new: Iterable[Array], dtype: str) -
 
 @dataclass(slots=True)
 class _Sums:
-    """What is known of the elements so far."""
+    """Running sums over the elements compared so far."""
 
     count: int = 0
     changed: int = 0
@@ -138,7 +138,7 @@ class _Sums:
     inf_new: int = 0
 
     def add(self, old: Array, new: Array, dtype: str) -> None:
-        """Take two pieces of one length in."""
+        """Add two pieces of one length."""
         before, after = as_reals(old, dtype), as_reals(new, dtype)
         nan_before, nan_after = np.isnan(before), np.isnan(after)
         self.nan_old += int(nan_before.sum())
@@ -155,14 +155,14 @@ class _Sums:
 
 
 def _differ(old: Array, new: Array) -> NDArray[np.bool_]:
-    """Which elements differ by value; one may be made of several."""
-    with np.errstate(invalid="ignore"):  # some dtypes warn of NaN
+    """Return a mask of the elements that differ; an element may consist of several values on axis 1."""
+    with np.errstate(invalid="ignore"):  # some dtypes warn about NaN
         differ = np.asarray(old != new)
     return np.asarray(differ.any(axis=1)) if differ.ndim > 1 else differ
 
 
 def _measure_distance(old: Array, new: Array, dtype: str) -> Reals:
-    """The magnitude of each difference: of integers exact before it is rounded, beyond 2**53 too."""
+    """Return the magnitude of each difference; for integers it is exact until rounded to float64, also beyond 2**53."""
     if dtype == "complex32" or old.dtype.kind == "c":
         with np.errstate(over="ignore"):
             return np.abs(as_complex(new, dtype) - as_complex(old, dtype))
@@ -176,7 +176,7 @@ def _measure_distance(old: Array, new: Array, dtype: str) -> Reals:
 
 
 def _measure_norm(values: Reals) -> float:
-    """The L2 norm, scaled so that no square is beyond float64."""
+    """Return the L2 norm, scaled so that no square overflows float64."""
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0 or math.isinf(largest):
         return largest
@@ -184,7 +184,7 @@ def _measure_norm(values: Reals) -> float:
 
 
 def _iter_pairs(old: Iterator[Array], new: Iterator[Array]) -> Iterator[tuple[Array, Array]]:
-    """Pieces of one length from both sides, whatever the lengths they come in."""
+    """Yield pieces of equal length from both sides, however the sides are cut."""
     before, after = next(old, None), next(new, None)
     while before is not None and after is not None:
         count = min(len(before), len(after))

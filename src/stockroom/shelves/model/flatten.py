@@ -1,7 +1,7 @@
-"""Takes a nested state apart: into its structure, and the sources of its leaves' bytes.
+"""Splits a nested state into its structure and the sources of its leaves' bytes.
 
-Nothing is copied here but scalars. Tensors that lie in one memory are recognised: the same view twice is tied, views
-that overlap become strided leaves over one stored base.
+Copies only scalars. Tensors that share memory are recognized: the same view twice becomes a tied leaf, and overlapping
+views become strided leaves over one stored base.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _DICT_KINDS: Final[dict[type, Literal["OrderedDict", "Counter"]]] = {OrderedDict
 
 @dataclass(frozen=True, slots=True)
 class LeafSource:
-    """Where the bytes of one stored leaf come from: `pieces` are flat uint8 arrays, in order.
+    """The source of one stored leaf's bytes: `pieces` are flat uint8 arrays, in order.
 
-    `shape` and `dtype`, one that columns have, are what they are cut into chunks by.
+    `shape` and `dtype`, a dtype that columns have, decide how the bytes are cut into chunks.
     """
 
     path: str
@@ -62,7 +62,7 @@ class LeafSource:
 
 @dataclass(frozen=True, slots=True)
 class FlatState:
-    """A state taken apart; sources in the order of their leaves."""
+    """A structure and its sources, in the order of their leaves."""
 
     structure: Node
     sources: list[LeafSource]
@@ -78,7 +78,7 @@ def flatten(state: object, *, where: str) -> FlatState:
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A leaf whose form is not decided yet."""
+    """The place of a leaf in the state; its kind may be decided later."""
 
     path: str
     leaf: Leaf | Constant | None = None
@@ -87,7 +87,7 @@ class _Slot:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """A container taken apart."""
+    """A container whose parts are split already."""
 
     kind: str
     keys: list[StateKey]
@@ -97,7 +97,7 @@ class _Group:
 
 @dataclass(slots=True, eq=False)
 class _Tensor:
-    """A tensor met on the way."""
+    """A tensor in the state, and its slot."""
 
     slot: _Slot
     value: Any
@@ -121,9 +121,9 @@ class _Flattener:
     within: set[int] = field(default_factory=set)
 
     def take(self, value: Any, path: str, depth: int) -> _Slot | _Group:
-        """Take one value apart, and what it holds."""
+        """Split one value, recursively."""
         if isinstance(value, State):
-            value = value.load()  # ties within it are ties again
+            value = value.load()  # restores its ties
         if isinstance(value, Mapping | list | tuple) and not hasattr(value, "_fields"):
             if depth >= MAX_DEPTH or id(value) in self.within:
                 raise SchemaError(f"{self._at(path)}: nested deeper than {MAX_DEPTH} levels, or within itself")
@@ -142,7 +142,7 @@ class _Flattener:
         return slot
 
     def settle_memory(self) -> None:
-        """Decide the forms of tensors, now that all that share a memory are known."""
+        """Decide the kinds of tensor leaves, now that all tensors sharing a memory are known."""
         for tensors in self.memories.values():
             unique: dict[tuple[object, ...], _Tensor] = {}
             for tensor in tensors:
@@ -153,7 +153,7 @@ class _Flattener:
                 self._settle_together(together)
 
     def list_sources(self) -> list[LeafSource]:
-        """The sources of all leaves that have bytes, in order."""
+        """Return the sources of all leaves that have bytes, in order."""
         return [slot.source for slot in self.slots if slot.source is not None]
 
     def _take_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> _Group:
@@ -169,7 +169,7 @@ class _Flattener:
         return group
 
     def _take_constants(self, value: Any, path: str, depth: int) -> _Slot | _Group:
-        """A state dict's own notes, such as the versions of its modules: scalars kept in the structure."""
+        """Split a state dict's `_metadata`, such as module versions: scalars that are kept in the structure."""
         if depth < MAX_DEPTH and isinstance(value, Mapping):
             keys = [self._check_key(key, path) for key in value]
             kind = "OrderedDict" if isinstance(value, OrderedDict) else "dict"
@@ -223,12 +223,12 @@ class _Flattener:
         if tied is not None:
             slot.leaf = TiedLeaf(encode_text(tied[0].path))
             return
-        self.arrays[view] = (slot, value)  # kept, so that no other array takes its place in memory meanwhile
+        self.arrays[view] = (slot, value)  # kept alive, so that no other array reuses its memory
         slot.leaf = ArrayLeaf("numpy", name, value.shape)
         slot.source = LeafSource(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
 
     def _settle_together(self, tensors: Sequence[_Tensor]) -> None:
-        """Give tensors that overlap one base; one alone is stored as it is, unless it repeats its own elements."""
+        """Store tensors that overlap as one base; a single tensor is stored alone unless it repeats its elements."""
         if len(tensors) == 1 and tensors[0].form.span >= math.prod(tensors[0].form.shape):
             self._settle_alone(tensors[0])
             return
@@ -259,7 +259,7 @@ class _Flattener:
         if isinstance(key, np.integer):
             key = int(key)
         if isinstance(key, str):
-            return str.__str__(key)  # of whatever class
+            return str.__str__(key)  # a plain str, also from a subclass
         if type(key) is int and -_MAX_INT_KEY <= key < _MAX_INT_KEY:
             return key
         raise SchemaError(f"{self._at(path)}: expected keys of int (64 bits) or str, found {key!r}")
@@ -278,7 +278,7 @@ class _Flattener:
 
 @dataclass(frozen=True, slots=True)
 class _TensorPieces:
-    """A tensor's bytes, piece by piece, as often as they are asked for."""
+    """A tensor's bytes, in pieces; can be iterated again."""
 
     iterate: partial[Iterator[NDArray[np.uint8]]]
 
@@ -288,7 +288,7 @@ class _TensorPieces:
 
 @dataclass(frozen=True, slots=True)
 class _ArrayPieces:
-    """An array's bytes, little-endian, in C order; a view where it lies like that already."""
+    """An array's bytes, little-endian, in C order; a view if the array has this layout already."""
 
     array: NDArray[Any]
 
@@ -309,7 +309,7 @@ _ScalarKind: TypeAlias = Literal["bool", "int", "float", "complex", "str", "byte
 
 
 def encode_scalar(value: object) -> tuple[_ScalarKind, bytes] | None:
-    """The kind and bytes of a Python scalar; None for anything else."""
+    """Return the kind and bytes of a Python scalar; None for any other value."""
     if isinstance(value, bool):
         return "bool", b"\1" if value else b"\0"
     if isinstance(value, int):
@@ -327,7 +327,7 @@ def encode_scalar(value: object) -> tuple[_ScalarKind, bytes] | None:
 
 
 def _is_constant(value: object) -> bool:
-    """Whether a structure can hold a value itself: msgpack has no integers of more bits, nor lone surrogates."""
+    """Return whether a structure can hold a value itself: msgpack has no larger integers, and no lone surrogates."""
     if type(value) is int:
         return -_MAX_INT_KEY <= value < _MAX_INT_KEY
     if type(value) is str:
@@ -336,7 +336,7 @@ def _is_constant(value: object) -> bool:
 
 
 def _find_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
-    """Those of one memory in groups that overlap, each in the order they were met."""
+    """Yield groups of tensors that overlap in one memory, each in the order of the state."""
     together: list[_Tensor] = []
     end = 0
     for tensor in sorted(tensors, key=lambda tensor: tensor.form.offset):

@@ -1,4 +1,4 @@
-"""What is known of leaves without reading them."""
+"""Describes leaves without reading them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from stockroom.shelves.model.leaf_reader import LeafReader
 
 @dataclass(frozen=True, slots=True)
 class LeafInfo:
-    """What is known of a leaf without reading it.
+    """The description of a leaf; its data is not read.
 
-    `dtype` is a numpy or torch dtype's name, or a Python type's; `digest` the hex BLAKE3 of its raw bytes; `tied_to`
-    the path, from the top, of the leaf whose memory it shares; `library` is `torch`, `numpy`, `scalar` for numpy's
-    scalars, or `python`.
+    `dtype` is the name of a numpy or torch dtype or of a Python type, `digest` the hex BLAKE3-256 of the raw bytes, and
+    `tied_to` the full path of the leaf whose memory this one shares. `library` is `torch`, `numpy`, `scalar` for
+    numpy's scalars, or `python`.
     """
 
     path: str
@@ -28,7 +28,7 @@ class LeafInfo:
 
 
 def iter_info(reader: LeafReader, paths: Sequence[str]) -> Iterator[LeafInfo]:
-    """What each leaf in `paths` is, in their order."""
+    """Yield the description of each leaf in `paths`, in order."""
     structure = reader.structure
     entries = reader.find_entries(structure.list_stored(paths))
     digests = dict(zip(entries, reader.digest_entries(entries.values()), strict=True))
@@ -40,7 +40,7 @@ def iter_info(reader: LeafReader, paths: Sequence[str]) -> Iterator[LeafInfo]:
 
 
 def _describe(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
-    """The name of a leaf's type, and its shape."""
+    """Return the name of a leaf's type, and its shape."""
     if isinstance(leaf, ArrayLeaf | StridedLeaf):
         return leaf.dtype, leaf.shape
     return (leaf.kind if isinstance(leaf, ScalarLeaf) else ""), ()

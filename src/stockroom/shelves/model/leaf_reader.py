@@ -1,4 +1,4 @@
-"""Reads the leaves of one stored state: from paths to raw bytes that are the caller's own."""
+"""Reads the leaves of one stored state: from paths to raw bytes that belong to the caller."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tenso
 from stockroom.store.tensor_store import TensorStore
 
 _READS_BEFORE_PLACING: Final = 4
-"""After so many reads all leaves are looked up at once: for a few of them that would be the longer way."""
+"""After this many reads, all leaves are located at once; for fewer reads that would be slower."""
 
 _NO_DIGESTS: Final = np.empty((0, DIGEST_NBYTES), np.uint8)
 
 
 class LeafReader:
-    """The bytes of one state's leaves. Paths are those that leaves are stored under."""
+    """Reads the bytes of one state's leaves. Paths are those under which leaves are stored."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class LeafReader:
         tensors: TensorStore,
         find_unflushed: FindUnflushed | None = None,
     ) -> None:
-        """`find_unflushed` gives chunks that only a write session has yet."""
+        """`find_unflushed` returns the chunks that are not in the store yet."""
         self._snapshot = snapshot
         self.record = record
         self.tensors = tensors
@@ -55,7 +55,7 @@ class LeafReader:
         return self._snapshot.read_structure(self.record)
 
     def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        """The raw bytes of leaves, each `(nbytes,)`, writable; what is absent is fetched in one request."""
+        """Return the raw bytes of leaves, each `(nbytes,)` and writable; absent chunks are fetched in one request."""
         self._reads += 1
         if self._reads > _READS_BEFORE_PLACING and not self._entries.reads_unflushed:
             return self._read_placed(paths)
@@ -66,7 +66,7 @@ class LeafReader:
         return dict(zip(entries, self._entries.read(list(entries.values())), strict=True))
 
     def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        """`_read`, once the places of all leaves are known."""
+        """Do as `_read`, with the locations of all leaves, found on the first call."""
         found = {path: np.frombuffer(bytearray(self._inline[path]), np.uint8) for path in paths if path in self._inline}
         others = [path for path in paths if path not in found]
         try:
@@ -74,7 +74,7 @@ class LeafReader:
                 self._place_all()
                 return self._read_placed(paths)
             read = read_placed(self.tensors, [self._placed[path] for path in others])
-        except StalePackError:  # packs were rewritten since
+        except StalePackError:  # packs were rewritten meanwhile
             self._placed = {}
             return self._read(paths)
         return found | dict(zip(others, read, strict=True))
@@ -88,7 +88,7 @@ class LeafReader:
         self._placed = dict(zip(stored, place_tensors(self.tensors, list(stored.values())), strict=True))
 
     def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
-        """Rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; only the chunks that hold them are read."""
+        """Return rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; reads only the chunks that hold them."""
         if not len(rows) or not row_nbytes:
             return np.empty(0, np.uint8)
         entry = self.find_entries([path])[path]
@@ -103,7 +103,7 @@ class LeafReader:
         return _pick_rows(rows, row_nbytes, [int(run[0]) * chunks.chunk_nbytes for run in runs], read)
 
     def iter_bytes(self, path: str, nbytes: int) -> Iterator[NDArray[np.uint8]]:
-        """The raw bytes of a leaf in order, writable, in pieces of about `nbytes`, but at least of a chunk."""
+        """Yield a leaf's raw bytes in order, writable, in pieces of about `nbytes`, or one chunk if that is more."""
         entry = self.find_entries([path])[path]
         if entry.kind is not EntryKind.CHUNK_LIST:
             yield self.read([path])[path]
@@ -115,7 +115,7 @@ class LeafReader:
             yield self._entries.read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
 
     def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
-        """Where the bytes of leaves are; a value record has them all inline, whatever their length."""
+        """Return the entries of leaves, all of them inline for a value record; raises `CorruptionError`."""
         if isinstance(self.record, ValueRecord):
             payloads = dict(zip(self.structure.stored, self.record.payloads, strict=True))
             return {
@@ -135,7 +135,7 @@ class LeafReader:
         return entries
 
     def look_up(self, paths: Sequence[str]) -> dict[str, Entry]:
-        """The entries of those of `paths` that a state record's tree has."""
+        """Return the entries of those `paths` that are in a state record's tree."""
         assert isinstance(self.record, StateRecord)
         found, values = self._snapshot.open_tree(self.record).get_many(list(paths))
         return {
@@ -145,29 +145,29 @@ class LeafReader:
         }
 
     def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
-        """Digests `(n, 32)` of the chunks behind leaves, in their order; none for inline ones."""
+        """Return the digests `(n, 32)` of the chunks behind leaves, in order; inline leaves have none."""
         chunks = [list_chunks(self._snapshot.nodes, entry).digests for entry in self.find_entries(paths).values()]
         joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
         return joined
 
     def find_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
-        """`find_chunks`, except for those that only a write session has yet."""
+        """Return `find_chunks` without the unflushed chunks."""
         return self._entries.drop_unflushed(self.find_chunks(paths))
 
     def digest_entries(self, entries: Iterable[Entry]) -> list[str]:
-        """The hex BLAKE3 digest of the raw bytes behind each entry; needs no data."""
+        """Return the hex BLAKE3-256 digest of the raw bytes behind each entry; does not need those bytes here."""
         return [digest_entry(self._snapshot.nodes, entry).hex() for entry in entries]
 
 
 def open_leaves(access: Access, record: StateRecord | ValueRecord) -> LeafReader:
-    """The reader of a state's leaves, including those that only the write session has yet."""
+    """Return the reader of a state's leaves, including unflushed ones of the write session."""
     session = access.session
     find = None if session is None or session.is_flushed else session.read_pending_chunk
     return LeafReader(access.content, record, access.tensors, find)
 
 
 def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
-    """The positions of the chunks that hold any of some rows, ascending."""
+    """Return the positions of the chunks that hold any of the rows, ascending."""
     starts = np.bincount(rows * row_nbytes // chunks.chunk_nbytes, minlength=len(chunks.digests) + 1)
     stops = np.bincount(((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes + 1, minlength=len(chunks.digests) + 1)
     return np.flatnonzero(np.cumsum(starts - stops))
@@ -176,14 +176,14 @@ def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) ->
 def _pick_rows(
     rows: NDArray[np.int64], row_nbytes: int, starts: list[int], read: list[NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
-    """Rows out of stretches of a leaf's bytes that begin at `starts`; not copied where they are one stretch."""
+    """Return rows out of runs of a leaf's bytes that begin at `starts`; no copy if they are consecutive in one run."""
     if len(read) == 1 and (np.diff(rows) == 1).all():
         start = int(rows[0]) * row_nbytes - starts[0]
         return read[0][start : start + len(rows) * row_nbytes]
     out = np.empty((len(rows), row_nbytes), np.uint8)
     which = np.searchsorted(starts, rows * row_nbytes, "right") - 1
     for part in np.unique(which).tolist():
-        first = -(-starts[part] // row_nbytes)  # the first row that is whole in this stretch
+        first = -(-starts[part] // row_nbytes)  # the first row that is whole in this run
         skipped = first * row_nbytes - starts[part]
         count = (len(read[part]) - skipped) // row_nbytes
         whole = read[part][skipped : skipped + count * row_nbytes].reshape(count, row_nbytes)

@@ -1,4 +1,4 @@
-"""Makes values of leaves again: Python scalars, arrays, and tensors by way of the tensor library."""
+"""Converts the bytes of leaves to values: Python scalars, arrays, and tensors through the tensor library."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _DICTS: Final[Mapping[str, type[dict[Any, Any]]]] = {"dict": dict, "OrderedDict"
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How leaves become values: `rows` of axis 0 of each array, tensors as numpy arrays."""
+    """How leaves become values: `rows` of axis 0 of each array, torch tensors as numpy arrays."""
 
     rows: Rows = None
     as_numpy: bool = False
@@ -49,7 +49,7 @@ class LoadOptions:
 
 @dataclass(slots=True)
 class ValueMaker:
-    """Makes the values of leaves that are read together; ties among them are ties again."""
+    """Makes the values of leaves that are read together, and restores the ties among them."""
 
     reader: LeafReader
     options: LoadOptions = LoadOptions()
@@ -58,13 +58,13 @@ class ValueMaker:
     _bases: dict[str, Any] = field(default_factory=dict)
 
     def read(self, paths: Iterable[str]) -> None:
-        """Read what the leaves at `paths` need, in one go."""
+        """Read the bytes that the leaves at `paths` need, all at once."""
         structure = self.reader.structure
         whole = (path for path in paths if not self._is_read_by_rows(structure.leaves[structure.origin(path)]))
         self._raw.update(self.reader.read([path for path in structure.list_stored(whole) if path not in self._raw]))
 
     def make(self, path: str, leaf: Leaf) -> Any:
-        """The value of one leaf that was read."""
+        """Return the value of one leaf that was read."""
         if isinstance(leaf, TiedLeaf):
             origin = self.reader.structure.leaves[leaf.path]
             if leaf.path not in self._made:
@@ -73,18 +73,18 @@ class ValueMaker:
         if isinstance(leaf, ScalarLeaf):
             return decode_scalar(leaf.kind, self._raw[path].tobytes())
         made = self._made.get(path)
-        if made is None:  # it may have been made already, for one tied to it that came first
+        if made is None:  # a leaf tied to it may have made it already
             made = self._made[path] = (
                 self._make_strided(leaf) if isinstance(leaf, StridedLeaf) else self._make(path, leaf)
             )
         return made
 
     def _is_read_by_rows(self, leaf: Leaf) -> bool:
-        """Whether only the chunks that hold the wanted rows of a leaf are read."""
+        """Return whether to read only the chunks that hold the selected rows of a leaf."""
         return isinstance(leaf, ArrayLeaf) and self._has_rows(leaf)
 
     def _has_rows(self, leaf: ArrayLeaf | StridedLeaf) -> bool:
-        """Whether only some rows of a leaf are wanted."""
+        """Return whether only some rows of a leaf are selected."""
         return self.options.rows is not None and len(leaf.shape) > 0
 
     def _make(self, path: str, leaf: ArrayLeaf) -> Any:
@@ -119,10 +119,10 @@ class ValueMaker:
 
 
 def iter_pieces(reader: LeafReader, path: str, *, nbytes: int = PIECE_NBYTES) -> Iterator[NDArray[Any]]:
-    """The values of a leaf, flat and in C order, in arrays of about `nbytes`; for an empty one there may be none.
+    """Yield the values of a leaf, flat and in C order, in arrays of about `nbytes`; an empty leaf may yield none.
 
-    Where numpy has no such dtype, one axis more: what an element is made of. Of a tensor that shares its memory or
-    repeats its own all that memory is read at once, mapped where it can be.
+    If numpy lacks the dtype, the arrays have a last axis for the parts of an element. A tensor that shares its memory,
+    or repeats its own elements, reads all that memory at once, mapped if possible.
     """
     path = reader.structure.origin(path)
     leaf = reader.structure.leaves[path]
@@ -147,7 +147,7 @@ def _iter_strided(reader: LeafReader, path: str, leaf: StridedLeaf, nbytes: int)
 
 
 def as_array(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array on the memory of `raw`; one axis more, of what an element is made of, where numpy has no such dtype."""
+    """Return an array on the memory of `raw`; with a last axis for the parts of an element if numpy lacks the dtype."""
     known = TORCH_ONLY.get(dtype)
     if known is None:
         return raw.view(parse_dtype(dtype)).reshape(shape)
@@ -157,7 +157,7 @@ def as_array(raw: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> NDAr
 
 
 def _as_strided_array(raw: NDArray[np.uint8], leaf: StridedLeaf) -> NDArray[Any]:
-    """`as_array` of a leaf that lies in `raw` with strides of its own."""
+    """Return `as_array` of a strided leaf whose base is `raw`."""
     whole = as_array(raw, leaf.dtype, (leaf.length,))
     steps = [stride * whole.strides[0] for stride in leaf.strides]
     return np.ndarray(
@@ -170,7 +170,7 @@ def _as_strided_array(raw: NDArray[np.uint8], leaf: StridedLeaf) -> NDArray[Any]
 
 
 def choose_rows(rows: Rows, count: int, path: str) -> NDArray[np.int64]:
-    """The rows of an axis of `count` that a slice, positions or a mask name; `InvalidInputError` if it has not."""
+    """Return the rows of an axis of length `count` that slice, positions or mask select; raises `InvalidInputError`."""
     try:
         if isinstance(rows, slice):
             return np.arange(*rows.indices(count), dtype=np.int64)
@@ -197,7 +197,7 @@ def _choose_positions(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
 
 
 def decode_scalar(kind: str, data: bytes) -> Any:
-    """The Python scalar that `flatten.encode_scalar` encoded; `CorruptionError` for bytes that it would not give."""
+    """Return the Python scalar that `flatten.encode_scalar` encoded; raises `CorruptionError` for other bytes."""
     if kind == "bytes":
         return data
     try:
@@ -229,30 +229,30 @@ _SCALARS: Final[Mapping[str, Callable[[bytes], Any]]] = {
 
 
 def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
-    """A container and all in it as Python's own containers; `make` gives leaves, and what it gives stands as it is."""
+    """Return a node as Python containers; `make` returns the leaves, whose values are not changed."""
     if isinstance(node, DictNode | ListNode | TupleNode):
         return _fill(node, {key: assemble(part, at, make) for key, at, part in iter_parts(node, path)})
     return make_constant(node) if isinstance(node, Constant) else make(path, node)
 
 
 def assemble_some(node: Node, path: str, wanted: set[str], make: Callable[[str, Node], Any]) -> Any:
-    """`assemble`, with only the leaves at the paths in `wanted`, and the containers they are in."""
+    """Do as `assemble`, for only the leaves at the paths in `wanted` and the containers around them."""
     if not isinstance(node, DictNode | ListNode | TupleNode):
         return make_constant(node) if isinstance(node, Constant) else make(path, node)
     parts: dict[StateKey, Any] = {}
     for key, at, part in iter_parts(node, path):
-        if at in wanted:  # containers with anything wanted in them are there themselves
+        if at in wanted:  # includes the containers around wanted leaves
             parts[key] = assemble_some(part, at, wanted, make)
     return _fill(node, parts)
 
 
 def make_metadata(node: DictNode) -> Any:
-    """A state dict's own `_metadata`, or None."""
+    """Return a state dict's own `_metadata`, or None."""
     return None if node.metadata is None else assemble(node.metadata, "", lambda _, leaf: leaf)
 
 
 def make_constant(node: Constant) -> Any:
-    """The value that a constant is."""
+    """Return the value of a constant."""
     return node.value
 
 

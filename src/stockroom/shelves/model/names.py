@@ -1,4 +1,4 @@
-"""What names mean within one container of a structure: keys, paths as they are shown, and patterns of such paths."""
+"""Resolves names within one container of a structure: keys, relative paths, and patterns of such paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GLOB: Final = frozenset("*?[")
 
 
 class NodeNames:
-    """The names of what is in the container at `path` of a structure that `owner`, as errors say it, has."""
+    """The names in the container at `path` of a structure; errors call it `owner`."""
 
     def __init__(self, structure: Structure, path: str, *, owner: str) -> None:
         self._owner = owner
@@ -32,19 +32,19 @@ class NodeNames:
 
     @cached_property
     def leaves(self) -> list[str]:
-        """The whole paths of all leaves in it, in order."""
+        """The full paths of all leaves in the container, in order."""
         return self._structure.list_leaves(self._path)
 
     def absolute(self, name: str) -> str:
-        """The whole path of what is shown as `name`."""
+        """Return the full path for a relative one."""
         return f"{self._path}/{name}" if self._path else name
 
     def relative(self, path: str) -> str:
-        """A whole path as it is shown: from this container on."""
+        """Return a full path as shown to users, relative to this container."""
         return path.removeprefix(f"{self._path}/") if self._path else path
 
     def find(self, key: object) -> tuple[str, Node] | None:
-        """The whole path and the node under a key of the container; a position may count from the end of a list."""
+        """Return the full path and node under a key of the container; negative positions count from a list's end."""
         if isinstance(key, np.integer):
             key = int(key)
         if not isinstance(key, str | int) or isinstance(key, bool):
@@ -56,9 +56,9 @@ class NodeNames:
         return None if node is None else (path, node)
 
     def choose(self, names: StateKey | Iterable[StateKey]) -> set[str]:
-        """The whole paths of what `names` name: leaves, constants, and all containers around them.
+        """Return the full paths of the leaves and constants that `names` select, and of all containers around them.
 
-        `LeafNotFoundError` for a name that names nothing.
+        Raises `LeafNotFoundError` if a name selects nothing.
         """
         inside = dict(self._structure.walk(self._path))
         wanted: set[str] = set()
@@ -72,7 +72,7 @@ class NodeNames:
         return wanted
 
     def missing(self, name: object) -> LeafNotFoundError:
-        """The error for a name that names nothing, with names near to it, or some that are there."""
+        """Return the error for a name that selects nothing; the message suggests similar names, or some that exist."""
         known = list(dict.fromkeys([*map(str, self.keys), *map(self.relative, self.leaves)]))
         near = near_names(str(name), known)
         hint = f"there are {', '.join(map(repr, known[:5]))}" if known else "it is empty"
@@ -93,7 +93,7 @@ class NodeNames:
 
 
 def _iter_around(path: str) -> Iterator[str]:
-    """The paths of the containers around a path."""
+    """Yield the paths of the containers around a path."""
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path

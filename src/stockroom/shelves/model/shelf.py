@@ -1,4 +1,4 @@
-"""The model shelf: names, each with a nested state of tensors and plain values."""
+"""The model shelf: a nested state of tensors and plain values under each name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stockroom.shelves.pin import Access
 
 
 class ModelShelf(Mapping[str, State]):
-    """Models by name. `shelf["name"] = state` saves one, whatever it held before; `shelf["name"]` reads it lazily.
+    """Models by name. `shelf["name"] = state` saves or replaces a model; `shelf["name"]` is a lazy `State`.
 
-    A state is any nesting of dict, list and tuple with tensors of every torch dtype, numpy arrays, int, float, complex,
-    bool, str, bytes and None in it. Saving one again writes only the tensors that changed, and of large ones only
-    the chunks that did.
+    A state is any nesting of dict, list and tuple that holds tensors of any torch dtype, numpy arrays, int, float,
+    complex, bool, str, bytes and None. Saving a state again writes only the tensors that changed, and of large tensors
+    only the chunks that changed.
     """
 
     def __init__(self, access: Access) -> None:
@@ -42,9 +42,9 @@ class ModelShelf(Mapping[str, State]):
     def save(self, name: str, state: object, /, **metadata: Any) -> None:
         """Save a state under a name; `metadata` takes JSON values, 64 KiB at most.
 
-        Tensors must not change meanwhile; afterwards they may. Those on a GPU are copied to the host a part at a time.
-        Raises `SchemaError` naming the model and the path of whatever cannot be kept, `ReadOnlyError`; then nothing
-        is changed.
+        Do not change the tensors during the call. Tensors on a GPU are copied to the host in parts. Raises
+        `SchemaError` naming the model and the path of an unsupported value, or `ReadOnlyError`, and then changes
+        nothing.
         """
         from stockroom.shelves.model.state_writer import write_state  # here for start-up time
 

@@ -1,4 +1,4 @@
-"""A stored state as users hold it: a mapping whose leaves are read when they are touched."""
+"""A stored state for users: a mapping that reads a leaf when it is accessed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _WINDOW_NBYTES: Final = 64 << 20
 
 
 class StateSource:
-    """What all views of one stored state share."""
+    """The state that all views of one stored state share."""
 
     def __init__(
         self, repository: Repository, reader: LeafReader, *, kind: str, name: str, check_open: Callable[[], None]
@@ -64,12 +64,12 @@ class StateSource:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Where each leaf stands in order."""
+        """The position of each leaf in order, by path."""
         return {path: position for position, path in enumerate(self.structure.leaves)}
 
     @cached_property
     def ahead(self) -> ReadAhead | None:
-        """What asks for the next leaves while they are touched in order; None if everything is here."""
+        """Hints at the next leaves while leaves are read in order; None if all are on this machine."""
         tensors = self.reader.tensors
         leaves = self.structure.leaves
         if not leaves or not tensors.is_partial():
@@ -86,13 +86,13 @@ class StateSource:
         return ReadAhead(len(paths), nbytes, hint)
 
     def make(self, path: str, options: LoadOptions) -> Any:
-        """The value of the node at a path, its leaves read in one go."""
+        """Return the value of the node at a path; reads its leaves at once."""
         maker = ValueMaker(self.reader, options)
         maker.read(self.structure.list_leaves(path))
         return assemble(self.structure.nodes[path], path, maker.make)  # type: ignore[arg-type]
 
     def iter_lazily(self, paths: Iterable[str]) -> Iterator[Any]:
-        """The values of the nodes at `paths`, their leaves read in one go; dicts in them are lazy states."""
+        """Yield the values of the nodes at `paths`, with their leaves read at once; dicts in them are lazy states."""
         maker = ValueMaker(self.reader)
         maker.read(leaf for path in paths for leaf in self.structure.list_leaves(path, into_dicts=False))
         for path in paths:
@@ -100,12 +100,12 @@ class StateSource:
 
 
 class State(Mapping[StateKey, Any]):
-    """A nested state, or a dict within one: reading it reads its structure only, touching a leaf reads that leaf.
+    """A lazy nested state, or a dict in one: opening it reads only its structure, and accessing a leaf reads that leaf.
 
-    Dicts within it are lazy too. A list or tuple is read when it is touched, but for the dicts in it. What is given out
-    is the caller's own and never writes back. `load` gives everything, as it was saved.
+    Dicts in it are lazy too. Accessing a list or tuple reads all of it except the dicts. Values belong to the caller;
+    changing them does not change the state. `load` returns everything as it was saved.
 
-    A state that is no dict at its top has the positions of its list or tuple as keys, or none.
+    If the top of a state is a list or tuple, its keys are positions. If it is a single leaf, there are no keys.
     """
 
     def __init__(self, source: StateSource, path: str = "") -> None:
@@ -126,12 +126,12 @@ class State(Mapping[StateKey, Any]):
 
     @property
     def _metadata(self) -> Any:
-        """A state dict's own notes, which `load_state_dict` looks for."""
+        """A state dict's own `_metadata`, which `load_state_dict` looks for."""
         return make_metadata(self._node) if isinstance(self._node, DictNode) else None
 
     @property
     def nbytes(self) -> int:
-        """Raw bytes of all leaves in it, memory that several share counted once."""
+        """The raw bytes of all leaves in it; memory that several leaves share counts once."""
         stored = self._source.structure.list_stored(self._names.leaves)
         entries = self._source.reader.find_entries(stored)
         return sum(entry.nbytes for entry in entries.values())
@@ -160,34 +160,35 @@ class State(Mapping[StateKey, Any]):
         return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
 
     def copy(self) -> Any:
-        """As `load()`: what optimisers call before they take a state in."""
+        """Return `load()`; optimizers call this before they load a state."""
         return self.load()
 
     def paths(self) -> list[str]:
-        """The paths of all leaves, in order: the keys and positions that lead to each, joined by `/`.
+        """Return the paths of all leaves, in order: the keys and positions above and at each leaf, joined by `/`.
 
-        In a key `~` is written `~0` and `/` `~1`; a str key that is empty or reads as a number has `~2` in front.
+        In a key, `~` is written `~0` and `/` is written `~1`. A str key that is empty or looks like a number has `~2`
+        in front.
         """
         self._source.check_open()
         return [self._names.relative(path) for path in self._names.leaves]
 
     def none_paths(self) -> list[str]:
-        """The paths of what is None, which `paths` leaves out."""
+        """Return the paths of all None values, which `paths` leaves out."""
         self._source.check_open()
         walk = self._source.structure.walk(self._path)
         return [self._names.relative(path) for path, node in walk if isinstance(node, Constant)]
 
     def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
-        """What each leaf is, or each of those that `names` name as in `load`, in order; reads no data."""
+        """Yield the description of each leaf, or of those that `names` select as in `load`, in order; reads no data."""
         self._source.check_open()
         source = self._source
         for leaf in iter_info(source.reader, self._list_paths(names)):
             yield replace(leaf, path=self._names.relative(leaf.path)) if self._path else leaf
 
     def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
-        """The values of the array or tensor at a path, flat and in C order, in numpy arrays of about `nbytes` each.
+        """Yield the array or tensor at a path, flat and in C order, as numpy arrays of about `nbytes` each.
 
-        Raises `LeafNotFoundError` where there is none, `AbsentDataError`.
+        Raises `LeafNotFoundError` if there is none, or `AbsentDataError`.
         """
         source, at = self._source, self._names.absolute(path)
         source.check_open()
@@ -198,7 +199,7 @@ class State(Mapping[StateKey, Any]):
         yield from iter_pieces(source.reader, at, nbytes=nbytes)
 
     def at(self, path: str) -> State:
-        """The dict, list or tuple in it at a path, as a lazy state; `LeafNotFoundError`."""
+        """Return the dict, list or tuple at a path, as a lazy state; raises `LeafNotFoundError` if there is none."""
         self._source.check_open()
         at = self._names.absolute(path)
         if not path or not isinstance(self._source.structure.nodes.get(at), DictNode | ListNode | TupleNode):
@@ -206,7 +207,7 @@ class State(Mapping[StateKey, Any]):
         return State(self._source, at)
 
     def read(self, path: str, *, as_numpy: bool = False) -> Any:
-        """The value at a path that leads to no dict, list or tuple; `LeafNotFoundError`, `AbsentDataError`."""
+        """Return the leaf or None at a path; raises `LeafNotFoundError` for containers too, or `AbsentDataError`."""
         source, at = self._source, self._names.absolute(path)
         source.check_open()
         if at not in source.structure.leaves:
@@ -218,12 +219,12 @@ class State(Mapping[StateKey, Any]):
         return maker.make(at, source.structure.leaves[at])
 
     def find_form(self, path: str) -> Leaf:
-        """What the structure says of the leaf at a path, or of the one it is tied to."""
+        """Return the leaf at a path as the structure has it; for a tied leaf, the one it is tied to."""
         structure = self._source.structure
         return structure.leaves[structure.origin(self._names.absolute(path))]
 
     def present(self) -> float:
-        """The fraction of its chunks that is on this machine; 1.0 if it has none."""
+        """Return the fraction of its chunks that is on this machine; 1.0 if it has none."""
         self._source.check_open()
         digests = self.find_chunks()
         return float(self._source.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
@@ -231,14 +232,14 @@ class State(Mapping[StateKey, Any]):
     def prefetch(
         self, names: StateKey | Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None
     ) -> None:
-        """Bring the leaves that `names` name, as in `load` (None: all), to this machine; `AbsentDataError`."""
+        """Fetch the leaves that `names` select, as in `load` (None: all), to this machine; raises `AbsentDataError`."""
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
         digests, source = self.find_chunks(names), self._source
         bring(source.repository, plan_prefetch(source.reader.tensors, digests), on_progress)
 
     def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Digests `(n, 32)` of the stored chunks behind its leaves, or those that `names` name."""
+        """Return the digests `(n, 32)` of the stored chunks behind all leaves, or behind those that `names` select."""
         self._source.check_open()
         return self._source.reader.find_stored(self._source.structure.list_stored(self._list_paths(names)))
 
@@ -271,15 +272,15 @@ class State(Mapping[StateKey, Any]):
         return len(self._names.keys)
 
     def values(self) -> ValuesView[Any]:
-        """The values in order; leaves are read many at a time."""
+        """Return a view of the values in order; iteration reads many leaves at a time."""
         return _StateValues(self)
 
     def items(self) -> ItemsView[StateKey, Any]:
-        """Keys and values in order; leaves are read many at a time."""
+        """Return a view of the keys and values in order; iteration reads many leaves at a time."""
         return _StateItems(self)
 
     def iter_items(self) -> Iterator[tuple[StateKey, Any]]:
-        """Keys and values in order, leaves read in windows of about 64 MiB."""
+        """Yield keys and values in order; reads leaves in windows of about 64 MiB."""
         structure = self._source.structure
         group: dict[StateKey, str] = {}
         nbytes = 0
@@ -313,7 +314,7 @@ class State(Mapping[StateKey, Any]):
     # -- how
 
     def _list_paths(self, names: StateKey | Iterable[StateKey] | None) -> Sequence[str]:
-        """The paths of the leaves that `names` name, in order; None names all."""
+        """Return the paths of the leaves that `names` select, in order; None selects all."""
         if names is None:
             return self._names.leaves
         wanted = self._names.choose(names)
@@ -336,7 +337,7 @@ class _StateItems(ItemsView[StateKey, Any]):
 
 
 def _assemble_lazily(source: StateSource, node: Node, path: str, maker: ValueMaker) -> Any:
-    """Lists and tuples with their leaves, dicts in them as lazy states."""
+    """Return lists and tuples with their leaves; dicts become lazy states."""
     if isinstance(node, DictNode):
         return State(source, path)
     if isinstance(node, ListNode | TupleNode):

@@ -1,7 +1,7 @@
-"""Puts a nested state into a write session: its leaves as chunks, its structure, and the record that leads to both.
+"""Puts a nested state into a write session: its leaves as chunks, its structure, and the record that refers to both.
 
-Leaves go through in windows of some 64 MiB, hashed side by side, two at a time, so that memory stays bounded wherever
-the bytes are not on the host already.
+Leaves are written in windows of about 64 MiB, hashed in parallel, two windows at a time. So memory stays bounded even
+if the bytes are not on the host.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from stockroom.trees import Tree
 _WINDOW_NBYTES: Final = 64 << 20
 _WINDOW_RUNS: Final = 4096
 _MAX_VALUE_STRUCTURE_NBYTES: Final = 512 << 10
-"""A structure of more, such as that of a million times None, does not fit into a value record."""
+"""A larger structure, such as that of a million times None, does not fit into a value record."""
 _EMPTY: Final = np.empty(0, np.uint8)
 
 
 def write_state(
     session: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
 ) -> StateRecord:
-    """Put a state of any size; the record to stage. `SchemaError` naming `where` for what cannot be kept.
+    """Put a state of any size, and return the record to stage; raises `SchemaError` naming `where`.
 
-    The tensors must not change meanwhile; afterwards they may.
+    The tensors must not change during the call.
     """
     checked = check_json(dict(metadata or {}), where=where, name="metadata")
     flat = flatten(state, where=where)
@@ -50,7 +50,7 @@ def write_state(
 
 
 def write_value(session: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
-    """Put a value: whole into its record where it is small, else as `write_state` does."""
+    """Put a value: a small one whole in its record, any other as `write_state` does."""
     flat = flatten(value, where=where)
     is_small = sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES
     if is_small and len(encode_structure(flat.structure)) <= _MAX_VALUE_STRUCTURE_NBYTES:
@@ -63,20 +63,20 @@ def write_value(session: Workspace, value: object, *, where: str) -> StateRecord
 def write_leaves(
     session: Workspace, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
 ) -> StateRecord:
-    """Put leaves and their structure; the record that leads to both."""
-    encoded = encode_structure(structure)  # first: nothing is put for a structure that cannot be recorded
+    """Put leaves and their structure, and return the record that refers to both."""
+    encoded = encode_structure(structure)  # first: puts nothing if the structure cannot be recorded
     writer = _LeafWriter(session)
     try:
         entries = writer.put_all(sources)
     finally:
-        session.wait_for_writes()  # from here on the caller may change the tensors
+        session.wait_for_writes()  # after the return the caller may change the tensors
     values = np.frombuffer(b"".join(entries.values()), np.uint8).reshape(len(entries), STATE_TREE.value_width)
     tree = Tree.build(session.nodes, STATE_TREE, keys=list(entries), values=values)
     return StateRecord(session.objects.put_object(encoded), tree.root, metadata)
 
 
 def put_leaf(session: Workspace, source: LeafSource) -> bytes:
-    """Put the bytes of one leaf; the entry that leads to them."""
+    """Put the bytes of one leaf, and return its entry."""
     entries = _LeafWriter(session).put_all([source])
     session.wait_for_writes()
     return entries[source.path]
@@ -84,7 +84,7 @@ def put_leaf(session: Workspace, source: LeafSource) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class _Large:
-    """A leaf of several chunks, put a window at a time."""
+    """A leaf of several chunks, put one window at a time."""
 
     source: LeafSource
     chunk_nbytes: int
@@ -105,7 +105,7 @@ class _LeafWriter:
         self._nbytes = 0
 
     def put_all(self, sources: Iterable[LeafSource]) -> dict[str, bytes]:
-        """The entries of all leaves by path, their chunks put."""
+        """Put the chunks of all leaves, and return the entries by path."""
         for source in sources:
             self._put(source)
         self._start_window()
@@ -130,7 +130,7 @@ class _LeafWriter:
         chunk_nbytes = measure_chunk(source.shape, measure_element(source.dtype))
         large, stream = _Large(source, chunk_nbytes), _choose_stream(source)
         if self._nbytes + source.nbytes > _WINDOW_NBYTES:
-            self._start_window()  # so that a tensor which fits into one pack is put at once
+            self._start_window()  # keeps a tensor that fits into one pack together
         chunks: list[memoryview] = []
         nbytes = taken = 0
         for chunk in _cut(source.pieces, chunk_nbytes):
@@ -152,10 +152,10 @@ class _LeafWriter:
             self._start_window()
 
     def _start_window(self) -> None:
-        """Let the window be hashed; meanwhile the one before it is put, and the next one filled."""
+        """Start hashing the window; put the previous one meanwhile, and let the next one fill."""
         window, self._window, self._nbytes = self._window, [], 0
         if any(isinstance(owner, _Large) and owner.is_begun for _, owner in window):
-            self._put_started()  # a tensor's own digest takes its bytes in order
+            self._put_started()  # a tensor's digest takes its bytes in order
         before, self._started = self._started, None
         if window:
             for _, owner in window:
@@ -192,7 +192,7 @@ def _choose_stream(source: LeafSource) -> Stream:
 
 
 def _cut(pieces: Iterable[NDArray[np.uint8]], chunk_nbytes: int) -> Iterator[memoryview]:
-    """Flat pieces, of whatever lengths, cut into chunks: views wherever a chunk lies in one piece."""
+    """Yield flat pieces of any length cut into chunks; a view if a chunk is in one piece."""
     rest = np.empty(0, np.uint8)
     for piece in pieces:
         joined = np.concatenate([rest, piece]) if len(rest) else piece

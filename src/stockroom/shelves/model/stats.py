@@ -1,7 +1,7 @@
-"""Statistics of one tensor, however large: gone through piece by piece, summed in float64.
+"""Statistics of one tensor of any size, computed piece by piece in float64.
 
-Moments are joined piece by piece as Chan, Golub and LeVeque do (Updating formulae and a pairwise algorithm for
-computing sample variances, 1979), so that a mean far from zero costs no precision.
+Moments are combined by the method of Chan, Golub and LeVeque (Updating formulae and a pairwise algorithm for computing
+sample variances, 1979), so that a mean far from zero loses no precision.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Reals = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """How many elements fall between neighbouring `edges`, `(bins + 1,)`; the last bin has its upper edge too."""
+    """The number of elements between neighboring `edges`, `(bins + 1,)`; the last bin includes its upper edge."""
 
     edges: Reals
     counts: NDArray[np.int64]
@@ -37,10 +37,10 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class TensorStats:
-    """What the elements of a tensor are like.
+    """Statistics of a tensor's elements.
 
-    `mean`, `std` (of the population), `least`, `greatest` and `histogram` are of the finite elements: None where there
-    are none. Of complex numbers the magnitude is measured.
+    `mean`, `std` (of the population), `least`, `greatest` and `histogram` cover the finite elements, and are None if
+    there are none. Complex numbers are measured by magnitude.
     """
 
     count: int
@@ -55,16 +55,17 @@ class TensorStats:
 
     @property
     def zero_fraction(self) -> float:
-        """The part of all elements that is zero; 0.0 where there are none."""
+        """The fraction of all elements that is zero; 0.0 if there are none."""
         return self.zeros / self.count if self.count else 0.0
 
 
 def iter_stats(
     state: State, names: Sequence[str] | None = None, *, bins: int = DEFAULT_BINS
 ) -> Iterator[tuple[LeafInfo, TensorStats | None]]:
-    """The statistics of each tensor that `names` name as in `State.load` (None: all), in order.
+    """Yield each tensor that `names` select as in `State.load` (None: all), in order, with its statistics.
 
-    None where a tensor's dtype has no numbers; Python's own scalars are left out. Raises `LeafNotFoundError`.
+    These are None if the dtype has no numbers. Python scalars are left out. Raises `LeafNotFoundError`,
+    `InvalidInputError`.
     """
     if not 1 <= bins <= MAX_BINS:
         raise InvalidInputError(f"expected from 1 to {MAX_BINS} bins, found {bins}")
@@ -76,14 +77,14 @@ def iter_stats(
 
 
 def is_measurable(leaf: LeafInfo) -> bool:
-    """Whether a leaf is an array or tensor of numbers; of torch's packed and sub-byte dtypes only bytes are known."""
+    """Return whether a leaf is an array or tensor of numbers; torch's packed and sub-byte dtypes are opaque bytes."""
     return leaf.library != "python" and leaf.dtype not in _OPAQUE
 
 
 def as_reals(values: NDArray[Any], dtype: str) -> Reals:
-    """Each element as float64: of complex numbers the magnitude, of dates and durations the count, NaT as NaN.
+    """Return each element as float64: complex numbers as magnitudes, dates and durations as counts, NaT as NaN.
 
-    `values` come as `State.iter_pieces` gives them.
+    `values` are as `State.iter_pieces` yields them.
     """
     if dtype == "complex32" or values.dtype.kind == "c":
         return np.asarray(np.abs(as_complex(values, dtype)))
@@ -95,14 +96,14 @@ def as_reals(values: NDArray[Any], dtype: str) -> Reals:
 
 
 def as_complex(values: NDArray[Any], dtype: str) -> NDArray[np.complex128]:
-    """Each element of a complex dtype as complex128."""
+    """Return each element of a complex dtype as complex128."""
     if dtype == "complex32":
         values = values.astype(np.float32).view(np.complex64)[..., 0]
     return values.astype(np.complex128)
 
 
 def measure(pieces: Callable[[], Iterable[NDArray[Any]]], dtype: str, *, bins: int = DEFAULT_BINS) -> TensorStats:
-    """The statistics of a tensor whose `pieces`, flat arrays, are called for twice if there are several."""
+    """Return the statistics of a tensor; calls `pieces`, which returns flat arrays, twice if there are several."""
     moments = _Moments()
     kept: list[Reals] = []
     for number, piece in enumerate(pieces()):
@@ -126,7 +127,7 @@ def measure(pieces: Callable[[], Iterable[NDArray[Any]]], dtype: str, *, bins: i
 
 @dataclass(slots=True)
 class _Moments:
-    """What is known of the elements so far; `squares` sums those of the distances from the mean."""
+    """Running moments of the elements so far; `squares` sums the squared distances from the mean."""
 
     count: int = 0
     finite: int = 0
@@ -138,7 +139,7 @@ class _Moments:
     greatest: float = -math.inf
 
     def add(self, values: Reals) -> None:
-        """Take a piece in."""
+        """Add a piece."""
         self.count += len(values)
         self.nan += int(np.isnan(values).sum())
         self.zeros += len(values) - int(np.count_nonzero(values))
@@ -147,14 +148,14 @@ class _Moments:
             return
         self.least = min(self.least, float(finite.min()))
         self.greatest = max(self.greatest, float(finite.max()))
-        with np.errstate(over="ignore"):  # beyond float64 a deviation is infinite
+        with np.errstate(over="ignore"):  # a deviation beyond float64 becomes infinite
             mean = float(finite.mean())
             if math.isinf(mean):
                 mean = float((finite / len(finite)).sum())
             self._join(len(finite), mean, float(np.square(finite - mean).sum()))
 
     def _join(self, count: int, mean: float, squares: float) -> None:
-        """Join the moments of another piece with these."""
+        """Combine the moments of another piece with these."""
         if not self.finite:
             self.finite, self.mean, self.squares = count, mean, squares
             return
@@ -180,9 +181,9 @@ def _count_bins(pieces: Iterable[Reals], least: float, greatest: float, *, bins:
 
 
 def _choose_edges(least: float, greatest: float, bins: int) -> Reals:
-    """Edges at equal distances; of elements that are all alike half a unit to both sides, as numpy has them."""
+    """Return equally spaced edges; if all elements are equal, half a unit to both sides, as numpy does."""
     if least == greatest:
         return np.linspace(least - 0.5, greatest + 0.5, bins + 1)
-    edges = np.linspace(least / 2, greatest / 2, bins + 1) * 2  # halved: their distance may be beyond float64
+    edges = np.linspace(least / 2, greatest / 2, bins + 1) * 2  # halved: their distance may exceed float64
     edges[0], edges[-1] = least, greatest
     return edges

@@ -1,6 +1,6 @@
-"""Where torch's tensors come from and go to, without this layer importing torch: a library is loaded by its name.
+"""An interface to torch for a layer that must not import it: the library is loaded by its module's name.
 
-Giving a tensor takes torch anyway; only making one again loads it, and only where one was stored.
+A caller who gives a tensor has imported torch. Only making a tensor loads it, and only if a torch tensor was stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MODULE: Final = "stockroom.torch.leaves"
 
 @dataclass(frozen=True, slots=True)
 class TensorForm:
-    """What a tensor is and where it lies; `strides` and `offset` count elements, from the start of its `memory`."""
+    """The type and memory layout of a tensor; `strides` and `offset` count elements of its `memory`."""
 
     dtype: str
     itemsize: int
@@ -31,13 +31,13 @@ class TensorForm:
 
     @property
     def span(self) -> int:
-        """Elements from its first to its last in memory, both counted."""
+        """The number of elements in memory from its first to its last, inclusive."""
         return 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawTensor:
-    """A torch tensor's raw bytes in C order, flat uint8, which can be saved where there is no torch."""
+    """A torch tensor's raw bytes in C order, flat uint8; can be saved without torch."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -45,45 +45,45 @@ class RawTensor:
 
 
 class TensorLibrary(Protocol):
-    """What Stockroom asks of torch."""
+    """The operations that Stockroom needs from torch."""
 
     def describe(self, tensor: Any, *, where: str) -> TensorForm:
-        """Its form; `SchemaError` naming `where` for a tensor without plain values."""
+        """Return its form; raises `SchemaError` naming `where` for a tensor without plain values."""
         ...
 
     def iter_bytes(self, tensor: Any, nbytes: int) -> Iterator[NDArray[np.uint8]]:
-        """The raw bytes in C order, flat, in pieces of at most about `nbytes`; on the host, views where they can be."""
+        """Yield the raw bytes in C order, flat, in pieces of about `nbytes` at most; on the host, views if possible."""
         ...
 
     def iter_memory(self, tensor: Any, span: tuple[int, int], nbytes: int) -> Iterator[NDArray[np.uint8]]:
-        """The raw bytes of the elements `span` of the memory that a tensor lies in, likewise."""
+        """Yield the raw bytes of the elements `span` of the memory that a tensor uses, in the same way."""
         ...
 
     def make(self, data: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> Any:
-        """A tensor on the memory of `data`."""
+        """Return a tensor on the memory of `data`."""
         ...
 
     def make_strided(self, base: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
-        """A tensor that lies in the memory of `base`, a tensor of one axis."""
+        """Return a tensor in the memory of `base`, a tensor of one axis."""
         ...
 
     def take_rows(self, tensor: Any, rows: NDArray[np.int64]) -> Any:
-        """A tensor of the elements of axis 0 at `rows`, on memory of its own."""
+        """Return a tensor of the elements of axis 0 at `rows`, on its own memory."""
         ...
 
     def alias(self, tensor: Any) -> Any:
-        """Another tensor on the same memory."""
+        """Return another tensor on the same memory."""
         ...
 
 
 def is_tensor(value: object) -> bool:
-    """Whether `value` is a torch tensor; only a caller that has imported torch can have one."""
+    """Return whether `value` is a torch tensor; only a caller that has imported torch can have one."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 @cache
 def load_torch() -> TensorLibrary:
-    """torch; `ModuleNotFoundError` saying what to install where there is none."""
+    """Return the torch library; raises `ModuleNotFoundError` saying what to install if torch is not there."""
     library: TensorLibrary = importlib.import_module(_MODULE).TorchLibrary()
     return library
