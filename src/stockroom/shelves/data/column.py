@@ -31,10 +31,10 @@ _SAMPLES_AT_ONCE: Final = 256
 
 
 class Column(Mapping[SampleKey, Sample]):
-    """Samples of one schema under int or str keys, in key order. A tuple, as `column["patient", 3]`, is a str key too.
+    """A mapping from int or str keys to samples of one schema, in key order. A tuple such as `("a", 3)` is a str key.
 
-    Read from a handle that does not write, it stays as it was when it was taken from the shelf. Arrays given out are
-    the caller's own, except by `view`.
+    A column taken from a handle that does not write never changes. Returned arrays belong to the caller, except
+    `view`'s.
     """
 
     def __init__(self, source: ColumnSource, *, decodes: bool = True) -> None:
@@ -187,7 +187,7 @@ class Column(Mapping[SampleKey, Sample]):
         bring(self._source.access.repository, plan_prefetch(tensors, digests), on_progress)
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Digests `(n, 32)` of the chunks behind the samples at `positions`, in their order; none for inline ones."""
+        """Return the digests `(n, 32)` of the chunks behind samples, in order of `positions`; none for inline ones."""
         return self._source.reader.find_chunks(positions)
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:

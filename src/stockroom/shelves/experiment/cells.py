@@ -1,6 +1,6 @@
-"""Values as a table shows them: nested ones flat, under dotted names; what is too large for a cell as an outline.
+"""Values as table cells: nested values are flattened under dotted names, values too large for a cell get an outline.
 
-No chunk is read for it, so that a table costs the same on a clone that has none.
+Reads no chunks, so that a table costs the same on a clone without packs.
 """
 
 from __future__ import annotations

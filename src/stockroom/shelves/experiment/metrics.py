@@ -131,7 +131,7 @@ class Metrics(Mapping[str, Series]):
 
 
 def open_series(snapshot: Snapshot, digest: ObjectDigest) -> Tree:
-    """The tree of a series by its record's digest; `MalformedRecordError` if the record is none of a series."""
+    """Return the tree of a series from its record's digest; raises `MalformedRecordError` for another record."""
     record = snapshot.read_column(digest)
     if record.schema != make_series_record().schema:
         raise MalformedRecordError(

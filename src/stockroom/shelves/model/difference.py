@@ -60,7 +60,7 @@ class LeafDifference:
 
 
 def iter_differences(old: State | None, new: State) -> Iterator[LeafDifference]:
-    """The leaves that differ, in the order of `new`, then those it lacks; each read as it comes, a piece at a time.
+    """Yield the leaves that differ, in the order of `new`, then removed ones; reads each leaf in pieces, as it comes.
 
     Without an old state every leaf is added.
     """

@@ -69,7 +69,7 @@ class FlatState:
 
 
 def flatten(state: object, *, where: str) -> FlatState:
-    """`state` taken apart; `SchemaError` naming `where` and the path of whatever cannot be kept."""
+    """Return `state` split into structure and sources; raises `SchemaError` naming `where` and the bad value's path."""
     flat = _Flattener(where)
     top = flat.take(state, "", 0)
     flat.settle_memory()

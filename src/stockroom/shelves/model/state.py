@@ -139,16 +139,18 @@ class State(Mapping[StateKey, Any]):
     def load(
         self, names: StateKey | Iterable[StateKey] | None = None, *, rows: Rows = None, as_numpy: bool = False
     ) -> Any:
-        """Its containers and values as they were saved, all the caller's own; read in one go, mapped where they can be.
+        """Return the containers and values as they were saved, owned by the caller; reads all at once.
+
+        Large tensors are mapped if possible.
 
         Args:
-            names: keys, paths as `paths()` gives them, or patterns of paths such as `encoder.*`: only the leaves they
-                name are read, and only the containers those are in come with them.
-            rows: of every array with axes only these rows of axis 0: a slice, positions, or a mask. Of large tensors
-                only the chunks that hold them are read.
-            as_numpy: torch's tensors as numpy arrays; takes no torch.
+            names: keys, paths as `paths()` returns them, or patterns of paths such as `encoder.*`. Only the leaves that
+                they select are read, and only the containers around those are returned.
+            rows: a slice, positions or a mask: load only these rows of axis 0 of every array that has axes. For large
+                tensors, only the chunks that hold them are read.
+            as_numpy: return torch tensors as numpy arrays; does not import torch.
 
-        Raises `LeafNotFoundError`, `InvalidInputError` for rows that are not there, `AbsentDataError`.
+        Raises `LeafNotFoundError`, `InvalidInputError` for rows out of range, or `AbsentDataError`.
         """
         self._source.check_open()
         options = LoadOptions(rows, as_numpy)

@@ -1,1 +1,1 @@
-"""The handle on a repository, and the session beside it."""
+"""The handle on a repository, and the session, a second kind of handle."""

@@ -1,9 +1,9 @@
-"""The base of both handles on a repository: what is open, the commit it is pinned to, and what it stages."""
+"""The base of both kinds of handles: the open repository, the commit it is pinned to, and the stage."""
 
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - cannot be loaded once the program is ending, when some still write
+import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 import weakref
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -33,10 +33,10 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 
 
 class Handle:
-    """A repository, open: what `StockRoom` and `Session`, the two kinds of handles, have in common.
+    """An open repository: the common part of `StockRoom` and `Session`.
 
-    Each pins it to a commit with `_pin` or `_pin_to` before anything else. The other methods of both are in classes
-    that extend this one, a group in each.
+    Both must pin it to a commit with `_pin` or `_pin_to` first. Further groups of methods are in classes that extend
+    this one.
     """
 
     def __init__(self, path: Path | None, *, lazy: bool, ref: str | None = None, needs_head: bool = True) -> None:
@@ -51,7 +51,7 @@ class Handle:
 
     @property
     def path(self) -> Path:
-        """The work tree's root."""
+        """The root of the work tree."""
         return self._repository.paths.root
 
     @property
@@ -62,14 +62,14 @@ class Handle:
 
     @property
     def branch(self) -> str | None:
-        """The branch checked out; None for a detached HEAD, or a handle opened on a ref.
+        """The branch that is checked out; None for a detached HEAD, or a handle opened on a ref.
 
-        Where git tracks `head.stock`, it is the branch that git is on at the moment.
+        If git tracks `head.stock`, it is the branch that git is on now.
         """
         self._access.check_open()
         if self._ref is not None or self._access.session is not None:
             return self._head.branch
-        with suppress(GitError):  # only git could tell, and it is not there: reading goes on without
+        with suppress(GitError):  # without git, reading must still work
             return self._repository.follow(self._head).branch
         return self._head.branch
 
@@ -98,13 +98,13 @@ class Handle:
         return ExperimentShelf(self._access)
 
     def refresh(self) -> None:
-        """Pin to the newest HEAD (or ref, if the handle was opened on one). Columns taken earlier stay as they were."""
+        """Pin the handle to the newest HEAD, or ref if it was opened on one. Columns taken earlier do not change."""
         self._access.check_open()
         if self._access.session is None:
             self._pin()
 
     def close(self) -> None:
-        """Close the handle and everything taken from it; staged changes are made durable first."""
+        """Make staged changes durable, then close the handle and everything taken from it."""
         if self._access.is_closed:
             return
         session, self._access.session = self._access.session, None
@@ -153,10 +153,10 @@ class Handle:
     # -- what is staged
 
     def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
-        """Commit what is staged; returns the commit's full hex digest.
+        """Commit the staged changes, and return the commit's full hex digest.
 
-        `metadata` takes str, int, float, bool or None values; `author` overrides the repository's (name, email).
-        Raises `NothingToCommitError` when nothing is staged.
+        `metadata` takes str, int, float, bool or None values. `author` overrides the repository's (name, email). Raises
+        `NothingToCommitError` if nothing is staged.
         """
         identity = None if author is None else _parse_author(author)
         commit = self._writer().commit(message, metadata, identity)
@@ -168,7 +168,7 @@ class Handle:
         self._writer().flush()
 
     def status(self) -> Status:
-        """What is staged, by shelf and name."""
+        """Return the staged changes by shelf and name, and the unfinished merge."""
         self._access.check_open()
         stage = None if self._access.session is not None else self._find_stage()
         base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
@@ -182,7 +182,7 @@ class Handle:
         )
 
     def find_merge(self) -> MergeUnderWay | None:
-        """The merge under way, with what it leaves open; None if there is none. Waits for no writer."""
+        """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
         self._access.check_open()
         if self._access.session is not None:
             merging = self._access.session.merging
@@ -196,7 +196,7 @@ class Handle:
         return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
 
     def reset(self) -> None:
-        """Drop everything staged."""
+        """Discard all staged changes."""
         self._access.check_open()
         if self._access.session is not None:
             self._access.session.reset()
@@ -258,18 +258,18 @@ def _parse_author(author: object) -> Identity:
     raise InvalidInputError(f"expected author=(name, email), found {author!r}")
 
 
-# What handles staged is made durable when the program ends without closing them.
+# Handles that were not closed make their staged changes durable when the program ends.
 
 _writers: Final[weakref.WeakSet[Handle]] = weakref.WeakSet()
 
 
 def close_at_exit(handle: Handle) -> None:
-    """Have a handle closed when the program ends, if it is still there then."""
+    """Close a handle when the program ends, if it still exists."""
     _writers.add(handle)
 
 
 def _close_all() -> None:
-    with ExitStack() as stack:  # each is closed, whatever becomes of the others
+    with ExitStack() as stack:  # closes every handle, even if closing another fails
         for handle in list(_writers):
             stack.callback(handle.close)
 

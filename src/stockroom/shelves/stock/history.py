@@ -1,4 +1,4 @@
-"""What a handle does with history: reading it, comparing places in it, naming them."""
+"""A handle's methods for history: reading it, comparing commits, and naming them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stockroom.shelves.stock.handle import Handle
 
 
 class HistoryActions(Handle):
-    """The part of both handles that is about history."""
+    """The methods of both kinds of handles that concern history."""
 
     def log(self, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
-        """Commits reachable from `ref`, newest first, children before parents; at most `n`."""
+        """Yield the commits reachable from `ref`, newest first, children before parents; at most `n`."""
         self._access.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
@@ -29,29 +29,29 @@ class HistoryActions(Handle):
 
     @property
     def branches(self) -> Mapping[str, str]:
-        """Branch names and the full hex ids of their commits; read-only."""
+        """Branch names and the full hex digests of their commits; read-only."""
         self._access.check_open()
         return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.branches().items()})
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """Tag names and the full hex ids of their commits; read-only."""
+        """Tag names and the full hex digests of their commits; read-only."""
         self._access.check_open()
         return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.tags().items()})
 
     def create_branch(self, name: str, at: str = "HEAD") -> None:
-        """A new branch at a commit; `InvalidNameError`, `RefChangedError` if it exists."""
+        """Create a branch at a commit; raises `InvalidNameError`, or `RefChangedError` if it exists."""
         self._access.check_open()
         branching.create_branch(self._repository, name, self._resolve(at))
 
     def delete_branch(self, name: str, force: bool = False) -> None:
-        """Delete a branch; unless `force`, one whose commits HEAD does not have is kept with a `ConflictError`."""
+        """Delete a branch; raises `ConflictError` if it is checked out, or, unless `force`, HEAD lacks its commits."""
         self._access.check_open()
         head = self._repository.follow(self._repository.read_head())
         branching.delete_branch(self._repository, name, head=head, force=force)
 
     def create_tag(self, name: str, at: str = "HEAD") -> None:
-        """A new tag at a commit."""
+        """Create a tag at a commit; raises `InvalidNameError`, or `InvalidInputError` if it exists."""
         self._access.check_open()
         branching.create_tag(self._repository, name, self._resolve(at))
 
@@ -61,18 +61,18 @@ class HistoryActions(Handle):
         branching.delete_tag(self._repository, name)
 
     def operations(self) -> Iterator[Operation]:
-        """The operation log, newest first: every change of a branch or tag, with its old and new commit."""
+        """Yield the operation log, newest first: every change of a branch or tag, with its old and new commit."""
         self._access.check_open()
         return self._repository.refs.iter_operations()
 
     def diff(self, a: str = "HEAD", b: str | None = None) -> Diff:
-        """What changed from commit `a` to commit `b`, or to the stage for None."""
+        """Return the changes from commit `a` to commit `b`, or to the stage if `b` is None."""
         self._access.check_open()
         old = self._open_ref(a)
         return Diff(old, self._read_stage() if b is None else self._open_ref(b))
 
     def changes(self, ref: str = "HEAD") -> Diff:
-        """What a commit changed against its first parent; all it holds where there is none, or not on this machine."""
+        """Return a commit's changes against its first parent, or its whole content if no parent is on this machine."""
         new = self._open_ref(ref)
         commit = next(self.log(ref, 1), None)
         with suppress(RefNotFoundError):

@@ -1,4 +1,4 @@
-"""What moves HEAD: checkouts, merges, commits taken back or over, a branch moved, a move undone."""
+"""A handle's methods that move HEAD: checkout, merge, revert, cherry-pick, reset and undo."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class MoveActions(Handle):
-    """The part of `StockRoom` that moves HEAD."""
+    """The methods of `StockRoom` that move HEAD."""
 
     def checkout(self, name: str, create: bool = False) -> None:
-        """Move HEAD to a branch, or, detached, to any other ref; with `create`, to a new branch at HEAD.
+        """Move HEAD to a branch, or detached to any other ref; with `create`, to a new branch at HEAD.
 
-        Raises `ConflictError` while changes are staged.
+        Raises `ConflictError` if changes are staged.
         """
         self._access.check_open()
         with self._moving() as session:
@@ -32,7 +32,7 @@ class MoveActions(Handle):
             self._pin_to(branching.checkout(session, name, create=create))
 
     def undo(self) -> Operation:
-        """Take back the last change of a ref, and HEAD with it if HEAD stood there; returns what was undone."""
+        """Undo the last change of a ref, and return that operation; HEAD moves too if it was on this ref."""
         self._access.check_open()
         with self._moving() as session:
             undone = branching.undo(session)
@@ -48,23 +48,23 @@ class MoveActions(Handle):
         commit: bool = True,
         fast_forward: FastForward = "if possible",
     ) -> Merge:
-        """Bring the history of `ref` into the branch checked out: by fast-forward, or by a commit of two parents.
+        """Merge the history of `ref` into the branch that is checked out, by fast-forward or a commit of two parents.
 
-        Columns are merged by key, models by tensor, experiments by key and step, by what changed since the two
-        parted; no data is read, or needed on this machine.
+        Columns are merged by key, models by tensor, and experiments by key and step, from the changes since the merge
+        base. Reads no data, which may be absent.
 
         Args:
-            ref: a branch, tag or commit; `origin/main` for what was fetched.
-            message: what the merge commit says.
-            strategy: who decides conflicts: None nobody, `ours`, `theirs`, or `average` for tensors of models; or a
-                mapping of patterns of paths to these, as `{"data/label": "theirs"}`.
-            commit: False stages the merge instead, with conflicts left open for `resolve`.
-            fast_forward: `never` makes a commit in any case, `only` refuses to make one.
+            ref: a branch, tag or commit; `origin/main` after a fetch.
+            message: the message of the merge commit.
+            strategy: decides conflicts: `ours`, `theirs`, or `average` for tensors of models; or a mapping from
+                patterns of paths to these, such as `{"data/label": "theirs"}`. None leaves them undecided.
+            commit: False stages the merge, and leaves conflicts open for `resolve`.
+            fast_forward: `never` always makes a commit, `only` refuses to make one.
 
         Raises:
-            MergeConflictError: what both sides changed in different ways; its `conflicts` list path, key and kind.
-                Nothing is changed.
-            ConflictError: changes are staged, HEAD is detached, or there is no common history.
+            MergeConflictError: both sides changed a thing in different ways; `conflicts` lists path, key and kind of
+                each. Nothing is changed.
+            ConflictError: changes are staged, HEAD is detached, or the histories share no commit.
         """
         from stockroom.repository.merging.commands import merge  # here for start-up time
 
@@ -75,7 +75,7 @@ class MoveActions(Handle):
             return self._finish(session, merge(session, theirs, ref, options))
 
     def revert(self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True) -> Merge:
-        """Commit the opposite of what the commit `ref` changed; conflicts are as in `merge`."""
+        """Commit the opposite of the changes in the commit `ref`; conflicts are handled as in `merge`."""
         from stockroom.repository.merging.commands import revert  # here for start-up time
 
         self._access.check_open()
@@ -86,7 +86,7 @@ class MoveActions(Handle):
     def cherry_pick(
         self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
     ) -> Merge:
-        """Commit here what the commit `ref` changed elsewhere; conflicts are as in `merge`."""
+        """Commit the changes in the commit `ref` on this branch; conflicts are handled as in `merge`."""
         from stockroom.repository.merging.commands import cherry_pick  # here for start-up time
 
         self._access.check_open()
@@ -96,10 +96,10 @@ class MoveActions(Handle):
             return self._finish(session, cherry_pick(session, target, options))
 
     def resolve(self, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
-        """Decide the open conflicts at `path`, or the one at `key`; returns how many are left open.
+        """Decide the open conflicts at `path`, or the one at `key`, and return how many remain open.
 
-        `choice` is `ours` (what HEAD has), `theirs` or, for tensors, `average`; None takes what is staged there, which
-        you have set. Raises `NotFoundError` where nothing is in conflict.
+        `choice` is `ours` (HEAD's content), `theirs` or, for tensors, `average`. None takes the content that you have
+        staged there. Raises `NotFoundError` if there is no conflict.
         """
         from stockroom.repository.merging.resolve import resolve  # here for start-up time
         from stockroom.shelves.model.averaging import make_average
@@ -119,7 +119,7 @@ class MoveActions(Handle):
             return commit.hex()
 
     def abort_merge(self) -> None:
-        """Give up the merge under way and what was staged with it; `NotFoundError` if there is none."""
+        """Discard the unfinished merge and everything staged with it; raises `NotFoundError` if there is none."""
         from stockroom.repository.merging.commands import abort_merge  # here for start-up time
 
         self._access.check_open()
@@ -127,9 +127,9 @@ class MoveActions(Handle):
             abort_merge(session)
 
     def reset_to(self, ref: str) -> None:
-        """Move the branch that is checked out to `ref` and drop everything staged, as `git reset --hard` does.
+        """Move the branch that is checked out to `ref` and discard all staged changes, as `git reset --hard` does.
 
-        `undo` takes back the move, not what was staged.
+        `undo` restores the branch, but not the staged changes.
         """
         self._access.check_open()
         target = self._resolve(ref)
@@ -143,7 +143,7 @@ class MoveActions(Handle):
 
     @contextmanager
     def _moving(self) -> Iterator[WriteSession]:
-        """The session that moves HEAD: this handle's own, or one for the moment."""
+        """Yield the session that moves HEAD: this handle's own, or a temporary one."""
         from stockroom.repository.writing.session import WriteSession  # here for start-up time
 
         if self._access.session is not None:
@@ -165,7 +165,7 @@ def make_options(
     commits: bool = True,
     fast_forward: FastForward = "if possible",
 ) -> MergeOptions:
-    """How a handle merges: by strategy, averaging with its own session's tensors."""
+    """Return the merge options of a handle; averages are put through `session`."""
     from stockroom.content.merge.strategy import make_decide
     from stockroom.repository.merging.commands import MergeOptions  # here for start-up time
     from stockroom.shelves.model.averaging import make_average

@@ -1,4 +1,4 @@
-"""What a handle does with remotes: naming them, moving history, bringing bytes here and giving them up."""
+"""A handle's methods for remotes: naming them, moving history, fetching and dropping packs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RemoteActions(Handle):
-    """The part of both handles that is about remotes."""
+    """The methods of both kinds of handles that concern remotes."""
 
     @property
     def remotes(self) -> Mapping[str, str]:
@@ -33,11 +33,10 @@ class RemoteActions(Handle):
         return MappingProxyType({name: settings.url for name, settings in found.items()})
 
     def add_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
-        """Name a remote: a folder, or a URL of s3, gs, az, https or http. Contacts nobody.
+        """Add a remote: a folder, or a URL of s3, gs, az, https or http. Does not contact it.
 
-        Inside a work tree of git, `remote.stock` says where `origin` is; git is meant to track it.
-
-        Credentials never belong here: they come from the environment or the provider's own files.
+        Inside a git work tree, the URL of `origin` is also written to `remote.stock`, for git to track. Do not put
+        credentials in the URL; they come from the environment or the provider's own files.
         """
         from stockroom.remotes.settings import add_remote
         from stockroom.remotes.transport.url import parse_remote_settings
@@ -48,7 +47,7 @@ class RemoteActions(Handle):
         _publish(self, name)
 
     def set_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
-        """Change where a remote is; `RemoteNotFoundError` if there is none of that name."""
+        """Change the URL of a remote; raises `RemoteNotFoundError` if there is none of that name."""
         from stockroom.remotes.settings import set_remote
         from stockroom.remotes.transport.url import parse_remote_settings
 
@@ -58,7 +57,7 @@ class RemoteActions(Handle):
         _publish(self, name)
 
     def remove_remote(self, name: str) -> None:
-        """Forget a remote. What lies there stays."""
+        """Forget a remote; does not delete its content."""
         from stockroom.refs import Ref, RefChange, RefMove
         from stockroom.remotes.settings import remove_remote
         from stockroom.remotes.tracking import Tracking
@@ -75,7 +74,7 @@ class RemoteActions(Handle):
 
     @property
     def remote_branches(self) -> Mapping[str, str]:
-        """Names such as `origin/main` and the full hex ids of their commits, as last seen; read-only."""
+        """Names such as `origin/main` and the full hex digests of their commits, as last seen; read-only."""
         self._access.check_open()
         return MappingProxyType({name: at.hex() for name, at in self._repository.refs.remotes().items()})
 
@@ -88,12 +87,11 @@ class RemoteActions(Handle):
         tags: bool = False,
         on_progress: OnProgress | None = None,
     ) -> PushReport:
-        """Bring a branch (None: the one checked out) or tag to a remote, with all that it leads to.
+        """Push a branch (None: the one checked out) or tag to a remote, with everything reachable from it.
 
-        `:NAME` as `ref` deletes a branch there; `tags` brings all tags too. Only what is missing is sent, so a push
-        that was cut off goes on when it is run again.
-
-        Raises `RefChangedError` if the remote's branch has commits that this one does not follow, unless `force`.
+        `:NAME` as `ref` deletes a branch there. With `tags`, all tags are pushed too. Only missing data is sent, so an
+        interrupted push resumes when it is run again. Raises `RefChangedError` if the remote's branch has commits that
+        this one does not have, unless `force`.
         """
         from stockroom.remotes.push import push
         from stockroom.remotes.ref_updates import resolve_push
@@ -107,14 +105,14 @@ class RemoteActions(Handle):
     def fetch(
         self, remote: str = "origin", *, prune: bool = False, on_progress: OnProgress | None = None
     ) -> FetchReport:
-        """Take in a remote's new history, as `origin/main` and the like; samples stay there until they are read."""
+        """Fetch a remote's new history to refs such as `origin/main`; samples are not fetched until they are read."""
         from stockroom.remotes.fetch import fetch
 
         self._access.check_open()
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
 
     def measure_presence(self) -> Presence:
-        """How much of this repository's packs is on this machine; contacts nobody."""
+        """Return how much of this repository's packs is on this machine; contacts no remote."""
         self._access.check_open()
         counts = list(self._repository.tensors.iter_sizes())
         whole = sum(1 for nbytes, present in counts if present == nbytes)
@@ -130,15 +128,16 @@ class RemoteActions(Handle):
         dry_run: bool = False,
         on_progress: OnProgress | None = None,
     ) -> PrefetchReport:
-        """Bring samples and models of the commit that this handle is pinned to here before they are read.
+        """Fetch samples and models of the commit that this handle is pinned to, before they are read.
 
         Args:
-            path: a column, as `data/image` or `image`, or `model/resnet`, `artifact/plot.png`; None brings everything.
-            keys: which samples: keys, or a slice of positions in key order. Of a model: names of leaves, as `load`
-                takes them.
-            where: a condition on other columns of the same keys, as `label == 3`.
-            max_nbytes: bring no more than that.
-            dry_run: only say what it would cost.
+            path: a column, such as `data/image` or `image`, or `model/resnet`, `artifact/plot.png`; None fetches
+                everything.
+            keys: keys of samples, or a slice of positions in key order; for a model, names of leaves as `load` takes
+                them.
+            where: a condition on other columns of the same keys, such as `label == 3`.
+            max_nbytes: fetch no more than this.
+            dry_run: only report what it would fetch.
         """
         from stockroom.remotes.prefetch import bring, plan_prefetch
         from stockroom.shelves.stock.selection import choose
@@ -151,9 +150,9 @@ class RemoteActions(Handle):
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(self, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False) -> DropReport:
-        """Give back disk: of the packs of one column or model, or of all, down to `keep_nbytes` in all.
+        """Free the disk space of packs of one column or model, or of all, until `keep_nbytes` remain in total.
 
-        Only what a remote holds at this moment is dropped; it comes again when it is read.
+        Drops only packs that a remote holds now; they are fetched again when they are read.
         """
         from stockroom.remotes.drop import drop, plan_drop
         from stockroom.shelves.stock.selection import choose
@@ -169,7 +168,7 @@ class RemoteActions(Handle):
 
 
 def find_head(start: Path) -> Path:
-    """The folder, `start` or one above it, that holds a `head.stock`; `RepositoryNotFoundError` if none does."""
+    """Return the folder, `start` or one above, that holds `head.stock`; raises `RepositoryNotFoundError`."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):
         if (folder / HEAD_NAME).is_file():
@@ -180,7 +179,7 @@ def find_head(start: Path) -> Path:
 
 
 def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, region: str | None) -> RemoteSettings:
-    """The remote given, or the one that `remote.stock` names."""
+    """Return the remote at `url`, or the one that `remote.stock` names."""
     from stockroom.remotes.format.remote_file import read_remote_file
     from stockroom.remotes.transport.url import parse_remote_settings
 

@@ -1,4 +1,4 @@
-"""What somebody chose to bring here or to drop: from paths such as `data/image` or `model/resnet` to chunks."""
+"""Selects content to fetch or drop: from paths such as `data/image` or `model/resnet` to chunks."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _STATES: Final = (MODEL, EXPERIMENT, ARTIFACT)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """How many samples and leaves were chosen, and the digests `(n, 32)` of the chunks behind them."""
+    """The number of selected samples and leaves, and the digests `(n, 32)` of the chunks behind them."""
 
     count: int
     digests: NDArray[np.uint8]
 
 
 def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None, where: str | None) -> Choice:
-    """What lies at `path` (None: everything), or, of a column or model, what `keys` and `where` choose of it."""
+    """Return everything at `path` (None: in the commit), or what `keys` and `where` select of a column or model."""
     if path is None:
         if keys is not None or where is not None:
             raise InvalidInputError("keys and where choose within one column or model: say which")
@@ -74,7 +74,7 @@ def _choose_states(handle: Handle, records: Iterable[StateRecord | None]) -> Cho
 
 
 def _find_record(handle: Handle, path: str) -> StateRecord | None:
-    """The record at a path whose bytes lie in chunks; None for one that is all metadata."""
+    """Return the record at a path whose bytes are in chunks; None for a record that is only metadata."""
     content: Snapshot = handle._access.content
     digest = content.find_digest(path)
     if digest is None:

@@ -1,4 +1,4 @@
-"""A handle that writes beside others: each has a stage of its own, and none waits."""
+"""A handle that writes on its own stage, so that sessions do not wait for each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class Session(HistoryActions, RemoteActions, UpkeepActions):
-    """What `StockRoom.session` gives."""
+    """A handle that writes on its own stage, as `StockRoom.session` returns it.
+
+    It has the shelves of a `StockRoom`, but stays on its branch: `checkout`, `merge` and the like raise
+    `ConflictError`.
+    """
 
     def __init__(
         self,
@@ -42,13 +46,13 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
             session = BranchSession(self._repository, branch, name=name, timeout_s=timeout_s, decide=decide)
             self._access.session = session
             self._pin_to(session.head)
-            close_at_exit(self)  # what is staged under a name is made durable when the program ends
+            close_at_exit(self)  # a named session's changes are made durable when the program ends
         except BaseException:
             self._repository.close()
             raise
 
     def session(self, branch: str | None = None, name: str | None = None, **options: Any) -> Session:
-        """Another session beside this one, as `StockRoom.session` says."""
+        """Return another session, as `StockRoom.session` does."""
         return Session(self, branch, name, **options)
 
     def enable_write(self, *_: object, **__: object) -> NoReturn:

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
-    """A repository, open.
+    """An open repository.
 
     Args:
-        path: its folder; None walks up from the working directory.
-        ref: what to read: a branch, tag, digest, prefix of at least 4 hex digits, `HEAD~2`. None is HEAD.
-        enable_write: open for writing; staged changes then outlive the process until committed or reset.
-        timeout_s: how long to wait for another writer before `LockedError`.
-        needs_head: False opens it even where the commit in `head.stock` is not on this machine yet, as after a
-            `git pull`, so that it can be fetched; what is read is empty until `refresh`.
-        lazy: bring samples that are not on this machine from a remote when they are read; False, or
-            `STOCKROOM_NO_LAZY_FETCH=1`, raises `AbsentDataError` instead. Opening contacts nobody either way.
+        path: the repository's folder; None searches upward from the working directory.
+        ref: the commit to read: a branch, tag, digest, prefix of at least 4 hex digits, or `HEAD~2`. None is HEAD.
+        enable_write: open for writing; staged changes then outlive the process until they are committed or reset.
+        timeout_s: seconds to wait for another writer before `LockedError`.
+        needs_head: False opens the repository even if the commit in `head.stock` is not on this machine yet, as after a
+            `git pull`, so that it can be fetched; the shelves are empty until `refresh`.
+        lazy: fetch absent samples from a remote when they are read. With False, or `STOCKROOM_NO_LAZY_FETCH=1`, reading
+            them raises `AbsentDataError`. Opening never contacts a remote.
 
-    Raises `RepositoryNotFoundError`, `RefNotFoundError`, `LockedError`.
+    Raises `RepositoryNotFoundError`, `RefNotFoundError` or `LockedError`.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
 
     @classmethod
     def init(cls, path: str | Path = ".", name: str | None = None, email: str | None = None) -> Self:
-        """The handle of the repository in `path`, made there unless there is one.
+        """Create a repository in `path` unless there is one, and return its handle.
 
-        `name` and `email` sign commits. Those of a repository that has an author already stay as they are.
+        `name` and `email` sign commits; they do not change the author of an existing repository.
         """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         return stock
 
     is_new: bool = False
-    """Whether `init` made this repository, rather than finding it there."""
+    """Whether `init` created this repository."""
 
     @classmethod
     def clone(
@@ -96,14 +96,14 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         region: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Self:
-        """The handle of a new repository in `path`, cloned from a remote.
+        """Clone a remote to a new repository in `path`, and return its handle.
 
         Args:
             url: a folder, or a URL of s3, gs, az, https or http.
-            path: a new or empty folder; or one with a clone that was cut off, which goes on.
-            metadata_only: leave samples where they are until they are read.
-            ref: the branch or tag to check out; None is the remote's own choice.
-            depth: keep only so many commits of it.
+            path: a new or empty folder, or one with an interrupted clone, which is then resumed.
+            metadata_only: do not fetch samples until they are read.
+            ref: the branch or tag to check out; None is the remote's default.
+            depth: fetch only this many commits of its history.
         """
         from stockroom.remotes.clone import CloneOptions, clone
         from stockroom.remotes.transport.url import parse_remote_settings
@@ -112,7 +112,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
         stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)
         if metadata_only:
-            stock._repository.tensors.fetcher.start()  # what is read next is not here
+            stock._repository.tensors.fetcher.start()  # the next reads will need it
         return stock
 
     @classmethod
@@ -127,14 +127,14 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         region: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Self:
-        """The handle of a work tree of git that has a `head.stock`, after its data has been cloned into it.
+        """Clone the data of a git work tree that has a `head.stock` into it, and return the handle.
 
         Args:
-            path: a folder in the work tree. Its `head.stock` stays as git has it.
-            url: where from; None reads it from `remote.stock`.
+            path: a folder in the work tree. Its `head.stock` does not change.
+            url: the remote; None reads it from `remote.stock`.
             metadata_only, depth: as for `clone`.
 
-        Raises `RefNotFoundError` where the remote does not have the commit in `head.stock`.
+        Raises `RefNotFoundError` if the remote does not have the commit in `head.stock`.
         """
         from stockroom.remotes.clone import CloneOptions, clone_here
 
@@ -154,10 +154,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         ff_only: bool = False,
         on_progress: OnProgress | None = None,
     ) -> PullReport:
-        """Fetch, then bring the branch that is checked out along: by fast-forward, or, if both moved on, by a merge.
+        """Fetch, then update the branch that is checked out: by fast-forward, or by a merge if both sides have commits.
 
-        `strategy` decides conflicts, as in `merge`; with `ff_only` no commit is made. Raises `MergeConflictError`,
-        after which nothing but what was fetched is new, and `ConflictError` if changes are staged.
+        `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit. Raises `MergeConflictError`, which
+        changes nothing except the fetched refs, or `ConflictError` if changes are staged.
         """
         from stockroom.remotes.pull import pull
 
@@ -170,7 +170,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             return report
 
     def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None:
-        """Fetch, if HEAD is on a commit that is not here, as after `git pull`."""
+        """Fetch if HEAD is on a commit that is not here, as after `git pull`."""
         head = self._repository.read_head()
         if head.commit is not None and not self._repository.refs.has_commit(head.commit):
             self.fetch(remote, on_progress=on_progress)
@@ -180,10 +180,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
 
     @contextmanager
     def enable_write(self, message: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Self]:
-        """A write block on this handle: commits on clean exit if anything changed, and pins the handle to the commit.
+        """Open a write block: it commits at its end if anything changed, and pins the handle to the new commit.
 
-        An exception discards the block's changes and frees the lease. Raises `LockedError` if another writer holds the
-        stage for longer than `timeout_s`, or if this handle is writing already.
+        An exception discards the block's changes. Raises `LockedError` if another writer holds the lease for longer
+        than `timeout_s`, or if this handle is writing already.
         """
         self._access.check_open()
         if self._ref is not None:
@@ -197,7 +197,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             yield self
             session.finish(message or describe_changes(self.status().changes))
         except BaseException:
-            with suppress(ClosedError):  # closed inside its own block: what was staged is durable already
+            with suppress(ClosedError):  # closed inside its block, so the changes are durable already
                 session.rollback()
             raise
         finally:
@@ -215,19 +215,19 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         strategy: Strategy = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Session:
-        """A handle of its own to write with, beside any number of others: none waits for another.
+        """Open a session: a handle that writes on its own stage, beside any number of others, without waiting for them.
 
-        What it writes is its own until it commits. A commit is put on top of wherever the branch stands by then: what
-        the session changed is merged with what others committed meanwhile. As a context manager it commits what is
-        left at its end, or, after an exception, drops it.
+        Other handles see its changes only after a commit. A commit goes on top of the branch as it is then: the
+        session's changes are merged with those that others committed meanwhile. As a context manager, a session commits
+        the remaining changes at its end, or discards them after an exception.
 
         Args:
-            branch: None is the branch checked out. One that does not exist begins with the first commit.
-            name: with one, what is flushed outlives the process, and a session of that name goes on from it; two at a
-                time cannot have the same (`LockedError` after `timeout_s`).
-            message: what the commit at the end says.
-            strategy: who decides what both this session and others changed, as in `merge`; None raises
-                `MergeConflictError` on commit, and leaves the session as it was.
+            branch: None is the branch that is checked out. A branch that does not exist is created by the first commit.
+            name: flushed changes of a named session outlive the process, and a later session of that name continues
+                from them. Only one session at a time can have a name (`LockedError` after `timeout_s`).
+            message: the message of the commit at the end.
+            strategy: decides conflicts with the commits of others, as in `merge`; None raises `MergeConflictError` on
+                commit, and leaves the session unchanged.
         """
         from stockroom.shelves.stock.session import Session  # here for start-up time
 

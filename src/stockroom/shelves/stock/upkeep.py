@@ -1,4 +1,4 @@
-"""What a handle does for upkeep: checking, mending, giving back disk, settings, and telling of the tie to git."""
+"""A handle's methods for upkeep: verify, repair, gc, disk usage, settings, and the tie to git."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GRACE = timedelta(weeks=2)
 
 
 class UpkeepActions(Handle):
-    """The part of both handles that is about upkeep, and the tie to git."""
+    """The methods of both kinds of handles that concern upkeep and the tie to git."""
 
     def gc(
         self,
@@ -33,19 +33,19 @@ class UpkeepActions(Handle):
         repack: bool = False,
         on_stage: OnStage = lambda *_: None,
     ) -> GcReport:
-        """Give back the disk of what nothing leads to any more: no ref, stage, HEAD or operation within `grace`.
+        """Delete everything unreachable from refs, stages, HEADs and the operations within `grace`, to free disk space.
 
-        Safe beside readers and writers: what a writer at work may rely on stays, as does what has not been unneeded for
-        the grace period. Nothing is fetched. An interrupted gc goes on when it is run again.
+        Safe beside readers and writers: it keeps everything that an active writer may rely on, and everything that
+        became unreachable within the grace period. Fetches nothing. An interrupted gc resumes when it is run again.
 
         Args:
-            dry_run: only say what would go.
-            grace: how long something must have been unneeded.
-            repack: also merge small packs into large ones, and leave out what nothing needs of packs that stay. History
+            dry_run: only report what would be deleted.
+            grace: how long something must have been unreachable.
+            repack: also merge small packs into large ones, and remove unreachable chunks from packs that stay. History
                 does not change.
-            on_stage: called with what is being done, how much of it is done, and how much there is.
+            on_stage: called with the current step, the amount done, and the total.
 
-        Raises `CorruptionError` where the repository is damaged: then nothing is removed.
+        Raises `CorruptionError` if the repository is damaged, and then deletes nothing.
         """
         from stockroom.remotes.tracking import forget_all_bundles
         from stockroom.repository.upkeep.gc import plan_gc, preview_gc, run_gc
@@ -69,20 +69,20 @@ class UpkeepActions(Handle):
         *,
         on_stage: OnStage = lambda *_: None,
     ) -> RemoteGcReport:
-        """Give back what nothing on a remote leads to: no branch or tag there, and neither git's history nor HEAD here.
+        """Delete everything on a remote that is unreachable from its refs, and from HEAD and git's history here.
 
-        What is found is marked on the remote, and removed by a later gc, once it has been marked for `grace` by the
-        remote's own clock. A push that needs something marked keeps it. Safe beside others who push, fetch and clone;
-        whoever reads what only a deleted branch led to has that time to bring it here.
+        It marks unreachable things on the remote. A later gc deletes them once they have been marked for `grace` by the
+        remote's clock. A push that needs a marked thing keeps it. Safe beside others who push, fetch and clone; they
+        have the grace period to fetch the content of a deleted branch.
 
         Args:
-            remote: its name.
-            dry_run: only say what would go; changes nothing there.
-            grace: how long something must have been marked. With less than clones go without a fetch, what is written
-                into them meanwhile may rely on samples that are gone when it is pushed.
-            on_stage: called with what is being done, how much of it is done, and how much there is.
+            remote: the remote's name.
+            dry_run: only report what would be deleted; changes nothing on the remote.
+            grace: how long something must have been marked. If clones go longer than this without a fetch, new commits
+                in them may rely on samples that are gone when they are pushed.
+            on_stage: called with the current step, the amount done, and the total.
 
-        Raises `CorruptionError` where the remote's metadata is damaged: then nothing is removed.
+        Raises `CorruptionError` if the remote's metadata is damaged, and then deletes nothing.
         """
         from stockroom.remotes.gc import collect_remote
 
@@ -90,10 +90,10 @@ class UpkeepActions(Handle):
         return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, on_stage=on_stage)
 
     def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
-        """Mend what `verify` finds: make all indexes anew, move damaged things aside, fetch them again.
+        """Repair the damage that `verify` finds: rebuild all indexes, set damaged files aside, fetch them again.
 
-        Nothing is deleted: what is moved aside lies in `.stockroom/damaged`. Remotes are asked only if something is
-        lost that they may have.
+        Deletes nothing: damaged files move to `.stockroom/damaged`. Contacts remotes only if something is lost that
+        they may have.
         """
         from stockroom.remotes.restore import repair
 
@@ -108,13 +108,13 @@ class UpkeepActions(Handle):
         connectivity_only: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> VerifyReport:
-        """Check packs, objects, trees, history, the operation log, and all indexes; changes nothing.
+        """Check packs, objects, trees, history, the operation log and all indexes; changes nothing.
 
         Args:
-            sample: read the samples of this fraction of packs, chosen by chance; None for all.
-            subset: (3, 10) reads those of the third tenth of packs, the same ones every time.
-            connectivity_only: read no samples; look at names, sizes and what leads to what.
-            on_progress: called with the number of packs done and their number in all.
+            sample: read the samples of this fraction of packs, chosen at random; None for all.
+            subset: (3, 10) reads the samples of the third tenth of packs, the same ones every time.
+            connectivity_only: read no samples; check names, sizes and references only.
+            on_progress: called with the number of packs done and their total.
         """
         from stockroom.repository.upkeep.verify import VerifyScope, verify_beside_others
 
@@ -127,9 +127,9 @@ class UpkeepActions(Handle):
         return verify_beside_others(self._repository, scope=scope, on_progress=on_progress)
 
     def measure_usage(self) -> Usage:
-        """What each thing in the handle's commit costs, what each branch does beyond the others, and the history.
+        """Return the disk usage of each thing in the handle's commit, each branch beyond the others, and the history.
 
-        Reads metadata only: samples need not be on this machine.
+        Reads only metadata; samples need not be on this machine.
         """
         from stockroom.repository.upkeep.usage import measure_usage
 
@@ -137,7 +137,7 @@ class UpkeepActions(Handle):
         return measure_usage(self._repository, self._access.snapshot)
 
     def measure_commits(self, ref: str = "HEAD") -> dict[str, Tally]:
-        """What each commit that leads to `ref` added to those before it, by full hex id; the oldest first."""
+        """Return what each commit reachable from `ref` added to those before it, by full hex digest; oldest first."""
         from stockroom.repository.upkeep.usage import measure_commits
 
         self._access.check_open()
@@ -146,7 +146,7 @@ class UpkeepActions(Handle):
 
     @property
     def settings(self) -> Mapping[str, str | bool | float | None]:
-        """The repository's own settings by key, such as `user.name`; None is what nobody has set. Read-only."""
+        """The repository's own settings by key, such as `user.name`; None if not set. Read-only."""
         from stockroom.repository.config import KEYS, read_settings
 
         self._access.check_open()
@@ -154,7 +154,7 @@ class UpkeepActions(Handle):
         return MappingProxyType({key.name: getattr(settings, key.field) for key in KEYS})
 
     def change_setting(self, key: str, value: str | None) -> None:
-        """Set one of the settings, or, for None, no longer; `InvalidInputError` for a key or value that cannot be."""
+        """Set one of the settings, or unset it for None; raises `InvalidInputError` for an invalid key or value."""
         from stockroom.repository.config import change_setting, find_key, read_settings, write_settings
 
         self._access.check_open()
@@ -162,9 +162,9 @@ class UpkeepActions(Handle):
         write_settings(config, change_setting(read_settings(config), find_key(key), value))
 
     def find_git_commits(self) -> Mapping[str, str]:
-        """Our commits and, for each that one of git's commits has in `head.stock`, the first such; full hex digests.
+        """Return the commits that git's history names, each with its carrier, the first git commit to do so, in hex.
 
-        Empty where git does not track `head.stock`. Raises `GitError` where git cannot be asked.
+        Empty if git does not track `head.stock`. Raises `GitError` if git cannot be run.
         """
         from stockroom.repository.git.history import find_carriers
 
@@ -174,7 +174,7 @@ class UpkeepActions(Handle):
         return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
 
     def describe_tie(self) -> TieStatus:
-        """Whether git tracks `head.stock`, where both sides stand, and what is installed in git."""
+        """Return whether git tracks `head.stock`, the commits of both sides, and what is installed in git."""
         from stockroom.repository.tie_status import describe_tie
 
         self._access.check_open()
