@@ -1,7 +1,7 @@
 """The command line: `stock` and `stockroom`, one module per verb.
 
-Alone in Stockroom, this package prints, reads the environment and decides exit codes. This module stays
-light: nothing heavier than `sys` is imported before it is known what was asked.
+No other package prints, reads the environment or decides exit codes. This module imports nothing heavier than `sys`
+until it has read the arguments.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 _OBJECTS_AT_ONCE = 200_000
-"""How many new objects there are before garbage is looked for: those that imports make all stay."""
+"""How many new objects may exist before garbage collection starts; the objects that imports make all stay."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; `argv` is what follows the program's name."""
-    if argv is None:  # imports make many objects that stay: looking through them again is for naught
+    """Run one command and return its exit code; `argv` excludes the program's name."""
+    if argv is None:  # imports make many objects that stay: collecting them is wasted time
         gc.set_threshold(_OBJECTS_AT_ONCE)
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments == ["--version"]:
@@ -30,5 +30,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         from stockroom.cli.run import run
 
         return run(arguments)
-    except KeyboardInterrupt:  # while the imports were still going on
+    except KeyboardInterrupt:  # during the imports
         return 130

@@ -1,6 +1,6 @@
-"""Addresses: `REV:data/COLUMN/KEY`, `REV:model/NAME/LEAF`, `REV:experiment/KEY`, as `show`, `ls` and `cat` take them.
+"""Addresses: `REV:data/COLUMN/KEY`, `REV:model/NAME/LEAF`, `REV:experiment/KEY`, for `show`, `ls` and `cat`.
 
-A name may hold `/`, and so may a key of a str column: the longest name that exists wins.
+Names may contain `/`, and so may keys of str columns: the longest name that exists wins.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ NOUNS: Final = {
     "metric": "metric",
     "artifact": "artifact",
 }
-"""The first part of a path, and what one thing on that shelf is called."""
+"""The first part of a path, and the noun for one thing on that shelf."""
 
 MODEL_FORM: Final = "[REV:]NAME[/PART]"
-"""What the verbs under `stock model` take: a model, or a container within one."""
+"""The argument of the verbs under `stock model`: a model, or a container in it."""
 
 _ERRORS: Final[dict[str, type[NotFoundError]]] = {DATA_SHELF: ColumnNotFoundError, MODEL_SHELF: ModelNotFoundError}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place in a commit: `ref` names the commit, `path` what stands in it ("" is the commit itself)."""
+    """A place in a commit: `ref` names the commit, and `path` a thing in it ("" is the commit itself)."""
 
     ref: str
     path: str
 
 
 def parse_address(text: str) -> Address:
-    """`REV:PATH`, `REV`, `:PATH`, or `data/...`, `model/...` alone; without a ref it is HEAD."""
+    """Parse `REV:PATH`, `REV`, `:PATH`, or a path that begins with a shelf; without a ref it is HEAD."""
     if ":" not in text and text.partition("/")[0] in NOUNS:
         text = f":{text}"
     ref, _, path = text.partition(":")
@@ -58,12 +58,12 @@ def parse_address(text: str) -> Address:
 
 
 def parse_path_address(text: str) -> Address:
-    """`REV:PATH` or `PATH`: where a verb speaks of contents, a word without a colon is a path."""
+    """Parse `REV:PATH` or `PATH`, for verbs where a word without a colon is a path."""
     return parse_address(text if ":" in text else f":{text}")
 
 
 def split_shelf(path: str) -> tuple[str, str]:
-    """The shelf that a path begins with, and the rest, which may be empty; `InvalidInputError` where it names none."""
+    """Return the shelf that a path begins with, and the rest, perhaps empty; raises `InvalidInputError` for others."""
     shelf, _, rest = path.partition("/")
     if shelf not in NOUNS:
         raise InvalidInputError(
@@ -75,9 +75,9 @@ def split_shelf(path: str) -> tuple[str, str]:
 
 
 def split_path(path: str, columns: Iterable[str]) -> tuple[str | None, str | None]:
-    """Column and key text of `data/COLUMN/KEY`, each None where the path ends before it.
+    """Return column and key text of `data/COLUMN/KEY`, None for a missing part.
 
-    Raises `InvalidInputError` where the path is none of the data shelf, `ColumnNotFoundError` where no column fits.
+    Raises `InvalidInputError` if the path is not on the data shelf, or `ColumnNotFoundError` if no column matches.
     """
     shelf, rest = split_shelf(path)
     if shelf != DATA_SHELF:
@@ -88,9 +88,9 @@ def split_path(path: str, columns: Iterable[str]) -> tuple[str | None, str | Non
 
 
 def split_name(shelf: str, rest: str, names: Iterable[str]) -> tuple[str, str | None]:
-    """Of what follows the shelf in a path, the longest name that exists, and what follows that, or None.
+    """Return the longest existing name at the start of `rest`, and the text after it, or None.
 
-    Raises `ColumnNotFoundError`, `ModelNotFoundError` or `ValueNotFoundError`, with names near to it.
+    Raises `ColumnNotFoundError`, `ModelNotFoundError` or `ValueNotFoundError`, which suggest similar names.
     """
     known = list(names)
     fitting = [name for name in known if rest == name or rest.startswith(f"{name}/")]
@@ -101,7 +101,7 @@ def split_name(shelf: str, rest: str, names: Iterable[str]) -> tuple[str, str | 
 
 
 def parse_key(text: str, key_type: str, *, column: str) -> int | str:
-    """The key that `text` spells in a column with keys of `key_type` ("int" or "str")."""
+    """Return the key that `text` spells in a column with keys of `key_type` ("int" or "str")."""
     if key_type == "str":
         return text
     if not re.fullmatch(r"-?[0-9]{1,20}", text):
@@ -113,7 +113,7 @@ def parse_key(text: str, key_type: str, *, column: str) -> int | str:
 
 @dataclass(frozen=True, slots=True)
 class ModelPart:
-    """A model of a commit, or a container within it: `part` is its path there, empty for the whole."""
+    """A model of a commit, or a container in it: `part` is its path in the model, empty for the whole model."""
 
     name: str
     part: str
@@ -121,18 +121,18 @@ class ModelPart:
 
     @property
     def path(self) -> str:
-        """As `stock show` takes it: `model/NAME/PART`."""
+        """The path for `stock show`: `model/NAME/PART`."""
         return "/".join([MODEL_SHELF, self.name, *([self.part] if self.part else [])])
 
     def full_path(self, leaf: str) -> str:
-        """The path within the model of a leaf of the part."""
+        """Return the path in the model for a leaf of the part."""
         return "/".join(path for path in (self.part, leaf) if path)
 
 
 def find_model(stock: StockRoom, path: str) -> tuple[str, str]:
-    """The name of the model that `path` begins with, and what follows; `model/` may stand before it.
+    """Return the name of the model that `path` begins with, and the rest; `model/` in front is optional.
 
-    Raises `ModelNotFoundError`, with names near to it.
+    Raises `ModelNotFoundError`, which suggests similar names.
     """
     names = list(stock.model)
     plain = path.removeprefix(f"{MODEL_SHELF}/")
@@ -142,7 +142,7 @@ def find_model(stock: StockRoom, path: str) -> tuple[str, str]:
 
 
 def open_part(stock: StockRoom, path: str) -> ModelPart:
-    """The model at `path`, or the container in it; `ModelNotFoundError`, `LeafNotFoundError`."""
+    """Return the model at `path`, or the container in it; raises `ModelNotFoundError` or `LeafNotFoundError`."""
     name, part = find_model(stock, path)
     state = stock.model[name]
     return ModelPart(name, part, state.at(part) if part else state)

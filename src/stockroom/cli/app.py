@@ -1,4 +1,4 @@
-"""The program: its verbs, each loaded when it is called, and the global options before the verb."""
+"""The program: its verbs, loaded when they are called, and the global options before the verb."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stockroom.errors import did_you_mean, near_names
 
 
 def name_modules(verbs: str, folder: str = "") -> dict[str, str]:
-    """Verb -> its module in `verbs`, which holds a function of the same name: `merge_driver`, `import_`."""
+    """Map each verb to its module in `verbs`, which has a function of the same name: `merge_driver`, `import_`."""
     return {verb: folder + verb.replace("-", "_") + "_" * iskeyword(verb) for verb in verbs.split()}
 
 
@@ -30,12 +30,12 @@ VERBS: Final = name_modules(
 """Each verb and its module, in the order of the help."""
 
 EXAMPLE: Final = "stock import torchvision.fashion_mnist --root ~/fashion-mnist"
-"""With which the program's own help ends."""
+"""The example at the end of the program's own help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A verb that has verbs of its own, such as `stock model ls`; `verbs` is a table like `VERBS`."""
+    """A verb with verbs of its own, such as `stock model ls`; `verbs` is a table like `VERBS`."""
 
     help: str
     example: str
@@ -59,23 +59,23 @@ GROUPS: Final[dict[str, Group]] = {
         name_modules("status install uninstall merge-driver hook", "git."),
     ),
 }
-"""Verb -> the verbs under it."""
+"""Maps each such verb to the verbs under it."""
 
 ALIASES: Final = {"experiment": "exp"}
-"""Full name -> the group that is listed."""
+"""Maps a full name to the group in the list of verbs."""
 
 VERB_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
 class VerbGroup(TyperGroup):
-    """Loads a verb's module when the verb is asked for: a command starts as fast as its own needs allow."""
+    """Loads the module of a verb when it is called, so that each command imports only its own needs."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        """Every verb, in the order of the help."""
+        """Return every verb, in the order of the help."""
         return [*VERBS, *GROUPS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """The command of a verb; raises `CommandLineError` naming near verbs where there is none."""
+        """Return the command of a verb; raises `CommandLineError`, suggesting similar verbs, if there is none."""
         name = ALIASES.get(cmd_name, cmd_name)
         if name in GROUPS:
             return load_group(name)
@@ -85,26 +85,26 @@ class VerbGroup(TyperGroup):
 
 
 class SubverbGroup(TyperGroup):
-    """Loads the verbs under one verb, which is called `name` in `GROUPS`."""
+    """Loads the verbs under one verb, the key `name` in `GROUPS`."""
 
     @property
     def verbs(self) -> Mapping[str, str]:
-        """Each verb in it and its module."""
+        """Each verb in the group and its module."""
         return GROUPS[self.name or ""].verbs
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        """Its verbs, in the order of the help."""
+        """Return the group's verbs, in the order of the help."""
         return list(self.verbs)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """The command of a verb in it; raises `CommandLineError` naming near ones where there is none."""
+        """Return the command of a verb in the group; raises `CommandLineError`, suggesting similar verbs."""
         if cmd_name not in self.verbs:
             raise CommandLineError(_unknown_verb(f"stock {self.name}", cmd_name, list(self.verbs)))
         return load_verb(cmd_name, self.verbs[cmd_name])
 
 
 def load_verb(name: str, module_name: str) -> Any:
-    """The click command of one verb: the function `ls` in `verbs/model/ls.py`."""
+    """Return the click command of one verb, such as the function `ls` in `verbs/model/ls.py`."""
     module = import_module(f"stockroom.cli.verbs.{module_name}")
     function = getattr(module, module_name.rpartition(".")[2])
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=VERB_CONTEXT)
@@ -113,7 +113,7 @@ def load_verb(name: str, module_name: str) -> Any:
 
 
 def load_group(name: str) -> Any:
-    """The click command of a verb that has verbs under it; none of those is loaded yet."""
+    """Return the click command of a verb with verbs under it, without loading those."""
     app = typer.Typer(
         name=name,
         cls=SubverbGroup,
@@ -129,7 +129,7 @@ def load_group(name: str) -> Any:
 
 
 def make_program() -> Any:
-    """The click command of the whole program."""
+    """Return the click command of the whole program."""
     app = typer.Typer(
         name="stock",
         cls=VerbGroup,
@@ -148,7 +148,7 @@ def make_program() -> Any:
 
 
 def _make_epilog(example: str) -> str:
-    """The end of a help text; the mark keeps it as it is, where lines would be filled."""
+    """Return the end of a help text; its first character keeps click from refilling the lines."""
     return f"\b\nExample:\n  {example}"
 
 

@@ -1,4 +1,4 @@
-"""What may stand where a shell asks: refs, columns, models. Loaded only when it does; nothing here ever fails."""
+"""Completes refs, columns, models and other names for a shell. Loaded only then; never fails."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 _MOST: Final = 1000
-"""Names that are given at most: more than that nobody reads."""
+"""The maximum number of names returned; longer lists are useless."""
 
 
 def complete_refs(context: typer.Context, incomplete: str) -> list[str]:
-    """Branches, tags and remotes' branches; of `A..B` the second."""
+    """Complete branches, tags and remote-tracking branches; in `A..B`, the second one."""
     before, dots, start = incomplete.rpartition("..")
     return [before + dots + name for name in _collect(context, _list_refs, start)]
 
 
 def complete_branches(context: typer.Context, incomplete: str) -> list[str]:
-    """Branches."""
+    """Complete branches."""
     return _collect(context, lambda stock: stock.branches, incomplete)
 
 
 def complete_tags(context: typer.Context, incomplete: str) -> list[str]:
-    """Tags."""
+    """Complete tags."""
     return _collect(context, lambda stock: stock.tags, incomplete)
 
 
 def complete_addresses(context: typer.Context, incomplete: str) -> list[str]:
-    """`data/COLUMN`, `model/NAME` and the like, after `REV:` too; before that also refs."""
+    """Complete `data/COLUMN`, `model/NAME` and so on, also after `REV:`; before the colon, also refs."""
     ref, colon, path = incomplete.rpartition(":")
     if colon:
         return [f"{ref}:{each}" for each in _collect(context, _list_paths, path, ref or None)]
@@ -44,20 +44,20 @@ def complete_addresses(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_models(context: typer.Context, incomplete: str) -> list[str]:
-    """Models, after `REV:` too."""
+    """Complete models, also after `REV:`."""
     ref, colon, name = incomplete.rpartition(":")
     return [f"{ref}{colon}{each}" for each in _collect(context, lambda stock: stock.model, name, ref or None)]
 
 
 def complete_settings(context: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001 - as all are called
-    """Keys of `stock config`."""
+    """Complete the keys of `stock config`."""
     from stockroom.repository.config import KEYS
 
     return [key.name for key in KEYS if key.name.startswith(incomplete)]
 
 
 def complete_remotes(context: typer.Context, incomplete: str) -> list[str]:
-    """Remotes."""
+    """Complete remotes."""
     return _collect(context, lambda stock: stock.remotes, incomplete)
 
 
@@ -72,13 +72,13 @@ COMPLETERS: Final[dict[str, Completer]] = {
     "settings": complete_settings,
     "remotes": complete_remotes,
 }
-"""What a verb calls it -> what completes it."""
+"""Maps the names that verbs use to completers."""
 
 
 def _collect(
     context: typer.Context, list_names: Callable[[StockRoom], Iterable[str]], start: str, ref: str | None = None
 ) -> list[str]:
-    """Names that begin with `start`; none where there is no repository, no such ref, or anything else is wrong."""
+    """Return names that begin with `start`; none if there is no repository, no such ref, or any other error."""
     from stockroom import StockRoom
 
     with (
@@ -90,7 +90,7 @@ def _collect(
 
 
 def _find_folder(context: typer.Context) -> Path | None:
-    """The folder that `-C` leads to, as the repository's root; None if it was not given."""
+    """Return the root of the repository that `-C` selects; None if `-C` was not given."""
     from stockroom.repository.paths import find_repository
 
     folders: list[Path] = []

@@ -1,4 +1,4 @@
-"""Where a verb's words go: data to stdout, talk to stderr, one JSON document with `--json`."""
+"""The output of a verb: data to stdout, messages to stderr, one JSON document with `--json`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from stockroom.remotes.progress import TransferProgress
 
 DOCUMENT_VERSION: Final = 1
-"""The version of every JSON document; it grows when a field changes its meaning or goes."""
+"""The version of every JSON document; it increases when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What one verb says, and the repository it works on.
+    """The output of one verb, and the repository it works on.
 
-    In a run, a verb calls `answer` once, or `document` once with `--json`, and `line` and `binary` only without it.
+    A run of a verb calls `answer` once, or `document` once with `--json`, and `line` and `binary` only without it.
     """
 
     command: str
@@ -34,11 +34,11 @@ class Console:
 
     @property
     def json(self) -> bool:
-        """Whether the answer is one JSON document."""
+        """Whether to print one JSON document."""
         return self.settings.json
 
     def line(self, text: str) -> None:
-        """Write one line of data to stdout; control characters are shown, not sent."""
+        """Write one line of data to stdout, with control characters escaped."""
         sys.stdout.write(as_printable(text) + "\n")
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -48,22 +48,22 @@ class Console:
 
     @property
     def has_colours(self) -> bool:
-        """Whether stdout is a terminal on which colours are wanted."""
+        """Whether stdout is a terminal, and colors are wanted."""
         is_wanted = self.settings.colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         return is_wanted and not self.settings.json and sys.stdout.isatty()
 
     def draw(self, lines: Iterable[str]) -> None:
-        """Write lines made here with codes for colours, as they are."""
+        """Write lines that contain color codes unchanged; only for lines made by this program."""
         sys.stdout.writelines(f"{line}\n" for line in lines)
 
     def binary(self, data: bytes | memoryview) -> None:
-        """Write bytes to stdout as they are."""
+        """Write bytes to stdout unchanged."""
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
     def document(self, fields: Mapping[str, object]) -> None:
-        """Write the one JSON document of this command, `fields` after its version and name."""
+        """Write this command's only JSON document: its version and name, then `fields`."""
         document = {"version": DOCUMENT_VERSION, "command": self.command, **fields}
         sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
 
@@ -72,24 +72,24 @@ class Console:
         document: Mapping[str, object] | Callable[[], Mapping[str, object]],
         lines: Iterable[str] | Callable[[], Iterable[str]] = (),
     ) -> None:
-        """Write the document with `--json`, else the lines; a callable is called only if it is the one."""
+        """Write the document with `--json`, otherwise the lines; a callable is called only if its result is written."""
         if self.json:
             self.document(document() if callable(document) else document)
         else:
             self.lines(lines() if callable(lines) else lines)
 
     def say(self, text: str) -> None:
-        """Tell the person at the terminal, on stderr; not with `-q` or `--json`."""
+        """Write a message to stderr, unless `-q` or `--json` is given."""
         if not (self.settings.quiet or self.settings.json):
             sys.stderr.write(as_printable(text) + "\n")
 
     def progress(self, label: str) -> contextlib.AbstractContextManager[Progress]:
-        """A bar on a terminal, else a line every ten seconds; nothing with `-q`."""
+        """Show a bar on a terminal, otherwise a line every ten seconds; nothing with `-q`."""
         return show_progress(label, bar=self.settings.progress, quiet=self.settings.quiet)
 
     @contextlib.contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[TransferProgress], None]]:
-        """What to call with how far a transfer is; shown as `progress` shows it."""
+        """Yield a callback for the progress of a transfer, which is shown as by `progress`."""
         with self.progress(label) as progress:
 
             def show(now: TransferProgress) -> None:
@@ -108,23 +108,23 @@ class Console:
                 raise
 
     def open_stock(self, ref: str | None = None, *, needs_head: bool = True) -> StockRoom:
-        """A reader of the repository around the working directory, pinned to `ref` or to HEAD.
+        """Open the repository around the working directory for reading, pinned to `ref` or HEAD.
 
-        HEAD itself may have no commit yet, or, unless it `needs_head`, one that is not here: then the reader is empty.
+        The reader is empty if HEAD has no commit yet, or, without `needs_head`, if its commit is not on this machine.
         """
         from stockroom import StockRoom
 
         return StockRoom(ref=None if ref == "HEAD" else ref, needs_head=needs_head)
 
     def open_writer(self, timeout_s: float) -> StockRoom:
-        """A writer of the stage; raises `LockedError` where another one holds it for longer than `timeout_s`."""
+        """Open the stage for writing; raises `LockedError` if another writer holds it longer than `timeout_s`."""
         from stockroom import StockRoom
 
         return StockRoom(enable_write=True, timeout_s=timeout_s)
 
     @contextlib.contextmanager
     def open_staging(self, timeout_s: float) -> Iterator[StockRoom]:
-        """A writer of the stage; a stage that was clean is clean again after a failure."""
+        """Open the stage for writing; if the block fails, a stage that was clean is reset."""
         with self.open_writer(timeout_s) as stock:
             was_clean = stock.status().clean
             try:

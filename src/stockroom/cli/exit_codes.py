@@ -1,6 +1,6 @@
-"""Exit codes: one table from class of error to code.
+"""Exit codes: one table from error classes to codes.
 
-Scripts branch on these numbers, so they are part of the public contract and never change meaning.
+Scripts depend on these numbers. They are part of the public contract and never change their meaning.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 from stockroom import errors
 
 OK: Final = 0
-FAILED: Final = 1  # an error of no class below, or differences with --exit-code
+FAILED: Final = 1  # any other error, or differences with --exit-code
 USAGE: Final = 2
 NO_REPOSITORY: Final = 10
 LOCKED: Final = 11
@@ -57,7 +57,7 @@ CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The code of the nearest class of `error` in the table; 1 for an error that is not Stockroom's own."""
+    """Return the code of the nearest class of `error` in the table; 1 for an error that is not Stockroom's own."""
     for kind in type(error).__mro__:
         if kind in CODE_BY_ERROR:
             return CODE_BY_ERROR[kind]

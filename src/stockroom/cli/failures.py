@@ -1,6 +1,6 @@
-"""How a failure is told: one line on stderr, or one line of JSON there with `--json`.
+"""Reports a failure: one line on stderr, which is JSON with `--json`.
 
-Tracebacks are for `-v` only. Nothing about a failure ever goes to stdout, which is for data.
+Tracebacks appear only with `-v`. Failures never write to stdout, which is for data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stockroom.cli.console import DOCUMENT_VERSION
 from stockroom.cli.render.printable import as_printable
 from stockroom.errors import StockroomError
 
-# typer raises its own usage errors from the click it carries, which newer versions keep private.
+# typer raises usage errors of its bundled click, which newer versions keep private.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -30,15 +30,15 @@ NEXT_STEPS: Final = {
     errno.ENOENT: "; check the path",
     errno.EMFILE: "; raise the limit on open files (ulimit -n)",
 }
-"""What to do about an error of the operating system, by its number."""
+"""The next step after an operating system error, by its number."""
 
 
 class CommandLineError(Exception):
-    """The command line cannot be understood; says what was expected, found and what to type."""
+    """The command line is invalid; the message says what was expected, what was found, and what to type."""
 
 
 def exit_code_of_failure(error: BaseException) -> int:
-    """The exit code that answers `error`."""
+    """Return the exit code for `error`."""
     if isinstance(error, CommandLineError | UsageError):
         return exit_codes.USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -47,7 +47,7 @@ def exit_code_of_failure(error: BaseException) -> int:
 
 
 def tell_failure(error: BaseException, *, verbose: bool, as_json: bool) -> None:
-    """Write `error` to stderr in one line; with `verbose`, its traceback first."""
+    """Write `error` to stderr in one line; with `verbose`, write its traceback first."""
     if verbose:
         sys.stderr.write("".join(traceback.format_exception(error)))
     if as_json:
@@ -59,7 +59,7 @@ def tell_failure(error: BaseException, *, verbose: bool, as_json: bool) -> None:
 
 
 def message_of(error: BaseException) -> str:
-    """What to say of `error`, in one line."""
+    """Return the message for `error`, in one line."""
     return " ".join(as_printable(_raw_message(error)).split())
 
 

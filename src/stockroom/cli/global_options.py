@@ -1,4 +1,4 @@
-"""The global options, which may stand before the verb or after it, and the settings they amount to."""
+"""The global options, which may come before or after the verb, and the settings that they make."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final
 import typer
 
 COMPLETE_VARIABLE: Final = "_STOCK_COMPLETE"
-"""What the scripts of `stock completion` set, so that the program answers a shell instead of running."""
+"""Set by the scripts of `stock completion`, so that the program answers the shell and does not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the global options asked for; `directory` is relative to where the program was started."""
+    """The values of the global options; `directory` is relative to the directory where the program started."""
 
     directory: Path = Path()
     quiet: bool = False
@@ -26,7 +26,7 @@ class Settings:
     colour: bool = True
 
     def joined(self, later: Settings) -> Settings:
-        """These settings with those given later on the command line on top."""
+        """Return these settings overridden by those given later on the command line."""
         return Settings(
             directory=self.directory / later.directory,
             quiet=self.quiet or later.quiet,
@@ -39,7 +39,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class GlobalOption:
-    """One option that every verb has; `name` is that of its function parameter."""
+    """An option that every verb has; `name` is the name of its function parameter."""
 
     name: str
     flags: tuple[str, ...]
@@ -49,7 +49,7 @@ class GlobalOption:
     metavar: str | None = None
 
     def parameter(self, *, hidden: bool) -> Parameter:
-        """The option as typer reads it from a function's signature."""
+        """Return the option as typer reads it from a function's signature."""
         option = typer.Option(*self.flags, metavar=self.metavar, help=self.help, hidden=hidden)
         return Parameter(
             self.name, Parameter.KEYWORD_ONLY, default=self.default, annotation=Annotated[self.kind, option]
@@ -74,7 +74,7 @@ GLOBAL_OPTIONS: Final = (
 
 
 def add_global_options(command: Callable[..., None], own: Sequence[Parameter], *, hidden: bool) -> Callable[..., None]:
-    """Give `command` a signature of a typer context, its `own` parameters and the global options."""
+    """Give `command` the signature of a typer context, its `own` parameters and the global options."""
     context = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [context, *own, *(option.parameter(hidden=hidden) for option in GLOBAL_OPTIONS)]
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def add_global_options(command: Callable[..., None], own: Sequence[Parameter], *
 
 
 def take_settings(options: dict[str, Any]) -> Settings:
-    """Remove the global options from `options`; several `-C` lead from one to the next, as in git."""
+    """Remove the global options from `options`; each `-C` is relative to the one before, as in git."""
     given = {option.name: options.pop(option.name) for option in GLOBAL_OPTIONS}
     return Settings(
         directory=Path().joinpath(*(given["global_directories"] or ())),

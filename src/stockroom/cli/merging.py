@@ -1,4 +1,4 @@
-"""The outcome of a merge, or its conflicts, which exit with 14: for merge, revert, cherry-pick and pull."""
+"""Runs a merge, revert, cherry-pick or pull, and prints its outcome or its conflicts, which exit with 14."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callable[[], Merge]) -> None:
-    """Do a merge, revert or cherry-pick and print what came of it, or its conflicts, which exit with 14."""
+    """Run a merge, revert or cherry-pick, and print its outcome or its conflicts, which exit with 14."""
     branch, old = stock.branch, stock.commit_id
     try:
         merge = bring_in()
@@ -42,7 +42,7 @@ def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callabl
 def outcome_document(
     outcome: str, *, branch: str | None, old: str | None, commit_id: str | None, found: Sequence[Conflict] = ()
 ) -> dict[str, object]:
-    """A merge as JSON: its outcome, where the branch was, and where it is now."""
+    """Return a merge as JSON: its outcome, and the branch's old and new commit."""
     conflicts = [conflict_document(conflict) for conflict in found]
     return {"outcome": outcome, "branch": branch, "old": old, "commit": commit_id, "conflicts": conflicts}
 
@@ -50,7 +50,7 @@ def outcome_document(
 def tell_conflicts(
     console: Console, error: MergeConflictError, *, branch: str | None, commit_id: str | None, theirs: str | None
 ) -> None:
-    """Print the conflicts that kept a merge from happening; in JSON that is all, so that there is one document."""
+    """Print the conflicts that prevented a merge; with `--json`, exit now so that there is only one document."""
     conflicts: tuple[Conflict, ...] = error.conflicts  # type: ignore[assignment]
     console.answer(
         outcome_document("conflict", branch=branch, old=commit_id, commit_id=commit_id, found=conflicts),

@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs take alike, and what their words mean."""
+"""Options and arguments that several verbs share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _EVERYTHING: Final = "*"
 
 
 def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str, str] | None:
-    """Patterns and choices as `StockRoom.merge` takes them; the strategy is the last of them."""
+    """Return patterns and choices for `StockRoom.merge`; the strategy is the last pattern."""
     patterns: dict[str, str] = {}
     for text in choices or []:
         choice, sign, pattern = text.partition("=")
@@ -66,12 +66,12 @@ def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str,
 
 
 def join_message(paragraphs: list[str] | None) -> str | None:
-    """The message that several -m give; None for none, or an empty one."""
+    """Return the message that several `-m` make; None if there is none or it is empty."""
     return "\n\n".join(paragraphs or []).strip() or None
 
 
 def parse_keys(text: str, key_type: str) -> slice | list[Key]:
-    """`0:1000` as positions, `3,5,8` as keys of `key_type` ("int" or "str"), `["patient",3]` as the one key it is."""
+    """Parse `0:1000` as positions, `3,5,8` as keys of `key_type` ("int" or "str"), `["patient",3]` as one key."""
     if key_type == "str" and text.startswith("["):
         return [text]
     parts = text.split(":")

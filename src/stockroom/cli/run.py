@@ -1,4 +1,4 @@
-"""One run of the program: parse, call the verb, answer with an exit code."""
+"""One run of the program: parse, call the verb, return an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stockroom.cli.global_options import COMPLETE_VARIABLE
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; every failure has been told on stderr when this returns its exit code."""
+    """Run one command line and return its exit code; failures are already reported on stderr."""
     _tolerate_any_character()
     try:
         if COMPLETE_VARIABLE in os.environ:
@@ -42,7 +42,7 @@ def _call(arguments: Sequence[str]) -> None:
 
 
 def _answer_shell() -> None:
-    """Print what a script of `stock completion` asked for through the environment, and exit."""
+    """Print the completions that a script of `stock completion` requested through the environment, and exit."""
     from typer.completion import completion_init  # type: ignore[attr-defined] # typer does not list it
 
     completion_init()
@@ -58,7 +58,7 @@ def _flushed(code: int) -> int:
 
 
 def _leave_closed_pipe() -> int:
-    """The reader of our output has seen enough; keep the interpreter from complaining about it at exit."""
+    """Keep the interpreter from complaining at exit that the reader closed our output."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
@@ -66,13 +66,13 @@ def _leave_closed_pipe() -> int:
 
 
 def _tolerate_any_character() -> None:
-    """Keys and messages may hold what the terminal's encoding cannot say; escape it instead of failing."""
+    """Escape characters that the terminal's encoding lacks: keys and messages may contain any."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _has_flag(arguments: Sequence[str], *flags: str) -> bool:
-    """Whether a global flag was given; asked of the bare words, for a command line that cannot be parsed."""
+    """Return whether a global flag was given; looks at plain words, since the command line may be invalid."""
     words = itertools.takewhile(lambda word: word != "--", arguments)
     return any(word in flags for word in words)

@@ -1,11 +1,11 @@
-"""What turns a plain function into a verb: the global options after it, a console, and `-C`.
+"""Turns a plain function into a verb: adds the global options, a console, and `-C`.
 
-A verb's function takes a `Console` and then its own typer parameters. Its help ends with `example`; `complete` says
-what a shell completes a parameter with, by the names in `completion.COMPLETERS`:
+A verb's function takes a `Console`, then its own typer parameters. Its help ends with `example`. `complete` names the
+completer of a parameter, from `completion.COMPLETERS`:
 
     @verb(example="stock log --oneline -n 20", complete={"ref": "refs"})
     def log(console: Console, ref: Annotated[str, typer.Argument()] = "HEAD") -> None:
-        '''Show the commits that lead to a ref, newest first.'''
+        '''Show the commits that are reachable from a ref, newest first.'''
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stockroom.cli.global_options import COMPLETE_VARIABLE, Settings, add_global
 def verb(
     *, example: str, complete: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turns a function into a typer command that understands the global options after the verb too."""
+    """Return a decorator that makes a function a typer command, which takes the global options after the verb too."""
 
     def make_command(function: Callable[..., None]) -> Callable[..., None]:
         def command(context: typer.Context, **options: Any) -> None:
@@ -43,7 +43,7 @@ def verb(
 
 
 def _full_name(context: typer.Context) -> str:
-    """The verb as it is listed: `tag`, or `exp show` for one under another."""
+    """Return the verb as it is listed: `tag`, or `exp show` for one in a group."""
     names: list[str] = []
     level: Any = context
     while level.parent is not None:
@@ -53,10 +53,10 @@ def _full_name(context: typer.Context) -> str:
 
 
 def _own_parameters(function: Callable[..., None], complete: Mapping[str, str]) -> list[Parameter]:
-    """The parameters after the console, with their annotations resolved."""
+    """Return the parameters after the console, with resolved annotations."""
     hints = get_type_hints(function, include_extras=True)
     own = list(signature(function).parameters.values())[1:]
-    if COMPLETE_VARIABLE in os.environ:  # a shell asks
+    if COMPLETE_VARIABLE in os.environ:  # a shell requests completions
         from stockroom.cli.completion import COMPLETERS  # here for start-up time
 
         for name, kind in complete.items():

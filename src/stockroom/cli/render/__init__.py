@@ -1,1 +1,1 @@
-"""How things look: commits, columns, models and numbers as lines and as JSON documents."""
+"""Renders commits, columns, models and numbers as lines and as JSON documents."""

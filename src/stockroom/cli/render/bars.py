@@ -1,4 +1,4 @@
-"""Histograms and curves drawn in one line of text."""
+"""Histograms and curves in one line of text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _PLAIN: Final = " .:-=+*#@"
-"""The same where the terminal's encoding has no blocks."""
+"""The same, for terminals whose encoding has no blocks."""
 
 _BARS: Final = _BLOCKS[1:]
 
 
 def draw_bars(counts: Sequence[int]) -> str:
-    """One character for each count, as high as it is large; only for 0 a space."""
+    """Return one character for each count, with a height in proportion; a space only for 0."""
     top = max(counts, default=0)
     ramp = _BLOCKS if _can_draw_blocks() else _PLAIN
     steps = len(ramp) - 1
@@ -33,9 +33,9 @@ def _can_draw_blocks() -> bool:
 
 
 def draw_sparkline(values: NDArray[np.float64], width: int, *, low: float, high: float) -> str:
-    """At most `width` characters, each the mean of neighbouring values between `low` and `high`.
+    """Return at most `width` characters, each the mean of neighboring values between `low` and `high`.
 
-    Where there is nothing but NaN and infinities, it has a gap.
+    Values that are all NaN or infinite leave a gap.
     """
     groups = np.array_split(values, min(width, len(values))) if len(values) else []
     return "".join(_draw(group[np.isfinite(group)], low, high) for group in groups)
@@ -46,5 +46,5 @@ def _draw(values: NDArray[np.float64], low: float, high: float) -> str:
         return " "
     if high <= low:
         return _BARS[0]
-    share = float(np.mean((values / 2 - low / 2) / (high / 2 - low / 2)))  # halves, which do not overflow
+    share = float(np.mean((values / 2 - low / 2) / (high / 2 - low / 2)))  # halved, so that nothing overflows
     return _BARS[min(int(max(share, 0.0) * len(_BARS)), len(_BARS) - 1)]

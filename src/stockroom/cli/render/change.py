@@ -1,4 +1,4 @@
-"""What changed, column by column and model by model, as lines and documents: for `status`, `diff`, `show`, `commit`."""
+"""Changes by column, model and other path, as lines and documents: for `status`, `diff`, `show` and `commit`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How much was added, removed and changed at one path: a column's samples, a model's leaves, a metric's points."""
+    """The numbers of samples, leaves or points that were added, removed and changed at one path."""
 
     path: str
     kind: str
@@ -25,33 +25,33 @@ class Change:
     changed: int
 
     def counts_text(self) -> str:
-        """`+3 -0 ~1`."""
+        """Return `+3 -0 ~1`."""
         return f"+{self.added} -{self.removed} ~{self.changed}"
 
 
 def changes_of_diff(diff: Diff) -> list[Change]:
-    """The counts of a diff, path by path."""
+    """Return the counts of a diff for each path."""
     return [change_of_record(path, record) for path, record in diff.items()]
 
 
 def change_of_record(path: str, record: RecordDiff) -> Change:
-    """The counts of one column, model, value, metric or artifact of a diff."""
+    """Return the counts of one column, model, value, metric or artifact of a diff."""
     counts = record.counts
     return Change(path, record.kind, counts.added, counts.removed, counts.changed)
 
 
 def change_document(change: Change) -> dict[str, object]:
-    """A change as JSON, without its path."""
+    """Return a change as JSON, without its path."""
     return {name: value for name, value in asdict(change).items() if name != "path"}
 
 
 def changes_document(changes: Sequence[Change]) -> dict[str, object]:
-    """Path -> change, as JSON."""
+    """Return changes by path, as JSON."""
     return {change.path: change_document(change) for change in changes}
 
 
 def iter_stat_lines(changes: Sequence[Change]) -> Iterator[str]:
-    """One line a path, then the sums: `git diff --stat` for samples and leaves."""
+    """Yield one line for each path, then the totals, like `git diff --stat`."""
     width = max((len(change.path) for change in changes), default=0)
     for change in changes:
         yield f" {change.path:<{width}} | {change.kind:<7} {change.counts_text()}"
@@ -60,7 +60,7 @@ def iter_stat_lines(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def summary_text(changes: Sequence[Change]) -> str:
-    """`2 columns changed: +70000 -0 ~3; 1 model changed: +0 -0 ~62`."""
+    """Return `2 columns changed: +70000 -0 ~3; 1 model changed: +0 -0 ~62`."""
     by_noun: dict[str, list[Change]] = {noun: [] for noun in NOUNS.values()}
     for change in changes:
         by_noun.setdefault(NOUNS.get(change.path.partition("/")[0], "entry"), []).append(change)
@@ -68,14 +68,14 @@ def summary_text(changes: Sequence[Change]) -> str:
 
 
 def iter_key_lines(record: RecordDiff) -> Iterator[str]:
-    """The keys of one column's diff, or a model's leaves: `+ 5`, `- 6`, `~ 7`; lazily, in that order."""
+    """Yield the keys of one column's diff, or a model's leaves, as `+ 5`, `- 6`, `~ 7`, in that order."""
     yield from _marked("+", record.added)
     yield from _marked("-", record.removed)
     yield from _marked("~", record.changed)
 
 
 def keys_document(record: RecordDiff) -> dict[str, object]:
-    """The keys of one column's diff, or a model's leaves, as JSON."""
+    """Return the keys of one column's diff, or a model's leaves, as JSON."""
     return {
         "added_keys": list(record.added),
         "removed_keys": list(record.removed),

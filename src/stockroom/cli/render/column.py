@@ -1,4 +1,4 @@
-"""Columns as people and programs read them; imports nothing heavy, so that help stays fast."""
+"""Columns for people and programs; imports nothing heavy, so that help stays fast."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def format_shape(shape: tuple[int | None, ...]) -> str:
-    """`(3, *, 32)`: `*` where an axis has any length."""
+    """Return a shape such as `(3, *, 32)`; `*` is an axis of any length."""
     inner = ", ".join("*" if length is None else str(length) for length in shape)
     return f"({inner},)" if len(shape) == 1 else f"({inner})"
 
 
 def column_document(column: Column) -> dict[str, object]:
-    """A column's schema and size as JSON; a null in `shape` is an axis of any length."""
+    """Return a column's schema and size as JSON; a null in `shape` is an axis of any length."""
     return {
         "name": column.name,
         "dtype": str(column.dtype),
@@ -31,7 +31,7 @@ def column_document(column: Column) -> dict[str, object]:
 
 
 def column_line(column: Column) -> tuple[str, ...]:
-    """A column as the cells of a table: path, dtype, shape, count, bytes."""
+    """Return a column as the cells of a table: path, dtype, shape, count, bytes."""
     return (
         f"data/{column.name}",
         str(column.dtype),

@@ -1,4 +1,4 @@
-"""Commits as lines and as documents."""
+"""Commits as lines and documents."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SHORT_DIGITS: Final = 12
 
 
 def short_id(commit_id: str | None) -> str:
-    """The first digits of an id; dots for no commit."""
+    """Return the first digits of an id, or dots for no commit."""
     return commit_id[:SHORT_DIGITS] if commit_id else "." * SHORT_DIGITS
 
 
 def iter_commit_lines(commit: Commit, names: str = "", git_commit: str | None = None) -> Iterator[str]:
-    """A commit in full, as `git log` lays it out; `names` are the refs that point at it, `git_commit` carries it."""
+    """Yield a commit in full, in the layout of `git log`; `names` are its refs, `git_commit` is its carrier."""
     yield f"commit {commit.id}{names}"
     if len(commit.parents) > 1:
         yield f"Merge:  {' '.join(short_id(parent) for parent in commit.parents)}"
@@ -34,24 +34,24 @@ def iter_commit_lines(commit: Commit, names: str = "", git_commit: str | None = 
 
 
 def commit_line(commit: Commit, names: str = "") -> str:
-    """A commit on one line: short id, refs, first line of its message."""
+    """Return a commit on one line: short id, refs, first line of its message."""
     return f"{short_id(commit.id)}{names} {subject_of(commit.message)}"
 
 
 def describe_outcome(commit_id: str | None, *, staged: bool) -> str:
-    """What became of an import."""
+    """Return the outcome of an import in words."""
     if commit_id:
         return f"committed as {short_id(commit_id)}"
     return "staged" if staged else "nothing to commit, all of it was here already"
 
 
 def subject_of(message: str) -> str:
-    """The first line of a message."""
+    """Return the first line of a message."""
     return message.split("\n", 1)[0]
 
 
 def commit_document(commit: Commit) -> dict[str, object]:
-    """A commit as JSON; its time in ISO 8601 with the offset."""
+    """Return a commit as JSON; its time is in ISO 8601 with the offset."""
     return {
         "id": commit.id,
         "parents": list(commit.parents),
@@ -64,7 +64,7 @@ def commit_document(commit: Commit) -> dict[str, object]:
 
 
 def read_names(stock: StockRoom) -> Mapping[str, str]:
-    """Commit id -> ` (HEAD -> main, tag: v1)`, for every commit that a ref points at."""
+    """Return ` (HEAD -> main, tag: v1)` by commit id, for every commit that a ref names."""
     names: dict[str, list[str]] = {}
     if stock.branch is None and stock.commit_id:
         names[stock.commit_id] = ["HEAD"]

@@ -1,6 +1,6 @@
-r"""The lines that show how commits hang together, drawn in front of them as `git log --graph` does.
+r"""The graph of commits, drawn in front of them as by `git log --graph`.
 
-    *    merges what was done on the branch
+    *    merges the branch
     |\
     | *  on the branch
     * |  beside it
@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 class CommitGraph:
-    """Draws commits in lanes; they come children before parents, and a lane leads down to one still to come."""
+    """Draws commits in lanes. Commits come children before parents, and each lane waits for one commit."""
 
     def __init__(self) -> None:
         self._lanes: list[str] = []
 
     def draw(self, commit_id: str, parents: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
-        """The `lines` of the next commit with the graph in front, and what leads from there to the one after it."""
+        """Yield `lines` of the next commit with the graph in front, and the rows that connect it to later commits."""
         lanes = self._lanes
         if commit_id not in lanes:
             lanes.append(commit_id)
@@ -39,7 +39,7 @@ class CommitGraph:
             yield "| " * lane + " /" * (len(self._lanes) - lane)
 
     def _lead_to(self, lane: int, parents: Sequence[str]) -> Iterator[str]:
-        """Rows that open a lane for each further parent, and close those that lead where another does."""
+        """Yield rows that open a lane for each further parent, and close lanes that wait for the same commit."""
         lanes = self._lanes
         lanes[lane] = parents[0]
         for at, parent in enumerate(parents[1:], lane + 1):

@@ -1,6 +1,6 @@
-"""Conflicts, and a merge under way, as lines and as documents.
+"""Conflicts, and an unfinished merge, as lines and documents.
 
-What a side has is shown in a few characters: a value that is small and here, else its digest.
+Each side is shown in a few characters: its value if that is small and on this machine, otherwise its digest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.report import MergeUnderWay
 
 Describe: TypeAlias = "Callable[[Conflict], tuple[str, str]]"
-"""Gives what ours and theirs have."""
+"""Returns short texts for ours and theirs."""
 
 _NOTHING: Final = "-"
 _WIDTH: Final = 24
@@ -32,7 +32,7 @@ _HEADINGS: Final = ("path", "key", "kind", "ours", "theirs")
 def iter_conflict_lines(
     conflicts: Sequence[Conflict], ours: str | None = None, theirs: str | None = None
 ) -> Iterator[str]:
-    """A table of conflicts: path, key, kind, and what each side has, looked up in its commit where that is known."""
+    """Yield a table of conflicts: path, key, kind, and both sides, read from their commits if these are known."""
     if conflicts:
         with open_sides(ours, theirs) as describe:
             rows = [(*_make_cells(conflict), *describe(conflict)) for conflict in conflicts]
@@ -40,17 +40,17 @@ def iter_conflict_lines(
 
 
 def conflict_document(conflict: Conflict) -> dict[str, object]:
-    """A conflict as JSON; digests are of the raw bytes, or of records, null where a side has nothing."""
+    """Return a conflict as JSON; digests are of raw bytes or of records, null if a side has nothing."""
     return asdict(conflict)
 
 
 def merge_document(merge: MergeUnderWay | None) -> dict[str, object] | None:
-    """A merge under way as JSON; null for none."""
+    """Return an unfinished merge as JSON; null for none."""
     return None if merge is None else asdict(merge)
 
 
 def iter_merge_lines(merge: MergeUnderWay, ours: str | None) -> Iterator[str]:
-    """A merge under way into the commit `ours` in words, with its open conflicts."""
+    """Yield an unfinished merge into the commit `ours` in words, with its open conflicts."""
     what = f" of {short_id(merge.commit)}" if merge.commit else ""
     way_out = "`stock merge --abort` gives it up"
     if merge.conflicts:
@@ -67,14 +67,14 @@ def _make_cells(conflict: Conflict) -> tuple[str, ...]:
 
 
 def describe_by_digest(conflict: Conflict) -> tuple[str, str]:
-    """The first digits of what each side has."""
+    """Return the first digits of the digest on each side."""
     ours, theirs = (short_id(digest) if digest else _NOTHING for digest in (conflict.ours, conflict.theirs))
     return ours, theirs
 
 
 @contextmanager
 def open_sides(ours: str | None, theirs: str | None) -> Iterator[Describe]:
-    """What tells conflicts between two commits; nothing is fetched for it. None is a commit that is not known."""
+    """Yield a function that describes conflicts between two commits without fetching; None is an unknown commit."""
     from stockroom import StockRoom
 
     with ExitStack() as opened:
@@ -107,7 +107,7 @@ def _find_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
 
 
 def _read_text(side: StockRoom, conflict: Conflict, digest: str) -> str | None:
-    """A sample of one element or a text, a point, or a value; None for anything else, and for what is not here."""
+    """Return a sample of one element or a text, or a value; None for anything else, and for absent samples."""
     from stockroom.shelves.experiment.cells import format_cell
 
     shelf, _, name = conflict.path.partition("/")

@@ -1,4 +1,4 @@
-"""What a commit holds, shelf by shelf, as the rows of a table and as JSON."""
+"""The contents of a commit by shelf, as rows of a table and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VALUE_WIDTH: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that a commit holds: its path, a few words on it, and the same as JSON."""
+    """One thing in a commit: its path, a few words about it, and the same as JSON."""
 
     path: str
     words: tuple[str, ...]
@@ -28,18 +28,18 @@ class Item:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Path and words, as the cells of a table."""
+        """The path and the words, as cells of a table."""
         return (format_key(self.path), *self.words)
 
 
 def list_columns(stock: StockRoom) -> list[Item]:
-    """The columns with schema, count and size."""
+    """Return the columns with schema, count and size."""
     columns = [stock.data[name] for name in stock.data]
     return [Item(f"data/{column.name}", column_line(column)[1:], column_document(column)) for column in columns]
 
 
 def list_versions(stock: StockRoom) -> list[Item]:
-    """The columns with count and the digest that names their content."""
+    """Return the columns with count and the digest of their content."""
     items = []
     for name, column in stock.data.items():
         document = {"name": name, "count": len(column), "root": column.root}
@@ -49,12 +49,12 @@ def list_versions(stock: StockRoom) -> list[Item]:
 
 
 def list_models(stock: StockRoom) -> list[Item]:
-    """The models with leaves, size and metadata."""
+    """Return the models with leaves, size and metadata."""
     return [Item(f"model/{name}", model_cells(state), model_document(state)) for name, state in stock.model.items()]
 
 
 def list_values(stock: StockRoom) -> list[Item]:
-    """The values of the experiment, shortened; reads no chunk."""
+    """Return the values of the experiment, shortened; reads no chunks."""
     from stockroom.cli.render.experiment import as_json, shorten
     from stockroom.shelves.experiment.cells import format_cell
 
@@ -69,7 +69,7 @@ def list_values(stock: StockRoom) -> list[Item]:
 
 
 def list_metrics(stock: StockRoom) -> list[Item]:
-    """The metrics with the number of their points and the last."""
+    """Return the metrics with their last value and number of points."""
     from stockroom.cli.render.experiment import summary_document
     from stockroom.shelves.experiment.cells import format_cell
 
@@ -82,7 +82,7 @@ def list_metrics(stock: StockRoom) -> list[Item]:
 
 
 def list_artifacts(stock: StockRoom) -> list[Item]:
-    """The artifacts with media type and size."""
+    """Return the artifacts with media type and size."""
     return [
         Item(
             f"artifact/{each.name}",
@@ -94,7 +94,7 @@ def list_artifacts(stock: StockRoom) -> list[Item]:
 
 
 def artifact_document(artifact: Artifact) -> dict[str, object]:
-    """An artifact as JSON, without its name."""
+    """Return an artifact as JSON, without its name."""
     return {"media_type": artifact.media_type, "nbytes": artifact.nbytes, "digest": artifact.digest}
 
 
@@ -105,4 +105,4 @@ LISTERS: Final[dict[str, tuple[str, Callable[[StockRoom], Sequence[Item]]]]] = {
     "metric": ("metrics", list_metrics),
     "artifact": ("artifacts", list_artifacts),
 }
-"""The first part of a path -> what its things are called in JSON, and what lists them."""
+"""Maps the first part of a path to the JSON name of its things, and the function that lists them."""

@@ -1,4 +1,4 @@
-"""Values and metrics of experiments as text and as JSON, for the verbs under `exp`."""
+"""Values and metrics of experiments as text and JSON, for the verbs under `exp`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 DATE: Final = "%Y-%m-%d %H:%M"
 NOTHING: Final = "-"
-"""What stands in a table where a commit lacks something."""
+"""Shown in a table if a commit lacks a value."""
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON has it; NaN and infinities as the strings `NaN`, `Infinity` and `-Infinity`.
+    """Return a value as JSON; NaN and infinities become the strings `NaN`, `Infinity` and `-Infinity`.
 
-    Bytes are in base64, an array has its dtype and shape beside it, a complex number and a date are text.
+    Bytes become base64, arrays get their dtype and shape, and complex numbers and dates become text.
     """
     if isinstance(value, Mapping):
         return {str(key): as_json(part) for key, part in value.items()}
@@ -38,12 +38,12 @@ def as_json(value: Any) -> Any:
 
 
 def summary_document(summary: MetricSummary) -> dict[str, object]:
-    """What is cheap to know of a metric, as JSON."""
+    """Return the parts of a metric's summary that are cheap to read, as JSON."""
     return {"last": as_json(summary.last), "last_step": summary.last_step, "count": summary.count}
 
 
 def list_refs(stock: StockRoom) -> dict[str, list[str]]:
-    """By commit: the branches, then the tags, that point at it."""
+    """Return the branches, then the tags, of each commit."""
     refs: dict[str, list[str]] = {}
     for name, commit in (*stock.branches.items(), *stock.tags.items()):
         refs.setdefault(commit, []).append(name)
@@ -51,20 +51,20 @@ def list_refs(stock: StockRoom) -> dict[str, list[str]]:
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` on one line of at most `width` characters."""
+    """Return `text` on one line of at most `width` characters."""
     line = " ".join(text.split()) if not text.isprintable() else text
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def _list_elements(array: NDArray[Any]) -> Any:
-    """The elements in lists of lists, as deep as the array has axes."""
-    if array.dtype.kind not in "mMV":  # of dates and of dtypes numpy itself has not, it would give other things
+    """Return the elements as nested lists, one level for each axis."""
+    if array.dtype.kind not in "mMV":  # for dates and other packages' dtypes, tolist() returns other types
         return as_json(array.tolist())
     return [_list_elements(part) for part in array] if array.ndim else as_json(array[()])
 
 
 def _as_python(value: Any) -> Any:
-    """A numpy scalar as Python's own."""
+    """Return a numpy scalar as a Python scalar."""
     if not isinstance(value, np.generic):
         return value
     if value.dtype.kind in "mM":

@@ -1,4 +1,4 @@
-"""One leaf of a model, and the numbers of tensors, as people and programs read them."""
+"""One leaf of a model, and the statistics of tensors, for people and programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def describe_leaf(state: State, leaf: LeafInfo) -> tuple[dict[str, object], dict[str, object]]:
-    """A leaf's form, and a summary of its values, as JSON."""
+    """Return a leaf's dtype, shape and size, and a summary of its values, as JSON."""
     form = {"dtype": leaf.dtype, "shape": list(leaf.shape), "nbytes": leaf.nbytes, "tied_to": leaf.tied_to}
     if leaf.library == "python":
         return form, summarise_scalar(state.read(leaf.path))
@@ -26,14 +26,14 @@ def describe_leaf(state: State, leaf: LeafInfo) -> tuple[dict[str, object], dict
 
 
 def summarise_scalar(value: Any) -> dict[str, object]:
-    """A Python scalar as JSON; of long text and bytes the length."""
+    """Return a Python scalar as JSON; only the length for long text and bytes."""
     if isinstance(value, str | bytes) and len(value) > 200:
         return {"length": len(raw_bytes(value))}
     return {"value": json_value(value)}
 
 
 def stats_document(stats: TensorStats) -> dict[str, object]:
-    """Statistics as JSON, without the histogram."""
+    """Return statistics as JSON, without the histogram."""
     return {
         "count": stats.count,
         "mean": json_float(stats.mean),
@@ -48,10 +48,10 @@ def stats_document(stats: TensorStats) -> dict[str, object]:
 
 
 def json_float(value: float | None) -> object:
-    """A number as JSON; what JSON lacks as text."""
+    """Return a number as JSON; numbers that JSON lacks become text."""
     return None if value is None else json_value(value)
 
 
 def format_number(value: float | None) -> str:
-    """`0.01234`, `-1.2e+20`; nothing for None."""
+    """Return `0.01234` or `-1.2e+20`; an empty text for None."""
     return "" if value is None else f"{value:.4g}"

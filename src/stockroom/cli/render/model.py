@@ -1,4 +1,4 @@
-"""Models and their leaves as people and programs read them."""
+"""Models and their leaves for people and programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADINGS = ("name", "dtype", "shape", "size", "digest", "tied to", "since paren
 
 
 def model_document(state: State) -> dict[str, object]:
-    """A model's name, size and metadata as JSON."""
+    """Return a model's name, size and metadata as JSON."""
     return {
         "name": state.name,
         "leaves": len(state.paths()),
@@ -29,22 +29,22 @@ def model_document(state: State) -> dict[str, object]:
 
 
 def model_cells(state: State) -> tuple[str, str, str]:
-    """A model as the cells of a table: leaves, bytes, metadata."""
+    """Return a model as the cells of a table: leaves, bytes, metadata."""
     return format_count_of_leaves(len(state.paths())), format_nbytes(state.nbytes), format_metadata(state.metadata)
 
 
 def format_count_of_leaves(count: int) -> str:
-    """`1 leaf`, `62 leaves`."""
+    """Return `1 leaf`, `62 leaves`."""
     return "1 leaf" if count == 1 else f"{count} leaves"
 
 
 def format_metadata(metadata: Mapping[str, object]) -> str:
-    """`epoch=3 acc=0.91`."""
+    """Return `epoch=3 acc=0.91`."""
     return " ".join(f"{name}={_format_plain(value)}" for name, value in metadata.items())
 
 
 def leaf_document(leaf: LeafInfo, change: str | None) -> dict[str, object]:
-    """A leaf as JSON; `change` is what happened to it since the parent commit."""
+    """Return a leaf as JSON; `change` is its change since the parent commit."""
     return {
         "path": leaf.path,
         "dtype": leaf.dtype,
@@ -57,7 +57,7 @@ def leaf_document(leaf: LeafInfo, change: str | None) -> dict[str, object]:
 
 
 def iter_leaf_lines(leaves: Sequence[LeafInfo], changes: Mapping[str, str]) -> Iterator[str]:
-    """A table of leaves, with `changes` by path."""
+    """Yield a table of leaves, with `changes` by path."""
     rows = [
         (
             format_key(leaf.path or "(all)"),

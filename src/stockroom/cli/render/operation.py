@@ -1,4 +1,4 @@
-"""Entries of the operation log, and moves of refs, as lines and as documents."""
+"""Entries of the operation log, and moves of refs, as lines and documents."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def operation_line(operation: Operation) -> str:
-    """`12  2026-11-23 07:30:00 +0000  commit  branch/main  1f2e3d4c5b6a -> a1b2c3d4e5f6`."""
+    """Return `12  2026-11-23 07:30:00 +0000  commit  branch/main  1f2e3d4c5b6a -> a1b2c3d4e5f6`."""
     time = f"{_time_of(operation):%Y-%m-%d %H:%M:%S %z}"
     return f"{operation.number}  {time}  {operation.kind}  {operation.ref}  {move_text(operation)}"
 
 
 def move_text(operation: Operation) -> str:
-    """`1f2e3d4c5b6a -> a1b2c3d4e5f6`; dots for a ref that was not, or is no more."""
+    """Return `1f2e3d4c5b6a -> a1b2c3d4e5f6`; dots if the ref did not exist, or was deleted."""
     return f"{short_id(_hex(operation.old))} -> {short_id(_hex(operation.new))}"
 
 
 def format_move(ref: str, old: CommitId | None, new: CommitId | None) -> str:
-    """`main  3f9a1b2c4d5e -> 9c8b7a6f5e4d`."""
+    """Return `main  3f9a1b2c4d5e -> 9c8b7a6f5e4d`."""
     name = ref.partition("/")[2]
     if new is None:
         return f"{name}  deleted (was {old.hex()[:12] if old else '-'})"
@@ -32,12 +32,12 @@ def format_move(ref: str, old: CommitId | None, new: CommitId | None) -> str:
 
 
 def move_document(ref: str, old: CommitId | None, new: CommitId | None) -> dict[str, object]:
-    """A moved ref, for JSON."""
+    """Return a moved ref as JSON."""
     return {"ref": ref, "old": old.hex() if old else None, "new": new.hex() if new else None}
 
 
 def undone_text(operation: Operation) -> str:
-    """`branch/main is back at 1f2e3d4c5b6a (was a1b2c3d4e5f6)`."""
+    """Return `branch/main is back at 1f2e3d4c5b6a (was a1b2c3d4e5f6)`."""
     was = short_id(_hex(operation.new)) if operation.new else "deleted"
     if operation.old is None:
         return f"{operation.ref} is gone (was {was})"
@@ -45,7 +45,7 @@ def undone_text(operation: Operation) -> str:
 
 
 def operation_document(operation: Operation) -> dict[str, object]:
-    """An operation as JSON; `old` and `new` are null where the ref was not, or is no more."""
+    """Return an operation as JSON; `old` is null if the ref did not exist, `new` if it was deleted."""
     return {
         "number": operation.number,
         "time": _time_of(operation).isoformat(),

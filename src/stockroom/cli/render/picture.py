@@ -1,4 +1,4 @@
-"""Pictures in a terminal: two pixels to a character, the upper in the colour of the text, the lower behind it."""
+"""Pictures in a terminal: a character is two pixels, the upper in the text color, the lower in the background color."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 _PAPER: Final = 255
-"""What shows through where a picture is transparent."""
+"""The background of transparent pictures."""
 
 _CHANNELS: Final = (3, 4)
 
 
 def find_pixels(sample: object) -> Pixels | None:
-    """A sample as `(h, w)` or `(h, w, 3 or 4)`, if it is a picture: uint8, of that shape or with the channels first."""
+    """Return a sample as `(h, w)` or `(h, w, 3 or 4)`, channels moved last; None if it is not a uint8 picture."""
     if not isinstance(sample, np.ndarray) or sample.dtype != np.uint8 or sample.size == 0:
         return None
     if sample.ndim == 3 and sample.shape[2] not in (1, *_CHANNELS) and sample.shape[0] in (1, 3):
@@ -30,7 +30,7 @@ def find_pixels(sample: object) -> Pixels | None:
 
 
 def iter_picture_lines(pixels: Pixels, *, columns: int, lines: int) -> Iterator[str]:
-    """A picture as lines of at most `columns` characters, at most `lines` of them, with the codes for 24-bit colour."""
+    """Yield a picture as at most `lines` lines of at most `columns` characters, with 24-bit color codes."""
     height, width = pixels.shape[:2]
     scale = min(1.0, columns / width, 2 * lines / height)
     small = shrink(_flatten(pixels), max(round(height * scale), 1), max(round(width * scale), 1))
@@ -40,7 +40,7 @@ def iter_picture_lines(pixels: Pixels, *, columns: int, lines: int) -> Iterator[
 
 
 def shrink(rgb: Pixels, height: int, width: int) -> Pixels:
-    """`(height, width, 3)`: each pixel the mean of those of `rgb` that it stands for."""
+    """Return `(height, width, 3)`: each pixel is the mean of the pixels of `rgb` that it covers."""
     rows, columns = (np.arange(n) * size // n for n, size in ((height, len(rgb)), (width, rgb.shape[1])))
     sums = np.add.reduceat(np.add.reduceat(rgb, rows, axis=0, dtype=np.uint64), columns, axis=1)
     counts = np.diff(rows, append=len(rgb))[:, None] * np.diff(columns, append=rgb.shape[1])[None, :]
@@ -48,7 +48,7 @@ def shrink(rgb: Pixels, height: int, width: int) -> Pixels:
 
 
 def _flatten(pixels: Pixels) -> Pixels:
-    """`(h, w, 3)`, on paper where it is transparent."""
+    """Return `(h, w, 3)`, with transparent pixels blended with `_PAPER`."""
     if pixels.ndim == 2:
         return np.repeat(pixels[:, :, None], 3, axis=2)
     if pixels.shape[2] == 3:

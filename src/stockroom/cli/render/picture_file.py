@@ -1,4 +1,4 @@
-"""A sample as a PNG file, shown with the desktop's own viewer where there is a desktop."""
+"""Saves a sample as a PNG file, and shows it with the desktop's viewer if there is one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def save_picture(sample: object, target: Path | None) -> Path:
-    """The PNG file of a sample, new at `target` or, for None, among temporary files; `InvalidInputError` if it cannot
-    be one."""
+    """Write a sample as a new PNG file at `target`, or at a temporary path, and return the path.
+
+    Raises `InvalidInputError` if the sample is not a picture, or if `target` exists.
+    """
     pixels = find_pixels(sample)
     if pixels is None:
         raise InvalidInputError("this is no picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w)")
@@ -34,13 +36,13 @@ def save_picture(sample: object, target: Path | None) -> Path:
 
 
 def open_viewer(path: Path) -> bool:
-    """Have the desktop show a file; False where there is none."""
+    """Show a file with the desktop's viewer; False if there is no desktop."""
     if sys.platform != "darwin" and not any(os.environ.get(name) for name in _DISPLAYS):
         return False
     program = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
     if program is None:
         return False
-    subprocess.Popen(  # noqa: S603 - the viewer that this machine has
+    subprocess.Popen(  # noqa: S603 - the machine's own viewer
         [program, str(path.absolute())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

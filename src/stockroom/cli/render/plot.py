@@ -1,4 +1,4 @@
-"""Curves drawn to a file by matplotlib, which is an optional extra: PNG, SVG, or a page of HTML with the SVG in it."""
+"""Draws curves to a file with matplotlib, an optional extra: PNG, SVG, or an HTML page that contains the SVG."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _PAGE: Final = """<!DOCTYPE html>
 
 
 def write_plot(path: Path, metric: str, curves: Mapping[str, Series]) -> None:
-    """Draw `curves`, by their labels, to a file whose name ends in one of `SUFFIXES`.
+    """Draw `curves`, keyed by their labels, to a file whose name ends in one of `SUFFIXES`.
 
-    Raises `InvalidInputError` where matplotlib is not installed.
+    Raises `InvalidInputError` if matplotlib is not installed.
     """
     data = _encode(_draw(metric, curves), path.suffix.lower(), metric)
     with open_whole(path) as file:
@@ -48,7 +48,7 @@ def _draw(metric: str, curves: Mapping[str, Series]) -> Any:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for label, (steps, values) in curves.items():
-        finite = np.where(np.isfinite(values), values, np.nan)  # which leaves gaps
+        finite = np.where(np.isfinite(values), values, np.nan)  # NaN leaves a gap
         axes.plot(steps, finite, label=_escape(label), marker="." if len(steps) < 50 else None)
     axes.set_xlabel("step")
     axes.set_ylabel(_escape(metric))
@@ -71,5 +71,5 @@ def _encode(figure: Any, suffix: str, metric: str) -> bytes:
 
 
 def _escape(text: str) -> str:
-    """`text` as it is, which matplotlib would else read as mathematics between dollar signs."""
+    """Return `text` with dollar signs escaped; matplotlib reads text between them as math."""
     return text.replace("$", r"\$")

@@ -1,6 +1,6 @@
-"""Names and texts from a repository made safe to show.
+"""Makes names and texts from a repository safe to print.
 
-They may come from anyone, and a terminal obeys control characters.
+They may come from strangers, and a terminal obeys control characters.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 
 
 def as_printable(text: str) -> str:
-    """`text` with control characters and lone surrogates escaped; newlines and tabs stay."""
+    """Return `text` with control characters and lone surrogates escaped; newlines and tabs stay."""
     if text.isprintable():
         return text
     return "".join(
@@ -18,7 +18,7 @@ def as_printable(text: str) -> str:
 
 
 def format_key(key: int | str) -> str:
-    """A sample's key on one line: as it is where that is unambiguous, else quoted as in JSON."""
+    """Return a sample's key on one line: unchanged if that is unambiguous, otherwise quoted as in JSON."""
     if isinstance(key, int):
         return str(key)
     return key if key and key.isprintable() and not key.startswith('"') else json.dumps(key)

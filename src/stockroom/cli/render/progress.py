@@ -1,6 +1,6 @@
-"""Progress of long work on stderr: a bar on a terminal, else a line at least every ten seconds.
+"""Shows progress of long work on stderr: a bar on a terminal, otherwise a line at least every ten seconds.
 
-rich is imported only when a bar is drawn.
+rich is imported only to draw a bar.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ HEARTBEAT_S: Final = 10.0
 
 
 class Progress(Protocol):
-    """Where a verb reports how far it is."""
+    """The interface through which a verb reports progress."""
 
     def update(
         self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
     ) -> None:
-        """`done` samples or files of `total` (None: unknown) under `label`; `nbytes` of `total_nbytes` so far."""
+        """Report `done` samples or files of `total` (None: unknown) under `label`, and `nbytes` of `total_nbytes`."""
 
 
 @contextlib.contextmanager
 def show_progress(label: str, *, bar: bool, quiet: bool) -> Iterator[Progress]:
-    """Show what is reported inside the block, in the manner that suits stderr."""
+    """Yield a `Progress` that suits stderr for the work in the block."""
     if quiet:
         yield SilentProgress()
     elif bar and sys.stderr.isatty():
@@ -41,17 +41,17 @@ def show_progress(label: str, *, bar: bool, quiet: bool) -> Iterator[Progress]:
 
 
 class SilentProgress:
-    """Says nothing."""
+    """Prints nothing."""
 
     def update(
         self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
     ) -> None:
-        """Take the report and drop it."""
+        """Ignore the report."""
 
 
 @dataclass(slots=True)
 class Heartbeat:
-    """Keeps the last report and turns it into a line; written by one thread, read by another."""
+    """Keeps the last report and formats it as a line; one thread writes it, another reads it."""
 
     label: str
     started_s: float = field(default_factory=time.monotonic)
@@ -63,12 +63,12 @@ class Heartbeat:
     def update(
         self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
     ) -> None:
-        """Remember the newest report."""
+        """Store the newest report."""
         self.label, self.done, self.total = label, done, total
         self.nbytes, self.total_nbytes = nbytes, total_nbytes
 
     def line(self) -> str:
-        """`import image: 1200 of 5000, 41.0 MiB, 20 s`; of a transfer also its rate and what is left of it."""
+        """Return `import image: 1200 of 5000, 41.0 MiB, 20 s`; for a transfer, also its rate and the time left."""
         elapsed_s = time.monotonic() - self.started_s
         parts = []
         if self.done:
@@ -84,7 +84,7 @@ class Heartbeat:
 
 @contextlib.contextmanager
 def tell_heartbeat(label: str, *, stream: TextIO, interval_s: float = HEARTBEAT_S) -> Iterator[Progress]:
-    """Write the newest report to `stream` every `interval_s`, even where the work itself falls silent."""
+    """Write the newest report to `stream` every `interval_s`, even if the work does not report."""
     heartbeat = Heartbeat(label)
     stop = threading.Event()
 
@@ -104,7 +104,7 @@ def tell_heartbeat(label: str, *, stream: TextIO, interval_s: float = HEARTBEAT_
 
 @contextlib.contextmanager
 def draw_bar(label: str) -> Iterator[Progress]:
-    """A rich bar on stderr with count, rate and remaining time; gone when the work is done."""
+    """Show a rich bar on stderr with count, rate and remaining time; it disappears when the work is done."""
     from stockroom.cli.render.progress_bar import BarProgress, make_bar
 
     with make_bar() as bar:

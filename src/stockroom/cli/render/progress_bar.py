@@ -1,4 +1,4 @@
-"""The progress bar of a terminal; the only module of the command line that imports rich for it."""
+"""The progress bar of a terminal; only this module of the command line imports rich for it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from stockroom.cli.render.units import format_nbytes
 
 
 class RateColumn(ProgressColumn):
-    """Samples and bytes a second."""
+    """Samples and bytes per second."""
 
     def render(self, task: Task) -> Text:
-        """`1,200/s 3.5 MiB/s`, empty until there is a rate."""
+        """Return `1,200/s 3.5 MiB/s`, empty until there is a rate."""
         if not task.speed:
             return Text("")
         if "counts" in task.fields:
@@ -40,14 +40,14 @@ class CountColumn(MofNCompleteColumn):
     """Samples, or files and bytes."""
 
     def render(self, task: Task) -> Text:
-        """`1200/5000`, or `3/12 files, 41.0 MiB of 1.1 GiB`."""
+        """Return `1200/5000`, or `3/12 files, 41.0 MiB of 1.1 GiB`."""
         counts = task.fields.get("counts")
         return super().render(task) if counts is None else Text(counts)
 
 
 @dataclass(frozen=True, slots=True)
 class BarProgress:
-    """Reports drawn as one bar."""
+    """Shows reports as one bar."""
 
     bar: Progress
     task: TaskID
@@ -55,7 +55,7 @@ class BarProgress:
     def update(
         self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
     ) -> None:
-        """Move the bar to `done` of `total`, or, of a transfer, to `nbytes` of `total_nbytes`."""
+        """Move the bar to `done` of `total`, or for a transfer to `nbytes` of `total_nbytes`."""
         if total_nbytes is None:
             self.bar.update(self.task, description=label, completed=done, total=total, nbytes=nbytes)
             return
@@ -64,7 +64,7 @@ class BarProgress:
 
 
 def make_bar() -> Progress:
-    """An empty bar on stderr; descriptions are plain text, never markup."""
+    """Return an empty bar on stderr; descriptions are plain text, never markup."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

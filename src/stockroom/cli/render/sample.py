@@ -1,4 +1,4 @@
-"""Samples as people and programs read them: text, JSON, `.npy` bytes, pictures in colour, and curves."""
+"""Samples for people and programs: text, JSON, `.npy` bytes, color pictures, and curves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from stockroom.cli.render.picture import find_pixels, iter_picture_lines
 Sample: TypeAlias = "NDArray[Any] | str | bytes"
 
 _PROMPT_LINES: Final = 8
-"""Lines of the terminal that are left to what stands above a picture."""
+"""Lines of the terminal that a picture leaves for the text above it."""
 
 
 def sample_document(sample: Sample) -> dict[str, object]:
-    """A sample's form as JSON: dtype, shape, raw bytes, and a summary of its values."""
+    """Return a sample's dtype, shape and raw bytes, and a summary of its values, as JSON."""
     if isinstance(sample, np.ndarray):
         return {
             "dtype": str(sample.dtype),
@@ -34,7 +34,7 @@ def sample_document(sample: Sample) -> dict[str, object]:
 
 
 def summarise(array: NDArray[Any]) -> dict[str, object]:
-    """Least, greatest and mean value where the dtype has them, as JSON; a single value is given itself."""
+    """Return the least, greatest and mean value as JSON, if the dtype has them, or else a single value itself."""
     if array.size == 0:
         return {}
     if array.size == 1:
@@ -50,7 +50,7 @@ def summarise(array: NDArray[Any]) -> dict[str, object]:
 
 
 def json_value(value: Any) -> object:
-    """A sample as JSON: nested lists, NaN and infinities as strings, complex as `[real, imaginary]`."""
+    """Return a sample as JSON: nested lists, NaN and infinities as strings, complex as `[real, imaginary]`."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -66,7 +66,7 @@ def json_value(value: Any) -> object:
 
 
 def raw_bytes(sample: Sample) -> bytes:
-    """A sample's raw bytes: UTF-8, the bytes themselves, or an array's in C order, little-endian."""
+    """Return a sample's raw bytes: UTF-8, the bytes themselves, or an array's in C order, little-endian."""
     if isinstance(sample, str):
         return sample.encode("utf-8", "surrogatepass")
     if isinstance(sample, bytes):
@@ -76,7 +76,7 @@ def raw_bytes(sample: Sample) -> bytes:
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
-    """An array as a `.npy` file; bfloat16 and float8, which the format lacks, as unsigned integers."""
+    """Return an array as a `.npy` file; bfloat16 and float8, which the format lacks, as unsigned integers."""
     if array.dtype.isbuiltin == 2:  # a dtype that a package registered
         array = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
     buffer = io.BytesIO()
@@ -85,12 +85,12 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 
 def array_text(array: NDArray[Any]) -> str:
-    """An array for a terminal, shortened in the middle where it is large."""
+    """Return an array as text for a terminal, shortened in the middle if it is large."""
     return np.array2string(array, threshold=1000, edgeitems=4, max_line_width=100)
 
 
 def _finite(value: object) -> object:
-    """Floats that JSON lacks as the strings that Python's own `float` reads back."""
+    """Return floats that JSON lacks as strings that Python's `float` can parse."""
     if isinstance(value, list):
         return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -99,7 +99,7 @@ def _finite(value: object) -> object:
 
 
 def draw_look(sample: Sample, *, columns: int | None = None, lines: int | None = None) -> list[str]:
-    """A picture as lines with codes for colours, as large as it is or as the terminal; nothing for what is none."""
+    """Return a picture as lines with color codes, at most as large as the terminal; no lines if it is no picture."""
     pixels = find_pixels(sample)
     if pixels is None:
         return []
@@ -110,7 +110,7 @@ def draw_look(sample: Sample, *, columns: int | None = None, lines: int | None =
 
 
 def find_curve(sample: Sample, *, width: int) -> str | None:
-    """A row of numbers as a curve of at most `width` characters; None for anything else."""
+    """Return a row of numbers as a curve of at most `width` characters; None for anything else."""
     if not isinstance(sample, np.ndarray) or sample.ndim != 1 or len(sample) < 2 or not _is_real(sample):
         return None
     values = sample.astype(np.float64)
@@ -121,7 +121,7 @@ def find_curve(sample: Sample, *, width: int) -> str | None:
 
 
 def describe_shortly(sample: Sample, *, width: int) -> str:
-    """A sample in at most `width` characters: text, a number, a curve, or else its shape."""
+    """Return a sample in at most `width` characters: text, a number, a curve, or its shape."""
     if isinstance(sample, str):
         text = " ".join(sample.split())
         return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,4 +1,4 @@
-"""Columns of text, lined up."""
+"""Aligns columns of text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 
 def iter_table_lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Each row's cells padded to the widest of its column, two spaces apart."""
+    """Yield each row's cells, padded to the widest of its column, two spaces apart."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def iter_headed_lines(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """`rows`, if there are any, lined up below `headings`, without the columns in which no row has anything."""
+    """Yield `rows`, if any, aligned below `headings`, without columns that are empty in every row."""
     if not rows:
         return
     kept = [column for column, cells in enumerate(zip(*rows, strict=True)) if any(cells)]
