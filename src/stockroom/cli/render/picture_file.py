@@ -18,10 +18,7 @@ _DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def save_picture(sample: object, target: Path | None) -> Path:
-    """Write a sample as a new PNG file at `target`, or at a temporary path, and return the path.
-
-    Raises `InvalidInputError` if the sample is not a picture, or if `target` exists.
-    """
+    """Write a sample as a PNG file, new at `target` or temporary, and return its path; raises `InvalidInputError`."""
     pixels = find_pixels(sample)
     if pixels is None:
         raise InvalidInputError("this is no picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w)")

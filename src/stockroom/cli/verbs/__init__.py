@@ -1,1 +1,1 @@
-"""The verbs, a module each."""
+"""The verbs, one module each."""

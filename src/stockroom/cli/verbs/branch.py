@@ -1,4 +1,4 @@
-"""`stock branch`: list, make and delete branches."""
+"""`stock branch`: list, create and delete branches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock cat`: one sample's value, one leaf's, one value's, or what a metric or artifact holds."""
+"""`stock cat`: print the value of a sample, leaf or value, or the content of a metric or artifact."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cat(
 
 
 def _read_value(stock: StockRoom, shelf: str, rest: str) -> Any:
-    """What is at the address: an array, str, bytes, or something of Python's own."""
+    """Return the value at the address: an array, str, bytes, or another Python value."""
     if shelf == DATA_SHELF:
         return _read_sample(stock, f"{shelf}/{rest}" if rest else shelf)
     if shelf == MODEL_SHELF:
@@ -122,7 +122,7 @@ def _tell_plain(console: Console, value: Any) -> None:
 
 
 def _print_metric(console: Console, stock: StockRoom, name: str) -> None:
-    """Print every point of a metric, a line each; `ValueNotFoundError`."""
+    """Print every point of a metric, one per line; raises `ValueNotFoundError`."""
     from stockroom.cli.render.experiment import as_json  # here for start-up time
 
     steps, values = stock.experiment.metrics[name]
@@ -135,7 +135,7 @@ def _print_metric(console: Console, stock: StockRoom, name: str) -> None:
 
 
 def _print_artifact(console: Console, stock: StockRoom, name: str) -> None:
-    """Print an artifact's bytes as they are, on a terminal only where they are text; `ValueNotFoundError`."""
+    """Print an artifact's bytes unchanged, on a terminal only if they are text; raises `ValueNotFoundError`."""
     artifact = stock.experiment.artifacts[name]
     data = artifact.read()
     if console.json:

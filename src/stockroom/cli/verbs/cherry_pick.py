@@ -1,4 +1,4 @@
-"""`stock cherry-pick`: do here what one commit did elsewhere."""
+"""`stock cherry-pick`: apply the changes of one commit here."""
 
 from __future__ import annotations
 

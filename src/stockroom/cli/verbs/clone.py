@@ -1,4 +1,4 @@
-"""`stock clone`: a new repository from a remote."""
+"""`stock clone`: clone a remote to a new repository."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _clone(
 def _clone_here(
     console: Console, url: str | None, metadata_only: bool, options: dict[str, Any], show: OnProgress
 ) -> StockRoom:
-    """Clone beside the `head.stock` of this folder, saying first whom that makes us contact."""
+    """Clone beside the `head.stock` of this folder; first print the URL that this contacts."""
     from stockroom import StockRoom
     from stockroom.shelves.stock.remotes import choose_remote, find_head
 

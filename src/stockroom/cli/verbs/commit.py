@@ -1,4 +1,4 @@
-"""`stock commit`: keep what is staged."""
+"""`stock commit`: commit the staged changes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _read_text(file: Path) -> str:
 
 
 def resolve_author(author: str | None) -> tuple[str, str] | None:
-    """Name and email of `--author "NAME <EMAIL>"`, else of the environment; None leaves it to the repository."""
+    """Return name and email from `--author "NAME <EMAIL>"`, or else the environment; None uses the repository's."""
     if author is not None:
         return parse_author(author)
     name, email = os.environ.get(NAME_VARIABLE), os.environ.get(EMAIL_VARIABLE)
@@ -72,7 +72,7 @@ def resolve_author(author: str | None) -> tuple[str, str] | None:
 
 
 def parse_author(text: str) -> tuple[str, str]:
-    """Name and email of `NAME <EMAIL>`; raises `CommandLineError` where it is anything else."""
+    """Parse `NAME <EMAIL>`; raises `CommandLineError` for anything else."""
     match = re.fullmatch(r"\s*([^<>]*[^<>\s])\s*<([^<>]*)>\s*", text)
     if match is None:
         raise CommandLineError(f'--author expects "NAME <EMAIL>", found {text!r}; quote the whole value')

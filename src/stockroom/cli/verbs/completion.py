@@ -1,4 +1,4 @@
-"""`stock completion`: the script that has a shell complete verbs, options and names."""
+"""`stock completion`: print the script that lets a shell complete verbs, options and names."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def completion(
 
 
 def _make_script(shell: str) -> str:
-    """The script for one of `SHELLS`."""
+    """Return the script for one of `SHELLS`."""
     if shell == "bash":
         return _BASH
     from typer.completion import get_completion_script  # type: ignore[attr-defined] # typer does not list it

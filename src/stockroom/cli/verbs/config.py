@@ -1,4 +1,4 @@
-"""`stock config`: the repository's own settings."""
+"""`stock config`: show or change the repository's own settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def config(
 
 
 def format_setting(value: Value) -> str:
-    """A setting as it is typed."""
+    """Return a setting as it is typed."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)

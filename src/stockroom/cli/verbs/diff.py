@@ -1,4 +1,4 @@
-"""`stock diff`: what differs between two commits, or between a commit and the stage."""
+"""`stock diff`: show the difference between two commits, or between a commit and the stage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def diff(
 
 
 def split_range(a: str | None, b: str | None) -> tuple[str, str | None]:
-    """The two sides of `A B` or `A..B`; an empty end of a range is HEAD."""
+    """Return the two sides of `A B` or `A..B`; an empty end of a range is HEAD."""
     if a is None or ".." not in a:
         return a or "HEAD", b
     if "..." in a:

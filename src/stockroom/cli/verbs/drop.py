@@ -1,4 +1,4 @@
-"""`stock drop`: give back disk that a remote can fill again."""
+"""`stock drop`: free disk space of packs that a remote holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock du`: what columns, models, branches and commits cost on disk, and what is saved."""
+"""`stock du`: show the disk usage of columns, models, branches and commits, and the savings."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _cost_cells(cost: Cost) -> tuple[str, ...]:
 
 
 def _format_saved(saved: int, total: Cost) -> str:
-    """`1.2 MiB of 3.4 MiB (35.3%)`; nothing where packs are a little larger than what is in them."""
+    """Return `1.2 MiB of 3.4 MiB (35.3%)`; no savings if packs are slightly larger than their content."""
     return format_part(max(saved, 0), total.nbytes)
 
 

@@ -1,4 +1,4 @@
-"""`stock export`: a column as files that anything can read."""
+"""`stock export`: write a column to files that other programs can read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OTHER_VERBS = {
     "experiment": "`stock cat experiment/KEY`",
 }
 _UNKNOWN_KINDS = re.compile(r"\.(csv|h5|hdf5|jpg|json|mat|pkl|png|pt|safetensors|txt|zip)", re.IGNORECASE)
-"""Endings of names that nobody gives a folder."""
+"""Endings that are file types and never names of folders."""
 
 
 @verb(example="stock export v1:data/image --to images.npz", complete={"address": "addresses"})

@@ -1,4 +1,4 @@
-"""`stock fetch`: take in a remote's new history."""
+"""`stock fetch`: fetch a remote's new history."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fetch(
 
 
 def tell_fetch(console: Console, report: FetchReport) -> None:
-    """Say what a fetch brought."""
+    """Print the result of a fetch."""
     for move in report.moved:
         console.say(format_move(*move))
     if report.commits:
@@ -45,7 +45,7 @@ def tell_fetch(console: Console, report: FetchReport) -> None:
 
 
 def fetch_document(report: FetchReport) -> dict[str, object]:
-    """What a fetch brought, for JSON."""
+    """Return the result of a fetch as JSON."""
     return {
         "remote": report.remote,
         "moved": [move_document(*move) for move in report.moved],

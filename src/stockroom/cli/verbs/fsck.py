@@ -1,4 +1,4 @@
-"""`stock fsck`: check everything, and with `--repair` mend what can be mended."""
+"""`stock fsck`: check everything, and with `--repair` repair damage if possible."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _tell_repair(console: Console, report: RepairReport) -> Sequence[Damage]:
 
 
 def _parse_subset(text: str | None) -> tuple[float | None, tuple[int, int] | None]:
-    """`5%` as a fraction, `3/10` as part and parts."""
+    """Parse `5%` as a fraction, `3/10` as part and parts."""
     if text is None:
         return None, None
     percent = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%", text)

@@ -1,4 +1,4 @@
-"""`stock gc`: give back the disk of what nothing leads to any more."""
+"""`stock gc`: delete unreachable content to free disk space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock import`: bring data in through a plug-in, and commit it."""
+"""`stock import`: import data with a plug-in, and commit it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock init`: make a repository."""
+"""`stock init`: create a repository."""
 
 from __future__ import annotations
 

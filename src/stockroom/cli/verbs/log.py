@@ -1,4 +1,4 @@
-"""`stock log`: the commits that lead to a ref."""
+"""`stock log`: show the commits reachable from a ref."""
 
 from __future__ import annotations
 

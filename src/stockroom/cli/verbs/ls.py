@@ -1,4 +1,4 @@
-"""`stock ls`: what a commit holds, the keys of a column, or the leaves of a model."""
+"""`stock ls`: list the contents of a commit, the keys of a column, or the leaves of a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PREVIEWS: Final = 20
 _WIDTH: Final = 60
 _THUMBNAIL: Final = (32, 8)
-"""Characters and lines of a picture at most."""
+"""The maximum columns and lines of a picture."""
 
 
 @verb(example="stock ls v1:data/image --preview -n 5", complete={"address": "addresses"})
@@ -53,7 +53,7 @@ def ls(
 
 
 def list_shelves(console: Console, stock: StockRoom, shelves: Sequence[str]) -> None:
-    """Print everything on some shelves of the handle's commit."""
+    """Print everything on the given shelves of the handle's commit."""
     listed = {shelf: LISTERS[shelf][1](stock) for shelf in shelves}
     console.answer(
         {LISTERS[shelf][0]: [item.document for item in items] for shelf, items in listed.items()},
@@ -82,7 +82,7 @@ def _list_keys(console: Console, path: str, keys: Sequence[int | str]) -> None:
 
 
 def _list_looks(console: Console, column: Column, *, n: int | None) -> None:
-    """Print the first `n` keys (None: 20) with their samples: pictures where there are colours, else a few words."""
+    """Print the first `n` keys (None: 20) with their samples: pictures if colors are on, otherwise a few words."""
     from stockroom.cli.render.sample import describe_shortly, draw_look  # here for start-up time
 
     keys = list(islice(column.keys_as_stored(), _PREVIEWS if n is None else n))

@@ -1,4 +1,4 @@
-"""`stock merge`: bring another line of history into the branch that is checked out."""
+"""`stock merge`: merge another branch or commit into the branch that is checked out."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _continue(console: Console, stock: StockRoom, message: str | None) -> None:
 def _abort(console: Console, stock: StockRoom) -> None:
     under_way = stock.find_merge()
     stock.abort_merge()
-    if under_way is None:  # it came to be in between
+    if under_way is None:  # it began in the meantime
         raise NotFoundError("no merge was under way")
     console.say(f"gave up the {under_way.kind}; nothing is staged")
     console.answer({"aborted": merge_document(under_way)})

@@ -1,4 +1,4 @@
-"""`stock prefetch`: bring samples and models here before they are read."""
+"""`stock prefetch`: fetch samples and models before they are read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def prefetch(
 
 
 def _parse_keys(stock: StockRoom, path: str | None, text: str) -> slice | list[Key]:
-    """`0:1000` as positions, else keys of the column's own type, or names of a model's leaves."""
+    """Parse `0:1000` as positions, otherwise keys of the column's key type, or names of a model's leaves."""
     if path is None:
         raise CommandLineError("--keys chooses within one column or model: say which, as data/image")
     if path.startswith("model/"):

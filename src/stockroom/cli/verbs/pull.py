@@ -1,4 +1,4 @@
-"""`stock pull`: fetch, and bring the branch that is checked out along."""
+"""`stock pull`: fetch, and update the branch that is checked out."""
 
 from __future__ import annotations
 

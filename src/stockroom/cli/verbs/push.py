@@ -1,4 +1,4 @@
-"""`stock push`: bring a branch or tag to a remote."""
+"""`stock push`: push a branch or tag to a remote."""
 
 from __future__ import annotations
 

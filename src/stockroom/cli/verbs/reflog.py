@@ -1,4 +1,4 @@
-"""`stock reflog`: the operation log, every change of a ref."""
+"""`stock reflog`: show the operation log, every change of a ref."""
 
 from __future__ import annotations
 

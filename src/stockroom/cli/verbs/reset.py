@@ -1,4 +1,4 @@
-"""`stock reset`: drop what is staged, and move the branch if asked to."""
+"""`stock reset`: discard staged changes, and move the branch if asked to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock resolve`: decide what a merge under way has left open."""
+"""`stock resolve`: decide the open conflicts of an unfinished merge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHOICES: Final[dict[str, Literal["ours", "theirs", "average"]]] = {
     "theirs": "theirs",
     "average": "average",
 }
-"""Options that name a choice; the others take what is staged."""
+"""Options that name a choice; other options take the staged content."""
 
 
 @verb(example="stock resolve data/label:7 --theirs", complete={"path": "addresses"})
@@ -107,7 +107,7 @@ def _tell(console: Console, stock: StockRoom, *, resolved: Sequence[Conflict]) -
 
 
 def _put_value(stock: StockRoom, conflict: Conflict, file: Path) -> None:
-    """Stage what is in a file at a conflict's place; `InvalidInputError` where a file cannot be its value.
+    """Stage the content of a file for a conflict; raises `InvalidInputError` if it cannot come from a file.
 
     A sample is a `.npy` file, or the text or bytes themselves; a value, a point or an attribute is JSON.
     """

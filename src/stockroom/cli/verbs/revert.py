@@ -1,4 +1,4 @@
-"""`stock revert`: take back what one commit changed."""
+"""`stock revert`: undo the changes of one commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock show`: a commit, or one thing in it, described."""
+"""`stock show`: describe a commit, or one thing in it."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _MARKS: Final = {"added": "+"}
 
 @dataclass(frozen=True, slots=True)
 class PictureOutput:
-    """Where else a picture is to go: to a file, to the desktop."""
+    """Further outputs for a picture: a file, the desktop's viewer."""
 
     file: Path | None
     opens: bool
 
     def refuse(self) -> None:
-        """Raise `InvalidInputError` if it is to go anywhere: what is shown is no sample."""
+        """Raise `InvalidInputError` if an output was requested for something that is not a sample."""
         if self.file is not None or self.opens:
             raise InvalidInputError("--open and --png take one sample, as data/image/0")
 
     def write(self, sample: Sample) -> Path | None:
-        """The file that was written, if one was wanted."""
+        """Write the file if an output was requested, and return its path."""
         if self.file is None and not self.opens:
             return None
         from stockroom.cli.render.picture_file import open_viewer, save_picture
@@ -92,7 +92,7 @@ def show(
 
 
 def _show_path(console: Console, stock: StockRoom, path: str, output: PictureOutput) -> None:
-    """Print what is at a path in the handle's commit."""
+    """Print the thing at a path in the handle's commit."""
     shelf, rest = split_shelf(path)
     if shelf == DATA_SHELF and rest:
         _show_data(console, stock, path, output)
@@ -150,7 +150,7 @@ def _show_sample(console: Console, column: Column, key: int | str, output: Pictu
 
 
 def _show_look(console: Console, sample: Sample) -> None:
-    """Print what a person can look at: text, a picture, a curve."""
+    """Print a view of a sample: text, a picture, or a curve."""
     from stockroom.cli.render.sample import draw_look, find_curve
 
     if isinstance(sample, str):
@@ -187,7 +187,7 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
 
 
 def _item_documents(items: Sequence[Item], kinds: Mapping[str, str]) -> list[dict[str, object]]:
-    """The items as JSON, with what the commit did to each: null where it left it as it was."""
+    """Return the items as JSON, with the commit's change to each: null if it did not change."""
     return [item.document | {"change": kinds.get(item.path)} for item in items]
 
 
@@ -198,13 +198,13 @@ def _iter_item_lines(items: Sequence[Item], kinds: Mapping[str, str]) -> Iterato
 
 
 def _show_item(console: Console, stock: StockRoom, shelf: str, name: str) -> None:
-    """Print what is called `name` among the values, metrics or artifacts; `ValueNotFoundError`."""
+    """Print the value, metric or artifact called `name`; raises `ValueNotFoundError`."""
     from stockroom.cli.render.experiment import as_json, shorten  # here for start-up time
     from stockroom.shelves.experiment.cells import format_cell  # here for start-up time
 
     fields = _DESCRIBE[shelf](stock, name)
     document = {"path": f"{shelf}/{name}", **as_json(fields)}
-    if shelf == "experiment":  # by the names of its parts, of which one alone is the value itself
+    if shelf == "experiment":  # name the parts; a value without parts is called `value`
         fields = {part.removeprefix(name).removeprefix(".") or "value": cell for part, cell in fields["cells"].items()}
     facts = ((part, shorten(format_cell(value), _TEXT_LENGTH)) for part, value in fields.items())
     console.answer(document, _iter_fact_lines(f"{shelf}/{name}", facts))

@@ -1,4 +1,4 @@
-"""`stock status`: what is staged."""
+"""`stock status`: show the staged changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def status(
 
 
 def _iter_head_lines(state: Status, presence: Presence) -> Iterator[str]:
-    """What stands above the staged changes."""
+    """Yield the lines above the staged changes."""
     where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
     yield f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}"
     if presence.whole_packs < presence.packs:
@@ -54,7 +54,7 @@ def _iter_head_lines(state: Status, presence: Presence) -> Iterator[str]:
 
 
 def _describe_stage(state: Status) -> str:
-    """A line above the staged changes."""
+    """Return the line directly above the staged changes."""
     if state.clean:
         return "Nothing staged"
     if state.staged_on == state.commit_id:

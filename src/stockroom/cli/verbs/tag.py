@@ -1,4 +1,4 @@
-"""`stock tag`: list, make and delete tags."""
+"""`stock tag`: list, create and delete tags."""
 
 from __future__ import annotations
 

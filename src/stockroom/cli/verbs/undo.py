@@ -1,4 +1,4 @@
-"""`stock undo`: take back the last change of a ref."""
+"""`stock undo`: undo the last change of a ref."""
 
 from __future__ import annotations
 

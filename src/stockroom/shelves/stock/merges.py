@@ -109,7 +109,7 @@ class MoveActions(Handle):
             return resolve(session, path, key, choice, make_average(session))
 
     def continue_merge(self, message: str | None = None) -> str:
-        """Commit the merge under way; the commit's full hex digest. `MergeConflictError` while conflicts are open."""
+        """Commit the unfinished merge, return its full hex digest; raises `MergeConflictError` for open conflicts."""
         from stockroom.repository.merging.commands import continue_merge  # here for start-up time
 
         self._access.check_open()

@@ -1,4 +1,4 @@
-"""`stock exp diff`: the values and metrics that differ between two commits."""
+"""`stock exp diff`: show the values and metrics that differ between two commits."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def _document(table: ExperimentTable) -> dict[str, object]:
 
 
 def _sides(table: Sequence[ExperimentRow], choose: Any, name: str, describe: Any) -> Mapping[str, object]:
-    """Both sides of one difference; a side that lacks it is left out, since null is a value too."""
+    """Return both sides of one difference; a side without the name is omitted, since null is a value too."""
     sides = {side: choose(row) for side, row in zip(("a", "b"), table, strict=True)}
     return {side: describe(held[name]) for side, held in sides.items() if name in held}

@@ -1,4 +1,4 @@
-"""`stock exp export`: what one commit keeps of an experiment, as files that anything can read."""
+"""`stock exp export`: write the values, metrics and artifacts of one commit to files that other programs can read."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class _Export:
-    """One file: its path in the folder, and what writes it."""
+    """One file: its path in the folder, and the function that writes it."""
 
     name: str
     write: Callable[[BinaryIO], object]
 
 
 def _split_words(console: Console, words: list[str]) -> tuple[str, list[str]]:
-    """The commit and the names: the first word is the commit if it is one, and no name in HEAD."""
+    """Return the commit and the names; the first word is the commit if it is one and not also a name in HEAD."""
     if not words:
         return "HEAD", []
     with console.open_stock() as stock:

@@ -1,4 +1,4 @@
-"""`stock exp ls`: the values, metrics and artifacts of one commit."""
+"""`stock exp ls`: list the values, metrics and artifacts of one commit."""
 
 from __future__ import annotations
 

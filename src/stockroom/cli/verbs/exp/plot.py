@@ -1,4 +1,4 @@
-"""`stock exp plot`: the curve of a metric, in the terminal or as a file."""
+"""`stock exp plot`: draw the curve of a metric, in the terminal or to a file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _read(row: ExperimentRow, metric: str) -> Series:
 
 
 def _iter_lines(curves: Mapping[str, Series]) -> Iterator[str]:
-    """Curves of one scale, as wide as the terminal lets them be."""
+    """Yield curves on one scale, as wide as the terminal allows."""
     finite = np.concatenate([series.values[np.isfinite(series.values)] for series in curves.values()])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     facts = {label: _describe(series) for label, series in curves.items()}

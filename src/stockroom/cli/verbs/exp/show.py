@@ -1,4 +1,4 @@
-"""`stock exp show`: experiments compared, a line for each commit."""
+"""`stock exp show`: compare experiments, one line for each commit."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def show(
 
 
 def _choose_refs(stock: StockRoom, refs: list[str] | None, *, all_: bool) -> list[str] | None:
-    """The commits of the rows; for `--all` each tip once, the newest first."""
+    """Return the commits of the rows; for `--all`, each tip once, newest first."""
     if not all_:
         return refs or None
     if refs:
@@ -90,7 +90,7 @@ def _list_headings(table: ExperimentTable, choice: MetricChoice) -> tuple[str, .
 
 
 def _list_cells(table: ExperimentTable, row: ExperimentRow, choice: MetricChoice, nothing: Any) -> list[Any]:
-    """What a row has in each column, `nothing` where it has nothing."""
+    """Return a row's cell in each column, `nothing` if it has none."""
     picks = [row.metrics[name].pick(choice, name) if name in row.metrics else nothing for name in table.metric_columns]
     return [*(row.values.get(name, nothing) for name in table.value_columns), *picks]
 
@@ -124,7 +124,7 @@ def _format_csv(cells: Sequence[object]) -> str:
 
 
 def _format_full(cell: Any) -> str:
-    """A cell with all its digits; a list, and what else CSV has no form for, as JSON."""
+    """Return a cell with all its digits; lists and other cells that CSV has no form for become JSON."""
     plain = as_json(cell)
     return plain if isinstance(plain, str) else json.dumps(plain)
 

@@ -1,4 +1,4 @@
-"""`stock git hook`: what the hooks that `stock git install` writes call."""
+"""`stock git hook`: called by the hooks that `stock git install` writes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _tell_checkout(console: Console, work_tree: GitWorkTree, old: str, new: str)
     for root in list_folders(work_tree):
         try:
             _tell_one(console, work_tree, root, old, new)
-        except StockroomError as error:  # git has done its work: this is only about telling
+        except StockroomError as error:  # git's own work is done, so only report it
             console.say(f"stock: {error}")
 
 

@@ -1,4 +1,4 @@
-"""`stock git install`: let git merge `head.stock` by way of Stockroom, and call it where that is wanted."""
+"""`stock git install`: have git call Stockroom to merge `head.stock`, and from hooks if requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stockroom.repository.git.work_tree import GitWorkTree
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "stockroom.cli")
-"""The words that run this program from anywhere; `-P` keeps modules of the folder it is run in out of it."""
+"""The command that runs this program from any folder; `-P` ignores modules in that folder."""
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -48,7 +48,7 @@ def install(
 
 
 def find_place() -> tuple[GitWorkTree, Path]:
-    """The work tree of git and the repository that the working directory lies in."""
+    """Return the git work tree and the repository that contain the working directory."""
     from stockroom.repository.git.work_tree import find_work_tree
     from stockroom.repository.paths import find_repository
 
@@ -60,7 +60,7 @@ def find_place() -> tuple[GitWorkTree, Path]:
 
 
 def take_steps(console: Console, steps: Sequence[Step], *, dry_run: bool) -> None:
-    """Show steps, and take them unless it is a dry run."""
+    """Print steps, and apply them unless it is a dry run."""
     described = [step.describe() for step in steps]
     if not dry_run:
         for step in steps:

@@ -1,4 +1,4 @@
-"""`stock git merge-driver`: what git calls to merge two versions of `head.stock`."""
+"""`stock git merge-driver`: called by git to merge two versions of `head.stock`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
 
     mine, other = _read(ours, f"our {path}"), _read(theirs, f"their {path}")
     common = None
-    with suppress(StockroomError):  # there may be none, or git has found several, which do not agree
+    with suppress(StockroomError):  # there may be none, or several that differ
         common = _read(base, f"the common {path}").commit
     repository = Repository(open_paths((Path.cwd() / path).parent.resolve()))
     try:
@@ -66,7 +66,7 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
 
 
 def _fetch(console: Console, repository: Repository) -> None:
-    """Take in what git's other side may have come with, from where it is kept."""
+    """Fetch the commits that git's other side may name, from `origin`."""
     from stockroom.remotes.fetch import fetch
     from stockroom.remotes.format.remote_file import ORIGIN
     from stockroom.remotes.settings import read_remotes
@@ -74,7 +74,7 @@ def _fetch(console: Console, repository: Repository) -> None:
     if ORIGIN in read_remotes(repository.paths):
         try:
             fetch(repository, ORIGIN)
-        except StockroomError as error:  # what is missing is told by who needs it
+        except StockroomError as error:  # a missing commit is reported where it is needed
             console.say(f"could not fetch from {ORIGIN}: {error}")
 
 

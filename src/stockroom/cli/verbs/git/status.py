@@ -1,4 +1,4 @@
-"""`stock git status`: the tie to git, in words."""
+"""`stock git status`: describe the tie to git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock git uninstall`: take back what `stock git install` did."""
+"""`stock git uninstall`: undo `stock git install`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock model diff`: which tensors differ, and by how much."""
+"""`stock model diff`: show which tensors differ, and by how much."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _open(console: Console, stack: ExitStack, place: Address) -> ModelPart:
 
 
 def _open_parent(console: Console, stack: ExitStack, address: str) -> ModelPart | None:
-    """The model in the first parent of its commit, if it was there."""
+    """Return the model as in the first parent of its commit, or None."""
     place = parse_path_address(address)
     stock = stack.enter_context(console.open_stock(place.ref))
     parents = next(stock.log(n=1)).parents
@@ -96,7 +96,7 @@ def _cells(entry: LeafDifference) -> tuple[str, ...]:
 
 
 def _format_forms(entry: LeafDifference, field: str) -> str:
-    """A leaf's dtype or shape, both where they differ."""
+    """Return a leaf's dtype or shape, or both sides if they differ."""
     leaves = [leaf for leaf in (entry.old, entry.new) if leaf is not None]
     return " -> ".join(dict.fromkeys(leaf.dtype if field == "dtype" else format_shape(leaf.shape) for leaf in leaves))
 
@@ -116,7 +116,7 @@ def _document(entry: LeafDifference) -> dict[str, object]:
 
 
 def _summarise(found: list[LeafDifference], leaves: int) -> str:
-    """`3 leaves changed, 1 added, 0 removed; 58 are the same`."""
+    """Return `3 leaves changed, 1 added, 0 removed; 58 are the same`."""
     added = sum(entry.kind == "added" for entry in found)
     removed = sum(entry.kind == "removed" for entry in found)
     changed = len(found) - added - removed

@@ -1,4 +1,4 @@
-"""`stock model export`: a model as a safetensors file."""
+"""`stock model export`: write a model to a safetensors file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stock model import`: a model from a file of other programs, and commit it."""
+"""`stock model import`: import a model from another program's file, and commit it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def import_(
 
 
 def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The notes in a file, if they are not too large to keep."""
+    """Return the metadata in a file, if it is not too large to store."""
     from stockroom.content.attrs import check_json
 
     try:

@@ -1,4 +1,4 @@
-"""`stock model ls`: the models of a commit."""
+"""`stock model ls`: list the models of a commit."""
 
 from __future__ import annotations
 

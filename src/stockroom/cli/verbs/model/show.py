@@ -1,4 +1,4 @@
-"""`stock model show`: the leaves of a model."""
+"""`stock model show`: show the leaves of a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show(
 
 
 def show_path(console: Console, stock: StockRoom, path: str) -> None:
-    """Print what is at `NAME` or `NAME/PART`."""
+    """Print the model, container or leaf at `NAME` or `NAME/PART`."""
     name, part = find_model(stock, path)
     state = stock.model[name]
     if part in state.paths():
@@ -64,7 +64,7 @@ def _show_leaf(console: Console, place: ModelPart) -> None:
 
 
 def _find_changes(stock: StockRoom, place: ModelPart) -> dict[str, str]:
-    """`new` or `changed` for the leaves of a part of a model that the handle's commit brought, by their path there."""
+    """Return `new` or `changed` by path in `place`, for the leaves that the handle's commit added or changed."""
     difference = stock.changes().get(f"{MODEL_SHELF}/{place.name}")
     if difference is None:
         return {}

@@ -1,4 +1,4 @@
-"""`stock model stats`: what the values in a model's tensors are like."""
+"""`stock model stats`: show statistics of a model's tensors."""
 
 from __future__ import annotations
 
