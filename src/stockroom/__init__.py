@@ -1,7 +1,7 @@
 """Version control for software 2.0: data, models and experiments as tensors, beside git.
 
-Start with `StockRoom`. `make_torch_dataset` feeds columns to a DataLoader. The methods of both return and raise the
-other names. Importing this package loads only what every program needs, and never torch.
+Start with `StockRoom`; `make_torch_dataset` feeds its columns to a DataLoader. Their methods return and raise the other
+names. Importing this package does not load torch, nor anything else that a program may not need.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class EntryReader:
         return self._find is not None
 
     def read(self, entries: Sequence[Entry]) -> list[NDArray[np.uint8]]:
-        """Return the raw bytes behind entries, each `(nbytes,)` and owned by the caller; mapped where possible.
+        """Return the raw bytes behind entries, each `(nbytes,)` and owned by the caller; mapped if possible.
 
         Absent chunks are fetched in one request. Raises `AbsentDataError` if they cannot be fetched.
         """
@@ -48,7 +48,7 @@ class EntryReader:
         ]
 
     def read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
-        """Do as `read` does, for entries whose chunks are known in whole or in part."""
+        """Return bytes as `read` does, for tensors of which all or some chunks are given."""
         unflushed = [self._find_unflushed(tensor.digests) for tensor in wanted]
         is_stored = [all(data is None for data in found) for found in unflushed]
         read = iter(
@@ -60,7 +60,7 @@ class EntryReader:
         ]
 
     def copy(self, entries: Sequence[Entry]) -> list[Buffer]:
-        """Do as `read` does, for samples: copies single chunks, and decodes a block once for all the samples in it."""
+        """Return the bytes of samples as `read` does, but copy single chunks, and decode a block once for all in it."""
         single = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
         digests = np.frombuffer(b"".join([entry.payload for entry in single]), np.uint8).reshape(-1, DIGEST_NBYTES)
         chunks = StoredTensor(digests, np.array([entry.nbytes for entry in single], np.int64))

@@ -33,10 +33,7 @@ def _can_draw_blocks() -> bool:
 
 
 def draw_sparkline(values: NDArray[np.float64], width: int, *, low: float, high: float) -> str:
-    """Return at most `width` characters, each the mean of neighboring values between `low` and `high`.
-
-    Values that are all NaN or infinite leave a gap.
-    """
+    """Return at most `width` characters, each a mean of values between `low` and `high`; a gap if none is finite."""
     groups = np.array_split(values, min(width, len(values))) if len(values) else []
     return "".join(_draw(group[np.isfinite(group)], low, high) for group in groups)
 

@@ -28,10 +28,7 @@ _PAGE: Final = """<!DOCTYPE html>
 
 
 def write_plot(path: Path, metric: str, curves: Mapping[str, Series]) -> None:
-    """Draw `curves`, keyed by their labels, to a file whose name ends in one of `SUFFIXES`.
-
-    Raises `InvalidInputError` if matplotlib is not installed.
-    """
+    """Draw `curves` by label to a file ending in one of `SUFFIXES`; raises `InvalidInputError` without matplotlib."""
     data = _encode(_draw(metric, curves), path.suffix.lower(), metric)
     with open_whole(path) as file:
         file.write(data)

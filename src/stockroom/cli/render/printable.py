@@ -1,7 +1,4 @@
-"""Makes names and texts from a repository safe to print.
-
-They may come from strangers, and a terminal obeys control characters.
-"""
+"""Makes names and texts safe to print: they may come from strangers, and terminals obey control characters."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def resolve(
 
 
 def find_conflicts(conflicts: Sequence[Conflict], text: str) -> list[Conflict]:
-    """Those that `PATH` or `PATH:KEY` names; `NotFoundError` for none. A path may hold a colon: the longest wins."""
+    """Return the conflicts at `PATH` or `PATH:KEY`, for the longest path that matches; raises `NotFoundError`."""
     paths = {conflict.path for conflict in conflicts if text == conflict.path or text.startswith(f"{conflict.path}:")}
     path = max(paths, key=len, default=text)
     key = text[len(path) + 1 :]

@@ -191,7 +191,7 @@ class Column(Mapping[SampleKey, Sample]):
         return self._source.reader.find_chunks(positions)
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
-        """Return a hinter for reading `positions` (None: all) in order; None if all samples are on this machine."""
+        """Return a `ReadAhead` for reading `positions` (None: all) in order; None if all samples are present."""
         return self._source.reader.read_ahead(positions)
 
     def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
@@ -341,7 +341,7 @@ class Column(Mapping[SampleKey, Sample]):
             raise SchemaError(f"column {self.name!r} has str keys: use update({{key: sample}}) instead of extend")
         return self._source.writer.extend(values)
 
-    # -- how
+    # -- internals
 
     def _read(self, key: Key) -> Sample:
         source = self._source

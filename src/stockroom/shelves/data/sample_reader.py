@@ -101,7 +101,7 @@ class SampleReader:
         return self._find_digests(positions)[0]
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
-        """Return a hinter for reading `positions` (None: all) in order; None if all samples are on this machine."""
+        """Return a `ReadAhead` for reading `positions` (None: all) in order; None if all samples are present."""
         if not self._count or self.format.kind is EntryKind.INLINE or not self._tensors.is_partial():
             return None
         self._tensors.fetcher.start()

@@ -33,7 +33,7 @@ class Schema:
 
 
 def to_array(tensor: Any) -> Array:
-    """Return a torch tensor's values as a numpy array; a view if they are plain and on the host.
+    """Return a torch tensor's values as a numpy array, copied to the host if they are on another device.
 
     Raises `SchemaError` for tensors without plain values: sparse, quantized or meta.
     """

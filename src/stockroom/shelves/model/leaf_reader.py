@@ -66,7 +66,7 @@ class LeafReader:
         return dict(zip(entries, self._entries.read(list(entries.values())), strict=True))
 
     def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        """Do as `_read`, with the locations of all leaves, found on the first call."""
+        """Return `_read`, but from the locations of all leaves, which the first call finds."""
         found = {path: np.frombuffer(bytearray(self._inline[path]), np.uint8) for path in paths if path in self._inline}
         others = [path for path in paths if path not in found]
         try:

@@ -236,7 +236,7 @@ def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
 
 
 def assemble_some(node: Node, path: str, wanted: set[str], make: Callable[[str, Node], Any]) -> Any:
-    """Do as `assemble`, for only the leaves at the paths in `wanted` and the containers around them."""
+    """Return a node as `assemble` does, with only the leaves at paths in `wanted` and the containers around them."""
     if not isinstance(node, DictNode | ListNode | TupleNode):
         return make_constant(node) if isinstance(node, Constant) else make(path, node)
     parts: dict[StateKey, Any] = {}

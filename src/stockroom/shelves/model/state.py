@@ -139,9 +139,7 @@ class State(Mapping[StateKey, Any]):
     def load(
         self, names: StateKey | Iterable[StateKey] | None = None, *, rows: Rows = None, as_numpy: bool = False
     ) -> Any:
-        """Return the containers and values as they were saved, owned by the caller; reads all at once.
-
-        Large tensors are mapped if possible.
+        """Return containers and values as they were saved, owned by the caller; reads all at once, mapped if possible.
 
         Args:
             names: keys, paths as `paths()` returns them, or patterns of paths such as `encoder.*`. Only the leaves that
@@ -313,7 +311,7 @@ class State(Mapping[StateKey, Any]):
             f"a lazy state of {self._source.kind} {self._source.name!r} cannot be pickled: call `.load()` first"
         )
 
-    # -- how
+    # -- internals
 
     def _list_paths(self, names: StateKey | Iterable[StateKey] | None) -> Sequence[str]:
         """Return the paths of the leaves that `names` select, in order; None selects all."""

@@ -47,7 +47,7 @@ class Handle:
         self._repository = Repository.find(path, make_fetcher=choose_fetcher(lazy))
         self._access = Access(self._repository, self._repository.open_snapshot(None))
 
-    # -- where
+    # -- position and shelves
 
     @property
     def path(self) -> Path:
@@ -150,7 +150,7 @@ class Handle:
         rows += [(f"experiment/{name}", "", "", "") for name in islice(self.experiment, MAX_ROWS)]
         return format_table(title, rows, headings=TABLE_HEADINGS)
 
-    # -- what is staged
+    # -- the stage
 
     def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
         """Commit the staged changes, and return the commit's full hex digest.
@@ -209,7 +209,7 @@ class Handle:
         finally:
             session.close()
 
-    # -- how
+    # -- internals
 
     def _pin(self) -> None:
         repository = self._repository

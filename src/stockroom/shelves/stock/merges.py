@@ -127,9 +127,9 @@ class MoveActions(Handle):
             abort_merge(session)
 
     def reset_to(self, ref: str) -> None:
-        """Move the branch that is checked out to `ref` and discard all staged changes, as `git reset --hard` does.
+        """Move the branch that is checked out, or a detached HEAD, to `ref`, and discard all staged changes.
 
-        `undo` restores the branch, but not the staged changes.
+        This is `git reset --hard`. `undo` restores the branch, but not the staged changes.
         """
         self._access.check_open()
         target = self._resolve(ref)

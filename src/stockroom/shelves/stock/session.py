@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 class Session(HistoryActions, RemoteActions, UpkeepActions):
     """A handle that writes on its own stage, as `StockRoom.session` returns it.
 
-    It has the shelves of a `StockRoom`, but stays on its branch: `checkout`, `merge` and the like raise
-    `ConflictError`.
+    It stays on its branch: `checkout`, `merge` and other methods that move HEAD raise `ConflictError`.
     """
 
     def __init__(

@@ -156,8 +156,8 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     ) -> PullReport:
         """Fetch, then update the branch that is checked out: by fast-forward, or by a merge if both sides have commits.
 
-        `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit. Raises `MergeConflictError`, which
-        changes nothing except the fetched refs, or `ConflictError` if changes are staged.
+        `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit. Raises `ConflictError` if changes are
+        staged, or `MergeConflictError`; then only the fetched refs are new.
         """
         from stockroom.remotes.pull import pull
 

@@ -123,7 +123,7 @@ def _write_csv(shelf: ExperimentShelf, name: str, file: BinaryIO) -> None:
 
 
 def _find_places(folder: Path, exports: list[_Export], *, force: bool) -> list[Path]:
-    """Where each file goes; before any is written, `InvalidInputError` where one would take another's place."""
+    """Return the path of each file; raises `InvalidInputError`, before any is written, if one is taken."""
     places = [find_place(folder, export.name) for export in exports]
     for place in places:
         if places.count(place) > 1:
