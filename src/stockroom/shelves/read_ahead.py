@@ -18,7 +18,7 @@ class ReadAhead:
     Args:
         count: number of samples in order.
         sample_nbytes: approximate bytes of one sample.
-        hint: called with the positions of the next samples, and whether more samples follow them.
+        hint: called with the indices, in that order, of the next samples, and whether more follow them.
     """
 
     def __init__(self, count: int, sample_nbytes: int, hint: Callable[[NDArray[np.int64], bool], None]) -> None:

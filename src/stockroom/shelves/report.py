@@ -92,8 +92,8 @@ class Presence:
 class PrefetchReport:
     """The result of a prefetch, or the plan of a dry run. `samples` counts the selected samples and leaves.
 
-    Their absent `nbytes` take `read_nbytes` in `requests`, because small gaps are read through. `left_out` chunks
-    exceeded the limit.
+    Their absent `nbytes` take `read_nbytes` in `requests`, because small gaps are read through. `left_out` chunks were
+    too many for `max_nbytes`.
     """
 
     samples: int

@@ -33,8 +33,7 @@ _SAMPLES_AT_ONCE: Final = 256
 class Column(Mapping[SampleKey, Sample]):
     """A mapping from int or str keys to samples of one schema, in key order. A tuple such as `("a", 3)` is a str key.
 
-    A column taken from a handle that does not write never changes. Returned arrays belong to the caller, except
-    `view`'s.
+    A column taken from a handle that does not write never changes. Arrays belong to the caller, except those of `view`.
     """
 
     def __init__(self, source: ColumnSource, *, decodes: bool = True) -> None:
@@ -103,7 +102,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     @property
     def nbytes(self) -> int:
-        """The raw bytes of all samples together, before deduplication and encoding."""
+        """The number of raw bytes of all samples, before deduplication and encoding."""
         return self._source.reader.sum_nbytes()
 
     @property
@@ -195,7 +194,7 @@ class Column(Mapping[SampleKey, Sample]):
         return self._source.reader.read_ahead(positions)
 
     def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
-        """Return the position of each key in key order, for `take`; raises `SampleNotFoundError` if one is absent."""
+        """Return the position of each key in key order, for `take`; raises `SampleNotFoundError` for an unknown key."""
         return self._source.find_positions(list(keys))
 
     def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:

@@ -1,4 +1,4 @@
-"""The leaf nodes of a column's tree as flat vectors, filled one leaf at a time as samples are requested.
+"""The leaf nodes of a column's tree as flat vectors, filled node by node as samples are requested.
 
 The vectors are as long as the column, but pages that were never written take no memory.
 """

@@ -134,7 +134,7 @@ class SampleReader:
             self._tensors.hint(self._tensors.locate(digests), goes_on=goes_on)
 
     def read_planned(self, positions: NDArray[np.int64]) -> Array | None:
-        """Do as `read_batch` if there is a plan: every leaf node is resolved, and every chunk is in an open raw pack.
+        """Return `read_batch` by a plan (every leaf node resolved, every chunk in an open raw pack); None without one.
 
         Positions are as in numpy: negative ones count from the end. Raises `IndexError` if one is out of range.
         """
@@ -195,7 +195,7 @@ class SampleReader:
         return digest_entry(self.tree.store, self.format.decode(value))
 
     def sum_nbytes(self) -> int:
-        """Return the raw bytes of all samples together."""
+        """Return the number of raw bytes of all samples."""
         if self.format.item_nbytes is not None:
             return self.format.item_nbytes * self.tree.count
         return int(self.format.measure(self._load(np.arange(self._count, dtype=np.int64))).sum())

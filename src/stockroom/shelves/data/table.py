@@ -76,7 +76,7 @@ class GrowingColumns:
             self._shelf.put_back(name, edit)
 
     def add(self, batch: Mapping[str, Values]) -> int:
-        """Add the rows of a batch, and return the raw bytes of their samples.
+        """Add the rows of a batch, and return the number of raw bytes in their samples.
 
         Raises `SchemaError` naming column and key if a value's dtype or number of axes differs from earlier ones.
         """

@@ -43,7 +43,7 @@ class ExperimentShelf(MutableMapping[str, Any]):
         return self.load(key)
 
     def load(self, key: str, *, as_numpy: bool = False) -> Any:
-        """Return a value, owned by the caller; with `as_numpy`, torch tensors in it become numpy arrays without torch.
+        """Return a value, owned by the caller; `as_numpy` makes torch tensors in it numpy arrays, and needs no torch.
 
         Raises `ValueNotFoundError` or `AbsentDataError`.
         """

@@ -66,7 +66,7 @@ class ExperimentTable(Sequence[ExperimentRow]):
 
         A name is a value, or else the last value of a metric. Write a name that is not an identifier, such as
         train/loss, between backticks. A row without a name in the condition does not meet it. Raises
-        `InvalidInputError` if the condition is invalid, or if no row has a name.
+        `InvalidInputError` if the condition is invalid, or has a name that no row has.
         """
         condition = parse_where(expression)
         for name in condition.names:

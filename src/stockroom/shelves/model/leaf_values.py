@@ -229,7 +229,7 @@ _SCALARS: Final[Mapping[str, Callable[[bytes], Any]]] = {
 
 
 def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
-    """Return a node as Python containers; `make` returns the leaves, whose values are not changed."""
+    """Return a node as Python containers; `make` returns the values of leaves, which are used unchanged."""
     if isinstance(node, DictNode | ListNode | TupleNode):
         return _fill(node, {key: assemble(part, at, make) for key, at, part in iter_parts(node, path)})
     return make_constant(node) if isinstance(node, Constant) else make(path, node)

@@ -17,7 +17,7 @@ _GLOB: Final = frozenset("*?[")
 
 
 class NodeNames:
-    """The names in the container at `path` of a structure; errors call it `owner`."""
+    """The names in the container at `path` of a structure; errors name `owner`, such as a model."""
 
     def __init__(self, structure: Structure, path: str, *, owner: str) -> None:
         self._owner = owner

@@ -131,7 +131,7 @@ class State(Mapping[StateKey, Any]):
 
     @property
     def nbytes(self) -> int:
-        """The raw bytes of all leaves in it; memory that several leaves share counts once."""
+        """The number of raw bytes of all leaves in it; memory that several leaves share counts once."""
         stored = self._source.structure.list_stored(self._names.leaves)
         entries = self._source.reader.find_entries(stored)
         return sum(entry.nbytes for entry in entries.values())

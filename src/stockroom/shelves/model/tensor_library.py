@@ -48,7 +48,7 @@ class TensorLibrary(Protocol):
     """The operations that Stockroom needs from torch."""
 
     def describe(self, tensor: Any, *, where: str) -> TensorForm:
-        """Return its form; raises `SchemaError` naming `where` for a tensor without plain values."""
+        """Return the tensor's form; raises `SchemaError` naming `where` for a tensor without plain values."""
         ...
 
     def iter_bytes(self, tensor: Any, nbytes: int) -> Iterator[NDArray[np.uint8]]:

@@ -35,8 +35,8 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 class Handle:
     """An open repository: the common part of `StockRoom` and `Session`.
 
-    Both must pin it to a commit with `_pin` or `_pin_to` first. Further groups of methods are in classes that extend
-    this one.
+    Both pin it to a commit with `_pin` or `_pin_to` first. The other groups of methods are in classes that extend this
+    one.
     """
 
     def __init__(self, path: Path | None, *, lazy: bool, ref: str | None = None, needs_head: bool = True) -> None:

@@ -72,7 +72,7 @@ class HistoryActions(Handle):
         return Diff(old, self._read_stage() if b is None else self._open_ref(b))
 
     def changes(self, ref: str = "HEAD") -> Diff:
-        """Return a commit's changes against its first parent, or its whole content if no parent is on this machine."""
+        """Return a commit's changes against its first parent, or all its content if there is none on this machine."""
         new = self._open_ref(ref)
         commit = next(self.log(ref, 1), None)
         with suppress(RefNotFoundError):

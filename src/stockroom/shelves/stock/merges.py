@@ -51,7 +51,7 @@ class MoveActions(Handle):
         """Merge the history of `ref` into the branch that is checked out, by fast-forward or a commit of two parents.
 
         Columns are merged by key, models by tensor, and experiments by key and step, from the changes since the merge
-        base. Reads no data, which may be absent.
+        base. Samples are not read, and may be absent.
 
         Args:
             ref: a branch, tag or commit; `origin/main` after a fetch.
@@ -62,7 +62,7 @@ class MoveActions(Handle):
             fast_forward: `never` always makes a commit, `only` refuses to make one.
 
         Raises:
-            MergeConflictError: both sides changed a thing in different ways; `conflicts` lists path, key and kind of
+            MergeConflictError: both sides changed the same in different ways; `conflicts` lists path, key and kind of
                 each. Nothing is changed.
             ConflictError: changes are staged, HEAD is detached, or the histories share no commit.
         """

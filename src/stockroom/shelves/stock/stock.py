@@ -154,7 +154,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         ff_only: bool = False,
         on_progress: OnProgress | None = None,
     ) -> PullReport:
-        """Fetch, then update the branch that is checked out: by fast-forward, or by a merge if both sides have commits.
+        """Fetch, then update the checked-out branch: by fast-forward, or by a merge if both sides have new commits.
 
         `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit. Raises `ConflictError` if changes are
         staged, or `MergeConflictError`; then only the fetched refs are new.
