@@ -1,4 +1,4 @@
-"""The global options, which may come before or after the verb, and the settings that they make."""
+"""The global options, which may come before or after the verb, and the settings read from them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _PROMPT_LINES: Final = 8
 
 
 def sample_document(sample: Sample) -> dict[str, object]:
-    """Return a sample's dtype, shape and raw bytes, and a summary of its values, as JSON."""
+    """Return a sample's dtype, shape and size in bytes, and a summary of its values, as JSON."""
     if isinstance(sample, np.ndarray):
         return {
             "dtype": str(sample.dtype),

@@ -64,7 +64,7 @@ class _Export:
 
 
 def _split_words(console: Console, words: list[str]) -> tuple[str, list[str]]:
-    """Return the commit and the names; the first word is the commit if it is one and not also a name in HEAD."""
+    """Return the commit and the names: the first word is the commit if it is one; `InvalidInputError` if it is both."""
     if not words:
         return "HEAD", []
     with console.open_stock() as stock:
