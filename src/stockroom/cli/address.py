@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from stockroom import State, StockRoom
 from stockroom.errors import (
     ColumnNotFoundError,
     InvalidInputError,
@@ -20,9 +21,6 @@ from stockroom.errors import (
     did_you_mean,
     near_names,
 )
-
-if TYPE_CHECKING:
-    from stockroom import State, StockRoom
 
 DATA_SHELF: Final = "data"
 MODEL_SHELF: Final = "model"

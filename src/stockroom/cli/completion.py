@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import typer
 
+from stockroom import StockRoom
 from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, NOUNS
-
-if TYPE_CHECKING:
-    from stockroom import StockRoom
 
 _MOST: Final = 1000
 """The maximum number of names returned; longer lists are useless."""

@@ -127,7 +127,7 @@ def test_missing_files_are_listed_with_the_folders_searched(tmp_path: Path, fash
 def test_download_without_torchvision_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    with pytest.raises(InvalidInputError, match=r"install 'stockroom\[torch\]'.*cifar-10-batches-py"):
+    with pytest.raises(InvalidInputError, match=r"install 'stockroom-vcs\[torch\]'.*cifar-10-batches-py"):
         open_columns("cifar10", tmp_path, download=True)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tests.gitting import commit_data, git, make_project
+from tests.kit.gitting import commit_data, git, make_project
 
 from stockroom import StockRoom
 from stockroom.kv import Environment

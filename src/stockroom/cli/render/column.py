@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from stockroom import Column
 from stockroom.cli.render.units import format_nbytes
-
-if TYPE_CHECKING:
-    from stockroom import Column
 
 
 def format_shape(shape: tuple[int | None, ...]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from stockroom.content.merge.strategy import make_decide
+from stockroom.content.merge.strategy import Strategy, make_decide
 from stockroom.errors import ClosedError, ConflictError, LockedError
 from stockroom.repository.writing.branch_session import BranchSession
 from stockroom.shelves.report import describe_changes
@@ -13,9 +13,6 @@ from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, Handle, close_at_e
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.remotes import RemoteActions
 from stockroom.shelves.stock.upkeep import UpkeepActions
-
-if TYPE_CHECKING:
-    from stockroom.content.merge.strategy import Strategy
 
 
 class Session(HistoryActions, RemoteActions, UpkeepActions):

@@ -6,10 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from stockroom import ExperimentRow, ExperimentTable, StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.commit import short_id, subject_of
@@ -17,9 +18,6 @@ from stockroom.cli.render.experiment import DATE, NOTHING, as_json, list_refs, s
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 from stockroom.shelves.experiment.metrics import METRIC_CHOICES, MetricChoice
-
-if TYPE_CHECKING:
-    from stockroom import ExperimentRow, ExperimentTable, StockRoom
 
 _CELL_WIDTH = 32
 _SUBJECT_WIDTH = 40
