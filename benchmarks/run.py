@@ -1,6 +1,7 @@
 """Measures Stockroom beside its limits and prints how it compares with its targets.
 
-    python benchmarks/run.py [NAME...] [--quick] [--json] [--profile] [--whole-import] [--folder DIR] [--list]
+    python benchmarks/run.py [NAME...] [--quick] [--json] [--profile] [--whole-import]
+                             [--page FILE] [--folder DIR] [--list]
 
 Exits with 1 if a target is missed, but not with --quick: the targets are for the full sizes.
 """
@@ -79,6 +80,8 @@ BENCHMARKS: Sequence[Benchmark] = (
     upkeep.gc_memory,
     git_tie.git_checkout,
 )
+HEADINGS = ("work", "limit", "product", "ratio", "target", "")
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 NOTES = (
     "limit and product are medians; ratio is the product's rate over the limit's. Samples are random bytes, kept raw.",
     "The limit of commit and checkout is one small file written and synced: the least that durability costs here.",
@@ -102,6 +105,8 @@ def main() -> int:
         materials = Materials(Path(folder), sizes_chosen, Stopwatch(profiler))
         rows = list(_run(chosen, materials, profiler))
     print(_encode(rows)) if options.json else _print_table(rows)
+    if options.page is not None:
+        _write_page(options.page, rows)
     return 0 if options.quick or all(row.is_reached for _, row in rows) else 1
 
 
@@ -115,6 +120,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of a table")
     parser.add_argument("--profile", action="store_true", help="profile the product's side (which slows it)")
     parser.add_argument("--whole-import", action="store_true", help="stream 20 GiB in import_memory; take all images")
+    parser.add_argument("--page", type=Path, help="also put the table into this page, such as docs/performance.md")
     parser.add_argument("--folder", type=Path, help="where to work; must be on the disk to be measured")
     parser.add_argument("--list", action="store_true", help="say what each benchmark does")
     options = parser.parse_args()
@@ -139,15 +145,30 @@ def _run(
 
 def _print_table(rows: Sequence[tuple[str, Row]]) -> None:
     table = Table(caption="\n".join(NOTES), caption_justify="left")
-    for heading in ("work", "limit", "product", "ratio", "target", ""):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "work" else "right")
     for _, row in rows:
-        limit = "-" if row.limit is None else format_figure(row.limit, row.unit)
-        ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
-        product, verdict = format_figure(row.product, row.unit), "[green]ok" if row.is_reached else "[red]miss"
-        table.add_row(escape(row.work), limit, product, ratio, row.target, verdict)
+        *cells, verdict = _make_cells(row)
+        table.add_row(*map(escape, cells), f"[green]{verdict}" if row.is_reached else f"[red]{verdict}")
     width = None if sys.stdout.isatty() else 140
     Console(width=width).print(table)
+
+
+def _write_page(page: Path, rows: Sequence[tuple[str, Row]]) -> None:
+    """Replace the table between the marks of a page."""
+    lines = [HEADINGS, ("---", "---:", "---:", "---:", "---:", "---"), *(_make_cells(row) for _, row in rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"{page}: expected the lines {BEGIN} and {END} around the table")
+    page.write_text(f"{before}{begin}\n{table}{end}{after}", "utf-8")
+
+
+def _make_cells(row: Row) -> tuple[str, ...]:
+    limit = "-" if row.limit is None else format_figure(row.limit, row.unit)
+    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
+    return row.work, limit, format_figure(row.product, row.unit), ratio, row.target, "ok" if row.is_reached else "miss"
 
 
 def _encode(rows: Sequence[tuple[str, Row]]) -> str:
