@@ -104,6 +104,7 @@ def _list_refs(stock: StockRoom) -> list[str]:
 
 
 def _list_paths(stock: StockRoom) -> list[str]:
+    named: dict[str, Iterable[str]]
     named = {DATA_SHELF: stock.data, MODEL_SHELF: stock.model, "experiment": stock.experiment}
     named |= {"metric": stock.experiment.metrics, "artifact": stock.experiment.artifacts}
     return [f"{shelf}/{name}" for shelf in NOUNS for name in named[shelf]]

@@ -1,10 +1,10 @@
-"""The state that all shelves of a handle share: the pinned snapshot, and the write session if one is open."""
+"""The common part of a handle's shelves: the pinned snapshot or open write session, and names in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_mean, near_names
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stockroom.store.tensor_store import TensorStore
 
 E = TypeVar("E", bound=NotFoundError)
+V = TypeVar("V")
 
 
 @dataclass(slots=True, eq=False)
@@ -93,3 +94,38 @@ class Access:
         elif not hint:
             hint = "there are none yet"
         return error(f"no {kind} {name!r} here; {hint}")
+
+
+class Shelf(Mapping[str, V]):
+    """The names on one shelf, in order. A subclass reads the thing under a name, called `_noun` in errors."""
+
+    __slots__ = ("_access",)
+
+    _shelf: ClassVar[str]
+    _noun: ClassVar[str]
+    _not_found: ClassVar[type[NotFoundError]]
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __delitem__(self, name: str) -> None:
+        session = self._access.writer()
+        if not isinstance(name, str) or not session.delete(f"{self._shelf}/{name}"):
+            raise self._missing(name)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._access.list_names(self._shelf):
+            self._access.check_open()
+            yield name
+
+    def __len__(self) -> int:
+        return len(self._access.list_names(self._shelf))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._access.content.find_digest(f"{self._shelf}/{name}") is not None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self)})"
+
+    def _missing(self, name: object) -> NotFoundError:
+        return self._access.missing(self._noun, self._shelf, name, self._not_found)

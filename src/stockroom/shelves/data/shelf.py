@@ -19,7 +19,7 @@ from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import check_decoder
 from stockroom.shelves.data.keys import format_nested
 from stockroom.shelves.data.values import Schema, as_array_like, format_shape, infer_schema, widen_schema
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Shelf
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_dtype, parse_dtype
 from stockroom.trees import Key, KeyType
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
 TABLE_HEADINGS: Final = ("column", "dtype", "shape", "samples")
 
 
-class DataShelf(Mapping[str, Column]):
+class DataShelf(Shelf[Column]):
     """A mapping from names to columns, in order of name.
 
     `shelf[name] = samples` creates or replaces a column, from an array `(n, ...)`, a list of samples, or a mapping from
     keys to samples. `shelf[name, key]` is one sample.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    _shelf = DATA
+    _noun = "column"
+    _not_found = ColumnNotFoundError
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, tuple) and len(name) > 1:
@@ -57,23 +58,12 @@ class DataShelf(Mapping[str, Column]):
     def __delitem__(self, name: str) -> None:
         session = self._access.writer()
         if name not in self:
-            raise self._access.missing("column", DATA, name, ColumnNotFoundError)
+            raise self._missing(name)
         session.delete(f"{DATA}/{name}")
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_names(DATA):
-            self._access.check_open()
-            yield name
-
-    def __len__(self) -> int:
-        return len(self._access.list_names(DATA))
 
     def __contains__(self, name: object) -> bool:
         source = self._access.source
         return isinstance(name, str) and source.find_column(f"{DATA}/{name}") is not None
-
-    def __repr__(self) -> str:
-        return f"DataShelf({', '.join(self)})"
 
     def _repr_html_(self) -> str:
         from stockroom.content.html_table import format_table  # here for start-up time
@@ -240,7 +230,7 @@ class DataShelf(Mapping[str, Column]):
     def _find_edit(self, name: str) -> ColumnEdit:
         edit = self._access.writer().find_column(f"{DATA}/{name}")
         if edit is None:
-            raise self._access.missing("column", DATA, name, ColumnNotFoundError)
+            raise self._missing(name)
         return edit
 
     def _check_new(self, name: str) -> None:

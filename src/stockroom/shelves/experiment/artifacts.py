@@ -6,7 +6,7 @@ import mimetypes
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeGuard
@@ -30,7 +30,7 @@ from stockroom.files import open_whole
 from stockroom.refs.names import check_free_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.model.leaf_reader import LeafReader, open_leaves
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Access, Shelf
 from stockroom.store.entry import Entry
 
 if TYPE_CHECKING:
@@ -92,17 +92,18 @@ class Artifact:
         return f"Artifact({self.name!r}, {self.media_type}, {self.nbytes} bytes)"
 
 
-class Artifacts(Mapping[str, Artifact]):
+class Artifacts(Shelf[Artifact]):
     """The artifacts of a commit or stage by name; `del` removes one while writing."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    _shelf = ARTIFACT
+    _noun = "artifact"
+    _not_found = ValueNotFoundError
 
     def __getitem__(self, name: str) -> Artifact:
         content = self._access.content
         record = content.find_state(f"{ARTIFACT}/{name}") if isinstance(name, str) else None
         if record is None:
-            raise self._access.missing("artifact", ARTIFACT, name, ValueNotFoundError)
+            raise self._missing(name)
         reader = open_leaves(self._access, record)
         if not isinstance(record, StateRecord) or reader.structure.top != ScalarLeaf("bytes"):
             raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
@@ -110,25 +111,6 @@ class Artifacts(Mapping[str, Artifact]):
         media_type = record.metadata.get("media_type")
         known = media_type if _is_media_type(media_type) else UNKNOWN_MEDIA_TYPE
         return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._access, reader)
-
-    def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
-        if not isinstance(name, str) or not session.delete(f"{ARTIFACT}/{name}"):
-            raise self._access.missing("artifact", ARTIFACT, name, ValueNotFoundError)
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_names(ARTIFACT):
-            self._access.check_open()
-            yield name
-
-    def __len__(self) -> int:
-        return len(self._access.list_names(ARTIFACT))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._access.content.find_digest(f"{ARTIFACT}/{name}") is not None
-
-    def __repr__(self) -> str:
-        return f"Artifacts({', '.join(self)})"
 
 
 def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:

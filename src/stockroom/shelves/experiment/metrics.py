@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from stockroom.content.series import make_series_record
 from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.digest import ObjectDigest
-from stockroom.errors import MalformedRecordError, ValueNotFoundError
-from stockroom.shelves.pin import Access
+from stockroom.errors import MalformedRecordError, NotFoundError, ValueNotFoundError
+from stockroom.shelves.pin import Shelf
 from stockroom.trees import Tree, iter_range
 
 MetricChoice: TypeAlias = Literal["last", "min", "max", "best"]
@@ -85,11 +84,12 @@ class MetricSummary:
         return float(ufunc.reduce(self.series.values, initial=math.nan))
 
 
-class Metrics(Mapping[str, Series]):
+class Metrics(Shelf[Series]):
     """The metrics of a commit or stage by name; `del` removes one while writing."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    _shelf = METRIC
+    _noun = "metric"
+    _not_found = ValueNotFoundError
 
     def __getitem__(self, name: str) -> Series:
         return read_series(self._open(name))
@@ -98,25 +98,6 @@ class Metrics(Mapping[str, Series]):
         """Return the number of points, and the last, least and greatest value; each is read on first use."""
         return MetricSummary(self._open(name))
 
-    def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
-        if not isinstance(name, str) or not session.delete(f"{METRIC}/{name}"):
-            raise self._missing(name)
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_names(METRIC):
-            self._access.check_open()
-            yield name
-
-    def __len__(self) -> int:
-        return len(self._access.list_names(METRIC))
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._access.content.find_digest(f"{METRIC}/{name}") is not None
-
-    def __repr__(self) -> str:
-        return f"Metrics({', '.join(self)})"
-
     def _open(self, name: object) -> Tree:
         content = self._access.content
         digest = content.find_digest(f"{METRIC}/{name}") if isinstance(name, str) else None
@@ -124,10 +105,10 @@ class Metrics(Mapping[str, Series]):
             raise self._missing(name)
         return open_series(content, digest)
 
-    def _missing(self, name: object) -> ValueNotFoundError:
+    def _missing(self, name: object) -> NotFoundError:
         if isinstance(name, str) and self._access.content.find_digest(f"{EXPERIMENT}/{name}") is not None:
             return ValueNotFoundError(f"no metric {name!r} here; it is a value: stock.experiment[{name!r}] reads it")
-        return self._access.missing("metric", METRIC, name, ValueNotFoundError)
+        return super()._missing(name)
 
 
 def open_series(snapshot: Snapshot, digest: ObjectDigest) -> Tree:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockroom.content.html_table import format_table
 from stockroom.content.snapshot import ARTIFACT, EXPERIMENT, METRIC
 from stockroom.content.state import StateRecord, ValueRecord
-from stockroom.errors import InvalidInputError, ValueNotFoundError
+from stockroom.errors import InvalidInputError, NotFoundError, ValueNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.experiment.artifacts import Artifacts, write_artifact
@@ -18,13 +18,13 @@ from stockroom.shelves.experiment.metrics import Metrics
 from stockroom.shelves.model.leaf_reader import open_leaves
 from stockroom.shelves.model.leaf_values import LoadOptions
 from stockroom.shelves.model.state import StateSource
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Shelf
 
 if TYPE_CHECKING:
     from stockroom.shelves.experiment.table import ExperimentTable
 
 
-class ExperimentShelf(MutableMapping[str, Any]):
+class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
     """Values by name, in order of name: a dict of the settings and results of an experiment.
 
     A value is an int, float, complex, bool, str, bytes, None, numpy scalar, array or tensor, or any nesting of dict,
@@ -32,10 +32,11 @@ class ExperimentShelf(MutableMapping[str, Any]):
     are separate; the dict does not list them.
     """
 
-    __slots__ = ("_access",)
+    __slots__ = ()
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    _shelf = EXPERIMENT
+    _noun = "value"
+    _not_found = ValueNotFoundError
 
     # -- values
 
@@ -78,24 +79,8 @@ class ExperimentShelf(MutableMapping[str, Any]):
         }
         session.put_states(records)
 
-    def __delitem__(self, key: str) -> None:
-        session = self._access.writer()
-        if not isinstance(key, str) or not session.delete(f"{EXPERIMENT}/{key}"):
-            raise self._missing(key)
-
-    def __iter__(self) -> Iterator[str]:
-        for key in self._access.list_names(EXPERIMENT):
-            self._access.check_open()
-            yield key
-
-    def __len__(self) -> int:
-        return len(self._access.list_names(EXPERIMENT))
-
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._access.source.find_state(f"{EXPERIMENT}/{key}") is not None
-
-    def __repr__(self) -> str:
-        return f"ExperimentShelf({', '.join(self)})"
 
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} values", ((name,) for name in self))
@@ -156,13 +141,13 @@ class ExperimentShelf(MutableMapping[str, Any]):
             raise InvalidInputError(f"expected a number of rows, or None for all, found {n}")
         return read_table(self._access, [refs] if isinstance(refs, str) else refs, n)
 
-    def _missing(self, key: object) -> ValueNotFoundError:
+    def _missing(self, key: object) -> NotFoundError:
         for shelf, attribute in ((METRIC, "metrics"), (ARTIFACT, "artifacts")):
             if isinstance(key, str) and self._access.content.find_digest(f"{shelf}/{key}") is not None:
                 return ValueNotFoundError(
                     f"no value {key!r} here, but one of the {attribute} is called so: use .{attribute}[{key!r}]"
                 )
-        return self._access.missing("value", EXPERIMENT, key, ValueNotFoundError)
+        return super()._missing(key)
 
 
 def _write(session: Workspace, key: str, value: object) -> StateRecord | ValueRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stockroom.content.html_table import format_table
@@ -12,10 +11,10 @@ from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.shelves.model.leaf_reader import open_leaves
 from stockroom.shelves.model.state import State, StateSource
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Shelf
 
 
-class ModelShelf(Mapping[str, State]):
+class ModelShelf(Shelf[State]):
     """Models by name. `shelf["name"] = state` saves or replaces a model; `shelf["name"]` is a lazy `State`.
 
     A state is any nesting of dict, list and tuple that holds tensors of any torch dtype, numpy arrays, int, float,
@@ -23,14 +22,15 @@ class ModelShelf(Mapping[str, State]):
     only the chunks that changed.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    _shelf = MODEL
+    _noun = "model"
+    _not_found = ModelNotFoundError
 
     def __getitem__(self, name: str) -> State:
         source = self._access.source
         record = source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
         if record is None:
-            raise self._access.missing("model", MODEL, name, ModelNotFoundError)
+            raise self._missing(name)
         access = self._access
         reader = open_leaves(access, record)
         check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
@@ -55,25 +55,9 @@ class ModelShelf(Mapping[str, State]):
         record = write_state(session, state, where=f"model {name!r}", metadata=metadata)
         session.put_states({f"{MODEL}/{name}": record})
 
-    def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
-        if not isinstance(name, str) or not session.delete(f"{MODEL}/{name}"):
-            raise self._access.missing("model", MODEL, name, ModelNotFoundError)
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_names(MODEL):
-            self._access.check_open()
-            yield name
-
-    def __len__(self) -> int:
-        return len(self._access.list_names(MODEL))
-
     def __contains__(self, name: object) -> bool:
         source = self._access.source
         return isinstance(name, str) and source.find_state(f"{MODEL}/{name}") is not None
-
-    def __repr__(self) -> str:
-        return f"ModelShelf({', '.join(self)})"
 
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} models", ((name,) for name in self))
