@@ -44,15 +44,15 @@ class Handle:
         self._ref = ref
         self._needs_head = needs_head
         self._head = Head(None, None)
-        self._repository = Repository.find(path, make_fetcher=choose_fetcher(lazy))
-        self._access = Access(self._repository, self._repository.open_snapshot(None))
+        repository = Repository.find(path, make_fetcher=choose_fetcher(lazy))
+        self._access = Access(repository, repository.open_snapshot(None))
 
     # -- position and shelves
 
     @property
     def path(self) -> Path:
         """The root of the work tree."""
-        return self._repository.paths.root
+        return self._access.repository.paths.root
 
     @property
     def commit_id(self) -> str | None:
@@ -99,7 +99,6 @@ class Handle:
 
     def refresh(self) -> None:
         """Pin the handle to the newest HEAD, or ref if it was opened on one. Columns taken earlier do not change."""
-        self._access.check_open()
         if self._access.session is None:
             self._pin()
 
@@ -117,7 +116,7 @@ class Handle:
                     session.close()
         finally:
             self._access.is_closed = True
-            self._repository.close()
+            self._access.repository.close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +168,6 @@ class Handle:
 
     def status(self) -> Status:
         """Return the staged changes by shelf and name, and the unfinished merge."""
-        self._access.check_open()
         stage = None if self._access.session is not None else self._find_stage()
         base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
         staged_on = self._head.commit if stage is None else stage.base
@@ -183,7 +181,6 @@ class Handle:
 
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
-        self._access.check_open()
         if self._access.session is not None:
             merging = self._access.session.merging
         else:
@@ -197,7 +194,6 @@ class Handle:
 
     def reset(self) -> None:
         """Discard all staged changes."""
-        self._access.check_open()
         if self._access.session is not None:
             self._access.session.reset()
             return
@@ -210,6 +206,12 @@ class Handle:
             session.close()
 
     # -- internals
+
+    @property
+    def _repository(self) -> Repository:
+        """The repository; raises `ClosedError` if the handle is closed."""
+        self._access.check_open()
+        return self._access.repository
 
     def _pin(self) -> None:
         repository = self._repository

@@ -30,44 +30,36 @@ class HistoryActions(Handle):
     @property
     def branches(self) -> Mapping[str, str]:
         """Branch names and the full hex digests of their commits; read-only."""
-        self._access.check_open()
         return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.branches().items()})
 
     @property
     def tags(self) -> Mapping[str, str]:
         """Tag names and the full hex digests of their commits; read-only."""
-        self._access.check_open()
         return MappingProxyType({name: commit.hex() for name, commit in self._repository.refs.tags().items()})
 
     def create_branch(self, name: str, at: str = "HEAD") -> None:
         """Create a branch at a commit; raises `InvalidNameError`, or `RefChangedError` if it exists."""
-        self._access.check_open()
         branching.create_branch(self._repository, name, self._resolve(at))
 
     def delete_branch(self, name: str, force: bool = False) -> None:
         """Delete a branch; raises `ConflictError` if it is checked out, or, unless `force`, HEAD lacks its commits."""
-        self._access.check_open()
         head = self._repository.follow(self._repository.read_head())
         branching.delete_branch(self._repository, name, head=head, force=force)
 
     def create_tag(self, name: str, at: str = "HEAD") -> None:
         """Create a tag at a commit; raises `InvalidNameError`, or `InvalidInputError` if it exists."""
-        self._access.check_open()
         branching.create_tag(self._repository, name, self._resolve(at))
 
     def delete_tag(self, name: str) -> None:
         """Delete a tag."""
-        self._access.check_open()
         branching.delete_tag(self._repository, name)
 
     def operations(self) -> Iterator[Operation]:
         """Yield the operation log, newest first: every change of a branch or tag, with its old and new commit."""
-        self._access.check_open()
         return self._repository.refs.iter_operations()
 
     def diff(self, a: str = "HEAD", b: str | None = None) -> Diff:
         """Return the changes from commit `a` to commit `b`, or to the stage if `b` is None."""
-        self._access.check_open()
         old = self._open_ref(a)
         return Diff(old, self._read_stage() if b is None else self._open_ref(b))
 

@@ -26,14 +26,12 @@ class MoveActions(Handle):
 
         Raises `ConflictError` if changes are staged.
         """
-        self._access.check_open()
         with self._moving() as session:
             self._ref = None
             self._pin_to(branching.checkout(session, name, create=create))
 
     def undo(self) -> Operation:
         """Undo the last change of a ref, and return that operation; HEAD moves too if it was on this ref."""
-        self._access.check_open()
         with self._moving() as session:
             undone = branching.undo(session)
             self._pin_to(session.head)
@@ -68,7 +66,6 @@ class MoveActions(Handle):
         """
         from stockroom.repository.merging.commands import merge  # here for start-up time
 
-        self._access.check_open()
         theirs = self._resolve(ref)
         with self._moving() as session:
             options = make_options(session, message, strategy, commits=commit, fast_forward=fast_forward)
@@ -78,7 +75,6 @@ class MoveActions(Handle):
         """Commit the opposite of the changes in the commit `ref`; conflicts are handled as in `merge`."""
         from stockroom.repository.merging.commands import revert  # here for start-up time
 
-        self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
             return self._finish(session, revert(session, target, make_options(session, message, strategy, commit)))
@@ -89,7 +85,6 @@ class MoveActions(Handle):
         """Commit the changes in the commit `ref` on this branch; conflicts are handled as in `merge`."""
         from stockroom.repository.merging.commands import cherry_pick  # here for start-up time
 
-        self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
             options = make_options(session, message, strategy, commit)
@@ -104,7 +99,6 @@ class MoveActions(Handle):
         from stockroom.repository.merging.resolve import resolve  # here for start-up time
         from stockroom.shelves.model.averaging import make_average
 
-        self._access.check_open()
         with self._moving() as session:
             return resolve(session, path, key, choice, make_average(session))
 
@@ -112,7 +106,6 @@ class MoveActions(Handle):
         """Commit the unfinished merge, return its full hex digest; raises `MergeConflictError` for open conflicts."""
         from stockroom.repository.merging.commands import continue_merge  # here for start-up time
 
-        self._access.check_open()
         with self._moving() as session:
             commit = continue_merge(session, message)
             self._pin_to(session.head)
@@ -122,7 +115,6 @@ class MoveActions(Handle):
         """Discard the unfinished merge and everything staged with it; raises `NotFoundError` if there is none."""
         from stockroom.repository.merging.commands import abort_merge  # here for start-up time
 
-        self._access.check_open()
         with self._moving() as session:
             abort_merge(session)
 
@@ -131,7 +123,6 @@ class MoveActions(Handle):
 
         This is `git reset --hard`. `undo` restores the branch, but not the staged changes.
         """
-        self._access.check_open()
         target = self._resolve(ref)
         with self._moving() as session:
             branching.reset_to(session, target)

@@ -28,7 +28,6 @@ class RemoteActions(Handle):
         """Names of remotes and their URLs; read-only."""
         from stockroom.remotes.settings import read_remotes
 
-        self._access.check_open()
         found = read_remotes(self._repository.paths)
         return MappingProxyType({name: settings.url for name, settings in found.items()})
 
@@ -62,7 +61,6 @@ class RemoteActions(Handle):
         from stockroom.remotes.settings import remove_remote
         from stockroom.remotes.tracking import Tracking
 
-        self._access.check_open()
         refs = self._repository.refs
         remove_remote(self._repository.paths, name)
         _publish(self, name)
@@ -75,7 +73,6 @@ class RemoteActions(Handle):
     @property
     def remote_branches(self) -> Mapping[str, str]:
         """Names such as `origin/main` and the full hex digests of their commits, as last seen; read-only."""
-        self._access.check_open()
         return MappingProxyType({name: at.hex() for name, at in self._repository.refs.remotes().items()})
 
     def push(
@@ -97,7 +94,6 @@ class RemoteActions(Handle):
         from stockroom.remotes.ref_updates import resolve_push
         from stockroom.remotes.settings import get_remote
 
-        self._access.check_open()
         get_remote(self._repository.paths, remote)
         wanted = resolve_push(self._repository, ref, tags=tags)
         return push(self._repository, remote, wanted, force=force, on_progress=on_progress)
@@ -108,12 +104,10 @@ class RemoteActions(Handle):
         """Fetch a remote's new history to refs such as `origin/main`; samples are not fetched until they are read."""
         from stockroom.remotes.fetch import fetch
 
-        self._access.check_open()
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
 
     def measure_presence(self) -> Presence:
         """Return how much of this repository's packs is on this machine; contacts no remote."""
-        self._access.check_open()
         counts = list(self._repository.tensors.iter_sizes())
         whole = sum(1 for nbytes, present in counts if present == nbytes)
         return Presence(len(counts), whole, sum(n for n, _ in counts), sum(present for _, present in counts))
@@ -157,7 +151,6 @@ class RemoteActions(Handle):
         from stockroom.remotes.drop import drop, plan_drop
         from stockroom.shelves.stock.selection import choose
 
-        self._access.check_open()
         candidates = None
         if path is not None:
             candidates = self._repository.tensors.find_packs(choose(self, path, None, None).digests)

@@ -161,7 +161,6 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         """
         from stockroom.remotes.pull import pull
 
-        self._access.check_open()
         self._bring_head(remote, on_progress)
         with self._moving() as session:
             options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")

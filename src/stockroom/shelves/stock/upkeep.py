@@ -50,7 +50,6 @@ class UpkeepActions(Handle):
         from stockroom.remotes.tracking import forget_all_bundles
         from stockroom.repository.upkeep.gc import plan_gc, preview_gc, run_gc
 
-        self._access.check_open()
         if dry_run:
             return preview_gc(plan_gc(self._repository, grace=grace, repack=repack))
         return run_gc(
@@ -86,7 +85,6 @@ class UpkeepActions(Handle):
         """
         from stockroom.remotes.gc import collect_remote
 
-        self._access.check_open()
         return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, on_stage=on_stage)
 
     def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
@@ -97,7 +95,6 @@ class UpkeepActions(Handle):
         """
         from stockroom.remotes.restore import repair
 
-        self._access.check_open()
         return repair(self._repository, on_progress=on_progress)
 
     def verify(
@@ -133,14 +130,12 @@ class UpkeepActions(Handle):
         """
         from stockroom.repository.upkeep.usage import measure_usage
 
-        self._access.check_open()
         return measure_usage(self._repository, self._access.snapshot)
 
     def measure_commits(self, ref: str = "HEAD") -> dict[str, Tally]:
         """Return what each commit reachable from `ref` added to those before it, by full hex digest; oldest first."""
         from stockroom.repository.upkeep.usage import measure_commits
 
-        self._access.check_open()
         start = self._resolve(ref)
         return {commit.hex(): added for commit, added in measure_commits(self._repository, start)}
 
@@ -149,7 +144,6 @@ class UpkeepActions(Handle):
         """The repository's own settings by key, such as `user.name`; None if not set. Read-only."""
         from stockroom.repository.config import KEYS, read_settings
 
-        self._access.check_open()
         settings = read_settings(self._repository.paths.config)
         return MappingProxyType({key.name: getattr(settings, key.field) for key in KEYS})
 
@@ -157,7 +151,6 @@ class UpkeepActions(Handle):
         """Set one of the settings, or unset it for None; raises `InvalidInputError` for an invalid key or value."""
         from stockroom.repository.config import change_setting, find_key, read_settings, write_settings
 
-        self._access.check_open()
         config = self._repository.paths.config
         write_settings(config, change_setting(read_settings(config), find_key(key), value))
 
@@ -168,7 +161,6 @@ class UpkeepActions(Handle):
         """
         from stockroom.repository.git.history import find_carriers
 
-        self._access.check_open()
         tie = self._repository.find_tie()
         carriers = {} if tie is None else find_carriers(tie)
         return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
@@ -177,5 +169,4 @@ class UpkeepActions(Handle):
         """Return whether git tracks `head.stock`, the commits of both sides, and what is installed in git."""
         from stockroom.repository.tie_status import describe_tie
 
-        self._access.check_open()
         return describe_tie(self._repository)
