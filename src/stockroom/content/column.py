@@ -73,11 +73,7 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 _FORMAT: Final = RecordFormat(ColumnRecord, magic=b"SRco", version=1, name="column", max_nbytes=1 << 20)
-
-
-@functools.lru_cache(256)
-def _make_entry_format(itemsize: int, shape: tuple[int | None, ...]) -> EntryFormat:
-    return EntryFormat(itemsize, shape)
+_make_entry_format: Final = functools.lru_cache(256)(EntryFormat)
 
 
 def decode_column(data: bytes, *, where: str) -> ColumnRecord:

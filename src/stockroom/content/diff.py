@@ -79,7 +79,7 @@ class ColumnDiff:
     @cached_property
     def counts(self) -> ChangeCounts:
         """How many keys were added, removed and changed."""
-        if self._is_replacement():
+        if self.kind != "changed":
             return ChangeCounts(_count(self._new), _count(self._old), 0)
         added = removed = changed = 0
         for batch in self._iter_batches():
@@ -88,12 +88,8 @@ class ColumnDiff:
             changed += len(batch.changed_keys)
         return ChangeCounts(added, removed, changed)
 
-    def _is_replacement(self) -> bool:
-        """Return whether the sides cannot be compared by key."""
-        return self.kind != "changed"
-
     def _iter_batches(self) -> Iterator[DiffBatch]:
-        if self._is_replacement():
+        if self.kind != "changed":  # the sides cannot be compared by key
             yield from _iter_all(self._old, is_new=False)
             yield from _iter_all(self._new, is_new=True)
         elif self._old is not None and self._new is not None:

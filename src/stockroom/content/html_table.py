@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -24,7 +24,8 @@ def format_table(title: str, rows: Iterable[Sequence[object]], *, headings: Sequ
     lines = list(islice(remaining, MAX_ROWS))
     more = "" if next(remaining, None) is None else "<p>and more</p>"
     head = "".join(f'<th style="{_STYLE}">{escape(heading)}</th>' for heading in headings)
-    body = "".join(f"<tr>{''.join(_iter_cells(line))}</tr>" for line in lines)
+    cells = ("".join(f'<td style="{_STYLE}">{escape(cell)}</td>' for cell in line) for line in lines)
+    body = "".join(f"<tr>{line}</tr>" for line in cells)
     return f"<div><p><b>{escape(title)}</b></p><table>{f'<tr>{head}</tr>' if head else ''}{body}</table>{more}</div>"
 
 
@@ -35,7 +36,3 @@ def escape(value: object) -> str:
     text = str(value)
     cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
     return html.escape(cut.encode("utf-8", "backslashreplace").decode())
-
-
-def _iter_cells(line: Sequence[object]) -> Iterator[str]:
-    return (f'<td style="{_STYLE}">{escape(cell)}</td>' for cell in line)

@@ -6,7 +6,7 @@ shares everything unchanged with the previous one. A **value record** holds a sm
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -36,15 +36,8 @@ class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root: bytes
     metadata: dict[str, Any]
 
-    @property
-    def entry_format(self) -> EntryFormat:
-        """The format of the entries in the tree."""
-        return STATE_ENTRIES
-
-    @property
-    def tree_format(self) -> TreeFormat:
-        """The format of the state's tree."""
-        return STATE_TREE
+    entry_format: ClassVar[EntryFormat] = STATE_ENTRIES
+    tree_format: ClassVar[TreeFormat] = STATE_TREE
 
     def encode(self) -> bytes:
         """Return the canonical bytes of the object: magic `SRse`, version 1, then the fields as msgpack."""
