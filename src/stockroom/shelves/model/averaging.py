@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,9 +45,6 @@ class _MeanPieces:
     dtype: np.dtype[Any]
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return iter(self._make())
-
-    def _make(self) -> Iterable[NDArray[np.uint8]]:
         ours, theirs = self.one.view(self.dtype), self.other.view(self.dtype)
         for start in range(0, len(ours), _PIECE):
             part = slice(start, start + _PIECE)

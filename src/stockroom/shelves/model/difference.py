@@ -106,20 +106,20 @@ def _compare(old_state: State, new_state: State, old: LeafInfo, new: LeafInfo) -
 
 def measure_difference(old: Iterable[Array], new: Iterable[Array], dtype: str) -> TensorDifference:
     """Return the difference of two tensors of `dtype`, given in pieces as `State.iter_pieces` yields them."""
-    total = _Sums()
+    sums = _Sums()
     for before, after in _iter_pairs(iter(old), iter(new)):
-        total.add(before, after, dtype)
-    relative = 0.0 if total.norm == 0 else total.norm / total.old_norm if total.old_norm else None
+        sums.add(before, after, dtype)
+    relative = 0.0 if sums.norm == 0 else sums.norm / sums.old_norm if sums.old_norm else None
     return TensorDifference(
-        total.count,
-        total.changed,
-        total.norm,
+        sums.count,
+        sums.changed,
+        sums.norm,
         relative,
-        total.max_abs,
-        total.nan_old,
-        total.nan_new,
-        total.inf_old,
-        total.inf_new,
+        sums.max_abs,
+        sums.nan_old,
+        sums.nan_new,
+        sums.inf_old,
+        sums.inf_new,
     )
 
 

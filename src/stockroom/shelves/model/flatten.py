@@ -344,7 +344,7 @@ def _find_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
             yield _in_order(together, tensors)
             together = []
         together.append(tensor)
-        end = max(end, tensor.end) if len(together) > 1 else tensor.end
+        end = max(end, tensor.end)
     if together:
         yield _in_order(together, tensors)
 

@@ -34,19 +34,13 @@ def iter_info(reader: LeafReader, paths: Sequence[str]) -> Iterator[LeafInfo]:
     digests = dict(zip(entries, reader.digest_entries(entries.values()), strict=True))
     for path in paths:
         origin, stored = structure.origin(path), structure.stored_path(path)
-        leaf = structure.leaves[origin]
+        dtype, shape, library = _describe(structure.leaves[origin])
         tied_to = next((other for other in (origin, stored) if other != path), None)
-        yield LeafInfo(path, *_describe(leaf), entries[stored].nbytes, digests[stored], tied_to, _name_library(leaf))
+        yield LeafInfo(path, dtype, shape, entries[stored].nbytes, digests[stored], tied_to, library)
 
 
-def _describe(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
-    """Return the name of a leaf's type, and its shape."""
+def _describe(leaf: Leaf) -> tuple[str, tuple[int, ...], str]:
+    """Return the name of a leaf's type, its shape, and its library."""
     if isinstance(leaf, ArrayLeaf | StridedLeaf):
-        return leaf.dtype, leaf.shape
-    return (leaf.kind if isinstance(leaf, ScalarLeaf) else ""), ()
-
-
-def _name_library(leaf: Leaf) -> str:
-    if isinstance(leaf, ArrayLeaf):
-        return leaf.library
-    return "torch" if isinstance(leaf, StridedLeaf) else "python"
+        return leaf.dtype, leaf.shape, leaf.library if isinstance(leaf, ArrayLeaf) else "torch"
+    return leaf.kind if isinstance(leaf, ScalarLeaf) else "", (), "python"

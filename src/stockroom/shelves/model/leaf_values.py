@@ -228,32 +228,24 @@ _SCALARS: Final[Mapping[str, Callable[[bytes], Any]]] = {
 }
 
 
-def assemble(node: Node, path: str, make: Callable[[str, Node], Any]) -> Any:
-    """Return a node as Python containers; `make` returns the values of leaves, which are used unchanged."""
-    if isinstance(node, DictNode | ListNode | TupleNode):
-        return _fill(node, {key: assemble(part, at, make) for key, at, part in iter_parts(node, path)})
-    return make_constant(node) if isinstance(node, Constant) else make(path, node)
+def assemble(node: Node, path: str, make: Callable[[str, Node], Any], wanted: set[str] | None = None) -> Any:
+    """Return a node as Python containers; `make` returns the values of leaves, which are used unchanged.
 
-
-def assemble_some(node: Node, path: str, wanted: set[str], make: Callable[[str, Node], Any]) -> Any:
-    """Return a node as `assemble` does, with only the leaves at paths in `wanted` and the containers around them."""
+    With `wanted`, only the nodes at these paths are in it; they must include the containers around them.
+    """
     if not isinstance(node, DictNode | ListNode | TupleNode):
-        return make_constant(node) if isinstance(node, Constant) else make(path, node)
-    parts: dict[StateKey, Any] = {}
-    for key, at, part in iter_parts(node, path):
-        if at in wanted:  # includes the containers around wanted leaves
-            parts[key] = assemble_some(part, at, wanted, make)
+        return node.value if isinstance(node, Constant) else make(path, node)
+    parts = {
+        key: assemble(part, at, make, wanted)
+        for key, at, part in iter_parts(node, path)
+        if wanted is None or at in wanted
+    }
     return _fill(node, parts)
 
 
 def make_metadata(node: DictNode) -> Any:
     """Return a state dict's own `_metadata`, or None."""
     return None if node.metadata is None else assemble(node.metadata, "", lambda _, leaf: leaf)
-
-
-def make_constant(node: Constant) -> Any:
-    """Return the value of a constant."""
-    return node.value
 
 
 def _fill(node: DictNode | ListNode | TupleNode, parts: dict[StateKey, Any]) -> Any:

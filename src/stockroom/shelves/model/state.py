@@ -31,7 +31,6 @@ from stockroom.shelves.model.leaf_values import (
     Rows,
     ValueMaker,
     assemble,
-    assemble_some,
     iter_pieces,
     make_metadata,
 )
@@ -157,7 +156,7 @@ class State(Mapping[StateKey, Any]):
         wanted = self._names.choose(names)
         maker = ValueMaker(self._source.reader, options)
         maker.read([path for path in self._names.leaves if path in wanted])
-        return assemble_some(self._node, self._path, wanted, maker.make)  # type: ignore[arg-type]
+        return assemble(self._node, self._path, maker.make, wanted)  # type: ignore[arg-type]
 
     def copy(self) -> Any:
         """Return `load()`; optimizers call this before they load a state."""
