@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeGuard
+from typing import Any, BinaryIO, Final, TypeGuard
 
 import numpy as np
 from blake3 import blake3
@@ -32,9 +32,6 @@ from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.model.leaf_reader import LeafReader, open_leaves
 from stockroom.shelves.pin import Access, Shelf
 from stockroom.store.entry import Entry
-
-if TYPE_CHECKING:
-    from stockroom.shelves.model.flatten import LeafSource
 
 UNKNOWN_MEDIA_TYPE: Final = "application/octet-stream"
 
@@ -115,22 +112,17 @@ class Artifacts(Shelf[Artifact]):
 
 def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
     """Put the bytes of a file, in parts, and return the record to stage."""
-    check_artifact_name(name)
+    check_free_name("artifact", name)
+    _check_parts(name)
     metadata = {"media_type": _choose_media_type(name, source, media_type)}
     if isinstance(source, bytes | bytearray | memoryview):
         data = np.frombuffer(bytes(source), np.uint8)
-        return _write(session, _make_source(len(data), [data]), metadata)
+        return _write(session, len(data), [data], metadata)
     if not isinstance(source, str | Path):
         raise InvalidInputError(f"artifact {name!r}: expected a path or bytes, found {type(source).__name__}")
     with _open_file(name, Path(source)) as file:
         nbytes = os.fstat(file.fileno()).st_size
-        return _write(session, _make_source(nbytes, _FilePieces(file, nbytes)), metadata)
-
-
-def check_artifact_name(name: str) -> None:
-    """Raise `InvalidNameError` unless `name` is safe as a path below any folder."""
-    check_free_name("artifact", name)
-    _check_parts(name)
+        return _write(session, nbytes, _FilePieces(file, nbytes), metadata)
 
 
 def find_place(folder: Path, name: str) -> Path:
@@ -151,6 +143,7 @@ def find_place(folder: Path, name: str) -> Path:
 
 
 def _check_parts(name: str) -> None:
+    """Raise `InvalidNameError` unless `name` is safe as a path below any folder."""
     parts = name.split("/")
     if not name.isprintable() or not {"", ".", ".."}.isdisjoint(parts):
         raise InvalidNameError(
@@ -160,17 +153,13 @@ def _check_parts(name: str) -> None:
         raise InvalidNameError(f"file name {name!r}: must not lead into a repository; choose another name")
 
 
-def _write(session: Workspace, source: LeafSource, metadata: dict[str, Any]) -> StateRecord:
-    from stockroom.shelves.model.state_writer import write_leaves  # here for start-up time
+def _write(session: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
+    from stockroom.shelves.model.flatten import LeafSource  # here for start-up time
+    from stockroom.shelves.model.state_writer import write_leaves
 
+    source = LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
     with session.turn:
         return write_leaves(session, ScalarLeaf("bytes"), [source], metadata)
-
-
-def _make_source(nbytes: int, pieces: Any) -> LeafSource:
-    from stockroom.shelves.model.flatten import LeafSource  # here for start-up time
-
-    return LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
 
 
 @dataclass(frozen=True, slots=True)

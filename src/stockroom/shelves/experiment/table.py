@@ -200,13 +200,11 @@ class _RowReader:
         for key in snapshot.iter_digests(EXPERIMENT):
             cells = self.cells.get(key)
             if cells is None:
-                cells = self.cells[key] = self._read_cells(snapshot, *key)
+                reader = LeafReader(snapshot, snapshot.read_state(key[1]), self.access.tensors)
+                cells = self.cells[key] = read_cells(reader, *key)
             values.update(cells)
         metrics = {name: self._summarise(snapshot, digest) for name, digest in snapshot.iter_digests(METRIC)}
         return ExperimentRow(describe_commit(entry), ref, values, metrics)
-
-    def _read_cells(self, snapshot: Snapshot, name: str, digest: ObjectDigest) -> Mapping[str, Cell]:
-        return read_cells(LeafReader(snapshot, snapshot.read_state(digest), self.access.tensors), name, digest)
 
     def _summarise(self, snapshot: Snapshot, digest: ObjectDigest) -> MetricSummary:
         summary = self.series.get(digest)
