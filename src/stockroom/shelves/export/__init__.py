@@ -44,13 +44,8 @@ def check_place(path: Path, root: Path, *, force: bool) -> None:
         raise InvalidInputError(f"{path} exists already; choose another name, or force its replacement (--force)")
     if is_there and path.is_dir() and path.suffix.lower() in FILE_WRITERS:
         raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
-    root = root.resolve()
-    place = path.resolve()
-    if (
-        is_there
-        and path.is_dir()
-        and (place in (root, Path.cwd()) or place in root.parents or place in Path.cwd().parents)
-    ):
+    root, place = root.resolve(), path.resolve()
+    if is_there and path.is_dir() and any(place in (folder, *folder.parents) for folder in (root, Path.cwd())):
         raise InvalidInputError(f"{path} holds the repository, or the working directory; choose a folder of its own")
     if root / ".stockroom" in (place, *place.parents):
         raise InvalidInputError(f"{path} lies in the repository's own folder; choose another")
@@ -74,11 +69,7 @@ def _whole(path: Path) -> Iterator[Path]:
                 path.unlink()
             part.replace(path)
     finally:
-        _remove(part)
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part)
-    else:
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)

@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError
+from stockroom.shelves.read_ahead import ReadAhead
 
 _BATCH_NBYTES: Final = 8 << 20
 _MAX_ROWS_AT_ONCE: Final = 4096
 
 Array: TypeAlias = NDArray[Any]
 Positions: TypeAlias = NDArray[np.int64]
-
-
-class _Ahead(Protocol):
-    """An object that is told which samples are read."""
-
-    def see(self, positions: Positions, /) -> None: ...
 
 
 class _Column(Protocol):
@@ -43,7 +38,7 @@ class _Column(Protocol):
     def nbytes(self) -> int: ...
     def __len__(self) -> int: ...
     def take(self, positions: Positions, /) -> Any: ...
-    def read_ahead(self, positions: Positions, /) -> _Ahead | None: ...
+    def read_ahead(self, positions: Positions, /) -> ReadAhead | None: ...
     def keys_at(self, positions: Positions, /) -> list[Any]: ...
     def stored_keys_at(self, positions: Positions, /) -> list[int | str]: ...
 

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.samples import Samples, as_plain, is_extension
+from stockroom.shelves.export.samples import Samples, as_plain, plain_dtype
 from stockroom.store.dtypes import format_dtype
 
 _CHUNK_NBYTES: Final = 1 << 20
@@ -47,8 +47,7 @@ def write_zarr(samples: Samples, folder: Path) -> None:
 
 def _create(store: Any, name: str, shape: Any, chunks: Any, dtype: np.dtype[Any]) -> Any:
     """Create an array. Dates, and dtypes that Zarr lacks, become integers, with an attribute for the dtype."""
-    plain = np.dtype(np.int64) if dtype.kind in "mM" else dtype
-    plain = np.dtype(f"u{dtype.itemsize}") if is_extension(dtype) else plain
+    plain = np.dtype(np.int64) if dtype.kind in "mM" else plain_dtype(dtype)
     attributes: Any = {} if plain == dtype else {"dtype": format_dtype(dtype)}
     chunks = tuple(max(1, length) for length in chunks)
     if isinstance(store, zarr.Group):
