@@ -34,12 +34,8 @@ _Compare: TypeAlias = Callable[[ast.cmpop, Any, Any], Any]
 def choose_where(condition: str, read_column: Callable[[str], NDArray[Any]]) -> NDArray[np.bool_]:
     """Return a mask `(n,)` of the samples that meet a condition in the language of `parse_where`.
 
-    Args:
-        condition: names in it are columns.
-        read_column: returns the values of a column, `(n,)`, one for each sample.
-
-    Raises:
-        InvalidInputError: `condition` cannot be parsed, or names an unknown column.
+    `read_column` returns the values `(n,)` of a column. Raises `InvalidInputError` if the condition cannot be parsed,
+    or names an unknown column.
     """
     return parse_where(condition).choose(read_column)
 
@@ -52,11 +48,7 @@ def parse_where(text: str) -> Condition:
     such as train-label, between backticks.
     """
     quoted: dict[str, str] = {}
-
-    def take_name(match: re.Match[str]) -> str:
-        return quoted.setdefault(match[1], f"_quoted_{len(quoted)}")
-
-    plain = _QUOTED.sub(take_name, text.strip())
+    plain = _QUOTED.sub(lambda match: quoted.setdefault(match[1], f"_quoted_{len(quoted)}"), text.strip())
     try:
         tree = ast.parse(plain, mode="eval")
     except (SyntaxError, ValueError, RecursionError) as error:

@@ -51,9 +51,8 @@ class EntryReader:
         """Return bytes as `read` does, for tensors of which all or some chunks are given."""
         unflushed = [self._find_unflushed(tensor.digests) for tensor in wanted]
         is_stored = [all(data is None for data in found) for found in unflushed]
-        read = iter(
-            read_private(self._tensors, [tensor for tensor, whole in zip(wanted, is_stored, strict=True) if whole])
-        )
+        stored = [tensor for tensor, whole in zip(wanted, is_stored, strict=True) if whole]
+        read = iter(read_private(self._tensors, stored))
         return [
             next(read) if whole else np.frombuffer(bytearray().join(self._copy(tensor, found)), np.uint8)
             for tensor, found, whole in zip(wanted, unflushed, is_stored, strict=True)

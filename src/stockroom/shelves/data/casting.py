@@ -104,12 +104,8 @@ def _cast_array(batch: Array, keys: list[Key], cast: Cast, column: str, *, lossy
 
 def _compare(before: Array, after: Array) -> Any:
     """Return a mask of the values that the cast kept; floats may be rounded, and must only stay finite."""
-    if _is_float(before.dtype) and _is_float(after.dtype):
+    if before.dtype.kind in "fV" and after.dtype.kind in "fV":
         return np.isfinite(after) | ~np.isfinite(before)
     back = after.real if after.dtype.kind == "c" and before.dtype.kind != "c" else after
     back = back.astype(before.dtype)
     return (back == before) | ((back != back) & (before != before))  # NaN does not equal itself
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "fV"

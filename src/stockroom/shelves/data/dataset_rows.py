@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import SchemaError
-from stockroom.shelves.data.table import GrowingColumns
+from stockroom.shelves.data.table import GrowingColumns, measure_value
 from stockroom.shelves.model.tensor_library import is_tensor
 
 BATCH_NBYTES: Final = 8 << 20
@@ -50,7 +50,7 @@ def iter_batches(
     for number, sample in enumerate(_iter_samples(dataset)):
         row = {prefix + name: value for name, value in _iter_fields(sample, names, number)}
         rows.append(row)
-        nbytes += sum(map(_measure, row.values()))
+        nbytes += sum(map(measure_value, row.values()))
         if nbytes >= BATCH_NBYTES or len(rows) >= BATCH_ROWS:
             yield _turn(rows)
             rows, nbytes = [], 0
@@ -127,8 +127,3 @@ def _make_array_or_text(value: Any, where: str) -> Any:
 def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _measure(value: Any) -> int:
-    nbytes = getattr(value, "nbytes", None)
-    return int(nbytes) if nbytes is not None else len(value) if isinstance(value, str | bytes) else 8

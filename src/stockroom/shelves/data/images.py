@@ -6,7 +6,7 @@ A decoder is the text in a column's record: `image`, or `image:MODE` for arrays 
 from __future__ import annotations
 
 import io
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 
@@ -52,12 +52,16 @@ def decode_image(data: bytes, decoder: str, where: str, *, writable: bool = True
         with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
             return to_array(image.convert(mode) if mode and mode != image.mode else image, writable=writable)
     except Exception as error:  # Pillow's readers raise all kinds of errors
-        _refuse(error, where)
+        raise InvalidInputError(
+            f"{where}: expected a whole image ({', '.join(FORMATS)}), found none: {error}"
+        ) from error
 
 
 def to_array(image: Any, *, writable: bool = True) -> Array:
     """Return the pixels of a Pillow image, owned by the caller; palettes become RGB or RGBA."""
-    array = (np.array if writable else np.asarray)(_make_plain(image))
+    mode = natural_mode(image)
+    plain = image if mode == image.mode else image.convert(mode)
+    array = np.array(plain) if writable else np.asarray(plain)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -80,12 +84,3 @@ def natural_mode(image: Any) -> str:
     if mode == "1":
         return "L"
     return "RGBA" if mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info else "RGB"
-
-
-def _make_plain(image: Any) -> Any:
-    mode = natural_mode(image)
-    return image if mode == image.mode else image.convert(mode)
-
-
-def _refuse(error: Exception, where: str) -> NoReturn:
-    raise InvalidInputError(f"{where}: expected a whole image ({', '.join(FORMATS)}), found none: {error}") from error

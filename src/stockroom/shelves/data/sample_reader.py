@@ -53,7 +53,7 @@ class SampleReader:
         self._tensors = tensors
         self.reads_unflushed = find_unflushed is not None
         self._entries = EntryReader(tree.store, tensors, find_unflushed)
-        self._dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
+        self.dtype = np.dtype(np.uint8) if record.is_text else parse_dtype(record.dtype)
         self._is_chunked = self.format.kind is EntryKind.CHUNK and find_unflushed is None
         self._shape = tuple(length or 0 for length in record.shape)
         self._vectors: LeafVectors | None = None
@@ -67,11 +67,6 @@ class SampleReader:
         self._count = tree.count
         self._dense_start = tree.dense_start
         self._lookups = 0
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the arrays returned."""
-        return self._dtype
 
     def find_position(self, key: Key) -> int | None:
         """Return the position of a key in key order, or None."""
@@ -141,7 +136,7 @@ class SampleReader:
         if self._plan is None:
             return None
         rows = self._plan.gather(positions)
-        return rows.view(self._dtype).reshape(len(rows), *self._shape)
+        return rows.view(self.dtype).reshape(len(rows), *self._shape)
 
     def read_batch(self, positions: NDArray[np.int64]) -> Batch:
         """Return samples at positions in key order: `(n, *shape)`, or a list if shapes vary or samples are text."""
@@ -237,7 +232,7 @@ class SampleReader:
         with suppress(StalePackError):
             mapped = self._tensors.view_rows(number)
             if mapped is not None and mapped.shape[1] == self.format.item_nbytes:
-                self._rows[number] = mapped.view(self._dtype).reshape(len(mapped), *self._shape)
+                self._rows[number] = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
 
     def _plan_ahead(self) -> None:
         """Make a plan once all leaf nodes are resolved; retried only when partial packs have become whole."""
@@ -286,7 +281,7 @@ class SampleReader:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""
         samples: list[Any] = list(map(self._build, entries, self._entries.copy(entries)))
         if self.format.is_fixed and not self.record.is_text:
-            return np.stack(samples) if samples else np.empty((0, *self._shape), self._dtype)
+            return np.stack(samples) if samples else np.empty((0, *self._shape), self.dtype)
         return samples
 
     def _build(self, entry: Entry, data: Buffer) -> Sample:
@@ -294,12 +289,10 @@ class SampleReader:
         if self.record.is_text:
             return decode_text(self.record, data if isinstance(data, bytearray) else data.tobytes())
         return (
-            np.frombuffer(data, self._dtype).reshape(entry.shape)
-            if entry.nbytes
-            else np.empty(entry.shape, self._dtype)
+            np.frombuffer(data, self.dtype).reshape(entry.shape) if entry.nbytes else np.empty(entry.shape, self.dtype)
         )
 
     def _shape_rows(self, rows: NDArray[np.uint8]) -> Array:
         if self.format.item_nbytes == 0:
-            return np.empty((len(rows), *self._shape), self._dtype)
-        return np.ascontiguousarray(rows).reshape(-1).view(self._dtype).reshape(len(rows), *self._shape)
+            return np.empty((len(rows), *self._shape), self.dtype)
+        return np.ascontiguousarray(rows).reshape(-1).view(self.dtype).reshape(len(rows), *self._shape)

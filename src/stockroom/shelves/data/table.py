@@ -95,7 +95,7 @@ class GrowingColumns:
             column.extend(there)
         else:
             column.update((self._rows + place, value) for place, value in enumerate(values) if value is not None)
-        return there.nbytes if isinstance(there, np.ndarray) else sum(map(_measure, there))
+        return there.nbytes if isinstance(there, np.ndarray) else sum(map(measure_value, there))
 
     def _fit(self, name: str, values: Values) -> Column:
         """Return the column, created or widened so that it admits the shapes of `values`."""
@@ -128,9 +128,7 @@ class GrowingColumns:
         return self._columns[plan.name]
 
 
-def _measure(value: Any) -> int:
-    return int(value.nbytes) if isinstance(value, np.ndarray | np.generic) else len(value) if _has_length(value) else 8
-
-
-def _has_length(value: Any) -> bool:
-    return isinstance(value, str | bytes)
+def measure_value(value: Any) -> int:
+    """Return the number of raw bytes of a sample; an estimate for Python's numbers and text."""
+    nbytes = getattr(value, "nbytes", None)
+    return int(nbytes) if nbytes is not None else len(value) if isinstance(value, str | bytes) else 8

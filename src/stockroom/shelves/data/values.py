@@ -45,15 +45,10 @@ def to_array(tensor: Any) -> Array:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     try:
         return np.asarray(plain.numpy())
-    except TypeError:
-        return _to_extension_array(plain, torch)
-
-
-def _to_extension_array(tensor: Any, torch: Any) -> Array:
-    name = str(tensor.dtype).removeprefix("torch.")
-    dtype = parse_dtype(name)
-    same_size = torch.uint8 if dtype.itemsize == 1 else torch.int16
-    return np.asarray(tensor.contiguous().view(same_size).numpy().view(dtype))
+    except TypeError:  # numpy itself does not have the dtype
+        dtype = parse_dtype(str(plain.dtype).removeprefix("torch."))
+        same_size = torch.uint8 if dtype.itemsize == 1 else torch.int16
+        return np.asarray(plain.contiguous().view(same_size).numpy().view(dtype))
 
 
 def infer_schema(value: object, where: str) -> Schema:

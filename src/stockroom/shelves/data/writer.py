@@ -88,8 +88,12 @@ class ColumnWriter:
             plain = as_array_like(values)
             if isinstance(plain, np.ndarray) and not self._record.is_text:
                 return self._extend_array(plain, first)
+            if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
+                raise InvalidInputError(
+                    f"column {self._name!r}: expected an iterable of samples, found one {type(plain).__name__}"
+                )
             count = 0
-            for count, value in enumerate(self._iterate(plain), 1):
+            for count, value in enumerate(plain, 1):
                 self.put(first + count - 1, value)
             return range(first, first + count)
 
@@ -165,13 +169,6 @@ class ColumnWriter:
             return rows if kind is EntryKind.INLINE else self._session.tensors.put_rows(rows, self._choose_stream())
         entries = b"".join([self._encode(sample, position) for position, sample in enumerate(batch)])
         return np.frombuffer(entries, np.uint8).reshape(len(batch), record.entry_format.width)
-
-    def _iterate(self, values: object) -> Iterator[object]:
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            raise InvalidInputError(
-                f"column {self._name!r}: expected an iterable of samples, found one {type(values).__name__}"
-            )
-        return iter(values)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
