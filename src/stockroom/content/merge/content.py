@@ -76,7 +76,8 @@ class ContentMerge:
         path = str(found.key)
         if found.ours is None or found.theirs is None:
             return self._decide_whole(path, name_kind(found.base, found.ours, found.theirs), found)
-        digests = self._find_base(path), ObjectDigest(found.ours), ObjectDigest(found.theirs)
+        before = None if None in self.disputed.get(path, ()) else self.base.find_digest(path)
+        digests = before, ObjectDigest(found.ours), ObjectDigest(found.theirs)
         base, ours, theirs = self.objects.read_at_once(lambda: self._read_records(*digests))
         if isinstance(ours, ColumnRecord) and isinstance(theirs, ColumnRecord):
             return self._merge_columns(path, base, ours, theirs, found)
@@ -114,10 +115,6 @@ class ContentMerge:
             return self._decide_whole(path, STRUCTURE, found)
         self._arbiter.conflicts += arbiter.conflicts
         return Settled(self.objects.put_object(merged.write(self.ours, self.objects).encode()))
-
-    def _find_base(self, path: str) -> ObjectDigest | None:
-        """Return the record that both sides started from, or None if there is none or it is disputed."""
-        return None if None in self.disputed.get(path, ()) else self.base.find_digest(path)
 
     def _list_disputed(self, path: str) -> list[Key]:
         return [key for key in self.disputed.get(path, ()) if key is not None]
