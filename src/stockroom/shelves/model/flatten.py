@@ -73,7 +73,7 @@ def flatten(state: object, *, where: str) -> FlatState:
     flat = _Flattener(where)
     top = flat.take(state, "", 0)
     flat.settle_memory()
-    return FlatState(_freeze(top), flat.list_sources())
+    return FlatState(_freeze(top), [slot.source for slot in flat.slots if slot.source is not None])
 
 
 @dataclass(slots=True, eq=False)
@@ -151,10 +151,6 @@ class _Flattener:
                     tensor.slot.leaf = TiedLeaf(encode_text(first.slot.path))
             for together in _find_overlaps(list(unique.values())):
                 self._settle_together(together)
-
-    def list_sources(self) -> list[LeafSource]:
-        """Return the sources of all leaves that have bytes, in order."""
-        return [slot.source for slot in self.slots if slot.source is not None]
 
     def _take_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> _Group:
         keys = [self._check_key(key, path) for key in value]

@@ -27,11 +27,10 @@ class ModelShelf(Shelf[State]):
     _not_found = ModelNotFoundError
 
     def __getitem__(self, name: str) -> State:
-        source = self._access.source
-        record = source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
+        access = self._access
+        record = access.source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
-        access = self._access
         reader = open_leaves(access, record)
         check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
         return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))

@@ -84,11 +84,11 @@ class StateSource:
 
         return ReadAhead(len(paths), nbytes, hint)
 
-    def make(self, path: str, options: LoadOptions) -> Any:
-        """Return the value of the node at a path; reads its leaves at once."""
+    def make(self, path: str, options: LoadOptions, wanted: set[str] | None = None) -> Any:
+        """Return the value of the node at a path, with all parts or those in `wanted`; reads its leaves at once."""
         maker = ValueMaker(self.reader, options)
-        maker.read(self.structure.list_leaves(path))
-        return assemble(self.structure.nodes[path], path, maker.make)  # type: ignore[arg-type]
+        maker.read(leaf for leaf in self.structure.list_leaves(path) if wanted is None or leaf in wanted)
+        return assemble(self.structure.nodes[path], path, maker.make, wanted)  # type: ignore[arg-type]
 
     def iter_lazily(self, paths: Iterable[str]) -> Iterator[Any]:
         """Yield the values of the nodes at `paths`, with their leaves read at once; dicts in them are lazy states."""
@@ -150,13 +150,8 @@ class State(Mapping[StateKey, Any]):
         Raises `LeafNotFoundError`, `InvalidInputError` for rows out of range, or `AbsentDataError`.
         """
         self._source.check_open()
-        options = LoadOptions(rows, as_numpy)
-        if names is None:
-            return self._source.make(self._path, options)
-        wanted = self._names.choose(names)
-        maker = ValueMaker(self._source.reader, options)
-        maker.read([path for path in self._names.leaves if path in wanted])
-        return assemble(self._node, self._path, maker.make, wanted)  # type: ignore[arg-type]
+        wanted = None if names is None else self._names.choose(names)
+        return self._source.make(self._path, LoadOptions(rows, as_numpy), wanted)
 
     def copy(self) -> Any:
         """Return `load()`; optimizers call this before they load a state."""
