@@ -125,9 +125,8 @@ class ColumnSource:
 
     def find_positions(self, keys: Any) -> NDArray[np.int64]:
         """Return the positions of a list of keys or an array of integers; raises `SampleNotFoundError`."""
-        checked = (
-            keys if isinstance(keys, np.ndarray) and keys.dtype.kind in "iu" else [self.check_key(k) for k in keys]
-        )
+        is_integers = isinstance(keys, np.ndarray) and keys.dtype.kind in "iu"
+        checked = keys if is_integers else [self.check_key(key) for key in keys]
         if not len(checked):
             return np.empty(0, np.int64)
         key_type = self.record.key_type

@@ -100,7 +100,9 @@ class SampleReader:
         if not self._count or self.format.kind is EntryKind.INLINE or not self._tensors.is_partial():
             return None
         self._tensors.fetcher.start()
-        nbytes = int(self.format.measure(self._sample_values()).mean())
+        some = np.unique(np.linspace(0, self._count - 1, _SAMPLES_TO_MEASURE).astype(np.int64))
+        values = [np.frombuffer(self.tree.at(position)[1], np.uint8) for position in some.tolist()]
+        nbytes = int(self.format.measure(np.stack(values)).mean())
         if positions is None:
             return ReadAhead(self._count, nbytes, lambda indices, goes_on: self.hint(indices, goes_on=goes_on))
 
@@ -110,12 +112,6 @@ class SampleReader:
             self.hint(chosen, goes_on=goes_on and is_run)
 
         return ReadAhead(len(positions), nbytes, hint_chosen)
-
-    def _sample_values(self) -> NDArray[np.uint8]:
-        """Return a few of the column's values, enough to estimate the size of its samples."""
-        some = np.unique(np.linspace(0, self._count - 1, _SAMPLES_TO_MEASURE).astype(np.int64))
-        values = [np.frombuffer(self.tree.at(position)[1], np.uint8) for position in some.tolist()]
-        return np.stack(values)
 
     def hint(self, positions: NDArray[np.int64], *, goes_on: bool = False) -> None:
         """Announce that samples at these positions will be read soon; with `goes_on`, those after them too."""

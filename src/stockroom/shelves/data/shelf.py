@@ -156,11 +156,7 @@ class DataShelf(Shelf[Column]):
         """
         from stockroom.shelves.data.casting import plan_cast  # here for start-up time
 
-        session = self._access.writer()
-        with session.turn:
-            edit = self._find_edit(name)
-            self._cast(name, plan_cast(edit.finish(), _format_any_dtype(dtype), name), lossy=lossy)
-        return self[name]  # type: ignore[no-any-return]
+        return self._cast(name, lambda record: plan_cast(record, _format_any_dtype(dtype), name), lossy=lossy)
 
     def widen(self, name: str, shape: Sequence[int | None]) -> Column:
         """Let the axes where `shape` has None have any length, and return the column; writes no chunk.
@@ -169,11 +165,7 @@ class DataShelf(Shelf[Column]):
         """
         from stockroom.shelves.data.casting import plan_widening  # here for start-up time
 
-        session = self._access.writer()
-        with session.turn:
-            edit = self._find_edit(name)
-            self._cast(name, plan_widening(edit.finish(), _parse_shape(name, shape), name), lossy=False)
-        return self[name]  # type: ignore[no-any-return]
+        return self._cast(name, lambda record: plan_widening(record, _parse_shape(name, shape), name), lossy=False)
 
     def import_from(
         self,
@@ -203,15 +195,18 @@ class DataShelf(Shelf[Column]):
 
         return import_samples(GrowingColumns(self), dataset, names, prefix=prefix, on_progress=on_progress)
 
-    def _cast(self, name: str, cast: Cast | None, *, lossy: bool) -> None:
-        """Apply a planned cast to a column."""
+    def _cast(self, name: str, plan: Callable[[ColumnRecord], Cast | None], *, lossy: bool) -> Column:
+        """Apply the cast that `plan` returns for a column's record, and return the column."""
         from stockroom.shelves.data.casting import cast_column  # here for start-up time
 
         session = self._access.writer()
-        if cast is not None:
-            fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
-            session.delete(f"{DATA}/{name}")
-            session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+        with session.turn:
+            cast = plan(self._find_edit(name).finish())
+            if cast is not None:
+                fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
+                session.delete(f"{DATA}/{name}")
+                session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+        return self[name]  # type: ignore[no-any-return]
 
     def take_out(self, name: str) -> ColumnEdit | None:
         """Remove a column if it exists, and return its edit for `put_back`."""
