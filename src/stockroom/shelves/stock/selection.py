@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Snapshot
+from stockroom.content.snapshot import ARTIFACT, DATA, EXPERIMENT, METRIC, MODEL, Record
 from stockroom.content.state import StateRecord
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import InvalidInputError, NotFoundError
@@ -43,7 +43,7 @@ def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None,
     if kind in (EXPERIMENT, ARTIFACT, METRIC) and name and path not in handle.data:
         if keys is not None or where is not None:
             raise InvalidInputError(f"keys and where choose within one column or model, and {path!r} is none")
-        return _choose_states(handle, [_find_record(handle, path)])
+        return _choose_states(handle, [_read_record(handle, path)])
     return _choose_samples(handle.data[path.removeprefix(f"{DATA}/")], keys, where)
 
 
@@ -51,8 +51,7 @@ def _choose_all(handle: Handle) -> Choice:
     columns = [_choose_samples(column, None, None) for column in handle.data.values()]
     content = handle._access.content
     records = [content.read_state(digest) for kind in _STATES for _, digest in content.iter_digests(kind)]
-    states = _choose_states(handle, [record for record in records if isinstance(record, StateRecord)])
-    return _join([*columns, states])
+    return _join([*columns, _choose_states(handle, records)])
 
 
 def _choose_leaves(handle: Handle, name: str, names: Sequence[Any] | slice | None, where: str | None) -> Choice:
@@ -63,24 +62,22 @@ def _choose_leaves(handle: Handle, name: str, names: Sequence[Any] | slice | Non
     return Choice(len(state.paths()) if names is None else len(list(names)), digests)
 
 
-def _choose_states(handle: Handle, records: Iterable[StateRecord | None]) -> Choice:
+def _choose_states(handle: Handle, records: Iterable[Record]) -> Choice:
     parts = []
     for record in records:
-        if record is not None:
+        if isinstance(record, StateRecord):  # any other record is only metadata
             reader = open_leaves(handle._access, record)
             paths = list(reader.structure.stored)
             parts.append(Choice(len(paths), reader.find_stored(paths)))
     return _join(parts)
 
 
-def _find_record(handle: Handle, path: str) -> StateRecord | None:
-    """Return the record at a path whose bytes are in chunks; None for a record that is only metadata."""
-    content: Snapshot = handle._access.content
+def _read_record(handle: Handle, path: str) -> Record:
+    content = handle._access.content
     digest = content.find_digest(path)
     if digest is None:
         raise NotFoundError(f"nothing at {path!r} in this commit; `stock ls` lists what there is")
-    record = content.read_record(digest)
-    return record if isinstance(record, StateRecord) else None
+    return content.read_record(digest)
 
 
 def _choose_samples(column: Column, keys: KeyChoice, where: str | None) -> Choice:
