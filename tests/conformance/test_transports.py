@@ -56,8 +56,6 @@ class ReadingPromises:
         assert transport.get("empty", max_nbytes=10) == b""
         assert bytes(transport.get_range("big", 0, 5)) == big[:5]
         assert bytes(transport.get_range("big", len(big) - 7, len(big))) == big[-7:]
-        ranges = [(start, start + 1000) for start in range(0, 100_000, 4096)]
-        assert [bytes(part) for part in transport.get_ranges("big", ranges)] == [big[a:b] for a, b in ranges]
         for path in ("refs/00000002", "nothing/here"):
             with pytest.raises(MissingFileError, match=path.replace("/", ".")):
                 transport.get(path, max_nbytes=10)

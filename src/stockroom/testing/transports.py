@@ -48,10 +48,6 @@ class CountingTransport:
         self._add(received=len(view_bytes(content)))
         return content
 
-    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Count a request for each range."""
-        return [self.get_range(path, start, stop) for start, stop in ranges]
-
     def put(self, path: str, source: PutSource) -> None:
         """Count a request and its bytes."""
         self._count("put", path)

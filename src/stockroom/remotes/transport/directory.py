@@ -57,10 +57,6 @@ class DirectoryTransport:
             )
         return content
 
-    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Read several ranges."""
-        return [self.get_range(path, start, stop) for start, stop in ranges]
-
     def put(self, path: str, source: PutSource) -> None:
         """Write a file through a temporary one beside it."""
         target = self._locate(path)

@@ -10,7 +10,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -46,7 +45,6 @@ class ObjectStoreTransport:
         self._retrier = Retrier(settings.url)
         self._opening = threading.Lock()
         self._store: Any = None
-        self._pool: ThreadPoolExecutor | None = None
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
 
     @property
@@ -67,15 +65,6 @@ class ObjectStoreTransport:
         """Read exactly the bytes from `start` up to `stop`."""
         what = f"get bytes {start} to {stop} of {path}"
         return self._call(what, lambda store: self._get_range(store, path, start, stop), nbytes=stop - start)
-
-    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Read several ranges in parallel."""
-        if len(ranges) < 2:
-            return [self.get_range(path, start, stop) for start, stop in ranges]
-        with self._opening:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(12, thread_name_prefix="ranges")
-        return list(self._pool.map(lambda span: self.get_range(path, *span), ranges))
 
     def put(self, path: str, source: PutSource) -> None:
         """Write a file, in parts if it is large."""

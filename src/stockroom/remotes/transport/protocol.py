@@ -48,9 +48,6 @@ class Transport(Protocol):
     def get_range(self, path: str, start: int, stop: int) -> Buffer:
         """Read exactly the bytes from `start` up to `stop`."""
 
-    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
-        """Read several ranges, each as `get_range` does, in parallel over a network."""
-
     def put(self, path: str, source: PutSource) -> None:
         """Write a file, replacing an old one. Readers see it whole or not at all."""
 
