@@ -21,14 +21,7 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from stockroom.errors import InvalidInputError, RefChangedError, RemoteError
-from stockroom.remotes.format.marks import (
-    MAX_MARKS,
-    Item,
-    ItemKind,
-    MarkTable,
-    RemoteMark,
-    parse_item,
-)
+from stockroom.remotes.format.marks import MAX_MARKS, Item, ItemKind, MarkTable, RemoteMark, parse_item
 from stockroom.remotes.format.ref_state import BundleEntry, RefState, make_following
 from stockroom.remotes.metadata_copy import MetadataCopy
 from stockroom.remotes.ref_state_log import (

@@ -126,13 +126,7 @@ def _bring_in(
     session.check_clean()
     try:
         merge = ContentMerge(
-            common.snapshot,
-            session.base,
-            theirs,
-            session.objects,
-            options.decide,
-            options.average,
-            common.disputed,
+            common.snapshot, session.base, theirs, session.objects, options.decide, options.average, common.disputed
         )
         merged = merge.run()
         if merged.conflicts and options.commits:

@@ -65,10 +65,7 @@ class VerifyScope:
 
 
 def verify_repository(
-    repository: Repository,
-    *,
-    scope: VerifyScope | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    repository: Repository, *, scope: VerifyScope | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> VerifyReport:
     """Verify packs, objects, indexes, and everything reachable from refs, stages and HEAD.
 
@@ -91,10 +88,7 @@ def verify_repository(
 
 
 def verify_beside_others(
-    repository: Repository,
-    *,
-    scope: VerifyScope | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    repository: Repository, *, scope: VerifyScope | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> VerifyReport:
     """Verify while gc may run: if anything looks damaged, verify again while removal is forbidden."""
     report = verify_repository(repository, scope=scope, on_progress=on_progress)

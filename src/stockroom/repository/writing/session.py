@@ -14,12 +14,7 @@ from stockroom.content.merge.conflict import explain_conflicts, explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import (
-    ConflictError,
-    NothingToCommitError,
-    RefChangedError,
-    StockroomError,
-)
+from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
 from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
