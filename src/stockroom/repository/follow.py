@@ -56,13 +56,9 @@ def follow_git_if_free(repository: Repository) -> None:
     tie = repository.find_tie()
     if tie is None:
         return
-    with suppress(LockedError, ReadOnlyError):
-        lease = acquire_lease(repository.paths.lease, timeout_s=0)
-        try:
-            is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
-            follow_git(repository, tie, repository.settle_head(tie), is_staged=is_staged)
-        finally:
-            lease.release()
+    with suppress(LockedError, ReadOnlyError), acquire_lease(repository.paths.lease, timeout_s=0):
+        is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
+        follow_git(repository, tie, repository.settle_head(tie), is_staged=is_staged)
 
 
 def check_unmoved(now: Head, began: Head) -> None:

@@ -115,10 +115,8 @@ class Repository:
             lease = acquire_lease(self.paths.lease, timeout_s=0)
         except (LockedError, ReadOnlyError):  # its writer is alive, or nothing can be written here
             return pending
-        try:
+        with lease:
             return self.settle_head(self.find_tie())
-        finally:
-            lease.release()
 
     def settle_head(self, tie: Tie | None) -> Head:
         """Return HEAD, with git's branch in the tie, after finishing a move of it. Only for the lease's holder."""

@@ -6,9 +6,8 @@ Nothing is deleted: removed things are in `.stockroom/damaged`. Restoring from a
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -65,17 +64,14 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
 
     Raises `LockedError` while another process writes to the stage, fetches, or removes packs.
     """
-    lease = acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S)
-    try:
-        aside = repository.paths.state / _ASIDE
+    aside = repository.paths.state / _ASIDE
+    with acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S):
         set_aside_catalog = _mend_catalog(repository, aside)
         with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
             report = RepairReport(verify_repository(repository, on_progress=on_progress).damage, set_aside_catalog)
             _mend_packs(repository, report, aside)
             _mend_indexes(repository, report)
             _mend_records(repository, report, aside)
-    finally:
-        lease.release()
     return report
 
 
@@ -112,7 +108,7 @@ def _mend_packs(repository: Repository, report: RepairReport, aside: Path) -> No
 
 def _take_out(repository: Repository, digest: PackDigest, directory: Path, aside: Path) -> str:
     kept = rows = 0
-    with _tolerating():
+    with suppress(StockroomError, OSError, ValueError):
         kept, rows = salvage_rows(repository.tensors, directory)
     moved = set_aside(repository.tensors, digest, aside / "packs")
     if moved is None:
@@ -149,11 +145,3 @@ def _list_names(damage: Sequence[Damage], kind: str) -> Iterator[str]:
         what, _, name = item.where.partition(" ")
         if what == kind and len(name) == 64:
             yield name
-
-
-@contextmanager
-def _tolerating() -> Iterator[None]:
-    try:
-        yield
-    except (StockroomError, OSError, ValueError, shutil.Error):
-        return

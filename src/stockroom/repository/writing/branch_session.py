@@ -7,10 +7,8 @@ commits of others, and the branch is moved by compare-and-swap, repeatedly until
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from stockroom.content.merge.conflict import Decide, decide_nothing, explain_conflicts
@@ -79,16 +77,15 @@ class BranchSession(Workspace):
         self.check_open()
         self._stage_edits()
         self._flush_tensors()
-        if self._stage_name is not None:
-            self._write_stage(self._stage_name)
+        self._write_stage()
 
     @in_turn
     def finish(self, message: str) -> None:
         """Commit what this session changed, if anything."""
         if self.snapshot.root != self.base.root:
             self.commit(message, {})
-        elif self._stage_name is not None:
-            self._write_stage(self._stage_name)
+        else:
+            self._write_stage()
 
     @in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
@@ -104,13 +101,15 @@ class BranchSession(Workspace):
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
-        with _take_turn(self.repository.paths.turn):
-            head = self._land(message, metadata, author)
-            self._settle(head)
+        with FileLock(self.repository.paths.turn) as lock:  # so that no session merges in vain
+            lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)  # nothing depends on it: compare-and-swap decides
+            self.head = self._land(message, metadata, author)
+            self._forget_edits()
+            self.start_from(self.head.commit)
         _bring_head_along(self.repository, self.head.branch)
         self._renew_claim()
-        assert head.commit is not None
-        return head.commit
+        assert self.head.commit is not None
+        return self.head.commit
 
     @in_turn
     def reset(self) -> None:
@@ -119,8 +118,7 @@ class BranchSession(Workspace):
         self._drop_edits()
         self.head = Head(self.head.branch, self.repository.refs.find_branch(self.head.branch))
         self.start_from(self.head.commit)
-        if self._stage_name is not None:
-            self._write_stage(self._stage_name)
+        self._write_stage()
 
     @in_turn
     def rollback(self) -> None:
@@ -128,8 +126,7 @@ class BranchSession(Workspace):
         if self.is_open:
             self._drop_edits()
             self._staged = Snapshot(self.nodes, self._start)
-            if self._stage_name is not None:
-                self._write_stage(self._stage_name)
+            self._write_stage()
 
     @in_turn
     def close(self) -> None:
@@ -178,16 +175,11 @@ class BranchSession(Workspace):
             raise explain_conflicts(merged.conflicts, "commit")
         return merged.snapshot
 
-    def _settle(self, head: Head) -> None:
-        self.head = head
-        self._forget_edits()
-        self.start_from(head.commit)
-
-    def _write_stage(self, name: str) -> None:
-        stage = None
-        if self._staged.root != self.base.root:
-            stage = Stage(base=self.head.commit, root=self._staged.root)
-        if stage != self.repository.refs.get_stage(name):
+    def _write_stage(self) -> None:
+        """Write the stage of a named session; an unnamed one has none on disk."""
+        name, is_changed = self._stage_name, self._staged.root != self.base.root
+        stage = Stage(base=self.head.commit, root=self._staged.root) if is_changed else None
+        if name is not None and stage != self.repository.refs.get_stage(name):
             self.repository.refs.apply(RefChange(kind="stage", stages={name: stage}), objects=self.objects)
 
     def _release(self) -> None:
@@ -208,11 +200,9 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
             lease = acquire_lease(repository.paths.lease, timeout_s=0)
         except (LockedError, ReadOnlyError):  # the writer there will commit on top of this
             return
-        try:
+        with lease:
             if not _move_head(repository, tie):
                 return
-        finally:
-            lease.release()
 
 
 def _move_head(repository: Repository, tie: Tie | None) -> bool:
@@ -235,14 +225,3 @@ def _take_name(repository: Repository, name: str, timeout_s: float) -> FileLock:
     path = repository.paths.session_lease(name)
     path.parent.mkdir(exist_ok=True)
     return acquire_lease(path, timeout_s=timeout_s)
-
-
-@contextmanager
-def _take_turn(path: Path) -> Iterator[None]:
-    """Commit while no other session does, so that no session merges in vain.
-
-    Nothing depends on it: after two seconds of waiting a session goes on, and compare-and-swap decides.
-    """
-    with FileLock(path) as lock:
-        lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)
-        yield

@@ -48,7 +48,8 @@ class WriteSession(Workspace):
             if self._placed.commit != self.head.commit:
                 self.start_from(self._placed.commit)
             self.head = self._placed
-            self.merging = None if stage is None else self._read_merging(stage)
+            if stage is not None and stage.merging is not None:
+                self.merging = read_merging(self.objects, stage.merging)
         except BaseException:
             self._lease.release()
             raise
@@ -220,9 +221,6 @@ class WriteSession(Workspace):
             raise _explain_stranded(stage)
         self._stranded = stage
         return None
-
-    def _read_merging(self, stage: Stage) -> Merging | None:
-        return None if stage.merging is None else read_merging(self.objects, stage.merging)
 
     def _write_stage(self) -> None:
         self.check_open()
