@@ -7,7 +7,6 @@ Locks end with their process, so a killed writer claims nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -47,11 +46,10 @@ class Claim:
 
 def find_oldest_round(state: Path, current: int) -> int:
     """Return the oldest round that a living writer claims, or `current` if none is older."""
-    oldest = current
-    for number, path in _iter_files(state / _DIRECTORY):
-        if number < current and not _remove_if_free(path):
-            oldest = min(oldest, number)
-    return oldest
+    directory = state / _DIRECTORY
+    files = [path for path in directory.iterdir() if path.name.isdecimal()] if directory.is_dir() else []
+    older = [path for path in files if int(path.name) < current]
+    return min((int(path.name) for path in older if not _remove_if_free(path)), default=current)
 
 
 def _lock_shared(directory: Path, number: int) -> FileLock:
@@ -59,13 +57,6 @@ def _lock_shared(directory: Path, number: int) -> FileLock:
     lock = FileLock(directory / str(number), is_shared=True)
     lock.take(_TIMEOUT_S, busy=f"{directory}: another process is clearing up; try again")
     return lock
-
-
-def _iter_files(directory: Path) -> Iterator[tuple[int, Path]]:
-    if directory.is_dir():
-        for path in directory.iterdir():
-            if path.name.isdecimal():
-                yield int(path.name), path
 
 
 def _remove_if_free(path: Path) -> bool:

@@ -188,15 +188,12 @@ class Connectivity:
         try:
             check()
         except StockroomError as error:
-            self._note(where, error, repair)
-
-    def _note(self, where: str, error: StockroomError, repair: str) -> None:
-        found = getattr(error, "where", "") or ""
-        if found.startswith("metadata object "):
-            self._depend(found.removeprefix("metadata "))
-        repair = _BRING_BACK if isinstance(error, LostChunksError) else repair
-        needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
-        self.damage.append(Damage(where, str(error), repair, needed_by))
+            found = getattr(error, "where", "") or ""
+            if found.startswith("metadata object "):
+                self._depend(found.removeprefix("metadata "))
+            repair = _BRING_BACK if isinstance(error, LostChunksError) else repair
+            needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
+            self.damage.append(Damage(where, str(error), repair, needed_by))
 
 
 def _check_texts(entries: EntryFormat, values: NDArray[np.uint8]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -72,9 +72,8 @@ class GcPlan:
         self.packs = {digest: number for number, digest in repository.tensors.catalog.read_packs().items()}
         self.reach = Reachable(repository)
         self.after = 0
-        self._sweeper = Sweeper(repository.env, self, since_ns=self.since_ns, after=0)
-        anchors = self._sweeper.read_anchors()
-        self._add_heads()
+        anchors = self._open_sweeper().read_anchors()
+        self.reach.add_commits(find_heads(repository))
         self._add_hard(anchors)
         self.unled = self._find_unled()
         self.repack = plan_repack(repository.tensors, find_live=self.reach.find_live) if repack else RepackPlan(())
@@ -112,22 +111,24 @@ class GcPlan:
 
     def sweep(self, doomed: Found) -> Swept:
         """Delete commits and objects."""
-        sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
         commits = sorted(map(CommitId, doomed[Kind.COMMIT]))
-        return sweeper.sweep(commits, sorted(map(ObjectDigest, doomed[Kind.OBJECT])))
+        return self._open_sweeper().sweep(commits, sorted(map(ObjectDigest, doomed[Kind.OBJECT])))
 
     def refresh(self) -> None:
         """Add the refs, stages and HEAD as they are now."""
-        self._add_heads()
-        sweeper = Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
-        self.look_again(sweeper.read_anchors(), ())
-
-    def measure(self, packs: Collection[bytes]) -> int:
-        """Return the disk bytes of packs."""
-        return sum(_measure_folder(self.repository, PackDigest(pack)) for pack in packs)
-
-    def _add_heads(self) -> None:
         self.reach.add_commits(find_heads(self.repository))
+        self.look_again(self._open_sweeper().read_anchors(), ())
+
+    def measure(self, pack: bytes) -> int:
+        """Return the disk bytes of a pack."""
+        folder = locate_pack(self.repository.tensors.packs_directory, PackDigest(pack))
+        try:
+            return sum(entry.stat().st_blocks * 512 for entry in os.scandir(folder))
+        except FileNotFoundError:
+            return 0
+
+    def _open_sweeper(self) -> Sweeper:
+        return Sweeper(self.repository.env, self, since_ns=self.since_ns, after=self.after)
 
     def _add_hard(self, anchors: Anchors) -> None:
         self.reach.add_commits(anchors.refs)
@@ -175,17 +176,15 @@ def plan_gc(
 
 def preview_gc(plan: GcPlan) -> GcReport:
     """Return the report of applying a plan if no writer were active."""
-    marks = {kind: dict(plan.repository.marks.read(kind)) for kind in Kind}
-    for kind in Kind:
-        for digest in plan.unled[kind]:
-            marks[kind].setdefault(digest, Mark(plan.now_ns, 0))
+    new = Mark(plan.now_ns, 0)
+    marks = {kind: dict.fromkeys(plan.unled[kind], new) | plan.repository.marks.read(kind) for kind in Kind}
     doomed = plan.choose(marks, oldest=plan.repository.marks.read_round())
     packs = doomed[Kind.PACK]
     return GcReport(
         commits=len(doomed[Kind.COMMIT]),
         objects=len(doomed[Kind.OBJECT]),
         packs=len(packs),
-        nbytes=plan.measure(packs),
+        nbytes=sum(map(plan.measure, packs)),
         waiting=len(plan.unled[Kind.PACK]) - len(packs),
         held=0,
         repacked=len(plan.repack.packs),
@@ -207,20 +206,19 @@ def apply_gc(
         return _Run(plan, before_removal, on_stage).run()
 
 
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One gc under the lock."""
 
-    def __init__(self, plan: GcPlan, before_removal: Callable[[], None], on_stage: OnStage) -> None:
-        self._plan = plan
-        self._repository = plan.repository
-        self._before_removal = before_removal
-        self._on_stage = on_stage
+    _plan: GcPlan
+    _before_removal: Callable[[], None]
+    _on_stage: OnStage
 
     def run(self) -> GcReport:
-        plan, marks = self._plan, self._repository.marks
+        plan, marks = self._plan, self._plan.repository.marks
         rewritten = {pack.digest for pack in plan.repack.packs}
         current = marks.replace({**plan.unled, Kind.PACK: plan.unled[Kind.PACK] | rewritten}, now_ns=plan.now_ns)
-        oldest = find_oldest_round(self._repository.paths.state, current)
+        oldest = find_oldest_round(plan.repository.paths.state, current)
         plan.refresh()
         marked = {kind: marks.read(kind) for kind in Kind}
         held = plan.choose(marked, oldest=current)  # first, as the next choice keeps more
@@ -247,26 +245,27 @@ class _Run:
 
     def _remove(self, packs: Sequence[bytes]) -> tuple[int, int]:
         """Return how many packs were deleted, and their disk bytes; keeps those whose number has changed."""
-        tensors, marks = self._repository.tensors, self._repository.marks
+        tensors, marks = self._plan.repository.tensors, self._plan.repository.marks
         known = tensors.catalog.read_packs()
-        doomed = {self._plan.packs[PackDigest(pack)]: PackDigest(pack) for pack in packs}
-        doomed = {number: pack for number, pack in doomed.items() if known.get(number) == pack}
-        sizes = {pack: self._plan.measure([pack]) for pack in doomed.values()}
+        numbered = [(self._plan.packs[PackDigest(pack)], PackDigest(pack)) for pack in packs]
+        doomed = [(number, pack) for number, pack in numbered if known.get(number) == pack]
+        sizes = {pack: self._plan.measure(pack) for _, pack in doomed}
         removed: list[PackDigest] = []
         with session_folder(tensors.tmp_directory) as folder:
-            for some in _split(doomed):
+            for start in range(0, len(doomed), _PACKS_AT_ONCE):
                 self._on_stage("removing packs", len(removed), len(doomed))
+                some = dict(doomed[start : start + _PACKS_AT_ONCE])
                 gone = remove_packs(tensors, some, folder, is_doomed=lambda pack: marks.has(Kind.PACK, pack))
                 removed += gone.values()
         return len(removed), sum(sizes[pack] for pack in removed)
 
     def _rewrite(self, droppable: Collection[PackDigest]) -> tuple[int, int]:
         """Return how many packs were rewritten, and how many they became; drops dead rows only of `droppable` ones."""
-        plan, marks = self._plan, self._repository.marks
+        plan, marks = self._plan, self._plan.repository.marks
         if not plan.repack.packs:
             return 0, 0
         report = rewrite_packs(
-            self._repository.tensors,
+            plan.repository.tensors,
             plan.repack,
             find_kept=lambda pack: plan.reach.find_live(pack.number) if pack.digest in droppable else None,
             outside=[plan.packs[PackDigest(pack)] for pack in plan.unled[Kind.PACK]],
@@ -289,17 +288,3 @@ def run_gc(
     on_stage("looking", 0, 0)
     repository.tensors.recover()
     return apply_gc(plan_gc(repository, grace=grace, repack=repack), before_removal=before_removal, on_stage=on_stage)
-
-
-def _split(packs: Mapping[int, PackDigest]) -> Iterator[dict[int, PackDigest]]:
-    items = list(packs.items())
-    for start in range(0, len(items), _PACKS_AT_ONCE):
-        yield dict(items[start : start + _PACKS_AT_ONCE])
-
-
-def _measure_folder(repository: Repository, pack: PackDigest) -> int:
-    folder = locate_pack(repository.tensors.packs_directory, pack)
-    try:
-        return sum(entry.stat().st_blocks * 512 for entry in os.scandir(folder))
-    except FileNotFoundError:
-        return 0

@@ -15,7 +15,6 @@ from stockroom.digest import CommitId, PackDigest
 from stockroom.refs import Stage, iter_history
 from stockroom.repository.repository import Repository
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.tensor_store import TensorStore
 
 
 class Reachable:
@@ -27,8 +26,9 @@ class Reachable:
     def __init__(self, repository: Repository) -> None:
         self.commits: set[CommitId] = set()
         self._refs = repository.refs
-        self._rows = _LiveRows(repository.tensors)
-        self._walk = Walk(repository.nodes, on_chunks=self._rows.add)
+        self._tensors = repository.tensors
+        self._live: dict[int, NDArray[np.bool_]] = {}
+        self._walk = Walk(repository.nodes, on_chunks=self._add_chunks)
 
     def add_commits(self, commits: Iterable[CommitId]) -> None:
         """Add commits and all their history that is here."""
@@ -50,7 +50,24 @@ class Reachable:
 
     def find_live(self, number: int) -> NDArray[np.bool_] | None:
         """Return `(rows,)` whether each row of a pack is reachable; None if no row is."""
-        return self._rows.find(number)
+        return self._live.get(number)
+
+    def _add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
+        """Add all copies of chunks. Raises `LostChunksError` if a chunk is in no pack."""
+        is_found = np.zeros(len(digests), bool)
+        for positions, locations in self._tensors.iter_copies(digests):
+            is_found[positions] = True
+            self._mark(locations)
+        if not is_found.all():
+            self._mark(self._tensors.locate(digests[~is_found]))  # raises if a chunk is nowhere
+
+    def _mark(self, locations: NDArray[np.uint64]) -> None:
+        numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
+        for number in np.unique(numbers).tolist():
+            live = self._live.get(number)
+            if live is None:
+                live = self._live[number] = np.zeros(self._tensors.cache.get(number).rows, bool)
+            live[rows[numbers == number]] = True
 
 
 def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:
@@ -61,32 +78,3 @@ def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:
         reach.add_stage(stage)
     known = repository.tensors.catalog.read_packs().items()
     return sum(1 for number, digest in known if digest in packs and reach.find_live(number) is not None)
-
-
-class _LiveRows:
-    """The rows of packs that hold the chunks added. All copies of a chunk count."""
-
-    def __init__(self, tensors: TensorStore) -> None:
-        self._tensors = tensors
-        self._rows: dict[int, NDArray[np.bool_]] = {}
-
-    def add(self, digests: NDArray[np.uint8], _: object) -> None:
-        """Add chunks. Raises `LostChunksError` if a chunk is in no pack."""
-        is_found = np.zeros(len(digests), bool)
-        for positions, locations in self._tensors.iter_copies(digests):
-            is_found[positions] = True
-            self._mark(locations)
-        if not is_found.all():
-            self._mark(self._tensors.locate(digests[~is_found]))  # raises if a chunk is nowhere
-
-    def find(self, number: int) -> NDArray[np.bool_] | None:
-        """Return `(rows,)` which rows of a pack hold added chunks; None if no row does."""
-        return self._rows.get(number)
-
-    def _mark(self, locations: NDArray[np.uint64]) -> None:
-        numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
-        for number in np.unique(numbers).tolist():
-            live = self._rows.get(number)
-            if live is None:
-                live = self._rows[number] = np.zeros(self._tensors.cache.get(number).rows, bool)
-            live[rows[numbers == number]] = True

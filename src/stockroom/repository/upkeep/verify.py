@@ -99,9 +99,7 @@ def verify_beside_others(
             repository.tensors.index.refresh()
             repository.tensors.cache.forget()
             return verify_repository(repository, scope=scope, on_progress=on_progress)
-    except (LockedError, ReadOnlyError):
-        return report
-    except CorruptionError:  # the catalog itself
+    except (LockedError, ReadOnlyError, CorruptionError):  # the last: the catalog itself is damaged
         return report
 
 
