@@ -26,7 +26,7 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
     """Delete a branch that is not checked out; unless forced, HEAD must have all its commits."""
     at = repository.refs.find_branch(name)
     if at is None:
-        repository.resolve(f"{name}")  # raises with near names if nothing is called that
+        repository.resolve(name)  # raises with near names if nothing is called that
         raise RefNotFoundError(f"{name!r} is not a branch", ref=name)
     if name == head.branch:
         raise ConflictError(f"branch {name!r} is checked out: check out another one first")

@@ -40,7 +40,7 @@ def find_git_roots(root: Path) -> frozenset[CommitId]:
     for other in work_tree.iter_roots():
         if (other / ".git").exists():
             blobs |= _list_indexed(other, path)
-    return frozenset(commit for found in _read_blobs(work_tree, blobs) for commit in found)
+    return _find_named(work_tree, blobs)
 
 
 def find_carriers(tie: Tie) -> dict[CommitId, str]:
@@ -67,7 +67,7 @@ def read_pinned(tie: Tie, git_commits: Sequence[str]) -> dict[str, CommitId | No
 def find_pinned_between(tie: Tie, tips: Sequence[str], remote: str) -> frozenset[CommitId]:
     """Return the commits in any `head.stock` of git commits reachable from `tips` but not from a remote's branches."""
     blobs = _list_versions(tie.work_tree, tie.locate(HEAD_NAME), [*tips, "--not", f"--remotes={remote}"])
-    return frozenset(commit for found in _read_blobs(tie.work_tree, blobs) for commit in found)
+    return _find_named(tie.work_tree, blobs)
 
 
 def _list_versions(work_tree: GitWorkTree, path: str, which: Sequence[str]) -> set[str]:
@@ -83,8 +83,8 @@ def _list_indexed(folder: Path, path: str) -> set[str]:
     return {line.split(b" ", 2)[1].decode() for line in listed.split(b"\0") if line}
 
 
-def _read_blobs(work_tree: GitWorkTree, blobs: Iterable[str]) -> list[list[CommitId]]:
-    return _read_objects(work_tree, sorted(blobs))
+def _find_named(work_tree: GitWorkTree, blobs: Iterable[str]) -> frozenset[CommitId]:
+    return frozenset(commit for named in _read_objects(work_tree, sorted(blobs)) for commit in named)
 
 
 def _read_objects(work_tree: GitWorkTree, names: Sequence[str]) -> list[list[CommitId]]:

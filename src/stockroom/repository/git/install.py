@@ -97,9 +97,10 @@ def plan_install(
 
     `program` is the command that runs `stock`. Raises `ConflictError` if a hook that is not ours is in the way.
     """
+    driver = shlex.join([*program, "git", "merge-driver", "--"]).replace("%", "%%")  # git expands what follows a `%`
     settings = {
         f"{_SECTION}.name": "Stockroom merges head.stock",
-        f"{_SECTION}.driver": f"{_escape([*program, 'git', 'merge-driver', '--'])} %O %A %B %L %P",
+        f"{_SECTION}.driver": f"{driver} %O %A %B %L %P",
     }
     steps: list[Step] = [
         SetSetting(work_tree, key, value) for key, value in settings.items() if _read_setting(work_tree, key) != [value]
@@ -197,11 +198,6 @@ def _read_lines(path: Path) -> list[bytes]:
 
 def _is_attribute(line: bytes) -> bool:
     return line.strip() == _ATTRIBUTE
-
-
-def _escape(words: Sequence[str]) -> str:
-    """Return words quoted for git's merge driver setting."""
-    return shlex.join(words).replace("%", "%%")
 
 
 def _name_folder(work_tree: GitWorkTree, root: Path) -> str:

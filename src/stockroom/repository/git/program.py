@@ -50,9 +50,9 @@ def run_git(folder: Path, *arguments: str, content: bytes | None = None, timeout
     return done.stdout
 
 
-def find_git_output(folder: Path, *arguments: str, timeout_s: float = _TIMEOUT_S) -> bytes | None:
+def find_git_output(folder: Path, *arguments: str) -> bytes | None:
     """Return the output of git; None if it exits with code 1, which means no."""
-    done = _call(folder, arguments, None, timeout_s)
+    done = _call(folder, arguments)
     if done.returncode == 1:
         return None
     if done.returncode != 0:
@@ -64,7 +64,7 @@ def merge_text(folder: Path, ours: Path, base: Path, theirs: Path, *, marker_nby
     """Merge two versions of a small text into the file `ours`, with markers at conflicts."""
     labels = [word for label in ("ours", "base", "theirs") for word in ("-L", label)]
     files = [str(path.resolve()) for path in (ours, base, theirs)]
-    done = _call(folder, ("merge-file", f"--marker-size={marker_nbytes}", *labels, *files), None, _TIMEOUT_S)
+    done = _call(folder, ("merge-file", f"--marker-size={marker_nbytes}", *labels, *files))
     if done.returncode > _MAX_CONFLICTS:
         raise _explain_failure(folder, "merge-file", done)
 
@@ -75,7 +75,7 @@ def _explain_failure(folder: Path, command: str, done: subprocess.CompletedProce
 
 
 def _call(
-    folder: Path, arguments: tuple[str, ...], content: bytes | None, timeout_s: float
+    folder: Path, arguments: tuple[str, ...], content: bytes | None = None, timeout_s: float = _TIMEOUT_S
 ) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603 - no shell; every argument is our own or follows `--`

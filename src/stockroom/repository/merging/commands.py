@@ -125,10 +125,9 @@ def _bring_in(
     """Stage the merge of HEAD's content with theirs, and commit it if asked to; changes nothing if it fails."""
     session.check_clean()
     try:
-        merge = ContentMerge(
+        merged = ContentMerge(
             common.snapshot, session.base, theirs, session.objects, options.decide, options.average, common.disputed
-        )
-        merged = merge.run()
+        ).run()
         if merged.conflicts and options.commits:
             raise explain_conflicts(merged.conflicts, kind)
         if parent is None and not merged.conflicts and merged.snapshot.root == session.base.root:

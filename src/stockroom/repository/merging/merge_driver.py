@@ -54,7 +54,8 @@ def merge_versions(repository: Repository, versions: Versions) -> CommitId | Non
         return theirs
     missing = find_missing(repository, versions)
     if missing:
-        raise _explain_missing(missing[0])
+        ref = missing[0].hex()
+        raise RefNotFoundError(f"commit {ref} is not in this repository: run `stock fetch`, then merge again", ref=ref)
     claim = Claim(repository.paths.state, repository.marks)
     try:
         repository.heed_marks()
@@ -97,9 +98,3 @@ def _is_common(repository: Repository, versions: Versions) -> bool:
     base = versions.base
     sides = (versions.ours, versions.theirs)
     return base is None or all(side is not None and is_ancestor(repository.refs, base, side) for side in sides)
-
-
-def _explain_missing(commit: CommitId) -> RefNotFoundError:
-    return RefNotFoundError(
-        f"commit {commit.hex()} is not in this repository: run `stock fetch`, then merge again", ref=commit.hex()
-    )
