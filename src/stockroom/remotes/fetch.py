@@ -75,16 +75,9 @@ def fetch(
         apply_moves(repository, moves, kind="fetch")
         tracking.write_state(state)
         leaving = count_leaving(repository)
+    refs = tuple((str(move.ref), move.old, move.new) for move in moves)
     return FetchReport(
-        remote,
-        state.number,
-        tuple((str(move.ref), move.old, move.new) for move in moves),
-        intake.bundles,
-        intake.commits,
-        intake.objects,
-        intake.packs,
-        intake.nbytes,
-        leaving,
+        remote, state.number, refs, intake.bundles, intake.commits, intake.objects, intake.packs, intake.nbytes, leaving
     )
 
 

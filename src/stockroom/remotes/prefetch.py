@@ -35,22 +35,18 @@ class PrefetchPlan:
 
 def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbytes: int | None = None) -> PrefetchPlan:
     """Plan which absent units of the chunks `(n, 32)` to fetch, in their order, up to `max_nbytes`."""
-    parts: dict[PackDigest, list[NDArray[np.int64]]] = {}
+    wanted: list[tuple[PackDigest, NDArray[np.int64]]] = []
     nbytes = read_nbytes = requests = left_out = 0
     for pack, units in _iter_absent(tensors, digests):
-        filler = PackFiller(locate_pack(tensors.packs_directory, pack), pack)
-        try:
+        with closing(PackFiller(locate_pack(tensors.packs_directory, pack), pack)) as filler:
             fitting = units if max_nbytes is None else _fit(filler, units, max_nbytes - nbytes)
             left_out += len(units) - len(fitting)
             if len(fitting):
-                parts.setdefault(pack, []).append(fitting)
+                wanted.append((pack, fitting))
                 nbytes += filler.measure(fitting)
                 ranges = filler.plan_ranges(fitting, gap_nbytes=GAP_NBYTES, max_nbytes=PIECE_NBYTES)
                 requests += len(ranges)
                 read_nbytes += sum(span.nbytes for span in ranges)
-        finally:
-            filler.close()
-    wanted = [(pack, np.unique(np.concatenate(units))) for pack, units in parts.items()]
     return PrefetchPlan(wanted, nbytes, read_nbytes, requests, left_out)
 
 

@@ -23,20 +23,19 @@ class PushContents:
     objects: dict[ObjectDigest, None] = field(default_factory=dict)
     packs: dict[PackDigest, None] = field(default_factory=dict)
 
-    def add_objects(self, digests: Iterable[ObjectDigest]) -> None:
-        """Add metadata objects; known ones keep their place."""
-        self.objects.update(dict.fromkeys(digests))
-
 
 def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collection[CommitId]) -> PushContents:
     """Return everything that `tips` reach and the remote lacks. It has `known` commits and all behind them."""
     contents = PushContents()
     leaving = repository.marks.read_leaving()
 
+    def add_objects(digests: Iterable[ObjectDigest]) -> None:
+        contents.objects.update(dict.fromkeys(digests))
+
     def add_chunks(digests: NDArray[np.uint8], _: object) -> None:
         contents.packs.update(dict.fromkeys(repository.tensors.find_packs(digests, avoid=leaving)))
 
-    walk = Walk(repository.nodes, on_objects=contents.add_objects, on_chunks=add_chunks)
+    walk = Walk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
     for commit, base in list_new_commits(repository.refs, tips, known).items():
         contents.commits.append(commit)
         before = None if base is None else repository.read_commit(base).tree_digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from blake3 import blake3
@@ -58,8 +58,26 @@ def get_newest_state(transport: Transport, known: RefState | None = None) -> Ref
 
 
 def find_newer_state(transport: Transport, known: RefState) -> RefState:
-    """Return the newest state from `known` on, which must be this remote's; if it is `known`, by one request."""
-    return _climb(known, lambda number: find_state(transport, number))
+    """Return the newest state from `known` on, which must be this remote's; if it is `known`, by one request.
+
+    Doubles the step until a state is missing, then bisects.
+    """
+    best, step = known, 1
+    missing: int | None = None
+    while missing is None:
+        found = find_state(transport, known.number + step)
+        if found is None:
+            missing = known.number + step
+        else:
+            best, step = found, step * 2
+    while missing - best.number > 1:
+        middle = (best.number + missing) // 2
+        found = find_state(transport, middle)
+        if found is None:
+            missing = middle
+        else:
+            best = found
+    return best
 
 
 def find_following_state(transport: Transport, state: RefState) -> RefState | None:
@@ -139,29 +157,9 @@ def _search(transport: Transport, hint: int) -> RefState | None:
     if hint > 1:
         start = find_state(transport, hint)
         if start is not None:
-            return _climb(start, lambda number: find_state(transport, number))
+            return find_newer_state(transport, start)
     first = find_state(transport, 1)
-    return None if first is None else _climb(first, lambda number: find_state(transport, number))
-
-
-def _climb(start: RefState, find: Callable[[int], RefState | None]) -> RefState:
-    """Return the newest state from `start` on: double the step until a state is missing, then bisect."""
-    best, step = start, 1
-    missing: int | None = None
-    while missing is None:
-        found = find(start.number + step)
-        if found is None:
-            missing = start.number + step
-        else:
-            best, step = found, step * 2
-    while missing - best.number > 1:
-        middle = (best.number + missing) // 2
-        found = find(middle)
-        if found is None:
-            missing = middle
-        else:
-            best = found
-    return best
+    return None if first is None else find_newer_state(transport, first)
 
 
 def _read_hint(transport: Transport) -> int:

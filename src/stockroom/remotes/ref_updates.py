@@ -81,8 +81,7 @@ def follow_updates(state: RefState | None, updates: Sequence[RefMove]) -> RefSta
             refs[kind].pop(name, None)
         else:
             refs[kind][name] = update.new
-    branches = refs["branch"]
-    head = state.head if state is not None and state.head in branches else next(iter(sorted(branches)), None)
-    if state is None or state.head not in branches:
-        head = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else head
+    branches, head = refs["branch"], None if state is None else state.head
+    if head not in branches:
+        head = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else min(branches, default=None)
     return make_following(state, head=head, branches=branches, tags=refs["tag"])

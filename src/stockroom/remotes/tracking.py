@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import StockroomError
@@ -57,11 +55,6 @@ class Tracking:
         """Return the packs known to be on the remote."""
         return {PackDigest(digest) for digest in _read_digests(self._packs)}
 
-    def has_packs(self, packs: Sequence[PackDigest]) -> NDArray[np.bool_]:
-        """Return `(n,)`: whether each pack is known to be on the remote."""
-        known = self.read_packs()
-        return np.array([pack in known for pack in packs], bool)
-
     def add_packs(self, packs: Iterable[PackDigest]) -> None:
         """Remember packs that the remote was seen to hold."""
         self._append(self._packs, set(packs) - self.read_packs())
@@ -94,10 +87,6 @@ class Tracking:
         """Remember bundles whose content is here."""
         self._append(self._bundles, set(digests) - self.read_bundles())
 
-    def forget_bundles(self) -> None:
-        """Forget the bundles taken in, so that they are taken in again: some of their content is gone."""
-        self._bundles.unlink(missing_ok=True)
-
     def forget(self) -> None:
         """Forget everything about the remote."""
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -117,9 +106,9 @@ class Tracking:
 
 
 def forget_all_bundles(paths: RepositoryPaths) -> None:
-    """Forget the bundles taken in from every remote, so that they are taken in again."""
-    for directory in (paths.state / _DIRECTORY).glob("*"):
-        Tracking(paths, directory.name).forget_bundles()
+    """Forget the bundles taken in from every remote, so that they are taken in again: some of their content is gone."""
+    for bundles in (paths.state / _DIRECTORY).glob("*/bundles"):
+        bundles.unlink(missing_ok=True)
 
 
 def _read_digests(path: Path) -> list[bytes]:

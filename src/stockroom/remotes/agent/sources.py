@@ -38,7 +38,7 @@ class SourceList:
             return sources
         from stockroom.remotes.tracking import Tracking  # here for start-up time
 
-        return sorted(sources, key=lambda source: not Tracking(self._paths, source.name).has_packs([pack])[0])
+        return sorted(sources, key=lambda source: pack not in Tracking(self._paths, source.name).read_packs())
 
     def _read(self) -> list[Source]:
         """Return all remotes, reopened if the settings have changed."""
