@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -167,24 +168,18 @@ def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
     with closing(Repository(paths, fetcher=fetcher)) as repository:
         sizes = {pack.digest: pack.mapped_nbytes for pack in repository.tensors.iter_partial_packs()}
         total, done, packs = sum(sizes.values()), 0, list(sizes)
+
+        def tell(files: int, nbytes: int, more_nbytes: int = 0, trouble: str | None = None) -> None:
+            if on_progress is not None:
+                stage = "packs" if trouble is None else f"packs ({trouble})"
+                on_progress(TransferProgress(stage, files, len(packs), nbytes + more_nbytes, total))
+
         for start in range(0, len(packs), _PACKS_AT_ONCE):
             some = packs[start : start + _PACKS_AT_ONCE]
-            tell = _make_teller(on_progress, start, len(packs), done, total)
-            tell(0, None)
-            fetcher.fetch_packs(some, tell)
+            tell(start, done)
+            fetcher.fetch_packs(some, partial(tell, start, done))
             done += sum(sizes[digest] for digest in some)
-        _make_teller(on_progress, len(packs), len(packs), done, total)(0, None)
-
-
-def _make_teller(
-    on_progress: OnProgress | None, files: int, total_files: int, nbytes: int, total_nbytes: int
-) -> Callable[[int, str | None], None]:
-    def tell(more_nbytes: int, trouble: str | None) -> None:
-        if on_progress is not None:
-            stage = "packs" if trouble is None else f"packs ({trouble})"
-            on_progress(TransferProgress(stage, files, total_files, nbytes + more_nbytes, total_nbytes))
-
-    return tell
+        tell(len(packs), done)
 
 
 def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
@@ -211,8 +206,7 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
 def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
     """Create the folder, with a marker that names the remote."""
     make_own_folder(paths)
-    marker = paths.state / _MARKER_NAME
-    replace_own_file(marker, msgspec.json.encode(_Marker(settings.url)))
+    replace_own_file(paths.state / _MARKER_NAME, msgspec.json.encode(_Marker(settings.url)))
 
 
 def _is_barely_begun(paths: RepositoryPaths) -> bool:

@@ -11,7 +11,7 @@ from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
 from stockroom.errors import CorruptionError, NotFoundError
 from stockroom.refs import CommitRecord, RefChange, decode_commit, sort_parents_first
 from stockroom.refs.objects import decode_object
-from stockroom.remotes.format.bundle import Bundle, RecordKind, decode_pack_files, open_bundle
+from stockroom.remotes.format.bundle import Bundle, Record, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.ref_state_log import find_following_state
@@ -112,8 +112,8 @@ class Intake:
         tensors = self._repository.tensors
         registered = set(tensors.catalog.read_packs().values())
 
-        def create(digest: PackDigest, payload: memoryview) -> tuple[PackDigest, Manifest]:
-            files = decode_pack_files(payload, where=bundle.where)
+        def create(record: Record) -> tuple[PackDigest, Manifest]:
+            digest, files = PackDigest(record.digest), decode_pack_files(record.payload, where=bundle.where)
             manifest = create_sparse_pack(
                 tensors.packs_directory,
                 folder,
@@ -125,18 +125,15 @@ class Intake:
             )
             return digest, manifest
 
-        described = [
-            (PackDigest(record.digest), record.payload)
-            for record in bundle.iter_records()
-            if record.kind is RecordKind.PACK
-        ]
-        new = [(digest, payload) for digest, payload in described if digest not in registered]
+        described = [record for record in bundle.iter_records() if record.kind is RecordKind.PACK]
+        new = [record for record in described if record.digest not in registered]
         for start in range(0, len(new), 64):
             with ThreadPoolExecutor(_PACKS_AT_ONCE) as pool:
-                made = list(pool.map(lambda pair: create(*pair), new[start : start + 64]))
+                made = list(pool.map(create, new[start : start + 64]))
             tensors.register(made)
-        self._tracking.add_packs(digest for digest, _ in described)
-        self._tracking.note_described(entry.digest, [digest for digest, _ in described])
+        digests = [PackDigest(record.digest) for record in described]
+        self._tracking.add_packs(digests)
+        self._tracking.note_described(entry.digest, digests)
         self.packs += len(new)
 
     def _take_objects(self, batch: Mapping[ObjectDigest, bytes], where: str) -> None:

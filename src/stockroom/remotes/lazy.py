@@ -30,10 +30,11 @@ def choose_fetcher(lazy: bool) -> Callable[[RepositoryPaths], Fetcher]:
 def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
     """Make a fetcher that uses the repository's agent, for explicit requests: `prefetch`, `clone`, `push`, `drop`."""
     from stockroom.remotes.agent.fetcher import AgentFetcher  # here for start-up time
+    from stockroom.remotes.settings import read_remotes
 
     return AgentFetcher(
         paths.state,
-        has_remotes=lambda: _has_remotes(paths),
+        has_remotes=lambda: bool(read_remotes(paths)),
         find_timeout_s=lambda: _read_settings(paths).fetch_timeout_s,
     )
 
@@ -89,9 +90,3 @@ def _read_settings(paths: RepositoryPaths) -> Settings:
         return read_settings(paths.config)
     except (OSError, MalformedRecordError):
         return Settings()
-
-
-def _has_remotes(paths: RepositoryPaths) -> bool:
-    from stockroom.remotes.settings import read_remotes
-
-    return bool(read_remotes(paths))

@@ -51,10 +51,8 @@ class Figures:
 class Downloads:
     """Fills the packs under one folder. Only one process at a time may have one for a folder; its threads share it.
 
-    Args:
-        packs_directory: where the packs are.
-        find_sources: returns the remotes to ask for a pack, the most likely first; called for each request.
-        threads: how many requests run at once.
+    `find_sources`, called for each of the requests that `threads` run at once, returns the remotes to ask for a pack,
+    the most likely first.
     """
 
     def __init__(
@@ -78,13 +76,10 @@ class Downloads:
     def fetch(
         self, wanted: Wanted, *, stall_s: float, is_bulk: bool = False, on_working: OnWorking | None = None
     ) -> None:
-        """Return once all of `wanted` is present.
-
-        Args:
-            stall_s: how long nothing at all may arrive, for any caller, before `TimeoutError`.
-            is_bulk: let readers go first.
+        """Return once all of `wanted` is present. With `is_bulk`, readers go first.
 
         Raises:
+            TimeoutError: for `stall_s`, nothing at all has arrived for any caller.
             AbsentDataError: no remote has a pack.
             CorruptionError: a remote keeps sending damaged bytes.
             RemoteError: a remote does not answer, or refuses.

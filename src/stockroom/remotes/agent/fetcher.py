@@ -18,17 +18,7 @@ from stockroom import errors
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.agent import protocol
-from stockroom.remotes.agent.protocol import (
-    ConnectionLostError,
-    Done,
-    Drop,
-    Failed,
-    Fetch,
-    Hint,
-    Measure,
-    OnWorking,
-    Working,
-)
+from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Failed, OnWorking, Working
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOG_NAME, connect, start_agent
 from stockroom.store.fetcher import Wanted
 
@@ -59,7 +49,7 @@ class AgentFetcher:
             return "no remote is configured that could give them: `stock remote add origin URL` names one"
         return "no remote gave them"
 
-    def fetch(self, wanted: Wanted, *, is_bulk: bool = False) -> None:
+    def fetch(self, wanted: Wanted, *, is_bulk: bool = False, on_working: OnWorking | None = None) -> None:
         """Return once units are present. Empty `units` mean the whole pack. Without a remote, units stay absent.
 
         Raises:
@@ -67,34 +57,34 @@ class AgentFetcher:
             TimeoutError: nothing arrived for `STOCKROOM_FETCH_TIMEOUT` seconds, else the setting `fetch.timeout`, else
                 120.
         """
-        self._fetch(wanted, None, is_bulk=is_bulk)
+        if self._has_remotes():
+            stall_s = read_stall_s(self._find_timeout_s())
+            self._ask(protocol.Fetch(protocol.pack_wanted(wanted), stall_s, is_bulk), on_working)
 
     def fetch_packs(self, packs: Sequence[PackDigest], on_working: OnWorking | None = None) -> None:
         """Return once these packs are whole. Readers go first."""
-        self._fetch([(digest, np.empty(0, np.int64)) for digest in packs], on_working, is_bulk=True)
+        self.fetch([(digest, np.empty(0, np.int64)) for digest in packs], is_bulk=True, on_working=on_working)
 
     def drop(self, packs: Sequence[PackDigest]) -> None:
         """Free the disk space of packs. The caller has made sure that a remote holds them whole."""
-        self._ask(Drop(list(packs)))
+        self._ask(protocol.Drop(list(packs)))
 
     def measure(self) -> Done:
         """Return the agent's counts of requests to remotes since it started."""
-        return self._ask(Measure())
+        return self._ask(protocol.Measure())
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Tell the agent that units will be wanted soon. Does nothing if the agent is unavailable."""
         if not self._has_remotes():
             return
-        try:
+        with suppress(ConnectionLostError, StockroomError, OSError):
             connection = self._borrow()
             try:
-                protocol.send(connection, Hint(protocol.pack_wanted(wanted), goes_on))
+                protocol.send(connection, protocol.Hint(protocol.pack_wanted(wanted), goes_on))
             except BaseException:
                 connection.close()
                 raise
             self._idle.append(connection)
-        except (ConnectionLostError, StockroomError, OSError):
-            pass
 
     def start(self) -> None:
         """Start the agent ahead of need if there is a remote. Does not wait, and ignores failures."""
@@ -107,10 +97,6 @@ class AgentFetcher:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-
-    def _fetch(self, wanted: Wanted, on_working: OnWorking | None, *, is_bulk: bool) -> None:
-        if self._has_remotes():
-            self._ask(Fetch(protocol.pack_wanted(wanted), read_stall_s(self._find_timeout_s()), is_bulk), on_working)
 
     def _ask(self, request: protocol.Request, on_working: OnWorking | None = None) -> Done:
         """Return the agent's answer. If the agent dies meanwhile, ask another one, once."""
@@ -128,7 +114,9 @@ class AgentFetcher:
                 raise
             else:
                 self._idle.append(connection)
-                return _take(answer)
+                if isinstance(answer, Failed):
+                    raise _make_error(answer)
+                return answer
         raise UnreachableError(
             f"the fetch agent of {self._state.parent} ended twice while it worked ({cause}); its last words are in "
             f"{self._state / AGENT_DIRECTORY / LOG_NAME}"
@@ -174,12 +162,6 @@ def _converse(connection: socket.socket, request: protocol.Request, on_working: 
             return answer
         else:
             raise ConnectionLostError("an unexpected answer")
-
-
-def _take(answer: Done | Failed) -> Done:
-    if isinstance(answer, Failed):
-        raise _make_error(answer)
-    return answer
 
 
 def _make_error(failed: Failed) -> StockroomError:

@@ -31,13 +31,6 @@ _MAX_LOG_NBYTES: Final = 1 << 20
 _PAUSES_S: Final = (0.002, 0.005, 0.01, 0.02)
 
 
-def prepare_directory(state: Path) -> Path:
-    """Return the agent's folder of a repository; create it, open to its owner only, if needed."""
-    directory = state / AGENT_DIRECTORY
-    directory.mkdir(mode=0o700, exist_ok=True)
-    return directory
-
-
 def choose_socket_path(state: Path) -> Path:
     """Return the path of the socket on which a repository's agent listens."""
     path = state.resolve() / AGENT_DIRECTORY / f"socket-{PROTOCOL}"
@@ -97,7 +90,8 @@ def start_agent(state: Path) -> None:
 
     The lock that keeps the agent unique is taken here and inherited. From that moment an agent is running.
     """
-    directory = prepare_directory(state)
+    directory = state / AGENT_DIRECTORY
+    directory.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(directory / LOCK_NAME, mode=0o600)
     try:
         if not lock.try_take():

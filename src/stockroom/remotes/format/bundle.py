@@ -29,10 +29,10 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from stockroom.digest import Buffer, PackDigest, compute_file_digest, view_bytes
@@ -89,21 +89,16 @@ def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
 
 
 class BundleWriter:
-    """Writes a bundle to a new file, each digest once. `packs` are those described so far."""
+    """Writes a bundle to a new file, each digest once. `nbytes` is its size, and `packs` are described, so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("xb")
         self._file.write(bytes(_HEADER.size))
-        self._nbytes = _HEADER.size
+        self.nbytes = _HEADER.size
         self._counts = dict.fromkeys(RecordKind, 0)
         self._seen: set[bytes] = set()
         self.packs: list[PackDigest] = []
-
-    @property
-    def nbytes(self) -> int:
-        """The size so far."""
-        return self._nbytes
 
     @property
     def is_empty(self) -> bool:
@@ -119,7 +114,7 @@ class BundleWriter:
         assert len(view) <= _MAX_PAYLOAD_NBYTES
         self._file.write(_RECORD.pack(kind, len(view), digest))
         self._file.write(view)
-        self._nbytes += _RECORD.size + len(view)
+        self.nbytes += _RECORD.size + len(view)
         self._counts[kind] += 1
         if kind is RecordKind.PACK:
             self.packs.append(PackDigest(digest))
@@ -131,18 +126,11 @@ class BundleWriter:
     def finish(self) -> BundleEntry:
         """Complete the file and return its entry for a ref state."""
         self._file.seek(0)
-        self._file.write(_HEADER.pack(_MAGIC, _VERSION, sum(self._counts.values()), self._nbytes))
+        self._file.write(_HEADER.pack(_MAGIC, _VERSION, len(self._seen), self.nbytes))
         self._file.close()
-        counts = self._counts
-        entry = BundleEntry(
-            compute_file_digest(self.path),
-            self._nbytes,
-            counts[RecordKind.OBJECT],
-            counts[RecordKind.COMMIT],
-            counts[RecordKind.PACK],
-        )
+        entry = BundleEntry(compute_file_digest(self.path), self.nbytes, *(self._counts[kind] for kind in RecordKind))
         with open_bundle(self.path, entry, where=str(self.path)) as written:
-            assert sum(1 for _ in written.iter_records()) == sum(counts.values())
+            assert sum(1 for _ in written.iter_records()) == len(self._seen)
         return entry
 
     def abort(self) -> None:
@@ -178,14 +166,10 @@ class Bundle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
+    def __exit__(self, *_: object) -> None:
+        with suppress(BufferError):  # a view is still held, such as in a traceback: the map goes with the last one
             self._view.release()
             self._mapped.close()
-        except BufferError:  # a view is still held, such as in a traceback: the map goes with the last one
-            pass
 
     def _malformed(self, what: str) -> MalformedRecordError:
         return MalformedRecordError(f"{self.where}: malformed bundle: {what}; the remote is damaged", where=self.where)

@@ -57,8 +57,8 @@ def parse_remote(text: str, *, where: str) -> RemoteSettings:
         raise _malformed(where, f"four lines (`{_MAGIC} {_VERSION}`, url, endpoint, region)")
     if names != list(_FIELDS) or not text.replace("\n", "").replace("\r", "").isprintable():
         raise _malformed(where, "the lines url, endpoint and region, without control characters")
-    url, endpoint, region = (line.partition(" ")[2] for line in lines[1:4])
-    settings = RemoteSettings(url, _none_if_dash(endpoint), _none_if_dash(region))
+    url, *others = (line.partition(" ")[2] for line in lines[1:4])
+    settings = RemoteSettings(url, *(None if value == "-" else value for value in others))
     _check(settings, where)
     return settings
 
@@ -113,10 +113,6 @@ def _check(settings: RemoteSettings, where: str) -> None:
         raise _malformed(where, "an absolute path, or a URL of s3, gs, az, http or https in its plain form")
     if settings.region is not None and _REGION.fullmatch(settings.region) is None:
         raise _malformed(where, "the name of a region")
-
-
-def _none_if_dash(value: str) -> str | None:
-    return None if value == "-" else value
 
 
 def _malformed(where: str, expected: str) -> MalformedRecordError:

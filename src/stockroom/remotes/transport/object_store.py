@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -237,10 +238,8 @@ def _delete(store: Any, path: str) -> None:
     import obstore
     from obstore.exceptions import NotFoundError
 
-    try:
+    with suppress(NotFoundError, FileNotFoundError):
         obstore.delete(store, path)
-    except (NotFoundError, FileNotFoundError):
-        return
 
 
 def _open_store(settings: RemoteSettings) -> Any:
