@@ -240,7 +240,11 @@ def _clone_metadata(
         if kept is None:
             head, tip = _choose_head(state, options.ref, transport.url)
         if tip is not None and not repository.refs.has_commit(tip):
-            raise _explain_unpushed(tip, transport.url)
+            raise RefNotFoundError(
+                f"{HEAD_NAME} names commit {tip.hex()}, which {transport.url} does not have: whoever made it has not "
+                "pushed it yet (`stock push`); ask for that, or check out an older commit with git, and run this again",
+                ref=tip.hex(),
+            )
         moves = plan_moves(repository, ORIGIN, state, prune=False)
         if options.depth is not None:
             moves = [move for move in moves if move.new == tip]
@@ -265,14 +269,6 @@ def _follow_git(paths: RepositoryPaths, kept: Head) -> tuple[Head, CommitId | No
     branch = kept.branch if work_tree is None else work_tree.find_branch()
     is_good = branch is not None and find_broken_rule(branch) is None
     return Head(branch if is_good else None, kept.commit), kept.commit
-
-
-def _explain_unpushed(commit: CommitId, url: str) -> RefNotFoundError:
-    return RefNotFoundError(
-        f"{HEAD_NAME} names commit {commit.hex()}, which {url} does not have: whoever made it has not pushed it yet "
-        "(`stock push`); ask for that, or check out an older commit with git, and run this again",
-        ref=commit.hex(),
-    )
 
 
 def _choose_head(state: RefState, ref: str | None, url: str) -> tuple[Head, CommitId | None]:

@@ -31,7 +31,9 @@ class Claim:
     def renew(self) -> bool:
         """Claim the current round, for a writer that relies on nothing any more; return whether it is a new one."""
         while (current := self._marks.read_round()) != self.round:
-            lock = _lock_shared(self._directory, current)
+            self._directory.mkdir(exist_ok=True)
+            lock = FileLock(self._directory / str(current), is_shared=True)
+            lock.take(_TIMEOUT_S, busy=f"{self._directory}: another process is clearing up; try again")
             self.release()
             self._lock, self.round = lock, current
             if self._marks.read_round() == current:  # otherwise gc may not have seen this claim: try again
@@ -50,13 +52,6 @@ def find_oldest_round(state: Path, current: int) -> int:
     files = [path for path in directory.iterdir() if path.name.isdecimal()] if directory.is_dir() else []
     older = [path for path in files if int(path.name) < current]
     return min((int(path.name) for path in older if not _remove_if_free(path)), default=current)
-
-
-def _lock_shared(directory: Path, number: int) -> FileLock:
-    directory.mkdir(exist_ok=True)
-    lock = FileLock(directory / str(number), is_shared=True)
-    lock.take(_TIMEOUT_S, busy=f"{directory}: another process is clearing up; try again")
-    return lock
 
 
 def _remove_if_free(path: Path) -> bool:

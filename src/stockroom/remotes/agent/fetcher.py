@@ -127,10 +127,8 @@ class AgentFetcher:
         if self._pid != os.getpid():
             self.close()
             self._pid = os.getpid()
-        try:
+        with suppress(IndexError):
             return self._idle.pop()
-        except IndexError:
-            pass
         try:
             return connect(self._state)
         except OSError as error:

@@ -39,7 +39,7 @@ _LOCAL_VARIABLES: Final = frozenset(
 )
 
 
-def run_git(folder: Path, *arguments: str, content: bytes | None = None, timeout_s: float = _TIMEOUT_S) -> bytes:
+def run_git(folder: Path, *arguments: str, content: bytes = b"", timeout_s: float = _TIMEOUT_S) -> bytes:
     """Return the output of git, run in a folder with `content` as its input.
 
     Raises `GitError`, with git's own message, if it is not installed, fails or takes longer than `timeout_s`.
@@ -75,13 +75,13 @@ def _explain_failure(folder: Path, command: str, done: subprocess.CompletedProce
 
 
 def _call(
-    folder: Path, arguments: tuple[str, ...], content: bytes | None = None, timeout_s: float = _TIMEOUT_S
+    folder: Path, arguments: tuple[str, ...], content: bytes = b"", timeout_s: float = _TIMEOUT_S
 ) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603 - no shell; every argument is our own or follows `--`
             ["git", "-C", str(folder), *_OPTIONS, *arguments],  # noqa: S607 - the user's own git
             capture_output=True,
-            input=b"" if content is None else content,
+            input=content,
             env=_make_environment(),
             timeout=timeout_s,
             check=False,

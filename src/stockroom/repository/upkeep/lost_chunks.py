@@ -18,7 +18,7 @@ class LostChunks:
         self._bad: dict[str, frozenset[bytes]] = {}
         self._unknown: set[str] = set()
         self._numbers: dict[int, str] = {}
-        self._missing: dict[int, str] = {}
+        self._missing: set[int] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -32,13 +32,11 @@ class LostChunks:
         elif len(findings.bad):
             self._bad[pack] = frozenset(digest.tobytes() for digest in findings.bad)
 
-    def number(self, pack: str, number: int) -> None:
-        """Set the number of a pack in the catalog."""
+    def number(self, pack: str, number: int, *, is_missing: bool) -> None:
+        """Set the number of a pack in the catalog, which may be missing on disk."""
         self._numbers[number] = pack
-
-    def miss(self, number: int, pack: str) -> None:
-        """Add a pack of the catalog that is not on disk."""
-        self._missing[number] = pack
+        if is_missing:
+            self._missing.add(number)
 
     def find(self, tensors: TensorStore, digests: NDArray[np.uint8]) -> tuple[set[str], NDArray[np.bool_]]:
         """Return the packs that lost any of these chunks `(n, 32)`, and `(n,)` whether each has no whole copy left."""
@@ -54,7 +52,7 @@ class LostChunks:
                     is_whole[position] = True
         for positions, candidates in tensors.index.iter_candidates(digests):
             for position, number in zip(positions.tolist(), (candidates >> ROW_BITS).tolist(), strict=True):
-                pack = self._missing.get(number) or self._numbers.get(number, "")
+                pack = self._numbers.get(number, "")
                 if number in self._missing or pack in self._unknown or wanted[position] in self._bad.get(pack, ()):
                     packs[position].add(pack)
         lost = ~is_whole

@@ -140,9 +140,9 @@ def _verify_packs(
 def _find_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage]:
     damage = []
     for number, digest in repository.tensors.catalog.read_packs().items():
-        lost.number(digest.hex(), number)
-        if not locate_pack(repository.tensors.packs_directory, digest).is_dir():
-            lost.miss(number, digest.hex())
+        is_missing = not locate_pack(repository.tensors.packs_directory, digest).is_dir()
+        lost.number(digest.hex(), number, is_missing=is_missing)
+        if is_missing:
             damage.append(Damage(f"pack {digest.hex()}", "is in the catalog but not on disk", REPAIR))
     return damage
 
