@@ -140,9 +140,7 @@ def make_program() -> Any:
         epilog=_make_epilog(EXAMPLE),
     )
     version = typer.Option("--version", help="Print the version and exit.")
-    own = [
-        Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, version]),
-    ]
+    own = [Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, version])]
     app.callback()(add_global_options(_before_the_verb, own, hidden=False))
     return typer.main.get_command(app)
 

@@ -55,8 +55,7 @@ def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHe
     _refuse_unfit(header, where)
     if header.nbytes != nbytes:
         raise CorruptionError(
-            f"{where}: expected {header.nbytes} bytes for shape {shape} of {dtype.name}, found {nbytes}",
-            where=where,
+            f"{where}: expected {header.nbytes} bytes for shape {shape} of {dtype.name}, found {nbytes}", where=where
         )
     return header
 

@@ -78,11 +78,7 @@ def _iter_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
 
 def _describe(name: str, header: NpyHeader, batches: partial[Iterator[NDArray[Any]]]) -> ColumnSource:
     return ColumnSource(
-        name=name,
-        dtype=header.dtype.newbyteorder("="),
-        shape=header.shape[1:],
-        count=header.shape[0],
-        batches=batches,
+        name=name, dtype=header.dtype.newbyteorder("="), shape=header.shape[1:], count=header.shape[0], batches=batches
     )
 
 
@@ -97,8 +93,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         raise InvalidInputError(f"{where}: expected only .npy members in an .npz file")
     if member.file_size > member.compress_size * MAX_DEFLATE_RATIO + 1024:
         raise CorruptionError(
-            f"{where}: {member.compress_size} compressed bytes cannot hold {member.file_size} bytes",
-            where=where,
+            f"{where}: {member.compress_size} compressed bytes cannot hold {member.file_size} bytes", where=where
         )
     with _open_zip_member(archive, member) as stream:
         header = read_npy_header(stream, nbytes=member.file_size, where=where)

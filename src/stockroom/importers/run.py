@@ -44,10 +44,7 @@ class ImportReport:
 
 
 def import_into(
-    stock: StockRoom,
-    sources: Sequence[Source],
-    *,
-    on_progress: Callable[[ImportProgress], None] | None = None,
+    stock: StockRoom, sources: Sequence[Source], *, on_progress: Callable[[ImportProgress], None] | None = None
 ) -> ImportReport:
     """Stage every column of `sources`, replacing those of the same name; commit nothing.
 

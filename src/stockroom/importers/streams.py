@@ -53,13 +53,7 @@ def read_exactly(stream: BufferedIOBase, nbytes: int, *, where: str) -> bytes:
 
 
 def iter_rows(
-    stream: BufferedIOBase,
-    dtype: np.dtype[Any],
-    *,
-    shape: tuple[int, ...],
-    rows: int,
-    batch_rows: int,
-    where: str,
+    stream: BufferedIOBase, dtype: np.dtype[Any], *, shape: tuple[int, ...], rows: int, batch_rows: int, where: str
 ) -> Iterator[NDArray[Any]]:
     """Yield batches `(n, *shape)` of `rows` rows in C order, each a fresh array in native byte order.
 

@@ -112,8 +112,7 @@ def _describe_idx_split(
     count = images.shape[0]
     if labels.shape[0] != count:
         raise CorruptionError(
-            f"{label_path}: expected a label for each of {count} images, found {labels.shape[0]}",
-            where=str(label_path),
+            f"{label_path}: expected a label for each of {count} images, found {labels.shape[0]}", where=str(label_path)
         )
     yield ColumnSource(f"{prefix}-image", _UINT8, images.shape[1:], count, partial(iter_idx, image_path))
     yield _label_column(f"{prefix}-label", count, partial(_iter_idx_labels, label_path), classes.get("label"))

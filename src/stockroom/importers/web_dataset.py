@@ -202,8 +202,5 @@ def _check_member(path: Path, member: tarfile.TarInfo, ending: str) -> None:
 
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with (
-        translate_read_errors(path, "not a whole tar archive"),
-        tarfile.open(path, "r|*", encoding="utf-8") as archive,
-    ):
+    with translate_read_errors(path, "not a whole tar archive"), tarfile.open(path, "r|*", encoding="utf-8") as archive:
         yield archive

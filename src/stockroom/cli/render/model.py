@@ -17,12 +17,7 @@ _HEADINGS = ("name", "dtype", "shape", "size", "digest", "tied to", "since paren
 
 def model_document(state: State) -> dict[str, object]:
     """Return a model's name, size and metadata as JSON."""
-    return {
-        "name": state.name,
-        "leaves": len(state.paths()),
-        "nbytes": state.nbytes,
-        "metadata": dict(state.metadata),
-    }
+    return {"name": state.name, "leaves": len(state.paths()), "nbytes": state.nbytes, "metadata": dict(state.metadata)}
 
 
 def model_cells(state: State) -> tuple[str, str, str]:

@@ -40,8 +40,7 @@ complete -o default -F _stock_completion stock stockroom"""
 
 @verb(example="stock completion bash >> ~/.bashrc")
 def completion(
-    console: Console,
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Which shell's.")],
+    console: Console, shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Which shell's.")]
 ) -> None:
     """Print the script that has a shell complete verbs, options, refs, columns and models.
 

@@ -104,11 +104,7 @@ def _usage_document(usage: Usage) -> dict[str, object]:
             {"name": name, "own_commits": cost.commits, "own": _tally_document(cost.own)}
             for name, cost in usage.branches.items()
         ],
-        "history": {
-            "commits": usage.commits,
-            "copies_nbytes": usage.copies_nbytes,
-            **_tally_document(usage.history),
-        },
+        "history": {"commits": usage.commits, "copies_nbytes": usage.copies_nbytes, **_tally_document(usage.history)},
     }
 
 

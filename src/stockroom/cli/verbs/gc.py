@@ -28,8 +28,7 @@ def gc(
         bool, typer.Option("--repack", help="Also merge small packs, and leave out what nothing needs of others.")
     ] = False,
     remote: Annotated[
-        bool,
-        typer.Option("--remote", help="Mark what nothing on a remote leads to; remove what was marked long ago."),
+        bool, typer.Option("--remote", help="Mark what nothing on a remote leads to; remove what was marked long ago.")
     ] = False,
 ) -> None:
     """Give back the disk of what no branch, tag, stage or recent operation leads to."""

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 @verb(example="stock status --short")
 def status(
-    console: Console,
-    short: Annotated[bool, typer.Option("-s", "--short", help="Only the changes.")] = False,
+    console: Console, short: Annotated[bool, typer.Option("-s", "--short", help="Only the changes.")] = False
 ) -> None:
     """Show the branch, its commit, and what is staged on top."""
     with console.open_stock() as stock:

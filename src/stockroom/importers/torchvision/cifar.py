@@ -131,8 +131,7 @@ def _member(members: Mapping[str, object], key: str, path: Path) -> NDArray[Any]
             return _array_of(items, key, path)
         case other:
             raise CorruptionError(
-                f"{path}: {key}: expected an array or a list of integers, found {type(other).__name__}",
-                where=str(path),
+                f"{path}: {key}: expected an array or a list of integers, found {type(other).__name__}", where=str(path)
             )
 
 

@@ -117,12 +117,7 @@ VISION_SETS: Mapping[str, VisionSet] = {
         _idx_set("mnist", "MNIST", _MNIST_CLASSES),
         _idx_set("fashion_mnist", "FashionMNIST", _FASHION_CLASSES),
         VisionSet(
-            "cifar10",
-            "CIFAR10",
-            (_CIFAR10_PYTHON, _CIFAR10_BINARY),
-            {"label": "labels"},
-            _CIFAR10_CLASSES,
-            CIFAR10,
+            "cifar10", "CIFAR10", (_CIFAR10_PYTHON, _CIFAR10_BINARY), {"label": "labels"}, _CIFAR10_CLASSES, CIFAR10
         ),
         VisionSet(
             "cifar100",

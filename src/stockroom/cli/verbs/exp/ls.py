@@ -23,10 +23,7 @@ _CELL_WIDTH = 80
 
 
 @verb(example="stock exp ls v1", complete={"rev": "refs"})
-def ls(
-    console: Console,
-    rev: Annotated[str, typer.Argument(metavar="[REV]", help="The commit.")] = "HEAD",
-) -> None:
+def ls(console: Console, rev: Annotated[str, typer.Argument(metavar="[REV]", help="The commit.")] = "HEAD") -> None:
     """List the values, metrics and artifacts of a commit."""
     with console.open_stock(rev) as stock:
         row = next(iter(stock.experiment.table(n=1)), None)

@@ -83,12 +83,7 @@ def _document(
     metric: str, output: Path | None, rows: Mapping[str, ExperimentRow], curves: Mapping[str, Series]
 ) -> dict[str, Any]:
     series = [
-        {
-            "ref": ref,
-            "commit": row.commit.id,
-            "steps": curve.steps.tolist(),
-            "values": as_json(curve.values.tolist()),
-        }
+        {"ref": ref, "commit": row.commit.id, "steps": curve.steps.tolist(), "values": as_json(curve.values.tolist())}
         for (ref, row), curve in zip(rows.items(), curves.values(), strict=True)
     ]
     return {"metric": metric, "path": None if output is None else str(output), "series": series}
