@@ -18,7 +18,7 @@ import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.source import ImportSpec, TableSource
+from stockroom.importers.source import Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
@@ -37,14 +37,10 @@ _FLOAT: Final = re.compile(
 _BOOLS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
 
-class CsvImporter:
+class CsvImporter(Importer):
     """Reads comma-separated values in UTF-8 with titles in the first line; also with tabs, semicolons or bars."""
 
     name = "csv"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `csv`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all files in `spec.paths`, which must have the same titles."""

@@ -16,7 +16,7 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.parquet_files import NOT_WHOLE
-from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
@@ -25,14 +25,10 @@ _MAX_JSON_NBYTES: Final = 64 << 20
 _Field = TypeVar("_Field", dict[str, Any], list[Any])
 
 
-class HuggingFaceImporter:
+class HuggingFaceImporter(Importer):
     """Reads the folders of `Dataset.save_to_disk` and `DatasetDict.save_to_disk`."""
 
     name = "huggingface"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `huggingface`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of each split, or of the one that `spec` names, with columns such as `train-image`."""

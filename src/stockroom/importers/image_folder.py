@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.shelves.data.images import FORMATS, MODE_CHANNELS, decode_image, load_pillow, natural_mode
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
@@ -43,14 +43,10 @@ class ImageFile:
         return self.shape[0] * self.shape[1] * 4
 
 
-class ImageFolderImporter:
+class ImageFolderImporter(Importer):
     """Reads folders of JPEG, PNG, WebP and BMP files of any sizes, through Pillow."""
 
     name = "imagefolder"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `imagefolder`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the images in the one folder that `spec` names. Reads the header of every file."""

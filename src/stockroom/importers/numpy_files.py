@@ -20,18 +20,14 @@ from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
-from stockroom.importers.source import ColumnSource, ImportSpec
+from stockroom.importers.source import ColumnSource, Importer, ImportSpec
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 
 
-class NumpyImporter:
+class NumpyImporter(Importer):
     """Reads `.npy` and `.npz` files, but no objects and no pickles."""
 
     name = "numpy"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `numpy`."""
-        return ["numpy"]
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from stockroom.errors import InvalidInputError
 from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values
 
@@ -19,14 +19,10 @@ NOT_WHOLE: Final = "not a whole file of its kind"
 _MAX_ROWS_AT_ONCE: Final = 1 << 16
 
 
-class ParquetImporter:
+class ParquetImporter(Importer):
     """Reads Parquet files through pyarrow."""
 
     name = "parquet"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `parquet`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all files in `spec.paths`, which must have the same columns."""

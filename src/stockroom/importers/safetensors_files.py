@@ -22,7 +22,7 @@ import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.source import Batch, ColumnSource, ImportSpec, count_batch_rows
+from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, count_batch_rows
 from stockroom.importers.streams import read_exactly, translate_read_errors
 from stockroom.interop.safetensors_library import DTYPES, TWO_IN_A_BYTE
 from stockroom.store.dtypes import parse_dtype
@@ -41,14 +41,10 @@ class _Tensor:
     start: int
 
 
-class SafetensorsImporter:
+class SafetensorsImporter(Importer):
     """Reads safetensors files as tables, without the library."""
 
     name = "safetensors"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `safetensors`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per tensor of the files `spec.paths`. Reads their headers."""

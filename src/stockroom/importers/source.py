@@ -89,7 +89,8 @@ class Importer(Protocol):
         """The first part of every source of this importer."""
 
     def sources(self) -> Sequence[str]:
-        """Return its sources, as the user types them."""
+        """Return its sources, as the user types them: without its own method, the one called `name`."""
+        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[Source]:
         """Return the columns of `spec`, in the order to import them. Reads headers, not samples.

@@ -17,7 +17,7 @@ import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.idx import IdxHeader, iter_idx, read_idx_header
-from stockroom.importers.source import Batch, ColumnSource, ImportSpec, Source
+from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, Source
 from stockroom.importers.torchvision.cifar import (
     IMAGE_SHAPE,
     CifarFormat,
@@ -40,7 +40,7 @@ _UINT8 = np.dtype(np.uint8)
 _INT64 = np.dtype(np.int64)
 
 
-class VisionImporter:
+class VisionImporter(Importer):
     """Reads torchvision's data sets from torchvision's own folders, or directly from `root`."""
 
     name = "torchvision"

@@ -19,7 +19,7 @@ import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.npy import iter_npy_stream, read_npy_header
-from stockroom.importers.source import BATCH_NBYTES, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
@@ -31,14 +31,10 @@ _MAX_ROWS_AT_ONCE: Final = 4096
 _MAX_COLUMNS: Final = 1000
 
 
-class WebDatasetImporter:
+class WebDatasetImporter(Importer):
     """Reads tar archives, also compressed. Images stay the files they are."""
 
     name = "webdataset"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `webdataset`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""

@@ -13,7 +13,7 @@ import zarr
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.source import Batch, ColumnSource, ImportSpec, count_batch_rows
+from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, count_batch_rows
 from stockroom.importers.streams import translate_read_errors
 from stockroom.store.dtypes import format_dtype
 
@@ -22,14 +22,10 @@ _MAX_CHUNK_NBYTES: Final = 1 << 30
 _DAMAGE: Final = "cannot be read as Zarr"
 
 
-class ZarrImporter:
+class ZarrImporter(Importer):
     """Reads folders and zip files that hold Zarr arrays, through zarr."""
 
     name = "zarr"
-
-    def sources(self) -> Sequence[str]:
-        """Return the one source: `zarr`."""
-        return [self.name]
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per array, named by its path in the group, or by the folder if PATH is a single array."""
