@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,9 +45,7 @@ class CsvImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all files in `spec.paths`, which must have the same titles."""
-        if not spec.paths:
-            raise InvalidInputError("expected .csv files to import, found none named")
-        paths = [spec.root / path if spec.root else path for path in spec.paths]
+        paths = spec.list_paths(".csv")
         titles = _read_titles(paths[0])
         for path in paths[1:]:
             if _read_titles(path) != titles:
@@ -82,18 +81,10 @@ class _Table:
     def iter_batches(self, kinds: Sequence[str]) -> Iterator[dict[str, Values]]:
         """Yield batches of the rows, by column."""
         self.skipped.clear()
-        rows: list[list[str]] = []
-        for row in self._iter_rows():
-            rows.append(row)
-            if len(rows) == _ROWS_AT_ONCE:
-                yield self._turn(rows, kinds)
-                rows = []
-        if rows:
-            yield self._turn(rows, kinds)
-
-    def _turn(self, rows: list[list[str]], kinds: Sequence[str]) -> dict[str, Values]:
-        columns = zip(self.names, kinds, zip(*rows, strict=True), strict=True)
-        return {name: _convert(cells, kind) for name, kind, cells in columns}
+        left = self._iter_rows()
+        while rows := list(islice(left, _ROWS_AT_ONCE)):
+            columns = zip(self.names, kinds, zip(*rows, strict=True), strict=True)
+            yield {name: _convert(cells, kind) for name, kind, cells in columns}
 
     def _iter_rows(self) -> Iterator[list[str]]:
         """Yield rows with as many cells as there are titles. Empty lines are not rows."""

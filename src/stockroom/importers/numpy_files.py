@@ -31,12 +31,10 @@ class NumpyImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
-        if not spec.paths:
-            raise InvalidInputError("expected .npy or .npz files to import, found none named")
         columns: list[ColumnSource] = []
         origins: dict[str, Path] = {}
-        for path in spec.paths:
-            for column in _open_file(spec.root / path if spec.root else path):
+        for path, place in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
+            for column in _open_file(place):
                 if column.name in origins:
                     raise InvalidInputError(
                         f"{path} and {origins[column.name]} both give a column {column.name!r}; rename one"
@@ -51,7 +49,8 @@ def _open_file(path: Path) -> list[ColumnSource]:
         case ".npy":
             return [_open_npy(path)]
         case ".npz":
-            return _open_npz(path)
+            with _open_zip(path) as archive:
+                return [_open_member(path, archive, member) for member in archive.infolist()]
         case _:
             raise InvalidInputError(f"{path}: expected a name ending in .npy or .npz")
 
@@ -73,14 +72,7 @@ def _iter_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
 
 
 def _describe(name: str, header: NpyHeader, batches: partial[Iterator[NDArray[Any]]]) -> ColumnSource:
-    return ColumnSource(
-        name=name, dtype=header.dtype.newbyteorder("="), shape=header.shape[1:], count=header.shape[0], batches=batches
-    )
-
-
-def _open_npz(path: Path) -> list[ColumnSource]:
-    with _open_zip(path) as archive:
-        return [_open_member(path, archive, member) for member in archive.infolist()]
+    return ColumnSource(name, header.dtype.newbyteorder("="), header.shape[1:], header.shape[0], batches)
 
 
 def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ColumnSource:

@@ -26,9 +26,7 @@ class ParquetImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all files in `spec.paths`, which must have the same columns."""
-        if not spec.paths:
-            raise InvalidInputError("expected .parquet files to import, found none named")
-        paths = [spec.root / path if spec.root else path for path in spec.paths]
+        paths = spec.list_paths(".parquet")
         schema, count = _read_schema(paths[0])
         for path in paths[1:]:
             other, rows = _read_schema(path)

@@ -48,11 +48,8 @@ class SafetensorsImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per tensor of the files `spec.paths`. Reads their headers."""
-        if not spec.paths:
-            raise InvalidInputError("expected .safetensors files to import, found none named")
         found: dict[str, tuple[Path, _Tensor]] = {}
-        for given in spec.paths:
-            path = spec.root / given if spec.root else given
+        for path in spec.list_paths(".safetensors"):
             for title, tensor in _read_tensors(path).items():
                 if title in found:
                     raise InvalidInputError(

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.errors import InvalidInputError
 from stockroom.shelves.data.table import ColumnPlan, Values
 
 BATCH_NBYTES = 8 << 20
@@ -43,6 +44,12 @@ class ImportSpec:
     split: str | None = None
     keep_encoded: bool = False
     skip_broken: bool = False
+
+    def list_paths(self, endings: str) -> list[Path]:
+        """Return `paths`, relative to `root` if given. Raises `InvalidInputError`, which says `endings`, for none."""
+        if not self.paths:
+            raise InvalidInputError(f"expected {endings} files to import, found none named")
+        return [(self.root or Path()) / path for path in self.paths]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,7 @@ class WebDatasetImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""
-        if not spec.paths:
-            raise InvalidInputError("expected .tar files to import, found none named")
-        paths = [spec.root / path if spec.root else path for path in spec.paths]
+        paths = spec.list_paths(".tar")
         endings, count = _list_endings(paths)
         if not endings:
             raise InvalidInputError(f"{paths[0]}: expected files such as 0001.jpg and 0001.cls, found none")
