@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, iter_rows, read_exactly, translate_read_errors
 
 MAX_AXES = 32
@@ -76,17 +75,9 @@ def iter_idx(path: Path) -> Iterator[NDArray[Any]]:
     Raises as `read_idx_header` does, and `CorruptionError` if a compressed file is too short or too long.
     """
     header = read_idx_header(path)
-    sample_shape = header.shape[1:]
     with translate_read_errors(path), _open_idx(path) as stream:
         read_exactly(stream, header.header_nbytes, where=str(path))
-        yield from iter_rows(
-            stream,
-            header.dtype,
-            shape=sample_shape,
-            rows=header.shape[0],
-            batch_rows=count_batch_rows(header.dtype, sample_shape),
-            where=str(path),
-        )
+        yield from iter_rows(stream, header.dtype, shape=header.shape[1:], rows=header.shape[0], where=str(path))
 
 
 @contextmanager

@@ -50,26 +50,19 @@ def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHe
     Raises `InvalidInputError` naming `where` for arrays that no column can hold (objects, structures, text, a single
     value), `CorruptionError` if header and length disagree.
     """
-    dtype, shape, fortran_order, header_nbytes = _parse_header(stream, where)
-    header = NpyHeader(dtype, shape, fortran_order, header_nbytes)
+    header = _parse_header(stream, where)
     _refuse_unfit(header, where)
     if header.nbytes != nbytes:
         raise CorruptionError(
-            f"{where}: expected {header.nbytes} bytes for shape {shape} of {dtype.name}, found {nbytes}", where=where
+            f"{where}: expected {header.nbytes} bytes for shape {header.shape} of {header.dtype.name}, found {nbytes}",
+            where=where,
         )
     return header
 
 
 def iter_npy_stream(stream: BufferedIOBase, header: NpyHeader, *, where: str) -> Iterator[NDArray[Any]]:
     """Yield batches `(n, *shape[1:])` from a stream positioned after its header. Requires `header.streams`."""
-    return iter_rows(
-        stream,
-        header.dtype,
-        shape=header.shape[1:],
-        rows=header.shape[0],
-        batch_rows=count_batch_rows(header.dtype, header.shape[1:]),
-        where=where,
-    )
+    return iter_rows(stream, header.dtype, shape=header.shape[1:], rows=header.shape[0], where=where)
 
 
 def iter_npy_map(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
@@ -83,7 +76,7 @@ def iter_npy_map(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
         yield np.array(values[start : start + rows], header.dtype.newbyteorder("="), order="C", subok=False)
 
 
-def _parse_header(stream: BufferedIOBase, where: str) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
     start = BytesIO(stream.read(_MAX_HEADER_NBYTES))
     try:
         version = npy_format.read_magic(start)
@@ -95,7 +88,7 @@ def _parse_header(stream: BufferedIOBase, where: str) -> tuple[np.dtype[Any], tu
     except Exception as error:  # numpy parses the header as Python literals and passes on their errors
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
-    return dtype, shape, fortran_order, start.tell()
+    return NpyHeader(dtype, shape, fortran_order, start.tell())
 
 
 def _refuse_unfit(header: NpyHeader, where: str) -> None:

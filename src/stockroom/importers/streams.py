@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError, StockroomError
+from stockroom.importers.source import count_batch_rows
 
 MAX_DEFLATE_RATIO = 1032
 """No deflate stream expands by more than this, so a file's size bounds the claims of its header."""
@@ -53,12 +54,13 @@ def read_exactly(stream: BufferedIOBase, nbytes: int, *, where: str) -> bytes:
 
 
 def iter_rows(
-    stream: BufferedIOBase, dtype: np.dtype[Any], *, shape: tuple[int, ...], rows: int, batch_rows: int, where: str
+    stream: BufferedIOBase, dtype: np.dtype[Any], *, shape: tuple[int, ...], rows: int, where: str
 ) -> Iterator[NDArray[Any]]:
-    """Yield batches `(n, *shape)` of `rows` rows in C order, each a fresh array in native byte order.
+    """Yield batches `(n, *shape)` of `rows` rows in C order, of about 8 MiB, each a fresh array in native byte order.
 
     Raises `CorruptionError` naming `where` if the stream holds fewer bytes than `rows` rows, or more.
     """
+    batch_rows = count_batch_rows(dtype, shape)
     for start in range(0, rows, batch_rows):
         batch = np.empty((min(batch_rows, rows - start), *shape), dtype)
         filled = _fill(stream, batch)

@@ -58,17 +58,9 @@ def count_cifar_binary(path: Path, layout: CifarFormat) -> int:
 
 def iter_cifar_binary(path: Path, layout: CifarFormat, *, field: str) -> Iterator[NDArray[Any]]:
     """Yield batches of `field` of a binary file: `"data"` as `(n, 3, 32, 32)` uint8, a label as `(n,)` int64."""
-    record_shape = (layout.record_nbytes,)
     count = count_cifar_binary(path, layout)
     with translate_read_errors(path), path.open("rb") as stream:
-        for records in iter_rows(
-            stream,
-            _UINT8,
-            shape=record_shape,
-            rows=count,
-            batch_rows=count_batch_rows(_UINT8, record_shape),
-            where=str(path),
-        ):
+        for records in iter_rows(stream, _UINT8, shape=(layout.record_nbytes,), rows=count, where=str(path)):
             yield _take_field(records, layout, field)
 
 
