@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +95,8 @@ def _describe_columns(dataset: VisionSet, found: FoundFiles) -> list[ColumnSourc
         if dataset.cifar is None:
             columns += _describe_idx_split(prefix, paths, classes=classes)
         else:
-            read = _read_binary if found.layout.kind is FileKind.CIFAR_BINARY else _read_python
-            reader = read(paths, dataset.cifar)
-            columns += _describe_cifar_split(prefix, reader, labels=dataset.labels, classes=classes)
+            layout = dataset.cifar if found.layout.kind is FileKind.CIFAR_BINARY else None
+            columns += _describe_cifar_split(prefix, paths, layout, labels=dataset.labels, classes=classes)
     return columns
 
 
@@ -131,34 +128,24 @@ def _iter_idx_labels(path: Path) -> Iterator[Batch]:
     return (batch.astype(np.int64) for batch in iter_idx(path))
 
 
-@dataclass(frozen=True, slots=True)
-class _CifarReader:
-    """The files of a split as one: the number of samples, if known in advance, and the batches of any field."""
-
-    count: int | None
-    iter_field: Callable[[str], Iterator[Batch]]
-
-
-def _read_binary(paths: tuple[Path, ...], layout: CifarFormat) -> _CifarReader:
-    def iter_field(field: str) -> Iterator[Batch]:
-        return chain.from_iterable(iter_cifar_binary(path, layout, field=field) for path in paths)
-
-    return _CifarReader(sum(count_cifar_binary(path, layout) for path in paths), iter_field)
-
-
-def _read_python(paths: tuple[Path, ...], _layout: CifarFormat) -> _CifarReader:
-    def iter_field(field: str) -> Iterator[Batch]:
-        return chain.from_iterable(iter_cifar_python(path, field=field) for path in paths)
-
-    return _CifarReader(None, iter_field)
-
-
 def _describe_cifar_split(
-    prefix: str, reader: _CifarReader, *, labels: Mapping[str, str], classes: Mapping[str, list[str]]
+    prefix: str,
+    paths: tuple[Path, ...],
+    layout: CifarFormat | None,
+    *,
+    labels: Mapping[str, str],
+    classes: Mapping[str, list[str]],
 ) -> Iterator[ColumnSource]:
-    yield ColumnSource(f"{prefix}-image", _UINT8, IMAGE_SHAPE, reader.count, partial(reader.iter_field, "data"))
+    """Yield the columns of a split's files: binary ones of `layout`, or python ones, whose count shows at the end."""
+
+    def iter_field(field: str) -> Iterator[Batch]:
+        for path in paths:
+            yield from iter_cifar_binary(path, layout, field=field) if layout else iter_cifar_python(path, field=field)
+
+    count = sum(count_cifar_binary(path, layout) for path in paths) if layout else None
+    yield ColumnSource(f"{prefix}-image", _UINT8, IMAGE_SHAPE, count, partial(iter_field, "data"))
     for label, key in labels.items():
-        yield _label_column(f"{prefix}-{label}", reader.count, partial(reader.iter_field, key), classes.get(label))
+        yield _label_column(f"{prefix}-{label}", count, partial(iter_field, key), classes.get(label))
 
 
 def _label_column(
