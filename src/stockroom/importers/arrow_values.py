@@ -104,8 +104,6 @@ def _find_numbers(kind: Any) -> tuple[str | None, tuple[int | None, ...]]:
 def _read_text(array: Any, kind: Any) -> Values:
     types = load_arrow("arrow").types
     values: list[Any] = array.to_pylist()
-    if types.is_null(kind):
-        return [None] * len(array)
     if types.is_string(kind) or types.is_large_string(kind) or isinstance(next(iter(values), None), bytes):
         return values
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):

@@ -16,7 +16,6 @@ import gzip
 import math
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -80,17 +79,14 @@ def iter_idx(path: Path) -> Iterator[NDArray[Any]]:
         yield from iter_rows(stream, header.dtype, shape=header.shape[1:], rows=header.shape[0], where=str(path))
 
 
-@contextmanager
-def _open_idx(path: Path) -> Iterator[BufferedIOBase]:
-    """Yield the file's IDX bytes, decompressed if it starts as gzip does, whatever its name."""
+def _open_idx(path: Path) -> BufferedIOBase:
+    """Open the file's IDX bytes, decompressed if it starts as gzip does, whatever its name."""
+    return gzip.GzipFile(path) if _is_gzip(path) else path.open("rb")
+
+
+def _is_gzip(path: Path) -> bool:
     with path.open("rb") as raw:
-        compressed = raw.read(2) == _GZIP_MAGIC
-        raw.seek(0)
-        if not compressed:
-            yield raw
-            return
-        with gzip.GzipFile(fileobj=raw) as stream:
-            yield stream
+        return raw.read(2) == _GZIP_MAGIC
 
 
 def _parse_header(stream: BufferedIOBase, path: Path) -> IdxHeader:
@@ -109,9 +105,7 @@ def _parse_header(stream: BufferedIOBase, path: Path) -> IdxHeader:
 
 def _check_length(header: IdxHeader, path: Path) -> None:
     """Check the header against the file's size before anything is allocated from it."""
-    size = path.stat().st_size
-    with path.open("rb") as raw:
-        compressed = raw.read(2) == _GZIP_MAGIC
+    size, compressed = path.stat().st_size, _is_gzip(path)
     if 0 in header.shape[1:]:
         raise CorruptionError(f"{path}: its header tells of samples without values: {header.shape}", where=str(path))
     expected = header.header_nbytes + header.nbytes

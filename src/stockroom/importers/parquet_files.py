@@ -50,14 +50,8 @@ def _iter_batches(paths: Sequence[Path], names: Mapping[str, str]) -> Iterator[d
     for path in paths:
         with _open_file(path) as file:
             for batch in file.iter_batches(_count_rows(file.metadata)):
-                yield name_values(batch, names)
-
-
-def name_values(batch: Any, names: Mapping[str, str]) -> dict[str, Values]:
-    """Return the values of a record batch by column name."""
-    return {
-        names[field.name]: read_values(array, field) for field, array in zip(batch.schema, batch.columns, strict=True)
-    }
+                columns = zip(batch.schema, batch.columns, strict=True)
+                yield {names[field.name]: read_values(array, field) for field, array in columns}
 
 
 def _count_rows(metadata: Any) -> int:

@@ -6,7 +6,6 @@ and skipped otherwise, so one broken package never disables the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -19,7 +18,11 @@ ENTRY_POINT_GROUP = "stockroom.importers"
 
 def list_sources() -> list[str]:
     """Return every source that can be imported here, sorted. Sources of plug-ins that fail to load are left out."""
-    return sorted(source for plug_in in _iter_working_plug_ins() for source in plug_in.sources)
+    found: list[str] = []
+    for entry_point in _find_entry_points().values():
+        with suppress(InvalidInputError):
+            found += _load(entry_point).sources
+    return sorted(found)
 
 
 def resolve_importer(source: str) -> Importer:
@@ -28,10 +31,8 @@ def resolve_importer(source: str) -> Importer:
     Raises `InvalidInputError` if there is none, listing those that exist, or if its plug-in fails to load.
     """
     entry_point = _find_entry_points().get(source.partition(".")[0])
-    if entry_point is None:
-        raise _unknown_source(source)
-    plug_in = _load(entry_point)
-    if source not in plug_in.sources:
+    plug_in = None if entry_point is None else _load(entry_point)
+    if plug_in is None or source not in plug_in.sources:
         raise _unknown_source(source)
     return plug_in.importer
 
@@ -50,12 +51,6 @@ def _find_entry_points() -> dict[str, EntryPoint]:
         if built_in or entry_point.name not in found:
             found[entry_point.name] = entry_point
     return found
-
-
-def _iter_working_plug_ins() -> Iterator[_PlugIn]:
-    for entry_point in _find_entry_points().values():
-        with suppress(InvalidInputError):
-            yield _load(entry_point)
 
 
 def _load(entry_point: EntryPoint) -> _PlugIn:

@@ -54,8 +54,9 @@ def import_into(
     columns: list[str] = []
     skipped: list[str] = []
     samples = nbytes = 0
+    shelf = stock.data
     for index, source in enumerate(sources):
-        for step in _iter_steps(stock.data, source):
+        for step in _fill_table(shelf, source) if isinstance(source, TableSource) else _fill_column(shelf, source):
             now = ImportProgress(step.column, index, len(sources), step.rows, source.count, nbytes + step.nbytes)
             if on_progress and step.rows:
                 on_progress(now)
@@ -75,10 +76,6 @@ class _Step:
     rows: int = 0
     samples: int = 0
     nbytes: int = 0
-
-
-def _iter_steps(shelf: DataShelf, source: Source) -> Iterator[_Step]:
-    return _fill_table(shelf, source) if isinstance(source, TableSource) else _fill_column(shelf, source)
 
 
 def _fill_column(shelf: DataShelf, source: ColumnSource) -> Iterator[_Step]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,14 +32,6 @@ CLASSES: Final = {name.lower(): name.replace("_", "") for name in _KNOWN.split()
 _SPLIT_PARAMETERS: Final = ("split", "image_set", "mode")
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A split: its name, and the arguments with which a class makes it."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
 def open_class(name: str, spec: ImportSpec) -> list[TableSource]:
     """Return the table of each split, or of the one that `spec` names, with columns such as `svhn-train-image`."""
     make = _find_class(name)
@@ -50,25 +40,20 @@ def open_class(name: str, spec: ImportSpec) -> list[TableSource]:
     if "root" in parameters:
         arguments["root"] = str(spec.root or Path())
     sources = []
-    for part in _list_parts(make, name, parameters, spec.split):
-        dataset = _make_set(make, name, arguments | part.arguments, spec)
-        prefix = "-".join(filter(None, (name, part.name))) + "-"
-        sources.append(_describe(dataset, prefix))
+    for split, split_arguments in _list_splits(make, name, parameters, spec.split):
+        dataset = _make_set(make, name, arguments | split_arguments, spec)
+        sources.append(_describe(dataset, "-".join(filter(None, (name, split))) + "-"))
     return sources
 
 
 def _describe(dataset: Any, prefix: str) -> TableSource:
-    first = _Rows(dataset)[0] if len(dataset) else None
-    names = _choose_names(first)
+    rows = _Rows(dataset)
+    names = _choose_names(rows[0] if len(rows) else None)
     classes = getattr(dataset, "classes", None)
     plans = []
     if isinstance(classes, list) and all(isinstance(each, str) for each in classes) and len(str(classes)) < 1 << 15:
         plans = [ColumnPlan(f"{prefix}label", attrs={"classes": classes})]
-    return TableSource(prefix + names[0], plans, len(dataset), partial(_iter, dataset, names, prefix))
-
-
-def _iter(dataset: Any, names: Sequence[str], prefix: str) -> Iterator[dict[str, list[Any]]]:
-    return iter_batches(_Rows(dataset), names, prefix=prefix)
+    return TableSource(prefix + names[0], plans, len(rows), partial(iter_batches, rows, names, prefix=prefix))
 
 
 class _Rows:
@@ -127,7 +112,10 @@ def _list_parameters(make: Any) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def _list_parts(make: Any, name: str, parameters: dict[str, inspect.Parameter], split: str | None) -> list[_Part]:
+def _list_splits(
+    make: Any, name: str, parameters: dict[str, inspect.Parameter], split: str | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name of each split to import, and the arguments with which the class makes it."""
     key = next((each for each in _SPLIT_PARAMETERS if each in parameters), None)
     chosen = ""
     arguments: dict[str, Any] = {}
@@ -135,11 +123,11 @@ def _list_parts(make: Any, name: str, parameters: dict[str, inspect.Parameter], 
         chosen = split or _find_default(parameters[key], make, name)
         arguments = {key: chosen}
     if "train" not in parameters:
-        return [_Part(chosen, arguments)]
+        return [(chosen, arguments)]
     sides = ["train", "test"] if key is not None or split is None else [split]
     if not {"train", "test"}.issuperset(sides):
         raise InvalidInputError(f"torchvision.{name}: expected --split train or test, found {split!r}")
-    return [_Part("-".join(filter(None, (chosen, side))), arguments | {"train": side == "train"}) for side in sides]
+    return [("-".join(filter(None, (chosen, side))), arguments | {"train": side == "train"}) for side in sides]
 
 
 def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:

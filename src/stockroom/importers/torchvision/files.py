@@ -148,8 +148,7 @@ def missing_files_error(dataset: VisionSet, root: Path) -> InvalidInputError:
     """Return the error for when `find_files` finds nothing. It lists the files looked for, and where."""
     missing = []
     for layout, folder in _iter_places(dataset, root):
-        names = layout.file_names()
-        absent = [name for name in names if not _find_file(folder, name, layout.suffixes)]
+        absent = [name for name in layout.file_names() if not _find_file(folder, name, layout.suffixes)]
         gz = " (or .gz)" if ".gz" in layout.suffixes else ""
         missing.append(f"{folder} lacks {', '.join(absent)}{gz}")
     return InvalidInputError(
