@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from inspect import Parameter
 from keyword import iskeyword
@@ -13,8 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 from stockroom import __version__
+from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.global_options import Settings, add_global_options, take_settings
+from stockroom.cli.global_options import add_global_options, take_settings
 from stockroom.errors import did_you_mean, near_names
 
 
@@ -64,7 +66,9 @@ GROUPS: Final[dict[str, Group]] = {
 ALIASES: Final = {"experiment": "exp"}
 """Maps a full name to the group in the list of verbs."""
 
-VERB_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+_make_typer: Final = partial(
+    typer.Typer, add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 
 class VerbGroup(TyperGroup):
@@ -107,38 +111,22 @@ def load_verb(name: str, module_name: str) -> Any:
     """Return the click command of one verb, such as the function `ls` in `verbs/model/ls.py`."""
     module = import_module(f"stockroom.cli.verbs.{module_name}")
     function = getattr(module, module_name.rpartition(".")[2])
-    single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=VERB_CONTEXT)
+    single = _make_typer()
     single.command(name, epilog=_make_epilog(function.example))(function)
     return typer.main.get_command(single)
 
 
 def load_group(name: str) -> Any:
     """Return the click command of a verb with verbs under it, without loading those."""
-    app = typer.Typer(
-        name=name,
-        cls=SubverbGroup,
-        add_completion=False,
-        rich_markup_mode=None,
-        context_settings=VERB_CONTEXT,
-        invoke_without_command=True,
-        help=GROUPS[name].help,
-        epilog=_make_epilog(GROUPS[name].example),
-    )
+    group, epilog = GROUPS[name], _make_epilog(GROUPS[name].example)
+    app = _make_typer(name=name, cls=SubverbGroup, invoke_without_command=True, help=group.help, epilog=epilog)
     app.callback()(add_global_options(_before_the_subverb, [], hidden=True))
     return typer.main.get_command(app)
 
 
 def make_program() -> Any:
     """Return the click command of the whole program."""
-    app = typer.Typer(
-        name="stock",
-        cls=VerbGroup,
-        add_completion=False,
-        rich_markup_mode=None,
-        context_settings=VERB_CONTEXT,
-        invoke_without_command=True,
-        epilog=_make_epilog(EXAMPLE),
-    )
+    app = _make_typer(name="stock", cls=VerbGroup, invoke_without_command=True, epilog=_make_epilog(EXAMPLE))
     version = typer.Option("--version", help="Print the version and exit.")
     own = [Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, version])]
     app.callback()(add_global_options(_before_the_verb, own, hidden=False))
@@ -157,7 +145,7 @@ def _before_the_verb(context: typer.Context, version: bool, **options: Any) -> N
     """
     context.obj = settings = take_settings(options)
     if version:
-        _tell_version(settings)
+        Console("version", settings).answer({"stockroom": __version__}, [f"stock {__version__}"])
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
@@ -169,12 +157,6 @@ def _before_the_subverb(context: typer.Context, **options: Any) -> None:
     if context.invoked_subcommand is None:
         path = f"stock {context.command.name}"
         raise CommandLineError(f"expected a verb after {path}, found none; {path} --help lists them")
-
-
-def _tell_version(settings: Settings) -> None:
-    from stockroom.cli.console import Console
-
-    Console("version", settings).answer({"stockroom": __version__}, [f"stock {__version__}"])
 
 
 def _unknown_verb(path: str, name: str, known: list[str]) -> str:

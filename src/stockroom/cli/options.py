@@ -47,8 +47,6 @@ WhereOption = Annotated[
     str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
 ]
 
-_EVERYTHING: Final = "*"
-
 
 def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str, str] | None:
     """Return patterns and choices for `StockRoom.merge`; the strategy is the last pattern."""
@@ -61,7 +59,7 @@ def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str,
             raise CommandLineError(f"-X expects each pattern once, found {pattern!r} twice")
         patterns[pattern] = choice
     if strategy is not None:
-        patterns[_EVERYTHING] = patterns.get(_EVERYTHING, strategy)
+        patterns.setdefault("*", strategy)
     return patterns or None
 
 

@@ -20,25 +20,27 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; failures are already reported on stderr."""
     _tolerate_any_character()
     try:
-        if COMPLETE_VARIABLE in os.environ:
-            _answer_shell()
-        _call(arguments)
+        code = _call(arguments)
         sys.stdout.flush()
-    except typer.Exit as exit_:
-        return _flushed(exit_.exit_code)
     except BrokenPipeError:
         return _leave_closed_pipe()
     except (Exception, KeyboardInterrupt) as error:
         verbose = _has_flag(arguments, "-v", "--verbose")
         tell_failure(error, verbose=verbose, as_json=_has_flag(arguments, "--json"))
         return exit_code_of_failure(error)
+    return code
+
+
+def _call(arguments: Sequence[str]) -> int:
+    try:
+        if COMPLETE_VARIABLE in os.environ:
+            _answer_shell()
+        program = make_program()
+        with program.make_context("stock", list(arguments)) as context:
+            program.invoke(context)
+    except typer.Exit as exit_:
+        return exit_.exit_code
     return exit_codes.OK
-
-
-def _call(arguments: Sequence[str]) -> None:
-    program = make_program()
-    with program.make_context("stock", list(arguments)) as context:
-        program.invoke(context)
 
 
 def _answer_shell() -> None:
@@ -47,14 +49,6 @@ def _answer_shell() -> None:
 
     completion_init()
     make_program().main(args=[], prog_name="stock", complete_var=COMPLETE_VARIABLE)
-
-
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _leave_closed_pipe()
-    return code
 
 
 def _leave_closed_pipe() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -69,9 +69,8 @@ def summary_text(changes: Sequence[Change]) -> str:
 
 def iter_key_lines(record: RecordDiff) -> Iterator[str]:
     """Yield the keys of one column's diff, or a model's leaves, as `+ 5`, `- 6`, `~ 7`, in that order."""
-    yield from _marked("+", record.added)
-    yield from _marked("-", record.removed)
-    yield from _marked("~", record.changed)
+    for mark, keys in (("+", record.added), ("-", record.removed), ("~", record.changed)):
+        yield from (f"  {mark} {format_key(key)}" for key in keys)
 
 
 def keys_document(record: RecordDiff) -> dict[str, object]:
@@ -85,15 +84,6 @@ def keys_document(record: RecordDiff) -> dict[str, object]:
 
 def _sum_up(noun: str, changes: Sequence[Change]) -> str:
     total = Change(
-        "",
-        "",
-        sum(change.added for change in changes),
-        sum(change.removed for change in changes),
-        sum(change.changed for change in changes),
+        "", "", sum(c.added for c in changes), sum(c.removed for c in changes), sum(c.changed for c in changes)
     )
     return f"{format_count(len(changes), noun)} changed: {total.counts_text()}"
-
-
-def _marked(mark: str, keys: Iterable[int | str]) -> Iterator[str]:
-    for key in keys:
-        yield f"  {mark} {format_key(key)}"

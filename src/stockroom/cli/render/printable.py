@@ -10,7 +10,8 @@ def as_printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() or character in "\n\t" else _escape(character) for character in text
+        character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
@@ -19,7 +20,3 @@ def format_key(key: int | str) -> str:
     if isinstance(key, int):
         return str(key)
     return key if key and key.isprintable() and not key.startswith('"') else json.dumps(key)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")

@@ -31,22 +31,15 @@ class Progress(Protocol):
 def show_progress(label: str, *, bar: bool, quiet: bool) -> Iterator[Progress]:
     """Yield a `Progress` that suits stderr for the work in the block."""
     if quiet:
-        yield SilentProgress()
+        yield Heartbeat(label)  # nothing prints it
     elif bar and sys.stderr.isatty():
-        with draw_bar(label) as progress:
-            yield progress
+        from stockroom.cli.render.progress_bar import BarProgress, make_bar  # here for start-up time
+
+        with make_bar() as drawn:
+            yield BarProgress(drawn, drawn.add_task(label, total=None))
     else:
         with tell_heartbeat(label, stream=sys.stderr) as progress:
             yield progress
-
-
-class SilentProgress:
-    """Prints nothing."""
-
-    def update(
-        self, label: str, done: int, *, total: int | None = None, nbytes: int = 0, total_nbytes: int | None = None
-    ) -> None:
-        """Ignore the report."""
 
 
 @dataclass(slots=True)
@@ -100,12 +93,3 @@ def tell_heartbeat(label: str, *, stream: TextIO, interval_s: float = HEARTBEAT_
     finally:
         stop.set()
         thread.join()
-
-
-@contextlib.contextmanager
-def draw_bar(label: str) -> Iterator[Progress]:
-    """Show a rich bar on stderr with count, rate and remaining time; it disappears when the work is done."""
-    from stockroom.cli.render.progress_bar import BarProgress, make_bar
-
-    with make_bar() as bar:
-        yield BarProgress(bar, bar.add_task(label, total=None))

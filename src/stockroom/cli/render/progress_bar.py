@@ -64,7 +64,7 @@ class BarProgress:
 
 
 def make_bar() -> Progress:
-    """Return an empty bar on stderr; descriptions are plain text, never markup."""
+    """Return an empty bar on stderr, which disappears when it stops; descriptions are plain text, never markup."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.verb import verb
-
-if TYPE_CHECKING:
-    pass
 
 Value: TypeAlias = str | bool | float | None
 
