@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import typer
 
 from stockroom import StockRoom
 from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, NOUNS
+
+Completer: TypeAlias = Callable[[typer.Context, str], list[str]]
 
 _MOST: Final = 1000
 """The maximum number of names returned; longer lists are useless."""
@@ -20,16 +22,6 @@ def complete_refs(context: typer.Context, incomplete: str) -> list[str]:
     """Complete branches, tags and remote-tracking branches; in `A..B`, the second one."""
     before, dots, start = incomplete.rpartition("..")
     return [before + dots + name for name in _collect(context, _list_refs, start)]
-
-
-def complete_branches(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete branches."""
-    return _collect(context, lambda stock: stock.branches, incomplete)
-
-
-def complete_tags(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete tags."""
-    return _collect(context, lambda stock: stock.tags, incomplete)
 
 
 def complete_addresses(context: typer.Context, incomplete: str) -> list[str]:
@@ -54,21 +46,23 @@ def complete_settings(context: typer.Context, incomplete: str) -> list[str]:  # 
     return [key.name for key in KEYS if key.name.startswith(incomplete)]
 
 
-def complete_remotes(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete remotes."""
-    return _collect(context, lambda stock: stock.remotes, incomplete)
+def make_completer(list_names: Callable[[StockRoom], Iterable[str]]) -> Completer:
+    """Return a function that completes names as `list_names` returns them."""
 
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        return _collect(context, list_names, incomplete)
 
-Completer = Callable[[typer.Context, str], list[str]]
+    return complete
+
 
 COMPLETERS: Final[dict[str, Completer]] = {
     "refs": complete_refs,
-    "branches": complete_branches,
-    "tags": complete_tags,
+    "branches": make_completer(lambda stock: stock.branches),
+    "tags": make_completer(lambda stock: stock.tags),
     "addresses": complete_addresses,
     "models": complete_models,
     "settings": complete_settings,
-    "remotes": complete_remotes,
+    "remotes": make_completer(lambda stock: stock.remotes),
 }
 """Maps the names that verbs use to completers."""
 
@@ -77,8 +71,6 @@ def _collect(
     context: typer.Context, list_names: Callable[[StockRoom], Iterable[str]], start: str, ref: str | None = None
 ) -> list[str]:
     """Return names that begin with `start`; none if there is no repository, no such ref, or any other error."""
-    from stockroom import StockRoom
-
     with (
         contextlib.suppress(Exception),
         StockRoom(_find_folder(context), ref=ref, lazy=False, needs_head=False) as stock,

@@ -13,6 +13,7 @@ from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from stockroom.remotes.gc import RemoteGcReport
     from stockroom.repository.upkeep.gc import GcReport
 
 
@@ -32,31 +33,26 @@ def gc(
     ] = False,
 ) -> None:
     """Give back the disk of what no branch, tag, stage or recent operation leads to."""
-    if remote:
-        if repack:
-            raise InvalidInputError("--repack is for the packs here; those of a remote stay as they were pushed")
-        _collect_remote(console, name or "origin", dry_run=dry_run, grace=grace)
-        return
-    with console.open_stock() as stock, console.progress("gc") as progress:
-        if name is not None:
+    if remote and repack:
+        raise InvalidInputError("--repack is for the packs here; those of a remote stay as they were pushed")
+    with console.open_stock(needs_head=not remote) as stock, console.progress("gc") as progress:
+
+        def show(stage: str, done: int, total: int) -> None:
+            progress.update(stage, done, total=total or None)
+
+        if remote:
+            on_remote = stock.gc_remote(name or "origin", dry_run, parse_duration(grace), on_stage=show)
+        elif name is not None:
             raise InvalidInputError(f"expected no argument but with --remote, found {name!r}")
-        report = stock.gc(
-            dry_run,
-            parse_duration(grace),
-            repack=repack,
-            on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
-        )
-    _tell(console, report)
+        else:
+            report = stock.gc(dry_run, parse_duration(grace), repack=repack, on_stage=show)
+    if remote:
+        _tell_remote(console, on_remote)
+    else:
+        _tell(console, report)
 
 
-def _collect_remote(console: Console, name: str, *, dry_run: bool, grace: str) -> None:
-    with console.open_stock(needs_head=False) as stock, console.progress("gc") as progress:
-        report = stock.gc_remote(
-            name,
-            dry_run,
-            parse_duration(grace),
-            on_stage=lambda stage, done, total: progress.update(stage, done, total=total or None),
-        )
+def _tell_remote(console: Console, report: RemoteGcReport) -> None:
     removed, marked = ("would remove", "would mark") if report.dry_run else ("removed", "marked")
     packs, bundles = format_count(report.packs, "pack"), format_count(report.bundles, "bundle")
     lines = [f"{removed} {format_nbytes(report.nbytes)} on {report.remote}: {packs}, {bundles}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,12 +72,8 @@ def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list
             f"git's push would publish changes of {tie.locate('head.stock')}, but its data is not here: run `stock "
             "clone --here` first (`git push --no-verify` goes without)"
         )
-    repository = Repository(paths)
-    try:
-        with console.transfer("push") as show:
-            report = push_needed(repository, needed, git_remote, on_progress=show)
-    finally:
-        repository.close()
+    with closing(Repository(paths)) as repository, console.transfer("push") as show:
+        report = push_needed(repository, needed, git_remote, on_progress=show)
     for update in () if report is None else report.moved:
         console.say(f"pushed to {report.remote} first: {format_move(update.ref, update.old, update.new)}")  # type: ignore[union-attr]
 
@@ -102,11 +99,8 @@ def _tell_one(console: Console, work_tree: GitWorkTree, root: Path, old: str, ne
     before, now = pinned[old], pinned[new]
     if now is None or now == before:
         return
-    repository = Repository(open_paths(root))
-    try:
+    with closing(Repository(open_paths(root))) as repository:
         is_here = repository.refs.has_commit(now)
         what = f" {subject_of(repository.read_commit(now).message)}" if is_here else ", not here yet: run `stock fetch`"
-    finally:
-        repository.close()
     was = "" if before is None else f" (was {short_id(before.hex())})"
     console.say(f"{tie.locate('head.stock')} is at {short_id(now.hex())}{what}{was}")

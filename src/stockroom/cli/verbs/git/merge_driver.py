@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,8 +51,7 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
     common = None
     with suppress(StockroomError):  # there may be none, or several that differ
         common = _read(base, f"the common {path}").commit
-    repository = Repository(open_paths((Path.cwd() / path).parent.resolve()))
-    try:
+    with closing(Repository(open_paths((Path.cwd() / path).parent.resolve()))) as repository:
         versions = Versions(common, mine.commit, other.commit)
         if find_missing(repository, versions):
             _fetch(console, repository)
@@ -61,8 +60,6 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
         except MergeConflictError as error:
             raise _explain(error, path, other) from error
         return Head(repository.follow(mine).branch or mine.branch, merged)
-    finally:
-        repository.close()
 
 
 def _fetch(console: Console, repository: Repository) -> None:
