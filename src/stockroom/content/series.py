@@ -54,12 +54,13 @@ def as_number(name: str, value: Any) -> float:
 
 def as_step(step: object) -> int:
     """Return a step as an int. Raises `InvalidInputError` unless it is an integer that fits 64 bits."""
-    if isinstance(step, bool) or not hasattr(step, "__index__"):
-        raise InvalidInputError(f"expected an integer step, or None, found {step!r}")
-    number = int(step.__index__())
-    if not -_MAX_STEP - 1 <= number <= _MAX_STEP:
-        raise InvalidInputError(f"step {number} does not fit 64 bits")
-    return number
+    if type(step) is not int:
+        if isinstance(step, bool) or not hasattr(step, "__index__"):
+            raise InvalidInputError(f"expected an integer step, or None, found {step!r}")
+        step = int(step.__index__())
+    if not -_MAX_STEP - 1 <= step <= _MAX_STEP:
+        raise InvalidInputError(f"step {step} does not fit 64 bits")
+    return step
 
 
 def _describe(value: object) -> str:

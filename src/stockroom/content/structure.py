@@ -26,7 +26,7 @@ through.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import msgspec
@@ -61,29 +61,24 @@ _CONTAINERS: Final = (DictNode, *_SEQUENCES)
 
 
 class Structure:
-    """The nodes of a structure by path: the keys and positions above each, joined by `/`. The top path is empty."""
+    """The nodes of a structure by path: the keys and positions above each, joined by `/`. The top path is empty.
+
+    Attributes:
+        nodes: all nodes, in order.
+        leaves: all leaves, in order.
+        stored: the leaves that have bytes of their own, in order, by the path those are stored under.
+    """
 
     def __init__(self, top: Node) -> None:
+        """List the nodes under `top`, whose depth must be bounded."""
         self.top = top
-
-    @cached_property
-    def nodes(self) -> Mapping[str, Node]:
-        """All nodes, in order."""
-        return {"": self.top, **dict(_walk(self.top, ""))}
-
-    @cached_property
-    def leaves(self) -> Mapping[str, Leaf]:
-        """All leaves, in order."""
-        return {path: node for path, node in self.nodes.items() if isinstance(node, Leaf)}
-
-    @cached_property
-    def stored(self) -> Mapping[str, Leaf]:
-        """The leaves that have bytes of their own, in order, by the path those are stored under."""
+        self.nodes: Mapping[str, Node] = {"": top, **dict(_walk(top, ""))}
+        self.leaves: Mapping[str, Leaf] = {path: node for path, node in self.nodes.items() if isinstance(node, Leaf)}
         stored: dict[str, Leaf] = {}
         for path, leaf in self.leaves.items():
             if not isinstance(leaf, TiedLeaf):
                 stored.setdefault(leaf.base if isinstance(leaf, StridedLeaf) else path, leaf)
-        return stored
+        self.stored: Mapping[str, Leaf] = stored
 
     def walk(self, at: str = "") -> Iterator[tuple[str, Node]]:
         """Yield the path and node of everything within the container at `at`, at any depth, in order."""
@@ -135,10 +130,10 @@ def decode_structure(data: bytes, *, where: str) -> Structure:
 
 def check_structure(top: Node, *, where: str) -> Structure:
     """Return the structure under a decoded node. Raises `MalformedRecordError` naming `where` if it is inconsistent."""
-    structure = Structure(top)
     before: dict[str, Leaf] = {}
     try:
         _check_containers(top)  # first, as it bounds the depth
+        structure = Structure(top)
         for path, leaf in structure.leaves.items():
             _check_leaf(path, leaf, before)
             before[path] = leaf
