@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from stockroom import State, StockRoom
 from stockroom.errors import (
     ColumnNotFoundError,
     InvalidInputError,
@@ -21,6 +20,9 @@ from stockroom.errors import (
     did_you_mean,
     near_names,
 )
+
+if TYPE_CHECKING:
+    from stockroom import State, StockRoom
 
 DATA_SHELF: Final = "data"
 MODEL_SHELF: Final = "model"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import typer
 
-from stockroom import StockRoom
 from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, NOUNS
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
 
 Completer: TypeAlias = Callable[[typer.Context, str], list[str]]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from stockroom import Column
+from typing import TYPE_CHECKING
+
 from stockroom.cli.render.units import format_nbytes
+
+if TYPE_CHECKING:
+    from stockroom import Column
 
 
 def format_shape(shape: tuple[int | None, ...]) -> str:

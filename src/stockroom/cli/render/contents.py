@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from stockroom import Artifact, StockRoom
 from stockroom.cli.render.column import column_document, column_line
 from stockroom.cli.render.commit import SHORT_DIGITS
 from stockroom.cli.render.model import model_cells, model_document
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.units import format_count, format_nbytes
+
+if TYPE_CHECKING:
+    from stockroom import Artifact, StockRoom
 
 _VALUE_WIDTH: Final = 80
 

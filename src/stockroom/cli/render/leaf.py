@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stockroom import LeafInfo, State
 from stockroom.cli.render.sample import json_value, raw_bytes
 from stockroom.shelves.model.stats import TensorStats, is_measurable, measure
+
+if TYPE_CHECKING:
+    from stockroom import LeafInfo, State
 
 
 def describe_leaf(state: State, leaf: LeafInfo) -> tuple[dict[str, object], dict[str, object]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from stockroom import LeafInfo, State
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.commit import SHORT_DIGITS
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_headed_lines
 from stockroom.cli.render.units import format_nbytes
+
+if TYPE_CHECKING:
+    from stockroom import LeafInfo, State
 
 _HEADINGS = ("name", "dtype", "shape", "size", "digest", "tied to", "since parent")
 

@@ -6,13 +6,15 @@ import html
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stockroom import Series
 from stockroom.errors import InvalidInputError
 from stockroom.files import open_whole
+
+if TYPE_CHECKING:
+    from stockroom import Series
 
 SUFFIXES: Final = (".png", ".svg", ".html")
 

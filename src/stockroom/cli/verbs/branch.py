@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom import StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
 
 
 @verb(example="stock branch relabel v1", complete={"at": "refs", "delete": "branches"})

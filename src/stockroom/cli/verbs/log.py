@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom import Commit, StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.render.commit import commit_document, commit_line, iter_commit_lines, read_names
 from stockroom.cli.render.commit_graph import CommitGraph
 from stockroom.cli.verb import verb
 from stockroom.errors import GitError
+
+if TYPE_CHECKING:
+    from stockroom import Commit, StockRoom
 
 
 @verb(example="stock log --oneline -n 20", complete={"ref": "refs"})

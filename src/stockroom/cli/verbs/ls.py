@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from stockroom import Column, StockRoom
 from stockroom.cli.address import DATA_SHELF, MODEL_SHELF, open_part, parse_path_address, split_path, split_shelf
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
@@ -16,6 +15,9 @@ from stockroom.cli.render.contents import LISTERS
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import Column, StockRoom
 
 _PREVIEWS: Final = 20
 _WIDTH: Final = 60

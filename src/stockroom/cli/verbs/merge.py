@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stockroom import StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.merging import outcome_document, run_merge, tell_conflicts
@@ -23,6 +22,9 @@ from stockroom.cli.render.commit import short_id, subject_of
 from stockroom.cli.render.conflict import iter_merge_lines, merge_document
 from stockroom.cli.verb import verb
 from stockroom.errors import MergeConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
 
 
 @verb(example="stock merge relabel --strategy theirs", complete={"ref": "refs"})

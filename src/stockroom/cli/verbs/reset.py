@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom import StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.change import Change, changes_document, changes_of_diff, summary_text
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
 
 
 @verb(example="stock reset --hard HEAD~1", complete={"ref": "refs"})

@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from stockroom import ExperimentShelf, StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.experiment import as_json
@@ -19,6 +18,9 @@ from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError, RefNotFoundError, ValueNotFoundError
 from stockroom.files import open_whole
 from stockroom.shelves.experiment.artifacts import find_place
+
+if TYPE_CHECKING:
+    from stockroom import ExperimentShelf, StockRoom
 
 _VALUES = "values.json"
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from stockroom import ExperimentRow, Series
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.bars import draw_sparkline
@@ -20,6 +19,9 @@ from stockroom.cli.render.plot import SUFFIXES, write_plot
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 from stockroom.errors import ValueNotFoundError, did_you_mean, near_names
+
+if TYPE_CHECKING:
+    from stockroom import ExperimentRow, Series
 
 _MIN_WIDTH, _MAX_WIDTH = 8, 80
 

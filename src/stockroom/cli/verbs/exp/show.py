@@ -6,11 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stockroom import ExperimentRow, ExperimentTable, StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.commit import short_id, subject_of
@@ -18,6 +17,9 @@ from stockroom.cli.render.experiment import DATE, NOTHING, as_json, list_refs, s
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 from stockroom.shelves.experiment.metrics import METRIC_CHOICES, MetricChoice
+
+if TYPE_CHECKING:
+    from stockroom import ExperimentRow, ExperimentTable, StockRoom
 
 _CELL_WIDTH = 32
 _SUBJECT_WIDTH = 40

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stockroom import StockRoom
 from stockroom.cli.console import Console
 from stockroom.cli.options import DEFAULT_TIMEOUT_S, TimeoutOption
 from stockroom.cli.render.change import changes_document, changes_of_diff
@@ -17,6 +16,9 @@ from stockroom.cli.render.model import format_count_of_leaves
 from stockroom.cli.render.units import format_nbytes
 from stockroom.cli.verb import verb
 from stockroom.errors import SchemaError
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
 
 
 @verb(example="stock model import resnet.pt --name resnet")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom import StockRoom
 from stockroom.cli.address import MODEL_FORM, MODEL_SHELF, ModelPart, find_model, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.model import format_count_of_leaves, format_metadata, iter_leaf_lines, leaf_document
 from stockroom.cli.render.units import format_nbytes
 from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import StockRoom
 
 
 @verb(example="stock model show resnet/fc", complete={"address": "models"})
