@@ -73,6 +73,8 @@ def _collect(
     context: typer.Context, list_names: Callable[[StockRoom], Iterable[str]], start: str, ref: str | None = None
 ) -> list[str]:
     """Return names that begin with `start`; none if there is no repository, no such ref, or any other error."""
+    from stockroom import StockRoom  # here for start-up time
+
     with (
         contextlib.suppress(Exception),
         StockRoom(_find_folder(context), ref=ref, lazy=False, needs_head=False) as stock,
