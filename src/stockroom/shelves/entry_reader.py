@@ -48,7 +48,7 @@ class EntryReader:
         ]
 
     def read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
-        """Return bytes as `read` does, for tensors of which all or some chunks are given."""
+        """Return bytes as `read` does, for tensors whose chunks are given, all or some."""
         unflushed = [self._find_unflushed(tensor.digests) for tensor in wanted]
         is_stored = [all(data is None for data in found) for found in unflushed]
         stored = [tensor for tensor, whole in zip(wanted, is_stored, strict=True) if whole]
