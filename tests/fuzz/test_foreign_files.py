@@ -98,7 +98,7 @@ def test_the_name_of_a_parquet_column_that_is_no_utf8_is_corruption(stock: Stock
     data = path.read_bytes()
     assert data.count(b"\x18\x01v\x15") == 1
     path.write_bytes(data.replace(b"\x18\x01v\x15", b"\x18\x01\x80\x15"))
-    with pytest.raises(CorruptionError, match=r"a\.parquet: not a whole file of its kind: .*codec can't decode"):
+    with pytest.raises(CorruptionError, match=r"a\.parquet: incomplete or damaged: .*codec can't decode"):
         bring_in(stock, "parquet", tmp_path, {"paths": ("a.parquet",)})
 
 
@@ -108,7 +108,7 @@ def test_a_parquet_cell_that_is_no_utf8_is_corruption(stock: StockRoom, tmp_path
     )
     data = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(data.replace("\u00e4".encode(), b"\xff\xff"))
-    with pytest.raises(CorruptionError, match=r"a\.parquet: not a whole file of its kind: .*codec can't decode"):
+    with pytest.raises(CorruptionError, match=r"a\.parquet: incomplete or damaged: .*codec can't decode"):
         bring_in(stock, "parquet", tmp_path, {"paths": ("a.parquet",)})
 
 
@@ -124,12 +124,12 @@ def test_offsets_that_leave_an_arrow_file_are_refused_before_they_are_followed(
     # pyarrow follows them, and the process ends with a segmentation fault.
     new = np.array(offsets, "i4").tobytes()
     file = "train/0.arrow"
-    refuse(stock, tmp_path, "huggingface", OFFSETS, new, file=file, message=r"0\.arrow: not a whole file of its kind")
+    refuse(stock, tmp_path, "huggingface", OFFSETS, new, file=file, message=r"0\.arrow: incomplete or damaged")
 
 
 def test_a_cell_of_an_arrow_file_that_is_no_utf8_is_corruption(stock: StockRoom, tmp_path: Path) -> None:
     old, new = "ab\u00e4a".encode(), b"ab\xff\xffa"
-    message = r"0\.arrow: not a whole file of its kind: .*UTF"
+    message = r"0\.arrow: incomplete or damaged: .*UTF"
     refuse(stock, tmp_path, "huggingface", old, new, file="train/0.arrow", message=message)
 
 

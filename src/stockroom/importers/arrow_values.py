@@ -127,7 +127,7 @@ def _read_lists(array: Any, axes: tuple[int | None, ...], field: Any) -> Values:
     """Return lists of numbers as arrays, nested lists with as many axes."""
     levels, values = _flatten(array, axes)
     if values.null_count:
-        raise InvalidInputError(f"column {field.name!r}: expected lists without holes, found nulls; fill them first")
+        raise InvalidInputError(f"column {field.name!r}: expected lists without nulls, found nulls; fill them first")
     numbers = _restore(values.to_numpy(zero_copy_only=False), field)
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     return [_cut(levels, numbers, row, field.name) if is_valid else None for row, is_valid in enumerate(valid)]
@@ -157,8 +157,8 @@ def _cut(levels: list[Array | int], numbers: Array, row: int, name: str) -> Arra
         lengths = np.diff(level[start : stop + 1])
         if len(lengths) and (lengths != lengths[0]).any():
             raise InvalidInputError(
-                f"column {name!r}: expected lists of lists of one length each, as arrays are, found lengths "
-                f"{sorted(set(lengths.tolist()))[:4]} in one row; make them text, or leave the column out"
+                f"column {name!r}: expected nested lists of equal length, found lengths "
+                f"{sorted(set(lengths.tolist()))[:4]} in one row; convert them to text, or leave the column out"
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         start, stop = int(level[start]), int(level[stop])

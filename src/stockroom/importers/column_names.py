@@ -25,7 +25,7 @@ def name_columns(titles: Iterable[str], where: str) -> dict[str, str]:
         if title in names or name.casefold() in taken:
             other = taken.get(name.casefold(), title)
             raise InvalidInputError(
-                f"{where}: {other[:40]!r} and {title[:40]!r} both give a column {name!r}; rename one of them"
+                f"{where}: {other[:40]!r} and {title[:40]!r} both become column {name!r}; rename one of them"
             )
         taken[name.casefold()], names[title] = title, name
     return names

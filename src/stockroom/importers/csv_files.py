@@ -49,7 +49,9 @@ class CsvImporter(Importer):
         titles = _read_titles(paths[0])
         for path in paths[1:]:
             if _read_titles(path) != titles:
-                raise InvalidInputError(f"{path}: expected the titles of {paths[0]}, found others; import it by itself")
+                raise InvalidInputError(
+                    f"{path}: expected the titles of {paths[0]}, found others; import it separately"
+                )
         names = list(name_columns(titles, str(paths[0])).values())
         table = _Table(paths, names, spec.skip_broken, [])
         kinds, count = table.find_kinds()
@@ -100,7 +102,7 @@ class _Table:
     def _pass_over(self, path: Path, line: int, count: int) -> None:
         problem = f"{path}, line {line}: expected {len(self.names)} cells, found {count}"
         if not self.skip_broken:
-            raise CorruptionError(f"{problem}; mend it, or leave such lines out with --skip-broken", where=str(path))
+            raise CorruptionError(f"{problem}; fix it, or skip such lines with --skip-broken", where=str(path))
         self.skipped.append(problem)
 
 
@@ -108,10 +110,10 @@ def _read_titles(path: Path) -> list[str]:
     with _open_rows(path) as reader:
         titles: list[str] = next(reader, [])
     if not titles:
-        raise InvalidInputError(f"{path}: expected the titles of the columns in the first line, found none")
+        raise InvalidInputError(f"{path}: expected column titles in the first line, found none")
     if len(set(titles)) < len(titles):
         twice = next(title for title in titles if titles.count(title) > 1)
-        raise InvalidInputError(f"{path}: expected titles that differ, found {twice!r} twice")
+        raise InvalidInputError(f"{path}: expected unique column titles, found {twice!r} twice")
     return titles
 
 

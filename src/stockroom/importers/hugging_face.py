@@ -33,14 +33,14 @@ class HuggingFaceImporter(Importer):
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of each split, or of the one that `spec` names, with columns such as `train-image`."""
         if len(spec.paths) != 1:
-            raise InvalidInputError(f"expected one folder of a saved data set, found {len(spec.paths)} named")
+            raise InvalidInputError(f"expected one folder of a saved data set, found {len(spec.paths)}")
         folder = (spec.root or Path()) / spec.paths[0]
         if not (folder / "dataset_dict.json").is_file():
             return [_open_split(folder, "")]
         splits = _read_field(folder / "dataset_dict.json", "splits", [])
         if spec.split is not None and spec.split not in splits:
             raise InvalidInputError(
-                f"{folder}: expected a split out of {', '.join(map(str, splits))}, found {spec.split!r}"
+                f"{folder}: expected one of the splits {', '.join(map(str, splits))}, found {spec.split!r}"
             )
         chosen = splits if spec.split is None else [spec.split]
         return [_open_split(_find_below(folder, split), f"{split}-") for split in chosen]
@@ -78,7 +78,7 @@ def _iter_batches(
         with _open_stream(file) as stream:
             if not names.keys() >= set(stream.schema.names):
                 raise InvalidInputError(
-                    f"{file}: expected the columns of {files[0]}, found others; import it by itself"
+                    f"{file}: expected the columns of {files[0]}, found others; import it separately"
                 )
             for whole in stream:
                 whole.validate(full=True)  # pyarrow trusts the offsets in a stream, even outside its data
@@ -104,7 +104,7 @@ def _read_images(array: Any, field: Any, file: Path) -> Values:
         if isinstance(value, dict) and value.get("bytes") is None:
             raise InvalidInputError(
                 f"{file}: column {field.name!r} has an image that is only a path, {value.get('path')!r:.80}; "
-                "save the data set with its images in it"
+                "save the data set with embedded images"
             )
     return [value["bytes"] if isinstance(value, dict) else value for value in values]
 
@@ -121,7 +121,7 @@ def _list_files(folder: Path) -> list[Path]:
 def _find_below(folder: Path, name: object) -> Path:
     """Return the path of `name` directly in `folder`. Raises `CorruptionError` if `name` points elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name or "\x00" in name:
-        raise CorruptionError(f"{folder}: expected the name of something in it, found {name!r:.80}", where=str(folder))
+        raise CorruptionError(f"{folder}: expected a name in this folder, found {name!r:.80}", where=str(folder))
     return folder / name
 
 
@@ -131,7 +131,7 @@ def _read_field(path: Path, key: str, empty: _Field) -> _Field:
         if path.stat().st_size > _MAX_JSON_NBYTES:
             raise CorruptionError(f"{path}: expected at most {_MAX_JSON_NBYTES} bytes, found more", where=str(path))
         data = path.read_bytes()
-    with translate_read_errors(path, "expected JSON, found none"):
+    with translate_read_errors(path, "not valid JSON"):
         content = json.loads(data)
     if not isinstance(content, dict):
         raise CorruptionError(f"{path}: expected a JSON object, found {type(content).__name__}", where=str(path))

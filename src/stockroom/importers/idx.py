@@ -107,12 +107,12 @@ def _check_length(header: IdxHeader, path: Path) -> None:
     """Check the header against the file's size before anything is allocated from it."""
     size, compressed = path.stat().st_size, _is_gzip(path)
     if 0 in header.shape[1:]:
-        raise CorruptionError(f"{path}: its header tells of samples without values: {header.shape}", where=str(path))
+        raise CorruptionError(f"{path}: its header describes samples without values: {header.shape}", where=str(path))
     expected = header.header_nbytes + header.nbytes
     fits = expected <= size * MAX_DEFLATE_RATIO if compressed else expected == size
     if not fits:
         raise CorruptionError(
             f"{path}: expected {expected} bytes for its shape {header.shape}, found {size} "
-            f"{'compressed ' if compressed else ''}bytes; fetch the file again",
+            f"{'compressed ' if compressed else ''}bytes; download the file again",
             where=str(path),
         )

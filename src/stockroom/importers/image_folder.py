@@ -54,7 +54,7 @@ class ImageFolderImporter(Importer):
         load_pillow(f"{folder}")
         paths = list_images(folder)
         if not paths:
-            raise InvalidInputError(f"{folder}: expected images ({', '.join(SUFFIXES)}) in it or below it, found none")
+            raise InvalidInputError(f"{folder}: expected images ({', '.join(SUFFIXES)}) in it or below, found none")
         files = [_read_header(folder, path) for path in paths]
         return [_ImageTable(folder, files, spec).describe()]
 
@@ -76,8 +76,8 @@ def choose_mode(files: Sequence[ImageFile], where: str) -> str:
     if len(modes) == 1:
         return modes.pop()
     raise InvalidInputError(
-        f"{where}: expected images of 8 bits, or all of one kind, found {', '.join(sorted(modes))}; import those of "
-        "more bits from a folder of their own"
+        f"{where}: expected 8-bit images, or images of one mode, found {', '.join(sorted(modes))}; import images of "
+        "more bits from a separate folder"
     )
 
 
@@ -176,7 +176,7 @@ class _ImageTable:
         more = f"; and {len(self._broken) - _LISTED} more" if len(self._broken) > _LISTED else ""
         return CorruptionError(
             f"{self._folder}: {len(self._broken)} of {len(self._files)} files are broken: "
-            f"{'; '.join(self._broken[:_LISTED])}{more}; mend them, or leave them out with --skip-broken",
+            f"{'; '.join(self._broken[:_LISTED])}{more}; fix them, or skip them with --skip-broken",
             where=str(self._folder),
         )
 
@@ -184,7 +184,7 @@ class _ImageTable:
 def _find_folder(spec: ImportSpec) -> Path:
     given = [*spec.paths] or ([Path()] if spec.root else [])
     if len(given) != 1:
-        raise InvalidInputError(f"expected one folder of images to import, found {len(given)} named")
+        raise InvalidInputError(f"expected one folder of images to import, found {len(given)}")
     folder = (spec.root or Path()) / given[0] / (spec.split or "")
     if not folder.is_dir():
         raise InvalidInputError(f"expected a folder of images, found none at {folder}; check the path")
@@ -198,4 +198,4 @@ def _read_header(folder: Path, path: str) -> ImageFile:
     except InvalidInputError:
         raise
     except Exception as error:  # Pillow's readers can raise anything
-        return ImageFile(path, error=f"expected an image, found none: {error}")
+        return ImageFile(path, error=f"not a readable image: {error}")

@@ -94,8 +94,8 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
 def _refuse_unfit(header: NpyHeader, where: str) -> None:
     if header.dtype.kind not in _READABLE_KINDS:
         raise InvalidInputError(
-            f"{where}: expected numbers, found dtype {header.dtype}; save the fields of records, and what "
-            "objects hold, as numeric arrays of their own"
+            f"{where}: expected numbers, found dtype {header.dtype}; save the fields of records and the "
+            "contents of objects as separate numeric arrays"
         )
     if not header.shape:
         raise InvalidInputError(f"{where}: expected samples along the first axis, found a single value of shape ()")

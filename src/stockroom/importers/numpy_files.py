@@ -37,7 +37,7 @@ class NumpyImporter(Importer):
             for column in _open_file(place):
                 if column.name in origins:
                     raise InvalidInputError(
-                        f"{path} and {origins[column.name]} both give a column {column.name!r}; rename one"
+                        f"{path} and {origins[column.name]} both become column {column.name!r}; rename one"
                     )
                 origins[column.name] = path
                 columns.append(column)
@@ -110,7 +110,7 @@ def _iter_spooled_member(path: Path, filename: str, header: NpyHeader) -> Iterat
 @contextmanager
 def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Yield the archive, with all of its errors translated to ours."""
-    with translate_read_errors(path, "not a whole .npz archive"), zipfile.ZipFile(path) as archive:
+    with translate_read_errors(path, "not a complete .npz archive"), zipfile.ZipFile(path) as archive:
         yield archive
 
 

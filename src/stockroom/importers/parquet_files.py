@@ -15,7 +15,7 @@ from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, Table
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values
 
-NOT_WHOLE: Final = "not a whole file of its kind"
+NOT_WHOLE: Final = "incomplete or damaged"
 _MAX_ROWS_AT_ONCE: Final = 1 << 16
 
 
@@ -32,7 +32,7 @@ class ParquetImporter(Importer):
             other, rows = _read_schema(path)
             if not other.equals(schema):
                 raise InvalidInputError(
-                    f"{path}: expected the columns of {paths[0]}, found others; import it by itself"
+                    f"{path}: expected the columns of {paths[0]}, found others; import it separately"
                 )
             count += rows
         with translate_read_errors(paths[0], NOT_WHOLE):

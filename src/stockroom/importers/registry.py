@@ -58,12 +58,12 @@ def _load(entry_point: EntryPoint) -> _PlugIn:
     try:
         importer = entry_point.load()()
         if not isinstance(importer, Importer):
-            raise TypeError("expected name, sources() and open(), see CONTRIBUTING.md for what an importer needs")
+            raise TypeError("expected name, sources() and open(); CONTRIBUTING.md lists an importer's requirements")
         return _PlugIn(importer, tuple(importer.sources()))
     except Exception as error:  # third-party code
         raise InvalidInputError(
             f"importer {entry_point.name!r} ({entry_point.value}) cannot be loaded: {type(error).__name__}: "
-            f"{error}; repair or uninstall the package it comes from"
+            f"{error}; repair or uninstall its package"
         ) from error
 
 

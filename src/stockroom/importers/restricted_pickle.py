@@ -42,7 +42,7 @@ def load_plain_pickle(path: Path) -> object:
             "executed; if you trust the file, convert it with numpy.savez"
         ) from error
     except Exception as error:  # a hostile pickle can make the reader raise anything
-        raise CorruptionError(f"{path}: not a whole pickle of arrays: {error}", where=str(path)) from error
+        raise CorruptionError(f"{path}: not a complete pickle of arrays: {error}", where=str(path)) from error
 
 
 def _read_pickle(path: Path) -> bytes:
@@ -60,7 +60,7 @@ def _scan(data: bytes, path: Path) -> None:
             if opcode.name in _MEMO_OPCODES and not 0 <= int(argument or 0) <= len(data):
                 raise ValueError(f"memo index {argument} is out of bounds")
     except Exception as error:  # genops passes on the errors of its argument decoders
-        raise CorruptionError(f"{path}: not a whole pickle: {error}", where=str(path)) from error
+        raise CorruptionError(f"{path}: not a complete pickle: {error}", where=str(path)) from error
 
 
 class _NotPlainError(Exception):
@@ -112,7 +112,7 @@ class _PickledArray:
         values = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
         settled = dtype.settle()
         if any(length < 0 for length in shape) or math.prod(shape) * settled.itemsize != len(values):
-            raise ValueError(f"an array of shape {shape} and {settled} comes with {len(values)} bytes")
+            raise ValueError(f"an array of shape {shape} and {settled} has {len(values)} bytes")
         return np.frombuffer(values, settled).reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -128,7 +128,7 @@ class _MakeArray(_Named):
 
     def __call__(self, cls: object, *_placeholder: object) -> _PickledArray:
         if not isinstance(cls, _ArrayClass):
-            raise TypeError("an array of another class than numpy.ndarray")
+            raise TypeError("an array of a class other than numpy.ndarray")
         return _PickledArray()
 
 
@@ -159,7 +159,7 @@ class _EncodeLatin1(_Named):
 
     def __call__(self, text: object, encoding: object = "latin1") -> bytes:
         if not isinstance(text, str) or _text(encoding) not in {"latin1", "latin-1"}:
-            raise TypeError(f"text in {encoding!r}, expected latin1")
+            raise TypeError(f"expected latin1 text, found {encoding!r}")
         return text.encode("latin1")
 
 

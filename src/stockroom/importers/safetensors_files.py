@@ -82,11 +82,11 @@ def _read_tensors(path: Path) -> dict[str, _Tensor]:
         nbytes = path.stat().st_size
         length = int.from_bytes(read_exactly(stream, 8, where=str(path)), "little")
         if not 2 <= length <= min(nbytes - 8, _MAX_HEADER_NBYTES):
-            raise InvalidInputError(f"{path}: expected a safetensors file, found another")
+            raise InvalidInputError(f"{path}: not a safetensors file")
         header = _parse_header(read_exactly(stream, length, where=str(path)), path)
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
     if not entries:
-        raise InvalidInputError(f"{path}: expected tensors, found none in it")
+        raise InvalidInputError(f"{path}: expected tensors, found none")
     return {name: _parse_entry(entry, f"{path}: {name!r:.80}", 8 + length, nbytes) for name, entry in entries.items()}
 
 
@@ -94,9 +94,9 @@ def _parse_header(data: bytes, path: Path) -> dict[str, Any]:
     try:
         header = json.loads(data)
     except Exception as error:
-        raise InvalidInputError(f"{path}: expected a safetensors file, found another: {error}") from error
+        raise InvalidInputError(f"{path}: not a safetensors file: {error}") from error
     if not isinstance(header, dict):
-        raise InvalidInputError(f"{path}: expected a safetensors file, found another")
+        raise InvalidInputError(f"{path}: not a safetensors file")
     return header
 
 
@@ -106,11 +106,11 @@ def _parse_entry(entry: Any, where: str, start: int, file_nbytes: int) -> _Tenso
         lengths_fit = all(type(length) is int and 0 <= length < 1 << 40 for length in (*shape, begin, end))
         is_known = code in _DTYPES
     if not is_known:
-        raise InvalidInputError(f"{where}: expected a dtype out of {', '.join(_DTYPES)}, found {code!r:.40}")
+        raise InvalidInputError(f"{where}: expected a dtype ({', '.join(_DTYPES)}), found {code!r:.40}")
     dtype = parse_dtype(_DTYPES[code])
     if not lengths_fit or dtype.itemsize * math.prod(shape) != end - begin or start + end > file_nbytes:
         raise CorruptionError(
-            f"{where}: shape, offsets and the file's length do not agree; fetch it again", where=where
+            f"{where}: shape, offsets and file length do not agree; download the file again", where=where
         )
     if not shape or 0 in shape[1:]:
         raise InvalidInputError(f"{where}: expected samples along the first axis, found shape {shape}")

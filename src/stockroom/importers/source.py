@@ -48,7 +48,7 @@ class ImportSpec:
     def list_paths(self, endings: str) -> list[Path]:
         """Return `paths`, relative to `root` if given. Raises `InvalidInputError`, which says `endings`, for none."""
         if not self.paths:
-            raise InvalidInputError(f"expected {endings} files to import, found none named")
+            raise InvalidInputError(f"expected {endings} files to import, found none")
         return [(self.root or Path()) / path for path in self.paths]
 
 

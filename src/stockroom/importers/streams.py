@@ -23,7 +23,7 @@ MAX_DEFLATE_RATIO = 1032
 
 
 @contextmanager
-def translate_read_errors(where: Path | str, damage: str = "damaged or cut short") -> Iterator[None]:
+def translate_read_errors(where: Path | str, damage: str = "damaged or truncated") -> Iterator[None]:
     """Translate every error of a library that reads the file `where` into our own.
 
     No list of classes is ever complete, so a foreign error becomes `CorruptionError`, which says `damage`. A problem of
@@ -36,7 +36,7 @@ def translate_read_errors(where: Path | str, damage: str = "damaged or cut short
     except FileNotFoundError as error:
         raise InvalidInputError(f"{where}: no such file") from error
     except MemoryError as error:
-        raise InvalidInputError(f"{where}: cannot be read: it takes more memory than there is") from error
+        raise InvalidInputError(f"{where}: cannot be read: not enough memory") from error
     except Exception as error:
         # Libraries also report damage as an OSError without an errno.
         if isinstance(error, OSError) and error.errno is not None:
@@ -66,10 +66,10 @@ def iter_rows(
         filled = _fill(stream, batch)
         if filled != batch.nbytes:
             found = start * dtype.itemsize * math.prod(shape) + filled
-            raise _wrong_length(rows, shape, dtype, found=f"the data ends after {found}", where=where)
+            raise _wrong_length(rows, shape, dtype, found=f"found {found}", where=where)
         yield batch.astype(dtype.newbyteorder("="), copy=False)
     if stream.read(1):
-        raise _wrong_length(rows, shape, dtype, found="there are more", where=where)
+        raise _wrong_length(rows, shape, dtype, found="found more", where=where)
 
 
 def _fill(stream: BufferedIOBase, batch: NDArray[Any]) -> int:
@@ -87,6 +87,6 @@ def _wrong_length(
     expected = rows * dtype.itemsize * math.prod(shape)
     return CorruptionError(
         f"{where}: expected {expected} bytes of data for shape {(rows, *shape)} of {dtype.name}, {found}; "
-        "fetch the file again",
+        "download the file again",
         where=where,
     )

@@ -51,7 +51,7 @@ class VisionImporter(Importer):
         """Return image and label columns of both splits. Downloads missing files first if that is allowed."""
         if spec.paths:
             raise InvalidInputError(
-                f"{spec.source}: expected the folder of its files as --root, found paths: {spec.paths[0]}"
+                f"{spec.source}: expected the folder of its files as --root, found a path: {spec.paths[0]}"
             )
         name = spec.source.partition(".")[2]
         if name not in VISION_SETS:
@@ -75,7 +75,7 @@ def _download(dataset: VisionSet, root: Path) -> None:
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
         raise InvalidInputError(
             f"--download needs torchvision, which cannot be imported ({error}); install "
-            f"'stockroom-vcs[torch]' and the torchvision that fits your torch, or put "
+            f"'stockroom-vcs[torch]' and the torchvision that matches your torch, or put "
             f"{', '.join(dataset.layouts[0].file_names())} into {root / dataset.layouts[0].folder} yourself"
         ) from error
     for train in (True, False):

@@ -82,7 +82,7 @@ def _list_endings(paths: Sequence[Path]) -> tuple[list[str], int]:
             base = found
             endings.setdefault(_name_column(ending), ending)
             if len(endings) > _MAX_COLUMNS:
-                raise InvalidInputError(f"{path}: expected names such as 0001.jpg, found {len(endings)} endings")
+                raise InvalidInputError(f"{path}: expected names such as 0001.jpg, found {len(endings)} extensions")
     return list(endings.values()), count
 
 
@@ -111,7 +111,7 @@ def _iter_rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             row, nbytes = {}, 0
         column = _name_column(ending)
         if column in row:
-            raise CorruptionError(f"{path}: {name!r:.80} is there twice, or as {ending.upper()!r} too", where=str(path))
+            raise CorruptionError(f"{path}: {name!r:.80} occurs twice, or also as {ending.upper()!r}", where=str(path))
         row["key"] = base
         row[column] = _decode(ending, data, f"{path}: {name!r:.80}")
         nbytes += len(data)
@@ -123,7 +123,7 @@ def _decode(ending: str, data: bytes, where: str) -> Any:
     decode = _DECODERS.get(ending.lower().rpartition(".")[2])
     if decode is None:
         return data
-    with translate_read_errors(where, "its content is not what its ending says"):
+    with translate_read_errors(where, "its content does not match its extension"):
         return decode(data, where)
 
 
@@ -182,7 +182,7 @@ def _iter_members(path: Path, *, read: bool) -> Iterator[tuple[str, bytes]]:
                 stream = archive.extractfile(member)
                 data = b"" if stream is None else stream.read()
                 if len(data) != member.size:
-                    raise CorruptionError(f"{path}: {name!r:.80} is cut short", where=str(path))
+                    raise CorruptionError(f"{path}: {name!r:.80} is truncated", where=str(path))
             archive.members = []  # type: ignore[attr-defined]  # or it would remember every name that went by
             yield name, data
 
@@ -196,5 +196,8 @@ def _check_member(path: Path, member: tarfile.TarInfo, ending: str) -> None:
 
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with translate_read_errors(path, "not a whole tar archive"), tarfile.open(path, "r|*", encoding="utf-8") as archive:
+    with (
+        translate_read_errors(path, "not a complete tar archive"),
+        tarfile.open(path, "r|*", encoding="utf-8") as archive,
+    ):
         yield archive

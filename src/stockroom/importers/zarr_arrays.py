@@ -30,7 +30,7 @@ class ZarrImporter(Importer):
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per array, named by its path in the group, or by the folder if PATH is a single array."""
         if len(spec.paths) != 1:
-            raise InvalidInputError(f"expected one Zarr array or group to import, found {len(spec.paths)} named")
+            raise InvalidInputError(f"expected one Zarr array or group to import, found {len(spec.paths)}")
         path = (spec.root or Path()) / spec.paths[0]
         if not path.exists():
             raise InvalidInputError(f"{path}: no such file or folder")

@@ -113,12 +113,12 @@ def test_hostile_names_are_only_text_and_links_are_passed_over(stock, tmp_path):
         ([], InvalidInputError, "expected files such as 0001.jpg"),
         ([("noending", b"1")], InvalidInputError, "expected names such as 0001.jpg, found 'noending'"),
         ([("a.b c", b"1")], InvalidInputError, "expected names such as 0001.jpg"),
-        ([("a.txt", b"1"), ("a.txt", b"2")], CorruptionError, "is there twice"),
-        ([("a.cls", b"dog")], CorruptionError, "not what its ending says"),
+        ([("a.txt", b"1"), ("a.txt", b"2")], CorruptionError, "occurs twice"),
+        ([("a.cls", b"dog")], CorruptionError, "does not match its extension"),
         ([("a.cls", b"9" * 30)], CorruptionError, "does not fit 64 bits"),
-        ([("a.json", b"{")], CorruptionError, "not what its ending says"),
-        ([("a.json", b"[" * 100_000)], CorruptionError, "not what its ending says"),
-        ([("a.txt", b"\xff")], CorruptionError, "not what its ending says"),
+        ([("a.json", b"{")], CorruptionError, "does not match its extension"),
+        ([("a.json", b"[" * 100_000)], CorruptionError, "does not match its extension"),
+        ([("a.txt", b"\xff")], CorruptionError, "does not match its extension"),
         ([("a.npy", b"\x93NUMPY")], InvalidInputError, "not an .npy array"),
     ],
 )
@@ -138,10 +138,10 @@ def test_torn_archives_are_refused(stock, tmp_path):
     path = write_tar(tmp_path / "a.tar", {f"{n}.bin": bytes(3000) for n in range(20)})
     whole = path.read_bytes()
     path.write_bytes(whole[:25_000])
-    with pytest.raises(CorruptionError, match=r"a\.tar: not a whole tar archive"):
+    with pytest.raises(CorruptionError, match=r"a\.tar: not a complete tar archive"):
         bring_in(stock, "webdataset", path)
     path.write_bytes(b"no archive at all" * 100)
-    with pytest.raises(CorruptionError, match="not a whole tar archive"):
+    with pytest.raises(CorruptionError, match="not a complete tar archive"):
         bring_in(stock, "webdataset", path)
 
 
@@ -240,16 +240,16 @@ def test_bfloat16_stays_bfloat16(stock, tmp_path):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"", "expected a safetensors file, found another"),
-        (b"[]", "expected a safetensors file, found another"),
-        (b"{" * 50, "expected a safetensors file, found another"),
+        (b"", "not a safetensors file"),
+        (b"[]", "not a safetensors file"),
+        (b"{" * 50, "not a safetensors file"),
         ({}, "expected tensors, found none"),
         ({"x": {"dtype": "F32", "shape": [2]}}, "expected dtype, shape and data_offsets"),
         ({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, "do not agree"),
         ({"x": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 1 << 62]}}, "do not agree"),
         ({"x": {"dtype": "F32", "shape": [-2], "data_offsets": [0, -8]}}, "do not agree"),
         ({"x": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, "do not agree"),
-        ({"x": {"dtype": "F7", "shape": [2], "data_offsets": [0, 8]}}, "expected a dtype out of"),
+        ({"x": {"dtype": "F7", "shape": [2], "data_offsets": [0, 8]}}, "expected a dtype"),
         ({"x": {"dtype": "F64", "shape": [], "data_offsets": [0, 8]}}, "samples along the first axis"),
     ],
 )

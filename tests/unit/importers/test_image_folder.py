@@ -85,7 +85,7 @@ def test_images_of_more_bits_keep_them_but_do_not_mix(stock, tmp_path):
     assert stock.data["image"].dtype == np.uint16
     np.testing.assert_array_equal(stock.data["image"][0], deep)
     save(tmp_path / "a" / "2.png", RNG.integers(0, 256, (4, 4, 3), np.uint8))
-    with pytest.raises(InvalidInputError, match="expected images of 8 bits, or all of one kind, found I;16, RGB"):
+    with pytest.raises(InvalidInputError, match="expected 8-bit images, or images of one mode, found I;16, RGB"):
         bring_in(stock, tmp_path)
 
 

@@ -145,14 +145,14 @@ def test_files_of_another_kind_and_no_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"x\.npy: not an \.npy array"):
         open_columns(tmp_path / "x.npy")
     (tmp_path / "x.npz").write_bytes(b"a,b,c\n1,2,3\n")
-    with pytest.raises(CorruptionError, match=r"x\.npz: not a whole \.npz"):
+    with pytest.raises(CorruptionError, match=r"x\.npz: not a complete \.npz"):
         open_columns(tmp_path / "x.npz")
 
 
 def test_two_files_may_not_give_one_column(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(3))
     np.savez(tmp_path / "b.npz", a=np.arange(3))
-    with pytest.raises(InvalidInputError, match=r"b\.npz and .*a\.npy both give a column 'a'"):
+    with pytest.raises(InvalidInputError, match=r"b\.npz and .*a\.npy both become column 'a'"):
         open_columns(tmp_path / "a.npy", tmp_path / "b.npz")
 
 

@@ -108,7 +108,7 @@ def test_values_that_are_not_plain_are_refused(tmp_path: Path, value: object) ->
     ids=["length", "memo", "empty stack", "empty", "text", "cut"],
 )
 def test_damage_is_corruption(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(CorruptionError, match="batch: not a whole pickle"):
+    with pytest.raises(CorruptionError, match="batch: not a complete pickle"):
         load_plain_pickle(write(tmp_path / "batch", data))
 
 

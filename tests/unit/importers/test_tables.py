@@ -85,7 +85,7 @@ def test_several_files_of_the_same_titles_are_one_table(stock, tmp_path):
     first, second = write(tmp_path / "a.csv", "n\n1\n2\n"), write(tmp_path / "b.csv", "n\n2.5\n")
     bring_in(stock, "csv", first, second)
     np.testing.assert_array_equal(stock.data["n"], [1, 2, 2.5])
-    with pytest.raises(InvalidInputError, match="found others; import it by itself"):
+    with pytest.raises(InvalidInputError, match="found others; import it separately"):
         bring_in(stock, "csv", first, write(tmp_path / "c.csv", "m\n1\n"))
 
 
@@ -101,9 +101,9 @@ def test_rows_of_another_length_are_refused_or_left_out(stock, tmp_path):
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (b"", InvalidInputError, "expected the titles"),
+        (b"", InvalidInputError, "expected column titles"),
         (b"a,b,a\n1,2,3\n", InvalidInputError, "found 'a' twice"),
-        (b"A,a\n1,2\n", InvalidInputError, "both give a column"),
+        (b"A,a\n1,2\n", InvalidInputError, "both become column"),
         (b"a\n\xff\xfe\n", CorruptionError, "expected text in UTF-8"),
         (b'a\n"open\n', CorruptionError, "expected comma-separated values"),
         (b"\x1f\x8b\x08\x00", CorruptionError, "expected text in UTF-8"),
@@ -233,7 +233,7 @@ def test_lists_that_are_no_arrays_are_refused_by_column(stock, tmp_path, rows):
 
 def test_files_that_are_no_parquet_are_refused(stock, tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing PAR1")
-    with pytest.raises(CorruptionError, match=r"a\.parquet: not a whole file of its kind"):
+    with pytest.raises(CorruptionError, match=r"a\.parquet: incomplete or damaged"):
         bring_in(stock, "parquet", tmp_path / "a.parquet")
     with pytest.raises(InvalidInputError, match="no such file"):
         bring_in(stock, "parquet", tmp_path / "nowhere.parquet")
@@ -308,7 +308,7 @@ def test_each_split_has_columns_of_its_own(stock, tmp_path, photos, table):
     assert list(stock.data) == ["train-image", "train-label"]
     bring_in(stock, "huggingface", tmp_path / "set")
     assert len(stock.data) == 2 + 17
-    with pytest.raises(InvalidInputError, match="expected a split out of train, test, found 'dev'"):
+    with pytest.raises(InvalidInputError, match="expected one of the splits train, test, found 'dev'"):
         bring_in(stock, "huggingface", tmp_path / "set", split="dev")
 
 
@@ -322,10 +322,10 @@ def test_rows_of_every_kind_come_from_arrow_files_as_from_parquet(stock, tmp_pat
 def test_names_that_lead_out_of_the_folder_are_refused(stock, tmp_path, photos, name):
     save_to_disk(tmp_path / "set", *photos[:2])
     (tmp_path / "set" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
-    with pytest.raises(CorruptionError, match="expected the name of something in it"):
+    with pytest.raises(CorruptionError, match="expected a name in this folder"):
         bring_in(stock, "huggingface", tmp_path / "set")
     (tmp_path / "set" / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
-    with pytest.raises(CorruptionError, match="expected the name of something in it"):
+    with pytest.raises(CorruptionError, match="expected a name in this folder"):
         bring_in(stock, "huggingface", tmp_path / "set")
 
 

@@ -152,7 +152,7 @@ def test_counts_of_images_and_labels_must_agree(tmp_path: Path, fashion_mnist: P
 def test_a_torn_binary_file_is_corruption(cifar10_binary: Path) -> None:
     torn = cifar10_binary / "cifar-10-batches-bin" / "data_batch_3.bin"
     torn.write_bytes(torn.read_bytes()[:-7])
-    with pytest.raises(CorruptionError, match=r"data_batch_3.bin: expected whole records of 3073 bytes"):
+    with pytest.raises(CorruptionError, match=r"data_batch_3.bin: expected complete records of 3073 bytes"):
         open_columns("cifar10", cifar10_binary)
 
 
@@ -168,7 +168,7 @@ def test_a_torn_binary_file_is_corruption(cifar10_binary: Path) -> None:
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [2**70, 2]}, "labels: not a list of integers"),
         ({"data": 3, "labels": [1, 2]}, "expected an array or a list of integers, found int"),
         ([1, 2], "expected a pickled dict"),
-        ({(1,): 2}, "with names as keys"),
+        ({(1,): 2}, "keyed by name"),
     ],
 )
 def test_a_python_file_of_another_make_is_named(cifar10_python: Path, members: object, problem: str) -> None:

@@ -49,8 +49,8 @@ def count_cifar_binary(path: Path, layout: CifarFormat) -> int:
     count, rest = divmod(size, layout.record_nbytes)
     if rest:
         raise CorruptionError(
-            f"{path}: expected whole records of {layout.record_nbytes} bytes, found {size} bytes, {rest} too "
-            "many; fetch the file again",
+            f"{path}: expected complete records of {layout.record_nbytes} bytes, found {size} bytes, {rest} too "
+            "many; download the file again",
             where=str(path),
         )
     return count
@@ -107,7 +107,7 @@ def _load_dict(path: Path) -> Mapping[str, object]:
     loaded = load_plain_pickle(path)
     if not isinstance(loaded, dict) or not all(isinstance(key, str | bytes) for key in loaded):
         raise InvalidInputError(
-            f"{path}: expected a pickled dict with names as keys, as CIFAR's, found {type(loaded).__name__}"
+            f"{path}: expected a pickled dict keyed by name, as in CIFAR, found {type(loaded).__name__}"
         )
     return {key.decode("latin1") if isinstance(key, bytes) else key: item for key, item in loaded.items()}
 

@@ -90,8 +90,8 @@ def _find_class(name: str) -> Any:
         datasets = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
         raise InvalidInputError(
-            f"torchvision.{name} needs torchvision, which cannot be imported ({error}); install the torchvision that "
-            "fits your torch: `pip install torchvision`"
+            f"torchvision.{name} needs torchvision, which cannot be imported ({error}); install the version that "
+            "matches your torch: `pip install torchvision`"
         ) from error
     wanted = CLASSES[name].lower()
     for each in dir(datasets):
@@ -134,15 +134,15 @@ def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
     if isinstance(parameter.default, str):
         return parameter.default
     known = getattr(make, "splits", ())
-    hint = f" out of {', '.join(map(str, known))}" if known else ""
-    raise InvalidInputError(f"torchvision.{name}: expected --split with the part to import{hint}, found none")
+    hint = f" ({', '.join(map(str, known))})" if known else ""
+    raise InvalidInputError(f"torchvision.{name}: expected --split to name the part to import{hint}, found none")
 
 
 def _make_set(make: Any, name: str, arguments: dict[str, Any], spec: ImportSpec) -> Any:
     try:
         return make(**arguments)
     except Exception as error:  # third-party code
-        hint = "" if spec.download else "; name the folder with --root, or fetch it with --download"
+        hint = "" if spec.download else "; name the folder with --root, or download it with --download"
         raise InvalidInputError(
             f"torchvision.{name}: cannot be opened: {type(error).__name__}: {error}{hint}"
         ) from error

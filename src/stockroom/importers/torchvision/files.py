@@ -153,7 +153,7 @@ def missing_files_error(dataset: VisionSet, root: Path) -> InvalidInputError:
         missing.append(f"{folder} lacks {', '.join(absent)}{gz}")
     return InvalidInputError(
         f"torchvision.{dataset.name}: expected its files in one folder: {'; '.join(missing)}. "
-        "Name the folder with --root, or fetch them with --download"
+        "Name the folder with --root, or download them with --download"
     )
 
 

@@ -210,7 +210,7 @@ def test_what_a_class_gives_is_what_the_columns_hold(package):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["torchvision.emnist"], "expected --split with the part to import out of letters, digits"),
+        (["torchvision.emnist"], "expected --split to name the part to import (letters, digits"),
         (["torchvision.kmnist", "--split", "dev"], "expected --split train or test, found 'dev'"),
         (["torchvision.svhn", "--split", "dev"], "Unknown split dev"),
         (["torchvision.stl10"], "the installed torchvision has no such data set"),
