@@ -32,7 +32,7 @@ def read_own_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> bytes:
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > max_nbytes:
-            what = f"one of {found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "something else"
+            what = f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else "no regular file"
             raise MalformedRecordError(
                 f"{path}: expected a file of at most {max_nbytes} bytes, found {what}; restore or remove it",
                 where=str(path),
@@ -76,9 +76,9 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     Raises `InvalidInputError` if `path` is a folder, or its parent folder does not exist.
     """
     if path.is_dir():
-        raise InvalidInputError(f"expected the path of a file, found the folder {path}; add a name to it")
+        raise InvalidInputError(f"expected a file path, found the folder {path}; add a file name")
     if not path.parent.is_dir():
-        raise InvalidInputError(f"{path}: expected a folder to write it in, found none; make {path.parent} first")
+        raise InvalidInputError(f"{path}: the folder {path.parent} does not exist; create it first")
     part = path.with_name(f".stockroom-{os.urandom(8).hex()}.part")
     try:
         with part.open("xb") as file:

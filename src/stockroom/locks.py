@@ -56,7 +56,7 @@ class FileLock:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             raise ReadOnlyError(
-                f"{path}: expected a folder to write in, found {error.strerror}; only reading works here"
+                f"{path}: cannot write to this folder ({error.strerror}); only reads work here"
             ) from error
 
     def __enter__(self) -> Self:

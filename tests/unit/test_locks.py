@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_written_says_so(path):
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     path.parent.chmod(0o500)
-    with pytest.raises(ReadOnlyError, match="only reading works here"):
+    with pytest.raises(ReadOnlyError, match="only reads work here"):
         FileLock(path)
 
 

@@ -29,9 +29,9 @@ def check_local(path: Path, kind: str | None) -> None:
     """Raise `StockroomError`, with the way out, if `kind` is a file system that other machines may write to."""
     if kind in NETWORK and os.environ.get(ALLOWED_BY) != "allow":
         raise StockroomError(
-            f"{path}: expected a local disk, found a network file system ({kind}), where a second machine would damage "
-            "it unseen: keep the repository on a local disk and share it by `stock push` to a remote, which may be on "
-            f"this one; or, if only this machine ever opens it, set {ALLOWED_BY}=allow"
+            f"{path}: expected a local disk, found a network file system ({kind}), where a second machine would "
+            "silently damage the repository; keep it on a local disk and `stock push` to a remote, which may be on "
+            f"this file system, or set {ALLOWED_BY}=allow if only this machine opens it"
         )
 
 

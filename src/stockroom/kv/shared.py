@@ -139,7 +139,7 @@ class SharedEnvironment:
     def refuse_inside(self, what: str) -> None:
         """Raise `StockroomError` if this thread is in a transaction, in which the environment cannot be `what`."""
         if self._current.txn is not None:
-            raise StockroomError(f"{self.path}: cannot be {what} inside a transaction of the same thread")
+            raise StockroomError(f"{self.path}: cannot be {what} while this thread is in a transaction")
 
     def _refuse_in_child(self) -> None:
         if os.getpid() != self.pid:
@@ -233,8 +233,8 @@ class SharedEnvironment:
         """
         if not self._quiet:
             raise StockroomError(
-                f"{self.path}: this process was forked inside a transaction of its parent and cannot use the "
-                "repository; start it with the spawn method"
+                f"{self.path}: this process was forked inside a transaction and cannot use the repository; "
+                "use the spawn start method"
             )
         with suppress(lmdb.Error):
             self._lmdb.close()

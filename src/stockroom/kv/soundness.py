@@ -42,7 +42,7 @@ def check_tail(path: Path, env: Any) -> None:
     with nullcontext() if readonly else env.begin(write=True):
         damage = find_damage(path)
     if damage:
-        message = f"{data}: expected {end} bytes, found {nbytes}: it was cut off; run `stock fsck`"
+        message = f"{data}: expected {end} bytes, found {nbytes}; the file is truncated; run `stock fsck`"
         raise CorruptionError(message, where=str(data))
     if not readonly:
         _extend(data, end)

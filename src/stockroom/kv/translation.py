@@ -25,7 +25,7 @@ _CLOSED_HANDLE = "closed/deleted/dropped"
 
 
 def _damaged(path: Path, error: lmdb.Error) -> StockroomError:
-    message = f"{path}: expected a sound LMDB file, found it damaged ({error}); run `stock fsck`"
+    message = f"{path}: the LMDB file is damaged ({error}); run `stock fsck`"
     return CorruptionError(message, where=str(path))
 
 
@@ -35,12 +35,12 @@ def _newer(path: Path, error: lmdb.Error) -> StockroomError:
 
 def _readers_full(path: Path, error: lmdb.Error) -> StockroomError:
     return LockedError(
-        f"{path}: the reader limit is reached ({error}); close some of the processes that read the repository"
+        f"{path}: the reader limit is reached ({error}); end some of the processes that read the repository"
     )
 
 
 def _busy(path: Path, error: lmdb.Error) -> StockroomError:
-    return LockedError(f"{path}: LMDB could not lock the file ({error}); try again once other processes are done")
+    return LockedError(f"{path}: LMDB could not lock the file ({error}); try again when other processes finish")
 
 
 def _bad_size(path: Path, error: lmdb.Error) -> StockroomError:
@@ -48,15 +48,15 @@ def _bad_size(path: Path, error: lmdb.Error) -> StockroomError:
 
 
 def _read_only(path: Path, error: lmdb.Error) -> StockroomError:
-    return ReadOnlyError(f"{path} cannot be written ({error}); check the folder's permissions")
+    return ReadOnlyError(f"cannot write {path} ({error}); check the folder's permissions")
 
 
 def _disk_full(path: Path, error: lmdb.Error) -> StockroomError:
-    return StockroomError(f"{path}: no space left on the disk ({error}); nothing was changed: free some and try again")
+    return StockroomError(f"{path}: the disk is full ({error}); nothing was changed; free some space and try again")
 
 
 def _no_memory(path: Path, error: lmdb.Error) -> StockroomError:
-    return StockroomError(f"{path}: the memory map was refused ({error}); raise the limit on address space (ulimit -v)")
+    return StockroomError(f"{path}: cannot map the file ({error}); raise the address space limit (ulimit -v)")
 
 
 def _failed(path: Path, error: lmdb.Error) -> StockroomError:
@@ -65,10 +65,8 @@ def _failed(path: Path, error: lmdb.Error) -> StockroomError:
     if getattr(error, "code", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return _disk_full(path, error)
     if "Input/output error" in str(error):  # LMDB says this if the system took only part of a write
-        return StockroomError(
-            f"{path}: the disk took no more ({error}); nothing was changed: no space is left on it, or it is failing"
-        )
-    return StockroomError(f"{path}: LMDB could not do it ({error}); nothing was changed")
+        return StockroomError(f"{path}: the write failed ({error}); nothing was changed; the disk is full or failing")
+    return StockroomError(f"{path}: LMDB failed ({error}); nothing was changed")
 
 
 TRANSLATIONS: dict[str, _Maker] = {

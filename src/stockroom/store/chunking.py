@@ -51,16 +51,16 @@ class ChunkList:
 def decode_chunk_list(data: bytes, *, where: str) -> ChunkList:
     """Decode a chunk list; raises `MalformedRecordError` naming `where` if it is malformed."""
     if len(data) < _HEADER.size:
-        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
+        raise malformed(where, "a chunk list", f"{len(data)} other bytes")
     magic, version, nbytes, chunk_nbytes, tensor_digest = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
+        raise malformed(where, "a chunk list", f"{len(data)} other bytes")
     if version != _VERSION:
-        raise FormatVersionError(f"{where}: written as version {version}; this Stockroom reads {_VERSION}: upgrade it")
+        raise FormatVersionError(f"{where}: expected version {_VERSION}, found {version}; upgrade Stockroom")
     if not 0 < chunk_nbytes <= CHUNK_MAX_NBYTES or nbytes <= CHUNK_MAX_NBYTES:
-        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
+        raise malformed(where, "a chunk list", f"{len(data)} other bytes")
     if len(data) != _HEADER.size + DIGEST_NBYTES * -(-nbytes // chunk_nbytes):
-        raise malformed(where, "a chunk list", f"{len(data)} bytes of something else")
+        raise malformed(where, "a chunk list", f"{len(data)} other bytes")
     digests = np.frombuffer(data, np.uint8, offset=_HEADER.size).reshape(-1, DIGEST_NBYTES)
     return ChunkList(nbytes, chunk_nbytes, tensor_digest, digests)
 

@@ -41,7 +41,7 @@ def check_codec(name: str) -> str:
     """Return `name`; raises `InvalidInputError` unless it is a codec or `auto`."""
     names = (AUTO, *Codec)
     if name not in names:
-        raise InvalidInputError(f"expected a codec out of {', '.join(names)}, found {name!r}")
+        raise InvalidInputError(f"expected a codec ({', '.join(names)}), found {name!r}")
     return name
 
 
@@ -63,7 +63,7 @@ def decode_block(codec: Codec, encoded: Buffer, nbytes: int, *, where: str) -> B
     try:
         decoded: Buffer = _decompress(codec, body, nbytes)
     except (RuntimeError, ValueError) as error:
-        raise CorruptionError(f"{where}: block does not decode ({error}); run `stock fsck`", where=where) from error
+        raise CorruptionError(f"{where}: cannot decode the block ({error}); run `stock fsck`", where=where) from error
     if len(decoded) != nbytes:
         raise CorruptionError(
             f"{where}: expected a block of {nbytes} bytes, found {len(decoded)}; run `stock fsck`",

@@ -37,7 +37,7 @@ class Fetcher(Protocol):
 class NoFetcher:
     """Fetches nothing, and says why."""
 
-    def __init__(self, why: str = "no remote is configured that could give them") -> None:
+    def __init__(self, why: str = "no remote is configured to fetch them from") -> None:
         self._why = why
 
     @property

@@ -241,7 +241,7 @@ class TensorStore:
         for digest, manifest in packs:
             if digest not in registered and not self.contains(manifest.digests).all():
                 raise CorruptionError(
-                    f"pack {digest.hex()}: was removed before it could be registered: write its samples again",
+                    f"pack {digest.hex()}: was removed before registration; write its samples again",
                     where=digest.hex(),
                 )
 

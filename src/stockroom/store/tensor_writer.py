@@ -219,8 +219,8 @@ class TensorWriter:
         """Prevent flushing after a write that failed half-way: its chunks are in no pack."""
         if self._failure is not None:
             raise StockroomError(
-                f"an earlier write failed ({self._failure!r}), so what was written since the last flush is not whole: "
-                "drop it (`stock reset`, or leave the write block) and write it again"
+                f"an earlier write failed ({self._failure!r}); discard the writes since the last flush (`stock reset`, "
+                "or leave the write block) and repeat them"
             ) from self._failure
         try:
             yield

@@ -46,7 +46,7 @@ def make_edits(put_keys: Keys, put_values: NDArray[np.uint8], *, deletes: Keys) 
     """Return the puts and deletes as one sorted batch; raises `InvalidInputError` if a key comes twice."""
     edits = _sorted_edits(put_keys, put_values, deletes=deletes)
     if not edits.keys.is_strictly_sorted():
-        raise InvalidInputError("edit: expected each key once among puts and deletes, found one twice")
+        raise InvalidInputError("edit: expected each key once among puts and deletes, found a duplicate")
     return edits
 
 

@@ -53,7 +53,7 @@ class Tree:
             order = items.argsort()
             items, rows = items.take(order), rows[order]
             if not items.is_strictly_sorted():
-                raise InvalidInputError("build: expected each key once, found one twice")
+                raise InvalidInputError("build: expected each key once, found a duplicate")
         return cls(nodes, tree_format, build_root(nodes, tree_format, keys=items, values=rows))
 
     @classmethod
@@ -104,7 +104,7 @@ class Tree:
     def at(self, position: int) -> tuple[Key, bytes]:
         """Return the key at `position` in key order and its value; raises `InvalidInputError` if out of range."""
         if not 0 <= position < self.count:
-            raise InvalidInputError(f"position: expected 0 up to {self.count}, found {position}")
+            raise InvalidInputError(f"position: expected 0 to {self.count}, found {position}")
         leaf, row = find_leaf_at(self.nodes, self.top, position)
         return leaf.keys[row], leaf.values[row].tobytes()
 

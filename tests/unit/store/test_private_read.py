@@ -201,7 +201,7 @@ def test_rows_of_a_column_are_tensors_too(store: TensorStore) -> None:
 def test_lengths_that_lie_are_corruption(store: TensorStore) -> None:
     (stored,) = put_tensors(store, [[make_noise(100 * KIB)]])
     for nbytes in (0, 100 * KIB - 1, 1 << 40):
-        with pytest.raises(CorruptionError, match=f"expected {nbytes} bytes by its entry"):
+        with pytest.raises(CorruptionError, match=f"its entry says {nbytes} bytes"):
             read_private(store, [StoredTensor(stored.digests, np.array([nbytes]))])
     with pytest.raises(CorruptionError, match="in no pack"):
         read_private(store, [StoredTensor(np.zeros((1, 32), np.uint8), np.array([1]))])

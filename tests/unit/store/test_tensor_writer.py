@@ -106,7 +106,7 @@ def test_a_large_tensor_may_be_changed_as_soon_as_it_is_put(store, writer):
 
 def test_a_chunk_of_another_length_than_its_entry_says_is_corruption(store, put, rows):
     digests = put(rows)
-    with pytest.raises(CorruptionError, match="expected 999 bytes by its entry, found 1000"):
+    with pytest.raises(CorruptionError, match="its entry says 999 bytes, found 1000"):
         store.locate(digests, 999)
     with pytest.raises(CorruptionError, match=digests[4].tobytes().hex()):
         store.locate(digests[3:6], np.array([1000, 10**12, 1000]))

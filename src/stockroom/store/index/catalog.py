@@ -22,7 +22,7 @@ _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _malformed = partial(
-    malformed, "catalog", "a sound record", advice="delete the folders catalog and index to have them rebuilt"
+    malformed, "catalog", "a valid record", advice="delete the folders catalog and index to rebuild them"
 )
 T = TypeVar("T")
 

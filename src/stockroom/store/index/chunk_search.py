@@ -79,7 +79,7 @@ class ChunkSearch:
             if len(wrong):
                 name = digests[where[wrong[0]]].tobytes().hex()
                 raise CorruptionError(
-                    f"chunk {name}: expected {wanted[where[wrong[0]]]} bytes by its entry, found "
+                    f"chunk {name}: its entry says {wanted[where[wrong[0]]]} bytes, found "
                     f"{lengths[wrong[0]]}; run `stock fsck`",
                     where=name,
                 )

@@ -108,7 +108,7 @@ class LocationIndex:
                 return
         merged = merge_tables(tables)
         if any((table.prefixes[1:] < table.prefixes[:-1]).any() for table in tables):
-            yield "a location table is not in order"
+            yield "a location table is not sorted"
         order = np.argsort(merged.locations, kind="stable")
         locations, prefixes = merged.locations[order], merged.prefixes[order]
         for number, digest in self._catalog.read_packs().items():
@@ -118,7 +118,7 @@ class LocationIndex:
                 start, stop = np.searchsorted(locations, [wanted[0], wanted[-1] + 1]) if len(wanted) else (0, 0)
                 is_whole = np.array_equal(locations[start:stop], wanted)
                 if not is_whole or not np.array_equal(prefixes[start:stop], compute_prefixes(manifest.digests)):
-                    yield f"location tables: not all chunks of pack {digest.hex()} are found by them"
+                    yield f"location tables lack chunks of pack {digest.hex()}"
 
     def _update(self, change: Callable[[WriteTxn], list[TableRecord]]) -> list[TableRecord]:
         """Run `change`; returns the tables it replaced. If a table is lost or damaged, all are rebuilt first."""

@@ -29,7 +29,7 @@ _malformed = partial(
     malformed,
     expected="a location table",
     found="something else",
-    advice="delete the index folder to have it rebuilt",
+    advice="delete the index folder to rebuild it",
 )
 ROW_BITS = np.uint64(32)
 ROW_MASK = np.uint64(0xFFFFFFFF)

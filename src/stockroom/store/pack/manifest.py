@@ -102,9 +102,9 @@ def decode_manifest(data: Any, *, where: str) -> Manifest:
     if magic != _MAGIC:
         raise malformed(where, f"magic {_MAGIC!r}", repr(magic))
     if version != _VERSION:
-        raise FormatVersionError(f"{where}: written as version {version}; this Stockroom reads {_VERSION}: upgrade it")
+        raise FormatVersionError(f"{where}: expected version {_VERSION}, found {version}; upgrade Stockroom")
     if ragged > 1 or codec >= len(_CODECS) or axes > _MAX_AXES or rows >= _MAX_ROWS or (ragged and axes):
-        raise malformed(where, "a known kind, codec, number of axes and rows", f"{ragged, codec, axes, rows}")
+        raise malformed(where, "a known kind, codec, axis count and row count", f"{ragged, codec, axes, rows}")
     per_row = DIGEST_NBYTES + (16 if ragged else 0)
     expected = _HEADER.size + 8 * axes + rows * per_row
     if len(view) != expected:
@@ -148,7 +148,7 @@ def _check_sizes(layout: PackLayout, *, rows: int, units: int, shard_nbytes: int
     block = layout.block_units
     sane = 0 < block * unit_nbytes <= _MAX_BLOCK_NBYTES and units < 1 << 48 and shard_nbytes < 1 << 48
     if not sane or (not layout.is_ragged and units != rows):
-        raise malformed(where, "plausible sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
+        raise malformed(where, "valid sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
 
 
 def _decode_columns(

@@ -96,7 +96,7 @@ class Pack:
             return row * nbytes, nbytes
         span = int(self.manifest.offsets[row]), int(self.manifest.lengths[row])
         if span[0] + span[1] > self.body_nbytes:
-            raise CorruptionError(f"{self.directory}: row {row} lies outside the pack; run `stock fsck`")
+            raise CorruptionError(f"{self.directory}: row {row} is outside the pack; run `stock fsck`")
         return span
 
     def find_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -106,7 +106,7 @@ class Pack:
         offsets, lengths = self.manifest.offsets[rows], self.manifest.lengths[rows]
         limit = np.uint64(self.body_nbytes)
         if ((lengths > limit) | (offsets > limit - np.minimum(lengths, limit))).any():
-            raise CorruptionError(f"{self.directory}: a row lies outside the pack; run `stock fsck`")
+            raise CorruptionError(f"{self.directory}: a row is outside the pack; run `stock fsck`")
         return offsets.astype(np.int64)
 
     def open_shard(self) -> int:
@@ -230,8 +230,8 @@ def refuse_exhaustion(error: Exception) -> None:
     """Raise `StockroomError` if this process ran out of a resource: no file is damaged then."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         raise StockroomError(
-            f"no pack can be opened any more: {error.strerror}; let go of views (`column.view`), each of which holds "
-            "its pack open, or raise the limit (ulimit -n)"
+            f"cannot open another pack: {error.strerror}; release views (`column.view`), which keep their packs open, "
+            "or raise the limit (ulimit -n)"
         ) from error
 
 

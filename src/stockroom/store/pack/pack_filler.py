@@ -65,7 +65,7 @@ class PackFiller:
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
         if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
-            raise CorruptionError(f"pack {self.pack.digest.hex()}: has {self.units} units, asked for others")
+            raise CorruptionError(f"pack {self.pack.digest.hex()}: expected units below {self.units}, found others")
         if self._marks is None:
             return np.empty(0, np.int64)
         return self._marks.find_absent(units)
@@ -159,7 +159,7 @@ class PackFiller:
         stops = starts + sizes
         if len(starts) and (int(stops[-1]) > pack.mapped_nbytes or bool((starts[1:] < stops[:-1]).any())):
             raise CorruptionError(
-                f"pack {pack.digest.hex()}: its rows overlap or lie outside its shard: the remote is damaged",
+                f"pack {pack.digest.hex()}: rows overlap or are outside the shard; the remote is damaged",
                 where=pack.digest.hex(),
             )
         return starts, stops

@@ -18,5 +18,5 @@ def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
     Raises `LockedError` if another process holds it for five minutes.
     """
     lock = FileLock(packs_directory / _LOCK_NAME, is_shared=not alone)
-    lock.take(_TIMEOUT_S, busy=f"{packs_directory}: another process is moving packs; end it if it has stopped")
+    lock.take(_TIMEOUT_S, busy=f"{packs_directory}: another process is moving packs; end it if it hangs")
     return lock

@@ -19,7 +19,7 @@ from stockroom.errors import ReadOnlyError, malformed
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
 _MAGIC = b"SRPRESNT"
-_ADVICE = "remove the pack's folder to have it fetched again"
+_ADVICE = "delete the pack's folder to fetch it again"
 
 
 class PresenceMap:
@@ -52,7 +52,7 @@ class PresenceMap:
         """Map an open file, which must describe `units` units; the caller may close the file afterwards."""
         expected = f"a presence map of {units} units"
         if os.fstat(fd).st_size != _HEADER.size + -(-units // 8):
-            raise malformed(str(where), expected, "one of another size", _ADVICE)
+            raise malformed(str(where), expected, "another size", _ADVICE)
         mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         if _HEADER.unpack_from(mapping) != (_MAGIC, units):
             raise malformed(str(where), expected, "something else", _ADVICE)
@@ -61,13 +61,13 @@ class PresenceMap:
     def mark(self, units: NDArray[np.int64]) -> None:
         """Record `units` as present. Their bytes must be on disk already, and the map open for writing."""
         if not self._bits.flags.writeable:  # numpy's `at` does not check, and the process would crash
-            raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
+            raise ReadOnlyError("this presence map is read-only; open it with writable=True")
         np.bitwise_or.at(self._bits, units >> 3, (1 << (units & 7)).astype(np.uint8))
 
     def clear(self, units: NDArray[np.int64]) -> None:
         """Record `units` as absent, for every process that has the map open. The map must be open for writing."""
         if not self._bits.flags.writeable:
-            raise ReadOnlyError("this presence map is open for reading only: open it with writable=True")
+            raise ReadOnlyError("this presence map is read-only; open it with writable=True")
         np.bitwise_and.at(self._bits, units >> 3, ~(1 << (units & 7)).astype(np.uint8))
 
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:

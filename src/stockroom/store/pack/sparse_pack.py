@@ -124,7 +124,7 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
     layout = manifest.layout
     blocks = layout.count_blocks(manifest.units)
     if blocks > _MAX_BLOCKS_A_ROW * manifest.rows:
-        raise _malformed(where, f"at most {_MAX_BLOCKS_A_ROW} blocks a row", str(blocks))
+        raise _malformed(where, f"at most {_MAX_BLOCKS_A_ROW} blocks per row", str(blocks))
     body_nbytes = manifest.shard_nbytes - index_nbytes(blocks)
     raw_nbytes = blocks * layout.block_nbytes
     if layout.codec is Codec.RAW:
@@ -134,7 +134,7 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
         return encode_index(np.stack([starts, np.full(blocks, layout.block_nbytes, np.uint64)], axis=1))
     tail = bytes(view_bytes(index))
     if not 0 <= body_nbytes <= raw_nbytes + blocks * _ENCODING_OVERHEAD_NBYTES:
-        raise _malformed(where, f"a shard of about {raw_nbytes} bytes at most", str(manifest.shard_nbytes))
+        raise _malformed(where, f"a shard of at most about {raw_nbytes} bytes", str(manifest.shard_nbytes))
     if len(tail) != index_nbytes(blocks):
         raise _malformed(where, f"{index_nbytes(blocks)} bytes", str(len(tail)))
     decode_index(tail, body_nbytes=body_nbytes, where=where)

@@ -60,6 +60,6 @@ def _find_way_out(session_directory: Path, digest: PackDigest) -> Path:
 
 def _lock(packs_directory: Path, timeout_s: float, *, is_shared: bool) -> FileLock:
     lock = FileLock(packs_directory / _LOCK_NAME, is_shared=is_shared)
-    busy = f"{packs_directory}: another process is removing packs, or fetching; try again once it is done"
+    busy = f"{packs_directory}: another process is removing or fetching packs; try again when it finishes"
     lock.take(timeout_s, busy=busy)
     return lock

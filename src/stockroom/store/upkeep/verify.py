@@ -83,7 +83,7 @@ def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -
         pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
         bad = []
         if not is_metadata_right(directory, pack):
-            damage.append(Damage(where, f"{METADATA_NAME} is not what was written", REPAIR))
+            damage.append(Damage(where, f"its {METADATA_NAME} was changed", REPAIR))
         if read_rows:
             nbytes = _check_rows(pack, bad, apply)
         damage += _describe_rows(pack, where, bad)
@@ -160,7 +160,7 @@ def _find_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]
 def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:
     if bad:
         first = pack.manifest.digests[bad[0]].tobytes().hex()
-        what = f"{len(bad)} of {pack.rows} chunks cannot be read or do not hash to their digest, the first {first}"
+        what = f"{len(bad)} of {pack.rows} chunks are unreadable or do not match their digests (first {first})"
         yield Damage(where, what, REPAIR)
 
 

@@ -139,7 +139,7 @@ def test_units_that_no_such_pack_has_are_refused(hollow: tuple[Path, PackDigest,
     directory, digest, _ = hollow
     filler = PackFiller(directory, digest)
     for units in ([-1], [filler.units]):
-        with pytest.raises(CorruptionError, match="asked for others"):
+        with pytest.raises(CorruptionError, match="expected units below"):
             filler.find_absent(np.array(units))
 
 

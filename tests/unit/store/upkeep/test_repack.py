@@ -130,7 +130,7 @@ def test_packs_rewritten_with_the_same_codec_alone_are_kept(store, put, rows):
 def test_two_processes_never_remove_packs_at_once(store, put, rows):
     put(rows)
     other = TensorStore(store.packs_directory.parent)
-    with lock_removal(other), pytest.raises(LockedError, match="another process is removing packs"):
+    with lock_removal(other), pytest.raises(LockedError, match="another process is removing or fetching packs"):
         repack(store, plan_repack(store, codec="zstd"))
     assert len(repack(store, plan_repack(store, codec="zstd")).removed) == 1
     other.close()

@@ -120,6 +120,6 @@ def test_a_row_that_lies_outside_its_pack_is_refused(store, put, only_pack):
     store.close()
     (directory / "chunks").write_bytes(manifest)
     broken = Pack(directory, pack.digest)
-    with pytest.raises(CorruptionError, match="row 0 lies outside"):
+    with pytest.raises(CorruptionError, match="row 0 is outside"):
         broken.read_row(0)
     assert bytes(broken.read_row(1)) == SMALL[1]
