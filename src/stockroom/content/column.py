@@ -84,7 +84,7 @@ def decode_column(data: bytes, *, where: str) -> ColumnRecord:
     except InvalidInputError as error:
         raise MalformedRecordError(f"{where}: malformed column record ({error})", where=where) from error
     if len(record.root) != DIGEST_NBYTES:
-        raise MalformedRecordError(f"{where}: malformed column record (root is no digest)", where=where)
+        raise MalformedRecordError(f"{where}: malformed column record (its root is not a digest)", where=where)
     return record
 
 
@@ -95,17 +95,17 @@ def check_schema(record: ColumnRecord) -> None:
         raise SchemaError(f"expected keys 'int' or 'str', found {record.key_type!r}")
     if record.decoder is not None and (record.dtype != BYTES or not _DECODER.fullmatch(record.decoder)):
         raise SchemaError(
-            f"expected a decoder such as 'image', of a bytes column, found {record.decoder!r} and dtype {record.dtype}"
+            f"expected a decoder such as 'image' on a bytes column, found {record.decoder!r} and dtype {record.dtype}"
         )
     if record.is_text:
         if record.shape != (None,):
-            raise SchemaError(f"a {record.dtype} column has no shape of its own, found {record.shape}")
+            raise SchemaError(f"a {record.dtype} column takes no shape, found {record.shape}")
         return
     parse_dtype(record.dtype)
     if len(record.shape) > _MAX_AXES or any(
         length is not None and not 0 <= length < 1 << 40 for length in record.shape
     ):
-        raise SchemaError(f"expected a shape of at most {_MAX_AXES} lengths of 0 or more, found {record.shape}")
+        raise SchemaError(f"expected a shape of at most {_MAX_AXES} non-negative lengths, found {record.shape}")
     if record.itemsize * math.prod(length or 1 for length in record.shape) > MAX_SAMPLE_NBYTES:
         raise SchemaError(f"expected samples of at most 2^60 bytes, found the shape {record.shape} of {record.dtype}")
 

@@ -42,7 +42,7 @@ def as_number(name: str, value: Any) -> float:
     if isinstance(value, float):
         return float(value)
     if isinstance(value, str | bytes | complex) or value is None or getattr(value, "ndim", 0) != 0:
-        raise SchemaError(f"metric {name!r}: expected a number, found {_describe(value)}; keep it as a value instead")
+        raise SchemaError(f"metric {name!r}: expected a number, found {_describe(value)}; store it as a value instead")
     try:
         item = value.item()  # a numpy scalar, or an array or tensor of no axes
     except (AttributeError, ValueError, RuntimeError) as error:
@@ -56,7 +56,7 @@ def as_step(step: object) -> int:
     """Return a step as an int. Raises `InvalidInputError` unless it is an integer that fits 64 bits."""
     if type(step) is not int:
         if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise InvalidInputError(f"expected an integer step, or None, found {step!r}")
+            raise InvalidInputError(f"expected an integer step or None, found {step!r}")
         step = int(step.__index__())
     if not -_MAX_STEP - 1 <= step <= _MAX_STEP:
         raise InvalidInputError(f"step {step} does not fit 64 bits")

@@ -68,7 +68,7 @@ def decode_state(data: bytes, *, where: str) -> StateRecord:
     """Return the state record in `data`. Raises `MalformedRecordError` naming `where` if `data` is invalid."""
     record = _STATE_FORMAT.decode(data, where=where)
     if {len(record.structure), len(record.root)} != {DIGEST_NBYTES}:
-        raise MalformedRecordError(f"{where}: malformed state record (no digest); run `stock fsck`", where=where)
+        raise MalformedRecordError(f"{where}: malformed state record (not a digest); run `stock fsck`", where=where)
     return record
 
 

@@ -154,7 +154,7 @@ def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> N
     """Raise `ValueError` if a container is malformed or a node is misplaced; `is_note` is within `_metadata`."""
     if isinstance(node, Constant):
         if not is_note and node.value is not None:
-            raise ValueError("a value that is kept apart stands in the structure")
+            raise ValueError("the structure holds a constant other than None")
     elif isinstance(node, DictNode | ListNode | TupleNode):
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
@@ -165,14 +165,14 @@ def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> N
         for part in node.nodes:
             _check_containers(part, depth + 1, is_note=is_note)
     elif is_note:
-        raise ValueError("a leaf among the notes of a state dict")
+        raise ValueError("the metadata of a state dict holds a leaf")
 
 
 def _check_keys(node: DictNode) -> None:
     if len(node.keys) != len(node.nodes):
-        raise ValueError("as many keys as nodes are needed")
+        raise ValueError(f"a dict has {len(node.keys)} keys and {len(node.nodes)} nodes")
     if len(set(node.keys)) != len(node.keys):
-        raise ValueError("a key stands twice")
+        raise ValueError("a dict has a duplicate key")
     for key in node.keys:
         if isinstance(key, str):
             _check_text(key)
@@ -182,14 +182,14 @@ def _check_keys(node: DictNode) -> None:
 
 def _check_text(text: str) -> None:
     if text.startswith("\0") and encode_text(decode_text(text)) != text:
-        raise ValueError(f"{text!r} is not how a text is written here")
+        raise ValueError(f"the text {text!r} is not in canonical form")
 
 
 def _check_leaf(path: str, leaf: Leaf, before: Mapping[str, Leaf]) -> None:
     if isinstance(leaf, TiedLeaf):
         _check_text(leaf.origin)
         if not isinstance(before.get(leaf.path), ArrayLeaf | StridedLeaf):
-            raise ValueError(f"tied to {leaf.path!r}, which is no array before it")
+            raise ValueError(f"tied to {leaf.path!r}, which is not an earlier array")
     elif isinstance(leaf, ArrayLeaf):
         _check_dtype(leaf.dtype)
         if leaf.library != "torch" and leaf.dtype in TORCH_ONLY:
@@ -206,18 +206,18 @@ def _check_strided(path: str, leaf: StridedLeaf, before: Mapping[str, Leaf]) -> 
     _check_dtype(leaf.dtype)
     _check_text(leaf.origin)
     if len(leaf.strides) != len(leaf.shape):
-        raise ValueError("as many strides as axes are needed")
+        raise ValueError(f"a tensor has {len(leaf.strides)} strides and {len(leaf.shape)} axes")
     reach = sum((n - 1) * stride for n, stride in zip(leaf.shape, leaf.strides, strict=True))
     if 0 in leaf.shape or leaf.offset + reach >= leaf.length or measure_extent(leaf.dtype, leaf.shape) > MAX_EXTENT:
-        raise ValueError("a tensor reaches beyond its memory")
+        raise ValueError("a tensor extends beyond its memory")
     first = leaf if leaf.base == path else before.get(leaf.base)
     if not isinstance(first, StridedLeaf) or first.origin != leaf.origin:
-        raise ValueError(f"the memory under {leaf.base!r} is no other tensor's before it")
+        raise ValueError(f"no earlier tensor has the memory of {leaf.base!r}")
     if (first.dtype, first.length) != (leaf.dtype, leaf.length):
-        raise ValueError(f"tensors over {leaf.base!r} disagree about it")
+        raise ValueError(f"tensors over {leaf.base!r} disagree on its dtype or length")
 
 
 @cache
 def _check_dtype(dtype: str) -> None:
     if dtype not in TORCH_ONLY and format_dtype(parse_dtype(dtype)) != dtype:
-        raise ValueError(f"{dtype!r} is not the name of a dtype")
+        raise ValueError(f"{dtype!r} is not a dtype name")

@@ -82,8 +82,8 @@ def check_link(txn: ReadTxn, commit_id: CommitId) -> None:
         return
     find, parents = make_finder(txn), _read_parents(txn, commit_id)
     if _decode(value, commit_id) != (1 + max((find(parent)[0] for parent in parents), default=0), parents):
-        where = f"place in the graph of commit {commit_id.hex()}"
-        raise CorruptionError(f"{where}: is not the one its record gives it; run `stock fsck`", where=where)
+        where = f"link of commit {commit_id.hex()}"
+        raise CorruptionError(f"{where}: does not match its record; run `stock fsck`", where=where)
 
 
 def _work_out(txn: ReadTxn, commit_id: CommitId, found: dict[CommitId, Link]) -> None:
@@ -128,6 +128,6 @@ def _decode(value: bytes, commit_id: CommitId) -> Link:
         starts = range(_GENERATION.size, nbytes, DIGEST_NBYTES)
         parents = tuple(value[start : start + DIGEST_NBYTES] for start in starts)
     else:
-        where = f"place in the graph of commit {commit_id.hex()}"
+        where = f"link of commit {commit_id.hex()}"
         raise MalformedRecordError(f"{where}: expected a link, found {nbytes} bytes; run `stock fsck`", where=where)
     return _unpack(value)[0], parents  # type: ignore[return-value]  # plain bytes: a walk makes thousands

@@ -62,7 +62,7 @@ def _whole_name_rules(name: str) -> list[tuple[bool, str]]:
         (not name, "must not be empty"),
         (not encodable, "must not contain lone surrogates"),
         (nbytes > MAX_NAME_NBYTES, f"must be at most {MAX_NAME_NBYTES} bytes of UTF-8, is {nbytes}"),
-        (name in ("HEAD", "@"), "means the current commit"),
+        (name in ("HEAD", "@"), "is reserved for the current commit"),
         (name.startswith("-"), "must not begin with '-', which begins a flag"),
         (
             _FORBIDDEN.search(name) is not None,
@@ -83,7 +83,7 @@ def check_collision(kind: str, name: str, existing: Iterable[str]) -> None:
     other = find_colliding(name, existing)
     if other is not None:
         raise InvalidNameError(
-            f"{kind} name {name!r}: differs from the existing {other!r} only in case or accents' form; "
+            f"{kind} name {name!r}: differs from the existing {other!r} only in case or Unicode composition; "
             "choose another name"
         )
 

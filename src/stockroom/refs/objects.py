@@ -234,7 +234,7 @@ def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
     from numcodecs import zstd  # here for start-up time
 
     if read_zstd_nbytes(payload[:18]) != nbytes:  # before allocating anything
-        raise _malformed(where, f"a zstd frame of {nbytes} bytes", "one of another size")
+        raise _malformed(where, f"a zstd frame of {nbytes} bytes", "another size")
     data = bytearray(nbytes)
     try:
         zstd.decompress(payload, data)

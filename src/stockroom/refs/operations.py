@@ -85,7 +85,7 @@ def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
             undone.add(operation.undoes)
         elif operation.number not in undone and not _is_of_others(operation):
             return _invert(operation)
-    raise NotFoundError("expected an operation to undo, found none left; `stock reflog` lists them")
+    raise NotFoundError("no operation is left to undo; `stock reflog` lists them")
 
 
 def _is_of_others(operation: Operation) -> bool:

@@ -43,7 +43,7 @@ class RecordFormat(Generic[R]):
             raise InvalidInputError(f"{self._name}: cannot be recorded: {error}") from error
         if len(data) > self._max_nbytes:
             raise InvalidInputError(
-                f"{self._name}: expected at most {self._max_nbytes} bytes in all, found {len(data)}"
+                f"{self._name}: expected at most {self._max_nbytes} bytes in total, found {len(data)}"
             )
         return data
 
@@ -61,7 +61,7 @@ class RecordFormat(Generic[R]):
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:  # or map keys that are not text
             raise self._malformed(where, f"a {self._name} record", str(error)) from error
         if canonical != data:
-            raise self._malformed(where, f"the one form of a {self._name} record", "another")
+            raise self._malformed(where, f"the canonical form of a {self._name} record", "another")
         return record
 
     def _check_head(self, data: bytes, where: str) -> None:

@@ -42,7 +42,7 @@ def resolve(refs: RefStore, spec: str, *, head: CommitId | None) -> CommitId:
 def _resolve_base(refs: RefStore, base: str, *, head: CommitId | None) -> CommitId:
     if base in ("HEAD", "@"):
         if head is None:
-            raise RefNotFoundError("HEAD has no commit yet; make one with `stock commit`", ref=base)
+            raise RefNotFoundError("HEAD has no commit yet; create one with `stock commit`", ref=base)
         return head
     for kind in KINDS:
         found = refs.find_ref(Ref(kind, base))
@@ -50,20 +50,20 @@ def _resolve_base(refs: RefStore, base: str, *, head: CommitId | None) -> Commit
             return found
     if _HEX.fullmatch(base):
         return _resolve_digest(refs, base.lower())
-    raise _not_found(refs, base, "no branch, tag or commit of that name")
+    raise _not_found(refs, base, "no such branch, tag or commit")
 
 
 def _resolve_digest(refs: RefStore, digits: str) -> CommitId:
     if len(digits) < MIN_PREFIX_DIGITS:
-        rule = f"no branch or tag of that name, and a commit takes at least {MIN_PREFIX_DIGITS} digits"
+        rule = f"no such branch or tag, and a commit needs at least {MIN_PREFIX_DIGITS} digits"
         raise _not_found(refs, digits, rule)
     found = refs.find_commits(digits, n=MAX_CANDIDATES)
     if not found:
-        raise _not_found(refs, digits, "no branch, tag or commit of that name")
+        raise _not_found(refs, digits, "no such branch, tag or commit")
     if len(found) > 1:
         candidates = [commit_id.hex() for commit_id in found]
         raise AmbiguousRefError(
-            f"{digits!r} is ambiguous: it begins {', '.join(candidates)}; give more digits", candidates=candidates
+            f"{digits!r} is ambiguous: it matches {', '.join(candidates)}; give more digits", candidates=candidates
         )
     return found[0]
 
@@ -79,11 +79,11 @@ def _nth_parent(refs: RefStore, commit_id: CommitId, n: int, spec: str) -> Commi
         return commit_id
     parents = refs.get_commit(commit_id).parent_ids
     if parents and commit_id in refs.shallow():
-        why = f"{commit_id.hex()[:12]} is where this shallow clone's history ends; clone without --depth for the rest"
-        raise RefNotFoundError(f"{spec!r} leads nowhere: {why}", ref=spec)
+        why = f"this shallow clone's history ends at {commit_id.hex()[:12]}; clone without --depth for the rest"
+        raise RefNotFoundError(f"{spec!r} does not exist: {why}", ref=spec)
     if n > len(parents):
         had = f"has {len(parents)} parents" if parents else "is the first commit"
-        raise RefNotFoundError(f"{spec!r} leads nowhere: {commit_id.hex()[:12]} {had}", ref=spec)
+        raise RefNotFoundError(f"{spec!r} does not exist: {commit_id.hex()[:12]} {had}", ref=spec)
     return parents[n - 1]
 
 

@@ -63,12 +63,12 @@ def _move_ref(txn: WriteTxn, move: RefMove) -> None:
     found = txn.get(db, key)
     if found != move.old:
         raise RefChangedError(
-            f"{kind} {name!r}: expected {_say(move.old)}, found {_say(found)}; look at what changed and try again"
+            f"{kind} {name!r}: expected {_say(move.old)}, found {_say(found)}; review the change and try again"
         )
     if move.new is None:
         txn.delete(db, key)
     else:
-        _require(txn, "commits", move.new, what=f"the commit that {kind} {name!r} would stand at")
+        _require(txn, "commits", move.new, what=f"the new commit of {kind} {name!r}")
         txn.put(db, key, move.new)
 
 
@@ -79,7 +79,7 @@ def _set_stages(txn: WriteTxn, change: RefChange) -> None:
             continue
         _require(txn, OBJECTS, stage.root, what="the stage's tree")
         if stage.merging is not None:
-            _require(txn, OBJECTS, stage.merging, what="the record of the merge")
+            _require(txn, OBJECTS, stage.merging, what="the merge record")
         txn.put("stage", name.encode(), encode_stage(stage))
 
 

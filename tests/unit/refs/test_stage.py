@@ -47,7 +47,7 @@ def test_anything_else_is_refused(name):
 
 def test_a_stage_needs_the_record_of_its_merge(history):
     missing = Stage(base=None, root=history.tree, merging=MERGING)
-    with pytest.raises(NotFoundError, match="record of the merge"):
+    with pytest.raises(NotFoundError, match="merge record"):
         history.refs.apply(RefChange(kind="stage", stages={"work": missing}))
     record = history.objects.put_object(b"a merge")
     stage = Stage(base=None, root=history.tree, merging=record)

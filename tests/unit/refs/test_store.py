@@ -125,7 +125,7 @@ def test_pending_objects_become_durable_with_the_commit_that_needs_them(history)
 
 
 def test_a_ref_never_leads_to_what_is_not_here(history):
-    with pytest.raises(NotFoundError, match="stand at"):
+    with pytest.raises(NotFoundError, match="the new commit"):
         history.refs.apply(create_branch("dev", at=NOWHERE))
     with pytest.raises(NotFoundError, match="tree"):
         history.refs.apply(

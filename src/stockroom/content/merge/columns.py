@@ -58,7 +58,7 @@ def take_samples(
 ) -> ColumnRecord:
     """Return `staged` with the samples and attrs in conflict as `source` has them, absent ones removed."""
     if staged.schema != source.schema:
-        raise InvalidInputError(f"{path}: has another schema by now; resolve it as it is staged")
+        raise InvalidInputError(f"{path}: its schema has changed; resolve it as staged")
     keys: list[Key] = [c.key for c in conflicts if c.kind != ATTRS and c.key is not None]
     found, values = content.open_tree(source).get_many(keys)  # type: ignore[arg-type]
     there = [key for key, is_there in zip(keys, found, strict=True) if is_there]

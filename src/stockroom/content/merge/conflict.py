@@ -92,7 +92,7 @@ def explain_conflicts(conflicts: Sequence[Conflict], kind: str) -> MergeConflict
 def explain_open(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError:
     """Return the error for an unfinished merge that cannot be committed yet."""
     return MergeConflictError(
-        f"{kind} under way: {_sum_up(conflicts)}; decide with `stock resolve`, or give up with `stock merge --abort`",
+        f"{kind} in progress: {_sum_up(conflicts)}; decide with `stock resolve`, or abort with `stock merge --abort`",
         conflicts=conflicts,
     )
 

@@ -313,7 +313,7 @@ def test_a_column_of_another_schema_by_now_is_resolved_as_staged(stock: StockRoo
     stock.merge("dev", commit=False)
     with StockRoom(stock.path, enable_write=True) as writer:
         create(dtype="str", shape=())(writer)
-    with pytest.raises(InvalidInputError, match="as it is staged"):
+    with pytest.raises(InvalidInputError, match="as staged"):
         stock.resolve("data/n", 1, choice="theirs")
     assert stock.resolve("data/n") == 0
     stock.continue_merge()
