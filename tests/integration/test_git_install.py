@@ -150,7 +150,7 @@ def test_histories_with_nothing_in_common_are_left_to_a_person(project):
     assert len(log_of(project, 5)) == 1
     refused = try_git(project, "merge", "--allow-unrelated-histories", "main")
     assert refused.returncode == 1
-    assert "no commit in common" in refused.stderr
+    assert "share no history" in refused.stderr
     assert "<<<<<<< " in (project / "head.stock").read_text()
 
 
@@ -338,7 +338,7 @@ def test_attributes_that_are_no_plain_file_are_left_alone(tmp_path):
     project = make_project(tmp_path / "project")
     (project / ".gitattributes").symlink_to(tmp_path / "elsewhere")
     refused = run_stock(project, "git", "install")
-    assert (refused.returncode, "plain file" in refused.stderr) == (14, True)
+    assert (refused.returncode, "regular file" in refused.stderr) == (14, True)
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -83,7 +83,7 @@ def test_a_stage_stays_with_its_work_tree(project, linked):
     with StockRoom(linked, enable_write=True) as writer:
         writer.data["x"][0] = np.full(100, 9)
     git(linked, "checkout", "-q", "--detach", "main")
-    with pytest.raises(ConflictError, match="staged changes belong on"):
+    with pytest.raises(ConflictError, match="staged changes are based on"):
         StockRoom(linked, enable_write=True)
     write(project, 3, "three")
     git(linked, "checkout", "-q", "side")

@@ -457,7 +457,7 @@ def test_pipes_devices_and_links_in_a_remotes_folder_neither_block_nor_lead_out(
         ("float32", [None, 2], struct.pack("<BQQ", 0, 1, 3) + bytes(32), "does not fit"),
         ("uint8", [None, None], struct.pack("<BQQ", 0, 0, 2**63) + bytes(32), "does not fit"),
         ("float32", [None, 2], struct.pack("<BQQ", 0, 1, 2) + b"x" * 32, "not padded"),
-        ("str", [None], struct.pack("<BQ", 0, 3) + b"\xff\xfe\xfd".ljust(32, b"\0"), "no UTF-8"),
+        ("str", [None], struct.pack("<BQ", 0, 3) + b"\xff\xfe\xfd".ljust(32, b"\0"), "expected UTF-8"),
     ],
 )
 def test_fsck_names_the_column_of_an_entry_that_is_none(

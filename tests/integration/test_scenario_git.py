@@ -154,7 +154,7 @@ def test_a_detached_head_reads_and_refuses_to_commit_with_the_way_out(two):
 def test_a_write_block_on_a_detached_head_keeps_what_it_wrote_on_the_stage(two):
     project, first, _ = two
     git(project, "checkout", "-q", "--detach", "main~1")
-    with pytest.raises(ConflictError, match=r"git switch -c NAME.*kept"):
+    with pytest.raises(ConflictError, match=r"git switch -c NAME.*keeps"):
         write(project, 7, "nowhere")
     git(project, "switch", "-q", "-c", "rescue")
     stock(project, "commit", "-m", "rescued")
@@ -186,7 +186,7 @@ def test_a_stage_left_behind_by_git_checkout_is_kept_and_says_so(two):
     git(project, "checkout", "-q", "-b", "side", "main~1")
     assert read(project) == 1
     for call in (lambda: StockRoom(project, enable_write=True), lambda: write(project, 5, "no")):
-        with pytest.raises(ConflictError, match=rf"staged changes belong on {second}.*stock reset"):
+        with pytest.raises(ConflictError, match=rf"staged changes are based on {second}.*stock reset"):
             call()
     refused = run_stock(project, "commit", "-m", "no")
     assert refused.returncode == 14
@@ -204,7 +204,7 @@ def test_a_head_that_git_moves_under_a_writer_is_not_overwritten(two):
     with StockRoom(project, enable_write=True) as writer:
         writer.data["x"][0] = np.full(100, 8)
         git(project, "checkout", "-q", "-b", "side", "main~1")
-        with pytest.raises(RefChangedError, match="git has moved"):
+        with pytest.raises(RefChangedError, match="git moved"):
             writer.commit("no")
     with StockRoom(project) as reader:
         assert reader.commit_id == first
@@ -351,7 +351,7 @@ def test_clone_here_on_a_commit_that_nobody_pushed_says_so_and_leaves_no_trace(s
     git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
     refused = run_stock(colleague, "clone", "--here")
     assert refused.returncode == 1
-    assert "has not pushed it yet" in refused.stderr
+    assert "push it from the clone that made it" in refused.stderr
     assert sorted(path.name for path in colleague.iterdir()) == [".git", "head.stock", "remote.stock"]
     stock(shared, "push")
     assert stock_json(colleague, "clone", "--here")["branch"] == "main"

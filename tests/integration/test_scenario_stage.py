@@ -278,13 +278,13 @@ def test_names_that_differ_in_case_or_composition_only_are_refused(stock):
 def test_a_name_taken_already_is_refused(stock):
     with stock.enable_write("first") as writer:
         writer.data["x"] = [1]
-        with pytest.raises(InvalidInputError, match="exists already"):
+        with pytest.raises(InvalidInputError, match="already exists"):
             writer.data.create("x", dtype="uint8")
     stock.create_tag("v1")
     for make, name in ((stock.create_branch, "main"), (stock.create_tag, "v1")):
-        with pytest.raises(InvalidInputError, match="exists already"):
+        with pytest.raises(InvalidInputError, match="already exists"):
             make(name)
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         stock.checkout("main", create=True)
 
 

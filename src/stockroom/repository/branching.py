@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:
     """Create a branch. Raises `InvalidNameError` if the name is bad, `InvalidInputError` if it exists."""
     if repository.refs.find_branch(name) is not None:
-        raise InvalidInputError(f"branch {name!r} exists already; choose another name or delete it first")
+        raise InvalidInputError(f"branch {name!r} already exists; choose another name or delete it first")
     repository.refs.apply(changes.create_branch(name, at=at))
 
 
@@ -29,10 +29,10 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
         repository.resolve(name)  # raises with near names if nothing is called that
         raise RefNotFoundError(f"{name!r} is not a branch", ref=name)
     if name == head.branch:
-        raise ConflictError(f"branch {name!r} is checked out: check out another one first")
+        raise ConflictError(f"branch {name!r} is checked out; check out another branch first")
     if not force and (head.commit is None or not is_ancestor(repository.refs, at, head.commit)):
         raise ConflictError(
-            f"branch {name!r} has commits that {head.branch or 'HEAD'} does not: delete it by force (-D) if they can go"
+            f"branch {name!r} has commits that {head.branch or 'HEAD'} does not have; force its deletion (-D)"
         )
     repository.refs.apply(changes.delete_branch(name, at=at))
 
@@ -40,7 +40,7 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
 def create_tag(repository: Repository, name: str, at: CommitId) -> None:
     """Create a tag. Raises `InvalidNameError` if the name is bad, `InvalidInputError` if it exists."""
     if repository.refs.find_ref(Ref("tag", name)) is not None:
-        raise InvalidInputError(f"tag {name!r} exists already; choose another name or delete it first")
+        raise InvalidInputError(f"tag {name!r} already exists; choose another name or delete it first")
     repository.refs.apply(changes.create_tag(name, at=at))
 
 
@@ -49,7 +49,7 @@ def delete_tag(repository: Repository, name: str) -> None:
     at = repository.refs.find_ref(Ref("tag", name))
     if at is None:
         known = ", ".join(repository.refs.tags()) or "none"
-        raise RefNotFoundError(f"no tag {name!r}; there are: {known}", ref=name)
+        raise RefNotFoundError(f"no tag {name!r}; tags: {known}", ref=name)
     repository.refs.apply(changes.delete_tag(name, at=at))
 
 
@@ -89,7 +89,7 @@ def undo(session: WriteSession) -> Operation:
     if moves_head:
         session.check_clean()
         if undone.kind == "branch":
-            raise ConflictError(f"branch {name!r}, whose creation would be undone, is checked out: check out another")
+            raise ConflictError(f"undo would delete branch {name!r}, which is checked out; check out another")
     if moves_head:
         session.move_branch(Head(name, move.new), change)
     else:
@@ -119,14 +119,14 @@ def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
     """Return HEAD if `name` is the branch git is on. Otherwise raises `ConflictError` with git's command."""
     if create:
         raise ConflictError(
-            f"git tracks head.stock here, so branches are made by git: run `git switch -c {name}`; commits follow it"
+            f"git tracks head.stock here, so git creates branches: run `git switch -c {name}`; commits follow it"
         )
     if name == session.head.branch:
         return session.head
     _find_target(session.repository, name, session.head)  # raises with near names if nothing is called that
     raise ConflictError(
-        f"git tracks head.stock here, so git moves HEAD: `git switch {name}` takes the data along. To bring what "
-        f"{name!r} has to the branch that git is on, run `stock reset --hard {name}`; to only read it, name it "
+        f"git tracks head.stock here, so git moves HEAD: `git switch {name}` switches the data too. To move git's "
+        f"branch to {name!r}, run `stock reset --hard {name}`; to only read {name!r}, pass its name "
         f"(`stock ls {name}`, `StockRoom(ref=...)`)"
     )
 
@@ -144,7 +144,7 @@ def _find_target(repository: Repository, name: str, head: Head) -> Head:
 def _make_branch_here(repository: Repository, name: str, head: Head) -> None:
     check_name("branch", name)
     if name == head.branch or repository.refs.find_branch(name) is not None:
-        raise InvalidInputError(f"branch {name!r} exists already; check it out without create (-b)")
+        raise InvalidInputError(f"branch {name!r} already exists; check it out without create (-b)")
     if head.commit is None:  # nothing to point it at: its first commit creates it
         check_collision("branch", name, repository.refs.branches())
     else:

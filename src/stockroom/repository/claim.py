@@ -33,7 +33,7 @@ class Claim:
         while (current := self._marks.read_round()) != self.round:
             self._directory.mkdir(exist_ok=True)
             lock = FileLock(self._directory / str(current), is_shared=True)
-            lock.take(_TIMEOUT_S, busy=f"{self._directory}: another process is clearing up; try again")
+            lock.take(_TIMEOUT_S, busy=f"{self._directory}: another process is running gc; try again")
             self.release()
             self._lock, self.round = lock, current
             if self._marks.read_round() == current:  # otherwise gc may not have seen this claim: try again

@@ -47,7 +47,7 @@ def read_settings(file: Path) -> Settings:
         return Settings()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRecordError(
-            f"{file}: expected JSON with name and email ({error}); mend or remove the file", where=str(file)
+            f"{file}: expected JSON with name and email ({error}); fix or remove the file", where=str(file)
         ) from error
 
 
@@ -96,9 +96,9 @@ def _parse_seconds(text: str) -> float:
 
 
 KEYS: Final = (
-    Key("user.name", "name", _parse_text, "Who commits here."),
-    Key("user.email", "email", _parse_text, "Their email."),
-    Key("fetch.lazy", "lazy_fetch", _parse_bool, "Whether what is not here is brought when it is read."),
-    Key("fetch.timeout", "fetch_timeout_s", _parse_seconds, "Seconds that a read waits while nothing arrives."),
+    Key("user.name", "name", _parse_text, "Your name, recorded in commits."),
+    Key("user.email", "email", _parse_text, "Your email, recorded in commits."),
+    Key("fetch.lazy", "lazy_fetch", _parse_bool, "Download missing samples when they are read."),
+    Key("fetch.timeout", "fetch_timeout_s", _parse_seconds, "Seconds that a read waits without progress."),
 )
 """All settings."""

@@ -65,18 +65,18 @@ def check_unmoved(now: Head, began: Head) -> None:
     """Raise `RefChangedError` if git has moved `head.stock` since a writer began."""
     if now.commit != began.commit:
         raise RefChangedError(
-            f"git has moved head.stock to {_say(now.commit)} since this writer began at {_say(began.commit)}: what it "
-            "changed is kept on the stage; bring head.stock back with git (`git switch BRANCH`, `git stash pop`), then "
-            "`stock commit`, or drop the changes with `stock reset`"
+            f"git moved head.stock from {_say(began.commit)} to {_say(now.commit)} during this write; the changes are "
+            "on the stage: restore head.stock with git (`git switch BRANCH`, `git stash pop`), then `stock commit`, "
+            "or drop the changes with `stock reset`"
         )
 
 
 def explain_detached(repository: Repository) -> ConflictError:
     """Return the error for a commit without a branch to move."""
     if repository.find_tie() is None:
-        return ConflictError("HEAD is detached: make a branch here first, with `stock checkout -b NAME`")
+        return ConflictError("HEAD is detached; create a branch here first with `stock checkout -b NAME`")
     return ConflictError(
-        "git's HEAD is detached: make a branch here first, with `git switch -c NAME`; what is staged is kept"
+        "git's HEAD is detached; create a branch here first with `git switch -c NAME`; it keeps staged changes"
     )
 
 

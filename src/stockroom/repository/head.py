@@ -48,7 +48,7 @@ def parse_head(text: str, *, where: str) -> Head:
     text = text.replace("\r\n", "\n")  # git may be set to write such line ends
     lines = text.split("\n")
     if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
-        raise FormatVersionError(f"{where}: written by a newer Stockroom ({lines[0]!r}): upgrade this one")
+        raise FormatVersionError(f"{where}: written by a newer Stockroom ({lines[0]!r}); upgrade Stockroom")
     if len(lines) == 4 and lines[1].startswith("branch ") and lines[2].startswith("commit ") and lines[3] == "":
         branch, commit = lines[1][7:], lines[2][7:]
         try:
@@ -70,8 +70,8 @@ def _explain_conflict(text: str) -> str:
         return ""
     theirs = re.findall(r"^commit ([0-9a-f]{64})$", text.partition("\n=======\n")[2], re.MULTILINE)
     return (
-        "git left it in conflict: take your side with `git checkout --ours -- head.stock`, bring in the other with "
-        f"`stock merge {theirs[0] if theirs else 'COMMIT'}`, then `git add head.stock` and go on; or "
+        "git left a conflict in it: take your side with `git checkout --ours -- head.stock`, merge the other with "
+        f"`stock merge {theirs[0] if theirs else 'COMMIT'}`, then `git add head.stock` and continue; or "
     )
 
 

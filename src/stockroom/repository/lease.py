@@ -52,10 +52,10 @@ def _read_holder(lock: FileLock) -> Holder | None:
 
 def _describe_holder(holder: Holder | None, timeout_s: float) -> LockedError:
     if holder is None:
-        return LockedError(f"another writer holds the stage (waited {timeout_s:g} s); try again when it has finished")
+        return LockedError(f"another writer holds the stage (waited {timeout_s:g} s); try again when it finishes")
     return LockedError(
         f"process {holder.pid} on {holder.host} has been writing since {holder.since} (waited {timeout_s:g} s); "
-        "try again when it has finished, or end it",
+        "try again when it finishes, or end it",
         pid=holder.pid,
         host=holder.host,
         since=holder.since,

@@ -113,7 +113,7 @@ def find_repository(start: Path) -> RepositoryPaths:
         if (folder / STATE_NAME / _FORMAT_NAME).is_file() or (folder / HEAD_NAME).is_file():
             return open_paths(folder)
     raise RepositoryNotFoundError(
-        f"no repository in {resolved} or any folder above it: run `stock init` to make one there"
+        f"no repository in {resolved} or any folder above it; run `stock init` to create one there"
     )
 
 
@@ -125,7 +125,7 @@ def open_paths(root: Path) -> RepositoryPaths:
     found = read_own_file(paths.state / _FORMAT_NAME, max_nbytes=_MAX_FORMAT_NBYTES).decode("utf-8", "replace")
     if found != _FORMAT_TEXT:
         raise FormatVersionError(
-            f"{paths.state}: expected format {_FORMAT_TEXT.strip()!r}, found {found[:60]!r}: upgrade Stockroom"
+            f"{paths.state}: expected format {_FORMAT_TEXT.strip()!r}, found {found[:60]!r}; upgrade Stockroom"
         )
     return paths
 
@@ -203,9 +203,9 @@ def _explain_missing_state(root: Path) -> str:
     has_remote = (root / REMOTE_NAME).is_file()
     command = "stock clone --here" if has_remote else "stock clone --here URL"
     return (
-        f"{root} has a {HEAD_NAME} but no {STATE_NAME}: its data was not cloned; run `{command}` there to get it from "
-        f"{f'the remote in {REMOTE_NAME}' if has_remote else 'where it is kept'}, or delete {HEAD_NAME} and run "
-        "`stock init` to start anew"
+        f"{root} has a {HEAD_NAME} but no {STATE_NAME}: its data was not cloned; run `{command}` there to clone it "
+        f"from {f'the remote in {REMOTE_NAME}' if has_remote else 'its remote'}, or delete {HEAD_NAME} and run "
+        "`stock init` to start over"
     )
 
 

@@ -146,8 +146,8 @@ class Repository:
         """Return the record of a commit. Raises `RefNotFoundError` if this repository does not have it."""
         if not self.refs.has_commit(commit):
             raise RefNotFoundError(
-                f"commit {commit.hex()} is not in this repository: fetch it (`stock fetch`), or, if {HEAD_NAME} names "
-                "it, restore that file or write `commit -` in it and run `stock checkout BRANCH`",
+                f"commit {commit.hex()} is not in this repository: run `stock fetch`, or, if {HEAD_NAME} names it, "
+                "restore that file, or write `commit -` in it and run `stock checkout BRANCH`",
                 ref=commit.hex(),
             )
         return self.refs.get_commit(commit)

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_read_only_not_locked(tmp_path):
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     tmp_path.chmod(0o500)
-    with pytest.raises(ReadOnlyError, match="only reading"):
+    with pytest.raises(ReadOnlyError, match="only reads"):
         acquire_lease(tmp_path / "writer.lock", timeout_s=0)
 
 

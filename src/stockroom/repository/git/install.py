@@ -171,10 +171,10 @@ def _plan_hook(work_tree: GitWorkTree, name: str, program: Sequence[str]) -> lis
         ]
     )
     if os.path.lexists(path) and not is_ours(path):
-        raise ConflictError(f"{path} is there already and stays as it is; to have both, add this line to it: {command}")
+        raise ConflictError(f"{path} already exists and was not changed; to run both, add this line to it: {command}")
     if work_tree.common_dir not in path.parents:
         raise ConflictError(
-            f"git looks for hooks in {path.parent} (core.hooksPath), which is not this repository's alone; to have "
+            f"git reads hooks from {path.parent} (core.hooksPath), which other repositories may share; to install "
             f"{name} there, add this line to it: {command}"
         )
     content = os.fsencode(text)
@@ -192,7 +192,7 @@ def _read_lines(path: Path) -> list[bytes]:
         return []
     content = None if path.is_symlink() else find_regular(path, max_nbytes=_MAX_NBYTES)
     if content is None:
-        raise ConflictError(f"{path}: expected a small, plain file, as git reads it; make it one, then run this again")
+        raise ConflictError(f"{path}: expected a small regular file, as git does; replace it and run this again")
     return content.splitlines(keepends=True)
 
 

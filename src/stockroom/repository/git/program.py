@@ -87,7 +87,7 @@ def _call(
             check=False,
         )
     except FileNotFoundError as error:
-        raise GitError("the program git was not found: install it, and see that it is on the path") from error
+        raise GitError("git was not found; install it and check that it is on PATH") from error
     except subprocess.TimeoutExpired as error:
         raise GitError(f"git {arguments[0]} in {folder} took longer than {timeout_s:g} s; try again") from error
 

@@ -66,9 +66,9 @@ def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOpti
         session.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
         return _report("fast-forward", session)
     if options.fast_forward == "only":
-        raise ConflictError(f"{branch!r} has commits that {name!r} does not: it cannot be fast-forwarded")
+        raise ConflictError(f"cannot fast-forward: {branch!r} has commits that {name!r} does not have")
     if not bases:
-        raise ConflictError(f"{branch!r} and {name!r} have no commit in common: they are histories of different things")
+        raise ConflictError(f"{branch!r} and {name!r} share no history")
     opened = session.repository.open_snapshots([theirs, *bases], session.nodes)
 
     def open_snapshot(commit: CommitId | None) -> Snapshot:

@@ -79,7 +79,7 @@ def _merge(repository: Repository, versions: Versions) -> CommitId | None:
         if theirs in bases or ours in bases:
             return ours if theirs in bases else theirs
         if not bases:
-            raise ConflictError("the two have no commit in common: they are histories of different things")
+            raise ConflictError("the two sides share no history")
         common, parents = find_common_content(refs, open_content, objects, bases), [ours, theirs]
     mine = open_content(ours)
     merged = ContentMerge(common.snapshot, mine, open_content(theirs), objects, disputed=common.disputed).run()

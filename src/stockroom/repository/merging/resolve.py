@@ -24,7 +24,7 @@ from stockroom.trees import Key
 def get_merging(session: WriteSession) -> Merging:
     """Return the unfinished merge. Raises `NotFoundError` if there is none."""
     if session.merging is None:
-        raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
+        raise NotFoundError("no merge is in progress; `stock merge REF --no-commit` starts one")
     return session.merging
 
 
@@ -44,7 +44,7 @@ def resolve(
     chosen = [c for c in merging.conflicts if c.path == path and (key is None or _is_key(c, key))]
     if not chosen:
         raise NotFoundError(
-            f"{path}{'' if key is None else f', {key!r}'}: not in conflict; `stock merge` lists what is"
+            f"{path}{'' if key is None else f', {key!r}'}: has no conflict; `stock merge` lists the conflicts"
         )
     content = session.snapshot if choice is None else _take(session, merging, path, chosen, choice, average)
     left = [conflict for conflict in merging.conflicts if conflict not in chosen]
@@ -86,7 +86,7 @@ def _take_whole(staged: Snapshot, source: Snapshot, path: str, choice: Choice) -
     digest = source.find_digest(path)
     other = find_colliding(name, staged.iter_names(DATA)) if shelf == DATA and digest is not None else None
     if other is not None:
-        raise InvalidInputError(f"{path}: does not go with the column {other!r}, which is staged; delete one of them")
+        raise InvalidInputError(f"{path}: collides with the staged column {other!r}; delete one of them")
     return put_record(staged, path, digest)
 
 
@@ -120,5 +120,5 @@ def _is_key(conflict: Conflict, key: Key) -> bool:
 
 def _explain(path: str, choice: Choice) -> InvalidInputError:
     return InvalidInputError(
-        f"{path}: cannot be decided as {choice!r}; choose another side, or set it yourself and resolve it as staged"
+        f"{path}: cannot be resolved as {choice!r}; choose another side, or set it yourself and resolve it as staged"
     )

@@ -61,7 +61,7 @@ class Connectivity:
         self._guard("remote-tracking refs", lambda: self._check_refs("remote", refs.remotes()), "run `stock fetch`")
         self._guard("HEAD", self._check_head, "run `stock checkout BRANCH`")
         self._guard("stage", self._check_stages, "drop it with `stock reset`")
-        self._guard("operation log", self._check_operations, "history is whole without it; only undo and reflog suffer")
+        self._guard("operation log", self._check_operations, "history does not need it; only undo and reflog do")
 
     def name_dependents(self, damage: Damage) -> Damage:
         """Return the same damage with the things that were found to need it."""
@@ -150,7 +150,7 @@ class Connectivity:
                 if path not in expected or expected.pop(path) not in (None, nbytes):
                     raise CorruptionError(f"{where}: leaf {path!r} of {nbytes} bytes does not fit it")
         if expected:
-            raise CorruptionError(f"{where}: leaf {next(iter(expected))!r} is nowhere")
+            raise CorruptionError(f"{where}: leaf {next(iter(expected))!r} is not in the tree")
 
     def _check_values(self, record: ColumnRecord | StateRecord, values: NDArray[np.uint8]) -> None:
         record.entry_format.check(values)
@@ -204,4 +204,4 @@ def _check_texts(entries: EntryFormat, values: NDArray[np.uint8]) -> None:
         try:
             entries.decode(value.tobytes()).payload.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise CorruptionError(f"expected text, found bytes that are no UTF-8 ({error.reason})") from error
+            raise CorruptionError(f"expected UTF-8 text, found other bytes ({error.reason})") from error

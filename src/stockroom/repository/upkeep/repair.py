@@ -87,7 +87,7 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
             folder = repository.paths.state / name
             if folder.exists():
                 folder.rename(find_free_name(aside, name))
-        return [f"catalog: begun anew, since {error}"]
+        return [f"catalog: replaced ({error})"]
 
 
 def _mend_packs(repository: Repository, report: RepairReport, aside: Path) -> None:
@@ -96,11 +96,11 @@ def _mend_packs(repository: Repository, report: RepairReport, aside: Path) -> No
         digest = PackDigest(bytes.fromhex(name))
         directory = locate_pack(tensors.packs_directory, digest)
         if remake_metadata(directory):
-            report.done.append(f"pack {name}: its zarr.json was written again")
+            report.done.append(f"pack {name}: rewrote its zarr.json")
         elif (directory / PRESENCE_NAME).exists() and (
             clear_presence(directory) or remake_presence(directory, tensors.tmp_directory)
         ):
-            report.done.append(f"pack {name}: what of it is here was found out anew")
+            report.done.append(f"pack {name}: rebuilt its presence map")
         else:
             report.done.append(f"pack {name}: {_take_out(repository, digest, directory, aside)}")
             report.lost_packs.append(digest)
@@ -112,8 +112,8 @@ def _take_out(repository: Repository, digest: PackDigest, directory: Path, aside
         kept, rows = salvage_rows(repository.tensors, directory)
     moved = set_aside(repository.tensors, digest, aside / "packs")
     if moved is None:
-        return "is not on disk, and was taken out of the catalog"
-    return f"moved to {moved.relative_to(repository.paths.root)}; {kept} of {rows or 'its'} chunks were kept"
+        return "is not on disk, removed from the catalog"
+    return f"moved to {moved.relative_to(repository.paths.root)}; {kept} of {rows or 'its'} chunks kept"
 
 
 def _mend_indexes(repository: Repository, report: RepairReport) -> None:
@@ -122,9 +122,9 @@ def _mend_indexes(repository: Repository, report: RepairReport) -> None:
     tensors.register(collect_leftovers(tensors.tmp_directory, tensors.packs_directory))
     tensors.index.rebuild()
     tensors.recover()
-    report.done.append("location tables and catalog: made anew from the packs")
+    report.done.append("location tables and catalog: rebuilt from the packs")
     links = repository.refs.rebuild_links()
-    report.done.append(f"places of commits in the graph: {links} made anew")
+    report.done.append(f"commit graph: rebuilt {links} links")
 
 
 def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> None:

@@ -145,9 +145,7 @@ class BranchSession(Workspace):
         for _ in range(_ATTEMPTS):
             tip = refs.find_branch(branch)
             if tip is None and self.head.commit is not None:
-                raise ConflictError(
-                    f"branch {branch!r} was deleted meanwhile: commit to another one, or create it again"
-                )
+                raise ConflictError(f"branch {branch!r} was deleted; commit to another branch, or create it again")
             content = self._put_on(tip)
             parents = [] if tip is None else [tip]
             record = self.repository.make_commit(
@@ -161,7 +159,7 @@ class BranchSession(Workspace):
             except RefChangedError:  # another commit was faster: go on top of it
                 continue
             return Head(branch, record.commit_id)
-        raise RefChangedError(f"branch {branch!r} moved {_ATTEMPTS} times while this commit was put on it: try again")
+        raise RefChangedError(f"branch {branch!r} moved {_ATTEMPTS} times during this commit; try again")
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
         """Return what is staged, merged with what others have committed since this session began."""

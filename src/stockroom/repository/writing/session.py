@@ -119,7 +119,7 @@ class WriteSession(Workspace):
             raise RefChangedError(
                 f"branch {branch!r} is {found}, but head.stock says "
                 f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a branch of its own"
+                "this work on a separate branch"
             )
         return branch
 
@@ -170,7 +170,7 @@ class WriteSession(Workspace):
             raise _explain_stranded(self._stranded)
         if self.merging is not None:
             raise ConflictError(
-                f"a {self.merging.kind} is under way: finish it (`stock merge --continue`) or give it up "
+                f"a {self.merging.kind} is in progress: finish it (`stock merge --continue`) or abort it "
                 "(`stock merge --abort`)"
             )
         if self.snapshot.root != self.base.root:
@@ -309,6 +309,6 @@ class WriteSession(Workspace):
 def _explain_stranded(stage: Stage) -> ConflictError:
     staged_on = stage.base.hex() if stage.base else "the empty repository"
     return ConflictError(
-        f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
-        "there (with git, if it tracks head.stock), to go on, or drop them with `stock reset`"
+        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
+        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
     )

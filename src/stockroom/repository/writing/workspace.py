@@ -115,9 +115,7 @@ class Workspace(ABC):
     def check_open(self) -> None:
         """Raise `ClosedError` if closed, or in a forked process, which must not use the writer's files and threads."""
         if not self.is_open:
-            raise ClosedError(
-                "this writer belongs to another process, or is closed: open the repository again to write here"
-            )
+            raise ClosedError("this writer belongs to another process or is closed; open the repository again to write")
 
     @property
     @in_turn
@@ -191,9 +189,7 @@ class Workspace(ABC):
         if self.is_open:
             return writer.read(digest)
         if not self.repository.tensors.contains(np.frombuffer(digest, np.uint8).reshape(1, -1))[0]:
-            raise ClosedError(
-                "this sample was not written out when its writer was forked: flush or commit before forking"
-            )
+            raise ClosedError("this sample was unflushed when its writer was forked; flush or commit before you fork")
         return None
 
     @in_turn

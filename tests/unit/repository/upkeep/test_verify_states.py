@@ -67,9 +67,9 @@ def value(kind: EntryKind, nbytes: int, payload: bytes) -> bytes:
 
 
 DAMAGE: dict[str, tuple[Change, str]] = {
-    "a leaf that is nowhere": (structure_of(STATE | {"more": 1}), "leaf 'more' is nowhere"),
+    "a leaf that is nowhere": (structure_of(STATE | {"more": 1}), "leaf 'more' is not in the tree"),
     "a leaf too many": (entry("more", value(INLINE, 1, bytes(32))), "leaf 'more' of 1 bytes does not"),
-    "a leaf taken out": (entry("small", None), "leaf 'small' is nowhere"),
+    "a leaf taken out": (entry("small", None), "leaf 'small' is not in the tree"),
     "a leaf of another size": (structure_of(STATE | {"large": np.arange(3 << 20)}), "leaf 'large' of 16777216 bytes"),
     "an entry of another size": (entry("tied/0", value(INLINE, 3, bytes(32))), "leaf 'tied/0' of 3"),
     "an entry of no kind": (entry("tied/0", value(INLINE, 400, NOWHERE)), "entry of kind 0 and shape"),
