@@ -220,7 +220,7 @@ def test_any_commit_keys_and_condition_choose_samples(room, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["data/image", "--to", "{}/no/a.npy"], 1, "make it first"),
+        (["data/image", "--to", "{}/no/a.npy"], 1, "create it first"),
         (["data/image", "--to", "{}/a.csv"], 2, "expected a file to end in"),
         (["data/image", "--to", "{}/a.npy", "--keys", "x"], 2, "expected positions"),
         (["data/image", "--to", "{}/a.npy", "--keys", "999"], 1, "no sample under key 999"),
@@ -245,7 +245,7 @@ def test_nothing_is_replaced_unless_forced(room, tmp_path, capsys, file):
     column, place = room.data["label"], tmp_path / file
     column.export(place)
     before = place.read_bytes() if place.is_file() else sorted(place.rglob("*"))
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         column.export(place, keys=[1])
     assert (place.read_bytes() if place.is_file() else sorted(place.rglob("*"))) == before
     assert export(room, "data/label", "--to", place, "--keys", "1", "--force") == 0
@@ -260,7 +260,7 @@ def test_an_empty_folder_is_filled_and_a_link_is_never_followed(room, tmp_path):
     (tmp_path / "precious").write_text("precious")
     for name in ("a.npy", "a.zarr", "folder"):
         (tmp_path / name).symlink_to(tmp_path / "precious")
-        with pytest.raises(InvalidInputError, match="exists already"):
+        with pytest.raises(InvalidInputError, match="already exists"):
             room.data["label"].export(tmp_path / name)
         room.data["label"].export(tmp_path / name, keys=[1, 2], force=True)
         assert not (tmp_path / name).is_symlink()
@@ -269,7 +269,7 @@ def test_an_empty_folder_is_filled_and_a_link_is_never_followed(room, tmp_path):
 
 def test_folders_that_hold_the_repository_are_never_replaced(room, tmp_path):
     for place in (room.path, room.path.parent, Path.cwd(), Path("/")):
-        with pytest.raises(InvalidInputError, match="choose a folder of its own"):
+        with pytest.raises(InvalidInputError, match="choose another folder"):
             room.data["label"].export(place, force=True)
     for place in (".stockroom", ".stockroom/packs", ".stockroom/a.npy"):
         with pytest.raises(InvalidInputError, match="the repository's own folder"):

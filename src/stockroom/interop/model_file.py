@@ -58,8 +58,8 @@ def _read_checkpoint(path: Path) -> ModelFile:
         module = importlib.import_module(_TORCH_MODULE)
     except ModuleNotFoundError as error:
         raise InvalidInputError(
-            f"{path}: only PyTorch reads its checkpoints: install it with `pip install 'stockroom-vcs[torch]'`, or "
-            "give a .safetensors file"
+            f"{path}: reading checkpoints needs PyTorch: install it with `pip install 'stockroom-vcs[torch]'`, or "
+            "use a .safetensors file"
         ) from error
     read: Callable[[Path], object] = module.read_checkpoint
     return ModelFile(read(path), {})

@@ -65,5 +65,5 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     except (OSError, MemoryError):
         raise  # the operating system's own error
     except Exception as error:  # of any class
-        raise CorruptionError(f"{path}: not a whole safetensors file: {error}", where=str(path)) from error
+        raise CorruptionError(f"{path}: not a complete safetensors file: {error}", where=str(path)) from error
     return header, 8 + nbytes

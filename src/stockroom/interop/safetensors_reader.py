@@ -36,9 +36,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _make_tensor(path: Path, name: str, form: dict[str, Any], data: NDArray[np.uint8]) -> RawTensor:
     dtype = DTYPES.get(form["dtype"])
     if dtype is None:
-        raise InvalidInputError(
-            f"{path}: tensor {name!r} has dtype {form['dtype']}, which is not kept here; convert it first"
-        )
+        raise InvalidInputError(f"{path}: tensor {name!r} has the unsupported dtype {form['dtype']}; convert it first")
     shape = tuple(form["shape"])
     if dtype == TWO_IN_A_BYTE and shape:
         shape = (*shape[:-1], shape[-1] // 2)

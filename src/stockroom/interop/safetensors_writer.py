@@ -49,7 +49,7 @@ def write_safetensors(state: State, to: Path, *, tensors_only: bool = False, ove
     """
     load_safetensors()
     if to.exists() and not overwrite:
-        raise InvalidInputError(f"{to} exists already; choose another name")
+        raise InvalidInputError(f"{to} already exists; choose another name")
     leaves = list(state.leaves())
     names = _choose_names(state, leaves)
     tensors = {names[leaf.path]: leaf for leaf in leaves if leaf.library != "python"}
@@ -68,10 +68,10 @@ def _choose_names(state: State, leaves: list[LeafInfo]) -> dict[str, str]:
     taken: dict[str, str] = {}
     for path, name in names.items():
         if name == _RESERVED or name.encode("utf-8", "replace").decode() != name:
-            raise InvalidInputError(f"a safetensors file cannot hold a tensor called {name!r}; rename it first")
+            raise InvalidInputError(f"a safetensors file cannot hold a tensor named {name!r}; rename it first")
         if taken.setdefault(name, path) != path:
             raise InvalidInputError(
-                f"{taken[name]!r} and {path!r} would both be called {name!r} in the file; export a part of the model"
+                f"{taken[name]!r} and {path!r} would both be named {name!r} in the file; export part of the model"
             )
     return names
 
@@ -80,8 +80,8 @@ def _check_dtypes(tensors: Mapping[str, LeafInfo]) -> None:
     for leaf in tensors.values():
         if leaf.dtype not in _WRITABLE:
             raise InvalidInputError(
-                f"a safetensors file cannot hold {leaf.dtype}, which {leaf.path!r} has; convert it first, or export a "
-                "part of the model without it"
+                f"a safetensors file cannot hold {leaf.dtype}, the dtype of {leaf.path!r}; convert it first, or export "
+                "the model without it"
             )
 
 
@@ -96,7 +96,7 @@ def _make_metadata(state: State, tensors: Mapping[str, LeafInfo], values: Mappin
     """Return the model's metadata and `values`, with anything but text as JSON."""
     given = state.metadata
     if NOTES_KEY in given:
-        raise InvalidInputError(f"the model's metadata have {NOTES_KEY!r}, where an export keeps its own notes")
+        raise InvalidInputError(f"the model's metadata has the key {NOTES_KEY!r}, which exports use; rename it first")
     as_json = [name for name, value in given.items() if not isinstance(value, str)]
     metadata = {name: json.dumps(value) if name in as_json else value for name, value in given.items()}
     if any(leaf.library == "torch" for leaf in tensors.values()):
@@ -110,7 +110,7 @@ def _write(state: State, tensors: Mapping[str, LeafInfo], metadata: dict[str, st
     """Write through a temporary file beside `to`."""
     library = load_safetensors()
     if not to.parent.is_dir():
-        raise InvalidInputError(f"{to}: expected a folder to write it in, found none; make {to.parent} first")
+        raise InvalidInputError(f"{to}: the folder {to.parent} does not exist; create it first")
     temporary = to.with_name(f".stockroom-{secrets.token_hex(8)}.part")  # a random name, so that no link can wait there
     try:
         temporary.touch(exist_ok=False)  # a folder that is not writable raises the operating system's own error

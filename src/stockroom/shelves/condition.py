@@ -183,9 +183,9 @@ class _Parser:
 
     def _compare(self, op: ast.cmpop, left: _Name | _Literal, right: _Name | _Literal) -> _Comparison:
         if isinstance(left, _Literal) and isinstance(right, _Literal):
-            raise _refused(self.text, "each comparison needs a name, between backticks if it is no word")
+            raise _refused(self.text, "each comparison needs a name, in backticks if it is not an identifier")
         if type(op) not in _COMPARISONS and not isinstance(op, ast.In | ast.NotIn):
-            raise _refused(self.text, "it compares in a way that is not known")
+            raise _refused(self.text, "unknown comparison operator")
         return _Comparison(op, left, right)
 
     def _parse_side(self, node: ast.expr) -> _Name | _Literal:

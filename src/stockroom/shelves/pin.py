@@ -63,12 +63,12 @@ class Access:
         def check() -> None:
             self.check_open()
             if self.session is not session and not self.repository.objects.contains(ObjectDigest(record.structure)):
-                raise ClosedError("this was staged in a write block that was undone: take it from the shelf again")
+                raise ClosedError("this was staged in a write block that failed; take it from the shelf again")
 
         return check
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a shelf belongs to an open handle and cannot be pickled: send the path, and open it there")
+        raise TypeError("a shelf belongs to an open handle and cannot be pickled; send the path and open it there")
 
     def list_names(self, shelf: str) -> list[str]:
         """Return the names on a shelf, in order."""

@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> object:
     found = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
     if found < _SAFE_SINCE:
         raise InvalidInputError(
-            f"{path}: checkpoints are read safely by PyTorch 2.6 and later, found {torch.__version__}; upgrade it"
+            f"{path}: reading checkpoints safely needs PyTorch 2.6 or later, found {torch.__version__}; upgrade it"
         )
     path.open("rb").close()  # an unreadable file raises the operating system's own error
     try:
@@ -44,15 +44,15 @@ def _translate(path: Path, error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, pickle.UnpicklingError):
         named = _NAMED.search(text)
-        what = f"{named[1]}, which is code" if named else "what PyTorch does not read safely"
+        what = f"{named[1]}, which is code" if named else "objects that PyTorch cannot read safely"
         return InvalidInputError(
             f"{path}: expected tensors in plain containers, found {what}; nothing was executed; if you trust the file, "
-            "load it yourself and save its `state_dict()` alone"
+            "load it yourself and save only its `state_dict()`"
         )
     if "TorchScript" in text:
         return InvalidInputError(
             f"{path}: expected a checkpoint, found a TorchScript program; nothing was executed; if you trust the file, "
-            "load it yourself and save its `state_dict()` alone"
+            "load it yourself and save only its `state_dict()`"
         )
     why = f" ({text.splitlines()[0].partition('. ')[0]})" if isinstance(error, RuntimeError) and text else ""
-    return CorruptionError(f"{path}: not a whole PyTorch checkpoint{why}; get the file again", where=str(path))
+    return CorruptionError(f"{path}: not a complete PyTorch checkpoint{why}; download the file again", where=str(path))

@@ -177,7 +177,7 @@ def _check_same_keys(columns: list[Column]) -> None:
         if missing is not None:
             raise SchemaError(
                 f"columns {first.name!r} ({len(first)} samples) and {other.name!r} ({len(other)}) do not have the same "
-                f"keys: {missing!r} is in only one of them; choose common ones with keys=..."
+                f"keys: {missing!r} is in only one of them; select common keys with keys=..."
             )
 
 

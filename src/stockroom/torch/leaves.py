@@ -75,7 +75,7 @@ class TorchLibrary:
         """Return a tensor on the memory of `data`."""
         kind: Any = getattr(torch, dtype, None)
         if kind is None:
-            raise SchemaError(f"this torch has no dtype {dtype}: upgrade it, or read with `.load(as_numpy=True)`")
+            raise SchemaError(f"this torch has no dtype {dtype}; upgrade it, or read with `.load(as_numpy=True)`")
         if not len(data):
             return torch.empty(shape, dtype=kind, device="cpu")  # whatever the current default device is
         return torch.from_numpy(data).view(kind).reshape(shape)
@@ -97,15 +97,15 @@ class TorchLibrary:
 
 def _check_plain(tensor: torch.Tensor, where: str) -> None:
     if torch.nn.parameter.is_lazy(tensor):
-        raise SchemaError(f"{where}: a parameter of a lazy module has no values before the module was first called")
+        raise SchemaError(f"{where}: a lazy module's parameter has no values before the first call")
     if tensor.is_quantized or tensor.dtype in _QUANTISED:
-        raise SchemaError(f"{where}: a quantised tensor cannot be stored; give `.dequantize()` or `.int_repr()`")
+        raise SchemaError(f"{where}: a quantized tensor cannot be stored; store `.dequantize()` or `.int_repr()`")
     if tensor.is_nested or tensor.layout is not torch.strided:
-        raise SchemaError(f"{where}: expected a dense tensor, found {tensor.layout}; give `.to_dense()`")
+        raise SchemaError(f"{where}: expected a dense tensor, found {tensor.layout}; store `.to_dense()`")
     if tensor.is_meta:
         raise SchemaError(f"{where}: a tensor on the meta device has no values")
     if hasattr(tensor, "__tensor_flatten__"):
-        raise SchemaError(f"{where}: {type(tensor).__name__} wraps other tensors; give them one by one")
+        raise SchemaError(f"{where}: {type(tensor).__name__} wraps other tensors; store them one by one")
 
 
 def _resolve(tensor: torch.Tensor) -> torch.Tensor:

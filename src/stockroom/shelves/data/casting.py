@@ -38,7 +38,7 @@ def plan_cast(record: ColumnRecord, dtype: str, column: str) -> Cast | None:
         return None
     if (record.dtype in (STR, BYTES)) != (dtype in (STR, BYTES)) or record.decoder is not None:
         kind = record.dtype if record.decoder is None else f"{record.decoder} columns"
-        raise SchemaError(f"column {column!r}: no cast leads from {kind} to {dtype}; assign converted samples instead")
+        raise SchemaError(f"column {column!r}: cannot cast {kind} to {dtype}; assign converted samples instead")
     return Cast(msgspec.structs.replace(record, dtype=dtype), (record.dtype, dtype) in _SAME_BYTES)
 
 
@@ -48,7 +48,7 @@ def plan_widening(record: ColumnRecord, shape: tuple[int | None, ...], column: s
         new is None or new == old for new, old in zip(shape, record.shape, strict=True)
     )
     if not admits or record.is_text:
-        raise SchemaError(f"column {column!r}: expected a shape that admits {record.shape}, found {shape}")
+        raise SchemaError(f"column {column!r}: expected a shape that fits {record.shape}, found {shape}")
     return None if shape == record.shape else Cast(msgspec.structs.replace(record, shape=shape), keeps_bytes=False)
 
 
@@ -97,7 +97,7 @@ def _cast_array(batch: Array, keys: list[Key], cast: Cast, column: str, *, lossy
     if len(wrong):
         raise SchemaError(
             f"column {column!r}, key {keys[int(wrong[0])]!r}: its values do not fit {dtype}; cast with lossy=True to "
-            "cut them off, or assign converted samples"
+            "convert them anyway, or assign converted samples"
         )
     return converted
 

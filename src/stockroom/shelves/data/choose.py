@@ -33,9 +33,9 @@ def _read_along(source: ColumnSource, name: str) -> NDArray[Any]:
     has_keys = other.record.key_type == source.record.key_type and find_unshared_key(other.tree, source.tree) is None
     if not has_keys:
         raise SchemaError(
-            f"columns {source.name!r} and {name!r} do not have the same keys, so {name!r} cannot choose samples"
+            f"columns {source.name!r} and {name!r} have different keys, so {name!r} cannot select samples"
         )
     values = np.asarray(other.reader.read_batch(np.arange(other.tree.count, dtype=np.int64)))
     if values.ndim != 1 or other.record.decoder is not None:
-        raise SchemaError(f"column {name!r} holds arrays; a condition needs one value a sample")
+        raise SchemaError(f"column {name!r} holds arrays; a condition needs one value per sample")
     return values

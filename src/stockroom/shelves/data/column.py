@@ -248,15 +248,15 @@ class Column(Mapping[SampleKey, Sample]):
         self._source.access.check_open()
         if self._source.is_staged:
             raise TypeError(
-                f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"
+                f"column {self.name!r} cannot be pickled during a write; commit, then take it from a reader"
             )
         reader = self._source.reader
         if reader.commit is None:
-            raise TypeError(f"column {self.name!r} belongs to no commit and cannot be pickled: commit first")
+            raise TypeError(f"column {self.name!r} cannot be pickled before it is committed; commit first")
         return self._source.access.repository.paths.root, reader.commit
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a column cannot be pickled: make a data set with make_torch_dataset, or send path and commit")
+        raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
 
     def __contains__(self, key: object) -> bool:
         try:
@@ -275,7 +275,7 @@ class Column(Mapping[SampleKey, Sample]):
         """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""
         samples = self._take(np.arange(len(self), dtype=np.int64))
         if not isinstance(samples, np.ndarray):
-            raise TypeError(f"column {self.name!r} is no one array: use column.take(positions), which gives a list")
+            raise TypeError(f"column {self.name!r} is not one array; use column.take(positions), which returns a list")
         if copy is False:
             raise ValueError(f"column {self.name!r} cannot be an array without a copy; use view(key) for one sample")
         return samples if dtype is None else samples.astype(dtype)

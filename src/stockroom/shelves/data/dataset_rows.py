@@ -63,7 +63,7 @@ def _iter_samples(dataset: Any) -> Iterator[Any]:
         yield from dataset
         return
     if not hasattr(type(dataset), "__getitem__"):
-        raise SchemaError(f"expected a data set with __getitem__ or __iter__, found one {type(dataset).__name__}")
+        raise SchemaError(f"expected a data set with __getitem__ or __iter__, found {type(dataset).__name__}")
     try:
         count = len(dataset)
     except (TypeError, NotImplementedError):
@@ -121,7 +121,7 @@ def _make_array_or_text(value: Any, where: str) -> Any:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise SchemaError(f"{where}: expected values that JSON has, found others ({error})") from error
+        raise SchemaError(f"{where}: expected JSON values ({error})") from error
 
 
 def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

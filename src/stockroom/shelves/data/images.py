@@ -28,7 +28,7 @@ def check_decoder(decoder: str, where: str) -> str:
     if name != "image" or (has_mode and mode not in MODE_CHANNELS):
         raise SchemaError(
             f"{where}: expected the decoder 'image', or 'image:MODE' with {', '.join(MODE_CHANNELS)}, found "
-            f"{decoder!r}; the bytes can be read all the same, as `column.encoded[key]`"
+            f"{decoder!r}; read the bytes with `column.encoded[key]`"
         )
     return decoder
 
@@ -52,9 +52,7 @@ def decode_image(data: bytes, decoder: str, where: str, *, writable: bool = True
         with pillow.open(io.BytesIO(data), formats=FORMATS) as image:
             return to_array(image.convert(mode) if mode and mode != image.mode else image, writable=writable)
     except Exception as error:  # Pillow's readers raise all kinds of errors
-        raise InvalidInputError(
-            f"{where}: expected a whole image ({', '.join(FORMATS)}), found none: {error}"
-        ) from error
+        raise InvalidInputError(f"{where}: cannot decode the image (expected {', '.join(FORMATS)}): {error}") from error
 
 
 def to_array(image: Any, *, writable: bool = True) -> Array:

@@ -232,7 +232,7 @@ class DataShelf(Shelf[Column]):
         """Raise `InvalidNameError` or `InvalidInputError` unless a column can be created under this name."""
         check_name("column", name)
         if name in self:
-            raise InvalidInputError(f"column {name!r} exists already; delete it first, or assign to it")
+            raise InvalidInputError(f"column {name!r} already exists; delete it first, or assign to it")
         check_collision("column", name, self._access.list_names(DATA))
 
     def _assign(self, name: str, values: object) -> None:
@@ -245,7 +245,7 @@ class DataShelf(Shelf[Column]):
         key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
-                raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
+                raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; to change them, delete it first")
             _make_writer(session, edit, name).replace_all(keys, samples)
             return
         decoder = None
@@ -308,7 +308,7 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
     plain = as_array_like(values)
     if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
         raise SchemaError(
-            f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found one "
+            f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found "
             f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
         )
     return None, plain
@@ -330,11 +330,11 @@ def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> t
         if samples.ndim == 0:
             raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
         if samples.dtype.kind in "US":
-            raise SchemaError(f"column {name!r}: give text as a list: array.tolist()")
+            raise SchemaError(f"column {name!r}: pass text as a list: array.tolist()")
         return Schema(infer_schema(samples, f"column {name!r}").dtype, samples.shape[1:]), samples
     listed = list(samples)
     if not listed:
-        raise SchemaError(f"column {name!r}: no sample to tell its dtype from; use stock.data.create(...)")
+        raise SchemaError(f"column {name!r}: cannot infer a dtype without samples; use stock.data.create(...)")
     schema: Schema | None = None
     for position, sample in enumerate(listed):
         found = infer_schema(sample, f"column {name!r}, key {position if keys is None else keys[position]!r}")

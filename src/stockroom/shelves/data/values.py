@@ -153,7 +153,7 @@ def _fill(shape: tuple[int, ...], pad: Any, dtype: np.dtype[Any], where: str) ->
         if value.ndim == 0 and (dtype.kind not in "biu" or value == pad):
             return np.full(shape, value, dtype)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SchemaError(f"{where}: {pad!r} is no {dtype} to pad with ({error})") from error
+        raise SchemaError(f"{where}: cannot pad {dtype} with {pad!r} ({error})") from error
     raise SchemaError(f"{where}: expected one {dtype} to pad with, found {pad!r:.80}")
 
 
@@ -200,7 +200,7 @@ def _check_dtype(array: Any, where: str) -> str:
     """Return the name of an array's dtype; raises `SchemaError` naming `where` if it cannot be stored."""
     if array.dtype.hasobject:
         raise SchemaError(
-            f"{where}: arrays of Python objects cannot be stored: give an array of numbers, or a list of str or bytes"
+            f"{where}: arrays of Python objects cannot be stored; pass an array of numbers, or a list of str or bytes"
         )
     if array.ndim > _MAX_AXES:
         raise SchemaError(f"{where}: expected at most {_MAX_AXES} axes, found {array.ndim}")

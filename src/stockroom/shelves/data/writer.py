@@ -90,7 +90,7 @@ class ColumnWriter:
                 return self._extend_array(plain, first)
             if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
                 raise InvalidInputError(
-                    f"column {self._name!r}: expected an iterable of samples, found one {type(plain).__name__}"
+                    f"column {self._name!r}: expected an iterable of samples, found {type(plain).__name__}"
                 )
             count = 0
             for count, value in enumerate(plain, 1):

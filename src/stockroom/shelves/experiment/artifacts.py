@@ -134,7 +134,7 @@ def find_place(folder: Path, name: str) -> Path:
     parent = folder.joinpath(*name.split("/")[:-1])
     inside = folder.resolve()
     if not parent.resolve().is_relative_to(inside):
-        raise InvalidNameError(f"file name {name!r}: a link there leads out of {folder}; export to another folder")
+        raise InvalidNameError(f"file name {name!r}: a link in it points outside {folder}; export to another folder")
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -150,7 +150,7 @@ def _check_parts(name: str) -> None:
             f"file name {name!r}: must be a relative path without '.', '..' or empty parts; choose another name"
         )
     if not {".git", ".stockroom"}.isdisjoint(part.lower() for part in parts):
-        raise InvalidNameError(f"file name {name!r}: must not lead into a repository; choose another name")
+        raise InvalidNameError(f"file name {name!r}: must not be inside a repository; choose another name")
 
 
 def _write(session: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
@@ -179,10 +179,10 @@ class _FilePieces:
 def _open_file(name: str, path: Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidInputError(f"artifact {name!r}: expected a file, found something else at {path}")
+            raise InvalidInputError(f"artifact {name!r}: {path} is not a regular file")
         return path.open("rb")
     except FileNotFoundError as error:
-        raise InvalidInputError(f"artifact {name!r}: expected a file, found none at {path}; check the path") from error
+        raise InvalidInputError(f"artifact {name!r}: no file at {path}; check the path") from error
 
 
 def _is_media_type(value: object) -> TypeGuard[str]:

@@ -87,7 +87,7 @@ class _CellMaker:
         structure = self.reader.structure
         leaf, entry = structure.leaves[structure.origin(path)], self.entries[structure.stored_path(path)]
         if measure_leaf(leaf) not in (None, entry.nbytes):
-            raise MalformedRecordError(f"leaf {path!r}: its bytes do not fit its form; run `stock fsck`")
+            raise MalformedRecordError(f"leaf {path!r}: its bytes do not fit its kind; run `stock fsck`")
         if isinstance(leaf, ScalarLeaf):
             if leaf.kind != "bytes" and entry.kind is EntryKind.INLINE:
                 return decode_scalar(leaf.kind, entry.payload)

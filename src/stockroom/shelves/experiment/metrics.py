@@ -107,7 +107,7 @@ class Metrics(Shelf[Series]):
 
     def _missing(self, name: object) -> NotFoundError:
         if isinstance(name, str) and self._access.content.find_digest(f"{EXPERIMENT}/{name}") is not None:
-            return ValueNotFoundError(f"no metric {name!r} here; it is a value: stock.experiment[{name!r}] reads it")
+            return ValueNotFoundError(f"no metric {name!r} here; {name!r} is a value: use stock.experiment[{name!r}]")
         return super()._missing(name)
 
 

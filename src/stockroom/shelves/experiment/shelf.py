@@ -144,9 +144,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
     def _missing(self, key: object) -> NotFoundError:
         for shelf, attribute in ((METRIC, "metrics"), (ARTIFACT, "artifacts")):
             if isinstance(key, str) and self._access.content.find_digest(f"{shelf}/{key}") is not None:
-                return ValueNotFoundError(
-                    f"no value {key!r} here, but one of the {attribute} is called so: use .{attribute}[{key!r}]"
-                )
+                return ValueNotFoundError(f"no value {key!r} here; .{attribute} has it: use .{attribute}[{key!r}]")
         return super()._missing(key)
 
 

@@ -64,7 +64,7 @@ def _write_text(file: IO[bytes], samples: Samples) -> None:
     for _, text in samples.iter_samples():
         longest = max(longest, len(text))
         if text.endswith("\x00") or longest * len(samples) * 4 > _MAX_TEXT_NBYTES:
-            raise samples.refuse("an .npz", "such long text, or with a NUL at its end: use .parquet, .tar or a folder")
+            raise samples.refuse("an .npz", "long text, or text that ends in NUL, needs .parquet, .tar or a folder")
     texts = np.array([text for _, text in samples.iter_samples()], f"U{max(1, longest)}")
     npy_format.write_array(file, texts, allow_pickle=False)
 

@@ -34,9 +34,7 @@ def write_folder(samples: Samples, folder: Path) -> None:
             with place.open("xb") as file:
                 file.write(data)
         except FileExistsError as error:
-            raise InvalidInputError(
-                f"two keys would have the file {place.name} here; export one of them alone"
-            ) from error
+            raise InvalidInputError(f"two keys would share the file {place.name}; export one of them alone") from error
 
 
 def write_tar(samples: Samples, path: Path) -> None:

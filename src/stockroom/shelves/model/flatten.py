@@ -126,7 +126,7 @@ class _Flattener:
             value = value.load()  # restores its ties
         if isinstance(value, Mapping | list | tuple) and not hasattr(value, "_fields"):
             if depth >= MAX_DEPTH or id(value) in self.within:
-                raise SchemaError(f"{self._at(path)}: nested deeper than {MAX_DEPTH} levels, or within itself")
+                raise SchemaError(f"{self._at(path)}: nested deeper than {MAX_DEPTH} levels, or contains itself")
             self.within.add(id(value))
             group = self._take_mapping(value, path, depth) if isinstance(value, Mapping) else None
             if group is None:
@@ -136,7 +136,7 @@ class _Flattener:
             return group
         slot = _Slot(path)
         if len(path) * 4 > MAX_KEY_NBYTES and len(path.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
-            raise SchemaError(f"{self._at(path[:40])}...: the keys down to it take more than {MAX_KEY_NBYTES} bytes")
+            raise SchemaError(f"{self._at(path[:40])}...: its path takes more than {MAX_KEY_NBYTES} bytes")
         self._take_leaf(value, slot)
         self.slots.append(slot)
         return slot
@@ -205,7 +205,7 @@ class _Flattener:
         if len(form.shape) > MAX_AXES:
             raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(form.shape)}")
         if measure_extent(form.dtype, form.shape) > MAX_EXTENT:
-            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to be stored")
+            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to store")
         tensor = _Tensor(slot, value, form)
         if 0 in form.shape:
             self._settle_alone(tensor)
@@ -262,7 +262,7 @@ class _Flattener:
 
     def _name_dtype(self, value: Any, path: str) -> str:
         if isinstance(value, np.ma.MaskedArray):
-            raise SchemaError(f"{self._at(path)}: a masked array cannot be stored: give its data and its mask")
+            raise SchemaError(f"{self._at(path)}: a masked array cannot be stored; store its data and its mask")
         try:
             return format_dtype(value.dtype)
         except SchemaError as error:

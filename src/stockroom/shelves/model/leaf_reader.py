@@ -125,12 +125,11 @@ class LeafReader:
         entries = self.look_up(paths)
         for path in paths:
             if path not in entries:
-                raise CorruptionError(f"leaf {path!r} is in the structure and not in the tree; run `stock fsck`")
+                raise CorruptionError(f"leaf {path!r} is in the structure but not in the tree; run `stock fsck`")
             nbytes = measure_leaf(self.structure.leaves[path])
             if nbytes not in (None, entries[path].nbytes):
                 raise CorruptionError(
-                    f"leaf {path!r}: expected {nbytes} bytes by the structure, found {entries[path].nbytes}; run "
-                    "`stock fsck`"
+                    f"leaf {path!r}: the structure says {nbytes} bytes, found {entries[path].nbytes}; run `stock fsck`"
                 )
         return entries
 

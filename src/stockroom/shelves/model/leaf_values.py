@@ -183,13 +183,13 @@ def choose_rows(rows: Rows, count: int, path: str) -> NDArray[np.int64]:
 
 def _choose_positions(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
     if rows.ndim != 1:
-        raise IndexError("they have more than one axis")
+        raise IndexError("more than one axis")
     if rows.dtype == bool:
         if len(rows) != count:
-            raise IndexError(f"the mask is of {len(rows)}")
+            raise IndexError(f"the mask has length {len(rows)}")
         return np.flatnonzero(rows)
     if len(rows) and rows.dtype.kind not in "iu":
-        raise TypeError(f"they are {rows.dtype}")
+        raise TypeError(f"dtype {rows.dtype}")
     positions = rows.astype(np.int64)
     if ((rows < -count) | (rows >= count)).any():
         raise IndexError("out of range")
@@ -203,7 +203,7 @@ def decode_scalar(kind: str, data: bytes) -> Any:
     try:
         return _SCALARS[kind](data)
     except ValueError as error:
-        raise CorruptionError(f"{len(data)} bytes are no {kind} ({error}); run `stock fsck`") from error
+        raise CorruptionError(f"{len(data)} bytes do not encode a valid {kind} ({error}); run `stock fsck`") from error
 
 
 def _decode_bool(data: bytes) -> bool:
@@ -215,7 +215,7 @@ def _decode_bool(data: bytes) -> bool:
 def _decode_int(data: bytes) -> int:
     number = int.from_bytes(data, "little", signed=True)
     if len(data) != (number.bit_length() + 8) // 8:
-        raise ValueError("there is a shorter form")
+        raise ValueError("not the shortest form")
     return number
 
 

@@ -205,4 +205,4 @@ def _cut(pieces: Iterable[NDArray[np.uint8]], chunk_nbytes: int) -> Iterator[mem
 
 
 def _changed(source: LeafSource) -> InvalidInputError:
-    return InvalidInputError(f"leaf {source.path!r} changed its size while it was saved: save it again")
+    return InvalidInputError(f"leaf {source.path!r} changed size during the save; save it again")

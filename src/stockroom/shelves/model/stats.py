@@ -68,7 +68,7 @@ def iter_stats(
     `InvalidInputError`.
     """
     if not 1 <= bins <= MAX_BINS:
-        raise InvalidInputError(f"expected from 1 to {MAX_BINS} bins, found {bins}")
+        raise InvalidInputError(f"expected 1 to {MAX_BINS} bins, found {bins}")
     for leaf in state.leaves(names):
         if is_measurable(leaf):
             yield leaf, measure(partial(state.iter_pieces, leaf.path), leaf.dtype, bins=bins)

@@ -181,7 +181,7 @@ def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, regi
     found = read_remote_file(root)
     if found is None:
         raise InvalidInputError(
-            f"{root} has no {REMOTE_NAME} that says where its data is: give the URL, `stock clone --here URL`"
+            f"{root} has no {REMOTE_NAME} to name its remote; give the URL: `stock clone --here URL`"
         )
     return replace(found, endpoint_url=endpoint_url or found.endpoint_url, region=region or found.region)
 

@@ -35,14 +35,14 @@ def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None,
     """Return everything at `path` (None: in the commit), or what `keys` and `where` select of a column or model."""
     if path is None:
         if keys is not None or where is not None:
-            raise InvalidInputError("keys and where choose within one column or model: say which")
+            raise InvalidInputError("keys and where need one column or model; name it")
         return _choose_all(handle)
     kind, _, name = path.partition("/")
     if kind == MODEL and name:
         return _choose_leaves(handle, name, keys, where)
     if kind in (EXPERIMENT, ARTIFACT, METRIC) and name and path not in handle.data:
         if keys is not None or where is not None:
-            raise InvalidInputError(f"keys and where choose within one column or model, and {path!r} is none")
+            raise InvalidInputError(f"keys and where need one column or model; {path!r} is neither")
         return _choose_states(handle, [_read_record(handle, path)])
     return _choose_samples(handle.data[path.removeprefix(f"{DATA}/")], keys, where)
 
@@ -76,7 +76,7 @@ def _read_record(handle: Handle, path: str) -> Record:
     content = handle._access.content
     digest = content.find_digest(path)
     if digest is None:
-        raise NotFoundError(f"nothing at {path!r} in this commit; `stock ls` lists what there is")
+        raise NotFoundError(f"nothing at {path!r} in this commit; `stock ls` lists the names")
     return content.read_record(digest)
 
 

@@ -34,7 +34,7 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         beside._access.check_open()
         branch = branch or beside._repository.follow(beside._repository.read_head()).branch
         if branch is None:
-            raise ConflictError("HEAD is detached: say on which branch the session is to commit")
+            raise ConflictError("HEAD is detached; name the branch that the session commits to")
         self._message = message
         decide = make_decide(strategy)
         super().__init__(beside.path, lazy=beside.lazy)
@@ -54,12 +54,12 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
     def enable_write(self, *_: object, **__: object) -> NoReturn:
         """Raise `LockedError`: a session writes already."""
         self._access.check_open()
-        raise LockedError("this handle is writing already: write blocks do not nest; use the one that is open")
+        raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         """Raise `ConflictError`: a session stays on its branch."""
         self._access.check_open()
-        raise ConflictError("a session stays on its branch: use the repository's own handle for this")
+        raise ConflictError("a session stays on its branch; use the repository's own handle")
 
     checkout = undo = pull = merge = revert = cherry_pick = _refuse
     resolve = continue_merge = abort_merge = reset_to = _refuse

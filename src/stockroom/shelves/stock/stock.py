@@ -51,9 +51,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         needs_head: bool = True,
     ) -> None:
         if enable_write and ref is not None:
-            raise InvalidInputError(
-                "expected either ref (to read a commit) or enable_write (to write on HEAD), found both"
-            )
+            raise InvalidInputError("ref (to read a commit) and enable_write (to write on HEAD) cannot be combined")
         super().__init__(None if path is None else Path(path), lazy=lazy, ref=ref, needs_head=needs_head)
         try:
             self._pin()
@@ -187,10 +185,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         self._access.check_open()
         if self._ref is not None:
             raise ReadOnlyError(
-                f"this handle is pinned to {self._ref!r}: open the repository without ref to write on HEAD"
+                f"this handle is pinned to {self._ref!r}; open the repository without ref to write on HEAD"
             )
         if self._access.session is not None:
-            raise LockedError("this handle is writing already: write blocks do not nest; use the one that is open")
+            raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
         session = self._begin(timeout_s)
         try:
             yield self

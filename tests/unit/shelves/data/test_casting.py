@@ -73,9 +73,9 @@ def test_a_copied_column_writes_no_chunk_and_goes_its_own_way(stock, pixels):
 def test_names_that_are_taken_or_no_names_are_refused(stock, pixels):
     with stock.enable_write("first") as writer:
         writer.data["image"], writer.data["label"] = pixels, np.arange(20)
-        with pytest.raises(InvalidInputError, match="exists already"):
+        with pytest.raises(InvalidInputError, match="already exists"):
             writer.data.rename("image", "label")
-        with pytest.raises(InvalidInputError, match="exists already"):
+        with pytest.raises(InvalidInputError, match="already exists"):
             writer.data.copy("image", "image")
         with pytest.raises(InvalidNameError):
             writer.data.copy("image", "a..b")
@@ -139,7 +139,7 @@ def test_a_value_that_does_not_fit_is_named_and_nothing_changes(stock):
                 writer.data.cast(name, dtype)
         with pytest.raises(SchemaError, match="key 1: expected UTF-8"):
             writer.data.cast("raw", str)
-        with pytest.raises(SchemaError, match="no cast leads from bytes to int8"):
+        with pytest.raises(SchemaError, match="cannot cast bytes to int8"):
             writer.data.cast("raw", "int8")
         assert writer.data.cast("x", "int32", lossy=True)[1] == 2
     assert stock.data["n"]["large"] == 300
@@ -305,7 +305,7 @@ def test_what_is_no_image_is_named_on_reading_and_its_bytes_stay_readable(stock,
     with stock.enable_write("broken") as writer:
         writer.data["photo"].update(broken)
     for key, data in broken.items():
-        with pytest.raises(InvalidInputError, match=f"column 'photo', key '{key}': expected a whole image"):
+        with pytest.raises(InvalidInputError, match=f"column 'photo', key '{key}': cannot decode the image"):
             stock.data["photo"][key]
         assert stock.data["photo"].encoded[key] == data
     with pytest.raises(InvalidInputError, match="column 'photo', position 0"):
@@ -318,11 +318,11 @@ def test_a_decoder_belongs_to_bytes_and_must_be_known(stock):
             writer.data.create("x", decoder="audio")
         with pytest.raises(SchemaError, match="expected the decoder 'image'"):
             writer.data.create("x", decoder="image:CMYK")
-        with pytest.raises(SchemaError, match="of a bytes column"):
+        with pytest.raises(SchemaError, match="on a bytes column"):
             writer.data.create("x", dtype="uint8", decoder="image")
         with pytest.raises(SchemaError, match="expected bytes, found ndarray"):
             writer.data.create("x", decoder="image")[0] = np.zeros((2, 2), np.uint8)
-        with pytest.raises(SchemaError, match="no cast leads from image columns"):
+        with pytest.raises(SchemaError, match="cannot cast image columns"):
             writer.data.cast("x", str)
 
 

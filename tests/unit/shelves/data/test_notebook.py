@@ -92,7 +92,7 @@ def test_images_are_shown_as_they_are_and_large_ones_smaller(shown):
     assert len(found) == 12
     np.testing.assert_array_equal(found[3], shown.data["image"][3])
     assert [picture.shape for picture in pictures(shown.data["scan"]._repr_html_())] == [(50, 60), (51, 60), (51, 60)]
-    assert "expected a whole image" in shown.data["photo"]._repr_html_()
+    assert "cannot decode the image" in shown.data["photo"]._repr_html_()
 
 
 def test_many_columns_are_cut(stock):

@@ -208,7 +208,7 @@ def test_a_metric_asked_for_as_a_value_says_where_it_is(stock: StockRoom) -> Non
         stock.experiment["loss"]
     with pytest.raises(ValueNotFoundError, match=r"use \.artifacts\['log.txt'\]"):
         stock.experiment["log.txt"]
-    with pytest.raises(ValueNotFoundError, match=r"it is a value"):
+    with pytest.raises(ValueNotFoundError, match="'lr' is a value"):
         stock.experiment.metrics["lr"]
 
 

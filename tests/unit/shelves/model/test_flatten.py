@@ -57,9 +57,9 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a long double": ({"a": np.longdouble(1)}, "at 'a': dtype .* cannot be stored"),
     "sparse": ({"a": {"b": torch.eye(2).to_sparse()}}, r"at 'a/b': expected a dense tensor.*to_dense"),
     "compressed rows": ({"a": torch.eye(2).to_sparse_csr()}, r"at 'a': expected a dense tensor.*to_dense"),
-    "quantised": ({"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}, "at 'a': a quantised tensor"),
+    "quantised": ({"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}, "at 'a': a quantized tensor"),
     "meta": ({"a": torch.empty(2, device="meta")}, "at 'a': a tensor on the meta device"),
-    "lazy": (torch.nn.LazyLinear(3).state_dict(), "at 'weight': a parameter of a lazy module"),
+    "lazy": (torch.nn.LazyLinear(3).state_dict(), "at 'weight': a lazy module's parameter"),
     "nested tensors": ({"a": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, "at 'a': expected a dense"),
     "65 axes": ({"a": torch.ones([1] * 65)}, "at 'a': expected at most 64 axes, found 65"),
     "huge and empty": ({"a": torch.empty(1 << 40, 1 << 20, 0)}, r"at 'a': a tensor of shape \(.* is too large"),
@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a long key in UTF-8": ({"ä" * 513: 1}, r"more than 1024 bytes"),
     "200 levels": (nest(200), "nested deeper than 100 levels"),
     "101 levels": (nest(101), "nested deeper than 100 levels"),
-    "itself": (within_itself(), "at '0/a': nested deeper than 100 levels, or within itself"),
+    "itself": (within_itself(), "at '0/a': nested deeper than 100 levels, or contains itself"),
 }
 
 
