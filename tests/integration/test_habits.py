@@ -99,7 +99,7 @@ def test_a_stage_left_behind_by_a_move_of_head_is_found_again(stock, labels):
     (stock.path / "head.stock").write_text(f"stockroom head 1\nbranch -\ncommit {first}\n")  # as git would
     with StockRoom(stock.path) as elsewhere:
         assert list(elsewhere.status().changes["data/label"].changed) == [0]
-        with pytest.raises(ConflictError, match="belong on"):
+        with pytest.raises(ConflictError, match="are based on"):
             elsewhere.checkout("HEAD")
         elsewhere.checkout("main")
     assert (stock.path / "head.stock").read_text() == here

@@ -43,7 +43,7 @@ def name_model(path: Path) -> str:
 def _find_ending(path: Path) -> str:
     found = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), None)
     if found is None:
-        raise InvalidInputError(f"expected a file that ends in one of {', '.join(_ENDINGS)}, found {path}")
+        raise InvalidInputError(f"expected a file ending in {', '.join(_ENDINGS)}, found {path}")
     return found
 
 

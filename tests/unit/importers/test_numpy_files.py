@@ -135,7 +135,7 @@ def test_what_no_column_holds_is_refused_with_what_was_found(
 
 
 def test_files_of_another_kind_and_no_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="found none named"):
+    with pytest.raises(InvalidInputError, match="files to import, found none"):
         open_columns()
     with pytest.raises(InvalidInputError, match="expected a name ending in"):
         open_columns(tmp_path / "x.csv")

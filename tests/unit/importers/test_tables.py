@@ -237,7 +237,7 @@ def test_files_that_are_no_parquet_are_refused(stock, tmp_path):
         bring_in(stock, "parquet", tmp_path / "a.parquet")
     with pytest.raises(InvalidInputError, match="no such file"):
         bring_in(stock, "parquet", tmp_path / "nowhere.parquet")
-    with pytest.raises(InvalidInputError, match="found none named"):
+    with pytest.raises(InvalidInputError, match="files to import, found none"):
         bring_in(stock, "parquet")
 
 

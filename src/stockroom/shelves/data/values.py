@@ -154,7 +154,7 @@ def _fill(shape: tuple[int, ...], pad: Any, dtype: np.dtype[Any], where: str) ->
             return np.full(shape, value, dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"{where}: cannot pad {dtype} with {pad!r} ({error})") from error
-    raise SchemaError(f"{where}: expected one {dtype} to pad with, found {pad!r:.80}")
+    raise SchemaError(f"{where}: cannot pad {dtype} with {pad!r:.80}")
 
 
 def describe_value(value: object) -> str:

@@ -275,7 +275,7 @@ def test_conflicts_are_resolved_one_by_one_and_only_where_they_are(stock: StockR
     assert (merge.outcome, len(merge.conflicts)) == ("staged", 3)
     assert stock.resolve("data/n", 1, choice="theirs") == 2
     assert stock.resolve("data/n", "2", choice="theirs") == 1
-    with pytest.raises(NotFoundError, match="not in conflict"):
+    with pytest.raises(NotFoundError, match="has no conflict"):
         stock.resolve("data/n", 2, choice="ours")
     with pytest.raises(MergeConflictError, match="stock resolve"):
         stock.continue_merge()
@@ -351,7 +351,7 @@ def test_refused_while_a_merge_is_under_way(stock: StockRoom) -> None:
         partial(stock.checkout, "dev"),
         stock.undo,
     ):
-        with pytest.raises(ConflictError, match="under way"):
+        with pytest.raises(ConflictError, match="in progress"):
             refused()
     assert not stock.status().clean
     stock.abort_merge()
