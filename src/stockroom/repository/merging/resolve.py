@@ -44,7 +44,7 @@ def resolve(
     chosen = [c for c in merging.conflicts if c.path == path and (key is None or _is_key(c, key))]
     if not chosen:
         raise NotFoundError(
-            f"{path}{'' if key is None else f', {key!r}'}: has no conflict; `stock merge` lists the conflicts"
+            f"no open conflict at {path}{'' if key is None else f', {key!r}'}; `stock merge` lists them"
         )
     content = session.snapshot if choice is None else _take(session, merging, path, chosen, choice, average)
     left = [conflict for conflict in merging.conflicts if conflict not in chosen]

@@ -275,7 +275,7 @@ def test_conflicts_are_resolved_one_by_one_and_only_where_they_are(stock: StockR
     assert (merge.outcome, len(merge.conflicts)) == ("staged", 3)
     assert stock.resolve("data/n", 1, choice="theirs") == 2
     assert stock.resolve("data/n", "2", choice="theirs") == 1
-    with pytest.raises(NotFoundError, match="has no conflict"):
+    with pytest.raises(NotFoundError, match="no open conflict"):
         stock.resolve("data/n", 2, choice="ours")
     with pytest.raises(MergeConflictError, match="stock resolve"):
         stock.continue_merge()
