@@ -351,7 +351,7 @@ def test_clone_here_on_a_commit_that_nobody_pushed_says_so_and_leaves_no_trace(s
     git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
     refused = run_stock(colleague, "clone", "--here")
     assert refused.returncode == 1
-    assert "push it from the clone that made it" in refused.stderr
+    assert "has not pushed it yet" in refused.stderr
     assert sorted(path.name for path in colleague.iterdir()) == [".git", "head.stock", "remote.stock"]
     stock(shared, "push")
     assert stock_json(colleague, "clone", "--here")["branch"] == "main"
