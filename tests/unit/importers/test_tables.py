@@ -342,7 +342,7 @@ def test_torn_folders_are_refused(stock, tmp_path, photos):
     with pytest.raises(InvalidInputError, match="no such file"):
         bring_in(stock, "huggingface", tmp_path / "set")
     (tmp_path / "set" / "state.json").write_text("[")
-    with pytest.raises(CorruptionError, match="expected JSON"):
+    with pytest.raises(CorruptionError, match="not valid JSON"):
         bring_in(stock, "huggingface", tmp_path / "set")
 
 

@@ -55,7 +55,7 @@ def test_what_is_no_scalar_has_none(value: object) -> None:
     ],
 )
 def test_bytes_that_are_no_scalar_are_corruption(kind: str, data: bytes) -> None:
-    with pytest.raises(CorruptionError, match=f"are no {kind}"):
+    with pytest.raises(CorruptionError, match=f"do not encode a valid {kind}"):
         decode_scalar(kind, data)
 
 
