@@ -28,7 +28,7 @@ def cherry_pick(
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
 ) -> None:
-    """Commit here what a commit changed against its first parent; without -m its message is kept."""
+    """Commit another commit's changes to its first parent here; without -m, keep its message."""
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)
