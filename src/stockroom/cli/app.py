@@ -51,7 +51,7 @@ GROUPS: Final[dict[str, Group]] = {
         name_modules("ls show diff stats export import", "model."),
     ),
     "exp": Group(
-        "Compare experiments: the values, metrics and artifacts of commits. Also called `stock experiment`.",
+        "Compare experiments: values, metrics and artifacts. Also called `stock experiment`.",
         "stock exp show --filter 'lr < 0.01' --sort acc",
         name_modules("show plot diff ls export", "exp."),
     ),

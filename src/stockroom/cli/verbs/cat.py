@@ -40,9 +40,10 @@ def cat(
     ],
     raw: Annotated[bool, typer.Option("--raw", help="Print an array's raw bytes, not a .npy file.")] = False,
 ) -> None:
-    """Print a value: text and bytes unchanged, an array as a .npy file, or as text on a terminal.
+    """Print a value, metric or artifact.
 
-    Metrics are printed as CSV; lists, dicts and numbers as JSON. Raw bytes are in C order.
+    Text and bytes are printed unchanged, metrics as CSV, and lists, dicts and numbers as JSON. An array is printed as
+    text on a terminal, otherwise as a .npy file, or with --raw as bytes in C order.
     """
     if raw and console.json:
         raise CommandLineError("--raw and --json cannot be combined")

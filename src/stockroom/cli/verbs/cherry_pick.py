@@ -28,7 +28,9 @@ def cherry_pick(
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
 ) -> None:
-    """Commit another commit's changes to its first parent here; without -m, keep its message."""
+    """Commit the changes of another commit here.
+
+    These are its changes to its first parent. Without -m, keep its message."""
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)

@@ -42,7 +42,9 @@ complete -o default -F _stock_completion stock stockroom"""
 def completion(
     console: Console, shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell.")]
 ) -> None:
-    """Print a script that completes verbs, options, refs, columns and models in a shell.
+    """Print a completion script for a shell.
+
+    It completes verbs, options, refs, columns and models.
 
     For bash, add source <(stock completion bash) to ~/.bashrc. For zsh, add source <(stock completion zsh) to ~/.zshrc,
     after compinit. For fish, add stock completion fish | source to config.fish.

@@ -21,9 +21,10 @@ def config(
     unset: Annotated[bool, typer.Option("--unset", help="Remove KEY, so that its default applies.")] = False,
     list_: Annotated[bool, typer.Option("-l", "--list", help="List the settings.")] = False,
 ) -> None:
-    """Show or change this repository's settings: user.name, user.email, fetch.lazy, fetch.timeout.
+    """Show or change this repository's settings.
 
-    The environment and the options of a command override them. Remotes have their own verb, stock remote.
+    These are user.name, user.email, fetch.lazy and fetch.timeout. The environment and the options of a command
+    override them. Remotes have their own verb, stock remote.
     """
     if (list_ and (key is not None or unset)) or (unset and (key is None or value is not None)):
         raise CommandLineError("expected KEY, KEY VALUE, --unset KEY or --list; do one thing at a time")

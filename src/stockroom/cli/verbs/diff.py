@@ -33,7 +33,9 @@ def diff(
     name_only: Annotated[bool, typer.Option("--name-only", help="Show only the paths that differ.")] = False,
     stat: Annotated[bool, typer.Option("--stat", help="Show only counts.")] = False,
 ) -> None:
-    """Show added (+), removed (-) and changed (~) samples of columns, leaves of models and points of metrics."""
+    """Show the difference between two commits.
+
+    Samples of columns, leaves of models and points of metrics are added (+), removed (-) or changed (~)."""
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         difference = stock.diff(old, new)

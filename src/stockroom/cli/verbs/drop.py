@@ -24,7 +24,7 @@ def drop(
     all_: Annotated[bool, typer.Option("--all", help="Drop every pack that a remote holds.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print how much would be freed.")] = False,
 ) -> None:
-    """Free disk space. Only packs that a remote holds right now are dropped; reading fetches them again."""
+    """Drop packs that a remote holds, to free disk space. Reading fetches them again."""
     if path is None and to_size is None and not all_:
         raise CommandLineError("expected a column or model, --to-size or --all, found none of them")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)

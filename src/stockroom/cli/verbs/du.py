@@ -31,10 +31,11 @@ def du(
         int | None, typer.Option("-n", "--max-count", min=0, help="With --commits: show at most this many.")
     ] = None,
 ) -> None:
-    """Show the disk usage of columns, models and branches, and the savings by equal samples and codecs.
+    """Show the disk usage of columns, models and branches.
 
-    The column raw counts every sample. The column on disk counts packs and metadata, with equal samples counted once.
-    The column only here counts bytes that no other line needs. Nothing is fetched: a clone counts absent packs too.
+    Also show the savings by equal samples and by codecs. The column raw counts every sample. The column on disk counts
+    packs and metadata, with equal samples counted once. The column only here counts bytes that no other line needs.
+    Nothing is fetched: a clone counts absent packs too.
     """
     if n is not None and not commits:
         raise CommandLineError("-n needs --commits")

@@ -40,7 +40,9 @@ def export(
     where: WhereOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write samples of a column, in key order, to a file or folder, which appears complete or not at all."""
+    """Write samples of a column to a file or folder.
+
+    Samples are written in key order. The file or folder appears complete or not at all."""
     place = parse_path_address(address)
     shelf, _, name = place.path.partition("/")
     if shelf in _OTHER_VERBS and name:

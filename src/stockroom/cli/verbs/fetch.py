@@ -22,7 +22,7 @@ def fetch(
     remote: RemoteArgument = "origin",
     prune: Annotated[bool, typer.Option("--prune", help="Delete branches that the remote no longer has.")] = False,
 ) -> None:
-    """Fetch a remote's new history and metadata; samples are fetched when they are read."""
+    """Fetch a remote's new history and metadata. Samples are fetched when they are read."""
     with console.open_stock(needs_head=False) as stock, console.transfer("fetch") as show:
         report = stock.fetch(remote, prune=prune, on_progress=show)
     console.answer(fetch_document(report))

@@ -34,7 +34,7 @@ def fsck(
         bool, typer.Option("--repair", help="Repair damage if possible; damaged files are moved aside, never deleted.")
     ] = False,
 ) -> None:
-    """Check every digest, tree and ref; if there is damage, list it and exit with 15."""
+    """Check every digest, tree and ref. If there is damage, list it and exit with 15."""
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
         raise CommandLineError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def gc(
     console: Console,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="With --remote: its name; origin by default.")
+        str | None, typer.Argument(metavar="[NAME]", help="With --remote: the remote's name; origin by default.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print what would be deleted.")] = False,
     grace: Annotated[
@@ -32,7 +32,9 @@ def gc(
         bool, typer.Option("--remote", help="Mark unreachable packs on a remote, and remove those marked long ago.")
     ] = False,
 ) -> None:
-    """Free disk space: delete content that no branch, tag, stage or recent operation needs."""
+    """Delete unreachable content to free disk space.
+
+    Content is unreachable if no branch, tag, stage or recent operation needs it."""
     if remote and repack:
         raise InvalidInputError("--repack and --remote cannot be combined: packs of a remote stay as they were pushed")
     with console.open_stock(needs_head=not remote) as stock, console.progress("gc") as progress:

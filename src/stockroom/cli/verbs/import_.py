@@ -43,7 +43,9 @@ def import_(
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Import data as columns, and commit them with all staged changes; columns of the same names are replaced.
+    """Import data as columns, and commit them.
+
+    All staged changes are committed too. Columns of the same names are replaced.
 
     A failed import changes nothing. If you run it again, samples that are already stored are not stored twice.
     """

@@ -26,7 +26,9 @@ def log(
     oneline: Annotated[bool, typer.Option("--oneline", help="Print one line per commit.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Draw the commit graph.")] = False,
 ) -> None:
-    """Show the commits reachable from a ref, newest first, each with the git commit that carries it."""
+    """Show the commits reachable from a ref, newest first.
+
+    A commit is shown with its carrier, the git commit that first names it."""
     with console.open_stock() as stock:
         commits = stock.log(ref, n)
         carriers = {} if oneline and not console.json else _find_carriers(console, stock)

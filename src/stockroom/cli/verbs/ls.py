@@ -37,7 +37,7 @@ def ls(
     ] = False,
     n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="List at most this many keys.")] = None,
 ) -> None:
-    """List a commit's columns, models, values, metrics and artifacts, or the content of one column or model."""
+    """List the content of a commit, column or model."""
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock:
         shelf, rest = split_shelf(place.path) if place.path else ("", "")

@@ -40,7 +40,10 @@ def merge(
     continue_: Annotated[bool, typer.Option("--continue", help="Commit the merge in progress.")] = False,
     abort: Annotated[bool, typer.Option("--abort", help="Abort the merge in progress.")] = False,
 ) -> None:
-    """Merge by key, tensor and step; conflicts are listed and change nothing. Alone: show the merge in progress."""
+    """Merge a branch or commit into the current branch.
+
+    Samples merge by key, models by tensor, metrics by step. Conflicts are listed and change nothing. Without arguments,
+    show the merge in progress."""
     if sum((ref is not None, continue_, abort)) > 1:
         raise CommandLineError("REF, --continue and --abort cannot be combined")
     with console.open_stock() as stock:

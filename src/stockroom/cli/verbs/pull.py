@@ -23,7 +23,7 @@ def pull(
     choice: ChoiceOption = None,
     ff_only: Annotated[bool, typer.Option("--ff-only", help="Fast-forward, or refuse to merge.")] = False,
 ) -> None:
-    """Fetch, then fast-forward or merge the branch that is checked out."""
+    """Fetch, then fast-forward or merge the current branch."""
     chosen = parse_strategy(strategy, choice)
     with console.open_stock(needs_head=False) as stock:
         branch, at = stock.branch, stock.commit_id

@@ -25,7 +25,7 @@ def push(
     ] = False,
     tags: Annotated[bool, typer.Option("--tags", help="Push all tags too.")] = False,
 ) -> None:
-    """Push a branch or tag to a remote; only content that the remote lacks is sent."""
+    """Push a branch or tag to a remote. Only content that the remote lacks is sent."""
     with console.open_stock() as stock, console.transfer("push") as show:
         report = stock.push(remote, ref, force, tags=tags, on_progress=show)
     moved = [move_document(update.ref, update.old, update.new) for update in report.moved]

@@ -22,7 +22,7 @@ def reset(
     ref: Annotated[str | None, typer.Argument(help="With --hard: the commit to move to; HEAD by default.")] = None,
     hard: Annotated[bool, typer.Option("--hard", help="Also move the current branch.")] = False,
 ) -> None:
-    """Discard staged changes and a merge in progress; with --hard, also move the branch to REF."""
+    """Discard staged changes and a merge in progress. With --hard, also move the branch to REF."""
     if ref is not None and not hard:
         raise CommandLineError("REF needs --hard, which moves the branch and discards staged changes")
     with console.open_stock() as stock:

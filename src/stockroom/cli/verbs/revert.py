@@ -28,7 +28,9 @@ def revert(
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
 ) -> None:
-    """Commit the reverse of a commit's changes to its first parent; later commits stay."""
+    """Commit the reverse of another commit.
+
+    The changes of that commit to its first parent are reversed. Later commits stay."""
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)

@@ -70,9 +70,9 @@ def show(
     ] = False,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture to this new PNG file.")] = None,
 ) -> None:
-    """Show a commit with its content and changes, or a column, sample, model, leaf, value, metric or artifact.
+    """Show a commit, or one thing in it.
 
-    On a color terminal, samples that are pictures are drawn.
+    A commit is shown with its content and its changes. On a color terminal, samples that are pictures are drawn.
     """
     place = parse_address(address)
     output = PictureOutput(png, opens=open_)

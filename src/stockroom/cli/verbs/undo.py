@@ -9,7 +9,9 @@ from stockroom.cli.verb import verb
 
 @verb(example="stock undo")
 def undo(console: Console) -> None:
-    """Undo the last commit, or the last creation, move or deletion of a branch or tag."""
+    """Undo the last change of a branch or tag.
+
+    This is a commit, or the creation, move or deletion of a branch or tag."""
     with console.open_stock() as stock:
         undone = stock.undo()
         branch, commit_id = stock.branch, stock.commit_id

@@ -40,7 +40,9 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write artifacts as files, values to values.json, and each metric to metrics/NAME.csv."""
+    """Write values, metrics and artifacts to files.
+
+    Values are written to values.json, and each metric to metrics/NAME.csv."""
     ref, names = _split_words(console, words or [])
     with console.open_stock(ref) as stock:
         if stock.commit_id is None:

@@ -36,7 +36,7 @@ def plot(
         typer.Option("-o", "--output", metavar="FILE", help="Draw to FILE.png, .svg or .html; needs matplotlib."),
     ] = None,
 ) -> None:
-    """Draw the curve of a metric in the terminal, a line for each commit, or to a file."""
+    """Draw a metric in the terminal or to a file, one curve per commit."""
     with console.open_stock() as stock:
         rows = {str(row.ref): row for row in stock.experiment.table(refs or ["HEAD"])}
         curves = {ref: _read(row, metric) for ref, row in rows.items()}

@@ -30,7 +30,7 @@ def show(
     console: Console,
     refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; HEAD's history by default.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Compare every branch and tag.")] = False,
-    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many commits.")] = None,
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most this many commits.")] = None,
     only_changed: Annotated[
         bool, typer.Option("--only-changed", help="Show only values and metrics that differ.")
     ] = False,
@@ -51,7 +51,7 @@ def show(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Compare the values and metrics of commits, a line for each."""
+    """Compare the values and metrics of commits, one line per commit."""
     if metrics not in METRIC_CHOICES:
         raise CommandLineError(f"--metrics expects one of {', '.join(METRIC_CHOICES)}, found {metrics!r}")
     if sum((as_csv, as_markdown, console.json)) > 1:

@@ -31,7 +31,7 @@ def hook(
         list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="The arguments that git gives it.")
     ] = None,
 ) -> None:
-    """Run one of git's hooks; for pre-push, git lists the pushed refs on stdin."""
+    """Run one of git's hooks. For pre-push, git lists the pushed refs on stdin."""
     from stockroom.repository.git.work_tree import find_work_tree
 
     given = arguments or []

@@ -35,7 +35,7 @@ def install(
     ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Let git merge head.stock with Stockroom; `stock git uninstall` undoes this."""
+    """Let git merge head.stock with Stockroom. `stock git uninstall` undoes this."""
     from stockroom.remotes.format.remote_file import publish_origin
     from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, plan_install
     from stockroom.repository.paths import locate

@@ -27,7 +27,7 @@ def merge_driver(
     marker_nbytes: Annotated[int, typer.Argument(min=1, max=1000, help="The length of conflict markers.")],
     path: Annotated[Path, typer.Argument(help="The file's path in the work tree.")],
 ) -> None:
-    """Merge two versions of head.stock for git; if that fails, leave conflict markers in it."""
+    """Merge two versions of head.stock for git. If that fails, leave conflict markers in it."""
     from stockroom.repository.git.program import merge_text
 
     try:

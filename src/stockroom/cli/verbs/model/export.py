@@ -26,7 +26,7 @@ def export(
         typer.Option("--tensors-only", help="Omit numbers, text and None, instead of storing them in the metadata."),
     ] = False,
 ) -> None:
-    """Write a model's tensors to a safetensors file, with nested names joined by dots."""
+    """Write a model's tensors to a safetensors file. Nested names are joined by dots."""
     from stockroom.interop import write_safetensors
 
     if to.suffix.lower() != ".safetensors":

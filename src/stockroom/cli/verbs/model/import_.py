@@ -31,7 +31,9 @@ def import_(
     no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Omit a safetensors file's metadata.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Import a model, and commit it with all staged changes; a model of the same name is replaced.
+    """Import a model, and commit it.
+
+    All staged changes are committed too. A model of the same name is replaced.
 
     No code in the file is executed: a pickle that would run code is refused. A failed import changes nothing.
     """

@@ -22,7 +22,9 @@ def show(
     console: Console,
     address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The model, or a part or leaf of it.")],
 ) -> None:
-    """Show the dtype, shape, size, digest and change of a model's leaves; for one leaf, also its statistics."""
+    """Show the leaves of a model.
+
+    Show the dtype, shape, size, digest and change of each leaf. For a single leaf, also show its statistics."""
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock:
         show_path(console, stock, place.path)

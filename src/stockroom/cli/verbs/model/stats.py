@@ -30,9 +30,10 @@ def stats(
     ] = None,
     bins: Annotated[int, typer.Option(min=1, max=1 << 16, help="The number of bins in each histogram.")] = 20,
 ) -> None:
-    """Show each tensor's mean, standard deviation, minimum, maximum, zeros, NaNs, infinities and histogram.
+    """Show statistics of a model's tensors.
 
-    Mean, deviation, minimum, maximum and histogram include only finite values; complex numbers count by magnitude.
+    These are mean, standard deviation, minimum, maximum, zeros, NaNs, infinities and a histogram. Mean, deviation,
+    minimum, maximum and histogram include only finite values. Complex numbers count by magnitude.
     """
     where = parse_path_address(address)
     with console.open_stock(where.ref) as stock:
