@@ -97,7 +97,7 @@ class ObjectStoreTransport:
     def read_clock_s(self) -> int:
         """Return the time that the store gives a new object."""
         self.put(CLOCK_PATH, b"")
-        return self._call(f"ask for {CLOCK_PATH}", lambda store: _read_modified_s(store, CLOCK_PATH))
+        return self._call(f"read the time of {CLOCK_PATH}", lambda store: _read_modified_s(store, CLOCK_PATH))
 
     def remove_leftovers(self, before_s: int) -> int:  # noqa: ARG002
         """Do nothing: a lifecycle rule of the bucket ends unfinished multipart uploads."""
