@@ -35,7 +35,8 @@ def diff(
 ) -> None:
     """Show the difference between two commits.
 
-    Samples of columns, leaves of models and points of metrics are added (+), removed (-) or changed (~)."""
+    Samples of columns, leaves of models and points of metrics are added (+), removed (-) or changed (~).
+    """
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         difference = stock.diff(old, new)

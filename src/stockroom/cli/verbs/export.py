@@ -42,7 +42,8 @@ def export(
 ) -> None:
     """Write samples of a column to a file or folder.
 
-    Samples are written in key order. The file or folder appears complete or not at all."""
+    Samples are written in key order. The file or folder appears complete or not at all.
+    """
     place = parse_path_address(address)
     shelf, _, name = place.path.partition("/")
     if shelf in _OTHER_VERBS and name:

@@ -34,7 +34,8 @@ def gc(
 ) -> None:
     """Delete unreachable content to free disk space.
 
-    Content is unreachable if no branch, tag, stage or recent operation needs it."""
+    Content is unreachable if no branch, tag, stage or recent operation needs it.
+    """
     if remote and repack:
         raise InvalidInputError("--repack and --remote cannot be combined: packs of a remote stay as they were pushed")
     with console.open_stock(needs_head=not remote) as stock, console.progress("gc") as progress:

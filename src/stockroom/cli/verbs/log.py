@@ -28,7 +28,8 @@ def log(
 ) -> None:
     """Show the commits reachable from a ref, newest first.
 
-    A commit is shown with its carrier, the git commit that first names it."""
+    A commit is shown with its carrier, the git commit that first names it.
+    """
     with console.open_stock() as stock:
         commits = stock.log(ref, n)
         carriers = {} if oneline and not console.json else _find_carriers(console, stock)

@@ -50,7 +50,8 @@ def resolve(
 ) -> None:
     """Decide open conflicts at a path, or one at a key, by a side or a value.
 
-    Without arguments, list open conflicts."""
+    Without arguments, list open conflicts.
+    """
     choices = {"ours": ours, "theirs": theirs, "average": average, "staged": staged, "value": value is not None}
     given = [name for name, is_given in choices.items() if is_given]
     if len(given) != (path is not None):

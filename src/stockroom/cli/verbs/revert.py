@@ -30,7 +30,8 @@ def revert(
 ) -> None:
     """Commit the reverse of another commit.
 
-    The changes of that commit to its first parent are reversed. Later commits stay."""
+    The changes of that commit to its first parent are reversed. Later commits stay.
+    """
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)

@@ -11,7 +11,8 @@ from stockroom.cli.verb import verb
 def undo(console: Console) -> None:
     """Undo the last change of a branch or tag.
 
-    This is a commit, or the creation, move or deletion of a branch or tag."""
+    This is a commit, or the creation, move or deletion of a branch or tag.
+    """
     with console.open_stock() as stock:
         undone = stock.undo()
         branch, commit_id = stock.branch, stock.commit_id

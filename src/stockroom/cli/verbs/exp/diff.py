@@ -30,7 +30,8 @@ def diff(
 ) -> None:
     """Show the values and metrics that differ between two commits.
 
-    For a metric, show its last point."""
+    For a metric, show its last point.
+    """
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         table = stock.experiment.table([old, new or "HEAD"]).changed_only()

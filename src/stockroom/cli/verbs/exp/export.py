@@ -42,7 +42,8 @@ def export(
 ) -> None:
     """Write values, metrics and artifacts to files.
 
-    Values are written to values.json, and each metric to metrics/NAME.csv."""
+    Values are written to values.json, and each metric to metrics/NAME.csv.
+    """
     ref, names = _split_words(console, words or [])
     with console.open_stock(ref) as stock:
         if stock.commit_id is None:

@@ -25,7 +25,8 @@ _PLACES: Final = {
 def status(console: Console) -> None:
     """Show the tie to git.
 
-    Show whether it is in force, the commits of both sides, and the installed hooks."""
+    Show whether it is in force, the commits of both sides, and the installed hooks.
+    """
     with console.open_stock(needs_head=False) as stock:
         tie, remote = stock.describe_tie(), stock.remotes.get("origin")
     console.answer(_document(tie, remote), _iter_lines(tie, remote))

@@ -24,7 +24,8 @@ def show(
 ) -> None:
     """Show the leaves of a model.
 
-    Show the dtype, shape, size, digest and change of each leaf. For a single leaf, also show its statistics."""
+    Show the dtype, shape, size, digest and change of each leaf. For a single leaf, also show its statistics.
+    """
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock:
         show_path(console, stock, place.path)
