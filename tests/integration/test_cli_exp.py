@@ -134,8 +134,8 @@ def test_show_writes_a_table_in_markdown(runs: Path) -> None:
 def test_show_says_what_it_cannot_do(runs: Path) -> None:
     assert "--csv, --md and --json" in refuse(runs, "exp", "show", "--csv", "--md", code=2)
     assert "last, min, max, best" in refuse(runs, "exp", "show", "--metrics", "mean", code=2)
-    assert "leave one out" in refuse(runs, "exp", "show", "run1", "--all", code=2)
-    assert "name what to sort by" in refuse(runs, "exp", "show", "--reverse", code=2)
+    assert "REFS and --all" in refuse(runs, "exp", "show", "run1", "--all", code=2)
+    assert "--reverse needs --sort" in refuse(runs, "exp", "show", "--reverse", code=2)
     assert "did you mean 'acc'" in refuse(runs, "exp", "show", "--filter", "ac > 1")
     assert "condition" in refuse(runs, "exp", "show", "--filter", "__import__('os')")
     assert "nope" in refuse(runs, "exp", "show", "nope")
@@ -304,7 +304,7 @@ def test_export_writes_artifacts_values_and_metrics(repo: Path, tmp_path: Path) 
 
 def test_export_replaces_nothing_unless_it_is_forced(runs: Path, tmp_path: Path) -> None:
     ask(runs, "exp", "export", "run0", "--to", tmp_path)
-    assert "exists already" in refuse(runs, "exp", "export", "run1", "--to", tmp_path)
+    assert "already exists" in refuse(runs, "exp", "export", "run1", "--to", tmp_path)
     assert (tmp_path / "plots/curve.txt").read_text() == "run 0"
     ask(runs, "exp", "export", "run1", "--to", tmp_path, "--force")
     assert (tmp_path / "plots/curve.txt").read_text() == "run 1"

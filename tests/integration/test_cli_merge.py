@@ -137,7 +137,7 @@ def test_every_conflict_resolved_in_its_own_way_without_any_data(clone: Path, tm
     staged = run_stock(clone, "merge", "origin/dev", "--no-commit", "-m", "By hand")
     assert staged.returncode == 14
     assert "with 8 conflicts open" in staged.stderr
-    assert "under way, with 8 open conflicts" in ask(clone, "status")
+    assert "in progress, with 8 open conflicts" in ask(clone, "status")
     assert run_stock(clone, "merge", "--continue").returncode == 14
     for words in (
         ("data/image:1", "--theirs"),
@@ -197,7 +197,7 @@ def test_undo_takes_a_merge_back(clone: Path) -> None:
     """
     before = ask(clone, "log", "--oneline")
     ask(clone, "merge", "origin/dev", "-s", "ours")
-    assert "took back merge" in run_stock(clone, "undo").stderr
+    assert "undid merge" in run_stock(clone, "undo").stderr
     assert ask(clone, "log", "--oneline") == before
     assert "already up to date" not in run_stock(clone, "merge", "origin/dev", "-s", "theirs").stderr
 
@@ -250,7 +250,7 @@ def test_revert_and_cherry_pick(clone: Path) -> None:
     assert conflict.returncode == 14
     assert "data/label" in conflict.stdout
     assert run_stock(clone, "revert", "HEAD~2", "--no-commit").returncode == 14
-    assert "A revert is under way" in ask(clone, "status")
+    assert "A revert is in progress" in ask(clone, "status")
     ask(clone, "merge", "--abort")
     assert measure_present(clone) == 0
 
@@ -306,8 +306,8 @@ def test_values_that_do_not_fit_change_nothing(clone: Path, tmp_path: Path) -> N
         ("experiment/lr", "JSON"),
         ("data/label", "2"),
         ("model/net:body", "--staged"),
-        ("data/nope", "not in conflict"),
-        ("data/label:9", "not in conflict"),
+        ("data/nope", "no open conflict"),
+        ("data/label:9", "no open conflict"),
     ):
         done = run_stock(clone, "resolve", place, "--value", tmp_path / "text")
         assert (done.returncode, done.stdout) == (1, "")

@@ -40,21 +40,21 @@ def test_a_colleague_works_from_metadata(source: Path, tmp_path: Path) -> None:
     assert "everything up to date" in run_stock(source, "push").stderr
     cloned = run_stock(tmp_path, "clone", "--metadata-only", remote, "clone")
     assert cloned.returncode == 0
-    assert "here: 0 B of" in cloned.stderr
+    assert "present: 0 B of" in cloned.stderr
     clone = tmp_path / "clone"
-    assert "Here: 0 B of" in run_stock(clone, "status").stdout
+    assert "Present: 0 B of" in run_stock(clone, "status").stdout
     assert run_stock(clone, "branch", "-r").stdout.split() == ["origin/main"]
     assert run_stock(clone, "log", "--oneline", "origin/main").returncode == 0
     planned = run_stock(clone, "prefetch", "data/image", "--keys", "0:50", "--where", "label == 3", "--dry-run")
-    assert planned.stdout == "5 samples: would bring 15.0 KiB, reading 123.0 KiB in 1 request\n"
+    assert planned.stdout == "5 samples: would fetch 15.0 KiB, reading 123.0 KiB in 1 request\n"
     assert (
         run_stock(clone, "prefetch", "data/image", "--keys", "3,13").stdout
-        == "2 samples: brought 6.0 KiB, reading 33.0 KiB in 1 request\n"
+        == "2 samples: fetched 6.0 KiB, reading 33.0 KiB in 1 request\n"
     )
     assert run_stock(clone, "cat", "data/image/7").returncode == 0
     assert run_stock(clone, "export", "data/image", "--to", "all.npy").returncode == 0
     assert np.array_equal(np.load(clone / "all.npy"), IMAGES)
-    assert "gave back" in run_stock(clone, "drop", "--all").stdout
+    assert "freed" in run_stock(clone, "drop", "--all").stdout
     with StockRoom(clone) as handle, handle.enable_write("Relabel"):
         handle.data["label"][0] = 9
     assert run_stock(clone, "push").returncode == 0
@@ -138,7 +138,7 @@ def test_a_transfer_that_is_interrupted_says_that_it_can_go_on(source: Path, tmp
         proxy.released.set()
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "goes on from there" in errors
+        assert "run the same command again to resume" in errors
         proxy.clear()
         assert run_stock(source, "push", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y").returncode == 0
 
@@ -198,12 +198,12 @@ def test_gc_of_a_remote_says_what_it_marks_and_removes(source: Path, tmp_path: P
     dry = run_stock(source, "gc", "--remote", "--dry-run")
     assert dry.stdout.splitlines() == [
         "would remove 0 B on origin: 0 packs, 0 bundles",
-        "would mark 1 pack as unneeded",
+        "would mark 1 pack as unreachable",
     ]
     assert not (remote / "marks").exists()
     first = run_stock(source, "gc", "--remote", "origin")
-    assert first.stdout.splitlines() == ["removed 0 B on origin: 0 packs, 0 bundles", "marked 1 pack as unneeded"]
-    assert "not for long enough" in first.stderr
+    assert first.stdout.splitlines() == ["removed 0 B on origin: 0 packs, 0 bundles", "marked 1 pack as unreachable"]
+    assert "not long enough" in first.stderr
     found = read_json(source, "gc", "--remote", "--grace", "0")
     assert (found["remote"], found["packs"], found["marked"], found["waiting"]) == ("origin", 1, 0, 0)
     for words, message in (

@@ -221,7 +221,7 @@ def test_any_commit_keys_and_condition_choose_samples(room, tmp_path, capsys):
     ("words", "code", "message"),
     [
         (["data/image", "--to", "{}/no/a.npy"], 1, "create it first"),
-        (["data/image", "--to", "{}/a.csv"], 2, "expected a file to end in"),
+        (["data/image", "--to", "{}/a.csv"], 2, "expected a file ending in"),
         (["data/image", "--to", "{}/a.npy", "--keys", "x"], 2, "expected positions"),
         (["data/image", "--to", "{}/a.npy", "--keys", "999"], 1, "no sample under key 999"),
         (["data/image", "--to", "{}/a.npy", "--where", "label =="], 1, "condition"),

@@ -306,7 +306,7 @@ def test_a_push_waits_for_a_removal_and_says_so_if_that_lasts(
         with pytest.raises(KeyboardInterrupt):
             gc(stock, Killed(reach(folder)), grace=NOW)
         stock.checkout("old")
-        with pytest.raises(RemoteError, match=r"a gc is removing .* again in 36[0-9][0-9] s"):
+        with pytest.raises(RemoteError, match=r"a gc there is removing .* again in 36[0-9][0-9] s"):
             stock.push()
         assert gc(stock, reach(folder), grace=NOW).packs == 0  # another may be at it: left alone
         late = reach(folder)
@@ -367,7 +367,7 @@ def test_gc_of_a_remote_refuses_what_it_cannot_do(folder: dict[str, Any], tmp_pa
         class OnTheWeb(CountingTransport):
             can_write = False
 
-        with pytest.raises(RemoteError, match="read-only; run gc on where it is kept"):
+        with pytest.raises(RemoteError, match="read-only; run gc on the folder"):
             gc(stock, OnTheWeb(reach(folder)))
 
 

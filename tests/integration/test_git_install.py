@@ -390,7 +390,7 @@ def test_an_interpreter_that_is_gone_is_said_so(tmp_path):
 def test_status_explains_the_tie_in_words_and_as_json(tmp_path):
     alone = tmp_path / "alone"
     StockRoom.init(alone).close()
-    assert "stands by itself" in stock(alone, "git", "status")
+    assert "not tied to git" in stock(alone, "git", "status")
     assert stock_json(alone, "git", "status")["work_tree"] is None
     project = make_project(tmp_path / "project")
     assert "git add head.stock" in stock(project, "git", "status")
@@ -401,7 +401,7 @@ def test_status_explains_the_tie_in_words_and_as_json(tmp_path):
     second = write(project, 2, "second")
     assert f"Git's last commit has {first[:12]}" in stock(project, "git", "status")
     git(project, "checkout", "-q", "-f", "-b", "side")
-    assert "does not exist here yet" in stock(project, "git", "status")
+    assert "does not exist yet" in stock(project, "git", "status")
     git(project, "checkout", "-q", "main")
     assert stock_json(project, "git", "status")["branch_place"] == "ahead"
     git(project, "checkout", "-q", "--detach")

@@ -158,7 +158,7 @@ def test_an_agent_that_always_dies_is_an_error_that_says_so(clone: Path, monkeyp
 
         monkeypatch.setattr(AgentFetcher, "_borrow", kill_after)
         digest = next(iter(stock._repository.tensors.catalog.read_packs().values()))
-        with pytest.raises(UnreachableError, match=r"ended twice .*agent/log"):
+        with pytest.raises(UnreachableError, match=r"died twice .*agent/log"):
             fetcher.fetch([(digest, np.arange(3))])
 
 

@@ -142,7 +142,9 @@ def test_damage_that_stays_is_reported_with_remote_and_pack(proxy: Proxy, tmp_pa
         source.push()
     with StockRoom.clone(url, tmp_path / "b", metadata_only=True, endpoint_url=proxy.url) as clone:
         proxy.add("GET .*/packs/", flip_bit(0))
-        with pytest.raises(CorruptionError, match=r"remote 'origin' .*pack [0-9a-f]{64}: 1 of its rows came damaged"):
+        with pytest.raises(
+            CorruptionError, match=r"remote 'origin' .*pack [0-9a-f]{64}: 1 of its rows arrived damaged"
+        ):
             clone.data["image"][0]
         assert clone.data["image"].present([0]) == 0
         proxy.clear()

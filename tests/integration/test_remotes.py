@@ -336,10 +336,10 @@ def test_clone_refuses_what_is_in_the_way(folder: dict[str, Any], tmp_path: Path
         source.push()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("mine")
-    with pytest.raises(InvalidInputError, match="with files in it"):
+    with pytest.raises(InvalidInputError, match="found files in it"):
         StockRoom.clone(path=tmp_path / "full", **folder)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
-    with pytest.raises(InvalidInputError, match="with files in it"):
+    with pytest.raises(InvalidInputError, match="found files in it"):
         StockRoom.clone(path=tmp_path / "a", **folder)
     (tmp_path / "empty").mkdir()
     StockRoom.clone(path=tmp_path / "empty", **folder).close()
@@ -434,7 +434,7 @@ def test_remotes_are_named_changed_and_forgotten(tmp_path: Path) -> None:
                 stock.add_remote(name, "s3://c")
         stock.set_remote("origin", "s3://c/y")
         stock.remove_remote("backup")
-        with pytest.raises(RemoteNotFoundError, match="there are: origin"):
+        with pytest.raises(RemoteNotFoundError, match="known remotes: origin"):
             stock.push("backup")
     settings = json.loads((tmp_path / "a/.stockroom/remotes.json").read_text())
     assert settings == {"origin": {"url": "s3://c/y", "endpoint_url": None, "region": None}}
@@ -494,7 +494,7 @@ def test_a_clone_that_was_killed_before_its_first_file_is_begun_again(folder: di
     StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder).close()
     (tmp_path / "c/.stockroom").mkdir(parents=True)
     (tmp_path / "c/.stockroom/mine").write_text("x")
-    with pytest.raises(InvalidInputError, match="with files in it"):
+    with pytest.raises(InvalidInputError, match="found files in it"):
         StockRoom.clone(path=tmp_path / "c", **folder)
 
 

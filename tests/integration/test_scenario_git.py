@@ -190,7 +190,7 @@ def test_a_stage_left_behind_by_git_checkout_is_kept_and_says_so(two):
             call()
     refused = run_stock(project, "commit", "-m", "no")
     assert refused.returncode == 14
-    assert f"Staged on {second[:12]}, where HEAD has moved from" in stock(project, "status")
+    assert f"Staged on {second[:12]}, but HEAD has moved" in stock(project, "status")
     assert stock_json(project, "status")["staged_on"] == second
     git(project, "checkout", "-q", "main")
     with StockRoom(project, enable_write=True) as writer:
@@ -294,7 +294,7 @@ def test_init_twice_says_so_and_changes_nothing(tmp_path, inside):
     if inside:
         git(tmp_path, "init", "-q", "-b", "trunk")
     made = run_stock(tmp_path, "init").stderr
-    assert "made a repository" in made
+    assert "created a repository" in made
     assert ("git add head.stock" in made) == inside
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.stock")}
     again = run_stock(tmp_path, "init")
@@ -338,7 +338,7 @@ def test_a_git_clone_without_its_data_says_what_to_run_and_that_works(shared, tm
         assert opened.branches == {"main": opened.commit_id}
     assert git(colleague, "status", "--porcelain") == ""
     again = run_stock(colleague, "clone", "--here")
-    assert (again.returncode, "repository already" in again.stderr) == (1, True)
+    assert (again.returncode, "already a repository" in again.stderr) == (1, True)
     git(colleague, "checkout", "-q", "main~2")
     assert read(colleague) == 1
 
@@ -351,7 +351,7 @@ def test_clone_here_on_a_commit_that_nobody_pushed_says_so_and_leaves_no_trace(s
     git(tmp_path, "clone", "-q", tmp_path / "code.git", colleague)
     refused = run_stock(colleague, "clone", "--here")
     assert refused.returncode == 1
-    assert "has not pushed it yet" in refused.stderr
+    assert "have its author run" in refused.stderr
     assert sorted(path.name for path in colleague.iterdir()) == [".git", "head.stock", "remote.stock"]
     stock(shared, "push")
     assert stock_json(colleague, "clone", "--here")["branch"] == "main"

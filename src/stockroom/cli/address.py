@@ -67,9 +67,9 @@ def split_shelf(path: str) -> tuple[str, str]:
     shelf, _, rest = path.partition("/")
     if shelf not in NOUNS:
         raise InvalidInputError(
-            f"expected a path of the form data/COLUMN, data/COLUMN/KEY, model/NAME, experiment/KEY, metric/NAME or "
-            f"artifact/NAME, found {path!r}; `stock ls` lists what there is; a commit goes before the path, with a "
-            "colon: REV: or REV:data/COLUMN"
+            f"expected a path such as data/COLUMN, data/COLUMN/KEY, model/NAME, experiment/KEY, metric/NAME or "
+            f"artifact/NAME, found {path!r}; `stock ls` lists them; put a commit before the path with a colon: REV: "
+            "or REV:data/COLUMN"
         )
     return shelf, rest
 
@@ -81,7 +81,7 @@ def split_path(path: str, columns: Iterable[str]) -> tuple[str | None, str | Non
     """
     shelf, rest = split_shelf(path)
     if shelf != DATA_SHELF:
-        raise InvalidInputError(f"expected a path of the form data/COLUMN or data/COLUMN/KEY, found {path!r}")
+        raise InvalidInputError(f"expected data/COLUMN or data/COLUMN/KEY, found {path!r}")
     if not rest:
         return None, None
     return split_name(DATA_SHELF, rest, columns)
@@ -151,4 +151,4 @@ def open_part(stock: StockRoom, path: str) -> ModelPart:
 def _unknown_name(shelf: str, rest: str, known: list[str]) -> str:
     near = near_names(rest.partition("/")[0], known)
     hint = did_you_mean(near, quote=str) or f"`stock ls {shelf}` lists the {NOUNS[shelf]}s"
-    return f"no {NOUNS[shelf]} {rest!r} there; {hint}"
+    return f"no {NOUNS[shelf]} {rest!r} in this commit; {hint}"

@@ -46,17 +46,17 @@ class Group:
 
 GROUPS: Final[dict[str, Group]] = {
     "model": Group(
-        "Look at the models, compare them, and move them in and out.",
+        "Show, compare, import and export models.",
         "stock model diff HEAD~1 resnet",
         name_modules("ls show diff stats export import", "model."),
     ),
     "exp": Group(
-        "Compare experiments: values, metrics and artifacts of commits. Also called `stock experiment`.",
+        "Compare experiments: values, metrics and artifacts. Also called `stock experiment`.",
         "stock exp show --filter 'lr < 0.01' --sort acc",
         name_modules("show plot diff ls export", "exp."),
     ),
     "git": Group(
-        "Look at the tie to git, and have git call Stockroom to merge and before it pushes.",
+        "Show the tie to git, and install the merge driver and hooks.",
         "stock git install --hooks",
         name_modules("status install uninstall merge-driver hook", "git."),
     ),
@@ -141,7 +141,7 @@ def _make_epilog(example: str) -> str:
 def _before_the_verb(context: typer.Context, version: bool, **options: Any) -> None:
     """Version control for tensors, beside git.
 
-    The options below may stand before the verb or after it.
+    The options below can come before or after the verb.
     """
     context.obj = settings = take_settings(options)
     if version:

@@ -104,7 +104,7 @@ class Console:
             try:
                 yield show
             except KeyboardInterrupt:
-                self.say(f"{label} interrupted; the same command goes on from there")
+                self.say(f"{label} interrupted; run the same command again to resume")
                 raise
 
     def open_stock(self, ref: str | None = None, *, needs_head: bool = True) -> StockRoom:

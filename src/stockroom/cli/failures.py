@@ -23,10 +23,10 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 NEXT_STEPS: Final = {
-    errno.EACCES: "; check who may read and write there",
-    errno.EPERM: "; check who may read and write there",
-    errno.EROFS: "; work on a copy that can be written",
-    errno.ENOSPC: "; free some room and run the command again",
+    errno.EACCES: "; check its permissions",
+    errno.EPERM: "; check its permissions",
+    errno.EROFS: "; work on a writable copy",
+    errno.ENOSPC: "; free some disk space and run the command again",
     errno.ENOENT: "; check the path",
     errno.EMFILE: "; raise the limit on open files (ulimit -n)",
 }
@@ -72,7 +72,7 @@ def _raw_message(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return _system_text(error)
-    return f"internal error, please report it: {type(error).__name__}: {error}; -v shows where"
+    return f"internal error, please report it: {type(error).__name__}: {error}; -v shows the traceback"
 
 
 def _system_text(error: OSError) -> str:

@@ -60,16 +60,16 @@ GLOBAL_OPTIONS: Final = (
     GlobalOption(
         "global_directories",
         ("-C",),
-        "Run as if started in DIR; may be repeated.",
+        "Run as if started in DIR; can be repeated.",
         kind=list[Path] | None,
         default=None,
         metavar="DIR",
     ),
-    GlobalOption("global_quiet", ("-q", "--quiet"), "Say nothing but data and errors."),
+    GlobalOption("global_quiet", ("-q", "--quiet"), "Print only data and errors."),
     GlobalOption("global_verbose", ("-v", "--verbose"), "Show the traceback of an error."),
     GlobalOption("global_json", ("--json",), "Print one JSON document instead of text."),
     GlobalOption("global_no_progress", ("--no-progress",), "Draw no progress bars."),
-    GlobalOption("global_no_color", ("--no-color",), "Use no colours, and draw no pictures; as NO_COLOR does."),
+    GlobalOption("global_no_color", ("--no-color",), "Use no colors and draw no pictures, as with NO_COLOR."),
 )
 
 

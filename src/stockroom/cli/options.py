@@ -18,12 +18,12 @@ TimeoutOption = Annotated[
 ]
 RemoteArgument = Annotated[str, typer.Argument(metavar="[REMOTE]", help="The remote's name.")]
 EndpointOption = Annotated[
-    str | None, typer.Option("--endpoint-url", metavar="URL", help="The store's server, if it is not its provider's.")
+    str | None, typer.Option("--endpoint-url", metavar="URL", help="The object store's endpoint, if not the default.")
 ]
-RegionOption = Annotated[str | None, typer.Option("--region", help="The store's region.")]
+RegionOption = Annotated[str | None, typer.Option("--region", help="The object store's region.")]
 MessageOption = Annotated[
     list[str] | None,
-    typer.Option("-m", "--message", help="The commit's message; each further -m is a paragraph of its own."),
+    typer.Option("-m", "--message", help="The commit message; each further -m adds a paragraph."),
 ]
 NoCommitOption = Annotated[
     bool, typer.Option("--no-commit", help="Stage the result, and leave conflicts open for `stock resolve`.")
@@ -39,12 +39,12 @@ ChoiceOption = Annotated[
     typer.Option(
         "-X",
         metavar="CHOICE=PATTERN",
-        help="Decide conflicts at paths, as theirs=data/label or average=model/*; the first that fits and can.",
+        help="Decide conflicts at matching paths, such as theirs=data/label; the first pattern that applies wins.",
     ),
 ]
 
 WhereOption = Annotated[
-    str | None, typer.Option(metavar="CONDITION", help="As `label == 3`, on columns of small values.")
+    str | None, typer.Option(metavar="CONDITION", help="A condition such as `label == 3`, on columns of small values.")
 ]
 
 
@@ -54,7 +54,7 @@ def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str,
     for text in choices or []:
         choice, sign, pattern = text.partition("=")
         if not sign or not pattern:
-            raise CommandLineError(f"-X expects CHOICE=PATTERN, as in theirs=data/label, found {text!r}")
+            raise CommandLineError(f"-X expects CHOICE=PATTERN, such as theirs=data/label, found {text!r}")
         if pattern in patterns:
             raise CommandLineError(f"-X expects each pattern once, found {pattern!r} twice")
         patterns[pattern] = choice
@@ -79,5 +79,5 @@ def parse_keys(text: str, key_type: str) -> slice | list[Key]:
         if key_type == "int":
             return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise CommandLineError(f"expected positions as 0:1000 or keys as 3,5,8, found {text!r}") from error
+        raise CommandLineError(f"expected positions such as 0:1000 or keys such as 3,5,8, found {text!r}") from error
     return list(text.split(","))

@@ -68,5 +68,5 @@ def _working_directory(settings: Settings) -> contextlib.AbstractContextManager[
     if not settings.directory.parts:
         return contextlib.nullcontext()
     if not settings.directory.is_dir():
-        raise CommandLineError(f"-C needs a folder that exists, found none at {settings.directory}; check the path")
+        raise CommandLineError(f"-C expects an existing folder, found none at {settings.directory}; check the path")
     return contextlib.chdir(settings.directory)

@@ -89,9 +89,7 @@ def clone(
     is_new_folder = not paths.root.exists()
     if not _is_unfinished(paths, settings):
         if is_repository(paths) or (paths.root.is_dir() and not _is_barely_begun(paths)):
-            raise InvalidInputError(
-                f"{paths.root}: expected a new or empty folder to clone into, found one with files in it"
-            )
+            raise InvalidInputError(f"{paths.root}: expected a new or empty folder to clone into, found files in it")
         _claim_folder(paths, settings)
     try:
         _complete(paths, settings, options, None, transport, on_progress)
@@ -122,13 +120,13 @@ def clone_here(
     paths = RepositoryPaths(root.resolve())
     if not paths.head.path.is_file():
         raise InvalidInputError(
-            f"{paths.root}: expected a {HEAD_NAME} whose data is to be cloned, found none; `stock clone URL` clones "
-            "into a new folder"
+            f"{paths.root}: expected a {HEAD_NAME} to clone the data of, found none; `stock clone URL` clones into "
+            "a new folder"
         )
     head = paths.head.read()
     if not _is_unfinished(paths, settings):
         if is_repository(locate(paths.root)):
-            raise InvalidInputError(f"{paths.root} is a repository already: `stock fetch` brings what is new")
+            raise InvalidInputError(f"{paths.root} is already a repository: run `stock fetch` to update it")
         _claim_folder(paths, settings)
     _complete(paths, settings, options, head, transport, on_progress)
     return paths
@@ -193,7 +191,7 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
         found = msgspec.json.decode(marker.read_bytes(), type=_Marker)
     except msgspec.DecodeError as error:
         raise MalformedRecordError(
-            f"{marker}: expected what an unfinished clone notes of itself ({error}); remove the folder and clone again",
+            f"{marker}: malformed note of an unfinished clone ({error}); remove the folder and clone again",
             where=str(marker),
         ) from error
     if found.url != settings.url:
@@ -241,8 +239,8 @@ def _clone_metadata(
             head, tip = _choose_head(state, options.ref, transport.url)
         if tip is not None and not repository.refs.has_commit(tip):
             raise RefNotFoundError(
-                f"{HEAD_NAME} names commit {tip.hex()}, which {transport.url} does not have: whoever made it has not "
-                "pushed it yet (`stock push`); ask for that, or check out an older commit with git, and run this again",
+                f"{HEAD_NAME} names commit {tip.hex()}, which {transport.url} does not have: have its author run "
+                "`stock push`, or check out an older commit with git; then run this again",
                 ref=tip.hex(),
             )
         moves = plan_moves(repository, ORIGIN, state, prune=False)
@@ -283,5 +281,5 @@ def _choose_head(state: RefState, ref: str | None, url: str) -> tuple[Head, Comm
         return Head(None, CommitId(state.tags[name])), CommitId(state.tags[name])
     known: Sequence[str] = [*state.branches, *state.tags]
     raise RefNotFoundError(
-        f"{url}: has no branch or tag {name!r}; there are: {', '.join(known) or 'none'}", ref=name, near=known
+        f"{url}: no branch or tag {name!r}; it has: {', '.join(known) or 'none'}", ref=name, near=known
     )

@@ -103,7 +103,7 @@ def collect_remote(
     if transport is None:
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
-        raise RemoteError(f"{transport.url}: is read-only; run gc on where it is kept")
+        raise RemoteError(f"{transport.url}: is read-only; run gc on the folder or object store behind it")
     with session_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
         tracking, grace_s = Tracking(repository.paths, remote), -(-grace // timedelta(seconds=1))
         collection = _Collection(repository, remote, tracking, transport, metadata, grace_s, on_stage)
@@ -123,7 +123,7 @@ class _Collection:
     _on_stage: OnStage
 
     def run(self, *, dry_run: bool) -> RemoteGcReport:
-        self._on_stage("looking", 0, 0)
+        self._on_stage("reading metadata", 0, 0)
         state = get_newest_state(self._transport, self._tracking.read_state())
         now_s = int(time.time()) if dry_run else self._transport.read_clock_s()
         state, before, marks, files, rewritten = self._mark(state, now_s, dry_run=dry_run)
@@ -187,7 +187,7 @@ class _Collection:
                 if newer is None:
                     raise
                 state = newer
-        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times in the meantime; try again")
 
     def _check_free(self, marks: MarkTable, bundles: Sequence[BundleEntry], now_s: int) -> None:
         """Raise `RemoteError` if another gc may be removing one of `bundles`, which were just put there."""
@@ -195,7 +195,7 @@ class _Collection:
             mark = marks.get((ItemKind.BUNDLE, entry.digest))
             if mark is not None and mark.until_s > now_s:
                 raise RemoteError(
-                    f"{self._transport.url}: another gc is at work there, or was killed: run it again in "
+                    f"{self._transport.url}: another gc is running there, or was killed; run gc again in "
                     f"{mark.until_s - now_s} s"
                 )
 

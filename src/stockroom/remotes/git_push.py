@@ -46,7 +46,7 @@ def parse_pushed(lines: str) -> list[PushedRef]:
     for line in filter(None, lines.split("\n")):
         words = line.split(" ")
         if len(words) != 4:
-            raise InvalidInputError("expected lines of four words, as git gives its hook pre-push; found others")
+            raise InvalidInputError("expected lines of four words from git's hook pre-push, found others")
         if set(words[1]) != _NOTHING:
             pushed.append(PushedRef(words[1], words[2]))
     return pushed
@@ -82,8 +82,8 @@ def push_needed(
     remote, report = _find_remote(repository, git_remote), None
     if remote is None and needed.commits:
         raise ConflictError(
-            f"git's push would publish {repository.paths.head.path}, but no remote is set that its data could be "
-            "pushed to: run `stock remote add origin URL`, then push again (`git push --no-verify` goes without)"
+            f"git's push would publish {repository.paths.head.path}, but no remote is configured for its "
+            "data: run `stock remote add origin URL`, then push again (`git push --no-verify` skips this)"
         )
     if remote is None:
         return None
@@ -93,7 +93,7 @@ def push_needed(
         fetch(repository, remote, on_progress=on_progress)
         if _find_lacking(repository, remote, needed.commits):
             raise RefChangedError(
-                f"{error}; git's push would publish a head.stock without its data, so it was stopped"
+                f"{error}; git's push was stopped, since it would publish a head.stock without its data"
             ) from error
     _check_all_there(repository, remote, needed.commits, on_progress)
     return report
@@ -134,9 +134,9 @@ def _check_all_there(
     if lacking:
         commit = sorted(lacking)[0].hex()
         raise ConflictError(
-            f"git's push would publish a head.stock that names {commit}, which no branch or tag of {remote!r} leads "
-            f"to{f', and {len(lacking) - 1} more such' if len(lacking) > 1 else ''}: give it a tag there (`stock tag "
-            f"NAME {commit[:12]}`, `stock push {remote} NAME`), then push again; `git push --no-verify` goes without"
+            f"git's push would publish a head.stock that names {commit}, which no branch or tag of {remote!r} "
+            f"contains{f', and {len(lacking) - 1} more' if len(lacking) > 1 else ''}: tag it (`stock tag NAME "
+            f"{commit[:12]}`, `stock push {remote} NAME`), then push again; `git push --no-verify` skips this"
         )
 
 

@@ -92,7 +92,7 @@ class Intake:
                 )
                 bundle = open_bundle(path, entry, where=where)
             except MissingFileError as error:
-                raise BundleGoneError(f"{where}: its ref state names it, but it is not there", where=where) from error
+                raise BundleGoneError(f"{where}: its ref state names it, but it does not exist", where=where) from error
             except CorruptionError:
                 if attempt + 1 == _TRIES:
                     raise
@@ -174,7 +174,7 @@ class Intake:
             except NotFoundError as error:
                 where = f"{self._transport.url}: {state.path}"
                 raise CorruptionError(
-                    f"{where}: its history is not whole ({error}): the remote is damaged", where=where
+                    f"{where}: its history is incomplete ({error}): the remote is damaged", where=where
                 ) from error
         self.commits += len(new)
 
@@ -205,7 +205,7 @@ class Intake:
             if not self._is_at_hand(tip):
                 where = f"{self._transport.url}: {state.path}"
                 raise CorruptionError(
-                    f"{where}: leads to commit {tip.hex()}, which is in none of its bundles: the remote is damaged",
+                    f"{where}: names commit {tip.hex()}, which is in no bundle: the remote is damaged",
                     where=where,
                 )
 

@@ -51,12 +51,12 @@ def pull(
     name = f"{remote}/{branch}"
     theirs = repository.refs.find_ref(Ref("remote", name))
     if theirs is None:
-        raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` makes it", ref=branch)
+        raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` creates it", ref=branch)
     try:
         report = merge(session, theirs, name, replace(options, kind=PULL))
     except MergeConflictError as error:
         raise MergeConflictError(
-            f"{error}; what was fetched is {name}: `stock merge {name} --no-commit` begins to merge it by hand",
+            f"{error}; the remote's side is {name}: `stock merge {name} --no-commit` starts a merge by hand",
             conflicts=error.conflicts,
         ) from error
     return PullReport(fetched, branch, old, session.head.commit, report.outcome)

@@ -91,7 +91,7 @@ def push(
     if transport is None:
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
-        raise RemoteError(f"{transport.url}: is read-only; push to where it is kept")
+        raise RemoteError(f"{transport.url}: is read-only; push to the folder or object store behind it")
     tracking = Tracking(repository.paths, remote)
     return _Push(repository, remote, tracking, transport, wanted, force, on_progress).run()
 
@@ -138,7 +138,7 @@ class _Push:
                 continue
             self._remember(following)
             return self._report(following.number, updates)
-        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times meanwhile; try again")
+        raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times in the meantime; try again")
 
     def _report(self, number: int, updates: Sequence[RefMove]) -> PushReport:
         moved = tuple(RefUpdate(str(update.ref), update.old, update.new) for update in updates)
@@ -197,7 +197,7 @@ class _Push:
                 raise StateTakenError(newer)
             if time.monotonic() > give_up_s:
                 raise RemoteError(
-                    f"{self._transport.url}: a gc is removing packs that this push needs there, or was killed at it; "
+                    f"{self._transport.url}: a gc there is removing packs that this push needs, or was killed; "
                     f"push again in {left_s + 1} s"
                 )
             time.sleep(_PAUSE_S)

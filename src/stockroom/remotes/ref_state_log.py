@@ -53,7 +53,7 @@ def get_newest_state(transport: Transport, known: RefState | None = None) -> Ref
     """Return the newest state of a remote, as `find_newest_state` does. Raises `RemoteError` if it has none."""
     state = find_newest_state(transport, known)
     if state is None:
-        raise RemoteError(f"{transport.url}: there is no Stockroom repository; `stock push` makes one")
+        raise RemoteError(f"{transport.url}: no Stockroom repository there; `stock push` creates one")
     return state
 
 
@@ -106,7 +106,7 @@ def publish_state(transport: Transport, state: RefState) -> None:
     if not is_mine:
         found = find_state(transport, state.number)
         if found is None:
-            raise RemoteError(f"{transport.url}: says that {state.path} is there, and that it is not; try again")
+            raise RemoteError(f"{transport.url}: reports that {state.path} exists, and that it does not; try again")
         if found.write_id != state.write_id:
             raise StateTakenError(found)
     if state.number % _HINT_EVERY == 1:
@@ -145,7 +145,7 @@ def _resolve_lost_answer(transport: Transport, state: RefState, error: Stockroom
         found = find_state(transport, state.number)
     except StockroomError as again:
         raise UnreachableError(
-            f"{transport.url}: whether the push took effect is not known ({again}); run it again: nothing is sent twice"
+            f"{transport.url}: the push may have taken effect ({again}); run it again: nothing is sent twice"
         ) from error
     if found is None:
         raise error

@@ -26,10 +26,10 @@ def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False)
             follow_git_if_free(repository)
         name = repository.follow(repository.read_head()).branch if ref is None else ref
         if name is None:
-            raise InvalidInputError("HEAD is detached: say which branch or tag to push")
+            raise InvalidInputError("HEAD is detached: name the branch or tag to push")
         at = refs.find_branch(name)
         if at is None:
-            raise RefNotFoundError(f"nothing to push: branch {name!r} has no commit here", ref=name)
+            raise RefNotFoundError(f"nothing to push: branch {name!r} has no commit", ref=name)
         wanted[Ref("branch", name)] = at
     if tags:
         wanted.update({Ref("tag", name): at for name, at in refs.tags().items()})
@@ -50,13 +50,11 @@ def find_refusal(refs: RefStore, updates: Sequence[RefMove], *, remote: str) -> 
         kind, name = update.ref
         old, new = update.old.hex()[:12], update.new.hex()[:12]
         if kind == "tag":
-            return RefChangedError(
-                f"remote {remote!r} has tag {name!r} at {old}, not {new}: a tag does not move unless forced (--force)"
-            )
+            return RefChangedError(f"remote {remote!r} has tag {name!r} at {old}, not {new}: only --force moves a tag")
         if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
             return RefChangedError(
-                f"remote {remote!r} has {name!r} at {old}, which {new} does not follow: run `stock pull` "
-                "first (or `--force` to drop it there)"
+                f"remote {remote!r} has {name!r} at {old}, which is not an ancestor of {new}: run "
+                "`stock pull` first (--force discards it there)"
             )
     return None
 

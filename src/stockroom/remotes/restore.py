@@ -33,11 +33,11 @@ def _restore(repository: Repository, remote: str, report: RepairReport) -> None:
     try:
         found = fetch(repository, remote)
     except StockroomError as error:
-        report.done.append(f"remote {remote}: could not be asked ({error})")
+        report.done.append(f"remote {remote}: not searched ({error})")
         return
     if found.objects or found.commits or found.packs:
         report.done.append(
-            f"remote {remote}: gave back {found.objects} objects, {found.commits} commits, {found.packs} packs"
+            f"remote {remote}: restored {found.objects} objects, {found.commits} commits, {found.packs} packs"
         )
 
 
@@ -51,7 +51,7 @@ def _bring(repository: Repository, report: RepairReport) -> None:
     with closing(make_agent_fetcher(repository.paths)) as fetcher:
         try:
             fetcher.fetch_packs(again)
-            report.done.append(f"packs: {len(again)} brought again")
+            report.done.append(f"packs: {len(again)} fetched again")
         except StockroomError as error:
-            report.done.append(f"packs: {len(again)} will come when they are read ({error})")
+            report.done.append(f"packs: {len(again)} will be fetched when they are read ({error})")
     repository.tensors.cache.forget()

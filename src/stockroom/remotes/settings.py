@@ -27,7 +27,7 @@ def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
     remotes = read_remotes(paths)
     if name not in remotes:
         known = ", ".join(remotes) or "none"
-        raise RemoteNotFoundError(f"no remote {name!r}; there are: {known}; `stock remote add {name} URL` adds it")
+        raise RemoteNotFoundError(f"no remote {name!r}; known remotes: {known}; `stock remote add {name} URL` adds it")
     return remotes[name]
 
 
@@ -40,7 +40,7 @@ def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> N
         raise InvalidInputError(f"remote name {name!r}: must not contain '/'")
     remotes = read_remotes(paths)
     if name in remotes:
-        raise InvalidInputError(f"remote {name!r} exists already, at {remotes[name].url}; remove it first")
+        raise InvalidInputError(f"remote {name!r} already exists, at {remotes[name].url}; remove it first")
     _write(paths, {**remotes, name: settings})
 
 
@@ -70,11 +70,11 @@ def _read_file(paths: RepositoryPaths, stamp: tuple[int, ...]) -> tuple[tuple[st
         remotes = msgspec.json.decode(read_own_file(file), type=dict[str, RemoteSettings])
         for name, found in remotes.items():
             if not name or "/" in name or name.startswith("."):
-                raise InvalidInputError(f"{name!r} is no name for a remote")
+                raise InvalidInputError(f"{name!r} is not a valid remote name")
             parse_remote_settings(found.url, endpoint_url=found.endpoint_url, region=found.region, base=paths.root)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedRecordError(
-            f"{file}: malformed settings of remotes ({error}); mend the file", where=str(file)
+            f"{file}: malformed remote settings ({error}); fix the file", where=str(file)
         ) from error
     return tuple(sorted(remotes.items(), key=lambda item: (item[0] != "origin", item[0])))
 

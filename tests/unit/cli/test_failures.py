@@ -13,7 +13,7 @@ from stockroom.errors import AmbiguousRefError, LockedError
 
 def test_an_error_of_the_system_names_the_file_and_the_next_step() -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "packs/aa")
-    assert message_of(error) == "packs/aa: No space left on device; free some room and run the command again"
+    assert message_of(error) == "packs/aa: No space left on device; free some disk space and run the command again"
 
 
 def test_a_message_of_many_lines_becomes_one_and_drives_no_terminal() -> None:

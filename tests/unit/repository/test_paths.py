@@ -17,7 +17,7 @@ def test_a_config_that_is_no_utf_8_is_named(stock: StockRoom) -> None:
 
 def test_settings_of_remotes_that_are_no_utf_8_are_named(stock: StockRoom) -> None:
     (stock.path / ".stockroom" / "remotes.json").write_bytes(b'{"origin": {"url": "\xff"}}')
-    with pytest.raises(errors.MalformedRecordError, match=r"remotes\.json.*mend the file"):
+    with pytest.raises(errors.MalformedRecordError, match=r"remotes\.json.*fix the file"):
         stock.push()
 
 

@@ -42,7 +42,7 @@ def describe_outcome(commit_id: str | None, *, staged: bool) -> str:
     """Return the outcome of an import in words."""
     if commit_id:
         return f"committed as {short_id(commit_id)}"
-    return "staged" if staged else "nothing to commit, all of it was here already"
+    return "staged" if staged else "nothing to commit, everything was here already"
 
 
 def subject_of(message: str) -> str:

@@ -52,12 +52,12 @@ def merge_document(merge: MergeUnderWay | None) -> dict[str, object] | None:
 def iter_merge_lines(merge: MergeUnderWay, ours: str | None) -> Iterator[str]:
     """Yield an unfinished merge into the commit `ours` in words, with its open conflicts."""
     what = f" of {short_id(merge.commit)}" if merge.commit else ""
-    way_out = "`stock merge --abort` gives it up"
+    way_out = "`stock merge --abort` aborts it"
     if merge.conflicts:
         count = format_count(len(merge.conflicts), "open conflict")
-        yield f"A {merge.kind}{what} is under way, with {count}; `stock resolve` decides, {way_out}:"
+        yield f"A {merge.kind}{what} is in progress, with {count}; `stock resolve` decides them, {way_out}:"
     else:
-        yield f"A {merge.kind}{what} is under way; `stock merge --continue` commits it, {way_out}"
+        yield f"A {merge.kind}{what} is in progress; `stock merge --continue` commits it, {way_out}"
     yield from iter_conflict_lines(merge.conflicts, ours, merge.commit)
 
 

@@ -21,14 +21,14 @@ def save_picture(sample: object, target: Path | None) -> Path:
     """Write a sample as a PNG file, new at `target` or temporary, and return its path; raises `InvalidInputError`."""
     pixels = find_pixels(sample)
     if pixels is None:
-        raise InvalidInputError("this is no picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w)")
+        raise InvalidInputError("not a picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w)")
     if target is None:
         return _save_temporary(pixels)
     try:
         with target.open("xb") as file:
             file.write(encode_png(pixels))
     except FileExistsError as error:
-        raise InvalidInputError(f"{target} exists already; choose another name") from error
+        raise InvalidInputError(f"{target} already exists; choose another name") from error
     return target
 
 

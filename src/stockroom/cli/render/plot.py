@@ -39,8 +39,8 @@ def _draw(metric: str, curves: Mapping[str, Series]) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InvalidInputError(
-            "drawing to a file needs matplotlib: install it with `pip install 'stockroom-vcs[plot]'`, or leave out "
-            "-o to see the curve here"
+            "drawing to a file needs matplotlib: install it with `pip install 'stockroom-vcs[plot]'`, or omit -o to "
+            "see the curve here"
         ) from error
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()

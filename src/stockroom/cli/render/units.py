@@ -43,5 +43,5 @@ def parse_duration(text: str) -> timedelta:
     """Parse `2w`, `3 d`, `12h`, `30m` or `0` as a duration; raises `InvalidInputError` for anything else."""
     match = re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]+)?)\s*([smhdw]?)\s*", text)
     if match is None or (not match[2] and float(match[1])):
-        raise InvalidInputError(f"expected a length of time such as 2w, 3d or 12h, found {text!r}")
+        raise InvalidInputError(f"expected a duration such as 2w, 3d or 12h, found {text!r}")
     return timedelta(seconds=float(match[1]) * _SECONDS.get(match[2], 0))

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 @verb(example="stock branch relabel v1", complete={"at": "refs", "delete": "branches"})
 def branch(
     console: Console,
-    name: Annotated[str | None, typer.Argument(help="The branch to make.")] = None,
-    at: Annotated[str | None, typer.Argument(help="Where it points; HEAD if left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The branch to create.")] = None,
+    at: Annotated[str | None, typer.Argument(help="The commit to point to; HEAD by default.")] = None,
     delete: Annotated[str | None, typer.Option("-d", "--delete", metavar="NAME", help="Delete a branch.")] = None,
     force_delete: Annotated[
-        str | None, typer.Option("-D", metavar="NAME", help="Delete a branch, merged or not.")
+        str | None, typer.Option("-D", metavar="NAME", help="Delete a branch, even if it is not merged.")
     ] = None,
     list_: Annotated[bool, typer.Option("-l", "--list", help="List the branches.")] = False,
-    remotes: Annotated[bool, typer.Option("-r", "--remotes", help="List those of remotes, as last seen.")] = False,
-    all_: Annotated[bool, typer.Option("-a", "--all", help="List both.")] = False,
+    remotes: Annotated[bool, typer.Option("-r", "--remotes", help="List remote-tracking branches.")] = False,
+    all_: Annotated[bool, typer.Option("-a", "--all", help="List all branches, remote-tracking ones too.")] = False,
 ) -> None:
-    """List the branches, or make or delete one."""
+    """List branches, or create or delete one."""
     if sum((name is not None, delete is not None, force_delete is not None, list_)) > 1:
-        raise CommandLineError("expected one of NAME, -d, -D and --list, found several; do one thing at a time")
+        raise CommandLineError("NAME, -d, -D and --list cannot be combined")
     with console.open_stock() as stock:
         if delete is not None or force_delete is not None:
             _delete(console, stock, delete or force_delete or "", force=force_delete is not None)
@@ -44,7 +44,7 @@ def branch(
 def _delete(console: Console, stock: StockRoom, name: str, *, force: bool) -> None:
     old = stock.branches.get(name)
     stock.delete_branch(name, force=force)
-    console.say(f"deleted branch {name} (was {short_id(old)}); `stock undo` brings it back")
+    console.say(f"deleted branch {name} (was {short_id(old)}); `stock undo` restores it")
     console.answer({"deleted": {"name": name, "id": old}})
 
 

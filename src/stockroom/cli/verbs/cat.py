@@ -38,14 +38,15 @@ def cat(
             metavar="[REV:]PATH", help="data/COLUMN/KEY, model/NAME/LEAF, experiment/KEY, metric/NAME or artifact/NAME."
         ),
     ],
-    raw: Annotated[bool, typer.Option("--raw", help="An array's raw bytes, C order, instead of a .npy file.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print an array's raw bytes, not a .npy file.")] = False,
 ) -> None:
-    """Print a value: text and bytes as they are, an array as a .npy file or, on a terminal, as text.
+    """Print a value, metric or artifact.
 
-    A metric is printed as CSV, a value that is a list, a dict or a number as JSON.
+    Text and bytes are printed unchanged, metrics as CSV, and lists, dicts and numbers as JSON. An array is printed as
+    text on a terminal, otherwise as a .npy file, or with --raw as bytes in C order.
     """
     if raw and console.json:
-        raise CommandLineError("expected --raw or --json, found both; give one")
+        raise CommandLineError("--raw and --json cannot be combined")
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock:
         shelf, rest = split_shelf(place.path or DATA_SHELF)
@@ -68,14 +69,14 @@ def _read_value(stock: StockRoom, shelf: str, rest: str) -> Any:
 def _read_sample(stock: StockRoom, path: str) -> Sample:
     column_name, key_text = split_path(path, list(stock.data))
     if column_name is None or key_text is None:
-        raise CommandLineError(f"cat needs data/COLUMN/KEY, found {path!r}; `stock ls` lists columns and keys")
+        raise CommandLineError(f"cat expects data/COLUMN/KEY, found {path!r}; `stock ls` lists columns and keys")
     column = stock.data[column_name]
     sample: Sample = column[parse_key(key_text, str(column.key_type), column=column_name)]
     return sample
 
 
 def _read_leaf(stock: StockRoom, path: str) -> Any:
-    wanted = f"cat needs model/NAME/LEAF, found {f'model/{path}'!r}; `stock ls model/NAME` lists the leaves, "
+    wanted = f"cat expects model/NAME/LEAF, found {f'model/{path}'!r}; `stock ls model/NAME` lists the leaves, "
     wanted += "`stock model export` writes whole models"
     if not path:
         raise CommandLineError(wanted)
@@ -152,5 +153,5 @@ def _decode(name: str, data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInputError(
-            f"artifact {name!r} has bytes that no terminal shows: send them to a file, as in > {name.split('/')[-1]}"
+            f"artifact {name!r} is not text: redirect it to a file, as in > {name.split('/')[-1]}"
         ) from error

@@ -14,13 +14,13 @@ from stockroom.cli.verb import verb
 @verb(example="stock checkout -b relabel", complete={"name": "refs"})
 def checkout(
     console: Console,
-    name: Annotated[str, typer.Argument(help="The branch to move to.")],
-    create: Annotated[bool, typer.Option("-b", help="Make the branch first, at HEAD.")] = False,
+    name: Annotated[str, typer.Argument(help="The branch to check out.")],
+    create: Annotated[bool, typer.Option("-b", help="Create the branch first, at HEAD.")] = False,
 ) -> None:
     """Move HEAD to a branch; no data is copied."""
     with console.open_stock() as stock:
         stock.checkout(name, create=create)
         branch, commit_id = stock.branch, stock.commit_id
     place = f"branch {branch}" if branch else "no branch"
-    console.say(f"{'made and moved to' if create else 'moved to'} {place}, at {short_id(commit_id)}")
+    console.say(f"{'switched to new' if create else 'switched to'} {place}, at {short_id(commit_id)}")
     console.answer({"branch": branch, "commit": commit_id, "created": create})

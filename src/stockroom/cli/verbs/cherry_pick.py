@@ -28,7 +28,10 @@ def cherry_pick(
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
 ) -> None:
-    """Commit here what a commit changed against its first parent; without -m its message is kept."""
+    """Commit the changes of another commit here.
+
+    These are its changes to its first parent. Without -m, keep its message.
+    """
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)

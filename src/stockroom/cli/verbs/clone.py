@@ -22,25 +22,27 @@ if TYPE_CHECKING:
 @verb(example="stock clone s3://bucket/pets --metadata-only")
 def clone(
     console: Console,
-    url: Annotated[str | None, typer.Argument(help="A folder, or a URL of s3, gs, az, https or http.")] = None,
-    directory: Annotated[Path | None, typer.Argument(help="A new folder; named as the URL ends if left out.")] = None,
+    url: Annotated[str | None, typer.Argument(help="A folder, or an s3, gs, az, https or http URL.")] = None,
+    directory: Annotated[Path | None, typer.Argument(help="A new folder; by default named after the URL.")] = None,
     metadata_only: Annotated[
-        bool, typer.Option("--metadata-only", help="Leave samples there until they are read.")
+        bool, typer.Option("--metadata-only", help="Fetch samples only when they are read.")
     ] = False,
     here: Annotated[
         bool,
-        typer.Option("--here", help="Bring the data to the head.stock that git cloned; from remote.stock, or URL."),
+        typer.Option("--here", help="Clone the data of the head.stock that git cloned, from URL or remote.stock."),
     ] = False,
     ref: Annotated[str | None, typer.Option(help="The branch or tag to check out.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Keep only so many commits.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Clone only this many commits.")] = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """Clone a repository. Run it again after it was cut off: it goes on where it stopped."""
+    """Clone a repository. To resume an interrupted clone, run the same command again."""
     if here and (directory is not None or ref is not None):
-        raise CommandLineError("--here takes no folder and no --ref: it clones into this one, at its head.stock")
+        raise CommandLineError(
+            "--here cannot be combined with a folder or --ref: it clones into this folder, at its head.stock"
+        )
     if url is None and not here:
-        raise CommandLineError("expected the URL or folder to clone, found none; --here takes it from remote.stock")
+        raise CommandLineError("expected the URL or folder to clone, found none; --here reads it from remote.stock")
     options = {"depth": depth, "endpoint_url": endpoint_url, "region": region}
     with console.transfer("clone") as show:
         if here:
@@ -53,7 +55,7 @@ def clone(
     console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
     where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
     place = directory or stock.path.name
-    console.say(f"cloned into {place}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")
+    console.say(f"cloned into {place}, on {where}; present: {format_part(presence.present_nbytes, presence.nbytes)}")
 
 
 def _clone(
@@ -74,5 +76,5 @@ def _clone_here(
 
     if url is None:
         found = choose_remote(find_head(Path()), None, endpoint_url=None, region=None)
-        console.say(f"cloning from {found.url}, as remote.stock says")
+        console.say(f"cloning from {found.url}, which remote.stock names")
     return StockRoom.clone_here(Path(), url, metadata_only, on_progress=show, **options)

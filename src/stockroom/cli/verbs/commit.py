@@ -26,13 +26,13 @@ def commit(
     console: Console,
     message: Annotated[
         list[str] | None,
-        typer.Option("-m", "--message", help="The message; each further -m is a paragraph of its own."),
+        typer.Option("-m", "--message", help="The message; each further -m adds a paragraph."),
     ] = None,
     file: Annotated[Path | None, typer.Option("-F", "--file", help="Read the message from a file; - is stdin.")] = None,
-    author: Annotated[str | None, typer.Option(metavar='"NAME <EMAIL>"', help="Who made the change.")] = None,
+    author: Annotated[str | None, typer.Option(metavar='"NAME <EMAIL>"', help="The author of the change.")] = None,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Commit what is staged; prints the new commit's id."""
+    """Commit the staged changes, and print the new commit's id."""
     text = _read_message(message or [], file)
     by = resolve_author(author)
     with console.open_writer(timeout_s) as stock:
@@ -46,10 +46,10 @@ def commit(
 
 def _read_message(paragraphs: list[str], file: Path | None) -> str:
     if paragraphs and file:
-        raise CommandLineError("expected -m or -F, found both; give the message once")
+        raise CommandLineError("-m and -F cannot be combined")
     text = _read_text(file) if file else "\n\n".join(paragraphs)
     if not text.strip():
-        raise CommandLineError("a commit needs a message, found none; give it with -m MESSAGE")
+        raise CommandLineError("expected a commit message, found none; give one with -m MESSAGE")
     return text.strip()
 
 

@@ -17,7 +17,7 @@ SHELLS: Final = ("bash", "zsh", "fish")
 _BASH: Final = """\
 _stock_completion() {
     local IFS=$'\\n' words=() word last=""
-    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do  # bash cuts REV:PATH at its colon: put it together again
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do  # bash splits REV:PATH at its colon: join it again
         if [[ -n $last && ($word == :* || $last == *:) ]]; then
             words[${#words[@]}-1]+=$word
         else
@@ -40,12 +40,14 @@ complete -o default -F _stock_completion stock stockroom"""
 
 @verb(example="stock completion bash >> ~/.bashrc")
 def completion(
-    console: Console, shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="Which shell's.")]
+    console: Console, shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell.")]
 ) -> None:
-    """Print the script that has a shell complete verbs, options, refs, columns and models.
+    """Print a completion script for a shell.
 
-    For bash, put source <(stock completion bash) into ~/.bashrc; for zsh the like into ~/.zshrc, after compinit; for
-    fish, stock completion fish | source into config.fish.
+    It completes verbs, options, refs, columns and models.
+
+    For bash, add source <(stock completion bash) to ~/.bashrc. For zsh, add source <(stock completion zsh) to ~/.zshrc,
+    after compinit. For fish, add stock completion fish | source to config.fish.
     """
     if shell not in SHELLS:
         raise CommandLineError(f"expected one of {', '.join(SHELLS)}, found {shell!r}")

@@ -16,14 +16,15 @@ Value: TypeAlias = str | bool | float | None
 @verb(example="stock config user.name 'Ada Lovelace'", complete={"key": "settings"})
 def config(
     console: Console,
-    key: Annotated[str | None, typer.Argument(help="As user.name; all of them if left out.")] = None,
-    value: Annotated[str | None, typer.Argument(help="What it is to be.")] = None,
-    unset: Annotated[bool, typer.Option("--unset", help="Set KEY no longer: its default counts again.")] = False,
-    list_: Annotated[bool, typer.Option("-l", "--list", help="List what is set.")] = False,
+    key: Annotated[str | None, typer.Argument(help="A setting such as user.name; all by default.")] = None,
+    value: Annotated[str | None, typer.Argument(help="The new value.")] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Remove KEY, so that its default applies.")] = False,
+    list_: Annotated[bool, typer.Option("-l", "--list", help="List the settings.")] = False,
 ) -> None:
-    """Show or change this repository's settings: user.name, user.email, fetch.lazy, fetch.timeout.
+    """Show or change this repository's settings.
 
-    The environment and options of a command go first. Remotes are set with stock remote.
+    These are user.name, user.email, fetch.lazy and fetch.timeout. The environment and the options of a command
+    override them. Remotes have their own verb, stock remote.
     """
     if (list_ and (key is not None or unset)) or (unset and (key is None or value is not None)):
         raise CommandLineError("expected KEY, KEY VALUE, --unset KEY or --list; do one thing at a time")

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 @verb(example="stock diff main..dev --stat", complete={"a": "refs", "b": "refs"})
 def diff(
     console: Console,
-    a: Annotated[str | None, typer.Argument(metavar="[A[..B]]", help="The old side; HEAD if left out.")] = None,
-    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The new side; the stage if left out.")] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything differs.")] = False,
-    name_only: Annotated[bool, typer.Option("--name-only", help="Only the paths that differ.")] = False,
-    stat: Annotated[bool, typer.Option("--stat", help="Only how much differs.")] = False,
+    a: Annotated[str | None, typer.Argument(metavar="[A[..B]]", help="The old side; HEAD by default.")] = None,
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The new side; the stage by default.")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
+    name_only: Annotated[bool, typer.Option("--name-only", help="Show only the paths that differ.")] = False,
+    stat: Annotated[bool, typer.Option("--stat", help="Show only counts.")] = False,
 ) -> None:
-    """Show added (+), removed (-) and changed (~) samples of columns, leaves of models, points of metrics."""
+    """Show the difference between two commits.
+
+    Samples of columns, leaves of models and points of metrics are added (+), removed (-) or changed (~).
+    """
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         difference = stock.diff(old, new)
@@ -51,7 +54,7 @@ def split_range(a: str | None, b: str | None) -> tuple[str, str | None]:
     if a is None or ".." not in a:
         return a or "HEAD", b
     if "..." in a:
-        raise CommandLineError(f"expected A..B, found {a!r}; a diff from the merge base is not known here")
+        raise CommandLineError(f"expected A..B, found {a!r}; diffs from the merge base are not supported")
     if b is not None:
         raise CommandLineError(f"expected A..B or A B, found {a!r} and {b!r}")
     old, _, new = a.partition("..")

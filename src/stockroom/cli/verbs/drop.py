@@ -16,24 +16,24 @@ from stockroom.cli.verb import verb
 def drop(
     console: Console,
     path: Annotated[
-        str | None, typer.Argument(help="As data/image or model/resnet: the packs that hold what is there.")
+        str | None, typer.Argument(help="The column or model whose packs to drop, such as data/image.")
     ] = None,
     to_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Drop until all packs take no more, as 10GiB.")
+        str | None, typer.Option(metavar="SIZE", help="Drop until all packs take at most SIZE, such as 10GiB.")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Drop all that a remote holds.")] = False,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be given back.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Drop every pack that a remote holds.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print how much would be freed.")] = False,
 ) -> None:
-    """Give back disk. Only what a remote holds at this moment is dropped; it comes again when it is read."""
+    """Drop packs that a remote holds, to free disk space. Reading fetches them again."""
     if path is None and to_size is None and not all_:
-        raise CommandLineError("expected a column or model, --to-size or --all, found none: say what to drop")
+        raise CommandLineError("expected a column or model, --to-size or --all, found none of them")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)
     with console.open_stock() as stock:
         report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run)
-    done = "would give back" if dry_run else "gave back"
+    done = "would free" if dry_run else "freed"
     console.answer(
         {"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run},
         [f"{done} {format_nbytes(report.nbytes)} of {format_count(report.packs, 'pack')}"],
     )
     if report.kept:
-        console.say(f"kept {format_count(report.kept, 'pack')} that no remote holds: push first")
+        console.say(f"kept {format_count(report.kept, 'pack')} that no remote holds: push them first")

@@ -25,19 +25,20 @@ if TYPE_CHECKING:
 @verb(example="stock du --commits -n 10", complete={"rev": "refs"})
 def du(
     console: Console,
-    rev: Annotated[str, typer.Argument(metavar="[REV]", help="Which commit.")] = "HEAD",
-    commits: Annotated[bool, typer.Option("--commits", help="What each commit added to those before it.")] = False,
+    rev: Annotated[str, typer.Argument(metavar="[REV]", help="The commit.")] = "HEAD",
+    commits: Annotated[bool, typer.Option("--commits", help="Show how much each commit added.")] = False,
     n: Annotated[
-        int | None, typer.Option("-n", "--max-count", min=0, help="With --commits: at most so many, the newest.")
+        int | None, typer.Option("-n", "--max-count", min=0, help="With --commits: show at most this many.")
     ] = None,
 ) -> None:
-    """Show what columns, models and branches cost on disk, and what equal samples and codecs save.
+    """Show the disk usage of columns, models and branches.
 
-    Raw is every sample counted; on disk are packs and metadata, with equal samples counted once; only here is what no
-    other line needs. Nothing is fetched: a clone's figures are those of the whole.
+    Also show the savings by equal samples and by codecs. The column raw counts every sample. The column on disk counts
+    packs and metadata, with equal samples counted once. The column only here counts bytes that no other line needs.
+    Nothing is fetched: a clone counts absent packs too.
     """
     if n is not None and not commits:
-        raise CommandLineError("-n counts commits: use it with --commits")
+        raise CommandLineError("-n needs --commits")
     with console.open_stock(rev) as stock:
         if not commits:
             usage = stock.measure_usage()

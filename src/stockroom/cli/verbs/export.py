@@ -29,27 +29,28 @@ _UNKNOWN_KINDS = re.compile(r"\.(csv|h5|hdf5|jpg|json|mat|pkl|png|pt|safetensors
 @verb(example="stock export v1:data/image --to images.npz", complete={"address": "addresses"})
 def export(
     console: Console,
-    address: Annotated[str, typer.Argument(help="A column, as data/image or v1:data/image.")],
+    address: Annotated[str, typer.Argument(help="A column, such as data/image or v1:data/image.")],
     to: Annotated[
         Path,
-        typer.Option(
-            help="A file to end in .npy, .npz, .parquet, .zarr or .tar, or a folder for a file for each sample."
-        ),
+        typer.Option(help="A file ending in .npy, .npz, .parquet, .zarr or .tar, or a folder for one file per sample."),
     ],
     keys: Annotated[
-        str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or keys with commas between.")
+        str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or comma-separated keys.")
     ] = None,
     where: WhereOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write samples of a column, in key order, to a file or a folder that appears whole or not at all."""
+    """Write samples of a column to a file or folder.
+
+    Samples are written in key order. The file or folder appears complete or not at all.
+    """
     place = parse_path_address(address)
     shelf, _, name = place.path.partition("/")
     if shelf in _OTHER_VERBS and name:
-        raise InvalidInputError(f"{place.path} is no column: {_OTHER_VERBS[shelf]} writes it to a file")
+        raise InvalidInputError(f"{place.path} is not a column: {_OTHER_VERBS[shelf]} writes it to a file")
     if _UNKNOWN_KINDS.fullmatch(to.suffix):
         raise CommandLineError(
-            f"expected a file to end in .npy, .npz, .parquet, .zarr or .tar, or a folder, found {to}"
+            f"expected a file ending in .npy, .npz, .parquet, .zarr or .tar, or a folder, found {to}"
         )
     with console.open_stock(place.ref) as stock, console.progress("export") as progress:
         column = stock.data[place.path.removeprefix("data/")]

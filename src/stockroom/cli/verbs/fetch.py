@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def fetch(
     console: Console,
     remote: RemoteArgument = "origin",
-    prune: Annotated[bool, typer.Option("--prune", help="Forget branches that the remote has no more.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete branches that the remote no longer has.")] = False,
 ) -> None:
-    """Take in what is new on a remote: its history and its metadata; samples come when they are read."""
+    """Fetch a remote's new history and metadata. Samples are fetched when they are read."""
     with console.open_stock(needs_head=False) as stock, console.transfer("fetch") as show:
         report = stock.fetch(remote, prune=prune, on_progress=show)
     console.answer(fetch_document(report))
@@ -40,7 +40,7 @@ def tell_fetch(console: Console, report: FetchReport) -> None:
     if report.leaving:
         console.say(
             f"warning: the remote will remove {format_count(report.leaving, 'pack')} that your branches, tags or "
-            "changes need and that are not all here: push them, or bring them here (`stock prefetch`)"
+            "staged changes need and that are not all present: push them, or fetch them with `stock prefetch`"
         )
 
 

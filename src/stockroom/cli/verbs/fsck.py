@@ -25,19 +25,21 @@ if TYPE_CHECKING:
 def fsck(
     console: Console,
     connectivity_only: Annotated[
-        bool, typer.Option("--connectivity-only", help="Read no samples: only names, sizes and what leads to what.")
+        bool, typer.Option("--connectivity-only", help="Read no samples: check only names, sizes and references.")
     ] = False,
     read_data_subset: Annotated[
-        str | None, typer.Option(metavar="5%|3/10", help="Read only so much of the packs by chance, or that part.")
+        str | None, typer.Option(metavar="5%|3/10", help="Read only a random share of the packs, or one part.")
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted, damaged things move aside.")
+        bool, typer.Option("--repair", help="Repair damage if possible; damaged files are moved aside, never deleted.")
     ] = False,
 ) -> None:
-    """Check every digest, tree and ref; exits with 15 and names what is damaged."""
+    """Check every digest, tree and ref. If there is damage, list it and exit with 15."""
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
-        raise CommandLineError("--repair looks at everything: leave --connectivity-only and --read-data-subset out")
+        raise CommandLineError(
+            "--repair cannot be combined with --connectivity-only or --read-data-subset: it checks everything"
+        )
     with console.open_stock() as stock, console.progress("fsck") as progress:
 
         def show(done: int, total: int) -> None:

@@ -20,21 +20,24 @@ if TYPE_CHECKING:
 @verb(example="stock gc --dry-run")
 def gc(
     console: Console,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With --remote: which; origin if none.")] = None,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would go.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="With --remote: the remote's name; origin by default.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print what would be deleted.")] = False,
     grace: Annotated[
-        str, typer.Option(metavar="TIME", help="How long it must have been unneeded: 2w, 3d, 12h, 0.")
+        str, typer.Option(metavar="TIME", help="How long content must have been unreachable: 2w, 3d, 12h, 0.")
     ] = "2w",
-    repack: Annotated[
-        bool, typer.Option("--repack", help="Also merge small packs, and leave out what nothing needs of others.")
-    ] = False,
+    repack: Annotated[bool, typer.Option("--repack", help="Also rewrite small or wasteful packs.")] = False,
     remote: Annotated[
-        bool, typer.Option("--remote", help="Mark what nothing on a remote leads to; remove what was marked long ago.")
+        bool, typer.Option("--remote", help="Mark unreachable packs on a remote, and remove those marked long ago.")
     ] = False,
 ) -> None:
-    """Give back the disk of what no branch, tag, stage or recent operation leads to."""
+    """Delete unreachable content to free disk space.
+
+    Content is unreachable if no branch, tag, stage or recent operation needs it.
+    """
     if remote and repack:
-        raise InvalidInputError("--repack is for the packs here; those of a remote stay as they were pushed")
+        raise InvalidInputError("--repack and --remote cannot be combined: packs of a remote stay as they were pushed")
     with console.open_stock(needs_head=not remote) as stock, console.progress("gc") as progress:
 
         def show(stage: str, done: int, total: int) -> None:
@@ -43,7 +46,7 @@ def gc(
         if remote:
             on_remote = stock.gc_remote(name or "origin", dry_run, parse_duration(grace), on_stage=show)
         elif name is not None:
-            raise InvalidInputError(f"expected no argument but with --remote, found {name!r}")
+            raise InvalidInputError(f"NAME needs --remote, found only {name!r}")
         else:
             report = stock.gc(dry_run, parse_duration(grace), repack=repack, on_stage=show)
     if remote:
@@ -57,14 +60,14 @@ def _tell_remote(console: Console, report: RemoteGcReport) -> None:
     packs, bundles = format_count(report.packs, "pack"), format_count(report.bundles, "bundle")
     lines = [f"{removed} {format_nbytes(report.nbytes)} on {report.remote}: {packs}, {bundles}"]
     if report.marked:
-        lines.append(f"{marked} {format_count(report.marked, 'pack')} as unneeded")
+        lines.append(f"{marked} {format_count(report.marked, 'pack')} as unreachable")
     console.answer(asdict(report), lines)
     if report.waiting:
-        console.say(f"{format_count(report.waiting, 'pack')} marked, but not for long enough yet (--grace)")
+        console.say(f"{format_count(report.waiting, 'pack')} marked, but not long enough ago (--grace)")
 
 
 def _tell(console: Console, report: GcReport) -> None:
-    done = "would give back" if report.dry_run else "gave back"
+    done = "would free" if report.dry_run else "freed"
     packs = format_count(report.packs, "pack")
     others = f"{format_count(report.commits, 'commit')} and {format_count(report.objects, 'object')}"
     lines = [f"{done} {format_nbytes(report.nbytes)}: {packs}, {others}"]
@@ -73,6 +76,6 @@ def _tell(console: Console, report: GcReport) -> None:
         lines.append(f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}")
     console.answer(asdict(report), lines)
     if report.waiting:
-        console.say(f"{format_count(report.waiting, 'pack')} unneeded, but not for long enough yet (--grace)")
+        console.say(f"{format_count(report.waiting, 'pack')} unreachable, but not for long enough (--grace)")
     if report.held:
-        console.say(f"{format_count(report.held, 'pack')} kept for writers at work: run it again when they are done")
+        console.say(f"{format_count(report.held, 'pack')} kept for active writers: run gc again when they are done")

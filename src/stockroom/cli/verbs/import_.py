@@ -27,27 +27,27 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="What to import: numpy, csv, parquet, imagefolder, webdataset, huggingface, zarr, safetensors, "
+            help="The kind of source: numpy, csv, parquet, imagefolder, webdataset, huggingface, zarr, safetensors, "
             "torchvision.mnist, ..."
         ),
     ],
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or a folder, for sources that take them.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder to look in.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch what is not there.")] = False,
-    split: Annotated[str | None, typer.Option(help="The part of a data set that comes in several.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or a folder, if the source takes them.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder that holds the data.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download missing files.")] = False,
+    split: Annotated[str | None, typer.Option(help="The split, if the data set has several.")] = None,
     keep_encoded: Annotated[
-        bool, typer.Option("--keep-encoded", help="Keep images as the files they are; reading decodes them.")
+        bool, typer.Option("--keep-encoded", help="Keep images encoded; they are decoded when they are read.")
     ] = False,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out, and list, what cannot be read.")
-    ] = False,
-    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Skip and list unreadable samples.")] = False,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="The commit message.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Import data as columns and commit them, with whatever else is staged; columns of the same names are replaced.
+    """Import data as columns, and commit them.
 
-    A failure leaves no trace. Run again after it: what is already stored is not stored twice.
+    All staged changes are committed too. Columns of the same names are replaced.
+
+    A failed import changes nothing. If you run it again, samples that are already stored are not stored twice.
     """
     from stockroom.importers.registry import resolve_importer
     from stockroom.importers.run import import_into

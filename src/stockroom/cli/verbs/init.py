@@ -14,11 +14,11 @@ from stockroom.cli.verb import verb
 @verb(example='stock init pets --name "Ada Lovelace" --email ada@example.org')
 def init(
     console: Console,
-    path: Annotated[Path, typer.Argument(help="Where; made if it does not exist.")] = Path(),
-    name: Annotated[str | None, typer.Option(help="Author of the commits made here.")] = None,
+    path: Annotated[Path, typer.Argument(help="The folder; created if it does not exist.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The author of commits made here.")] = None,
     email: Annotated[str | None, typer.Option(help="The author's email.")] = None,
 ) -> None:
-    """Make a repository, or say that there is one already."""
+    """Create a repository, unless there is one."""
     from stockroom import StockRoom
     from stockroom.repository.git.work_tree import find_work_tree
     from stockroom.repository.paths import locate
@@ -27,17 +27,17 @@ def init(
     with StockRoom.init(path, name=name, email=email) as stock:
         place, is_new = str(stock.path), stock.is_new
     if is_new:
-        console.say(f"made a repository in {place}")
+        console.say(f"created a repository in {place}")
         if find_work_tree(Path(place)) is not None:
-            console.say("`git add head.stock` ties it to git: then git's branches and checkouts are its own")
+            console.say("`git add head.stock` ties it to git: it then follows git's branches and checkouts")
     else:
-        console.say(f"{place} is a repository already; {_describe_author(name or email, has_author)}")
+        console.say(f"{place} is already a repository; {_describe_author(name or email, has_author)}")
     console.answer({"path": place, "created": is_new})
 
 
 def _describe_author(given: str | None, has_author: bool) -> str:
     if not given:
-        return "nothing was changed"
+        return "nothing changed"
     if has_author:
-        return "nothing was changed; its author stays as it is: `stock commit --author` names another"
-    return "commits made here have an author now"
+        return "nothing changed; it keeps its author: `stock commit --author` sets another for one commit"
+    return "commits made here now have an author"

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 @verb(example="stock log --oneline -n 20", complete={"ref": "refs"})
 def log(
     console: Console,
-    ref: Annotated[str, typer.Argument(help="Where to start.")] = "HEAD",
-    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many commits.")] = None,
-    oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
-    graph: Annotated[bool, typer.Option("--graph", help="Draw how commits hang together in front of them.")] = False,
+    ref: Annotated[str, typer.Argument(help="The newest commit to show.")] = "HEAD",
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most this many commits.")] = None,
+    oneline: Annotated[bool, typer.Option("--oneline", help="Print one line per commit.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw the commit graph.")] = False,
 ) -> None:
-    """Show the commits that lead to a ref, newest first; with git's commit that carries each, if one does."""
+    """Show the commits reachable from a ref, newest first.
+
+    A commit is shown with its carrier, the git commit that first names it.
+    """
     with console.open_stock() as stock:
         commits = stock.log(ref, n)
         carriers = {} if oneline and not console.json else _find_carriers(console, stock)
@@ -42,7 +45,7 @@ def _find_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:
     try:
         return stock.find_git_commits()
     except GitError as error:
-        console.say(f"git's commits are left out: {error}")
+        console.say(f"git's commits are not shown: {error}")
         return {}
 
 

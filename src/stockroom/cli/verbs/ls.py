@@ -29,19 +29,20 @@ _THUMBNAIL: Final = (32, 8)
 def ls(
     console: Console,
     address: Annotated[
-        str, typer.Argument(metavar="[REV:][SHELF[/NAME]]", help="As data, data/image, model, model/resnet, metric.")
+        str,
+        typer.Argument(metavar="[REV:][SHELF[/NAME]]", help="Such as data, data/image, model, model/resnet, metric."),
     ] = "HEAD:",
     preview: Annotated[
-        bool, typer.Option("--preview", help="Of a column, with each key what its sample looks like; the first 20.")
+        bool, typer.Option("--preview", help="Show each key with a preview of its sample; 20 by default.")
     ] = False,
-    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="List at most so many keys.")] = None,
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="List at most this many keys.")] = None,
 ) -> None:
-    """List what a commit holds: columns, models, values, metrics, artifacts; of one column or model what is in it."""
+    """List the content of a commit, column or model."""
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock:
         shelf, rest = split_shelf(place.path) if place.path else ("", "")
         if preview and not (shelf == DATA_SHELF and rest):
-            raise CommandLineError("--preview looks at samples: name a column, as data/image")
+            raise CommandLineError("--preview needs a column, such as data/image")
         if not rest:
             list_shelves(console, stock, [shelf] if shelf else list(LISTERS))
         elif shelf == DATA_SHELF:
@@ -49,7 +50,7 @@ def ls(
         elif shelf == MODEL_SHELF:
             _list_leaves(console, stock, rest, n=n)
         else:
-            raise CommandLineError(f"ls lists shelves, columns and models, found {place.path!r}; try `stock show`")
+            raise CommandLineError(f"ls expects a shelf, column or model, found {place.path!r}; `stock show` shows it")
 
 
 def list_shelves(console: Console, stock: StockRoom, shelves: Sequence[str]) -> None:
@@ -64,7 +65,7 @@ def list_shelves(console: Console, stock: StockRoom, shelves: Sequence[str]) -> 
 def _list_samples(console: Console, stock: StockRoom, path: str, *, preview: bool, n: int | None) -> None:
     name, key = split_path(path, list(stock.data))
     if name is None or key is not None:
-        raise CommandLineError(f"ls lists a column, found a key after it: {path!r}; `stock show` describes it")
+        raise CommandLineError(f"ls expects a column, found a sample: {path!r}; `stock show` shows it")
     column = stock.data[name]
     if preview:
         _list_looks(console, column, n=n)
@@ -97,4 +98,4 @@ def _list_looks(console: Console, column: Column, *, n: int | None) -> None:
         console.line(format_key(key) if drawn else f"{format_key(key)}  {describe_shortly(sample, width=_WIDTH)}")
         console.draw(drawn)
     if n is None and len(column) > len(keys):
-        console.say(f"and {len(column) - len(keys)} more: -n shows more of them")
+        console.say(f"and {len(column) - len(keys)} more; -n shows more")

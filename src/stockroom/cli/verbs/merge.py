@@ -30,19 +30,23 @@ if TYPE_CHECKING:
 @verb(example="stock merge relabel --strategy theirs", complete={"ref": "refs"})
 def merge(
     console: Console,
-    ref: Annotated[str | None, typer.Argument(help="A branch, tag or commit, as dev or origin/main.")] = None,
+    ref: Annotated[str | None, typer.Argument(help="A branch, tag or commit, such as dev or origin/main.")] = None,
     message: MessageOption = None,
     no_commit: NoCommitOption = False,
-    no_ff: Annotated[bool, typer.Option("--no-ff", help="Make a commit even where a fast-forward would do.")] = False,
-    ff_only: Annotated[bool, typer.Option("--ff-only", help="Refuse to make a commit.")] = False,
+    no_ff: Annotated[bool, typer.Option("--no-ff", help="Create a commit even if a fast-forward is possible.")] = False,
+    ff_only: Annotated[bool, typer.Option("--ff-only", help="Fast-forward, or refuse to merge.")] = False,
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
-    continue_: Annotated[bool, typer.Option("--continue", help="Commit the merge under way.")] = False,
-    abort: Annotated[bool, typer.Option("--abort", help="Give up the merge under way.")] = False,
+    continue_: Annotated[bool, typer.Option("--continue", help="Commit the merge in progress.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Abort the merge in progress.")] = False,
 ) -> None:
-    """Merge by key, tensor and step; conflicts are listed and change nothing. Alone: show the merge under way."""
+    """Merge a branch or commit into the current branch.
+
+    Samples merge by key, models by tensor, metrics by step. Conflicts are listed and change nothing. Without arguments,
+    show the merge in progress.
+    """
     if sum((ref is not None, continue_, abort)) > 1:
-        raise CommandLineError("expected one of REF, --continue and --abort, found several; do one thing at a time")
+        raise CommandLineError("REF, --continue and --abort cannot be combined")
     with console.open_stock() as stock:
         if continue_:
             _continue(console, stock, join_message(message))
@@ -59,7 +63,7 @@ def merge(
 
 def _choose_fast_forward(*, no_ff: bool, ff_only: bool) -> Literal["if possible", "never", "only"]:
     if no_ff and ff_only:
-        raise CommandLineError("expected --no-ff or --ff-only, found both")
+        raise CommandLineError("--no-ff and --ff-only cannot be combined")
     return "never" if no_ff else "only" if ff_only else "if possible"
 
 
@@ -81,14 +85,14 @@ def _abort(console: Console, stock: StockRoom) -> None:
     under_way = stock.find_merge()
     stock.abort_merge()
     if under_way is None:  # it began in the meantime
-        raise NotFoundError("no merge was under way")
-    console.say(f"gave up the {under_way.kind}; nothing is staged")
+        raise NotFoundError("no merge was in progress")
+    console.say(f"aborted the {under_way.kind}; nothing is staged")
     console.answer({"aborted": merge_document(under_way)})
 
 
 def _show(console: Console, stock: StockRoom) -> None:
     under_way = stock.find_merge()
     if under_way is None:
-        console.say("no merge is under way; `stock merge REF` begins one")
+        console.say("no merge is in progress; `stock merge REF` starts one")
     lines = () if under_way is None else iter_merge_lines(under_way, stock.commit_id)
     console.answer({"merge": merge_document(under_way)}, lines)

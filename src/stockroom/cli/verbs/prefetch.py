@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 def prefetch(
     console: Console,
     path: Annotated[
-        str | None, typer.Argument(help="As data/image, model/resnet or artifact/plot.png; everything if left out.")
+        str | None, typer.Argument(help="Such as data/image, model/resnet or artifact/plot.png; everything by default.")
     ] = None,
     keys: Annotated[
         str | None,
         typer.Option(
             metavar="A:B|K1,K2",
-            help="Positions in key order, or keys with commas between; of a model names or patterns of leaves.",
+            help="Positions in key order, or comma-separated keys; for a model, leaf names or patterns.",
         ),
     ] = None,
     where: WhereOption = None,
-    ref: Annotated[str, typer.Option(help="The commit to bring it from.")] = "HEAD",
-    max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Bring no more than that, as 2GiB.")] = None,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what it would cost.")] = False,
+    ref: Annotated[str, typer.Option(help="The commit to fetch from.")] = "HEAD",
+    max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Fetch at most SIZE, such as 2GiB.")] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print the cost.")] = False,
 ) -> None:
-    """Bring samples and models to this machine before they are read."""
+    """Fetch samples and models before they are read."""
     budget = None if max_size is None else parse_nbytes(max_size)
     with console.open_stock(ref) as stock, console.transfer("prefetch") as show:
         chosen = None if keys is None else _parse_keys(stock, path, keys)
@@ -44,7 +44,7 @@ def prefetch(
     read = f"reading {format_nbytes(report.read_nbytes)} in {format_count(report.requests, 'request')}"
     cost = f"{format_nbytes(report.nbytes)}, {read}"
     noun = "tensor" if path is not None and path.startswith("model/") else "sample"
-    line = f"{format_count(report.samples, noun)}: {'would bring' if dry_run else 'brought'} {cost}"
+    line = f"{format_count(report.samples, noun)}: {'would fetch' if dry_run else 'fetched'} {cost}"
     console.answer({**asdict(report), "dry_run": dry_run}, [line])
     if report.left_out:
         console.say(f"{report.left_out} chunks left out: they would exceed {max_size}")
@@ -53,7 +53,7 @@ def prefetch(
 def _parse_keys(stock: StockRoom, path: str | None, text: str) -> slice | list[Key]:
     """Parse `0:1000` as positions, otherwise keys of the column's key type, or names of a model's leaves."""
     if path is None:
-        raise CommandLineError("--keys chooses within one column or model: say which, as data/image")
+        raise CommandLineError("--keys needs a column or model, such as data/image")
     if path.startswith("model/"):
         return list(text.split(","))
     return parse_keys(text, stock.data[path.removeprefix("data/")].key_type)

@@ -21,9 +21,9 @@ def pull(
     remote: RemoteArgument = "origin",
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
-    ff_only: Annotated[bool, typer.Option("--ff-only", help="Refuse to make a commit.")] = False,
+    ff_only: Annotated[bool, typer.Option("--ff-only", help="Fast-forward, or refuse to merge.")] = False,
 ) -> None:
-    """Fetch, then bring the branch that is checked out along, by fast-forward or by a merge."""
+    """Fetch, then fast-forward or merge the current branch."""
     chosen = parse_strategy(strategy, choice)
     with console.open_stock(needs_head=False) as stock:
         branch, at = stock.branch, stock.commit_id

@@ -18,14 +18,14 @@ def push(
     console: Console,
     remote: RemoteArgument = "origin",
     ref: Annotated[
-        str | None, typer.Argument(help="Branch or tag; the branch checked out if left out; :NAME deletes one there.")
+        str | None, typer.Argument(help="A branch or tag; the current branch by default; :NAME deletes it there.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("-f", "--force", help="Move the remote's branch even if that drops commits of it.")
+        bool, typer.Option("-f", "--force", help="Move the remote's branch even if it loses commits.")
     ] = False,
-    tags: Annotated[bool, typer.Option("--tags", help="Bring all tags too.")] = False,
+    tags: Annotated[bool, typer.Option("--tags", help="Push all tags too.")] = False,
 ) -> None:
-    """Bring a branch or tag to a remote, with all it leads to; only what is missing there is sent."""
+    """Push a branch or tag to a remote. Only content that the remote lacks is sent."""
     with console.open_stock() as stock, console.transfer("push") as show:
         report = stock.push(remote, ref, force, tags=tags, on_progress=show)
     moved = [move_document(update.ref, update.old, update.new) for update in report.moved]

@@ -15,7 +15,9 @@ from stockroom.cli.verb import verb
 @verb(example="stock reflog")
 def reflog(
     console: Console,
-    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many operations.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", "--max-count", min=0, help="Show at most this many operations.")
+    ] = None,
 ) -> None:
     """Show every change of a branch or tag, newest first."""
     with console.open_stock() as stock:

@@ -24,13 +24,13 @@ def remote(
     console: Console,
     action: Annotated[str, typer.Argument(help="list, add NAME URL, set-url NAME URL, or remove NAME.")] = "list",
     name: Annotated[str | None, typer.Argument(help="The remote's name.")] = None,
-    url: Annotated[str | None, typer.Argument(help="A folder, or a URL of s3, gs, az, https or http.")] = None,
+    url: Annotated[str | None, typer.Argument(help="A folder, or an s3, gs, az, https or http URL.")] = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
     """List remotes, or add, change or remove one.
 
-    Credentials never go here: they come from the environment or the provider's own files.
+    Never give credentials here: they are read from the environment or the provider's own files.
     """
     takes = {"list": 0, "add": 2, "set-url": 2, "remove": 1}
     if action not in takes:

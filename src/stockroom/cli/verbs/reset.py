@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @verb(example="stock reset --hard HEAD~1", complete={"ref": "refs"})
 def reset(
     console: Console,
-    ref: Annotated[str | None, typer.Argument(help="With --hard: where to move the branch; HEAD if left out.")] = None,
-    hard: Annotated[bool, typer.Option("--hard", help="Move the branch that is checked out, too.")] = False,
+    ref: Annotated[str | None, typer.Argument(help="With --hard: the commit to move to; HEAD by default.")] = None,
+    hard: Annotated[bool, typer.Option("--hard", help="Also move the current branch.")] = False,
 ) -> None:
-    """Drop what is staged, and a merge under way; commits stay as they are. With --hard move the branch to REF."""
+    """Discard staged changes and a merge in progress. With --hard, also move the branch to REF."""
     if ref is not None and not hard:
-        raise CommandLineError("a branch is moved by --hard only, which also drops what is staged: add it, or no REF")
+        raise CommandLineError("REF needs --hard, which moves the branch and discards staged changes")
     with console.open_stock() as stock:
         changes = changes_of_diff(stock.status().changes)
         old = stock.commit_id
@@ -36,9 +36,9 @@ def reset(
 
 
 def _tell(console: Console, stock: StockRoom, changes: list[Change], old: str | None) -> None:
-    dropped = f"dropped: {summary_text(changes)}" if changes else "nothing was staged"
+    dropped = f"discarded: {summary_text(changes)}" if changes else "nothing was staged"
     if old is not None:
         place = f"branch {stock.branch}" if stock.branch else "HEAD"
-        dropped += f"; {place} is at {short_id(stock.commit_id)} (was {short_id(old)}), `stock undo` takes that back"
+        dropped += f"; {place} is at {short_id(stock.commit_id)} (was {short_id(old)}), `stock undo` restores that"
     console.say(dropped)
     console.answer({"dropped": changes_document(changes), "branch": stock.branch, "commit": stock.commit_id})

@@ -35,19 +35,23 @@ _CHOICES: Final[dict[str, Literal["ours", "theirs", "average"]]] = {
 def resolve(
     console: Console,
     path: Annotated[
-        str | None, typer.Argument(metavar="[PATH[:KEY]]", help="As data/label, data/label:7 or model/net:fc/weight.")
+        str | None,
+        typer.Argument(metavar="[PATH[:KEY]]", help="Such as data/label, data/label:7 or model/net:fc/weight."),
     ] = None,
-    ours: Annotated[bool, typer.Option("--ours", help="Take what HEAD has.")] = False,
-    theirs: Annotated[bool, typer.Option("--theirs", help="Take what is merged in.")] = False,
-    average: Annotated[bool, typer.Option("--average", help="Take the mean of two tensors of a model.")] = False,
-    staged: Annotated[bool, typer.Option("--staged", help="Take what is staged there now.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Take HEAD's side.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Take the side that is merged in.")] = False,
+    average: Annotated[bool, typer.Option("--average", help="Take the mean of both tensors of a model.")] = False,
+    staged: Annotated[bool, typer.Option("--staged", help="Take the content that is staged now.")] = False,
     value: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take what is in a file: .npy, text or bytes for a sample, else JSON."),
+        typer.Option(metavar="FILE", help="Take the content of a file: .npy, text or bytes for a sample, or JSON."),
     ] = None,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Decide open conflicts at a path, or one at a key, for a side or a value; alone: list them."""
+    """Decide open conflicts at a path, or one at a key, by a side or a value.
+
+    Without arguments, list open conflicts.
+    """
     choices = {"ours": ours, "theirs": theirs, "average": average, "staged": staged, "value": value is not None}
     given = [name for name, is_given in choices.items() if is_given]
     if len(given) != (path is not None):
@@ -76,20 +80,20 @@ def find_conflicts(conflicts: Sequence[Conflict], text: str) -> list[Conflict]:
     key = text[len(path) + 1 :]
     chosen = [c for c in conflicts if c.path == path and (text == path or str(c.key) == key)]
     if not chosen:
-        raise NotFoundError(f"{text}: not in conflict; `stock resolve` lists what is")
+        raise NotFoundError(f"no open conflict at {text}; `stock resolve` lists them")
     return chosen
 
 
 def _get_merge(stock: StockRoom) -> MergeUnderWay:
     merge = stock.find_merge()
     if merge is None:
-        raise NotFoundError("no merge is under way; `stock merge REF --no-commit` begins one")
+        raise NotFoundError("no merge is in progress; `stock merge REF --no-commit` starts one")
     return merge
 
 
 def _get_only(chosen: Sequence[Conflict], path: str) -> Conflict:
     if len(chosen) > 1:
-        raise InvalidInputError(f"{path}: expected one conflict to give a value to, found {len(chosen)}; add :KEY")
+        raise InvalidInputError(f"{path}: expected one conflict for --value, found {len(chosen)}; add :KEY")
     return chosen[0]
 
 
@@ -129,7 +133,7 @@ def _put_value(stock: StockRoom, conflict: Conflict, file: Path) -> None:
         stock.data[name][key] = _read_sample(file, stock.data[name].dtype)
     else:
         raise InvalidInputError(
-            f"{conflict.path}: a file cannot be its value; write it in Python, then `stock resolve --staged` takes it"
+            f"{conflict.path}: cannot be read from a file; write it in Python, then run `stock resolve --staged`"
         )
 
 

@@ -22,13 +22,16 @@ from stockroom.cli.verb import verb
 @verb(example="stock revert HEAD~1", complete={"commit": "refs"})
 def revert(
     console: Console,
-    commit: Annotated[str, typer.Argument(help="The commit to take back.")],
+    commit: Annotated[str, typer.Argument(help="The commit to revert.")],
     message: MessageOption = None,
     no_commit: NoCommitOption = False,
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
 ) -> None:
-    """Commit the opposite of what a commit changed against its first parent; what came after it stays."""
+    """Commit the reverse of another commit.
+
+    The changes of that commit to its first parent are reversed. Later commits stay.
+    """
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:
         text = join_message(message)

@@ -41,7 +41,7 @@ class PictureOutput:
     def refuse(self) -> None:
         """Raise `InvalidInputError` if an output was requested for something that is not a sample."""
         if self.file is not None or self.opens:
-            raise InvalidInputError("--open and --png take one sample, as data/image/0")
+            raise InvalidInputError("--open and --png need one sample, such as data/image/0")
 
     def write(self, sample: Sample) -> Path | None:
         """Write the file if an output was requested, and return its path."""
@@ -66,15 +66,13 @@ def show(
         ),
     ] = "HEAD",
     open_: Annotated[
-        bool, typer.Option("--open", help="Write the sample, a picture, to a PNG file, and show that on the desktop.")
+        bool, typer.Option("--open", help="Write a picture to a PNG file, and open it on the desktop.")
     ] = False,
-    png: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the sample, a picture, to this new PNG file.")
-    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture to this new PNG file.")] = None,
 ) -> None:
-    """Show a commit, what it holds and what it changed; or a column, sample, model, leaf, value, metric or artifact.
+    """Show a commit, or one thing in it.
 
-    On a terminal with colours, samples that are pictures are drawn.
+    A commit is shown with its content and its changes. On a color terminal, samples that are pictures are drawn.
     """
     place = parse_address(address)
     output = PictureOutput(png, opens=open_)
@@ -87,7 +85,7 @@ def show(
             _show_path(console, stock, place.path, output)
         except NotFoundError as error:
             if place.path in stock.branches or place.path in stock.tags:
-                raise NotFoundError(f"{error}; the branch or tag of that name is '{place.path}:'") from error
+                raise NotFoundError(f"{error}; '{place.path}:' names the branch or tag") from error
             raise
 
 
@@ -174,7 +172,7 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
     """Print the handle's commit, named by `ref`."""
     commit = next(stock.log(n=1), None)
     if commit is None:
-        raise RefNotFoundError("HEAD has no commit yet; `stock commit` makes the first", ref=ref)
+        raise RefNotFoundError("HEAD has no commit yet; `stock commit` creates one", ref=ref)
     changes = changes_of_diff(stock.changes())
     kinds = {change.path: change.kind for change in changes}
     held = {shelf: list_versions(stock) if shelf == "data" else lister(stock) for shelf, (_, lister) in LISTERS.items()}
@@ -182,7 +180,9 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
     item_lines = (line for items in held.values() for line in _iter_item_lines(items, kinds))
     console.answer(
         {"commit": commit_document(commit), "changes": changes_document(changes), "holds": holds},
-        chain(iter_commit_lines(commit), [""], iter_stat_lines(changes), ["", "Holds (+ new, ~ changed):"], item_lines),
+        chain(
+            iter_commit_lines(commit), [""], iter_stat_lines(changes), ["", "Content (+ new, ~ changed):"], item_lines
+        ),
     )
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @verb(example="stock status --short")
 def status(
-    console: Console, short: Annotated[bool, typer.Option("-s", "--short", help="Only the changes.")] = False
+    console: Console, short: Annotated[bool, typer.Option("-s", "--short", help="Show only the changes.")] = False
 ) -> None:
-    """Show the branch, its commit, and what is staged on top."""
+    """Show the branch, its commit and the staged changes."""
     with console.open_stock() as stock:
         state = stock.status()
         changes = changes_of_diff(state.changes)
@@ -43,10 +43,10 @@ def status(
 
 def _iter_head_lines(state: Status, presence: Presence) -> Iterator[str]:
     """Yield the lines above the staged changes."""
-    where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
+    where = f"On branch {state.branch}" if state.branch else "HEAD is detached"
     yield f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}"
     if presence.whole_packs < presence.packs:
-        yield f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
+        yield f"Present: {format_part(presence.present_nbytes, presence.nbytes)}; reading fetches the rest"
     if state.merge is not None:
         yield from iter_merge_lines(state.merge, state.commit_id)
     yield _describe_stage(state)
@@ -57,7 +57,5 @@ def _describe_stage(state: Status) -> str:
     if state.clean:
         return "Nothing staged"
     if state.staged_on == state.commit_id:
-        return "Staged, `stock commit` keeps it:"
-    return (
-        f"Staged on {short_id(state.staged_on)}, where HEAD has moved from: go back there, or drop it (`stock reset`):"
-    )
+        return "Staged; `stock commit` commits it:"
+    return f"Staged on {short_id(state.staged_on)}, but HEAD has moved: go back there, or discard it (`stock reset`):"

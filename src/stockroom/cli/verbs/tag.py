@@ -15,20 +15,20 @@ from stockroom.cli.verb import verb
 @verb(example="stock tag v1", complete={"at": "refs", "delete": "tags"})
 def tag(
     console: Console,
-    name: Annotated[str | None, typer.Argument(help="The tag to make.")] = None,
-    at: Annotated[str | None, typer.Argument(help="Where it points; HEAD if left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The tag to create.")] = None,
+    at: Annotated[str | None, typer.Argument(help="The commit to point to; HEAD by default.")] = None,
     delete: Annotated[str | None, typer.Option("-d", "--delete", metavar="NAME", help="Delete a tag.")] = None,
     list_: Annotated[bool, typer.Option("-l", "--list", help="List the tags.")] = False,
 ) -> None:
-    """List the tags, or make or delete one."""
+    """List tags, or create or delete one."""
     if sum((name is not None, delete is not None, list_)) > 1:
-        raise CommandLineError("expected one of NAME, -d and --list, found several; do one thing at a time")
+        raise CommandLineError("NAME, -d and --list cannot be combined")
     with console.open_stock() as stock:
         if delete is not None:
             old = stock.tags.get(delete)
             stock.delete_tag(delete)
             console.answer({"deleted": {"name": delete, "id": old}})
-            console.say(f"deleted tag {delete} (was {short_id(old)}); `stock undo` brings it back")
+            console.say(f"deleted tag {delete} (was {short_id(old)}); `stock undo` restores it")
         elif name is not None:
             stock.create_tag(name, at=at or "HEAD")
             console.answer({"created": {"name": name, "id": stock.tags[name]}})

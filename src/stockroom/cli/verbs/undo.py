@@ -9,10 +9,13 @@ from stockroom.cli.verb import verb
 
 @verb(example="stock undo")
 def undo(console: Console) -> None:
-    """Take back the last commit, or the last making, moving or deleting of a branch or tag."""
+    """Undo the last change of a branch or tag.
+
+    This is a commit, or the creation, move or deletion of a branch or tag.
+    """
     with console.open_stock() as stock:
         undone = stock.undo()
         branch, commit_id = stock.branch, stock.commit_id
-    where = "" if undone.ref == f"branch/{branch}" else "; HEAD stayed where it was"
-    console.say(f"took back {undone.kind}: {undone_text(undone)}{where}")
+    where = "" if undone.ref == f"branch/{branch}" else "; HEAD did not move"
+    console.say(f"undid {undone.kind}: {undone_text(undone)}{where}")
     console.answer({"undone": operation_document(undone), "branch": branch, "commit": commit_id})

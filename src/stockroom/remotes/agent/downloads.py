@@ -94,7 +94,7 @@ class Downloads:
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
                     pack.settle()
-        raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
+        raise CorruptionError("rows disappear as soon as they are fetched: is another program removing them?")
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Download `wanted` while nothing more urgent is queued.
@@ -191,7 +191,7 @@ class Downloads:
         if failures:
             raise next((error for error in failures if not isinstance(error, AbsentDataError)), failures[0])
         raise AbsentDataError(
-            f"pack {pack.digest.hex()[:12]}: not on this machine, and no remote is configured that could give it",
+            f"pack {pack.digest.hex()[:12]}: absent, and no remote is configured to fetch it from",
             pack=pack.digest.hex(),
         )
 
@@ -217,9 +217,9 @@ class Downloads:
                 return
             self.figures.bad_units += len(bad)
         raise CorruptionError(
-            f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
-            f"damaged {_TRIES} times; push again from a clone that has them, or, if they are whole elsewhere, "
-            "`stock drop --all` here: they come anew",
+            f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows "
+            f"arrived damaged {_TRIES} times; push again from a clone that has them, or, if another remote has them "
+            "intact, run `stock drop --all` here to fetch them again",
             where=f"{source.name}: pack {pack.digest.hex()}",
         )
 

@@ -46,8 +46,8 @@ class AgentFetcher:
     def why(self) -> str:
         """The reason that units may be absent despite this fetcher."""
         if not self._has_remotes():
-            return "no remote is configured that could give them: `stock remote add origin URL` names one"
-        return "no remote gave them"
+            return "no remote is configured to fetch them from: `stock remote add origin URL` adds one"
+        return "no remote has them"
 
     def fetch(self, wanted: Wanted, *, is_bulk: bool = False, on_working: OnWorking | None = None) -> None:
         """Return once units are present. Empty `units` mean the whole pack. Without a remote, units stay absent.
@@ -118,7 +118,7 @@ class AgentFetcher:
                     raise _make_error(answer)
                 return answer
         raise UnreachableError(
-            f"the fetch agent of {self._state.parent} ended twice while it worked ({cause}); its last words are in "
+            f"the fetch agent of {self._state.parent} died twice during a request ({cause}); see its log "
             f"{self._state / AGENT_DIRECTORY / LOG_NAME}"
         )
 
@@ -133,7 +133,7 @@ class AgentFetcher:
             return connect(self._state)
         except OSError as error:
             raise AbsentDataError(
-                f"{self._state}: nothing can be fetched into it, since this user may not write there ({error.strerror})"
+                f"{self._state}: cannot fetch into it, since this user may not write there ({error.strerror})"
             ) from error
 
 
@@ -145,7 +145,7 @@ def read_stall_s(configured_s: float | None = None) -> float:
     except ValueError:
         stall_s = -1.0
     if not 0 < stall_s < 1e6:
-        raise InvalidInputError(f"{TIMEOUT_VARIABLE}: expected seconds above 0, found {text!r}")
+        raise InvalidInputError(f"{TIMEOUT_VARIABLE}: expected a positive number of seconds, found {text!r}")
     return stall_s
 
 
@@ -159,7 +159,7 @@ def _converse(connection: socket.socket, request: protocol.Request, on_working: 
         elif isinstance(answer, Done | Failed):
             return answer
         else:
-            raise ConnectionLostError("an unexpected answer")
+            raise ConnectionLostError("unexpected answer")
 
 
 def _make_error(failed: Failed) -> StockroomError:

@@ -114,19 +114,19 @@ def send(connection: socket.socket, message: Request | Answer) -> None:
 
 def receive_request(connection: socket.socket) -> Request:
     """Return the next request. Raises `ConnectionLostError` if the connection ends."""
-    return _decode(_requests, _receive(connection), "a request")
+    return _decode(_requests, _receive(connection), "request")
 
 
 def receive_answer(connection: socket.socket) -> Answer:
     """Return the next answer. Raises `ConnectionLostError` after the socket's time limit, or if the connection ends."""
-    return _decode(_answers, _receive(connection), "an answer")
+    return _decode(_answers, _receive(connection), "answer")
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes, what: str) -> T:
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ConnectionLostError(f"not {what}: {error}") from error
+        raise ConnectionLostError(f"malformed {what}: {error}") from error
 
 
 def pack_wanted(wanted: Wanted) -> list[Runs]:
@@ -151,7 +151,7 @@ def _find_runs(units: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _expand_runs(data: bytes, max_units: int) -> NDArray[np.int64]:
     if len(data) % 16:
-        raise ConnectionLostError("units cut short")
+        raise ConnectionLostError("truncated units")
     runs = np.frombuffer(data, "<i8").reshape(-1, 2)
     lengths = runs[:, 1] - runs[:, 0]
     if len(runs) and (int(runs.min()) < 0 or int(lengths.min()) <= 0 or float(lengths.astype(float).sum()) > max_units):
@@ -162,7 +162,7 @@ def _expand_runs(data: bytes, max_units: int) -> NDArray[np.int64]:
 def _receive(connection: socket.socket) -> bytes:
     (nbytes,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
     if nbytes > MAX_MESSAGE_NBYTES:
-        raise ConnectionLostError(f"a message of {nbytes} bytes")
+        raise ConnectionLostError(f"message of {nbytes} bytes is too long")
     return _receive_exactly(connection, nbytes)
 
 

@@ -162,6 +162,6 @@ def _describe(error: Exception) -> Failed:
     if isinstance(error, StockroomError):
         return Failed(type(error).__name__, str(error))
     if isinstance(error, OSError):
-        return Failed("StockroomError", f"cannot write what was fetched: {error.strerror or error}; nothing was lost")
+        return Failed("StockroomError", f"cannot write fetched bytes: {error.strerror or error}; nothing was lost")
     sys.excepthook(type(error), error, error.__traceback__)
     return Failed("RemoteError", f"the fetch agent failed: {type(error).__name__}: {error}")

@@ -40,7 +40,7 @@ def choose_socket_path(state: Path) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():
-        raise RemoteError(f"{folder}: expected a folder of this user's own, closed to others; remove it")
+        raise RemoteError(f"{folder}: expected a folder that only this user can access; remove it")
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
     return folder / f"{name}-{PROTOCOL}"
 
@@ -58,9 +58,7 @@ def connect(state: Path) -> socket.socket:
         if connection is not None:
             return connection
         if time.monotonic() > deadline_s:
-            raise RemoteError(
-                f"the fetch agent does not start; its last words are in {state / AGENT_DIRECTORY / LOG_NAME}"
-            )
+            raise RemoteError(f"the fetch agent did not start; see its log {state / AGENT_DIRECTORY / LOG_NAME}")
         start_agent(state)
         time.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
         attempt += 1
@@ -77,7 +75,7 @@ def _try_to_connect(path: Path) -> socket.socket | None:
         return None
     if not isinstance(welcome, Welcome) or welcome.protocol != PROTOCOL:
         connection.close()
-        raise RemoteError(f"{path}: the fetch agent there is of another version of Stockroom; end it, or wait 10 s")
+        raise RemoteError(f"{path}: the fetch agent there is from another version of Stockroom; stop it, or wait 10 s")
     return connection
 
 

@@ -154,14 +154,14 @@ class Bundle:
         for _ in range(self.count):
             start = offset + _RECORD.size
             if start > len(view):
-                raise self._malformed("is cut short")
+                raise self._malformed("it is truncated")
             kind, nbytes, digest = _RECORD.unpack_from(view, offset)
             if nbytes > len(view) - start or kind not in (1, 2, 3):
-                raise self._malformed(f"a record of kind {kind} and {nbytes} bytes")
+                raise self._malformed(f"it has a record of kind {kind} and {nbytes} bytes")
             yield Record(RecordKind(kind), digest, view[start : start + nbytes])
             offset = start + nbytes
         if offset != len(view):
-            raise self._malformed("has bytes after its last record")
+            raise self._malformed("it has bytes after its last record")
 
     def __enter__(self) -> Self:
         return self
@@ -198,7 +198,7 @@ def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
         raise FormatVersionError(f"{where}: expected bundle version {_VERSION}, found {version}: upgrade Stockroom")
     if stated != nbytes or count > (nbytes - _HEADER.size) // _RECORD.size:
         raise MalformedRecordError(
-            f"{where}: claims {count} records in {stated} bytes; the file has {nbytes}: the remote is damaged",
+            f"{where}: expected {count} records in {stated} bytes, found {nbytes} bytes; the remote is damaged",
             where=where,
         )
     return Bundle(mapped, count, where)

@@ -97,7 +97,7 @@ def decode_marks(content: bytes, *, where: str) -> dict[Item, RemoteMark]:
     marks = _FORMAT.decode(content, where=where).marks
     items = [mark.item for mark in marks]
     if any(before >= after for before, after in pairwise(items)):
-        raise MalformedRecordError(f"{where}: its marks are not in order", where=where)
+        raise MalformedRecordError(f"{where}: its marks are out of order", where=where)
     return {mark.item: mark for mark in marks}
 
 

@@ -56,7 +56,7 @@ class LocalPack:
         """Yield each file's path on a remote and content. Raises `AbsentDataError` if the pack is not whole."""
         if self.pack.presence is not None:
             raise AbsentDataError(
-                f"pack {self.digest.hex()[:12]}: not all of it is on this machine, so it cannot be sent",
+                f"pack {self.digest.hex()[:12]}: not all of it is present, so it cannot be pushed",
                 pack=self.digest.hex(),
             )
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)

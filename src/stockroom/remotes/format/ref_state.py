@@ -123,7 +123,7 @@ def decode_state(content: bytes, *, number: int, where: str) -> RefState:
     except InvalidNameError as error:
         raise MalformedRecordError(f"{where}: {error}", where=where) from error
     if state.head is not None and state.head not in state.branches:
-        raise MalformedRecordError(f"{where}: its head {state.head!r} is none of its branches", where=where)
+        raise MalformedRecordError(f"{where}: its head {state.head!r} is not one of its branches", where=where)
     return state
 
 

@@ -53,7 +53,7 @@ class DirectoryTransport:
                 self._fail(path, error)
         if len(content) != stop - start:
             raise RemoteError(
-                f"{self.url}: {path} gave {len(content)} of the {stop - start} bytes from {start}: it is damaged there"
+                f"{self.url}: expected {stop - start} bytes of {path} from {start}, found {len(content)}: it is damaged"
             )
         return content
 

@@ -81,7 +81,7 @@ class ObjectStoreTransport:
     def iter_files(self, prefix: str) -> Iterator[StoredFile]:
         """Yield every file whose path begins with `prefix`."""
         if self._is_web:
-            raise RemoteError(f"{self.url}: a web site cannot be listed")
+            raise RemoteError(f"{self.url}: a website cannot be listed")
         folder, _, _ = prefix.rpartition("/")  # obstore lists whole folders
         for found in self._call(f"list {prefix}*", lambda store: _list(store, folder)):
             if found.path.startswith(prefix):
@@ -97,7 +97,7 @@ class ObjectStoreTransport:
     def read_clock_s(self) -> int:
         """Return the time that the store gives a new object."""
         self.put(CLOCK_PATH, b"")
-        return self._call(f"ask for {CLOCK_PATH}", lambda store: _read_modified_s(store, CLOCK_PATH))
+        return self._call(f"read the time of {CLOCK_PATH}", lambda store: _read_modified_s(store, CLOCK_PATH))
 
     def remove_leftovers(self, before_s: int) -> int:  # noqa: ARG002
         """Do nothing: a lifecycle rule of the bucket ends unfinished multipart uploads."""
@@ -116,7 +116,7 @@ class ObjectStoreTransport:
             raise RemoteError(f"{self.url}: {path} has {nbytes} bytes; expected at most {max_nbytes}")
         content = bytes(answer.bytes())
         if len(content) != nbytes:
-            raise TransientError(f"{len(content)} of {nbytes} bytes came")
+            raise TransientError(f"{len(content)} of {nbytes} bytes arrived")
         return content
 
     def _get_range(self, store: Any, path: str, start: int, stop: int) -> Buffer:
@@ -124,7 +124,7 @@ class ObjectStoreTransport:
 
         content = memoryview(obstore.get_range(store, path, start=start, end=stop)).cast("B")
         if len(content) != stop - start:
-            raise TransientError(f"{len(content)} of {stop - start} bytes came")
+            raise TransientError(f"{len(content)} of {stop - start} bytes arrived")
         return content
 
     def _call(self, what: str, request: Callable[[Any], T], *, nbytes: int = 0) -> T:
@@ -146,8 +146,8 @@ class ObjectStoreTransport:
                 _used_in = os.getpid()
             elif _used_in != os.getpid():
                 raise RemoteError(
-                    f"{self.url}: this process was forked from one that has used a remote, whose network client does "
-                    "not survive that: start it by spawn, or leave remotes to the parent"
+                    f"{self.url}: this process was forked after its parent used a remote, and network clients do not "
+                    "survive a fork: start it with spawn, or use remotes only in the parent"
                 )
             if self._store is None:
                 self._store = _open_store(self._settings)
@@ -156,7 +156,7 @@ class ObjectStoreTransport:
     def _check_writable(self, path: str) -> None:
         if self._is_web:
             raise RemoteError(
-                f"{self.url}: cannot put or delete {path}: a web site is read-only; push to where it is kept"
+                f"{self.url}: cannot put or delete {path}: a website is read-only; push to the object store behind it"
             )
 
     def _translate(self, error: Exception, what: str) -> Exception:

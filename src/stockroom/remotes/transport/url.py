@@ -45,7 +45,7 @@ def parse_remote_settings(
         return RemoteSettings(str(Path(unquote(parts.path)).resolve()))
     if scheme not in OBJECT_STORE_SCHEMES + WEB_SCHEMES:
         raise InvalidInputError(
-            f"expected a folder or a URL of file, s3, gs, az, http or https, found one of {match[1]!r}"
+            f"expected a folder or a URL of file, s3, gs, az, http or https, found scheme {match[1]!r}"
         )
     _check_no_secrets(url, "remote")
     if not _split(url, "remote").netloc:
@@ -60,7 +60,7 @@ def _split(url: str, what: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError as error:
-        raise InvalidInputError(f"the {what} URL cannot be understood ({error})") from None
+        raise InvalidInputError(f"cannot parse the {what} URL ({error})") from None
 
 
 def _check_endpoint(endpoint_url: str) -> None:
@@ -75,6 +75,6 @@ def _check_no_secrets(url: str, what: str) -> None:
     parts = _split(url, what)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidInputError(
-            f"the {what} URL carries credentials or a query: leave them out; keys are read from the environment or the "
+            f"the {what} URL contains credentials or a query: remove them; keys are read from the environment or the "
             "provider's own files (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"
         )

@@ -123,9 +123,9 @@ def test_a_png_file_has_the_samples_pixels(tmp_path: Path) -> None:
 
 def test_a_png_file_replaces_nothing_and_is_made_of_pictures_only(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("mine")
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         save_picture(make_bytes(2, 2), tmp_path / "a.png")
-    with pytest.raises(InvalidInputError, match="no picture"):
+    with pytest.raises(InvalidInputError, match="not a picture"):
         save_picture(np.arange(3), None)
     assert (tmp_path / "a.png").read_text() == "mine"
 

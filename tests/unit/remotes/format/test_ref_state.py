@@ -58,7 +58,7 @@ def test_a_state_with_a_name_that_breaks_the_rules_is_refused(name: str, kind: s
 def test_a_state_of_another_number_or_head_is_refused() -> None:
     with pytest.raises(MalformedRecordError, match="expected state 4, found 3"):
         decode_state(make_state().encode(), number=4, where="r")
-    with pytest.raises(MalformedRecordError, match="none of its branches"):
+    with pytest.raises(MalformedRecordError, match="not one of its branches"):
         decode_state(make_state(head="gone").encode(), number=3, where="r")
 
 
@@ -119,7 +119,7 @@ def forge(tmp_path: Path, content: bytes) -> BundleEntry:
 def test_absurd_counts_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
     header = struct.Struct("<8sH6xQQ")
     entry = forge(tmp_path, header.pack(b"SRBUNDLE", 1, 1 << 60, 132) + bytes(100))
-    with pytest.raises(MalformedRecordError, match="claims 1152921504606846976 records"):
+    with pytest.raises(MalformedRecordError, match="expected 1152921504606846976 records"):
         open_bundle(tmp_path / "forged", entry, where="b")
     record = struct.pack("<B3xI32s", 1, (1 << 32) - 1, TIP)
     entry = forge(tmp_path, header.pack(b"SRBUNDLE", 1, 1, 32 + 40) + record)

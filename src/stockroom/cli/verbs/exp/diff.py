@@ -26,9 +26,12 @@ _CELL_WIDTH = 60
 def diff(
     console: Console,
     a: Annotated[str, typer.Argument(metavar="A[..B]", help="The old side.")],
-    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The new side; HEAD if left out.")] = None,
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The new side; HEAD by default.")] = None,
 ) -> None:
-    """Show the values, and the last of the metrics, that differ between two commits."""
+    """Show the values and metrics that differ between two commits.
+
+    For a metric, show its last point.
+    """
     old, new = split_range(a, b)
     with console.open_stock() as stock:
         table = stock.experiment.table([old, new or "HEAD"]).changed_only()

@@ -32,19 +32,22 @@ def export(
         list[str] | None,
         typer.Argument(
             metavar="[REV] [NAME]...",
-            help="The commit, HEAD if left out, and the values, metrics or artifacts to write, all if none is named.",
+            help="The commit, by default HEAD; then the values, metrics or artifacts to write, by default all.",
         ),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="The folder; experiment-COMMIT if left out.")
+        Path | None, typer.Option("--to", metavar="DIR", help="The folder; experiment-COMMIT by default.")
     ] = None,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write artifacts as files, values to values.json, and each metric to metrics/NAME.csv."""
+    """Write values, metrics and artifacts to files.
+
+    Values are written to values.json, and each metric to metrics/NAME.csv.
+    """
     ref, names = _split_words(console, words or [])
     with console.open_stock(ref) as stock:
         if stock.commit_id is None:
-            raise RefNotFoundError("HEAD has no commit yet; `stock commit` makes the first", ref=ref)
+            raise RefNotFoundError("HEAD has no commit yet; `stock commit` creates one", ref=ref)
         folder = to or Path(f"experiment-{short_id(stock.commit_id)}")
         exports = list(_iter_exports(stock.experiment, _choose(stock.experiment, names)))
         places = _find_places(folder, exports, force=force)
@@ -92,9 +95,7 @@ def _choose(shelf: ExperimentShelf, names: list[str]) -> set[str]:
     known = _list_names(shelf)
     for name in names:
         if name not in known:
-            raise ValueNotFoundError(
-                f"no value, metric or artifact {name!r} in this commit; `stock exp ls` lists what there is"
-            )
+            raise ValueNotFoundError(f"no value, metric or artifact {name!r} in this commit; `stock exp ls` lists them")
     return set(names) or known
 
 
@@ -127,7 +128,7 @@ def _find_places(folder: Path, exports: list[_Export], *, force: bool) -> list[P
     places = [find_place(folder, export.name) for export in exports]
     for place in places:
         if places.count(place) > 1:
-            raise InvalidInputError(f"two of them would be {place}; export them one at a time, by name")
+            raise InvalidInputError(f"two of them would have the path {place}; export them one at a time, by name")
         if place.is_dir() or (place.exists() and not force):
-            raise InvalidInputError(f"{place} exists already; choose another folder, or --force to replace it")
+            raise InvalidInputError(f"{place} already exists; choose another folder, or replace it with --force")
     return places

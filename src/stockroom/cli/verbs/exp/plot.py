@@ -30,19 +30,19 @@ _MIN_WIDTH, _MAX_WIDTH = 8, 80
 def plot(
     console: Console,
     metric: Annotated[str, typer.Argument(help="The metric.")],
-    refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; HEAD if none.")] = None,
+    refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; HEAD by default.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Draw to FILE.png, .svg or .html; needs matplotlib."),
     ] = None,
 ) -> None:
-    """Draw the curve of a metric here, a line for each commit, or to a file."""
+    """Draw a metric in the terminal or to a file, one curve per commit."""
     with console.open_stock() as stock:
         rows = {str(row.ref): row for row in stock.experiment.table(refs or ["HEAD"])}
         curves = {ref: _read(row, metric) for ref, row in rows.items()}
         if output is not None:
             if output.suffix.lower() not in SUFFIXES:
-                raise CommandLineError(f"expected a file that ends in {', '.join(SUFFIXES)}, found {output}")
+                raise CommandLineError(f"expected a file ending in {', '.join(SUFFIXES)}, found {output}")
             labels = {ref: f"{ref} ({short_id(row.commit.id)})" for ref, row in rows.items()}
             write_plot(output, metric, {labels[ref]: series for ref, series in curves.items()})
             console.say(f"drew {metric} to {output}")

@@ -28,36 +28,36 @@ _SUBJECT_WIDTH = 40
 @verb(example="stock exp show --filter 'lr < 0.01' --sort acc", complete={"refs": "refs"})
 def show(
     console: Console,
-    refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; the history of HEAD if none.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every branch and tag.")] = False,
-    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most so many commits.")] = None,
+    refs: Annotated[list[str] | None, typer.Argument(help="Commits to compare; HEAD's history by default.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Compare every branch and tag.")] = False,
+    n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most this many commits.")] = None,
     only_changed: Annotated[
-        bool, typer.Option("--only-changed", help="Only what differs between the commits shown.")
+        bool, typer.Option("--only-changed", help="Show only values and metrics that differ.")
     ] = False,
-    sort: Annotated[str | None, typer.Option(metavar="NAME", help="In order of a value or metric.")] = None,
-    reverse: Annotated[bool, typer.Option("--reverse", help="The greatest first.")] = False,
+    sort: Annotated[str | None, typer.Option(metavar="NAME", help="Sort by a value or metric.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Sort in descending order.")] = False,
     filter: Annotated[
         str | None,
-        typer.Option(metavar="EXPR", help="Only commits that meet it, such as 'optimizer.lr < 0.01 and acc > 0.9'."),
+        typer.Option(metavar="EXPR", help="Only commits that match, such as 'optimizer.lr < 0.01 and acc > 0.9'."),
     ] = None,
     metrics: Annotated[
         str,
         typer.Option(
             metavar="|".join(METRIC_CHOICES),
-            help="What to show of a metric. Of those called loss, error, perplexity, mae, mse or rmse the least is "
-            "best, of others the greatest. Conditions always mean the last.",
+            help="The point of a metric to show. The best is the least for metrics called loss, error, perplexity, "
+            "mae, mse or rmse, and the greatest for others. Conditions always use the last.",
         ),
     ] = "last",
-    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, numbers in full.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--md", help="As a table in Markdown.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Compare commits: their values and metrics, a line for each."""
+    """Compare the values and metrics of commits, one line per commit."""
     if metrics not in METRIC_CHOICES:
-        raise CommandLineError(f"--metrics takes {', '.join(METRIC_CHOICES)}, found {metrics!r}")
+        raise CommandLineError(f"--metrics expects one of {', '.join(METRIC_CHOICES)}, found {metrics!r}")
     if sum((as_csv, as_markdown, console.json)) > 1:
-        raise CommandLineError("expected one of --csv, --md and --json, found several; choose one")
+        raise CommandLineError("--csv, --md and --json cannot be combined")
     if reverse and sort is None:
-        raise CommandLineError("--reverse turns the order of --sort round; name what to sort by")
+        raise CommandLineError("--reverse needs --sort")
     choice: MetricChoice = metrics
     with console.open_stock() as stock:
         is_whole = filter is None and sort is None
@@ -78,7 +78,7 @@ def _choose_refs(stock: StockRoom, refs: list[str] | None, *, all_: bool) -> lis
     if not all_:
         return refs or None
     if refs:
-        raise CommandLineError("expected REFS or --all, found both; leave one out")
+        raise CommandLineError("REFS and --all cannot be combined")
     tips = dict.fromkeys((*stock.branches.values(), *stock.tags.values()))
     times = {commit: next(stock.log(commit, n=1)).time for commit in tips}
     return sorted(tips, key=lambda commit: times[commit], reverse=True)

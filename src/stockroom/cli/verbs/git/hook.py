@@ -27,19 +27,19 @@ _HOOKS = ("pre-push", "post-checkout")
 def hook(
     console: Console,
     name: Annotated[str, typer.Argument(help="pre-push or post-checkout.")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What git gives it.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="The arguments that git gives it.")
+    ] = None,
 ) -> None:
-    """Do what a hook of git's is installed for; git says on stdin what it pushes."""
+    """Run one of git's hooks. For pre-push, git lists the pushed refs on stdin."""
     from stockroom.repository.git.work_tree import find_work_tree
 
     given = arguments or []
     if name not in _HOOKS or len(given) < 2:
-        raise CommandLineError(
-            f"expected {' or '.join(_HOOKS)} and what git gives it, found {' '.join([name, *given])}"
-        )
+        raise CommandLineError(f"expected {' or '.join(_HOOKS)} and git's arguments, found {' '.join([name, *given])}")
     work_tree = find_work_tree(Path.cwd().resolve())
     if work_tree is None:
-        raise CommandLineError("expected to be run by git in a work tree, found none here")
+        raise CommandLineError("expected git to run this in a work tree, found none here")
     if name == "pre-push":
         _push_first(console, work_tree, given[0])
     else:
@@ -70,7 +70,7 @@ def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list
     if not is_repository(paths):
         raise RepositoryNotFoundError(
             f"git's push would publish changes of {tie.locate('head.stock')}, but its data is not here: run `stock "
-            "clone --here` first (`git push --no-verify` goes without)"
+            "clone --here` first (`git push --no-verify` skips this)"
         )
     with closing(Repository(paths)) as repository, console.transfer("push") as show:
         report = push_needed(repository, needed, git_remote, on_progress=show)

@@ -20,19 +20,22 @@ if TYPE_CHECKING:
 PROGRAM: Final = (sys.executable, "-P", "-m", "stockroom.cli")
 """The command that runs this program from any folder; `-P` ignores modules in that folder."""
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only print the steps.")]
 
 
 @verb(example="stock git install --hooks")
 def install(
     console: Console,
     hooks: Annotated[
-        bool, typer.Option("--hooks", help="Push our commits before git's, and refuse to publish what nobody can get.")
+        bool,
+        typer.Option("--hooks", help="Push our commits before git's; refuse to publish a head.stock without its data."),
     ] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="Say after a checkout where the data went.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="After a checkout, print the new commit of the data.")
+    ] = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Let git merge head.stock by way of Stockroom; `stock git uninstall` takes it back."""
+    """Let git merge head.stock with Stockroom. `stock git uninstall` undoes this."""
     from stockroom.remotes.format.remote_file import publish_origin
     from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, plan_install
     from stockroom.repository.paths import locate
@@ -42,9 +45,9 @@ def install(
     steps = plan_install(work_tree, root, PROGRAM, hooks=wanted)
     take_steps(console, steps, dry_run=dry_run)
     if not dry_run and publish_origin(locate(root)):
-        console.say("remote.stock says where the data is; let git track it")
+        console.say("remote.stock names the remote of the data; add it to git")
     if not dry_run and any(step.path.name == ".gitattributes" for step in steps if hasattr(step, "path")):
-        console.say("commit .gitattributes with git, so that it holds for everybody who has this installed")
+        console.say("commit .gitattributes with git: it then applies to everyone who runs `stock git install`")
 
 
 def find_place() -> tuple[GitWorkTree, Path]:
@@ -55,7 +58,7 @@ def find_place() -> tuple[GitWorkTree, Path]:
     root = find_repository(Path.cwd()).root
     work_tree = find_work_tree(root)
     if work_tree is None:
-        raise CommandLineError(f"{root} lies in no work tree of git: `git init` makes one")
+        raise CommandLineError(f"{root} is not in a git work tree: `git init` creates one")
     return work_tree, root
 
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 @verb(example="stock git merge-driver .merge_base .merge_ours .merge_theirs 7 head.stock")
 def merge_driver(
     console: Console,
-    base: Annotated[Path, typer.Argument(help="A file with git's common version.")],
-    ours: Annotated[Path, typer.Argument(help="A file with our version, which becomes the merged one.")],
+    base: Annotated[Path, typer.Argument(help="A file with the base version.")],
+    ours: Annotated[Path, typer.Argument(help="A file with our version; the merged version replaces it.")],
     theirs: Annotated[Path, typer.Argument(help="A file with their version.")],
-    marker_nbytes: Annotated[int, typer.Argument(min=1, max=1000, help="How long the marks of a conflict are.")],
-    path: Annotated[Path, typer.Argument(help="What the file is called in the work tree.")],
+    marker_nbytes: Annotated[int, typer.Argument(min=1, max=1000, help="The length of conflict markers.")],
+    path: Annotated[Path, typer.Argument(help="The file's path in the work tree.")],
 ) -> None:
-    """Merge two versions of head.stock, as git asks; where that fails, it is left with marks of conflict."""
+    """Merge two versions of head.stock for git. If that fails, leave conflict markers in it."""
     from stockroom.repository.git.program import merge_text
 
     try:
@@ -50,7 +50,7 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
     mine, other = _read(ours, f"our {path}"), _read(theirs, f"their {path}")
     common = None
     with suppress(StockroomError):  # there may be none, or several that differ
-        common = _read(base, f"the common {path}").commit
+        common = _read(base, f"the base {path}").commit
     with closing(Repository(open_paths((Path.cwd() / path).parent.resolve()))) as repository:
         versions = Versions(common, mine.commit, other.commit)
         if find_missing(repository, versions):
@@ -85,8 +85,8 @@ def _explain(error: MergeConflictError, path: Path, theirs: Head) -> MergeConfli
     count = len(error.conflicts)
     commit = theirs.commit.hex() if theirs.commit else "COMMIT"
     return MergeConflictError(
-        f"{path}: {str(error).split('; ', 1)[0]}; git is left with {count} to decide: take your side (`git checkout "
-        f"--ours -- {path}`), bring in theirs with `stock merge {commit}` and a strategy, or --no-commit and `stock "
-        f"resolve`, then `git add {path}` and go on",
+        f"{path}: {str(error).split('; ', 1)[0]}; {count} left to decide: keep your side (`git checkout --ours -- "
+        f"{path}`), or merge theirs with `stock merge {commit}` and a strategy, or with --no-commit and `stock "
+        f"resolve`; then run `git add {path}` and continue",
         conflicts=error.conflicts,
     )

@@ -9,7 +9,7 @@ from stockroom.cli.verbs.git.install import DryRunOption, find_place, take_steps
 
 @verb(example="stock git uninstall")
 def uninstall(console: Console, dry_run: DryRunOption = False) -> None:
-    """Take back what `stock git install` did; hooks and settings of others stay."""
+    """Undo `stock git install`. Other hooks and settings stay."""
     from stockroom.repository.git.install import plan_uninstall
 
     take_steps(console, plan_uninstall(*find_place()), dry_run=dry_run)

@@ -27,16 +27,19 @@ _HEADINGS = ("kind", "name", "dtype", "shape", "norm", "relative", "max abs", "e
 @verb(example="stock model diff v1:resnet v2:resnet", complete={"a": "models", "b": "models"})
 def diff(
     console: Console,
-    a: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The old side; or the new one, if no other is given.")],
+    a: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The old side; if alone, the new side.")],
     b: Annotated[
         str | None,
-        typer.Argument(metavar=f"[{MODEL_FORM}]", help="The new side. Without it A against its first parent."),
+        typer.Argument(
+            metavar=f"[{MODEL_FORM}]", help="The new side; by default the first is compared with its parent."
+        ),
     ] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything differs.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
 ) -> None:
-    """Show which tensors differ between two models, or two commits of one, and by how much.
+    """Show which tensors differ between two models, and by how much.
 
-    norm is the L2 norm of the difference, relative that over the norm of the old values. Equal tensors are not read.
+    The column norm is the L2 norm of the difference; relative is norm divided by the norm of the old values. Equal
+    tensors are not read.
     """
     with ExitStack() as stack:
         new = _open(console, stack, parse_path_address(a if b is None else b))

@@ -18,20 +18,21 @@ from stockroom.errors import InvalidInputError
 @verb(example="stock model export resnet --to resnet.safetensors", complete={"address": "models"})
 def export(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The model, or a part of it.")],
     to: Annotated[Path, typer.Option(help="A new file ending in .safetensors.")],
-    force: Annotated[bool, typer.Option("-f", "--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace an existing file.")] = False,
     tensors_only: Annotated[
-        bool, typer.Option("--tensors-only", help="Leave out numbers, text and None, which go into the metadata.")
+        bool,
+        typer.Option("--tensors-only", help="Omit numbers, text and None, instead of storing them in the metadata."),
     ] = False,
 ) -> None:
-    """Write a model's tensors to a safetensors file, nested names joined by dots."""
+    """Write a model's tensors to a safetensors file. Nested names are joined by dots."""
     from stockroom.interop import write_safetensors
 
     if to.suffix.lower() != ".safetensors":
-        raise CommandLineError(f"expected a file that ends in .safetensors, found {to}")
+        raise CommandLineError(f"expected a file ending in .safetensors, found {to}")
     if to.exists() and not force:
-        raise InvalidInputError(f"{to} exists already; choose another name, or replace it with --force")
+        raise InvalidInputError(f"{to} already exists; choose another name, or replace it with --force")
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock, console.progress("export"):
         state = open_part(stock, place.path).state

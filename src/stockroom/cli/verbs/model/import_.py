@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 @verb(example="stock model import resnet.pt --name resnet")
 def import_(
     console: Console,
-    file: Annotated[Path, typer.Argument(help="Ends in .safetensors, .pt, .pth, .bin, .ckpt or .pth.tar.")],
-    name: Annotated[str | None, typer.Option(help="What to call the model; as the file if left out.")] = None,
-    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file ending in .safetensors, .pt, .pth, .bin, .ckpt or .pth.tar.")],
+    name: Annotated[str | None, typer.Option(help="The model's name; by default the file's name.")] = None,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="The commit message.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
-    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Leave out a safetensors file's notes.")] = False,
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Omit a safetensors file's metadata.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Import a model and commit it, with whatever else is staged; a model of the same name is replaced.
+    """Import a model, and commit it.
 
-    Nothing in the file is executed: a pickle that asks for code is refused. A failure leaves no trace.
+    All staged changes are committed too. A model of the same name is replaced.
+
+    No code in the file is executed: a pickle that would run code is refused. A failed import changes nothing.
     """
     from stockroom.interop import name_model, read_model_file
 
@@ -63,7 +65,7 @@ def _check_metadata(file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return check_json(dict(metadata), where=str(file), name="metadata")
     except SchemaError as error:
-        raise SchemaError(f"{error}; --no-metadata leaves them out") from error
+        raise SchemaError(f"{error}; --no-metadata omits them") from error
 
 
 def _measure(writer: StockRoom, name: str) -> tuple[int, int]:

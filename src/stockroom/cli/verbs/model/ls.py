@@ -14,8 +14,8 @@ from stockroom.cli.verb import verb
 
 
 @verb(example="stock model ls v1")
-def ls(console: Console, ref: Annotated[str, typer.Argument(metavar="[REV]", help="Which commit.")] = "HEAD") -> None:
-    """List the models with leaves, size and metadata."""
+def ls(console: Console, ref: Annotated[str, typer.Argument(metavar="[REV]", help="The commit.")] = "HEAD") -> None:
+    """List models with their leaves, size and metadata."""
     with console.open_stock(ref.removesuffix(":") or "HEAD") as stock:
         models = list(stock.model.values())
         console.answer(

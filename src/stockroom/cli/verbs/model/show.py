@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 @verb(example="stock model show resnet/fc", complete={"address": "models"})
 def show(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part or leaf of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The model, or a part or leaf of it.")],
 ) -> None:
-    """Show a model's leaves: dtype, shape, size, digest, and what the commit changed. A leaf alone with its values."""
+    """Show the leaves of a model.
+
+    Show the dtype, shape, size, digest and change of each leaf. For a single leaf, also show its statistics.
+    """
     place = parse_path_address(address)
     with console.open_stock(place.ref) as stock:
         show_path(console, stock, place.path)

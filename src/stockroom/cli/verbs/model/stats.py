@@ -24,15 +24,16 @@ _HEADINGS = ("name", "dtype", "shape", "mean", "std", "min", "max", "zeros", "na
 @verb(example="stock model stats resnet 'layer1.*' --bins 10", complete={"address": "models"})
 def stats(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The model, or a part of it.")],
     patterns: Annotated[
-        list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Only these tensors, as 'encoder.*'.")
+        list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Only these tensors, such as 'encoder.*'.")
     ] = None,
-    bins: Annotated[int, typer.Option(min=1, max=1 << 16, help="Bins of each histogram.")] = 20,
+    bins: Annotated[int, typer.Option(min=1, max=1 << 16, help="The number of bins in each histogram.")] = 20,
 ) -> None:
-    """Show each tensor's mean, deviation, least and greatest value, zeros, NaN, and a histogram.
+    """Show statistics of a model's tensors.
 
-    Moments, least and greatest value and histogram are of the finite values, and of complex numbers of the magnitudes.
+    These are mean, standard deviation, minimum, maximum, zeros, NaNs, infinities and a histogram. Mean, deviation,
+    minimum, maximum and histogram include only finite values. Complex numbers count by magnitude.
     """
     where = parse_path_address(address)
     with console.open_stock(where.ref) as stock:
