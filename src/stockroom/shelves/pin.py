@@ -11,7 +11,6 @@ from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_
 
 if TYPE_CHECKING:
     from stockroom.content.snapshot import Snapshot
-    from stockroom.content.state import StateRecord
     from stockroom.repository.repository import Repository
     from stockroom.repository.writing.workspace import Workspace
     from stockroom.store.tensor_store import TensorStore
@@ -54,16 +53,21 @@ class Access:
         self.check_open()
         return self.snapshot if self.session is None else self.session.snapshot
 
-    def guard(self, record: StateRecord) -> Callable[[], None]:
-        """Return a check that raises `ClosedError` once a state taken now is unreadable, as after an undone block."""
+    def guard(self, digest: ObjectDigest) -> Callable[[], None]:
+        """Return a check that raises `ClosedError` once an object read now is gone, as after an undone block."""
         session = self.session
         if session is None:
             return self.check_open
+        seen: tuple[Workspace | None, int] = session, session.drops
 
         def check() -> None:
+            nonlocal seen
             self.check_open()
-            if self.session is not session and not self.repository.objects.contains(ObjectDigest(record.structure)):
-                raise ClosedError("this was staged in a write block that was undone: take it from the shelf again")
+            now = self.session, session.drops
+            if now != seen:
+                if not self.repository.objects.contains(digest):
+                    raise ClosedError("what was staged here has been dropped: take it from the shelf again")
+                seen = now
 
         return check
 

@@ -78,6 +78,9 @@ class Workspace(ABC):
     merging: Merging | None = None
     """The unfinished merge; a `BranchSession` has none."""
 
+    drops: int = 0
+    """How often what was staged has been dropped, with its objects and chunks."""
+
     @property
     @abstractmethod
     def is_open(self) -> bool:
@@ -244,6 +247,7 @@ class Workspace(ABC):
             self._claim.release()
 
     def _drop_edits(self) -> None:
+        self.drops += 1
         self._forget_edits()
         self.objects.discard_pending()
         Snapshot.empty(self.nodes)  # puts the empty root again, which the base may need and which was just discarded

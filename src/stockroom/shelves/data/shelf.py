@@ -304,7 +304,8 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
             raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
         return keys, list(values.values())
     if isinstance(values, Column):
-        return [_plain_key(name, key) for key in values], values.encoded.values()
+        frozen = values.encoded.freeze()
+        return [_plain_key(name, key) for key in frozen], frozen.values()
     plain = as_array_like(values)
     if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
         raise SchemaError(

@@ -92,9 +92,12 @@ class ColumnWriter:
                 raise InvalidInputError(
                     f"column {self._name!r}: expected an iterable of samples, found one {type(plain).__name__}"
                 )
-            count = 0
+            count, puts = 0, self.edit.puts
             for count, value in enumerate(plain, 1):
+                if self.edit.puts != puts:
+                    self._check_free(first + count - 1)
                 self.put(first + count - 1, value)
+                puts = self.edit.puts
             return range(first, first + count)
 
     def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
@@ -187,6 +190,12 @@ class ColumnWriter:
         elif len(key) * 4 > MAX_KEY_NBYTES and len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
             raise InvalidInputError(
                 f"column {self._name!r}: key {key[:20]!r}... takes more than {MAX_KEY_NBYTES} bytes of UTF-8"
+            )
+
+    def _check_free(self, key: int) -> None:
+        if self.edit.find(key) is not None:
+            raise InvalidInputError(
+                f"column {self._name!r}: key {key} was set while extend was reading its samples; give it a list of them"
             )
 
     def _where(self, key: object) -> str:

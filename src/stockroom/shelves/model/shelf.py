@@ -7,6 +7,7 @@ from typing import Any
 from stockroom.content.html_table import format_table
 from stockroom.content.snapshot import MODEL
 from stockroom.content.state import StateRecord
+from stockroom.digest import ObjectDigest
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.shelves.model.leaf_reader import open_leaves
@@ -32,7 +33,8 @@ class ModelShelf(Shelf[State]):
         if record is None:
             raise self._missing(name)
         reader = open_leaves(access, record)
-        check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
+        is_stored = isinstance(record, StateRecord)
+        check = access.guard(ObjectDigest(record.structure)) if is_stored else access.check_open
         return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
