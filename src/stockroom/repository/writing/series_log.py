@@ -30,18 +30,23 @@ class SeriesLog:
         self._waiting: dict[str, tuple[array[int], array[float]]] = {}
         self._count = 0
         self._next_step: int | None = None
+        self._begun: set[str] = set()
+
+    def start_unit(self) -> None:
+        """Take the points so far as those of an earlier run, as after a commit."""
+        self._begun = set()
 
     def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
-        waiting = self._waiting
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
         for name in values:
-            if name not in waiting:
+            if name not in self._waiting:
                 check_free_name("metric", name)
         step = as_step(self._find_next_step(session) if step is None else step)
+        waiting = self._waiting  # only now: finding the next step may apply what was waiting
         for name, number in zip(values, numbers, strict=True):
             series = waiting.get(name)
             if series is None:
@@ -60,7 +65,8 @@ class SeriesLog:
         waiting = self._waiting
         if waiting:
             for name, (steps, values) in waiting.items():
-                put_points(_open(session, name), steps, values)
+                put_points(_open(session, name), steps, values, may_begin=name not in self._begun)
+            self._begun |= waiting.keys()
             self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
     def _find_next_step(self, session: _Columns) -> int:

@@ -304,6 +304,7 @@ class WriteSession(Workspace):
         self.head, self.base, self._start = head, base, base.root
         self._placed = head
         self.merging = self._merging_before = None
+        self._series.start_unit()
 
 
 def _explain_stranded(stage: Stage) -> ConflictError:
