@@ -28,13 +28,15 @@ class Mark:
 class ColumnEdit:
     """A column being written, with entries of its tree's width. `staged` is its record in the stage, or None.
 
-    `puts` counts the calls that set entries, so that a writer sees whether another has come between its own.
+    `puts` counts the calls that set entries, so that a writer sees whether another has come between its own. `appended`
+    are the keys that it gave to samples itself, behind the greatest key, since the last commit.
     """
 
     nodes: NodeCache
     record: ColumnRecord
     staged: ColumnRecord | None = None
     puts: int = 0
+    appended: range = range(0)
     _tree: Tree = field(init=False)
     _pending: dict[Key, bytes | None] = field(init=False, default_factory=dict)
 
@@ -80,6 +82,13 @@ class ColumnEdit:
         self._tree = other.tree
         self._pending = {}
         self.puts += 1
+        self.appended = range(0)
+
+    def note_appended(self, keys: range) -> None:
+        """Note that these keys were given to appended samples; only the last keys without a gap are remembered."""
+        if keys:
+            is_next = self.appended and keys.start == self.appended.stop
+            self.appended = range(self.appended.start if is_next else keys.start, keys.stop)
 
     def mark(self) -> Mark:
         """Return the current point."""

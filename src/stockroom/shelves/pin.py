@@ -74,6 +74,11 @@ class Access:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a shelf belongs to an open handle and cannot be pickled: send the path, and open it there")
 
+    def note_read(self, path: str) -> None:
+        """Note that a record was read, for a write session to tell whether others changed it before it is written."""
+        if self.session is not None:
+            self.session.reads.paths.add(path)
+
     def list_names(self, shelf: str) -> list[str]:
         """Return the names on a shelf, in order."""
         return list(self.source.iter_names(shelf))

@@ -100,6 +100,7 @@ class Column(Mapping[SampleKey, Sample]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """A small JSON mapping of your own, versioned with the column. To change it, assign a whole mapping."""
+        self._source.note_read(attrs=True)
         return MappingProxyType(dict(self._source.record.attrs))
 
     @attrs.setter
@@ -269,7 +270,7 @@ class Column(Mapping[SampleKey, Sample]):
         return self._source.tree.count
 
     def check_open(self) -> None:
-        """Raise `ClosedError` if the handle that the column was taken from is closed."""
+        """Raise `ClosedError` if the handle it was taken from is closed."""
         self._source.access.check_open()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -335,7 +336,8 @@ class Column(Mapping[SampleKey, Sample]):
     def extend(self, values: object) -> range:
         """Add samples after the greatest key, and return their keys; only for columns with int keys.
 
-        `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added.
+        `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added. If others
+        append and commit before this writer does, its commit moves these samples behind theirs, to other keys.
         """
         if self._source.record.key_type != KeyType.INT:
             raise SchemaError(f"column {self.name!r} has str keys: use update({{key: sample}}) instead of extend")
@@ -363,6 +365,7 @@ class Column(Mapping[SampleKey, Sample]):
         return decode_image(sample, decoder, f"column {self.name!r}, key {key!r}")
 
     def _take(self, positions: NDArray[np.int64]) -> Batch:
+        self._source.note_read()
         batch, decoder = self._source.reader.read_batch(positions), self._decoder
         if decoder is None:
             return batch

@@ -46,7 +46,16 @@ class ColumnSource:
     def freeze(self) -> ColumnSource:
         """Return a source that keeps reading what the column holds now, whatever is staged later."""
         reader = self.reader
+        self.note_read()
         return ColumnSource(self.access, self.name, frozen=reader) if self.is_staged else self
+
+    def note_read(self, *, attrs: bool = False) -> None:
+        """Note in the write session that the column's samples have been read, or its attrs."""
+        if self._session is not None and self.is_staged:
+            if attrs:
+                self._session.reads.attrs.add(self._path)
+            else:
+                self._session.reads.add_all(self._path)
 
     @property
     def is_staged(self) -> bool:
@@ -120,7 +129,9 @@ class ColumnSource:
         return self.tree.get(key)
 
     def find_value(self, key: Key) -> bytes:
-        """Return the entry under a key; raises `SampleNotFoundError` if there is none."""
+        """Return the entry under a key, to be read; raises `SampleNotFoundError` if there is none."""
+        if self._session is not None and self.is_staged:
+            self._session.reads.add_key(self._path, key)
         value = self.find_entry(key)
         if value is None:
             raise self.missing(key)

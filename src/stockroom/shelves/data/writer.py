@@ -87,7 +87,7 @@ class ColumnWriter:
             first = 0 if last is None else int(last) + 1
             plain = as_array_like(values)
             if isinstance(plain, np.ndarray) and not self._record.is_text:
-                return self._extend_array(plain, first)
+                return self._note_appended(self._extend_array(plain, first))
             if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
                 raise InvalidInputError(
                     f"column {self._name!r}: expected an iterable of samples, found one {type(plain).__name__}"
@@ -98,7 +98,7 @@ class ColumnWriter:
                     self._check_free(first + count - 1)
                 self.put(first + count - 1, value)
                 puts = self.edit.puts
-            return range(first, first + count)
+            return self._note_appended(range(first, first + count))
 
     def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
         """Set samples stacked on axis 0, in the column's dtype and shape, under as many distinct keys."""
@@ -191,6 +191,10 @@ class ColumnWriter:
             raise InvalidInputError(
                 f"column {self._name!r}: key {key[:20]!r}... takes more than {MAX_KEY_NBYTES} bytes of UTF-8"
             )
+
+    def _note_appended(self, keys: range) -> range:
+        self.edit.note_appended(keys)
+        return keys
 
     def _check_free(self, key: int) -> None:
         if self.edit.find(key) is not None:

@@ -49,6 +49,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         Raises `ValueNotFoundError` or `AbsentDataError`.
         """
         access = self._access
+        access.note_read(f"{EXPERIMENT}/{key}")
         record = access.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
         if record is None:
             raise self._missing(key)

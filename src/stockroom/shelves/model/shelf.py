@@ -29,6 +29,7 @@ class ModelShelf(Shelf[State]):
 
     def __getitem__(self, name: str) -> State:
         access = self._access
+        access.note_read(f"{MODEL}/{name}")
         record = access.source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)

@@ -70,7 +70,7 @@ def test_no_point_is_lost_between_a_step_that_is_given_and_one_that_is_not(stock
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        (range(0, 4), [0, 1, 2, 3]),  # shorter
+        (range(4), [0, 1, 2, 3]),  # shorter
         (range(0, 8, 4), [0, 4]),  # and more rarely
         (range(-1, 4, 2), [-1, 1, 3]),  # from an earlier step on, and past the first one of before
         (range(10, 12), [*range(12)]),  # the same run goes on
