@@ -57,6 +57,8 @@ def as_number(name: str, value: Any) -> float:
         return float(value)
     if isinstance(value, str | bytes | complex) or value is None or getattr(value, "ndim", 0) != 0:
         raise SchemaError(f"metric {name!r}: expected a number, found {_describe(value)}; keep it as a value instead")
+    if getattr(value, "mask", False):
+        raise SchemaError(f"metric {name!r}: expected a number, found a masked one")
     try:
         item = value.item()  # a numpy scalar, or an array or tensor of no axes
     except (AttributeError, ValueError, RuntimeError) as error:

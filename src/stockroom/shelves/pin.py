@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
+from stockroom.content.snapshot import name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_mean, near_names
 
@@ -119,7 +120,7 @@ class Shelf(Mapping[str, V]):
 
     def __delitem__(self, name: str) -> None:
         session = self._access.writer()
-        if not isinstance(name, str) or not session.delete(f"{self._shelf}/{name}"):
+        if not isinstance(name, str) or not session.delete(name_path(self._shelf, name)):
             raise self._missing(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -131,7 +132,7 @@ class Shelf(Mapping[str, V]):
         return len(self._access.list_names(self._shelf))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._access.content.find_digest(f"{self._shelf}/{name}") is not None
+        return isinstance(name, str) and self._access.content.find_digest(name_path(self._shelf, name)) is not None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self)})"

@@ -49,6 +49,8 @@ class SeriesLog:
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
+        if any(type(name) is not str for name in values):  # members of str enums, by their values
+            values = {str.__str__(name) if isinstance(name, str) else name: value for name, value in values.items()}
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
         for name in values:
             if name not in self._waiting:

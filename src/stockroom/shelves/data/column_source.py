@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stockroom.content.column import ColumnRecord
 from stockroom.content.column_edit import ColumnEdit
-from stockroom.content.snapshot import DATA
+from stockroom.content.snapshot import DATA, name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
 from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
@@ -32,7 +32,7 @@ class ColumnSource:
     def __init__(self, access: Access, name: str, *, frozen: SampleReader | None = None) -> None:
         self.access = access
         self.name = name
-        self._path = f"{DATA}/{name}"
+        self._path = name_path(DATA, name)
         self._session = None if frozen is not None else access.session
         self._frozen_in = None if frozen is None else access.session
         self._check_kept = access.check_open if frozen is None else access.guard(frozen.tree.root)

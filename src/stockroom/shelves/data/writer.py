@@ -141,7 +141,7 @@ class ColumnWriter:
         if self._is_text:
             text = encode_text(self._record, value, self._where(key))
             return text, (len(text),)
-        fits = isinstance(value, np.ndarray) and value.dtype == self._dtype and value.shape == self._shape
+        fits = type(value) is np.ndarray and value.dtype == self._dtype and value.shape == self._shape
         array: Array = value if fits else as_sample(self._record, value, self._where(key))  # type: ignore[assignment]
         return as_bytes(array if array.flags.c_contiguous else np.ascontiguousarray(array)), array.shape
 
@@ -151,7 +151,7 @@ class ColumnWriter:
         return self._session.objects.put_object(chunks.encode())
 
     def _extend_array(self, values: Array, first: int) -> range:
-        batch = as_batch(self._record, values, f"column {self._name!r}")
+        batch = as_batch(self._record, values, f"column {self._name!r}", first_key=first)
         self._check_key_range(first + len(batch))
         size = max(1, _BATCH_NBYTES // max(1, batch.itemsize * math.prod(batch.shape[1:])))
         try:
