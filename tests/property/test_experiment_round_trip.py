@@ -70,6 +70,7 @@ class Metrics(RuleBasedStateMachine):
         self.writer = StockRoom(self.folder, enable_write=True)
         self.staged: dict[str, dict[int, float]] = {}
         self.committed: dict[str, dict[int, float]] = {}
+        self.begun: set[str] = set()  # the metrics logged since the writer opened or committed
 
     @initialize()
     def begin(self) -> None:
@@ -80,7 +81,14 @@ class Metrics(RuleBasedStateMachine):
     def log(self, values: dict[str, float], step: int) -> None:
         assert self.writer.experiment.log(values, step) == step
         for name, value in values.items():
-            self.staged.setdefault(name, {})[step] = value
+            self.put(name, step, value)
+
+    def put(self, name: str, step: int, value: float) -> None:
+        points = self.staged.setdefault(name, {})
+        if name not in self.begun and points and step == min(points):
+            points.clear()
+        points[step] = value
+        self.begun.add(name)
 
     @rule(value=st.floats())
     def log_without_step(self, value: float) -> None:
@@ -88,7 +96,7 @@ class Metrics(RuleBasedStateMachine):
         if last < (1 << 63) - 1:
             step = self.writer.experiment.log({"x": value})
             assert step > last
-            self.staged.setdefault("x", {})[step] = value
+            self.put("x", step, value)
 
     @rule(name=st.sampled_from("xyz"))
     def delete(self, name: str) -> None:
@@ -100,11 +108,13 @@ class Metrics(RuleBasedStateMachine):
     def commit(self) -> None:
         if not self.writer.status().clean:
             self.writer.commit("points")
+            self.begun = set()
         self.committed = {name: dict(points) for name, points in self.staged.items()}
 
     @rule()
     def reset(self) -> None:
         self.writer.reset()
+        self.begun = set()
         self.staged = {name: dict(points) for name, points in self.committed.items()}
 
     @rule()
@@ -115,6 +125,7 @@ class Metrics(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.writer.close()  # which makes what is staged durable
         self.writer = StockRoom(self.folder, enable_write=True)
+        self.begun = set()
 
     @invariant()
     def staged_points_are_those_of_the_dict(self) -> None:

@@ -26,11 +26,17 @@ class Mark:
 
 @dataclass(slots=True)
 class ColumnEdit:
-    """A column being written, with entries of its tree's width. `staged` is its record in the stage, or None."""
+    """A column being written, with entries of its tree's width. `staged` is its record in the stage, or None.
+
+    `puts` counts the calls that set entries, so that a writer sees whether another has come between its own. `appended`
+    are the keys that it gave to samples itself, behind the greatest key, since the last commit.
+    """
 
     nodes: NodeCache
     record: ColumnRecord
     staged: ColumnRecord | None = None
+    puts: int = 0
+    appended: range = range(0)
     _tree: Tree = field(init=False)
     _pending: dict[Key, bytes | None] = field(init=False, default_factory=dict)
 
@@ -53,12 +59,14 @@ class ColumnEdit:
     def put(self, key: Key, entry: bytes) -> None:
         """Set one entry."""
         self._pending[key] = entry
+        self.puts += 1
         if len(self._pending) >= _MAX_PENDING:
             self._apply()
 
     def put_many(self, keys: KeysLike, entries: NDArray[np.uint8]) -> None:
         """Set the entries `(n, width)` of n distinct keys."""
         self._tree = self.tree.edit(keys, entries)
+        self.puts += 1
 
     def delete(self, key: Key) -> None:
         """Remove a key if it exists."""
@@ -73,6 +81,14 @@ class ColumnEdit:
         """Replace all keys and entries with those of another edit of the same schema."""
         self._tree = other.tree
         self._pending = {}
+        self.puts += 1
+        self.appended = range(0)
+
+    def note_appended(self, keys: range) -> None:
+        """Note that these keys were given to appended samples; only the last keys without a gap are remembered."""
+        if keys:
+            is_next = self.appended and keys.start == self.appended.stop
+            self.appended = range(self.appended.start if is_next else keys.start, keys.stop)
 
     def mark(self) -> Mark:
         """Return the current point."""

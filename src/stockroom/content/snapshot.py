@@ -26,6 +26,12 @@ EXPERIMENT: Final = "experiment"
 METRIC: Final = "metric"
 ARTIFACT: Final = "artifact"
 
+
+def name_path(shelf: str, name: object) -> str:
+    """Return the path of a name on a shelf; for an enum member that is a str, by its value."""
+    return f"{shelf}/{str.__str__(name) if isinstance(name, str) else name}"
+
+
 Record: TypeAlias = ColumnRecord | StateRecord | ValueRecord
 
 _DECODERS: Final[dict[bytes, Callable[..., Record]]] = {

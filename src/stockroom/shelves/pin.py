@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
+from stockroom.content.snapshot import name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_mean, near_names
 
 if TYPE_CHECKING:
     from stockroom.content.snapshot import Snapshot
-    from stockroom.content.state import StateRecord
     from stockroom.repository.repository import Repository
     from stockroom.repository.writing.workspace import Workspace
     from stockroom.store.tensor_store import TensorStore
@@ -54,21 +54,31 @@ class Access:
         self.check_open()
         return self.snapshot if self.session is None else self.session.snapshot
 
-    def guard(self, record: StateRecord) -> Callable[[], None]:
-        """Return a check that raises `ClosedError` once a state taken now is unreadable, as after an undone block."""
+    def guard(self, digest: ObjectDigest) -> Callable[[], None]:
+        """Return a check that raises `ClosedError` once an object read now is gone, as after an undone block."""
         session = self.session
         if session is None:
             return self.check_open
+        seen: tuple[Workspace | None, int] = session, session.drops
 
         def check() -> None:
+            nonlocal seen
             self.check_open()
-            if self.session is not session and not self.repository.objects.contains(ObjectDigest(record.structure)):
-                raise ClosedError("this was staged in a write block that failed; take it from the shelf again")
+            now = self.session, session.drops
+            if now != seen:
+                if not self.repository.objects.contains(digest):
+                    raise ClosedError("this was staged and has been dropped; take it from the shelf again")
+                seen = now
 
         return check
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a shelf belongs to an open handle and cannot be pickled; send the path and open it there")
+
+    def note_read(self, path: str) -> None:
+        """Note that a record was read, for a write session to tell whether others changed it before it is written."""
+        if self.session is not None:
+            self.session.reads.paths.add(path)
 
     def list_names(self, shelf: str) -> list[str]:
         """Return the names on a shelf, in order."""
@@ -110,7 +120,7 @@ class Shelf(Mapping[str, V]):
 
     def __delitem__(self, name: str) -> None:
         session = self._access.writer()
-        if not isinstance(name, str) or not session.delete(f"{self._shelf}/{name}"):
+        if not isinstance(name, str) or not session.delete(name_path(self._shelf, name)):
             raise self._missing(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -122,7 +132,7 @@ class Shelf(Mapping[str, V]):
         return len(self._access.list_names(self._shelf))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._access.content.find_digest(f"{self._shelf}/{name}") is not None
+        return isinstance(name, str) and self._access.content.find_digest(name_path(self._shelf, name)) is not None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self)})"

@@ -34,7 +34,7 @@ def make_torch_dataset(
     keys: Iterable[Key] | None = None,
     transform: Transform | None = None,
 ) -> ColumnDataset:
-    """Make a data set of the samples that `columns` hold under the same keys.
+    """Make a data set of the samples that `columns` hold under the same keys. What is staged later does not change it.
 
     Args:
         columns: a sequence (samples are tuples) or a mapping (samples are dicts).
@@ -56,6 +56,7 @@ def make_torch_dataset(
     for column in listed:
         if not isinstance(column, Column):
             raise InvalidInputError(f"expected columns such as stock.data['image'], found {type(column).__name__}")
+    listed = [column.freeze() for column in listed]
     chosen = None if keys is None else _compact(list(keys))
     if chosen is None:
         _check_same_keys(listed)

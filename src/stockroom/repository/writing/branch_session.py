@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from stockroom.content.merge.conflict import Decide, decide_nothing, explain_conflicts
+from stockroom.content.merge.conflict import Decide, decide_nothing
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
@@ -165,13 +165,7 @@ class BranchSession(Workspace):
         """Return what is staged, merged with what others have committed since this session began."""
         if tip == self.head.commit:
             return self._staged
-        from stockroom.content.merge.content import ContentMerge  # here for start-up time
-
-        theirs = self.repository.open_snapshot(tip, self.nodes)
-        merged = ContentMerge(self.base, self._staged, theirs, self.objects, self._decide).run()
-        if merged.conflicts:
-            raise explain_conflicts(merged.conflicts, "commit")
-        return merged.snapshot
+        return self._merge_onto(self.repository.open_snapshot(tip, self.nodes), self._decide)
 
     def _write_stage(self) -> None:
         """Write the stage of a named session; an unnamed one has none on disk."""

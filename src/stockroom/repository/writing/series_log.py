@@ -30,18 +30,37 @@ class SeriesLog:
         self._waiting: dict[str, tuple[array[int], array[float]]] = {}
         self._count = 0
         self._next_step: int | None = None
+        self.start_unit()
+
+    def start_unit(self) -> None:
+        """Take the points so far as those of an earlier run, as after a commit."""
+        self._begun: set[str] = set()
+        self._given: int | None = None
+        self._is_chosen = False
+
+    def find_appended(self) -> tuple[set[str], range]:
+        """Return the series of this unit, and the steps given to their points; none if the caller chose any step."""
+        if self._given is None or self._is_chosen or self._next_step is None:
+            return set(), range(0)
+        return self._begun | self._waiting.keys(), range(self._given, self._next_step)
 
     def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
-        waiting = self._waiting
+        if any(type(name) is not str for name in values):  # members of str enums, by their values
+            values = {str.__str__(name) if isinstance(name, str) else name: value for name, value in values.items()}
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
         for name in values:
-            if name not in waiting:
+            if name not in self._waiting:
                 check_free_name("metric", name)
+        is_given = step is None
         step = as_step(self._find_next_step(session) if step is None else step)
+        if is_given and self._given is None:
+            self._given = step
+        self._is_chosen = self._is_chosen or not is_given
+        waiting = self._waiting  # only now: finding the next step may apply what was waiting
         for name, number in zip(values, numbers, strict=True):
             series = waiting.get(name)
             if series is None:
@@ -60,7 +79,8 @@ class SeriesLog:
         waiting = self._waiting
         if waiting:
             for name, (steps, values) in waiting.items():
-                put_points(_open(session, name), steps, values)
+                put_points(_open(session, name), steps, values, may_begin=name not in self._begun)
+            self._begun |= waiting.keys()
             self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
     def _find_next_step(self, session: _Columns) -> int:

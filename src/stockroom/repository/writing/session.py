@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from stockroom.content.merge.conflict import explain_conflicts, explain_open
+from stockroom.content.merge.conflict import explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
@@ -290,13 +290,9 @@ class WriteSession(Workspace):
 
     def _catch_up(self, head: Head) -> None:
         """Put what is staged on top of the branch's tip. Raises `MergeConflictError` if both changed the same thing."""
-        from stockroom.content.merge.content import ContentMerge  # here for start-up time
-
         tip = self.repository.open_snapshot(head.commit, self.nodes)
-        merged = ContentMerge(self.base, self._staged, tip, self.objects).run()
-        if merged.conflicts:
-            raise explain_conflicts(merged.conflicts, "commit")
-        self.head, self.base, self._staged = head, tip, merged.snapshot
+        self._staged = self._merge_onto(tip)
+        self.head, self.base = head, tip
         self._forget_edits()
 
     def _settle(self, head: Head) -> None:
@@ -304,6 +300,7 @@ class WriteSession(Workspace):
         self.head, self.base, self._start = head, base, base.root
         self._placed = head
         self.merging = self._merging_before = None
+        self._start_unit()
 
 
 def _explain_stranded(stage: Stage) -> ConflictError:

@@ -11,7 +11,9 @@ import numpy as np
 
 from stockroom.content.column import ColumnRecord, check_schema
 from stockroom.content.column_edit import ColumnEdit
-from stockroom.content.snapshot import Snapshot
+from stockroom.content.merge.conflict import Arbiter, Decide, decide_nothing, explain_conflicts
+from stockroom.content.merge.reads import Reads
+from stockroom.content.snapshot import METRIC, Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
@@ -60,6 +62,7 @@ class Workspace(ABC):
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
         self._series = SeriesLog()
+        self.reads = Reads()
 
     def start_from(self, commit: CommitId | None, root: ObjectDigest | None = None) -> None:
         """Continue from the content of a commit, with `root` staged on top of it."""
@@ -71,12 +74,23 @@ class Workspace(ABC):
         """Drop open columns and logged points, as the content below them has been replaced."""
         self._edits = {}
         self._series = SeriesLog()
+        self.reads = Reads()
+
+    def _start_unit(self) -> None:
+        """Take everything so far as committed."""
+        self.reads = Reads()
+        self._series.start_unit()
+        for edit in self._edits.values():
+            edit.appended = range(0)
 
     head: Head
     """The branch that a commit moves, and the commit that the content is on top of."""
 
     merging: Merging | None = None
     """The unfinished merge; a `BranchSession` has none."""
+
+    drops: int = 0
+    """How often what was staged has been dropped, with its objects and chunks."""
 
     @property
     @abstractmethod
@@ -218,6 +232,25 @@ class Workspace(ABC):
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
 
+    def _merge_onto(self, tip: Snapshot, decide: Decide = decide_nothing) -> Snapshot:
+        """Return what is staged, put on top of what others have committed; raises `MergeConflictError`."""
+        from stockroom.content.merge.appends import move_appends  # here for start-up time
+        from stockroom.content.merge.content import ContentMerge
+        from stockroom.content.merge.lost_updates import find_lost_updates
+
+        appends = {path: edit.appended for path, edit in self._edits.items() if edit.appended}
+        series, steps = self._series.find_appended()
+        appends |= {f"{METRIC}/{name}": steps for name in series}
+        ours = move_appends(self.base, self._staged, tip, self.objects, appends)
+        arbiter = Arbiter(decide)
+        for conflict in find_lost_updates(self.base, ours, tip, self.reads):
+            arbiter.choose(conflict)
+        merged = ContentMerge(self.base, ours, tip, self.objects, decide).run()
+        conflicts = [*merged.conflicts, *arbiter.conflicts]
+        if conflicts:
+            raise explain_conflicts(conflicts, "commit")
+        return merged.snapshot
+
     def _flush_tensors(self) -> None:
         writer = self.__dict__.get("tensors")
         if writer is not None:
@@ -240,6 +273,7 @@ class Workspace(ABC):
             self._claim.release()
 
     def _drop_edits(self) -> None:
+        self.drops += 1
         self._forget_edits()
         self.objects.discard_pending()
         Snapshot.empty(self.nodes)  # puts the empty root again, which the base may need and which was just discarded

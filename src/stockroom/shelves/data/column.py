@@ -33,7 +33,8 @@ _SAMPLES_AT_ONCE: Final = 256
 class Column(Mapping[SampleKey, Sample]):
     """A mapping from int or str keys to samples of one schema, in key order. A tuple such as `("a", 3)` is a str key.
 
-    A column taken from a handle that does not write never changes. Arrays belong to the caller, except those of `view`.
+    A column taken from a handle that does not write never changes. If it is written during an iteration, the iteration
+    keeps to the samples of its start. Arrays belong to the caller, except those of `view`.
     """
 
     def __init__(self, source: ColumnSource, *, decodes: bool = True) -> None:
@@ -72,6 +73,11 @@ class Column(Mapping[SampleKey, Sample]):
         """The same column without its decoder: it returns and takes the stored bytes."""
         return Column(self._source, decodes=False)
 
+    def freeze(self) -> Column:
+        """Return a column that keeps the keys and samples of now, whatever is staged later; itself if it is pinned."""
+        source = self._source.freeze()
+        return self if source is self._source else Column(source, decodes=self._decodes)
+
     @property
     def schema(self) -> Schema:
         """The samples' dtype name and shape, from which a column of the same kind can be created."""
@@ -94,6 +100,7 @@ class Column(Mapping[SampleKey, Sample]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """A small JSON mapping of your own, versioned with the column. To change it, assign a whole mapping."""
+        self._source.note_read(attrs=True)
         return MappingProxyType(dict(self._source.record.attrs))
 
     @attrs.setter
@@ -120,6 +127,8 @@ class Column(Mapping[SampleKey, Sample]):
             if position is not None:
                 sample = pinned.read_one(position)
                 return self._decode(sample, key) if type(sample) is bytes else sample
+        if self._source.is_staged and (isinstance(key, slice | list | np.ndarray) or is_tensor(key)):
+            return self.freeze()[key]  # so that positions and samples are those of one moment
         if isinstance(key, slice):
             return self._take(np.arange(*key.indices(len(self)), dtype=np.int64))
         if isinstance(key, np.ndarray) or is_tensor(key):
@@ -235,9 +244,9 @@ class Column(Mapping[SampleKey, Sample]):
         from stockroom.shelves.export import check_place, write_samples
         from stockroom.shelves.export.samples import Samples
 
-        path = Path(path)
+        path, column = Path(path), self.freeze()
         check_place(path, self._source.access.repository.paths.root, force=force)
-        return write_samples(Samples(self, self.choose_positions(keys, where), on_progress), path)
+        return write_samples(Samples(column, column.choose_positions(keys, where), on_progress), path)
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """Return a key that only one of the two columns has; None if they have the same keys."""
@@ -246,14 +255,7 @@ class Column(Mapping[SampleKey, Sample]):
     def pin(self) -> tuple[Path, str]:
         """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
         self._source.access.check_open()
-        if self._source.is_staged:
-            raise TypeError(
-                f"column {self.name!r} cannot be pickled during a write; commit, then take it from a reader"
-            )
-        reader = self._source.reader
-        if reader.commit is None:
-            raise TypeError(f"column {self.name!r} cannot be pickled before it is committed; commit first")
-        return self._source.access.repository.paths.root, reader.commit
+        return self._source.access.repository.paths.root, self._source.find_commit()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
@@ -268,12 +270,12 @@ class Column(Mapping[SampleKey, Sample]):
         return self._source.tree.count
 
     def check_open(self) -> None:
-        """Raise `ClosedError` if the handle that the column was taken from is closed."""
+        """Raise `ClosedError` if the handle it was taken from is closed."""
         self._source.access.check_open()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""
-        samples = self._take(np.arange(len(self), dtype=np.int64))
+        samples = self[:]
         if not isinstance(samples, np.ndarray):
             raise TypeError(f"column {self.name!r} is not one array; use column.take(positions), which returns a list")
         if copy is False:
@@ -289,8 +291,8 @@ class Column(Mapping[SampleKey, Sample]):
         return _Items(self)
 
     def __iter__(self) -> Iterator[SampleKey]:
-        keys = self.keys_as_stored()
-        return iter(keys) if self.key_type == KeyType.INT else map(parse_nested, keys)  # type: ignore[arg-type]
+        keys = self.freeze().keys_as_stored()
+        return keys if self.key_type == KeyType.INT else map(parse_nested, keys)  # type: ignore[arg-type]
 
     def keys_as_stored(self) -> Iterator[Key]:
         """Yield the keys in order; a tuple comes as the text that is stored."""
@@ -334,7 +336,8 @@ class Column(Mapping[SampleKey, Sample]):
     def extend(self, values: object) -> range:
         """Add samples after the greatest key, and return their keys; only for columns with int keys.
 
-        `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added.
+        `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added. If others
+        append and commit before this writer does, its commit moves these samples behind theirs, to other keys.
         """
         if self._source.record.key_type != KeyType.INT:
             raise SchemaError(f"column {self.name!r} has str keys: use update({{key: sample}}) instead of extend")
@@ -362,13 +365,15 @@ class Column(Mapping[SampleKey, Sample]):
         return decode_image(sample, decoder, f"column {self.name!r}, key {key!r}")
 
     def _take(self, positions: NDArray[np.int64]) -> Batch:
+        self._source.note_read()
         batch, decoder = self._source.reader.read_batch(positions), self._decoder
         if decoder is None:
             return batch
         placed: Any = zip(batch, positions.tolist(), strict=True)
         return [decode_image(data, decoder, f"column {self.name!r}, position {place}") for data, place in placed]
 
-    def _iter_samples(self) -> Iterator[Sample]:
+    def iter_samples(self) -> Iterator[Sample]:
+        """Yield the samples in key order, read many at a time; only for a column that does not change meanwhile."""
         count, ahead = len(self), self.read_ahead()
         for start in range(0, count, _SAMPLES_AT_ONCE):
             positions = np.arange(start, min(start + _SAMPLES_AT_ONCE, count))
@@ -381,18 +386,15 @@ class Column(Mapping[SampleKey, Sample]):
 
 
 class _Values(ValuesView[Sample]):
-    """`column.values()`."""
-
     _mapping: Column
 
     def __iter__(self) -> Iterator[Sample]:
-        return self._mapping._iter_samples()
+        return self._mapping.freeze().iter_samples()
 
 
 class _Items(ItemsView[SampleKey, Sample]):
-    """`column.items()`."""
-
     _mapping: Column
 
     def __iter__(self) -> Iterator[tuple[SampleKey, Sample]]:
-        return zip(self._mapping, self._mapping._iter_samples(), strict=True)
+        column = self._mapping.freeze()
+        return zip(column, column.iter_samples(), strict=True)

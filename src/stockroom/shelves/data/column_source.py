@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stockroom.content.column import ColumnRecord
 from stockroom.content.column_edit import ColumnEdit
-from stockroom.content.snapshot import DATA
+from stockroom.content.snapshot import DATA, name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
 from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
@@ -25,20 +25,37 @@ class ColumnSource:
     """The state that all views of one column share; it knows stored bytes and no decoders.
 
     Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a write
-    session, it reads the staged content, and later the commit that the handle is then pinned to.
+    session, it reads the staged content, and later the commit that the handle is then pinned to. `freeze` pins it to
+    what is staged now.
     """
 
-    def __init__(self, access: Access, name: str) -> None:
+    def __init__(self, access: Access, name: str, *, frozen: SampleReader | None = None) -> None:
         self.access = access
         self.name = name
-        self._path = f"{DATA}/{name}"
-        self._session = access.session
-        self.pinned = None if self._session is not None else self._open_pinned()
+        self._path = name_path(DATA, name)
+        self._session = None if frozen is not None else access.session
+        self._frozen_in = None if frozen is None else access.session
+        self._check_kept = access.check_open if frozen is None else access.guard(frozen.tree.root)
+        self.pinned = frozen or (None if self._session is not None else self._open_pinned())
         self._staged: SampleReader | None = None
         self._entries: SampleReader | None = None
         self._writer: ColumnWriter | None = None
         if self._session is not None:
             self._find_edit()
+
+    def freeze(self) -> ColumnSource:
+        """Return a source that keeps reading what the column holds now, whatever is staged later."""
+        reader = self.reader
+        self.note_read()
+        return ColumnSource(self.access, self.name, frozen=reader) if self.is_staged else self
+
+    def note_read(self, *, attrs: bool = False) -> None:
+        """Note in the write session that the column's samples have been read, or its attrs."""
+        if self._session is not None and self.is_staged:
+            if attrs:
+                self._session.reads.attrs.add(self._path)
+            else:
+                self._session.reads.add_all(self._path)
 
     @property
     def is_staged(self) -> bool:
@@ -58,12 +75,14 @@ class ColumnSource:
     @property
     def reader(self) -> SampleReader:
         """The reader of samples by position; it includes staged changes."""
-        self.access.check_open()
+        self._check_kept()
         if self.is_staged:
             return self._read_staged()
         if self._session is not None:  # the column's write session has ended
             self._session, self._staged, self.pinned = None, None, self._open_pinned()
         assert self.pinned is not None
+        if self._frozen_in is not None and self.pinned.reads_unflushed and self._frozen_in.is_flushed:
+            self.pinned = SampleReader(self.pinned.record, self.pinned.tree, self.access.tensors)
         return self.pinned
 
     @property
@@ -110,7 +129,9 @@ class ColumnSource:
         return self.tree.get(key)
 
     def find_value(self, key: Key) -> bytes:
-        """Return the entry under a key; raises `SampleNotFoundError` if there is none."""
+        """Return the entry under a key, to be read; raises `SampleNotFoundError` if there is none."""
+        if self._session is not None and self.is_staged:
+            self._session.reads.add_key(self._path, key)
         value = self.find_entry(key)
         if value is None:
             raise self.missing(key)
@@ -154,6 +175,21 @@ class ColumnSource:
         return SampleNotFoundError(
             f"column {self.name!r} has no sample under key {shown!r} (it has {self.tree.count} samples)"
         )
+
+    def find_commit(self) -> str:
+        """Return the commit that holds what this reads; raises `TypeError` if there is none."""
+        if self.is_staged:
+            raise TypeError(
+                f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"
+            )
+        reader = self.reader
+        commit, found = reader.commit, self.access.snapshot.find_column(self._path)
+        is_committed = found is not None and found.root == reader.tree.root and found.schema == reader.record.schema
+        if self._frozen_in is not None and is_committed:
+            commit = self.access.commit
+        if commit is None:
+            raise TypeError(f"column {self.name!r} belongs to no commit and cannot be pickled: commit first")
+        return commit
 
     def _open_pinned(self) -> SampleReader:
         snapshot = self.access.snapshot

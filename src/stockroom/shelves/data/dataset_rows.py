@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from stockroom.content.series import MAX_EXACT
 from stockroom.errors import SchemaError
 from stockroom.shelves.data.table import GrowingColumns, measure_value
+from stockroom.shelves.data.values import Array, check_unmasked, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
 
 BATCH_NBYTES: Final = 8 << 20
@@ -92,7 +94,8 @@ def _iter_fields(sample: Any, names: Sequence[str] | None, number: int) -> Itera
 def _iter_nested(name: str, value: Any, number: int, depth: int) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         for key, part in value.items():
-            yield from _iter_nested(f"{name}.{key}" if name else str(key), part, number, depth + 1)
+            text = str.__str__(key) if isinstance(key, str) else str(key)  # an enum member by its value
+            yield from _iter_nested(f"{name}.{text}" if name else text, part, number, depth + 1)
     else:
         yield name, _make_sample(value, f"sample {number}, {name!r}")
 
@@ -100,7 +103,7 @@ def _iter_nested(name: str, value: Any, number: int, depth: int) -> Iterator[tup
 def _make_sample(value: Any, where: str) -> Any:
     """Convert a value to a sample: images and lists of numbers become arrays, other lists JSON text."""
     if value is None or isinstance(value, np.ndarray | str | bytes | bool | int | float | complex) or is_tensor(value):
-        return str(value) if isinstance(value, np.str_) else value
+        return str(value) if isinstance(value, np.str_) else check_unmasked(value, where)
     if isinstance(value, np.generic):
         return value
     if hasattr(value, "getbands"):  # an image of Pillow
@@ -112,16 +115,31 @@ def _make_sample(value: Any, where: str) -> Any:
 
 def _make_array_or_text(value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
+        items = [to_array(item) if is_tensor(item) else check_unmasked(item, where) for item in value]
         try:
-            array = np.asarray([item.numpy() if is_tensor(item) else item for item in value])
+            array = np.asarray(items)
         except (ValueError, TypeError):  # lengths differ, or items are not numbers
             array = np.empty(0, object)
         if array.dtype.kind in "biufc" and array.size:
+            _check_exact(items, array, where)
             return array
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise SchemaError(f"{where}: expected JSON values ({error})") from error
+
+
+def _check_exact(items: Any, array: Array, where: str) -> None:
+    """Raise `SchemaError` if numpy rounded an integer, as it does with large ones beside others or beside floats."""
+    if array.dtype.kind in "fc" and (np.abs(array) >= MAX_EXACT).any():
+        for item, found in zip(items, array, strict=True):
+            plain = item.tolist() if isinstance(item, np.ndarray | np.generic) else item
+            if isinstance(plain, list | tuple):
+                _check_exact(plain, found, where)
+            elif isinstance(plain, int) and plain != found.item():
+                raise SchemaError(
+                    f"{where}: {plain} does not fit {array.dtype}, which makes it {found}; convert it first"
+                )
 
 
 def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -30,7 +30,7 @@ def check_key(key: object, key_type: str, *, column: str) -> Key:
     """Return `key` as the column's tree stores it, a tuple as its text; raises `SchemaError` if invalid, as True is."""
     if key_type == KeyType.STR:
         if isinstance(key, str):
-            return key
+            return key if type(key) is str else str.__str__(key)  # an enum member by its value
         if isinstance(key, tuple):
             return format_nested(key, f"column {column!r}")
     elif type(key) is int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from stockroom.content.column import ColumnRecord, check_attrs, check_schema
 from stockroom.content.column_edit import ColumnEdit
-from stockroom.content.snapshot import DATA
+from stockroom.content.snapshot import DATA, name_path
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
@@ -17,8 +17,15 @@ from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.data.column import Column
 from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import check_decoder
-from stockroom.shelves.data.keys import format_nested
-from stockroom.shelves.data.values import Schema, as_array_like, format_shape, infer_schema, widen_schema
+from stockroom.shelves.data.keys import check_key
+from stockroom.shelves.data.values import (
+    Schema,
+    as_array_like,
+    check_unmasked,
+    format_shape,
+    infer_schema,
+    widen_schema,
+)
 from stockroom.shelves.pin import Shelf
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_dtype, parse_dtype
@@ -59,11 +66,11 @@ class DataShelf(Shelf[Column]):
         session = self._access.writer()
         if name not in self:
             raise self._missing(name)
-        session.delete(f"{DATA}/{name}")
+        session.delete(name_path(DATA, name))
 
     def __contains__(self, name: object) -> bool:
         source = self._access.source
-        return isinstance(name, str) and source.find_column(f"{DATA}/{name}") is not None
+        return isinstance(name, str) and source.find_column(name_path(DATA, name)) is not None
 
     def _repr_html_(self) -> str:
         from stockroom.content.html_table import format_table  # here for start-up time
@@ -128,7 +135,7 @@ class DataShelf(Shelf[Column]):
         )
         self._check_new(name)
         check_schema(record)
-        return _make_writer(session, session.create_column(f"{DATA}/{name}", record), name)
+        return _make_writer(session, session.create_column(name_path(DATA, name), record), name)
 
     def rename(self, old: str, new: str) -> Column:
         """Rename the column `old` to `new` and return it; writes no sample."""
@@ -145,7 +152,7 @@ class DataShelf(Shelf[Column]):
         with session.turn:
             edit = self._find_edit(source)
             self._check_new(name)
-            session.create_column(f"{DATA}/{name}", edit.record).adopt(edit)
+            session.create_column(name_path(DATA, name), edit.record).adopt(edit)
         return self[name]  # type: ignore[no-any-return]
 
     def cast(self, name: str, dtype: Any, *, lossy: bool = False) -> Column:
@@ -204,26 +211,26 @@ class DataShelf(Shelf[Column]):
             cast = plan(self._find_edit(name).finish())
             if cast is not None:
                 fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
-                session.delete(f"{DATA}/{name}")
-                session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+                session.delete(name_path(DATA, name))
+                session.create_column(name_path(DATA, name), cast.record).adopt(fresh)
         return self[name]  # type: ignore[no-any-return]
 
     def take_out(self, name: str) -> ColumnEdit | None:
         """Remove a column if it exists, and return its edit for `put_back`."""
         session = self._access.writer()
-        edit = session.find_column(f"{DATA}/{name}")
-        session.delete(f"{DATA}/{name}")
+        edit = session.find_column(name_path(DATA, name))
+        session.delete(name_path(DATA, name))
         return edit
 
     def put_back(self, name: str, edit: ColumnEdit | None) -> None:
         """Restore the column that `take_out` returned, replacing any column of that name."""
         session = self._access.writer()
-        session.delete(f"{DATA}/{name}")
+        session.delete(name_path(DATA, name))
         if edit is not None:
-            session.create_column(f"{DATA}/{name}", edit.finish()).adopt(edit)
+            session.create_column(name_path(DATA, name), edit.finish()).adopt(edit)
 
     def _find_edit(self, name: str) -> ColumnEdit:
-        edit = self._access.writer().find_column(f"{DATA}/{name}")
+        edit = self._access.writer().find_column(name_path(DATA, name))
         if edit is None:
             raise self._missing(name)
         return edit
@@ -241,7 +248,7 @@ class DataShelf(Shelf[Column]):
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, found {name!r}")
         keys, samples = _split_keys(name, values)
-        edit = session.find_column(f"{DATA}/{name}")
+        edit = session.find_column(name_path(DATA, name))
         key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
@@ -257,7 +264,7 @@ class DataShelf(Shelf[Column]):
         try:
             writer.replace_all(keys, samples)
         except BaseException:
-            session.delete(f"{DATA}/{name}")
+            session.delete(name_path(DATA, name))
             raise
 
 
@@ -304,7 +311,8 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
             raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
         return keys, list(values.values())
     if isinstance(values, Column):
-        return [_plain_key(name, key) for key in values], values.encoded.values()
+        frozen = values.encoded.freeze()
+        return [_plain_key(name, key) for key in frozen], frozen.values()
     plain = as_array_like(values)
     if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
         raise SchemaError(
@@ -315,13 +323,9 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
 
 
 def _plain_key(name: str, key: object) -> Key:
-    if isinstance(key, np.integer):
-        return int(key)
-    if isinstance(key, tuple):
-        return format_nested(key, f"column {name!r}")
-    if isinstance(key, bool) or not isinstance(key, int | str):
+    if isinstance(key, bool) or not isinstance(key, int | str | np.integer | tuple):
         raise SchemaError(f"column {name!r}: expected int or str keys, found {key!r} ({type(key).__name__})")
-    return key
+    return check_key(key, KeyType.STR if isinstance(key, str | tuple) else KeyType.INT, column=name)
 
 
 def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> tuple[Schema, object]:
@@ -331,6 +335,7 @@ def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> t
             raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
         if samples.dtype.kind in "US":
             raise SchemaError(f"column {name!r}: pass text as a list: array.tolist()")
+        samples = check_unmasked(samples, f"column {name!r}", first_key=0)
         return Schema(infer_schema(samples, f"column {name!r}").dtype, samples.shape[1:]), samples
     listed = list(samples)
     if not listed:

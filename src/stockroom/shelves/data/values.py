@@ -5,6 +5,7 @@ Never imports torch: a caller who has a tensor has imported it already.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ def infer_schema(value: object, where: str) -> Schema:
     if is_tensor(value):
         value = to_array(value)
     if isinstance(value, np.ndarray | np.generic):
+        check_unmasked(value, where)
         return Schema(_check_dtype(value, where), value.shape)
     dtype = _PYTHON_DTYPES.get(type(value))
     if dtype is None:
@@ -97,7 +99,7 @@ def decode_text(record: ColumnRecord, data: bytes | bytearray) -> str | bytes:
 def as_sample(record: ColumnRecord, value: object, where: str) -> Array:
     """Return a sample as a C-contiguous array of the column's dtype and shape; raises `SchemaError` if it differs."""
     dtype = parse_dtype(record.dtype)
-    array = value if isinstance(value, np.ndarray) else _coerce(dtype, value, where)
+    array = check_unmasked(value, where) if isinstance(value, np.ndarray) else _coerce(dtype, value, where)
     if array.dtype != dtype:
         array = _match_dtype(array, dtype, where)
     if array.shape != record.shape:
@@ -105,12 +107,31 @@ def as_sample(record: ColumnRecord, value: object, where: str) -> Array:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape)
 
 
-def as_batch(record: ColumnRecord, values: Array, where: str) -> Array:
+def as_batch(record: ColumnRecord, values: Array, where: str, *, first_key: int = 0) -> Array:
     """Return samples stacked on axis 0, of the column's dtype and shape, in any memory order; raises `SchemaError`."""
+    values = check_unmasked(values, where, first_key=first_key)
     if values.ndim == 0:
         raise SchemaError(f"{where}: expected an array of samples, found a single number; use `column[key] = value`")
     _check_shape(record, values.shape[1:], where)
     return _match_dtype(values, parse_dtype(record.dtype), where, by_batch=True)
+
+
+def check_unmasked(array: Any, where: str, *, first_key: int | None = None) -> Any:
+    """Return an array without its mask; raises `SchemaError` naming `where` if the mask hides any value.
+
+    With `first_key`, samples are stacked on axis 0, and the error also names the first key whose values are hidden.
+    """
+    if type(array) is np.ndarray or not isinstance(array, np.ma.MaskedArray):
+        return array
+    if np.ma.is_masked(array):
+        if first_key is not None and array.ndim:
+            row = np.ma.getmaskarray(array).reshape(len(array), -1).any(axis=1).argmax()
+            where = f"{where}, key {first_key + int(row)}"
+        raise SchemaError(
+            f"{where}: some values of the array are masked; fill them with `.filled(value)`, or store data and mask as "
+            "two columns"
+        )
+    return np.ma.getdata(array)
 
 
 def as_bytes(array: Array) -> NDArray[np.uint8]:
@@ -149,8 +170,9 @@ def pad_samples(
 
 def _fill(shape: tuple[int, ...], pad: Any, dtype: np.dtype[Any], where: str) -> Array:
     try:
-        value = np.asarray(pad).astype(dtype) if dtype.kind == "V" else np.array(pad, dtype)
-        if value.ndim == 0 and (dtype.kind not in "biu" or value == pad):
+        with np.errstate(all="ignore"):
+            value = np.asarray(pad).astype(dtype) if dtype.kind == "V" else np.array(pad, dtype)
+        if value.ndim == 0 and (dtype.kind not in "biufcV" or holds_number(pad, value)):
             return np.full(shape, value, dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"{where}: cannot pad {dtype} with {pad!r} ({error})") from error
@@ -178,11 +200,35 @@ def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
     """Return a Python number as a 0-d array, if the dtype holds it without changing its kind."""
     kinds = {bool: "b", int: "iufcV", float: "fcV", complex: "c"}[type(value)]
     if dtype.kind in kinds:
+        if dtype == np.float64 and type(value) is float:
+            return np.array(value)
         try:
-            return np.array(value, dtype)
+            with np.errstate(all="ignore"):
+                array = np.array(value, dtype)
         except OverflowError as error:
-            raise SchemaError(f"{where}: {value} does not fit {dtype}") from error
+            raise SchemaError(f"{where}: {value!s:.40} does not fit {dtype}") from error
+        if not holds_number(value, array):
+            raise SchemaError(f"{where}: {value!s:.40} does not fit {dtype}, which makes it {array}; convert it first")
+        return array
     raise SchemaError(f"{where}: expected {dtype}, found {type(value).__name__}; convert it first")
+
+
+def holds_number(value: Any, array: Array) -> bool:
+    """Return whether a 0-d array holds a Python number: an int exactly, a float rounded but not to infinity or zero."""
+    if array.dtype.kind in "biu":
+        return bool(array == value)
+    if isinstance(value, complex):
+        found = complex(array)
+        return _is_rounded(value.real, found.real) and _is_rounded(value.imag, found.imag)
+    found = complex(array).real if array.dtype.kind == "c" else float(array)
+    return found == value if isinstance(value, int) else _is_rounded(value, found)
+
+
+def _is_rounded(value: float, found: float) -> bool:
+    """Return whether `found` is `value` rounded to fewer digits, rather than to infinity, NaN or zero."""
+    if not math.isfinite(value):
+        return found == value or (found != found and value != value)
+    return math.isfinite(found) and (found == 0) == (value == 0)
 
 
 def _match_dtype(array: Array, dtype: np.dtype[Any], where: str, *, by_batch: bool = False) -> Array:

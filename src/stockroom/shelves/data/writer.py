@@ -87,15 +87,18 @@ class ColumnWriter:
             first = 0 if last is None else int(last) + 1
             plain = as_array_like(values)
             if isinstance(plain, np.ndarray) and not self._record.is_text:
-                return self._extend_array(plain, first)
+                return self._note_appended(self._extend_array(plain, first))
             if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
                 raise InvalidInputError(
                     f"column {self._name!r}: expected an iterable of samples, found {type(plain).__name__}"
                 )
-            count = 0
+            count, puts = 0, self.edit.puts
             for count, value in enumerate(plain, 1):
+                if self.edit.puts != puts:
+                    self._check_free(first + count - 1)
                 self.put(first + count - 1, value)
-            return range(first, first + count)
+                puts = self.edit.puts
+            return self._note_appended(range(first, first + count))
 
     def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
         """Set samples stacked on axis 0, in the column's dtype and shape, under as many distinct keys."""
@@ -138,7 +141,7 @@ class ColumnWriter:
         if self._is_text:
             text = encode_text(self._record, value, self._where(key))
             return text, (len(text),)
-        fits = isinstance(value, np.ndarray) and value.dtype == self._dtype and value.shape == self._shape
+        fits = type(value) is np.ndarray and value.dtype == self._dtype and value.shape == self._shape
         array: Array = value if fits else as_sample(self._record, value, self._where(key))  # type: ignore[assignment]
         return as_bytes(array if array.flags.c_contiguous else np.ascontiguousarray(array)), array.shape
 
@@ -148,7 +151,7 @@ class ColumnWriter:
         return self._session.objects.put_object(chunks.encode())
 
     def _extend_array(self, values: Array, first: int) -> range:
-        batch = as_batch(self._record, values, f"column {self._name!r}")
+        batch = as_batch(self._record, values, f"column {self._name!r}", first_key=first)
         self._check_key_range(first + len(batch))
         size = max(1, _BATCH_NBYTES // max(1, batch.itemsize * math.prod(batch.shape[1:])))
         try:
@@ -187,6 +190,16 @@ class ColumnWriter:
         elif len(key) * 4 > MAX_KEY_NBYTES and len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_NBYTES:
             raise InvalidInputError(
                 f"column {self._name!r}: key {key[:20]!r}... takes more than {MAX_KEY_NBYTES} bytes of UTF-8"
+            )
+
+    def _note_appended(self, keys: range) -> range:
+        self.edit.note_appended(keys)
+        return keys
+
+    def _check_free(self, key: int) -> None:
+        if self.edit.find(key) is not None:
+            raise InvalidInputError(
+                f"column {self._name!r}: key {key} was set while extend was reading its samples; give it a list of them"
             )
 
     def _where(self, key: object) -> str:

@@ -16,7 +16,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.content.nodes import ScalarLeaf
-from stockroom.content.snapshot import ARTIFACT
+from stockroom.content.snapshot import ARTIFACT, name_path
 from stockroom.content.state import StateRecord
 from stockroom.digest import compute_digest, view_bytes
 from stockroom.errors import (
@@ -98,7 +98,7 @@ class Artifacts(Shelf[Artifact]):
 
     def __getitem__(self, name: str) -> Artifact:
         content = self._access.content
-        record = content.find_state(f"{ARTIFACT}/{name}") if isinstance(name, str) else None
+        record = content.find_state(name_path(ARTIFACT, name)) if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
         reader = open_leaves(self._access, record)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.series import make_series_record
-from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
+from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot, name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError, NotFoundError, ValueNotFoundError
 from stockroom.shelves.pin import Shelf
@@ -100,13 +100,13 @@ class Metrics(Shelf[Series]):
 
     def _open(self, name: object) -> Tree:
         content = self._access.content
-        digest = content.find_digest(f"{METRIC}/{name}") if isinstance(name, str) else None
+        digest = content.find_digest(name_path(METRIC, name)) if isinstance(name, str) else None
         if digest is None:
             raise self._missing(name)
         return open_series(content, digest)
 
     def _missing(self, name: object) -> NotFoundError:
-        if isinstance(name, str) and self._access.content.find_digest(f"{EXPERIMENT}/{name}") is not None:
+        if isinstance(name, str) and self._access.content.find_digest(name_path(EXPERIMENT, name)) is not None:
             return ValueNotFoundError(f"no metric {name!r} here; {name!r} is a value: use stock.experiment[{name!r}]")
         return super()._missing(name)
 

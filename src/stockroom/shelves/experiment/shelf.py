@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stockroom.content.html_table import format_table
-from stockroom.content.snapshot import ARTIFACT, EXPERIMENT, METRIC
+from stockroom.content.snapshot import ARTIFACT, EXPERIMENT, METRIC, name_path
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.errors import InvalidInputError, NotFoundError, ValueNotFoundError
 from stockroom.refs.names import check_free_name
@@ -49,7 +49,8 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         Raises `ValueNotFoundError` or `AbsentDataError`.
         """
         access = self._access
-        record = access.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
+        access.note_read(name_path(EXPERIMENT, key))
+        record = access.source.find_state(name_path(EXPERIMENT, key)) if isinstance(key, str) else None
         if record is None:
             raise self._missing(key)
         reader = open_leaves(access, record)
@@ -58,7 +59,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
     def outline(self, key: str) -> dict[str, Cell]:
         """Return the table cells of one value by dotted name; every name begins with `key`. Reads no chunks."""
-        digest = self._access.content.find_digest(f"{EXPERIMENT}/{key}")
+        digest = self._access.content.find_digest(name_path(EXPERIMENT, key))
         if digest is None:
             raise self._missing(key)
         return read_cells(open_leaves(self._access, self._access.content.read_state(digest)), key, digest)
@@ -75,12 +76,12 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         """
         session = self._access.writer()
         records = {
-            f"{EXPERIMENT}/{key}": _write(session, key, value) for key, value in {**dict(values), **more}.items()
+            name_path(EXPERIMENT, key): _write(session, key, value) for key, value in {**dict(values), **more}.items()
         }
         session.put_states(records)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._access.source.find_state(f"{EXPERIMENT}/{key}") is not None
+        return isinstance(key, str) and self._access.source.find_state(name_path(EXPERIMENT, key)) is not None
 
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} values", ((name,) for name in self))
@@ -91,8 +92,10 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         """Add a point to each of these metrics, and return its step.
 
         Points are buffered. They are durable after a commit, `flush()` or the end of the write block. At one step the
-        last point wins. Without `step`, the step is one more than the greatest of any metric. Raises `SchemaError` for
-        values that are not real numbers, `InvalidNameError` or `ReadOnlyError`, and then adds nothing.
+        last point wins. A second run begins a metric again: if the first point that a writer logs after it opened or
+        committed is at the metric's first step, the points of before are removed. Without `step`, the step is one more
+        than the greatest of any metric. Raises `SchemaError` for values that are not real numbers, `InvalidNameError`
+        or `ReadOnlyError`, and then adds nothing.
         """
         if type(values) is not dict and not isinstance(values, Mapping):
             raise InvalidInputError(f"expected a mapping of names and numbers, found {type(values).__name__}")
@@ -115,7 +118,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         Raises `InvalidNameError`, `InvalidInputError` if there is no such file, or `ReadOnlyError`.
         """
         session = self._access.writer()
-        session.put_states({f"{ARTIFACT}/{name}": write_artifact(session, name, source, media_type)})
+        session.put_states({name_path(ARTIFACT, name): write_artifact(session, name, source, media_type)})
 
     @property
     def artifacts(self) -> Artifacts:
@@ -143,7 +146,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
     def _missing(self, key: object) -> NotFoundError:
         for shelf, attribute in ((METRIC, "metrics"), (ARTIFACT, "artifacts")):
-            if isinstance(key, str) and self._access.content.find_digest(f"{shelf}/{key}") is not None:
+            if isinstance(key, str) and self._access.content.find_digest(name_path(shelf, key)) is not None:
                 return ValueNotFoundError(f"no value {key!r} here; .{attribute} has it: use .{attribute}[{key!r}]")
         return super()._missing(key)
 

@@ -316,7 +316,7 @@ def encode_scalar(value: object) -> tuple[_ScalarKind, bytes] | None:
     if isinstance(value, complex):
         return "complex", np.complex128(value).tobytes()
     if isinstance(value, str):
-        return "str", str(value).encode("utf-8", "surrogatepass")
+        return "str", value.encode("utf-8", "surrogatepass")  # str(value) of an enum member is its name
     if isinstance(value, bytes | bytearray | memoryview):
         return "bytes", bytes(value)
     return None

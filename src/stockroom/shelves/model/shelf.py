@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from stockroom.content.html_table import format_table
-from stockroom.content.snapshot import MODEL
+from stockroom.content.snapshot import MODEL, name_path
 from stockroom.content.state import StateRecord
+from stockroom.digest import ObjectDigest
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.shelves.model.leaf_reader import open_leaves
@@ -28,11 +29,13 @@ class ModelShelf(Shelf[State]):
 
     def __getitem__(self, name: str) -> State:
         access = self._access
-        record = access.source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
+        access.note_read(name_path(MODEL, name))
+        record = access.source.find_state(name_path(MODEL, name)) if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
         reader = open_leaves(access, record)
-        check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
+        is_stored = isinstance(record, StateRecord)
+        check = access.guard(ObjectDigest(record.structure)) if is_stored else access.check_open
         return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
@@ -52,11 +55,11 @@ class ModelShelf(Shelf[State]):
         if isinstance(state, State):
             state = state.load()
         record = write_state(session, state, where=f"model {name!r}", metadata=metadata)
-        session.put_states({f"{MODEL}/{name}": record})
+        session.put_states({name_path(MODEL, name): record})
 
     def __contains__(self, name: object) -> bool:
         source = self._access.source
-        return isinstance(name, str) and source.find_state(f"{MODEL}/{name}") is not None
+        return isinstance(name, str) and source.find_state(name_path(MODEL, name)) is not None
 
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} models", ((name,) for name in self))

@@ -215,8 +215,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         """Open a session: a handle that writes on its own stage, beside any number of others, without waiting for them.
 
         Other handles see its changes only after a commit. A commit goes on top of the branch as it is then: the
-        session's changes are merged with those that others committed meanwhile. As a context manager, a session commits
-        the remaining changes at its end, or discards them after an exception.
+        session's changes are merged with those that others committed meanwhile: appended samples, and points logged
+        without a step, go behind those of others. If others changed something that this session has read and then
+        written, that is a conflict, even if both wrote the same. As a context manager, a session commits the remaining
+        changes at its end, or discards them after an exception.
 
         Args:
             branch: None is the branch that is checked out. A branch that does not exist is created by the first commit.

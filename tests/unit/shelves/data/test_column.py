@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stockroom import InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
+from stockroom import ClosedError, InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
 
 KINDS = {
     "inline": ([np.array(n, np.float32) for n in range(20)], {}),
@@ -151,3 +151,65 @@ def test_a_position_above_the_greatest_signed_one_is_out_of_range(opened):
 def test_no_dtype_is_not_taken_for_a_float(stock):
     with stock.enable_write(), pytest.raises(SchemaError, match="found None"):
         stock.data.create("any", dtype=None)
+
+
+def fill(stock, name="x", count=600):
+    """A staged column in which each sample tells its key."""
+    stock.data[name] = {f"k{n:03d}": np.full(30, n, np.int32) for n in range(count)}
+    return stock.data[name]
+
+
+def find_mixed_up(column):
+    return [key for key in column if int(key[1:4]) != column[key][0]]
+
+
+def test_a_column_may_be_extended_from_its_own_items(stock):
+    with stock.enable_write():
+        column = fill(stock)
+        for key, sample in column.items():
+            column[f"{key}_flip"] = sample
+        column.update((f"{key}_again", sample) for key, sample in column.items())
+        assert len(column) == 2400
+        assert find_mixed_up(column) == []
+
+
+def test_a_column_may_be_emptied_while_its_items_are_read(stock):
+    with stock.enable_write():
+        column = fill(stock)
+        for key, sample in column.items():
+            assert int(key[1:4]) == sample[0]
+            del column[key]
+        assert len(column) == 0
+
+
+def test_an_iteration_outlives_the_column_and_the_write_block(stock):
+    with stock.enable_write():
+        items = iter(fill(stock).items())
+        next(items)
+        del stock.data["x"]
+        stock.experiment["lr"] = 0.1
+    assert [int(sample[0]) for _, sample in items] == list(range(1, 600))
+
+
+def test_what_a_write_block_left_nothing_of_is_said_to_be_dropped(stock):
+    with stock.enable_write():
+        items = iter(fill(stock).items())
+        next(items)
+        del stock.data["x"]
+    with pytest.raises(ClosedError, match="dropped"):
+        list(items)
+
+
+def test_samples_that_add_keys_of_their_own_are_not_overwritten(stock):
+    with stock.enable_write():
+        column = stock.data.create("n", dtype="int64")
+
+        def read():
+            for number in range(3):
+                column.extend([100 + number])
+                yield number
+
+        with pytest.raises(InvalidInputError, match="key 0 was set while extend was reading"):
+            column.extend(read())
+        column.extend(column.values())
+        assert len(column) == 0

@@ -59,6 +59,54 @@ def test_without_a_step_points_follow_the_greatest(stock: StockRoom) -> None:
     assert as_pairs(stock.experiment.metrics["loss"]) == [(0, 1), (1, 2), (11, 3), (12, 4)]
 
 
+def test_no_point_is_lost_between_a_step_that_is_given_and_one_that_is_not(stock: StockRoom) -> None:
+    with stock.enable_write():
+        assert [stock.experiment.log({"a": 0.0}, 5), stock.experiment.log({"a": 1.0, "b": 1.0})] == [5, 6]
+        assert stock.experiment.log({"a": 2.0}) == 7
+    assert as_pairs(stock.experiment.metrics["a"]) == [(5, 0), (6, 1), (7, 2)]
+    assert as_pairs(stock.experiment.metrics["b"]) == [(6, 1)]
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [
+        (range(4), [0, 1, 2, 3]),  # shorter
+        (range(0, 8, 4), [0, 4]),  # and more rarely
+        (range(-1, 4, 2), [-1, 1, 3]),  # from an earlier step on, and past the first one of before
+        (range(10, 12), [*range(12)]),  # the same run goes on
+        (range(5, 7), [*range(10)]),  # resumed in the middle
+        (range(-3, 0), [*range(-3, 10)]),  # earlier steps are added
+    ],
+)
+@pytest.mark.parametrize("is_session", [False, True])
+def test_a_second_run_begins_a_metric_again(stock: StockRoom, second: range, expected, is_session: bool) -> None:
+    with stock.enable_write():
+        for step in range(10):
+            stock.experiment.log({"loss": 1.0, "other": 1.0}, step)
+    with stock.session() if is_session else stock.enable_write() as writer:
+        for step in second:
+            writer.experiment.log({"loss": 2.0}, step)
+    stock.refresh()
+    points = dict(as_pairs(stock.experiment.metrics["loss"]))
+    assert list(points) == expected
+    assert {points[step] for step in second} == {2.0}
+    assert len(stock.experiment.metrics["other"].steps) == 10
+
+
+def test_within_one_run_the_first_step_may_be_logged_again(stock: StockRoom) -> None:
+    with stock.enable_write():
+        for step in (0, 1, 2, 0):
+            stock.experiment.log({"loss": 1.0}, step)
+            assert step in stock.experiment.metrics["loss"].steps
+    assert stock.experiment.metrics["loss"].steps.tolist() == [0, 1, 2]
+    with StockRoom(stock.path, enable_write=True) as writer:
+        for step in (0, 1):
+            writer.experiment.log({"loss": 2.0}, step)
+            writer.commit(f"Epoch {step}")
+    stock.refresh()
+    assert as_pairs(stock.experiment.metrics["loss"]) == [(0, 2.0), (1, 2.0)]
+
+
 def test_what_was_logged_is_read_in_the_same_block(stock: StockRoom) -> None:
     with stock.enable_write():
         stock.experiment.log({"loss": 1.0}, 0)

@@ -1,0 +1,73 @@
+"""Finds updates that would be lost: a value that was read and then written, and that others changed meanwhile.
+
+Two writers that both count from 0 to 1 leave equal values, which a merge takes for one change. Since they read what
+they changed, the second one would have counted to 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stockroom.content.column import ColumnRecord
+from stockroom.content.entries import digest_entry
+from stockroom.content.merge.conflict import ADDED, ATTRS, CHANGED, Conflict
+from stockroom.content.merge.mappings import name_key
+from stockroom.content.merge.reads import Reads
+from stockroom.content.snapshot import Snapshot
+from stockroom.trees import Key, Tree, diff_trees
+
+
+def find_lost_updates(base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads) -> Iterator[Conflict]:
+    """Yield a conflict for each thing that ours has read and that both sides have changed from `base` in one way.
+
+    A merge finds those that they changed in different ways.
+    """
+    for path in sorted(reads.paths):
+        before, mine, yours = (side.find_digest(path) for side in (base, ours, theirs))
+        if mine == yours != before:
+            digests = [None if digest is None else digest.hex() for digest in (before, mine, yours)]
+            yield Conflict(path, None, ADDED if before is None else CHANGED, *digests)
+    for path in sorted(reads.keys.keys() | reads.attrs):
+        versions = [side.find_column(path) for side in (base, ours, theirs)]
+        if versions[1] is not None and versions[2] is not None and versions[1].schema == versions[2].schema:
+            yield from _compare(path, ours, versions[0], versions[1], versions[2], reads)
+
+
+def _compare(
+    path: str, content: Snapshot, base: ColumnRecord | None, ours: ColumnRecord, theirs: ColumnRecord, reads: Reads
+) -> Iterator[Conflict]:
+    if path in reads.attrs:
+        attrs = {} if base is None else base.attrs
+        for name in ours.attrs.keys() & theirs.attrs.keys():
+            if ours.attrs[name] == theirs.attrs[name] and (name not in attrs or attrs[name] != ours.attrs[name]):
+                yield Conflict(path, name_key(ATTRS, name), ATTRS)
+    if path not in reads.keys or (base is not None and base.schema != ours.schema):
+        return
+    known, mine = reads.keys[path], content.open_tree(ours)
+    before = Tree.empty(mine.nodes, mine.format) if base is None else content.open_tree(base)
+    for key, old, new in _find_equal(before, mine, content.open_tree(theirs)):
+        if known is None or key in known:
+            digests = [
+                None if value is None else digest_entry(content.nodes, ours.entry_format.decode(value)).hex()
+                for value in (old, new)
+            ]
+            yield Conflict(path, key, ADDED if old is None else CHANGED, *digests, digests[1])
+
+
+def _find_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, bytes | None, bytes | None]]:
+    """Yield the keys that both sides changed in one way, each with its value before and after; None is no value."""
+    if theirs.root == base.root:
+        return
+    for batch in diff_trees(base, ours):
+        for keys in (batch.added_keys, batch.removed_keys, batch.changed_keys):
+            if not len(keys):
+                continue
+            was, old = base.get_many(keys)
+            is_mine, mine = ours.get_many(keys)
+            is_yours, yours = theirs.get_many(keys)
+            same = (is_mine == is_yours) & (mine == yours).all(axis=1)
+            for row in np.flatnonzero(same).tolist():
+                key = keys[row] if isinstance(keys[row], str) else int(keys[row])
+                yield key, old[row].tobytes() if was[row] else None, mine[row].tobytes() if is_mine[row] else None
