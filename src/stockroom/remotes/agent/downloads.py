@@ -128,6 +128,11 @@ class Downloads:
     def _open(self, digest: PackDigest) -> OpenPack:
         with self._opening:
             pack = self._packs.get(digest)
+            if pack is not None and not pack.filler.is_in_place():  # jobs that still fill it do no harm
+                del self._packs[digest]
+                if not pack.jobs:
+                    pack.filler.close()
+                pack = None
             if pack is None:
                 self._close_idle()
                 filler = PackFiller(locate_pack(self._packs_directory, digest), digest)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from blake3 import blake3
@@ -19,10 +22,15 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, view_bytes
 from stockroom.errors import CorruptionError
+from stockroom.files import identify
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_folder import PackFiles, find_files
+from stockroom.store.pack.place_lock import try_hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
+
+_OPENINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,27 +48,31 @@ class ByteRange:
 
 
 class PackFiller:
-    """One partial pack, open for filling."""
+    """One partial pack, open for filling. It fills the files it has open, wherever they are; see `is_in_place`."""
 
     def __init__(self, directory: Path, digest: PackDigest) -> None:
-        self.pack = Pack(directory, digest)
-        self.units = count_units(self.pack.manifest)
-        self.shard_name = self.pack.layout.shard_name
         self._directory = directory
         self._lock = threading.Lock()
         self._settling = threading.Lock()
-        self._marks: PresenceMap | None = None
-        self._fd = -1
-        if self.pack.presence is not None:
-            self._marks = PresenceMap.open(directory, self.units, writable=True)
-            self._fd = os.open(directory / self.shard_name, os.O_RDWR | os.O_CLOEXEC)
         self._written: list[NDArray[np.int64]] = []
+        self._open(digest)
+        self.units = count_units(self.pack.manifest)
+        self.shard_name = self.pack.layout.shard_name
 
     def close(self) -> None:
         """Close the files."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close()
+
+    def is_in_place(self) -> bool:
+        """Return whether the files that this filler has open are those in the pack's place, where readers look."""
+        try:
+            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            return self._is_at_home(folder)
+        finally:
+            os.close(folder)
 
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
@@ -133,8 +145,47 @@ class PackFiller:
             os.fdatasync(self._fd)
             self._marks.mark(units)
             if self._marks.is_complete:
-                (self._directory / PRESENCE_NAME).unlink(missing_ok=True)
+                self._remove_map()
             return units
+
+    def _open(self, digest: PackDigest) -> None:
+        """Open the files, all from the folder in place, though another may be replacing it."""
+        for _ in range(_OPENINGS):
+            self.pack = Pack(self._directory, digest)
+            self._marks: PresenceMap | None = None
+            self._close: Callable[[], object] = lambda: None
+            with suppress(FileNotFoundError):  # replaced just now, or filled by another process
+                files = self.pack.files if self.pack.presence is None else self._open_to_write()
+                if files == self.pack.files and self.is_in_place():
+                    return
+            self.close()
+        raise CorruptionError(f"pack {digest.hex()}: is replaced again and again: is something else moving packs?")
+
+    def _open_to_write(self) -> PackFiles:
+        self._marks = PresenceMap.open(self._directory, count_units(self.pack.manifest), writable=True)
+        self._fd = os.open(self._directory / self.pack.layout.shard_name, os.O_RDWR | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._fd)  # not before the last job is done with it
+        return PackFiles(identify(os.fstat(self._fd)), self._marks.file)
+
+    def _remove_map(self) -> None:
+        """Remove a complete map, but never that of another folder; if packs are being moved, it may as well stay."""
+        with try_hold_places(self._directory.parent.parent) as is_held:
+            if not is_held:
+                return
+            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if self._is_at_home(folder):
+                    with suppress(FileNotFoundError):
+                        os.unlink(PRESENCE_NAME, dir_fd=folder)
+            finally:
+                os.close(folder)
+
+    def _is_at_home(self, folder: int) -> bool:
+        """Return whether the open folder has the files that this filler has open, the map unless it was removed."""
+        found = find_files(folder, self.pack.layout.shard_name)
+        if found is not None and found.presence is None and self._marks is not None and self._marks.is_complete:
+            found = found._replace(presence=self._marks.file)
+        return found == self.pack.files
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
