@@ -94,7 +94,10 @@ class Downloads:
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
                     pack.settle()
-        raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
+        raise CorruptionError(
+            "rows fetched a moment ago are gone again and again: the remote gives other bytes each time, or something "
+            "else removes them here"
+        )
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Download `wanted` while nothing more urgent is queued.
@@ -223,8 +226,7 @@ class Downloads:
             self.figures.bad_units += len(bad)
         raise CorruptionError(
             f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
-            f"damaged {_TRIES} times; push again from a clone that has them, or, if they are whole elsewhere, "
-            "`stock drop --all` here: they come anew",
+            f"damaged {_TRIES} times; push again from a clone that has them",
             where=f"{source.name}: pack {pack.digest.hex()}",
         )
 

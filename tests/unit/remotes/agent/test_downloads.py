@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kit.forging import forge_row
 
 from stockroom.digest import PackDigest
+from stockroom.errors import CorruptionError
 from stockroom.remotes.agent.downloads import Downloads
 from stockroom.remotes.agent.sources import Source
 from stockroom.remotes.transport.directory import DirectoryTransport
@@ -134,3 +136,23 @@ def test_a_complete_map_that_cannot_be_removed_stays_and_does_no_harm(mirror: Mi
         mirror.check_whole()
     mirror.fetch()
     mirror.check_whole()
+
+
+def test_a_remote_whose_block_has_another_row_gives_no_wrong_row_in_any_order(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path, "zstd")
+    forged, blocks, row = forge_row(Pack(mirror.directory, mirror.digest), mirror.whole)
+    shard = next((tmp_path / "remote/packs").glob("*/*/c.*"))
+    shard.write_bytes(forged)
+    hollow_out(tmp_path, mirror.digest)
+    for block in [*blocks, *blocks[::-1]]:
+        mirror.fetch(block)
+        mirror.check()
+    for wanted in (blocks, ()):
+        with pytest.raises(CorruptionError, match=r"remote 'origin'.*came damaged 3 times"):
+            mirror.fetch(*wanted)
+        mirror.check()
+    assert len(Pack(mirror.directory, mirror.digest).find_absent(np.array([row])))
+    shard.write_bytes(mirror.whole)
+    mirror.fetch()
+    mirror.check_whole()
+    mirror.downloads.close()
