@@ -10,9 +10,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeAlias
 
 from stockroom.errors import InvalidInputError, MalformedRecordError
+
+FileIdentity: TypeAlias = tuple[int, int]
+"""Device and inode. As long as a file is open, no other has the same."""
 
 MAX_NBYTES: Final = 1 << 20
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,6 +44,11 @@ def read_own_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> bytes:
             return file.read(max_nbytes)
     finally:
         os.close(fd)
+
+
+def identify(status: os.stat_result) -> FileIdentity:
+    """Return the identity of the file that a status is about."""
+    return status.st_dev, status.st_ino
 
 
 def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:

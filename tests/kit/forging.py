@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from blake3 import blake3
 from numcodecs import zstd
 
@@ -166,3 +167,16 @@ def forge_block(pack: Pack, encoded: bytes, *, at: int) -> bytes:
         if len(forged) == len(encoded):
             return forged
     raise AssertionError("no other value is encoded in as many bytes")
+
+
+def forge_row(pack: Pack, whole: bytes) -> tuple[bytes, list[int], int]:
+    """A shard in which one row is wrong, by the first of the blocks it takes; these blocks; and the row."""
+    size = pack.layout.block_nbytes
+    for row in range(pack.rows):
+        offset, nbytes = pack.find_span(row)
+        if 2000 < size - offset % size < nbytes:
+            blocks = pack.find_units(np.array([row])).tolist()
+            start, length = pack.spans[blocks[0]].tolist()
+            block = forge_block(pack, whole[start : start + length], at=offset % size)
+            return whole[:start] + block + whole[start + length :], blocks, row
+    raise AssertionError("no row takes several blocks")

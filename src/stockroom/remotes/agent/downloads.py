@@ -94,7 +94,10 @@ class Downloads:
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
                     pack.settle()
-        raise CorruptionError("rows disappear as soon as they are fetched: is another program removing them?")
+        raise CorruptionError(
+            "fetched rows disappear again and again: the remote gives other bytes each time, or another program "
+            "removes them here"
+        )
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
         """Download `wanted` while nothing more urgent is queued.
@@ -128,6 +131,11 @@ class Downloads:
     def _open(self, digest: PackDigest) -> OpenPack:
         with self._opening:
             pack = self._packs.get(digest)
+            if pack is not None and not pack.filler.is_in_place():  # jobs that still fill it do no harm
+                del self._packs[digest]
+                if not pack.jobs:
+                    pack.filler.close()
+                pack = None
             if pack is None:
                 self._close_idle()
                 filler = PackFiller(locate_pack(self._packs_directory, digest), digest)
@@ -218,8 +226,7 @@ class Downloads:
             self.figures.bad_units += len(bad)
         raise CorruptionError(
             f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows "
-            f"arrived damaged {_TRIES} times; push again from a clone that has them, or, if another remote has them "
-            "intact, run `stock drop --all` here to fetch them again",
+            f"arrived damaged {_TRIES} times; push again from a clone that has them",
             where=f"{source.name}: pack {pack.digest.hex()}",
         )
 

@@ -6,8 +6,6 @@ through one handle on its folder, so they belong together even if another folder
 
 from __future__ import annotations
 
-import errno
-import mmap
 import os
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, PackDigest, view_bytes
-from stockroom.errors import AbsentDataError, CorruptionError, StockroomError
+from stockroom.errors import AbsentDataError, CorruptionError
+from stockroom.files import FileIdentity, identify
 from stockroom.store.codecs import Codec, decode_block
 from stockroom.store.pack.manifest import MANIFEST_NAME, decode_manifest
+from stockroom.store.pack.pack_folder import PackFiles, map_file, open_folder
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.shard import decode_index, index_nbytes
 
@@ -34,9 +34,9 @@ class Pack:
     def __init__(self, directory: Path, digest: PackDigest) -> None:
         self.directory = directory
         self.digest = digest
-        folder = _open_folder(directory)
+        folder = open_folder(directory)
         try:
-            encoded, _ = _map_file(folder, MANIFEST_NAME, directory)
+            encoded, _ = map_file(folder, MANIFEST_NAME, directory)
             self.manifest = decode_manifest(encoded, where=str(directory / MANIFEST_NAME))
             self.layout = self.manifest.layout
             self.presence = self._open_presence(folder)
@@ -109,13 +109,18 @@ class Pack:
             raise CorruptionError(f"{self.directory}: a row is outside the pack; run `stock fsck`")
         return offsets.astype(np.int64)
 
+    @property
+    def files(self) -> PackFiles:
+        """The shard that this pack has mapped, and the presence map that was beside it."""
+        return PackFiles(self._shard_file, self._presence_file)
+
     def open_shard(self) -> int:
         """Open the shard file that this pack has mapped; raises `StalePackError` if another file has replaced it."""
         try:
             fd = os.open(self.directory / self.layout.shard_name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise StalePackError(self.digest) from None
-        if _identify(fd) != self._shard_file:
+        if identify(os.fstat(fd)) != self._shard_file:
             os.close(fd)
             raise StalePackError(self.digest)
         return fd
@@ -195,12 +200,14 @@ class Pack:
         )
 
     def _open_presence(self, folder: int) -> PresenceMap | None:
+        self._presence_file: FileIdentity | None = None
         try:
             fd = os.open(PRESENCE_NAME, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
         except FileNotFoundError:
             return None
         units = self.rows if self.is_raw else self.layout.count_blocks(self.manifest.units)
         try:
+            self._presence_file = identify(os.fstat(fd))
             presence = PresenceMap.open_file(fd, units, where=self.directory / PRESENCE_NAME)
         finally:
             os.close(fd)
@@ -208,7 +215,7 @@ class Pack:
 
     def _map_shard(self, folder: int) -> NDArray[np.uint8]:
         path = self.directory / self.layout.shard_name
-        mapped, self._shard_file = _map_file(folder, self.layout.shard_name, self.directory)
+        mapped, self._shard_file = map_file(folder, self.layout.shard_name, self.directory)
         expected = self.manifest.shard_nbytes
         least = index_nbytes(self.layout.count_blocks(self.manifest.units)) + (self.body_nbytes if self.is_raw else 0)
         if mapped.nbytes != expected or expected < least:
@@ -224,44 +231,3 @@ def raise_absent(pack: Pack, absent: NDArray[np.int64], *, why: str) -> NoReturn
     name = pack.digest.hex()
     kind = "rows" if pack.is_raw else "blocks"
     raise AbsentDataError(f"pack {name[:12]}: {len(absent)} of its {kind} are not on this machine; {why}", pack=name)
-
-
-def refuse_exhaustion(error: Exception) -> None:
-    """Raise `StockroomError` if this process ran out of a resource: no file is damaged then."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        raise StockroomError(
-            f"cannot open another pack: {error.strerror}; release views (`column.view`), which keep their packs open, "
-            "or raise the limit (ulimit -n)"
-        ) from error
-
-
-def _open_folder(directory: Path) -> int:
-    try:
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
-    except OSError as error:
-        refuse_exhaustion(error)
-        raise CorruptionError(
-            f"{directory}: cannot be opened ({error}); run `stock fsck`", where=str(directory)
-        ) from error
-
-
-def _map_file(folder: int, name: str, directory: Path) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Map a file; returns its bytes, and the device and inode that identify it."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            mapped, identity = mmap.mmap(fd, 0, access=mmap.ACCESS_READ), _identify(fd)
-        finally:
-            os.close(fd)
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-        refuse_exhaustion(error)
-        path = directory / name
-        raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
-    return np.frombuffer(mapped, np.uint8), identity
-
-
-def _identify(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino

@@ -1,17 +1,21 @@
 """Fills a partial pack: plans the byte ranges to request from the remote's shard, verifies them and writes them.
 
-Nothing is written before its digest is verified, and nothing is marked present before it is synced. Only one process at
-a time may fill a store's packs; its threads may share a filler.
+Nothing is marked present before it is synced, and no row can be read before its digest is verified: a row that takes
+several blocks when the last of them comes. Only one process at a time may fill a store's packs; its threads may share a
+filler.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from blake3 import blake3
@@ -19,10 +23,15 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, view_bytes
 from stockroom.errors import CorruptionError
+from stockroom.files import identify
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_folder import PackFiles, find_files
+from stockroom.store.pack.place_lock import try_hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
+
+_OPENINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,27 +49,32 @@ class ByteRange:
 
 
 class PackFiller:
-    """One partial pack, open for filling."""
+    """One partial pack, open for filling. It fills the files it has open, wherever they are; see `is_in_place`."""
 
     def __init__(self, directory: Path, digest: PackDigest) -> None:
-        self.pack = Pack(directory, digest)
-        self.units = count_units(self.pack.manifest)
-        self.shard_name = self.pack.layout.shard_name
         self._directory = directory
         self._lock = threading.Lock()
         self._settling = threading.Lock()
-        self._marks: PresenceMap | None = None
-        self._fd = -1
-        if self.pack.presence is not None:
-            self._marks = PresenceMap.open(directory, self.units, writable=True)
-            self._fd = os.open(directory / self.shard_name, os.O_RDWR | os.O_CLOEXEC)
         self._written: list[NDArray[np.int64]] = []
+        self._unfinished: dict[int, range] = {}
+        self._open(digest)
+        self.units = count_units(self.pack.manifest)
+        self.shard_name = self.pack.layout.shard_name
 
     def close(self) -> None:
         """Close the files."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close()
+
+    def is_in_place(self) -> bool:
+        """Return whether the files that this filler has open are those in the pack's place, where readers look."""
+        try:
+            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            return self._is_at_home(folder)
+        finally:
+            os.close(folder)
 
     def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
@@ -107,7 +121,7 @@ class PackFiller:
         return ranges
 
     def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
-        """Write the units of `span` whose digests match; returns the others. `settle` marks the written ones.
+        """Write the units of `span` that are right as far as it shows; returns the others. `settle` marks the written.
 
         Raises:
             OSError: the disk is full, or the like; nothing is marked.
@@ -115,26 +129,73 @@ class PackFiller:
         view = view_bytes(content)
         if len(view) != span.nbytes:
             return span.units
-        good = self._verify(span, view)
+        good, unfinished = self._verify(span, view)
         self._write(span, view, span.units[good])
         with self._lock:
             self._written.append(span.units[good])
+            self._unfinished.update(unfinished)
         return span.units[~good]
 
     def settle(self) -> NDArray[np.int64]:
-        """Sync the units accepted so far and mark them present; returns them."""
+        """Sync the units accepted so far and mark them present; returns them.
+
+        Blocks that make up a row together which does not match its digest are absent afterwards, all of them.
+        """
         with self._settling:  # a caller with nothing left to mark has waited for the one who marked it
             with self._lock:
                 written, self._written = self._written, []
+                unfinished, self._unfinished = self._unfinished, {}
             if not written:
                 return np.empty(0, np.int64)
             assert self._marks is not None
             units = np.concatenate(written)
             os.fdatasync(self._fd)
+            wrong = self._find_wrong(units, unfinished)
+            self._marks.clear(wrong)
+            units = np.setdiff1d(units, wrong)
             self._marks.mark(units)
             if self._marks.is_complete:
-                (self._directory / PRESENCE_NAME).unlink(missing_ok=True)
+                self._remove_map()
             return units
+
+    def _open(self, digest: PackDigest) -> None:
+        """Open the files, all from the folder in place, though another may be replacing it."""
+        for _ in range(_OPENINGS):
+            self.pack = Pack(self._directory, digest)
+            self._marks: PresenceMap | None = None
+            self._close: Callable[[], object] = lambda: None
+            with suppress(FileNotFoundError):  # replaced just now, or filled by another process
+                files = self.pack.files if self.pack.presence is None else self._open_to_write()
+                if files == self.pack.files and self.is_in_place():
+                    return
+            self.close()
+        raise CorruptionError(f"pack {digest.hex()}: is replaced again and again: is something else moving packs?")
+
+    def _open_to_write(self) -> PackFiles:
+        self._marks = PresenceMap.open(self._directory, count_units(self.pack.manifest), writable=True)
+        self._fd = os.open(self._directory / self.pack.layout.shard_name, os.O_RDWR | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._fd)  # not before the last job is done with it
+        return PackFiles(identify(os.fstat(self._fd)), self._marks.file)
+
+    def _remove_map(self) -> None:
+        """Remove a complete map, but never that of another folder; if packs are being moved, it may as well stay."""
+        with try_hold_places(self._directory.parent.parent) as is_held:
+            if not is_held:
+                return
+            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if self._is_at_home(folder):
+                    with suppress(FileNotFoundError):
+                        os.unlink(PRESENCE_NAME, dir_fd=folder)
+            finally:
+                os.close(folder)
+
+    def _is_at_home(self, folder: int) -> bool:
+        """Return whether the open folder has the files that this filler has open, the map unless it was removed."""
+        found = find_files(folder, self.pack.layout.shard_name)
+        if found is not None and found.presence is None and self._marks is not None and self._marks.is_complete:
+            found = found._replace(presence=self._marks.file)
+        return found == self.pack.files
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -148,24 +209,23 @@ class PackFiller:
     def _bounds(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The start and stop of each unit's bytes in the shard."""
         pack = self.pack
-        manifest = pack.manifest
-        if not pack.is_raw:
-            starts, sizes = pack.spans[:, 0].astype(np.int64), pack.spans[:, 1].astype(np.int64)
-        elif manifest.offsets is not None and manifest.lengths is not None:
-            starts, sizes = manifest.offsets.astype(np.int64), manifest.lengths.astype(np.int64)
-        else:
-            nbytes = pack.layout.unit_nbytes
-            starts, sizes = np.arange(pack.rows, dtype=np.int64) * nbytes, np.full(pack.rows, nbytes, np.int64)
+        rows = np.arange(pack.rows)
+        offsets, lengths = pack.find_offsets(rows), pack.measure_rows(rows)  # raises if a row lies outside
+        starts, sizes = (offsets, lengths) if pack.is_raw else pack.spans.astype(np.int64).T
         stops = starts + sizes
-        if len(starts) and (int(stops[-1]) > pack.mapped_nbytes or bool((starts[1:] < stops[:-1]).any())):
+        is_outside = len(stops) > 0 and int(stops[-1]) > pack.mapped_nbytes
+        if is_outside or _overlap(starts, sizes) or _overlap(offsets, lengths):  # `_find_rows` relies on their order
             raise CorruptionError(
                 f"pack {pack.digest.hex()}: rows overlap or are outside the shard; the remote is damaged",
                 where=pack.digest.hex(),
             )
         return starts, stops
 
-    def _verify(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
-        """Return whether each of the range's units matches the manifest, as `(n,)`."""
+    def _verify(self, span: ByteRange, view: memoryview) -> tuple[NDArray[np.bool_], dict[int, range]]:
+        """Return whether each of the range's units is right, as `(n,)`, and the rows that other blocks will complete.
+
+        Each such row comes with the blocks it takes.
+        """
         if not self.pack.is_raw:
             return self._verify_blocks(span, view)
         starts = (self._starts[span.units] - span.start).tolist()
@@ -173,12 +233,13 @@ class PackFiller:
         digests = [blake3(view[start:stop]).digest() for start, stop in zip(starts, stops, strict=True)]
         found = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
         good: NDArray[np.bool_] = (found == self.pack.manifest.digests[span.units]).all(axis=1)
-        return good
+        return good, {}
 
-    def _verify_blocks(self, span: ByteRange, view: memoryview) -> NDArray[np.bool_]:
-        """Do as `_verify` for encoded blocks: a block is right if every row that can be read whole with it is."""
+    def _verify_blocks(self, span: ByteRange, view: memoryview) -> tuple[NDArray[np.bool_], dict[int, range]]:
+        """Do as `_verify` for encoded blocks: a block is right if every row that the range holds whole is."""
         pack = self.pack
         decoded: dict[int, memoryview] = {}
+        unfinished: dict[int, range] = {}
         for block in span.units.tolist():
             encoded = view[int(self._starts[block]) - span.start : int(self._stops[block]) - span.start]
             try:
@@ -188,9 +249,32 @@ class PackFiller:
             decoded[block] = view_bytes(raw)
         good = np.isin(span.units, np.fromiter(decoded, np.int64, len(decoded)))
         for row, blocks in self._iter_rows_of(span.units):
-            if not self._is_right(row, blocks, decoded):
+            if any(block not in decoded for block in blocks):
+                unfinished[row] = blocks
+            elif not self._is_right(row, blocks, decoded):
                 good &= ~np.isin(span.units, blocks)
-        return good
+        return good, unfinished
+
+    def _find_wrong(self, arrived: NDArray[np.int64], unfinished: dict[int, range]) -> NDArray[np.int64]:
+        """Return the blocks of those `unfinished` rows that are all here once `arrived` is, and are not right."""
+        wrong: list[int] = []
+        decoded: dict[int, memoryview] = {}
+        absent = set(np.setdiff1d(self.find_absent(np.arange(self.units)), arrived).tolist()) if unfinished else set()
+        for row, blocks in sorted(unfinished.items()):
+            decoded = {block: raw for block, raw in decoded.items() if block in blocks}  # neighbors share a block
+            if absent.isdisjoint(blocks) and not self._can_read(row, blocks, decoded):
+                wrong += blocks
+        return np.unique(np.array(wrong, np.int64))
+
+    def _can_read(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
+        """Return whether a row matches its digest, as its blocks are on disk; keeps what it decodes in `decoded`."""
+        try:
+            for block in blocks:
+                if block not in decoded:
+                    decoded[block] = view_bytes(self.pack.decode_block(block))
+        except CorruptionError:
+            return False
+        return self._is_right(row, blocks, decoded)
 
     def _iter_rows_of(self, blocks: NDArray[np.int64]) -> Iterator[tuple[int, range]]:
         """Yield the rows that lie in `blocks`, wholly or in part, and the blocks that each row takes."""
@@ -212,17 +296,12 @@ class PackFiller:
         return int(np.searchsorted(ends, start, "right")), int(np.searchsorted(offsets, stop, "left"))
 
     def _is_right(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
-        """Return whether a row matches its digest; True while a block it needs is absent, which will check it."""
+        """Return whether a row matches its digest."""
         offset, nbytes = self.pack.find_span(row)
         size = self.pack.layout.block_nbytes
         hasher = blake3()
         for block in blocks:
-            raw = decoded.get(block)
-            if raw is None:
-                if len(self.find_absent(np.array([block], np.int64))):
-                    return True
-                raw = view_bytes(self.pack.decode_block(block))
-            hasher.update(raw[max(offset - block * size, 0) : max(offset + nbytes - block * size, 0)])
+            hasher.update(decoded[block][max(offset - block * size, 0) : max(offset + nbytes - block * size, 0)])
         return bool(hasher.digest() == self.pack.manifest.digests[row].tobytes())
 
     def _write(self, span: ByteRange, view: memoryview, units: NDArray[np.int64]) -> None:
@@ -232,6 +311,11 @@ class PackFiller:
         for run in np.split(np.arange(len(units)), cuts) if len(units) else []:
             start, stop = int(starts[run[0]]), int(stops[run[-1]])
             _write_at(self._fd, view[start - span.start : stop - span.start], start)
+
+
+def _overlap(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> bool:
+    """Return whether one of these parts begins before the previous one ends."""
+    return bool((np.diff(starts) < sizes[:-1]).any())
 
 
 def _split_run(starts: NDArray[np.int64], stops: NDArray[np.int64], max_nbytes: int) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,3 +22,10 @@ def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
     lock = FileLock(packs_directory / _LOCK_NAME, is_shared=not alone)
     lock.take(_TIMEOUT_S, busy=f"{packs_directory}: another process is moving packs; end it if it hangs")
     return lock
+
+
+@contextmanager
+def try_hold_places(packs_directory: Path) -> Iterator[bool]:
+    """Keep packs from leaving their places during the block if no process is moving any; tells whether it does."""
+    with FileLock(packs_directory / _LOCK_NAME, is_shared=True) as lock:
+        yield lock.try_take()

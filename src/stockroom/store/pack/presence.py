@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
+from stockroom.files import FileIdentity, identify
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -25,9 +26,10 @@ _ADVICE = "delete the pack's folder to fetch it again"
 class PresenceMap:
     """A pack's bit map, open for reading and marking."""
 
-    def __init__(self, bits: NDArray[np.uint8], units: int) -> None:
+    def __init__(self, bits: NDArray[np.uint8], units: int, file: FileIdentity) -> None:
         self._bits = bits
         self.units = units
+        self.file = file
 
     @classmethod
     def create(cls, directory: Path, units: int) -> PresenceMap:
@@ -51,12 +53,13 @@ class PresenceMap:
     def open_file(cls, fd: int, units: int, *, where: Path, writable: bool = False) -> PresenceMap:
         """Map an open file, which must describe `units` units; the caller may close the file afterwards."""
         expected = f"a presence map of {units} units"
-        if os.fstat(fd).st_size != _HEADER.size + -(-units // 8):
+        found = os.fstat(fd)
+        if found.st_size != _HEADER.size + -(-units // 8):
             raise malformed(str(where), expected, "another size", _ADVICE)
         mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         if _HEADER.unpack_from(mapping) != (_MAGIC, units):
             raise malformed(str(where), expected, "something else", _ADVICE)
-        return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units)
+        return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units, identify(found))
 
     def mark(self, units: NDArray[np.int64]) -> None:
         """Record `units` as present. Their bytes must be on disk already, and the map open for writing."""

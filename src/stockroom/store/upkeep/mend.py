@@ -71,7 +71,8 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
             presence = PresenceMap.create(copy, count_units(pack.manifest))
             good_units, bad_units = (pack.find_units(np.flatnonzero(rows)) for rows in (~bad, bad))
             presence.mark(np.setdiff1d(good_units, bad_units))
-            (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
+            with hold_places(directory.parent.parent, alone=True):  # the agent must not be removing the old one
+                (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
         except (StockroomError, OSError, ValueError):
             return False
     return not check_pack(directory).damage

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kit.forging import forge_block
+from tests.kit.forging import forge_block, forge_row
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
@@ -127,6 +127,20 @@ def test_blocks_that_overlap_in_a_remote_index_are_refused(tmp_path: Path) -> No
         PackFiller(directory, digest).plan_ranges(np.arange(3), gap_nbytes=0, max_nbytes=1 << 20)
 
 
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+@pytest.mark.parametrize("at", [1 << 62, 0])
+def test_rows_that_overlap_or_lie_outside_are_refused(tmp_path: Path, codec: str, at: int) -> None:
+    """A row that is not where the order of rows says would escape its check."""
+    directory, digest, _ = make_pack(tmp_path, codec, True)
+    rows = Pack(directory, digest).rows
+    manifest = bytearray((directory / "chunks").read_bytes())
+    manifest[-16 * rows + 8 * 50 : -16 * rows + 8 * 51] = at.to_bytes(8, "little")  # the offset of a row
+    (directory / "chunks").unlink()
+    (directory / "chunks").write_bytes(manifest)
+    with pytest.raises(CorruptionError, match=r"overlap|outside"):
+        PackFiller(directory, digest).plan_ranges(np.arange(3), gap_nbytes=0, max_nbytes=1 << 20)
+
+
 def test_an_answer_cut_short_is_refused(hollow: tuple[Path, PackDigest, bytes]) -> None:
     directory, digest, whole = hollow
     filler = PackFiller(directory, digest)
@@ -190,3 +204,39 @@ def _cached_pack(factory: pytest.TempPathFactory, codec: str, ragged: bool) -> t
     if (codec, ragged) not in _packs:
         _packs[codec, ragged] = make_pack(factory.mktemp("pack"), codec, ragged)
     return _packs[codec, ragged]
+
+
+@pytest.mark.parametrize("settled", ["each", "both at once"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_row_whose_blocks_come_in_different_requests_is_checked_before_anybody_sees_it(
+    tmp_path: Path, order: int, settled: str
+) -> None:
+    directory, digest, whole = make_pack(tmp_path, "zstd", True)
+    filler = PackFiller(directory, digest)
+    forged, blocks, row = forge_row(filler.pack, whole)
+    for block in blocks[::order]:
+        (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
+        assert not len(filler.accept(span, forged[span.start : span.stop]))  # alone, nothing is wrong with it
+        if settled == "each":
+            filler.settle()
+    filler.settle()
+    assert list(iter_pack_damage(directory)) == []
+    assert len(Pack(directory, digest).find_absent(np.array([row])))
+    (span,) = filler.plan_ranges(np.array(blocks), gap_nbytes=0, max_nbytes=1 << 30)
+    assert set(filler.accept(span, forged[span.start : span.stop])) == set(blocks)  # together, they are refused
+    fill(filler, whole, np.arange(filler.units))
+    assert bytes(Pack(directory, digest).mapping) == whole
+
+
+def test_a_row_begun_before_a_restart_is_checked_with_its_last_block(tmp_path: Path) -> None:
+    directory, digest, whole = make_pack(tmp_path, "zstd", True)
+    filler = PackFiller(directory, digest)
+    forged, blocks, row = forge_row(filler.pack, whole)
+    for block in blocks:
+        filler = PackFiller(directory, digest)
+        (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
+        filler.accept(span, forged[span.start : span.stop])
+        filler.settle()
+        filler.close()
+    assert len(Pack(directory, digest).find_absent(np.array([row])))
+    assert list(iter_pack_damage(directory)) == []

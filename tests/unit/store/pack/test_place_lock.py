@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stockroom.errors import LockedError
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.place_lock import hold_places, try_hold_places
 
 
 def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path, monkeypatch):
@@ -16,4 +16,12 @@ def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path, monkeypatch):
         hold_places(tmp_path, alone=True)
     with hold_places(tmp_path, alone=True), pytest.raises(LockedError, match="moving packs"):
         hold_places(tmp_path, alone=False)
+    hold_places(tmp_path, alone=True).release()
+
+
+def test_whoever_can_do_without_does_not_wait(tmp_path):
+    with try_hold_places(tmp_path) as is_held, hold_places(tmp_path, alone=False):
+        assert is_held
+    with hold_places(tmp_path, alone=True), try_hold_places(tmp_path) as is_held:
+        assert not is_held
     hold_places(tmp_path, alone=True).release()
