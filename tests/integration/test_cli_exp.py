@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -216,6 +217,20 @@ def test_a_curve_is_drawn_to_a_file(runs: Path, tmp_path: Path, suffix: str) -> 
         assert "<script" not in page
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
     assert read_json(runs, "exp", "plot", "acc", "-o", target)["path"] == str(target)
+
+
+def test_settings_of_matplotlib_in_the_folder_are_not_read(repo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with StockRoom(repo) as stock, stock.enable_write("run"):
+        stock.experiment.log({"acc": 0.5}, 1)
+    (repo / "matplotlibrc").write_text("text.usetex: True\n")
+    latex = tmp_path / "bin" / "latex"
+    latex.parent.mkdir()
+    latex.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    latex.chmod(0o755)
+    done = run_stock(repo, "exp", "plot", "acc", "-o", tmp_path / "x.svg", PATH=f"{latex.parent}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_without_matplotlib_it_is_said_how_to_get_it(runs: Path, tmp_path: Path) -> None:

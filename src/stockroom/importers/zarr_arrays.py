@@ -15,6 +15,7 @@ from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, count_batch_rows
 from stockroom.importers.streams import translate_read_errors
+from stockroom.importers.zarr_codecs import open_checked
 from stockroom.store.dtypes import format_dtype
 
 _MAX_ARRAYS: Final = 10_000
@@ -42,7 +43,7 @@ class ZarrImporter(Importer):
 
 def _open_node(path: Path) -> Any:
     try:
-        return zarr.open(str(path), mode="r")
+        return zarr.open(open_checked(path), mode="r")
     except FileNotFoundError as error:
         raise InvalidInputError(f"{path}: expected a Zarr array or group, found none") from error
 

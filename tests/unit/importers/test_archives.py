@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
+from zarr.storage import ZipStore
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
 from stockroom.importers.registry import resolve_importer
@@ -196,6 +198,99 @@ def test_what_is_no_zarr_is_refused(stock, tmp_path):
     }.items():
         with pytest.raises(StockroomError, match=message):
             bring_in(stock, "zarr", tmp_path / name)
+
+
+class RunsCode(numcodecs.abc.Codec):
+    """A codec that any installed package may register: decoding with it leaves a file."""
+
+    codec_id = "runs-code"
+    mark: Path
+
+    def __init__(self) -> None:
+        self.mark.touch()
+
+    def encode(self, buf: bytes) -> bytes:
+        return buf
+
+    def decode(self, buf: bytes, out: object = None) -> bytes:
+        self.mark.touch()
+        return buf
+
+
+@pytest.fixture
+def mark(tmp_path, monkeypatch):
+    monkeypatch.setattr(RunsCode, "mark", tmp_path / "mark", raising=False)
+    monkeypatch.setitem(numcodecs.registry.codec_registry, "runs-code", RunsCode)
+    monkeypatch.setitem(numcodecs.registry.codec_registry, "pickle", RunsCode)  # as numcodecs before 0.16.6 has it
+    return tmp_path / "mark"
+
+
+@pytest.mark.parametrize("codec", ["runs-code", "pickle", "msgpack2", "json2"])
+@pytest.mark.parametrize("place", ["compressor", "filters", "consolidated"])
+def test_a_zarr_2_array_is_decoded_with_the_codecs_of_our_list_only(stock, tmp_path, mark, place, codec):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("x", data=np.arange(4), filters=[numcodecs.Delta("i8")], compressors=numcodecs.Zlib())
+    document = tmp_path / "a.zarr" / "x" / ".zarray"
+    described = json.loads(document.read_text())
+    foreign = {"id": codec}
+    described |= {"filters": [foreign]} if place == "filters" else {"compressor": foreign}
+    if place == "consolidated":
+        listed = {".zgroup": {"zarr_format": 2}, "x/.zarray": described, "x/.zattrs": {}}
+        (tmp_path / "a.zarr" / ".zmetadata").write_text(json.dumps({"zarr_consolidated_format": 1, "metadata": listed}))
+    else:
+        document.write_text(json.dumps(described))
+    with pytest.raises(InvalidInputError, match=f"expected codecs out of .*found '{codec}'; nothing was decoded"):
+        bring_in(stock, "zarr", tmp_path / "a.zarr")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("place", ["codecs", "inner codecs", "index codecs", "chunk keys", "consolidated"])
+def test_a_zarr_3_array_is_decoded_with_the_codecs_of_our_list_only(stock, tmp_path, place):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("x", data=np.arange(8), chunks=(2,), shards=(4,))
+    document = tmp_path / "a.zarr" / "x" / "zarr.json"
+    described = json.loads(document.read_text())
+    foreign, sharding = {"name": "runs.code", "configuration": {}}, described["codecs"][0]["configuration"]
+    match place:
+        case "inner codecs":
+            sharding["codecs"].append(foreign)
+        case "index codecs":
+            sharding["index_codecs"].append(foreign)
+        case "chunk keys":
+            described["chunk_key_encoding"] = foreign
+        case _:
+            described["codecs"].append(foreign)
+    if place == "consolidated":
+        listed = {"kind": "inline", "must_understand": False, "metadata": {"x": described}}
+        of_group = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())
+        (tmp_path / "a.zarr" / "zarr.json").write_text(json.dumps(of_group | {"consolidated_metadata": listed}))
+    else:
+        document.write_text(json.dumps(described))
+    with pytest.raises(InvalidInputError, match=r"expected codecs out of .*found 'runs\.code'; nothing was decoded"):
+        bring_in(stock, "zarr", tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(
+    "compressor",
+    [numcodecs.Zlib(), numcodecs.GZip(), numcodecs.BZ2(), numcodecs.LZMA(), numcodecs.LZ4(), numcodecs.Zstd(), None],
+)
+def test_zarr_arrays_in_every_common_codec_are_read_from_folders_and_zip_files(stock, tmp_path, compressor):
+    values = np.arange(100)
+    for store in (tmp_path / "a.zarr", ZipStore(tmp_path / "b.zarr.zip", mode="w")):
+        with store if isinstance(store, ZipStore) else contextlib.nullcontext():
+            zarr.create_array(
+                store,
+                data=values,
+                chunks=(7,),
+                zarr_format=2,
+                filters=[numcodecs.Delta("i8"), numcodecs.Shuffle(8)],
+                compressors=compressor,
+                attributes={"codecs": [{"name": "my own note"}], "filters": ["none"]},
+            )
+    bring_in(stock, "zarr", tmp_path / "a.zarr")
+    bring_in(stock, "zarr", tmp_path / "b.zarr.zip")
+    np.testing.assert_array_equal(stock.data["a"], values)
+    np.testing.assert_array_equal(stock.data["b"], values)
 
 
 def test_a_damaged_chunk_is_corruption(stock, tmp_path):

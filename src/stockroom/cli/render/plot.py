@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ def write_plot(path: Path, metric: str, curves: Mapping[str, Series]) -> None:
 
 def _draw(metric: str, curves: Mapping[str, Series]) -> Any:
     try:
-        from matplotlib.figure import Figure
+        with contextlib.chdir("/"):  # matplotlib reads a `matplotlibrc` where it is imported, which can have it run TeX
+            from matplotlib.figure import Figure
     except ImportError as error:
         raise InvalidInputError(
             "drawing to a file needs matplotlib: install it with `pip install 'stockroom-vcs[plot]'`, or omit -o to "

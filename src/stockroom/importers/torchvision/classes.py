@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockroom.errors import InvalidInputError
+from stockroom.importers.pickle_guard import refuse_pickled_code
 from stockroom.importers.source import ImportSpec, TableSource
 from stockroom.shelves.data.dataset_rows import iter_batches
 from stockroom.shelves.data.table import ColumnPlan
@@ -69,7 +70,8 @@ class _Rows:
         if index >= len(self):
             raise IndexError(index)
         try:
-            return self._dataset[index]
+            with refuse_pickled_code():
+                return self._dataset[index]
         except Exception as error:  # third-party code
             raise InvalidInputError(
                 f"{type(self._dataset).__name__}: sample {index} cannot be read: {type(error).__name__}: {error}"
@@ -140,7 +142,8 @@ def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
 
 def _make_set(make: Any, name: str, arguments: dict[str, Any], spec: ImportSpec) -> Any:
     try:
-        return make(**arguments)
+        with refuse_pickled_code():  # a few of the classes unpickle files of the folder
+            return make(**arguments)
     except Exception as error:  # third-party code
         hint = "" if spec.download else "; name the folder with --root, or download it with --download"
         raise InvalidInputError(

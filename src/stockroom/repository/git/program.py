@@ -1,20 +1,33 @@
 """The program `git`, for facts that git's files alone do not tell, and for all changes to git's own files.
 
-It runs in a work tree, without a shell, without the variables with which a parent git selects another repository, and
-without the monitor that a repository's own settings could name. Paths are literal.
+It runs in a work tree, without a shell and without the variables with which a parent git selects another repository.
+Paths are literal. No program runs that the settings of a work tree name: no monitor, hook, filter, transport or driver.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from stockroom.errors import GitError
+from stockroom.files import find_regular
+from stockroom.repository.git.work_tree import GitWorkTree
 
 _TIMEOUT_S: Final = 120.0
-_OPTIONS: Final = ("--no-pager", "--no-optional-locks", "--literal-pathspecs", "-c", "core.fsmonitor=false")
+_OPTIONS: Final = ("--no-pager", "--no-optional-locks", "--literal-pathspecs")
+_SETTINGS: Final = (
+    "core.fsmonitor=false",
+    "diff.submodule=short",  # `diff` would run git in the submodule, by the settings there
+    "safe.bareRepository=explicit",  # a folder with a broken `.git` could be a bare repository itself
+)
+_NO_HOOKS: Final = f"core.hooksPath={os.devnull}"
+_FILTER: Final = re.compile(rb"(filter\..*)\.(?:clean|smudge|process|required)", re.DOTALL)
+_MAX_CONFIG_NBYTES: Final = 1 << 20
 _MAX_WORDS: Final = 300
 _MAX_CONFLICTS: Final = 127
 """`git merge-file` exits with the number of conflicts up to this limit, and with more only if it fails."""
@@ -39,12 +52,18 @@ _LOCAL_VARIABLES: Final = frozenset(
 )
 
 
-def run_git(folder: Path, *arguments: str, content: bytes = b"", timeout_s: float = _TIMEOUT_S) -> bytes:
-    """Return the output of git, run in a folder with `content` as its input.
+def run_git(
+    folder: Path,
+    *arguments: str,
+    content: bytes = b"",
+    timeout_s: float = _TIMEOUT_S,
+    settings: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the output of git, run in a folder with `content` as its input, with more `settings` by key.
 
     Raises `GitError`, with git's own message, if it is not installed, fails or takes longer than `timeout_s`.
     """
-    done = _call(folder, arguments, content, timeout_s)
+    done = _call(folder, arguments, content, timeout_s, settings)
     if done.returncode != 0:
         raise _explain_failure(folder, arguments[0], done)
     return done.stdout
@@ -58,6 +77,31 @@ def find_git_output(folder: Path, *arguments: str) -> bytes | None:
     if done.returncode != 0:
         raise _explain_failure(folder, arguments[0], done)
     return done.stdout
+
+
+def silence_filters(work_tree: GitWorkTree) -> dict[str, str]:
+    """Return the settings with which git compares files without running a filter, be it the folder's or the user's.
+
+    A filter of the user's own, such as that of git-lfs, runs programs that the settings of a folder name.
+    """
+    configs = (work_tree.common_dir / "config", work_tree.git_dir / "config.worktree")
+    contents = tuple(find_regular(config, max_nbytes=_MAX_CONFIG_NBYTES) for config in configs)
+    if contents[0] is None or any(b"include" in (content or b"").lower() for content in contents):
+        return _list_filters(work_tree.root)
+    return _list_filters_once(work_tree.root, contents)
+
+
+def _list_filters(root: Path) -> dict[str, str]:
+    keys = run_git(root, "config", "--list", "--name-only", "-z").split(b"\0")
+    names = {os.fsdecode(found[1]) for found in map(_FILTER.fullmatch, keys) if found}
+    return {f"{name}.{key}": "" for name in sorted(names) for key in ("clean", "smudge", "process")} | {
+        f"{name}.required": "false" for name in sorted(names)
+    }
+
+
+@lru_cache(16)
+def _list_filters_once(root: Path, contents: tuple[bytes | None, ...]) -> dict[str, str]:  # noqa: ARG001
+    return _list_filters(root)
 
 
 def merge_text(folder: Path, ours: Path, base: Path, theirs: Path, *, marker_nbytes: int) -> None:
@@ -75,14 +119,20 @@ def _explain_failure(folder: Path, command: str, done: subprocess.CompletedProce
 
 
 def _call(
-    folder: Path, arguments: tuple[str, ...], content: bytes = b"", timeout_s: float = _TIMEOUT_S
+    folder: Path,
+    arguments: tuple[str, ...],
+    content: bytes = b"",
+    timeout_s: float = _TIMEOUT_S,
+    settings: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
+    fixed = _SETTINGS if arguments[0] == "rev-parse" else (*_SETTINGS, _NO_HOOKS)  # it tells where the hooks are
+    options = [*_OPTIONS, *(word for setting in fixed for word in ("-c", setting))]
     try:
         return subprocess.run(  # noqa: S603 - no shell; every argument is our own or follows `--`
-            ["git", "-C", str(folder), *_OPTIONS, *arguments],  # noqa: S607 - the user's own git
+            ["git", "-C", str(folder), *options, *arguments],  # noqa: S607 - the user's own git
             capture_output=True,
             input=content,
-            env=_make_environment(),
+            env=_make_environment(folder, settings or {}),
             timeout=timeout_s,
             check=False,
         )
@@ -92,11 +142,19 @@ def _call(
         raise GitError(f"git {arguments[0]} in {folder} took longer than {timeout_s:g} s; try again") from error
 
 
-def _make_environment() -> dict[str, str]:
+def _make_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment, in plain English and without variables that point git elsewhere.
 
     No protocol is allowed: otherwise a partial clone's own settings would have git fetch missing objects from a server
-    or by a program that they name.
+    or by a program that they name. `settings` go here, since a key on the command line cannot contain every character.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ""}
+    made = {name: value for name, value in os.environ.items() if name not in _LOCAL_VARIABLES}
+    made |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
+    above = str(folder.parent)
+    if os.pathsep not in above:  # otherwise the folder's own `.git` is the only thing that keeps git in it
+        made["GIT_CEILING_DIRECTORIES"] = above
+    given = made.get("GIT_CONFIG_COUNT", "")
+    first = int(given) if given.isdecimal() else 0
+    for number, (key, value) in enumerate(settings.items(), first):
+        made |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return made | {"GIT_CONFIG_COUNT": str(first + len(settings))}

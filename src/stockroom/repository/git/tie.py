@@ -13,7 +13,7 @@ from typing import Final
 from stockroom.errors import GitError
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.git.index import is_tracked
-from stockroom.repository.git.program import find_git_output, run_git
+from stockroom.repository.git.program import find_git_output, run_git, silence_filters
 from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME
 
@@ -62,9 +62,19 @@ def find_tie(root: Path) -> Tie | None:
 
 
 def read_git_state(tie: Tie) -> GitState:
-    """Return git's state. Stockroom's own files do not make it dirty, nor do untracked files."""
+    """Return git's state. Stockroom's own files do not make it dirty, nor untracked files, nor changes in submodules.
+
+    No filter runs, so a file that was touched and that git would filter counts as changed.
+    """
     arguments = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--no-renames")
-    lines = run_git(tie.work_tree.root, *arguments, timeout_s=_STATUS_TIMEOUT_S).split(b"\0")
+    listed = run_git(
+        tie.work_tree.root,
+        *arguments,
+        "--ignore-submodules=dirty",
+        timeout_s=_STATUS_TIMEOUT_S,
+        settings=silence_filters(tie.work_tree),
+    )
+    lines = listed.split(b"\0")
     own = {os.fsencode(tie.locate(name)) for name in (HEAD_NAME, REMOTE_NAME)}
     commit, is_dirty = None, False
     for line in lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.kit.hostile import Hostile
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from stockroom import InvalidInputError, SchemaError, StockRoom
@@ -141,6 +143,14 @@ class EMNIST(KMNIST):
     def __init__(self, root, split, **kwargs):
         super().__init__(root, **kwargs)
 
+class LSUN(Folder):
+    def __init__(self, root, classes="train"):
+        super().__init__(root)
+        import pickle
+        self.keys = pickle.loads((__import__("pathlib").Path(root) / "cache").read_bytes())
+    def __getitem__(self, index):
+        return Image.fromarray(np.full((4, 4), self.keys[index], np.uint8)), 0
+
 class VOCSegmentation(Folder):
     def __init__(self, root, year="2012", image_set="train"):
         super().__init__(root)
@@ -224,6 +234,16 @@ def test_what_cannot_be_had_is_said_in_one_line(package, words, message):
     assert (answer.returncode, len(answer.stderr.splitlines())) == (1, 1), answer.stderr
     assert message in answer.stderr
     assert list_columns(package) == {}
+
+
+def test_a_class_that_unpickles_a_file_of_the_folder_gets_no_code_out_of_it(package, tmp_path):
+    (package / "cache").write_bytes(pickle.dumps([1, 2, 3]))
+    assert run(package, "torchvision.lsun").returncode == 0
+    (package / "cache").write_bytes(pickle.dumps([1, Hostile(tmp_path / "mark")]))
+    answer = run(package, "torchvision.lsun")
+    assert answer.returncode == 1
+    assert "a pickle asks for posix.system, which is code; nothing was executed" in answer.stderr
+    assert not (tmp_path / "mark").exists()
 
 
 def test_without_torchvision_the_message_names_the_command(package):
