@@ -37,6 +37,7 @@ from stockroom.remotes.ref_state_log import (
     read_marks,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
+from stockroom.remotes.remote_history import find_known_commits
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
@@ -85,7 +86,8 @@ def push(
     """Bring refs of a remote to where `wanted` says (None deletes), with all they lead to.
 
     Raises:
-        RefChangedError: a branch of the remote has commits that would be lost; nothing was moved.
+        RefChangedError: a branch of the remote has commits that would be lost, or the remote lacks history that this
+            shallow clone lacks as well; nothing was moved.
         RemoteError: the remote does not answer, or cannot be written to.
     """
     if transport is None:
@@ -162,12 +164,12 @@ class _Push:
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
         """Put packs and bundle on the remote; return the state to publish. Raises `StateTakenError` if one is newer."""
         tips = [update.new for update in updates if update.new is not None]
-        known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
-        contents = plan_push(self._repository, tips, known)
         following = follow_updates(state, updates)
-        if not contents.commits:
-            return following
         with _noticing_gc(self._transport, state):
+            known = find_known_commits(self._repository, self._transport, state, tips)
+            contents = plan_push(self._repository, tips, known)
+            if not contents.commits:
+                return following
             marks = read_marks(self._transport, state, self._tracking)
             relied: list[Item] = [(ItemKind.PACK, digest) for digest in contents.packs]
             self._await_removal(state, marks, relied)
