@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stockroom import RefChangedError, StockRoom
+from stockroom import InvalidNameError, RefChangedError, RefNotFoundError, StockRoom
+from stockroom.cli import main
+from stockroom.remotes.format.ref_state import make_following
+from stockroom.remotes.ref_state_log import find_newest_state, publish_state
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.url import RemoteSettings
 
 
 def commit(stock: StockRoom, message: str) -> str:
@@ -95,3 +101,100 @@ def test_a_shallow_clone_brings_a_remote_on_from_the_parent_that_it_left_out(
         assert [found.message for found in whole.log()] == ["on top", "third", "second", "first"]
         assert [len(whole.data[name]) for name in whole.data] == [8] * 4
         assert whole.verify().ok
+
+
+# -- names that differ only in case or accents' form
+
+PAIRS = [("Fix", "fix"), ("caf\u00e9", "cafe\u0301")]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize("kind", ["branch", "tag"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_name_that_collides_with_another_of_the_remote_is_not_pushed(
+    source: StockRoom, folder: dict[str, Any], tmp_path: Path, first: str, second: str, kind: str, force: bool
+) -> None:
+    with clone(folder, tmp_path / "b") as other:
+        for stock, name in ((source, first), (other, second)):
+            (stock.create_branch if kind == "branch" else stock.create_tag)(name)
+        source.push(ref=first)
+        with pytest.raises(InvalidNameError, match=r"differs only in case .* choose another name"):
+            other.push(ref=second, force=force)
+        assert other.pull().fetched.left_out == ((f"tag/{first}", second),) * (kind == "tag")
+        if kind == "branch":
+            other.push(ref=f":{first}")
+            other.push(ref=second)
+            assert set(other.remote_branches) == {"origin/main", f"origin/{second}"}
+    with clone(folder, tmp_path / "c") as third:
+        assert third.verify().ok
+
+
+def add_refs(folder: dict[str, Any], **refs: list[str]) -> None:
+    """Publish a state with refs that no push of ours would make."""
+    transport = open_transport(RemoteSettings(folder["url"]))
+    state = find_newest_state(transport)
+    assert state is not None
+    tip = state.branches["main"]
+    branches, tags = (dict.fromkeys(refs.get(kind, ()), tip) for kind in ("branches", "tags"))
+    publish_state(transport, make_following(state, branches=state.branches | branches, tags=state.tags | tags))
+
+
+def test_a_fetch_leaves_out_what_collides_says_so_and_brings_the_rest(
+    source: StockRoom, folder: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A remote of before, on which such names are: clone, fetch, pull and push work, and the names can be deleted."""
+    clone(folder, tmp_path / "b").close()
+    commit(source, "fourth")
+    source.push()
+    add_refs(folder, branches=["Fix", "fix", "Main", "dev"], tags=["V1", "v1"])
+    url = folder["url"]
+    assert main(["clone", "--metadata-only", url, str(tmp_path / "c")]) == 0
+    said = capsys.readouterr().err
+    assert "left out branch fix of origin: it differs from Fix" in said
+    assert "left out tag v1" in said
+    for path in (tmp_path / "b", tmp_path / "c"):
+        assert main(["-C", str(path), "pull"]) == 0
+        assert "left out branch Main of origin: it differs from main" in capsys.readouterr().err
+        with StockRoom(path) as stock:
+            assert set(stock.remote_branches) == {"origin/main", "origin/Fix", "origin/dev"}
+            assert set(stock.tags) == {"V1"}
+            assert [left.ref for left in stock.find_left_out()] == ["branch/Main", "branch/fix", "tag/v1"]
+            commit(stock, path.name)
+            stock.pull()
+            stock.push()
+    assert main(["-C", str(tmp_path / "b"), "fetch", "--json"]) == 0
+    assert [left["ref"] for left in json.loads(capsys.readouterr().out)["left_out"]][-1] == "tag/v1"
+    with StockRoom(tmp_path / "b") as stock:
+        for name in (":Fix", ":Main"):
+            stock.push(ref=name)
+        stock.fetch()
+        assert {"origin/fix", "origin/main"} <= set(stock.remote_branches)
+        assert [left.ref for left in stock.fetch().left_out] == ["tag/v1"]
+
+
+def test_a_name_that_another_clone_exchanged_for_a_colliding_one_stops_no_fetch_and_no_push(
+    source: StockRoom, folder: dict[str, Any], tmp_path: Path
+) -> None:
+    source.create_branch("Fix")
+    source.push(ref="Fix")
+    with clone(folder, tmp_path / "b") as other, clone(folder, tmp_path / "c") as third:
+        other.push(ref=":Fix")
+        other.create_branch("fix")
+        other.push(ref="fix")
+        assert third.fetch().left_out == (("branch/fix", "Fix"),)
+        third.create_branch("fix")
+        commit(third, "more")
+        third.push()
+        assert third.fetch(prune=True).left_out == ()
+        assert set(third.remote_branches) == {"origin/main", "origin/fix"}
+
+
+def test_a_branch_that_was_left_out_cannot_be_pulled_and_a_remote_needs_a_name_of_its_own(
+    source: StockRoom, folder: dict[str, Any]
+) -> None:
+    add_refs(folder, branches=["Fix", "fix"])
+    source.checkout("fix", create=True)
+    with pytest.raises(RefNotFoundError, match="differs from 'Fix' only in case"):
+        source.pull()
+    with pytest.raises(InvalidNameError, match="differs from the existing 'origin'"):
+        source.add_remote("Origin", folder["url"])

@@ -245,7 +245,7 @@ def _clone_metadata(
                 "pushed it yet (`stock push`); ask for that, or check out an older commit with git, and run this again",
                 ref=tip.hex(),
             )
-        moves = plan_moves(repository, ORIGIN, state, prune=False)
+        moves, _ = plan_moves(repository, ORIGIN, state, prune=False)
         if options.depth is not None:
             moves = [move for move in moves if move.new == tip]
         if head.branch is not None and head.commit is not None:

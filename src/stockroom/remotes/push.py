@@ -17,8 +17,9 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
-from stockroom.errors import RefChangedError, RemoteError
+from stockroom.errors import RefChangedError, RemoteError, StockroomError
 from stockroom.refs import Ref, RefChange, RefMove
+from stockroom.remotes.collisions import find_collision, leave_out_colliding
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
@@ -88,6 +89,7 @@ def push(
     Raises:
         RefChangedError: a branch of the remote has commits that would be lost, or the remote lacks history that this
             shallow clone lacks as well; nothing was moved.
+        InvalidNameError: a new name differs from another of the remote only in case or accents' form.
         RemoteError: the remote does not answer, or cannot be written to.
     """
     if transport is None:
@@ -120,7 +122,9 @@ class _Push:
         is_newest = False
         for round_ in range(_ROUNDS):
             updates = plan_updates(state, self._wanted)
-            refusal = None if self._force else find_refusal(refs, updates, remote=self._remote)
+            refusal: StockroomError | None = find_collision(state, updates)
+            if refusal is None and not self._force:
+                refusal = find_refusal(refs, updates, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
                 state, is_newest = find_newer_state(self._transport, state), True
                 continue
@@ -296,6 +300,7 @@ class _Push:
             old = self._repository.refs.find_ref(mine)
             if ref.kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
                 moves.append(RefMove(ref=mine, old=old, new=now))
+        moves, _ = leave_out_colliding(self._repository.refs, moves)
         if moves:
             with suppress(RefChangedError):  # a concurrent fetch, which saw the same or something newer
                 self._repository.refs.apply(RefChange(kind="push", moves=tuple(moves)))

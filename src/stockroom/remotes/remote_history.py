@@ -73,6 +73,6 @@ def _refuse(transport: Transport, state: RefState | None, missing: CommitId) -> 
     if newer is not None:
         raise StateTakenError(newer)
     raise RefChangedError(
-        f"{transport.url}: does not have commit {missing.hex()[:12]}, which this shallow clone (`--depth`) left out, so no "
-        "clone of what is pushed would be whole: push from a clone with the whole history"
+        f"{transport.url}: does not have commit {missing.hex()[:12]}, which this shallow clone (`--depth`) left out; "
+        "no clone of what is pushed would be whole: push from a clone with the whole history"
     )

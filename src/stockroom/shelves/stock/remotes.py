@@ -14,6 +14,7 @@ from stockroom.shelves.report import DropReport, PrefetchReport, Presence
 from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
+    from stockroom.remotes.collisions import LeftOut
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.push import PushReport
@@ -105,6 +106,17 @@ class RemoteActions(Handle):
         from stockroom.remotes.fetch import fetch
 
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
+
+    def find_left_out(self, remote: str = "origin") -> list[LeftOut]:
+        """Return the branches and tags of a remote, as last seen, that are not here because they collide.
+
+        Such a name differs from another one here only in case or accents' form. Contacts no remote.
+        """
+        from stockroom.remotes.fetch import plan_moves
+        from stockroom.remotes.tracking import Tracking
+
+        state = Tracking(self._repository.paths, remote).read_state()
+        return [] if state is None else plan_moves(self._repository, remote, state, prune=False)[1]
 
     def measure_presence(self) -> Presence:
         """Return how much of this repository's packs is on this machine; contacts no remote."""
