@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.kit.servers import BUCKET, Proxy
 
-from stockroom import InvalidNameError, RefChangedError, RefNotFoundError, StockRoom
+from stockroom import InvalidNameError, RefChangedError, RefNotFoundError, RemoteError, StockRoom, UnreachableError
 from stockroom.cli import main
 from stockroom.remotes.format.ref_state import make_following
+from stockroom.remotes.push import push
 from stockroom.remotes.ref_state_log import find_newest_state, publish_state
+from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
+from stockroom.testing.transports import UnreliableTransport
 
 
 def commit(stock: StockRoom, message: str) -> str:
@@ -198,3 +204,133 @@ def test_a_branch_that_was_left_out_cannot_be_pulled_and_a_remote_needs_a_name_o
         source.pull()
     with pytest.raises(InvalidNameError, match="differs from the existing 'origin'"):
         source.add_remote("Origin", folder["url"])
+
+
+# -- remotes that vanish
+
+
+@pytest.mark.parametrize("begun", ["pushed", "cloned", "shallow"])
+def test_a_remote_that_vanished_is_not_begun_again_unless_that_is_allowed(
+    remote: dict[str, Any], tmp_path: Path, begun: str
+) -> None:
+    """The share is not mounted, or the bucket is another one, with nothing in it."""
+    stock = StockRoom.init(tmp_path / "a", name="Ada", email="ada@example.org")
+    commit(stock, "first")
+    stock.add_remote("origin", **remote)
+    stock.push()
+    if begun != "pushed":
+        stock.close()
+        stock = clone(remote, tmp_path / "b", depth=1 if begun == "shallow" else None)
+    commit(stock, "second")
+    if (tmp_path / "remote").exists():
+        (tmp_path / "remote").rename(tmp_path / "unmounted")
+    else:
+        transport = open_transport(RemoteSettings(**remote))
+        transport.delete([file.path for file in transport.iter_files("")])
+    for _ in range(2):  # the refusal is not forgotten
+        for refused in (stock.push, lambda: stock.push(ref=":main"), lambda: stock.push(force=True)):
+            with pytest.raises(UnreachableError, match=r"seen there before, found none.*--allow-new-remote"):
+                refused()
+    assert not (tmp_path / "remote").exists()
+    if begun == "pushed":
+        for asked in (stock.fetch, stock.gc_remote):
+            with pytest.raises(UnreachableError, match="seen there before"):
+                asked()
+    assert main(["-C", str(stock.path), "push"]) == 13
+    if begun != "shallow":
+        assert main(["-C", str(stock.path), "push", "--allow-new-remote"]) == 0
+        with clone(remote, tmp_path / "c") as whole:
+            assert [found.message for found in whole.log()] == ["second", "first"]
+    stock.close()
+
+
+def test_a_remote_that_is_mounted_again_is_the_one_that_it_was(source: StockRoom, tmp_path: Path) -> None:
+    (tmp_path / "remote").rename(tmp_path / "unmounted")
+    commit(source, "fourth")
+    with pytest.raises(UnreachableError):
+        source.push()
+    (tmp_path / "unmounted").rename(tmp_path / "remote")
+    assert source.push().number == 2
+
+
+def test_a_first_push_that_ended_early_is_begun_again(tmp_path: Path) -> None:
+    """Files of a push that published nothing are no remote that could vanish."""
+    with StockRoom.init(tmp_path / "a", name="Ada", email="ada@example.org") as stock:
+        commit(stock, "first")
+        stock.add_remote("origin", str(tmp_path / "remote"))
+        inner = open_transport(RemoteSettings(str(tmp_path / "remote")))
+        for path in ("clock", "bundles"):
+            transport = UnreliableTransport(inner, lambda _, put, done, path=path: done and put.startswith(path))
+            with suppress(UnreachableError):
+                push(stock._repository, "origin", resolve_push(stock._repository, None), transport=transport)
+            (tmp_path / "remote").rename(tmp_path / f"left-by-{path}")
+            inner = open_transport(RemoteSettings(str(tmp_path / "remote")))
+        assert stock.push().number == 1
+
+
+def test_a_share_that_is_unmounted_during_a_push_gets_nothing_in_its_place(source: StockRoom, tmp_path: Path) -> None:
+    commit(source, "fourth")
+    gone: list[str] = []
+
+    def unmount(kind: str, path: str, done: bool) -> bool:
+        if path.startswith("bundles") and not done:
+            gone.append(path)
+            (tmp_path / "remote").rename(tmp_path / "unmounted")
+            (tmp_path / "remote").mkdir()  # the mount point
+        return False
+
+    transport = UnreliableTransport(open_transport(RemoteSettings(str(tmp_path / "remote"))), unmount)
+    with pytest.raises(UnreachableError, match="check that it is mounted"):
+        push(source._repository, "origin", resolve_push(source._repository, None), transport=transport)
+    assert gone
+    assert not list((tmp_path / "remote").iterdir())
+
+
+def test_a_remote_with_another_url_is_another_remote(source: StockRoom, tmp_path: Path) -> None:
+    source.set_remote("origin", str(tmp_path / "elsewhere"))
+    assert source.push().number == 1
+    source.remove_remote("origin")
+    source.add_remote("origin", str(tmp_path / "third"))
+    assert source.push().number == 1
+    with clone({"url": str(tmp_path / "third")}, tmp_path / "c") as whole:
+        assert whole.verify().ok
+
+
+# -- stores that create a file twice
+
+
+@pytest.fixture
+def careless(s3: str) -> Iterator[Proxy]:
+    """A server that ignores `If-None-Match`."""
+    with Proxy(s3, drop_headers=("if-none-match",)) as proxy:
+        yield proxy
+
+
+def test_a_store_that_ignores_conditions_is_found_out_at_the_first_push(careless: Proxy, tmp_path: Path) -> None:
+    url = {"url": f"s3://{BUCKET}/{tmp_path.name}", "endpoint_url": careless.url}
+    with StockRoom.init(tmp_path / "a", name="Ada", email="ada@example.org") as stock:
+        commit(stock, "first")
+        stock.add_remote("origin", **url)
+        for _ in range(2):
+            with pytest.raises(RemoteError, match=r"create a file that exists \(`If-None-Match: \*`\)"):
+                stock.push()
+        assert careless.count("PUT") == 4
+        assert careless.count("PUT .*/(packs|bundles|refs)/") == 0
+
+
+def test_every_repository_looks_once_whether_conditions_are_honoured(
+    s3: str, careless: Proxy, tmp_path: Path, source: StockRoom
+) -> None:
+    url = f"s3://{BUCKET}/{tmp_path.name}"
+    source.add_remote("store", url, endpoint_url=s3)
+    source.push("store")
+    with clone({"url": url, "endpoint_url": careless.url}, tmp_path / "b") as other:
+        commit(other, "fourth")
+        with pytest.raises(RemoteError, match="If-None-Match"):
+            other.push()
+        other.set_remote("origin", url, endpoint_url=s3)
+        other.push()
+        before = (tmp_path / "b/.stockroom/remotes/origin/exclusive").stat()
+        commit(other, "fifth")
+        other.push()
+        assert (tmp_path / "b/.stockroom/remotes/origin/exclusive").stat() == before

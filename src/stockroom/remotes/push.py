@@ -29,10 +29,12 @@ from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.push_plan import PushContents, plan_push
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
+    check_exclusive,
     find_following_state,
     find_newer_state,
     find_newest_state,
     is_current,
+    make_vanished_error,
     publish_state,
     put_marks,
     read_marks,
@@ -81,23 +83,27 @@ def push(
     wanted: Mapping[Ref, CommitId | None],
     *,
     force: bool = False,
+    allow_new_remote: bool = False,
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
     """Bring refs of a remote to where `wanted` says (None deletes), with all they lead to.
 
+    A remote begins with its first push. If it has none of the states that were seen there, that takes
+    `allow_new_remote`.
+
     Raises:
         RefChangedError: a branch of the remote has commits that would be lost, or the remote lacks history that this
             shallow clone lacks as well; nothing was moved.
         InvalidNameError: a new name differs from another of the remote only in case or accents' form.
-        RemoteError: the remote does not answer, or cannot be written to.
+        RemoteError: the remote does not answer, cannot be written to, creates a file twice, or has vanished.
     """
     if transport is None:
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to where it is kept")
     tracking = Tracking(repository.paths, remote)
-    return _Push(repository, remote, tracking, transport, wanted, force, on_progress).run()
+    return _Push(repository, remote, tracking, transport, wanted, force, allow_new_remote, on_progress).run()
 
 
 @dataclass(slots=True)
@@ -110,6 +116,7 @@ class _Push:
     _transport: Transport
     _wanted: Mapping[Ref, CommitId | None]
     _force: bool
+    _allow_new_remote: bool
     _on_progress: OnProgress | None
     _sent: set[PackDigest] = field(default_factory=set)
     _doubted: set[PackDigest] = field(default_factory=set)
@@ -134,6 +141,7 @@ class _Push:
                 self._remember(state)
                 return self._report(0 if state is None else state.number, ())
             try:
+                self._check_exclusive()
                 following = self._send(state, updates)
                 publish_state(self._transport, following)
             except StateTakenError as taken:
@@ -161,9 +169,18 @@ class _Push:
         known = self._tracking.read_state()
         if known is not None and is_current(self._transport, known):
             return known
-        if known is not None:  # another remote in its place
+        newest = find_newest_state(self._transport)
+        if newest is None and self._tracking.has_seen_state and not self._allow_new_remote:
+            raise make_vanished_error(self._transport)
+        if known is not None or newest is None:  # another remote in its place
             self._tracking.forget()
-        return find_newest_state(self._transport)
+        return newest
+
+    def _check_exclusive(self) -> None:
+        """Check, at the first push to a remote, that it creates a file only once."""
+        if not self._tracking.is_exclusive:
+            check_exclusive(self._transport)
+            self._tracking.note_exclusive()
 
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
         """Put packs and bundle on the remote; return the state to publish. Raises `StateTakenError` if one is newer."""

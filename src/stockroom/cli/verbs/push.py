@@ -24,10 +24,13 @@ def push(
         bool, typer.Option("-f", "--force", help="Move the remote's branch even if that drops commits of it.")
     ] = False,
     tags: Annotated[bool, typer.Option("--tags", help="Bring all tags too.")] = False,
+    allow_new_remote: Annotated[
+        bool, typer.Option("--allow-new-remote", help="Begin a new remote where the one seen before has vanished.")
+    ] = False,
 ) -> None:
     """Bring a branch or tag to a remote, with all it leads to; only what is missing there is sent."""
     with console.open_stock() as stock, console.transfer("push") as show:
-        report = stock.push(remote, ref, force, tags=tags, on_progress=show)
+        report = stock.push(remote, ref, force, tags=tags, allow_new_remote=allow_new_remote, on_progress=show)
     moved = [move_document(update.ref, update.old, update.new) for update in report.moved]
     console.answer({"remote": report.remote, "moved": moved, "packs": report.packs, "nbytes": report.nbytes})
     for update in report.moved:
