@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from tests.kit.servers import BUCKET, Proxy
 
-from stockroom import InvalidNameError, RefChangedError, RefNotFoundError, RemoteError, StockRoom, UnreachableError
+from stockroom import (
+    InvalidInputError,
+    InvalidNameError,
+    RefChangedError,
+    RefNotFoundError,
+    RemoteError,
+    StockRoom,
+    UnreachableError,
+)
 from stockroom.cli import main
 from stockroom.remotes.format.ref_state import make_following
 from stockroom.remotes.push import push
@@ -334,3 +342,16 @@ def test_every_repository_looks_once_whether_conditions_are_honoured(
         commit(other, "fifth")
         other.push()
         assert (tmp_path / "b/.stockroom/remotes/origin/exclusive").stat() == before
+
+
+# -- what is here already
+
+
+def test_a_clone_beside_what_is_left_of_a_repository_is_refused_and_removes_nothing(
+    source: StockRoom, folder: dict[str, Any]
+) -> None:
+    (source.path / ".stockroom/format").unlink()
+    before = sorted(source.path.rglob("*"))
+    with pytest.raises(InvalidInputError, match="found one with files that no clone left; move it away"):
+        StockRoom.clone_here(source.path, "s3://nowhere/x", endpoint_url="http://127.0.0.1:9")
+    assert sorted(source.path.rglob("*")) == before

@@ -116,7 +116,7 @@ def clone_here(
     """Clone the data of the `head.stock` in a work tree, which stays as it is; or complete such a clone.
 
     Raises:
-        InvalidInputError: there is no `head.stock`, or its data is already here.
+        InvalidInputError: there is no `head.stock`, or its data is already here, whole or not.
         RefNotFoundError: the remote does not have the commit that it names. The partial clone is removed again.
     """
     paths = RepositoryPaths(root.resolve())
@@ -129,6 +129,11 @@ def clone_here(
     if not _is_unfinished(paths, settings):
         if is_repository(locate(paths.root)):
             raise InvalidInputError(f"{paths.root} is a repository already: `stock fetch` brings what is new")
+        if not _is_state_barely_begun(paths):  # a clone that fails removes the folder
+            raise InvalidInputError(
+                f"{paths.state}: expected no such folder, found one with files that no clone left; move it away, then "
+                "run this again"
+            )
         _claim_folder(paths, settings)
     _complete(paths, settings, options, head, transport, on_progress)
     return paths
@@ -213,7 +218,11 @@ def _is_barely_begun(paths: RepositoryPaths) -> bool:
     """Whether a folder is empty, or holds only the start of a clone that was killed before it wrote its marker."""
     if {path.name for path in paths.root.iterdir()} - {paths.state.name}:
         return False
-    begun = {f"{_MARKER_STEM}.new", ".gitignore"}
+    return _is_state_barely_begun(paths)
+
+
+def _is_state_barely_begun(paths: RepositoryPaths) -> bool:
+    begun = {f"{_MARKER_STEM}.new", ".gitignore", _LOCK_NAME}
     return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= begun
 
 

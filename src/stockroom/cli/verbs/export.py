@@ -40,7 +40,9 @@ def export(
         str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or keys with commas between.")
     ] = None,
     where: WhereOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file, or what an earlier export made in a folder.")
+    ] = False,
 ) -> None:
     """Write samples of a column, in key order, to a file or a folder that appears whole or not at all."""
     place = parse_path_address(address)
