@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import ml_dtypes
@@ -26,6 +28,7 @@ from stockroom.importers.registry import resolve_importer
 from stockroom.importers.run import import_into
 from stockroom.importers.source import ImportSpec
 from stockroom.shelves.export.file_names import name_file
+from stockroom.shelves.export.folders import LIST_NAME
 from stockroom.shelves.png import encode_png
 
 RNG = np.random.default_rng(0)
@@ -74,6 +77,11 @@ def same(column: Column, other: Column) -> None:
     assert (column.dtype, len(column)) == (other.dtype, len(other))
     for ours, theirs in zip(column.values(), other.values(), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def list_made(folder: Path) -> list[Path]:
+    """The files of an export, without the list of them that it leaves."""
+    return [path for path in folder.iterdir() if path.name != LIST_NAME]
 
 
 # -- kinds of files
@@ -164,7 +172,7 @@ def test_tar_is_read_back_as_webdataset(room, tmp_path, name, suffix):
 
 def test_a_folder_holds_a_file_for_each_sample(room, tmp_path):
     room.data["photo"].export(tmp_path / "photos")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "photos").iterdir()} == {
+    assert {file.name: file.read_bytes() for file in list_made(tmp_path / "photos")} == {
         "a.png": room.data["photo"].encoded["a"],
         "b.c.jpg": room.data["photo"].encoded["b.c"],
     }
@@ -175,7 +183,7 @@ def test_a_folder_holds_a_file_for_each_sample(room, tmp_path):
     room.data["scan"].export(tmp_path / "scans")
     np.testing.assert_array_equal(np.load(tmp_path / "scans" / "6.npy"), room.data["scan"][6])
     room.data["nested"].export(tmp_path / "nested")
-    assert [file.name for file in (tmp_path / "nested").iterdir()] == ["%5B%22patient%22,3%5D.npy"]
+    assert [file.name for file in list_made(tmp_path / "nested")] == ["%5B%22patient%22,3%5D.npy"]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +264,7 @@ def test_nothing_is_replaced_unless_forced(room, tmp_path, capsys, file):
 def test_an_empty_folder_is_filled_and_a_link_is_never_followed(room, tmp_path):
     (tmp_path / "empty").mkdir()
     room.data["caption"].export(tmp_path / "empty")
-    assert len(list((tmp_path / "empty").iterdir())) == 5
+    assert len(list_made(tmp_path / "empty")) == 5
     (tmp_path / "precious").write_text("precious")
     for name in ("a.npy", "a.zarr", "folder"):
         (tmp_path / name).symlink_to(tmp_path / "precious")
@@ -275,6 +283,99 @@ def test_folders_that_hold_the_repository_are_never_replaced(room, tmp_path):
         with pytest.raises(InvalidInputError, match="the repository's own folder"):
             room.data["label"].export(room.path / place, force=True)
     assert room.verify().ok
+
+
+@pytest.mark.parametrize(("name", "gone"), [("a", "0.npy"), ("z.zarr", "c")])
+def test_only_what_an_earlier_export_made_is_replaced(room, tmp_path, name, gone):
+    place = tmp_path / name
+    (place / "notes").mkdir(parents=True)
+    (place / "empty").mkdir()
+    (place / "thesis.txt").write_text("years")
+    (place / "notes/one.txt").write_text("one")
+    (place / "link").symlink_to(tmp_path)
+    assert export(room, "data/label", "--to", place, "--force") == 0
+    made = {path.relative_to(place) for path in place.rglob("*")}
+    assert Path(gone) in made
+    assert export(room, "data/label", "--to", place, "--keys", "1", "--force") == 0
+    left = {path.relative_to(place) for path in place.rglob("*")}
+    assert Path(gone) not in left
+    assert {Path(each) for each in ("thesis.txt", "notes/one.txt", "empty", "link")} <= left
+    assert [(place / "thesis.txt").read_text(), (place / "notes/one.txt").read_text()] == ["years", "one"]
+    shutil.move(place / "thesis.txt", tmp_path / "thesis.txt")
+    for path in ("notes", "link", "empty"):
+        shutil.move(place / path, tmp_path / f"moved-{path}")
+    assert export(room, "data/label", "--to", place, "--force") == 0
+    assert {path.relative_to(place) for path in place.rglob("*")} == made - {
+        Path(each) for each in ("thesis.txt", "notes", "notes/one.txt", "empty", "link")
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {
+        name,
+        "thesis.txt",
+        "moved-notes",
+        "moved-link",
+        "moved-empty",
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "z.zarr"])
+def test_a_file_in_the_way_that_no_export_made_is_not_replaced(room, tmp_path, name):
+    place, file = tmp_path / name, "3.npy" if name == "a" else "zarr.json"
+    place.mkdir()
+    (place / file).write_text("mine")
+    with pytest.raises(InvalidInputError, match=rf"{file} is in the way, and no earlier export made it"):
+        room.data["label"].export(place, force=True)
+    (place / file).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/0").write_text("mine")
+    if name == "z.zarr":
+        (place / "c").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(InvalidInputError, match="c is in the way"):
+            room.data["label"].export(place, force=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert (tmp_path / "elsewhere/0").read_text() == "mine"
+
+
+def test_a_list_leads_to_nothing_outside_its_folder(room, tmp_path):
+    place = tmp_path / "a"
+    room.data["label"].export(place, keys=[1])
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/precious").write_text("precious")
+    (place / "link").symlink_to(tmp_path / "other")
+    (place / "mine").write_text("mine")
+    files = ["1.npy", "../precious", str(tmp_path / "precious"), "link/precious", "a/../../precious", "", ".", "x\0"]
+    (place / LIST_NAME).write_text(json.dumps({"version": 1, "files": files}))
+    room.data["label"].export(place, keys=[2], force=True)
+    assert (tmp_path / "precious").read_text() == (tmp_path / "other/precious").read_text() == "precious"
+    assert {path.name for path in place.iterdir()} == {"2.npy", "link", "mine", LIST_NAME}
+    for rubbish in ("", "[]", '{"version": 2, "files": []}', "x" * 100):
+        (place / LIST_NAME).write_text(rubbish)
+        with pytest.raises(InvalidInputError, match=r"2\.npy is in the way"):
+            room.data["label"].export(place, keys=[2], force=True)
+
+
+def test_an_export_that_is_killed_while_it_replaces_files_is_completed_by_the_next(room, tmp_path):
+    place = tmp_path / "a"
+    place.mkdir()
+    (place / "mine").write_text("mine")
+    room.data["label"].export(place, keys=slice(5), force=True)
+    before = place / LIST_NAME
+    listed = json.loads(before.read_text())["files"]
+    before.write_text(json.dumps({"version": 1, "files": [*listed, "9.npy"]}))  # as it is while files are moved
+    (place / "9.npy").write_text("moved")
+    room.data["label"].export(place, keys=slice(2), force=True)
+    assert {path.name for path in place.iterdir()} == {"mine", "0.npy", "1.npy", LIST_NAME}
+
+
+def test_readers_of_a_zarr_group_do_not_see_the_list(room, tmp_path):
+    for name in ("scan", "nested"):
+        place = tmp_path / f"{name}.zarr"
+        room.data[name].export(place)
+        room.data[name].export(place, force=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(list(zarr.open_group(place, mode="r").members())) >= 1
+        assert len(list(place.rglob(LIST_NAME))) == 1
 
 
 def test_an_export_that_fails_half_way_leaves_what_was_there(room, tmp_path):

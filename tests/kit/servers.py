@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -167,7 +167,8 @@ class Exchange:
 class Proxy:
     """A proxy in front of a server, which passes everything on until it is told otherwise."""
 
-    def __init__(self, target_url: str) -> None:
+    def __init__(self, target_url: str, *, drop_headers: Collection[str] = ()) -> None:
+        self._drop_headers = {"connection", *drop_headers}
         self._target = urlsplit(target_url).netloc
         self.rules: list[Rule] = []
         self.requests: list[tuple[str, str, str]] = []
@@ -201,7 +202,7 @@ class Proxy:
         """The server's answer."""
         connection = http.client.HTTPConnection(self._target, timeout=60)
         try:
-            headers = {name: value for name, value in handler.headers.items() if name.lower() != "connection"}
+            headers = {name: value for name, value in handler.headers.items() if name.lower() not in self._drop_headers}
             connection.request(handler.command, handler.path, body=body or None, headers=headers)
             answer = connection.getresponse()
             exchange = Exchange(handler.command, handler.path, answer.status, answer.getheaders(), answer.read())

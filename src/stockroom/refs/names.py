@@ -90,9 +90,10 @@ def check_collision(kind: str, name: str, existing: Iterable[str]) -> None:
 
 def find_colliding(name: str, existing: Iterable[str]) -> str | None:
     """Return another name that differs from `name` only in case or in Unicode's composition, or None."""
-    folded = _fold(name)
-    return next((other for other in existing if other != name and _fold(other) == folded), None)
+    folded = fold_name(name)
+    return next((other for other in existing if other != name and fold_name(other) == folded), None)
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
+    """Return the form in which names are equal that collide."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

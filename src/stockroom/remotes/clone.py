@@ -114,7 +114,7 @@ def clone_here(
     """Clone the data of the `head.stock` in a work tree, which stays as it is; or complete such a clone.
 
     Raises:
-        InvalidInputError: there is no `head.stock`, or its data is already here.
+        InvalidInputError: there is no `head.stock`, or its data is already here, whole or not.
         RefNotFoundError: the remote does not have the commit that it names. The partial clone is removed again.
     """
     paths = RepositoryPaths(root.resolve())
@@ -127,6 +127,11 @@ def clone_here(
     if not _is_unfinished(paths, settings):
         if is_repository(locate(paths.root)):
             raise InvalidInputError(f"{paths.root} is already a repository: run `stock fetch` to update it")
+        if not _is_state_barely_begun(paths):  # a clone that fails removes the folder
+            raise InvalidInputError(
+                f"{paths.state}: expected no such folder, found one with files that no clone left; move it away, then "
+                "run this again"
+            )
         _claim_folder(paths, settings)
     _complete(paths, settings, options, head, transport, on_progress)
     return paths
@@ -211,7 +216,11 @@ def _is_barely_begun(paths: RepositoryPaths) -> bool:
     """Whether a folder is empty, or holds only the start of a clone that was killed before it wrote its marker."""
     if {path.name for path in paths.root.iterdir()} - {paths.state.name}:
         return False
-    begun = {f"{_MARKER_STEM}.new", ".gitignore"}
+    return _is_state_barely_begun(paths)
+
+
+def _is_state_barely_begun(paths: RepositoryPaths) -> bool:
+    begun = {f"{_MARKER_STEM}.new", ".gitignore", _LOCK_NAME}
     return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= begun
 
 
@@ -243,7 +252,7 @@ def _clone_metadata(
                 "`stock push`, or check out an older commit with git; then run this again",
                 ref=tip.hex(),
             )
-        moves = plan_moves(repository, ORIGIN, state, prune=False)
+        moves, _ = plan_moves(repository, ORIGIN, state, prune=False)
         if options.depth is not None:
             moves = [move for move in moves if move.new == tip]
         if head.branch is not None and head.commit is not None:

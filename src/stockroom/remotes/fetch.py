@@ -13,6 +13,7 @@ from typing import Final
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import CorruptionError, RefChangedError
 from stockroom.refs import Ref, RefChange, RefMove
+from stockroom.remotes.collisions import LeftOut, leave_out_colliding
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.progress import OnProgress
@@ -35,7 +36,8 @@ class FetchReport:
     """The result of a fetch: refs moved (name, old, new), and how much was new.
 
     `leaving` counts packs that branches, tags or changes here need and that are not whole here, but that the remote is
-    about to remove as unreachable there: push, or fetch their bytes.
+    about to remove as unreachable there: push, or fetch their bytes. `left_out` names branches and tags of the remote
+    that differ from another name here only in case or accents' form, and that name.
     """
 
     remote: str
@@ -47,6 +49,7 @@ class FetchReport:
     packs: int
     nbytes: int
     leaving: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def fetch(
@@ -71,24 +74,25 @@ def fetch(
     with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # packs already here must not be removed meanwhile
         intake = Intake(repository, transport, tracking)
         state = intake.take_in_newest(state, on_progress)
-        moves = plan_moves(repository, remote, state, prune=prune)
+        moves, left_out = plan_moves(repository, remote, state, prune=prune)
         apply_moves(repository, moves, kind="fetch")
         tracking.write_state(state)
         leaving = count_leaving(repository)
     refs = tuple((str(move.ref), move.old, move.new) for move in moves)
-    return FetchReport(
-        remote, state.number, refs, intake.bundles, intake.commits, intake.objects, intake.packs, intake.nbytes, leaving
-    )
+    taken = (intake.bundles, intake.commits, intake.objects, intake.packs, intake.nbytes)
+    return FetchReport(remote, state.number, refs, *taken, leaving, tuple(left_out))
 
 
-def plan_moves(repository: Repository, remote: str, state: RefState, *, prune: bool) -> list[RefMove]:
-    """Plan how refs here follow a remote's state."""
+def plan_moves(
+    repository: Repository, remote: str, state: RefState, *, prune: bool
+) -> tuple[list[RefMove], list[LeftOut]]:
+    """Plan how refs here follow a remote's state. Return the moves, and the refs that collide with another name."""
     refs = repository.refs
     moves = []
-    for name, tip in state.branches.items():
+    for name, tip in sorted(state.branches.items(), key=lambda item: (item[0] != state.head, item[0])):
         ref = Ref("remote", f"{remote}/{name}")
         moves.append(RefMove(ref=ref, old=refs.find_ref(ref), new=CommitId(tip)))
-    for name, tip in state.tags.items():
+    for name, tip in sorted(state.tags.items()):
         ref = Ref("tag", name)
         if refs.find_ref(ref) is None:
             moves.append(RefMove(ref=ref, old=None, new=CommitId(tip)))
@@ -98,11 +102,12 @@ def plan_moves(repository: Repository, remote: str, state: RefState, *, prune: b
             if name.startswith(prefix) and name.removeprefix(prefix) not in state.branches:
                 moves.append(RefMove(ref=Ref("remote", name), old=tip, new=None))
     is_shallow = bool(refs.shallow())
-    return [
+    possible = [
         move
         for move in moves
         if move.old != move.new and not (is_shallow and move.new is not None and not refs.has_commit(move.new))
     ]
+    return leave_out_colliding(refs, possible)
 
 
 def apply_moves(repository: Repository, moves: Sequence[RefMove], *, kind: str) -> None:

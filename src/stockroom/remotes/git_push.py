@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, InvalidInputError, RefChangedError
+from stockroom.errors import ConflictError, InvalidInputError, InvalidNameError, RefChangedError
 from stockroom.refs import Ref, is_ancestor
 from stockroom.refs.names import find_broken_rule
 from stockroom.remotes.fetch import fetch
@@ -89,7 +89,7 @@ def push_needed(
         return None
     try:
         report = _push_branches(repository, remote, needed.branches, on_progress)
-    except RefChangedError as error:
+    except (RefChangedError, InvalidNameError) as error:
         fetch(repository, remote, on_progress=on_progress)
         if _find_lacking(repository, remote, needed.commits):
             raise RefChangedError(

@@ -50,6 +50,13 @@ def pull(
     fetched = fetch(repository, remote, on_progress=on_progress)
     name = f"{remote}/{branch}"
     theirs = repository.refs.find_ref(Ref("remote", name))
+    other = dict(fetched.left_out).get(str(Ref("branch", branch)))
+    if other is not None:
+        raise RefNotFoundError(
+            f"branch {branch!r} of {remote!r} was left out: it differs from {other!r} only in case or accents' form; "
+            "rename one of them there",
+            ref=branch,
+        )
     if theirs is None:
         raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` creates it", ref=branch)
     try:

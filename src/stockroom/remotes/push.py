@@ -8,44 +8,48 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
-from stockroom.errors import RefChangedError, RemoteError
+from stockroom.digest import CommitId, PackDigest
+from stockroom.errors import RefChangedError, RemoteError, StockroomError
 from stockroom.refs import Ref, RefChange, RefMove
+from stockroom.refs.objects import decode_object
+from stockroom.remotes.collisions import find_collision, leave_out_colliding
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, find_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
-from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferTally
-from stockroom.remotes.push_plan import PushContents, plan_push
+from stockroom.remotes.push_plan import PushContents
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
+    check_exclusive,
     find_following_state,
     find_newer_state,
     find_newest_state,
     is_current,
+    make_vanished_error,
     publish_state,
     put_marks,
     read_marks,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
+from stockroom.remotes.remote_history import find_known_commits
+from stockroom.remotes.sending import make_whole, open_contents, send_packs
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
+from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.writer_folder import session_folder
 
-_PUTS_AT_ONCE: Final = 8
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
 _OBJECTS_AT_ONCE: Final = 512
@@ -79,21 +83,28 @@ def push(
     wanted: Mapping[Ref, CommitId | None],
     *,
     force: bool = False,
+    allow_new_remote: bool = False,
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
     """Bring refs of a remote to where `wanted` says (None deletes), with all they lead to.
 
+    A remote begins with its first push. If it has none of the states that were seen there, that takes
+    `allow_new_remote`.
+
     Raises:
-        RefChangedError: a branch of the remote has commits that would be lost; nothing was moved.
-        RemoteError: the remote does not answer, or cannot be written to.
+        RefChangedError: a branch of the remote has commits that would be lost, or the remote lacks history that this
+            shallow clone lacks as well; nothing was moved.
+        InvalidNameError: a new name differs from another of the remote only in case or accents' form.
+        CorruptionError: something here that was to be sent is damaged.
+        RemoteError: the remote does not answer, cannot be written to, creates a file twice, or has vanished.
     """
     if transport is None:
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to the folder or object store behind it")
     tracking = Tracking(repository.paths, remote)
-    return _Push(repository, remote, tracking, transport, wanted, force, on_progress).run()
+    return _Push(repository, remote, tracking, transport, wanted, force, allow_new_remote, on_progress).run()
 
 
 @dataclass(slots=True)
@@ -106,6 +117,7 @@ class _Push:
     _transport: Transport
     _wanted: Mapping[Ref, CommitId | None]
     _force: bool
+    _allow_new_remote: bool
     _on_progress: OnProgress | None
     _sent: set[PackDigest] = field(default_factory=set)
     _doubted: set[PackDigest] = field(default_factory=set)
@@ -118,7 +130,9 @@ class _Push:
         is_newest = False
         for round_ in range(_ROUNDS):
             updates = plan_updates(state, self._wanted)
-            refusal = None if self._force else find_refusal(refs, updates, remote=self._remote)
+            refusal: StockroomError | None = find_collision(state, updates)
+            if refusal is None and not self._force:
+                refusal = find_refusal(refs, updates, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
                 state, is_newest = find_newer_state(self._transport, state), True
                 continue
@@ -128,8 +142,11 @@ class _Push:
                 self._remember(state)
                 return self._report(0 if state is None else state.number, ())
             try:
+                self._check_exclusive()
                 following = self._send(state, updates)
                 publish_state(self._transport, following)
+            except StalePackError:
+                continue
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.02 * min(round_, 25)))  # noqa: S311 - so that many do not meet again
                 newest = find_newer_state(self._transport, taken.found)
@@ -155,23 +172,31 @@ class _Push:
         known = self._tracking.read_state()
         if known is not None and is_current(self._transport, known):
             return known
-        if known is not None:  # another remote in its place
+        newest = find_newest_state(self._transport)
+        if newest is None and self._tracking.has_seen_state and not self._allow_new_remote:
+            raise make_vanished_error(self._transport)
+        if known is not None or newest is None:  # another remote in its place
             self._tracking.forget()
-        return find_newest_state(self._transport)
+        return newest
+
+    def _check_exclusive(self) -> None:
+        """Check, at the first push to a remote, that it creates a file only once."""
+        if not self._tracking.is_exclusive:
+            check_exclusive(self._transport)
+            self._tracking.note_exclusive()
 
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
         """Put packs and bundle on the remote; return the state to publish. Raises `StateTakenError` if one is newer."""
         tips = [update.new for update in updates if update.new is not None]
-        known = [tip for tip in ([] if state is None else state.list_tips()) if self._repository.refs.has_commit(tip)]
-        contents = plan_push(self._repository, tips, known)
         following = follow_updates(state, updates)
-        if not contents.commits:
-            return following
         with _noticing_gc(self._transport, state):
+            known = find_known_commits(self._repository, self._transport, state, tips)
+            contents, packs = open_contents(self._repository, tips, known)
+            if not contents.commits:
+                return following
             marks = read_marks(self._transport, state, self._tracking)
             relied: list[Item] = [(ItemKind.PACK, digest) for digest in contents.packs]
             self._await_removal(state, marks, relied)
-            packs = [LocalPack.open(self._repository, digest) for digest in contents.packs]
             new = self._send_packs(packs, following.bundles)
             bundles = self._send_bundle(state, contents, new, marks)
         relied += [(ItemKind.BUNDLE, entry.digest) for entry in bundles]
@@ -210,35 +235,12 @@ class _Push:
         unsent = [pack for pack in packs if pack.digest not in known and pack.digest not in self._sent]
         missing = find_unsent(self._transport, old) if old else []
         missing += find_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
-        missing = self._make_whole(missing)
-        self._put_files([file for pack in missing for file in pack.iter_files()])
+        missing = make_whole(self._repository, missing)
+        self._nbytes += send_packs(self._transport, missing, self._on_progress)
         self._sent.update(pack.digest for pack in missing)
         new = [pack for pack in packs if pack.digest not in described]
         self._described.update(pack.digest for pack in new)
         return new
-
-    def _make_whole(self, packs: Sequence[LocalPack]) -> list[LocalPack]:
-        """Return the packs with all of their bytes here; fetch those that are absent."""
-        partial = [pack.digest for pack in packs if pack.pack.presence is not None]
-        if partial:
-            with closing(make_agent_fetcher(self._repository.paths)) as fetcher:
-                fetcher.fetch_packs(partial)
-        return [
-            LocalPack.open(self._repository, pack.digest) if pack.pack.presence is not None else pack for pack in packs
-        ]
-
-    def _put_files(self, files: Sequence[tuple[str, Buffer]]) -> None:
-        sizes = [len(view_bytes(content)) for _, content in files]
-        tally = TransferTally("packs", self._on_progress, total_files=len(files), total_nbytes=sum(sizes))
-
-        def put(file: tuple[str, Buffer], nbytes: int) -> None:
-            self._transport.put(*file)
-            tally.add(files=1, nbytes=nbytes)
-
-        with _threads(_PUTS_AT_ONCE) as pool:
-            for _ in pool.map(put, files, sizes):
-                pass
-        self._nbytes += sum(sizes)
 
     def _send_bundle(
         self, state: RefState | None, contents: PushContents, packs: Sequence[LocalPack], marks: MarkTable
@@ -269,6 +271,7 @@ class _Push:
         for start in range(0, len(digests), _OBJECTS_AT_ONCE):
             some = digests[start : start + _OBJECTS_AT_ONCE]
             for digest, value in zip(some, self._repository.objects.get_encoded(some), strict=True):
+                decode_object(value, digest)  # a damaged one must not spread
                 writer.add(RecordKind.OBJECT, digest, value)
         for commit in contents.commits:
             writer.add(RecordKind.COMMIT, commit, self._repository.refs.get_commit(commit).encode())
@@ -294,6 +297,7 @@ class _Push:
             old = self._repository.refs.find_ref(mine)
             if ref.kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):
                 moves.append(RefMove(ref=mine, old=old, new=now))
+        moves, _ = leave_out_colliding(self._repository.refs, moves)
         if moves:
             with suppress(RefChangedError):  # a concurrent fetch, which saw the same or something newer
                 self._repository.refs.apply(RefChange(kind="push", moves=tuple(moves)))
@@ -309,15 +313,3 @@ def _noticing_gc(transport: Transport, state: RefState | None) -> Iterator[None]
         if newer is None:
             raise
         raise StateTakenError(newer) from error
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool that, after an error, does not start the remaining work."""
-    pool = ThreadPoolExecutor(count, thread_name_prefix="put")
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    pool.shutdown()

@@ -13,7 +13,7 @@ from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, Item, RemoteMark, d
 from stockroom.remotes.format.paths import LATEST_PATH, marks_path, state_path
 from stockroom.remotes.format.ref_state import MAX_STATE_NBYTES, RefState, decode_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import MissingFileError, Transport
+from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, Transport
 
 _HINT_EVERY: Final = 8
 _MAX_HINT_NBYTES: Final = 32
@@ -52,9 +52,30 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
 def get_newest_state(transport: Transport, known: RefState | None = None) -> RefState:
     """Return the newest state of a remote, as `find_newest_state` does. Raises `RemoteError` if it has none."""
     state = find_newest_state(transport, known)
+    if state is None and known is not None:
+        raise make_vanished_error(transport)
     if state is None:
         raise RemoteError(f"{transport.url}: no Stockroom repository there; `stock push` creates one")
     return state
+
+
+def make_vanished_error(transport: Transport) -> UnreachableError:
+    """Return the error for a remote that was seen to have ref states, and has none."""
+    return UnreachableError(
+        f"{transport.url}: expected the Stockroom repository that was seen there before, found none: check that the "
+        "folder is mounted and that the server is the right one; if it is gone for good, `stock push "
+        "--allow-new-remote` makes a new one"
+    )
+
+
+def check_exclusive(transport: Transport) -> None:
+    """Raise `RemoteError` if a remote lets the same file be created twice: concurrent pushes would be lost there."""
+    if transport.put_if_absent(CLOCK_PATH, b"") and transport.put_if_absent(CLOCK_PATH, b""):
+        raise RemoteError(
+            f"{transport.url}: expected the store to refuse to create a file that exists (`If-None-Match: *`), found "
+            "that it replaces it, so one of two pushes at the same time would be lost without a word; nothing was "
+            "pushed: use a store that honours the condition"
+        )
 
 
 def find_newer_state(transport: Transport, known: RefState) -> RefState:

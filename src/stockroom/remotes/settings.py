@@ -33,7 +33,7 @@ def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
 
 def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
     """Add a remote. Raises `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules."""
-    from stockroom.refs import check_name  # here for the start-up time of the fetch agent
+    from stockroom.refs import check_collision, check_name  # here for the start-up time of the fetch agent
 
     check_name("remote", name)
     if "/" in name:
@@ -41,6 +41,7 @@ def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> N
     remotes = read_remotes(paths)
     if name in remotes:
         raise InvalidInputError(f"remote {name!r} already exists, at {remotes[name].url}; remove it first")
+    check_collision("remote", name, remotes)
     _write(paths, {**remotes, name: settings})
 
 

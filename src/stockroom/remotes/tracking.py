@@ -33,6 +33,12 @@ class Tracking:
         self._bundles = self._directory / "bundles"
         self._described = self._directory / "described"
         self._marks = self._directory / "marks"
+        self._exclusive = self._directory / "exclusive"
+
+    @property
+    def has_seen_state(self) -> bool:
+        """Whether the remote was seen to have a ref state, even if it is not known which one."""
+        return any(path.exists() for path in (self._state, self._packs, self._bundles))
 
     def read_state(self) -> RefState | None:
         """Read the ref state last seen, or None if there is no readable one."""
@@ -86,6 +92,15 @@ class Tracking:
     def add_bundles(self, digests: Iterable[bytes]) -> None:
         """Remember bundles whose content is here."""
         self._append(self._bundles, set(digests) - self.read_bundles())
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether the remote was seen to create a file only once."""
+        return self._exclusive.exists()
+
+    def note_exclusive(self) -> None:
+        """Remember that the remote creates a file only once."""
+        _replace(self._exclusive, b"")
 
     def forget(self) -> None:
         """Forget everything about the remote."""

@@ -13,6 +13,7 @@ from stockroom.cli.options import EndpointOption, RegionOption
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.units import format_part
 from stockroom.cli.verb import verb
+from stockroom.cli.verbs.fetch import tell_left_out
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -51,8 +52,10 @@ def clone(
             opened = _clone(url or "", directory, metadata_only, ref, options, show)
         with opened as stock:
             presence, commit, branch = stock.measure_presence(), stock.commit_id, stock.branch
+            left_out = stock.find_left_out()
     sizes = {"nbytes": presence.nbytes, "present_nbytes": presence.present_nbytes}
     console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
+    tell_left_out(console, "origin", left_out)
     where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
     place = directory or stock.path.name
     console.say(f"cloned into {place}, on {where}; present: {format_part(presence.present_nbytes, presence.nbytes)}")

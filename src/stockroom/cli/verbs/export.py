@@ -38,7 +38,9 @@ def export(
         str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or comma-separated keys.")
     ] = None,
     where: WhereOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file, or what an earlier export made in a folder.")
+    ] = False,
 ) -> None:
     """Write samples of a column to a file or folder.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,10 +38,21 @@ def tell_fetch(console: Console, report: FetchReport) -> None:
         console.say(format_move(*move))
     if report.commits:
         console.say(f"{format_count(report.commits, 'commit')} ({format_nbytes(report.nbytes)}) from {report.remote}")
+    tell_left_out(console, report.remote, report.left_out)
     if report.leaving:
         console.say(
             f"warning: the remote will remove {format_count(report.leaving, 'pack')} that your branches, tags or "
             "staged changes need and that are not all present: push them, or fetch them with `stock prefetch`"
+        )
+
+
+def tell_left_out(console: Console, remote: str, left_out: Iterable[tuple[str, str]]) -> None:
+    """Print the refs of a remote that were not taken in."""
+    for ref, other in left_out:
+        kind, _, name = ref.partition("/")
+        console.say(
+            f"warning: left out {kind} {name} of {remote}: it differs from {other} only in case or accents' form; "
+            f"rename one of them there (if {other} is gone there, `stock fetch --prune` forgets it)"
         )
 
 
@@ -54,4 +66,5 @@ def fetch_document(report: FetchReport) -> dict[str, object]:
         "packs": report.packs,
         "nbytes": report.nbytes,
         "leaving": report.leaving,
+        "left_out": [{"ref": ref, "other": other} for ref, other in report.left_out],
     }

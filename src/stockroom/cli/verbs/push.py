@@ -24,10 +24,13 @@ def push(
         bool, typer.Option("-f", "--force", help="Move the remote's branch even if it loses commits.")
     ] = False,
     tags: Annotated[bool, typer.Option("--tags", help="Push all tags too.")] = False,
+    allow_new_remote: Annotated[
+        bool, typer.Option("--allow-new-remote", help="Begin a new remote where the one seen before has vanished.")
+    ] = False,
 ) -> None:
     """Push a branch or tag to a remote. Only content that the remote lacks is sent."""
     with console.open_stock() as stock, console.transfer("push") as show:
-        report = stock.push(remote, ref, force, tags=tags, on_progress=show)
+        report = stock.push(remote, ref, force, tags=tags, allow_new_remote=allow_new_remote, on_progress=show)
     moved = [move_document(update.ref, update.old, update.new) for update in report.moved]
     console.answer({"remote": report.remote, "moved": moved, "packs": report.packs, "nbytes": report.nbytes})
     for update in report.moved:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from stockroom.digest import Buffer, PackDigest
+from stockroom.digest import Buffer, PackDigest, check_digest
 from stockroom.errors import AbsentDataError
 from stockroom.remotes.format.bundle import PackFiles
 from stockroom.remotes.format.paths import pack_prefix
@@ -32,7 +32,7 @@ class LocalPack:
 
     @classmethod
     def open(cls, repository: Repository, digest: PackDigest) -> LocalPack:
-        """Open the pack with that digest."""
+        """Open the pack with that digest. The caller keeps it from being removed meanwhile (`forbid_removal`)."""
         directory = locate_pack(repository.tensors.packs_directory, digest)
         zarr_json, chunks = (directory / METADATA_NAME).read_bytes(), (directory / MANIFEST_NAME).read_bytes()
         return cls(Pack(directory, digest), zarr_json, chunks)
@@ -53,20 +53,34 @@ class LocalPack:
         }
 
     def iter_files(self) -> Iterator[tuple[str, Buffer]]:
-        """Yield each file's path on a remote and content. Raises `AbsentDataError` if the pack is not whole."""
+        """Yield each file's path on a remote and content, the shard last, which is not verified.
+
+        Raises:
+            AbsentDataError: the pack is not whole.
+            CorruptionError: one of the small files is not what was written.
+        """
         if self.pack.presence is not None:
             raise AbsentDataError(
                 f"pack {self.digest.hex()[:12]}: not all of it is present, so it cannot be pushed",
                 pack=self.digest.hex(),
             )
+        self._check_small_files()
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
 
     def describe(self) -> PackFiles:
-        """Return the pack's description for a bundle."""
+        """Return the pack's description for a bundle. Raises `CorruptionError` if a file is not what was written."""
+        self._check_small_files()
         if self.pack.is_raw:
             return PackFiles(self.zarr_json, self.chunks, b"")
-        blocks = self.pack.layout.count_blocks(self.pack.manifest.units)
+        blocks = len(self.pack.spans)  # checks the index
         return PackFiles(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
+
+    def _check_small_files(self) -> None:
+        for name, content, expected in (
+            (MANIFEST_NAME, self.chunks, self.digest),
+            (METADATA_NAME, self.zarr_json, self.pack.manifest.zarr_digest),
+        ):
+            check_digest(content, expected, where=f"{name} of pack {self.digest.hex()}")
 
 
 def find_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:

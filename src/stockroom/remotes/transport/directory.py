@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import BinaryIO, Final, NoReturn
 
 from stockroom.digest import Buffer, view_bytes
-from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError
+from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, UnreachableError
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"
 _PIECE_NBYTES: Final = 8 << 20
 _TRIES: Final = 10
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class DirectoryTransport:
@@ -25,6 +26,7 @@ class DirectoryTransport:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._identity: tuple[int, int] | None = None
 
     @property
     def url(self) -> str:
@@ -76,6 +78,13 @@ class DirectoryTransport:
                 os.link(temporary, target)
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    raise RemoteError(
+                        f"{self.url}: expected a file system with hard links, which create a file only once, found one "
+                        "without: concurrent pushes would be lost there; choose a folder on another file system"
+                    ) from error
+                raise
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(target.parent)
@@ -140,6 +149,7 @@ class DirectoryTransport:
             self._fail(path, error)
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode):
+            self._check_identity()
             return open(fd, "rb")  # noqa: PTH123 - the caller closes it
         os.close(fd)
         if stat.S_ISDIR(mode):
@@ -149,6 +159,8 @@ class DirectoryTransport:
     def _write_temporary(self, target: Path, source: PutSource) -> Path:
         """Write `source` to a synced file beside `target`."""
         temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+        if self._identity is not None:
+            self._check_identity()
         try:
             with _create(temporary) as file:
                 for piece in _iter_pieces(source):
@@ -160,6 +172,16 @@ class DirectoryTransport:
             raise
         return temporary
 
+    def _check_identity(self) -> None:
+        """Raise `UnreachableError` if this is another folder than the first time: a share was unmounted meanwhile."""
+        found = _identify(self._root)
+        self._identity = self._identity or found
+        if found != self._identity:
+            raise UnreachableError(
+                f"{self.url}: expected the folder that was there a moment ago, found "
+                f"{'none' if found is None else 'another one'}: check that it is mounted, and run this again"
+            )
+
     def _fail(self, path: str, error: OSError) -> NoReturn:
         if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             what = path if self._root.is_dir() else "such folder"
@@ -167,6 +189,14 @@ class DirectoryTransport:
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise AuthenticationError(f"{self.url}: {path}: {error.strerror}") from error
         raise RemoteError(f"{self.url}: {path}: {error.strerror or error}") from error
+
+
+def _identify(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _iter_pieces(source: PutSource) -> Iterator[memoryview]:

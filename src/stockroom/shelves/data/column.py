@@ -238,7 +238,7 @@ class Column(Mapping[SampleKey, Sample]):
                 with one file for each sample.
             keys: the samples to write, in this order; a slice selects by position; None selects all.
             where: a condition that the samples must meet, such as `label == 3`, on columns of the same keys.
-            force: replace an existing target.
+            force: replace an existing file; in a folder, the files that an earlier export made there.
             on_progress: called from time to time with the number of samples written and the total.
         """
         from stockroom.shelves.export import check_place, write_samples

@@ -11,6 +11,7 @@ from typing import Final
 
 from stockroom.errors import InvalidInputError
 from stockroom.shelves.export.array_files import write_npy, write_npz
+from stockroom.shelves.export.folders import publish_folder
 from stockroom.shelves.export.parquet_file import write_parquet
 from stockroom.shelves.export.samples import Samples
 from stockroom.shelves.export.single_files import write_folder, write_tar
@@ -41,7 +42,8 @@ def check_place(path: Path, root: Path, *, force: bool) -> None:
     """Raise `InvalidInputError` if `path` must not be written or replaced; `root` is the repository's folder."""
     is_there = path.is_symlink() or path.exists()
     if is_there and not force and not (path.is_dir() and not any(path.iterdir())):
-        raise InvalidInputError(f"{path} already exists; choose another name, or replace it (--force)")
+        what = "the files that an earlier export made in it" if path.is_dir() else "it"
+        raise InvalidInputError(f"{path} already exists; choose another name, or replace {what} (--force)")
     if is_there and path.is_dir() and path.suffix.lower() in FILE_WRITERS:
         raise InvalidInputError(f"expected a file path, found the folder {path}; add a file name")
     root, place = root.resolve(), path.resolve()
@@ -55,21 +57,22 @@ def check_place(path: Path, root: Path, *, force: bool) -> None:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; moves it to `path`, replacing what is there, if the block succeeds."""
+    """Yield a path to write to; moves it to `path`, replacing what is there, if the block succeeds.
+
+    In a folder, only files that an earlier export made are replaced.
+    """
     part = path.with_name(f".stockroom-{secrets.token_hex(8)}.part")
     try:
         yield part
-        if path.is_dir() and not path.is_symlink():
-            old = path.with_name(f".stockroom-{secrets.token_hex(8)}.old")
-            path.rename(old)
-            part.rename(path)
-            shutil.rmtree(old)
-        else:
-            if part.is_dir() and (path.is_symlink() or path.exists()):
+        if part.is_dir():
+            if path.is_symlink() or path.is_file():
                 path.unlink()
+            publish_folder(part, path)
+        else:
             part.replace(path)
-    finally:
+    except BaseException:
         if part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
+        raise

@@ -14,6 +14,7 @@ from stockroom.shelves.report import DropReport, PrefetchReport, Presence
 from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
+    from stockroom.remotes.collisions import LeftOut
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.push import PushReport
@@ -46,13 +47,20 @@ class RemoteActions(Handle):
         _publish(self, name)
 
     def set_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
-        """Change the URL of a remote; raises `RemoteNotFoundError` if there is none of that name."""
-        from stockroom.remotes.settings import set_remote
+        """Change the URL of a remote; raises `RemoteNotFoundError` if there is none of that name.
+
+        With another URL it is another remote: what was seen at the old one is forgotten.
+        """
+        from stockroom.remotes.settings import get_remote, set_remote
+        from stockroom.remotes.tracking import Tracking
         from stockroom.remotes.transport.url import parse_remote_settings
 
         self._access.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
+        before = get_remote(self._repository.paths, name)
         set_remote(self._repository.paths, name, settings)
+        if settings.url != before.url:
+            Tracking(self._repository.paths, name).forget()
         _publish(self, name)
 
     def remove_remote(self, name: str) -> None:
@@ -82,13 +90,15 @@ class RemoteActions(Handle):
         force: bool = False,
         *,
         tags: bool = False,
+        allow_new_remote: bool = False,
         on_progress: OnProgress | None = None,
     ) -> PushReport:
         """Push a branch (None: the one checked out) or tag to a remote, with everything reachable from it.
 
         `:NAME` as `ref` deletes a branch there. With `tags`, all tags are pushed too. Only missing data is sent, so an
         interrupted push resumes when it is run again. Raises `RefChangedError` if the remote's branch has commits that
-        this one does not have, unless `force`.
+        this one does not have, unless `force`; `UnreachableError` if the remote had content when it was last seen and
+        has none now, unless `allow_new_remote`.
         """
         from stockroom.remotes.push import push
         from stockroom.remotes.ref_updates import resolve_push
@@ -96,7 +106,9 @@ class RemoteActions(Handle):
 
         get_remote(self._repository.paths, remote)
         wanted = resolve_push(self._repository, ref, tags=tags)
-        return push(self._repository, remote, wanted, force=force, on_progress=on_progress)
+        return push(
+            self._repository, remote, wanted, force=force, allow_new_remote=allow_new_remote, on_progress=on_progress
+        )
 
     def fetch(
         self, remote: str = "origin", *, prune: bool = False, on_progress: OnProgress | None = None
@@ -105,6 +117,17 @@ class RemoteActions(Handle):
         from stockroom.remotes.fetch import fetch
 
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
+
+    def find_left_out(self, remote: str = "origin") -> list[LeftOut]:
+        """Return the branches and tags of a remote, as last seen, that are not here because they collide.
+
+        Such a name differs from another one here only in case or accents' form. Contacts no remote.
+        """
+        from stockroom.remotes.fetch import plan_moves
+        from stockroom.remotes.tracking import Tracking
+
+        state = Tracking(self._repository.paths, remote).read_state()
+        return [] if state is None else plan_moves(self._repository, remote, state, prune=False)[1]
 
     def measure_presence(self) -> Presence:
         """Return how much of this repository's packs is on this machine; contacts no remote."""

@@ -12,7 +12,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest, compute_digest
-from stockroom.errors import StockroomError
+from stockroom.errors import CorruptionError, StockroomError
 from stockroom.store.pack.manifest import MANIFEST_NAME, decode_manifest
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.zarr_metadata import METADATA_NAME
@@ -95,6 +95,19 @@ def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -
         damage.append(Damage(where, str(error), REPAIR))
         return PackFindings(tuple(damage), _list_digests(manifest_bytes, directory), nbytes)
     return PackFindings(tuple(damage), pack.manifest.digests[bad], nbytes)
+
+
+def check_open_pack(pack: Pack) -> None:
+    """Raise `CorruptionError` unless every row of a whole, open pack matches its digest. Reads it once."""
+    bad: list[int] = []
+    _check_rows(pack, bad, map)
+    for damage in _describe_rows(pack, f"pack {pack.digest.hex()}", bad):
+        raise CorruptionError(str(damage), where=pack.digest.hex())
+    _ = pack.spans  # checks the shard's index
+    if pack.is_raw and not _is_padding_zero(pack):
+        raise CorruptionError(
+            f"pack {pack.digest.hex()}: the padding between its chunks is not zero; {REPAIR}", where=pack.digest.hex()
+        )
 
 
 def find_bad_rows(pack: Pack) -> NDArray[np.bool_]:

@@ -1,0 +1,139 @@
+"""Folders that exports write: a list in each names the files that the export made, and only those are ever replaced.
+
+The list may come from a stranger: it leads to nothing outside its folder, and through no link.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from stockroom.errors import InvalidInputError
+from stockroom.files import exchange, find_regular, replace_own_file
+
+LIST_NAME: Final = ".stockroom-export"
+_MAX_NBYTES: Final = 1 << 30
+
+
+class _List(msgspec.Struct, frozen=True):
+    """The paths of the files that an export made, relative to its folder, with `/` between folders."""
+
+    version: Annotated[int, msgspec.Meta(ge=1, le=1)]
+    files: list[str]
+
+
+def publish_folder(part: Path, folder: Path) -> None:
+    """Move a finished export to `folder`, where it replaces the files of an earlier export and nothing else.
+
+    In one step, unless `folder` holds other files. If those are in the way, raises `InvalidInputError` and changes
+    nothing; `part` stays.
+    """
+    new = list(_iter_files(part))
+    if not os.path.lexists(folder):
+        _write_list(part, new)
+        part.rename(folder)
+        return
+    old = set(_read_list(folder))
+    _check_free(folder, new, old)
+    if old.union(_find_lists(folder)).issuperset(_iter_files(folder)):
+        _write_list(part, new)
+        exchange(part, folder)
+        _remove(part, [*old, *_find_lists(part)])
+        with suppress(OSError):  # a file has appeared in it meanwhile: it is not ours
+            part.rmdir()
+        return
+    _write_list(folder, [*old, *new])
+    for path in new:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (part / path).replace(folder / path)
+    stale = set(_find_lists(folder)) - {_place_list(folder)}
+    _write_list(folder, new)
+    _remove(folder, [*old.difference(new), *stale])
+    shutil.rmtree(part)
+
+
+def _iter_files(folder: Path) -> Iterator[str]:
+    """Yield the path of every file, link and empty folder in a folder."""
+    for parent, folders, names in os.walk(folder):
+        inside = Path(parent).relative_to(folder)
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from ((inside / name).as_posix() for name in (*names, *links))
+        if not folders and not names and inside.parts:
+            yield inside.as_posix()
+
+
+def _check_free(folder: Path, new: Iterable[str], old: Collection[str]) -> None:
+    """Raise `InvalidInputError` if something other than a file of an earlier export has the name of a new file."""
+    parents: set[Path] = set()
+    for path in new:
+        place = folder / path
+        is_taken = os.path.lexists(place) and (path not in old or (place.is_dir() and not place.is_symlink()))
+        above = None if place.parent in parents else _find_obstacle(folder, place.parent)
+        parents.add(place.parent)
+        if is_taken or above is not None:
+            raise InvalidInputError(
+                f"{above or place} is in the way, and no earlier export made it; move it away, or choose another folder"
+            )
+
+
+def _find_obstacle(folder: Path, parent: Path) -> Path | None:
+    """Return the first folder from `folder` down to `parent` that is a file or a link, or None."""
+    inside = parent.relative_to(folder).parts
+    for count in range(1, len(inside) + 1):
+        place = folder.joinpath(*inside[:count])
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            return place
+    return None
+
+
+def _remove(folder: Path, paths: Iterable[str]) -> None:
+    """Remove files, and the folders that they leave empty."""
+    parents: dict[Path, bool] = {}
+    for path in paths:
+        place = folder / path
+        if place.parent not in parents:
+            parents[place.parent] = _find_obstacle(folder, place.parent) is None
+        if parents[place.parent]:
+            with suppress(OSError):  # it is gone, or a folder now
+                place.unlink()
+    above = {each for parent in parents for each in (parent, *parent.parents) if folder in each.parents}
+    for each in sorted(above, key=lambda each: -len(each.parts)):
+        with suppress(OSError):  # it holds other files
+            each.rmdir()
+
+
+def _place_list(folder: Path) -> str:
+    """Return the path of the list. In a Zarr group it lies in the first array: readers take all names for members."""
+    if not (folder / "zarr.json").is_file() or (folder / "c").is_dir():
+        return LIST_NAME
+    first = min((path.parent.name for path in folder.glob("*/zarr.json")), default=None)
+    return LIST_NAME if first is None else f"{first}/{LIST_NAME}"
+
+
+def _find_lists(folder: Path) -> list[str]:
+    """Return the paths of the lists in a folder: one, unless an export was killed."""
+    is_zarr = (folder / "zarr.json").is_file()
+    found = [*folder.glob(LIST_NAME), *(folder.glob(f"*/{LIST_NAME}") if is_zarr else ())]
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def _write_list(folder: Path, files: Iterable[str]) -> None:
+    replace_own_file(folder / _place_list(folder), msgspec.json.encode(_List(1, sorted(set(files)))))
+
+
+def _read_list(folder: Path) -> Iterator[str]:
+    """Yield the files that an earlier export made, as far as its list can be read and names files in the folder."""
+    for path in _find_lists(folder):
+        content = find_regular(folder / path, max_nbytes=_MAX_NBYTES)
+        with suppress(msgspec.DecodeError, RecursionError):
+            yield from filter(_is_inside, msgspec.json.decode(content or b"", type=_List).files)
+
+
+def _is_inside(path: str) -> bool:
+    return "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
