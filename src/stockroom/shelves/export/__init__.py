@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import InvalidInputError
+from stockroom.files import sync_path
 from stockroom.shelves.export.array_files import write_npy, write_npz
 from stockroom.shelves.export.parquet_file import write_parquet
 from stockroom.shelves.export.samples import Samples
@@ -59,6 +60,8 @@ def _whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".stockroom-{secrets.token_hex(8)}.part")
     try:
         yield part
+        if part.is_file():
+            sync_path(part)
         if path.is_dir() and not path.is_symlink():
             old = path.with_name(f".stockroom-{secrets.token_hex(8)}.old")
             path.rename(old)
