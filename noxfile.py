@@ -69,6 +69,14 @@ def kill(session: nox.Session) -> None:
 
 
 @nox.session
+def powercut(session: nox.Session) -> None:
+    """The long campaign: everything that a power cut can leave of init, commit, push, clone, fetch and gc is tried."""
+    install(session, torch=True, extra="test")
+    session.env.setdefault("STOCKROOM_POWER_CUTS", "100000")
+    session.run("pytest", "-s", "-o", "timeout=3600", "tests/integration/test_power_cut.py", *session.posargs)
+
+
+@nox.session
 def merges(session: nox.Session) -> None:
     """The long campaign: ten thousand random histories merged as the textbook says."""
     install(session, torch=True, extra="test")

@@ -1,6 +1,7 @@
 """Reads files with a limit, and writes them so that they appear in one step, never through a link.
 
 A folder may come from a stranger. Opening a file in it by name must not block, fill the memory, or lead out of it.
+A power cut leaves the old file or the new one, never an empty one: its content is on disk before its name is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ FileIdentity: TypeAlias = tuple[int, int]
 """Device and inode. As long as a file is open, no other has the same."""
 
 MAX_NBYTES: Final = 1 << 20
+FILE_MODE: Final = 0o666
+"""The mode of new files, less the umask, so that a group can share a repository."""
+NEW_SUFFIX: Final = ".new"
+"""Ends the name of a file that is about to replace another; a kill may leave one."""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_FDCWD: Final = -100
@@ -59,22 +64,48 @@ def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
         return None
 
 
-def write_own_file(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
-    """Write the file, and sync it with `sync`; raises `OSError` if there is a link in its place."""
-    fd = os.open(path, _WRITE, 0o644)
+def write_own_file(path: Path, content: bytes | memoryview, *, mode: int = FILE_MODE, must_last: bool = True) -> None:
+    """Write the file, with `mode` less the umask, and sync its content unless it need not outlast a power cut.
+
+    Raises `OSError` if there is a link in its place.
+    """
+    fd = os.open(path, _WRITE, mode)
     with open(fd, "wb") as file:  # noqa: PTH123 - there is no path without following links
         file.write(content)
-        if sync:
+        if must_last:
             file.flush()
             os.fsync(file.fileno())
 
 
-def replace_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
-    """Replace the file at `path` in one step."""
-    replacement = path.with_suffix(".new")
-    replacement.unlink(missing_ok=True)
-    write_own_file(replacement, content, sync=sync)
-    replacement.rename(path)
+def replace_own_file(
+    path: Path, content: bytes, *, mode: int = FILE_MODE, through: Path | None = None, must_last: bool = True
+) -> None:
+    """Replace the file at `path` in one step, by one that is on disk when this returns.
+
+    Args:
+        mode: the new file's mode, less the umask.
+        through: the folder in which it is written first, on the same file system; None is its own.
+        must_last: False syncs nothing: after a power cut the file may be the old one, or empty.
+    """
+    folder = path.parent if through is None else through
+    replacement = folder / f"{path.name}.{os.urandom(8).hex()}{NEW_SUFFIX}"  # two may replace it at the same time
+    try:
+        write_own_file(replacement, content, mode=mode, must_last=must_last)
+        replacement.rename(path)
+    except BaseException:
+        replacement.unlink(missing_ok=True)
+        raise
+    if must_last:
+        sync_path(path.parent)
+
+
+def sync_path(path: Path) -> None:
+    """Bring a file's content to disk, or the names in a folder and all earlier changes of names."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -91,7 +122,10 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     try:
         with part.open("xb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
+        sync_path(path.parent)
     finally:
         part.unlink(missing_ok=True)
 

@@ -37,14 +37,14 @@ class FileLock:
         path: the file, created unless it exists.
         is_shared: any number of holders may share it.
         must_exist: do not create the file; raise `FileNotFoundError` if it does not exist.
-        mode: the mode of a created file.
+        mode: the mode of a created file, less the umask.
 
     Raises:
         ReadOnlyError: the file cannot be opened for writing.
         OSError: `path` is a link, or the like.
     """
 
-    def __init__(self, path: Path, *, is_shared: bool = False, must_exist: bool = False, mode: int = 0o644) -> None:
+    def __init__(self, path: Path, *, is_shared: bool = False, must_exist: bool = False, mode: int = 0o666) -> None:
         self._fd = self._pid = -1
         self._path = path
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX

@@ -201,10 +201,7 @@ def outside(tmp_path: Path) -> Path:
 
 WRITTEN = [
     "writer.lock",
-    "config.new",
-    "remotes.new",
     "head.pending",
-    "format.new",
     "agent/lock",
     "agent/log",
     "commit.lock",

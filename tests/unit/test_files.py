@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_a_file_of_just_that_size_is_read_whole_and_a_missing_one_is_none(tmp_pa
     with pytest.raises(FileNotFoundError):
         read_own_file(path)
     assert find_regular(path, max_nbytes=10) is None
-    write_own_file(path, b"0123456789", sync=True)
+    write_own_file(path, b"0123456789")
     assert read_own_file(path, max_nbytes=10) == find_regular(path, max_nbytes=10) == b"0123456789"
 
 
@@ -50,11 +51,24 @@ def test_a_link_in_the_place_of_a_file_leads_no_write_out(tmp_path):
     outside, path = tmp_path / "outside", tmp_path / "file.json"
     outside.write_bytes(b"kept")
     path.symlink_to(outside)
-    (tmp_path / "file.new").symlink_to(outside)
     with pytest.raises(OSError, match="symbolic"):
         write_own_file(path, b"new")
     replace_own_file(path, b"new")
     assert (path.read_bytes(), path.is_symlink(), outside.read_bytes()) == (b"new", False, b"kept")
+
+
+def test_a_replaced_file_has_the_mode_of_the_umask_and_leaves_nothing_beside_it(tmp_path):
+    before = os.umask(0o002)
+    try:
+        replace_own_file(tmp_path / "file", b"1")
+        replace_own_file(tmp_path / "program", b"2", mode=0o777)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "program")] == [0o664, 0o775]
+    with pytest.raises(TypeError):
+        replace_own_file(tmp_path / "file", "text")
+    assert sorted(list_names(tmp_path)) == ["file", "program"]
+    assert (tmp_path / "file").read_bytes() == b"1"
 
 
 def test_a_file_whose_writing_fails_never_appears_and_leaves_nothing(tmp_path):

@@ -87,6 +87,10 @@ class Environment:
         """
         return self._attached().update(fn)
 
+    def sync(self) -> None:
+        """Bring every update so far to disk, which without `metasync` may lack the last one."""
+        self._attached().sync()
+
     @property
     def readonly(self) -> bool:
         """Whether the folder could only be opened for reading."""

@@ -136,6 +136,17 @@ class SharedEnvironment:
             return True
         return False
 
+    def sync(self) -> None:
+        """Bring every committed transaction to disk."""
+        self.refuse_inside("synced")
+        try:
+            self._gate.enter()
+            self._lmdb.sync(True)
+        except lmdb.Error as error:
+            raise translate(error, self.path) from error
+        finally:
+            self._gate.leave()
+
     def refuse_inside(self, what: str) -> None:
         """Raise `StockroomError` if this thread is in a transaction, in which the environment cannot be `what`."""
         if self._current.txn is not None:

@@ -77,15 +77,18 @@ class RefStore:
         """Rebuild all links; returns their number."""
         return self._env.update(rebuild_links)
 
-    def take_damaged(self, db: str, digest: bytes) -> bytes | None:
-        """Remove an object or a commit that does not match its digest; returns its database value, else None."""
+    def take_damaged(self, db: str, digest: bytes, keep: Callable[[bytes], None]) -> bool:
+        """Remove an object or a commit that does not match its digest, after `keep` has its database value.
 
-        def take(txn: WriteTxn) -> bytes | None:
+        Returns whether there was one. `keep` may be called twice.
+        """
+
+        def take(txn: WriteTxn) -> bool:
             value = txn.get(db, digest)
             if value is None or not _is_damaged(db, digest, value):
-                return None
-            txn.delete(db, digest)
-            return value
+                return False
+            keep(value)
+            return txn.delete(db, digest)
 
         return self._env.update(take)
 

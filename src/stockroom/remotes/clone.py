@@ -19,7 +19,7 @@ import msgspec
 
 from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError, MalformedRecordError, RefNotFoundError
-from stockroom.files import replace_own_file
+from stockroom.files import NEW_SUFFIX, replace_own_file, sync_path
 from stockroom.locks import FileLock
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
@@ -38,6 +38,7 @@ from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head
 from stockroom.repository.paths import (
+    CLONE_MARKER_NAME,
     DEFAULT_BRANCH,
     RepositoryPaths,
     complete_repository,
@@ -48,8 +49,6 @@ from stockroom.repository.paths import (
 )
 from stockroom.repository.repository import Repository
 
-_MARKER_STEM: Final = "clone"
-_MARKER_NAME: Final = f"{_MARKER_STEM}.json"
 _LOCK_NAME: Final = "clone.lock"
 _PACKS_AT_ONCE: Final = 64
 
@@ -155,7 +154,7 @@ def _complete(
             _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
         if not options.metadata_only:
             bring_all(paths, on_progress)
-        (paths.state / _MARKER_NAME).unlink(missing_ok=True)
+        (paths.state / CLONE_MARKER_NAME).unlink(missing_ok=True)
     except BaseException:
         if not is_repository(paths):
             shutil.rmtree(paths.state, ignore_errors=True)
@@ -163,6 +162,7 @@ def _complete(
     finally:
         lock.release()
         (paths.state / _LOCK_NAME).unlink(missing_ok=True)
+    sync_path(paths.state)
 
 
 def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
@@ -187,7 +187,7 @@ def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
 
 def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
     """Whether the folder holds an unfinished clone of this remote. Raises `InvalidInputError` if it is of another."""
-    marker = paths.state / _MARKER_NAME
+    marker = paths.state / CLONE_MARKER_NAME
     if paths.root.exists() and not paths.root.is_dir():
         raise InvalidInputError(f"{paths.root}: expected a new folder, found a file")
     if not marker.exists():
@@ -209,7 +209,7 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
 def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
     """Create the folder, with a marker that names the remote."""
     make_own_folder(paths)
-    replace_own_file(paths.state / _MARKER_NAME, msgspec.json.encode(_Marker(settings.url)))
+    replace_own_file(paths.state / CLONE_MARKER_NAME, msgspec.json.encode(_Marker(settings.url)))
 
 
 def _is_barely_begun(paths: RepositoryPaths) -> bool:
@@ -220,8 +220,8 @@ def _is_barely_begun(paths: RepositoryPaths) -> bool:
 
 
 def _is_state_barely_begun(paths: RepositoryPaths) -> bool:
-    begun = {f"{_MARKER_STEM}.new", ".gitignore", _LOCK_NAME}
-    return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= begun
+    names = {path.name for path in paths.state.iterdir()} if paths.state.is_dir() else set()
+    return all(name in (".gitignore", _LOCK_NAME) or name.endswith(NEW_SUFFIX) for name in names)
 
 
 def _clone_metadata(

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import StockroomError
-from stockroom.files import replace_own_file
+from stockroom.files import FILE_MODE, NEW_SUFFIX, replace_own_file
 from stockroom.remotes.format.ref_state import RefState, decode_state
 from stockroom.repository.paths import RepositoryPaths
 
@@ -54,7 +54,7 @@ class Tracking:
         _replace(self._state, f"{state.number}\n".encode() + state.encode())
         current = {entry.digest.hex() for entry in state.bundles}
         for path in self._described.glob("*"):
-            if path.suffix != ".new" and path.name not in current:
+            if path.suffix != NEW_SUFFIX and path.name not in current:
                 path.unlink(missing_ok=True)
 
     def read_packs(self) -> set[PackDigest]:
@@ -110,7 +110,7 @@ class Tracking:
         if not digests:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         try:
             torn = os.fstat(fd).st_size % DIGEST_NBYTES
             if torn:
@@ -137,5 +137,5 @@ def _read_digests(path: Path) -> list[bytes]:
 
 def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # another process replaced it at the same time, and was faster
+    with suppress(FileNotFoundError):  # another process forgot the remote meanwhile
         replace_own_file(path, content)

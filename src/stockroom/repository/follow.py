@@ -43,7 +43,7 @@ def follow_git(repository: Repository, tie: Tie | None, head: Head, *, is_staged
         if is_staged:
             return head
         head = Head(head.branch, tip)
-        repository.paths.head.write(head)
+        repository.paths.head.write(head, must_last=False)
     elif tip != head.commit:
         move = RefMove(ref=ref, old=tip, new=head.commit)
         repository.refs.apply(RefChange(kind=BY_GIT, moves=(move,), note="to the commit in head.stock"))
@@ -82,29 +82,32 @@ def explain_detached(repository: Repository) -> ConflictError:
 
 def note_seen(paths: RepositoryPaths, head: Head) -> None:
     """Record what `head.stock` says on HEAD's branch."""
-    seen = _read_seen(paths)
+    seen = _read_seen(paths) or {}
     at = None if head.commit is None else head.commit.hex()
     if head.branch is None or (head.branch in seen and seen[head.branch] == at):
         return
     seen.pop(head.branch, None)
     latest = dict([*seen.items(), (head.branch, at)][-_MAX_SEEN:])
-    replace_own_file(_locate_seen(paths), msgspec.json.encode(latest))
+    replace_own_file(_locate_seen(paths), msgspec.json.encode(latest), must_last=False)  # a commit waits for this
 
 
 def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
     """Return whether HEAD's branch moved ahead while git left HEAD where it was."""
     seen = _read_seen(repository.paths)
     at = None if head.commit is None else head.commit.hex()
-    if head.branch not in seen or seen[head.branch] != at:
+    if seen is not None and (head.branch not in seen or seen[head.branch] != at):
         return False
     return head.commit is None or is_ancestor(repository.refs, head.commit, tip)
 
 
-def _read_seen(paths: RepositoryPaths) -> dict[str, str | None]:
+def _read_seen(paths: RepositoryPaths) -> dict[str, str | None] | None:
+    """Return the record, empty if there is none; None if a power cut left it unreadable, as it is not synced."""
     try:
         return msgspec.json.decode(read_own_file(_locate_seen(paths)), type=dict[str, str | None])
-    except (OSError, MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except OSError:
         return {}  # only a hint: without it the branch follows head.stock
+    except (MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _locate_seen(paths: RepositoryPaths) -> Path:

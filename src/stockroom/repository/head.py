@@ -18,7 +18,7 @@ from pathlib import Path
 
 from stockroom.digest import CommitId
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
-from stockroom.files import read_own_file, write_own_file
+from stockroom.files import read_own_file, sync_path, write_own_file
 
 HEAD_NAME = "head.stock"
 REMOTE_NAME = "remote.stock"
@@ -95,7 +95,7 @@ class HeadFile:
 
     def prepare(self, head: Head) -> None:
         """Write the next HEAD beside the present one, and sync it."""
-        write_own_file(self._pending, head.format().encode(), sync=True)
+        write_own_file(self._pending, head.format().encode())
 
     def complete(self) -> None:
         """Make the prepared HEAD the present one.
@@ -109,10 +109,12 @@ class HeadFile:
         """Delete a prepared HEAD whose move did not happen."""
         self._pending.unlink(missing_ok=True)
 
-    def write(self, head: Head) -> None:
-        """Replace the HEAD."""
+    def write(self, head: Head, *, must_last: bool = True) -> None:
+        """Replace the HEAD, on disk too, unless it follows a branch and may follow it again after a power cut."""
         self.prepare(head)
         self.complete()
+        if must_last:
+            sync_path(self.path.parent)
 
     def _read(self, path: Path) -> Head:
         try:

@@ -13,14 +13,16 @@ import msgspec
 from msgspec.structs import replace
 
 from stockroom.digest import compute_digest
-from stockroom.errors import FormatVersionError, RepositoryNotFoundError
-from stockroom.files import read_own_file, replace_own_file, write_own_file
+from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
+from stockroom.files import read_own_file, replace_own_file
 from stockroom.repository.config import read_settings, write_settings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head, HeadFile
 
 STATE_NAME = ".stockroom"
 DEFAULT_BRANCH = "main"
+CLONE_MARKER_NAME = "clone.json"
+"""The file in the state folder of an unfinished clone (`remotes/clone.py`)."""
 _STAGE_NAME = "work"
 _MAIN_WORK_TREE = "."
 """The name of git's main work tree if a linked one holds the state; no linked work tree can have it."""
@@ -123,6 +125,12 @@ def open_paths(root: Path) -> RepositoryPaths:
     if not is_repository(paths):
         raise RepositoryNotFoundError(_explain_missing_state(root))
     found = read_own_file(paths.state / _FORMAT_NAME, max_nbytes=_MAX_FORMAT_NBYTES).decode("utf-8", "replace")
+    if not found.strip("\0"):
+        raise MalformedRecordError(
+            f"{paths.state / _FORMAT_NAME}: expected {_FORMAT_TEXT.strip()!r}, found an empty file, as a power cut "
+            f"leaves it: run `stock init` in {root} to write it again",
+            where=str(paths.state / _FORMAT_NAME),
+        )
     if found != _FORMAT_TEXT:
         raise FormatVersionError(
             f"{paths.state}: expected format {_FORMAT_TEXT.strip()!r}, found {found[:60]!r}; upgrade Stockroom"
@@ -150,15 +158,20 @@ def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
     """Create a repository at `root` unless there is one; return its paths and whether it is new."""
     paths = locate(root.resolve())
     if is_repository(paths):
+        if _is_blank(paths) and not _is_cloning(paths):
+            complete_repository(paths)
         open_paths(paths.root)
         is_new = not paths.head.path.exists()
         if is_new:  # the work tree, or the git commit it has, predates the repository
             paths.head.write(Head(_choose_branch(paths.root), None))
         return paths, is_new
-    if (paths.root / HEAD_NAME).exists():
+    if not (paths.root / HEAD_NAME).exists():
+        prepare_repository(paths)
+        paths.head.write(Head(_choose_branch(paths.root), None))
+    elif _is_barely_initialized(paths):
+        prepare_repository(paths)
+    else:
         raise RepositoryNotFoundError(_explain_missing_state(paths.root))
-    prepare_repository(paths)
-    paths.head.write(Head(_choose_branch(paths.root), None))
     complete_repository(paths)
     return paths, True
 
@@ -166,6 +179,22 @@ def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
 def is_repository(paths: RepositoryPaths) -> bool:
     """Return whether a complete repository exists."""
     return (paths.state / _FORMAT_NAME).is_file()
+
+
+def _is_blank(paths: RepositoryPaths) -> bool:
+    """Return whether a power cut left the format file empty, as versions before 1.0 let it."""
+    return not read_own_file(paths.state / _FORMAT_NAME, max_nbytes=_MAX_FORMAT_NBYTES).strip(b"\0")
+
+
+def _is_cloning(paths: RepositoryPaths) -> bool:
+    return (paths.state / CLONE_MARKER_NAME).exists()
+
+
+def _is_barely_initialized(paths: RepositoryPaths) -> bool:
+    """Return whether `init` was stopped before its last step: a HEAD without commits, prepared folders, no clone."""
+    if not paths.refs.is_dir() or _is_cloning(paths) or (paths.root / REMOTE_NAME).exists():
+        return False
+    return paths.head.read().commit is None
 
 
 def prepare_repository(paths: RepositoryPaths) -> None:
@@ -185,9 +214,9 @@ def complete_repository(paths: RepositoryPaths) -> None:
 def make_own_folder(paths: RepositoryPaths) -> None:
     """Create the work tree's own folder, which git ignores from the start."""
     ignored = paths.own / ".gitignore"
-    if not ignored.exists():
+    if not ignored.exists() or not ignored.stat().st_size:  # a power cut may have left an empty one
         paths.own.mkdir(parents=True, exist_ok=True)
-        write_own_file(ignored, b"# Stockroom's own files: git tracks head.stock instead\n*\n")
+        replace_own_file(ignored, b"# Stockroom's own files: git tracks head.stock instead\n*\n")
 
 
 def _choose_branch(root: Path) -> str:

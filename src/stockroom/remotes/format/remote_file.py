@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import FormatVersionError, InvalidInputError, MalformedRecordError
-from stockroom.files import find_regular, write_own_file
+from stockroom.files import find_regular, replace_own_file
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
 from stockroom.repository.git.work_tree import find_work_tree
@@ -91,10 +91,7 @@ def publish_origin(paths: RepositoryPaths) -> bool:
         return True
     if find_regular(path, max_nbytes=_MAX_NBYTES) == text.encode():
         return False
-    replacement = paths.own / f"{REMOTE_NAME}.new"
-    replacement.unlink(missing_ok=True)
-    write_own_file(replacement, text.encode())
-    replacement.rename(path)
+    replace_own_file(path, text.encode(), through=paths.own)  # git must not see a file of passing name
     return True
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, NoReturn
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, UnreachableError
+from stockroom.files import sync_path
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"
@@ -219,11 +220,5 @@ def _create(path: Path) -> BinaryIO:
 
 
 def _sync_folder(folder: Path) -> None:
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # the file was deleted since, and the folder with it
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    with suppress(FileNotFoundError):  # the file was deleted since, and the folder with it
+        sync_path(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.digest import view_bytes
+from stockroom.files import FILE_MODE
 from stockroom.remotes.transport.protocol import Transport
 
 _PIECE_NBYTES: Final = 16 << 20
@@ -19,7 +20,7 @@ def download_file(
     transport: Transport, path: str, target: Path, nbytes: int, *, on_piece: Callable[[int], None] | None = None
 ) -> None:
     """Write the `nbytes` of a remote's file to `target`. The caller verifies them."""
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
 
     def bring(start: int) -> None:
         stop = min(start + _PIECE_NBYTES, nbytes)

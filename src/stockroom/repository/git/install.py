@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from stockroom.errors import ConflictError
-from stockroom.files import find_regular, write_own_file
+from stockroom.files import FILE_MODE, find_regular, replace_own_file
 from stockroom.repository.git.program import find_git_output, run_git
 from stockroom.repository.git.work_tree import GitWorkTree
 from stockroom.repository.head import HEAD_NAME
@@ -83,11 +83,7 @@ class WriteFile:
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        replacement = self.path.with_name(f"{self.path.name}.stockroom-new")
-        replacement.unlink(missing_ok=True)
-        write_own_file(replacement, self.content)
-        replacement.chmod(0o755 if self.is_program else 0o644)
-        replacement.rename(self.path)
+        replace_own_file(self.path, self.content, mode=0o777 if self.is_program else FILE_MODE)
 
 
 def plan_install(

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.errors import StockroomError
+from stockroom.files import replace_own_file
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import verify_repository
@@ -131,10 +133,8 @@ def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> 
     """Move damaged objects and commits aside, so that a remote's can take their place."""
     for kind, db in (("object", "objects"), ("commit", "commits")):
         for name in dict.fromkeys(_list_names(report.found, kind)):
-            value = repository.refs.take_damaged(db, bytes.fromhex(name))
-            if value is not None:
-                path = find_free_name(aside / db, name)
-                path.write_bytes(value)
+            path = find_free_name(aside / db, name)
+            if repository.refs.take_damaged(db, bytes.fromhex(name), partial(replace_own_file, path)):
                 report.done.append(f"{kind} {name}: moved to {path.relative_to(repository.paths.root)}")
     report.lost_records = sum("missing from this repository" in damage.what for damage in report.found)
     report.lost_records += sum(done.startswith(("object ", "commit ")) for done in report.done)

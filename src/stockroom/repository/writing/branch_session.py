@@ -208,7 +208,7 @@ def _move_head(repository: Repository, tie: Tie | None) -> bool:
         return False
     if head.commit is not None and not is_ancestor(repository.refs, head.commit, tip):
         return False
-    repository.paths.head.write(Head(head.branch, tip))
+    repository.paths.head.write(Head(head.branch, tip), must_last=False)
     return True
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import InvalidInputError
+from stockroom.files import sync_path
 from stockroom.shelves.export.array_files import write_npy, write_npz
 from stockroom.shelves.export.folders import publish_folder
 from stockroom.shelves.export.parquet_file import write_parquet
@@ -69,6 +70,7 @@ def _whole(path: Path) -> Iterator[Path]:
                 path.unlink()
             publish_folder(part, path)
         else:
+            sync_path(part)
             part.replace(path)
     except BaseException:
         if part.is_dir():

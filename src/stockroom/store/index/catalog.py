@@ -18,6 +18,7 @@ from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 
+TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
@@ -57,6 +58,10 @@ class Catalog:
         """Run `change` in one write transaction."""
         return self._env.update(change)
 
+    def sync(self) -> None:
+        """Bring all updates to disk: a power cut may undo the last one, but none before it."""
+        self._env.sync()
+
     def find_digest(self, number: int) -> PackDigest | None:
         """Return the digest of pack `number`, or None if it is gone."""
         digest = self._digests.get(number)
@@ -73,11 +78,11 @@ class Catalog:
 
     def read_generation(self) -> int:
         """Return a number that grows with every change of the catalog."""
-        return self._env.view(_read_generation)
+        return self._env.view(read_generation)
 
     def read_tables(self) -> tuple[int, list[TableRecord]]:
         """Return the generation, and the location tables, oldest first."""
-        return self._env.view(lambda txn: (_read_generation(txn), list_tables(txn)))
+        return self._env.view(lambda txn: (read_generation(txn), list_tables(txn)))
 
     def forget(self, number: int) -> None:
         """Forget what this process cached about a pack number."""
@@ -127,7 +132,7 @@ def decode_table_record(data: bytes) -> TableRecord:
 
 def name_table(sequence: int) -> str:
     """Return the name of a table's file."""
-    return f"{sequence:012d}.table"
+    return f"{sequence:012d}{TABLE_SUFFIX}"
 
 
 def next_sequence(txn: WriteTxn) -> int:
@@ -145,7 +150,8 @@ def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: TableRecord |
         txn.put(_TABLES, _U64.pack(new.sequence), _encode_table(new))
 
 
-def _read_generation(txn: ReadTxn) -> int:
+def read_generation(txn: ReadTxn) -> int:
+    """Return a number that grows with every change of the catalog."""
     return _get_counter(txn, b"generation")
 
 

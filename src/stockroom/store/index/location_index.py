@@ -19,6 +19,7 @@ from stockroom.files import write_own_file
 from stockroom.kv import WriteTxn
 from stockroom.locks import make_fork_lock
 from stockroom.store.index.catalog import (
+    TABLE_SUFFIX,
     Catalog,
     TableRecord,
     add_pack,
@@ -26,6 +27,7 @@ from stockroom.store.index.catalog import (
     list_tables,
     name_table,
     next_sequence,
+    read_generation,
     remove_pack,
     replace_tables,
 )
@@ -82,20 +84,18 @@ class LocationIndex:
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Add packs, already on disk and synced, to the catalog, and their chunks to the tables."""
-        self._finish(self._update(lambda txn: self._add_packs(txn, packs)))
+        self._change(lambda txn: self._add_packs(txn, packs))
 
     def unregister(self, numbers: Sequence[int]) -> None:
-        """Remove packs from the catalog and the tables. Call this before their files are deleted."""
-        merged = self._update(lambda txn: self._drop_packs(txn, numbers))
+        """Remove packs from the catalog and the tables, on disk too. Call this before their files are deleted."""
+        self._change(lambda txn: self._drop_packs(txn, numbers))
         for number in numbers:
             self._catalog.forget(number)
-        self._finish(merged)
+        self._catalog.sync()
 
     def rebuild(self) -> None:
-        """Rebuild all tables from the manifests of the registered packs."""
-        old = self._catalog.read_tables()[1]
-        self._catalog.update(self._rebuild)
-        self._finish(old)
+        """Rebuild all tables from the manifests of the registered packs; packs without a readable one leave."""
+        self._change(self._rebuild)
 
     def iter_problems(self) -> Iterator[str]:
         """Yield descriptions of problems of the tables on disk: rows of registered packs that they do not find."""
@@ -120,25 +120,51 @@ class LocationIndex:
                 if not is_whole or not np.array_equal(prefixes[start:stop], compute_prefixes(manifest.digests)):
                     yield f"location tables lack chunks of pack {digest.hex()}"
 
-    def _update(self, change: Callable[[WriteTxn], list[TableRecord]]) -> list[TableRecord]:
-        """Run `change`; returns the tables it replaced. If a table is lost or damaged, all are rebuilt first."""
+    def _change(self, change: Callable[[WriteTxn], None]) -> None:
+        """Run `change` and load its result. If a table is lost or damaged, all are rebuilt first."""
         try:
-            return self._catalog.update(change)
+            self._update(change)
         except (FileNotFoundError, MalformedRecordError):
-            self._catalog.update(self._rebuild)
-            return self._catalog.update(change)
+            self._update(self._rebuild)
+            self._update(change)
+        self.refresh()
+
+    def _update(self, change: Callable[[WriteTxn], None]) -> None:
+        """Run `change`, then delete the files of tables that left the catalog in an earlier update.
+
+        A power cut may undo this update, but none before it: the tables that it replaces are still needed then.
+        """
+
+        def run(txn: WriteTxn) -> tuple[set[str | None], str]:
+            before, generation = list_tables(txn), read_generation(txn)
+            change(txn)
+            now = read_generation(txn)
+            needed = {table.file for table in [*before, *list_tables(txn)]}
+            return needed, name_table(now) if now > generation else ""  # without a change nothing comes to disk
+
+        needed, end = self._catalog.update(run)
+        for path in self._directory.glob(f"*{TABLE_SUFFIX}"):
+            if path.name < end and path.name not in needed:
+                path.unlink(missing_ok=True)
 
     def _rebuild(self, txn: WriteTxn) -> None:
-        """Replace all tables by one rebuilt from the registered packs' manifests, leaving out unreadable packs."""
+        """Replace all tables by one rebuilt from the registered packs' manifests.
+
+        A pack without a readable manifest leaves the catalog, so that it is found again once it can be read, or is
+        written again. In the catalog but not in the tables, it would be neither.
+        """
         tables = []
         for number, digest in list_packs(txn).items():
-            with contextlib.suppress(OSError, StockroomError):
+            try:
                 manifest = read_manifest(locate_pack(self._packs_directory, digest))
+            except (OSError, StockroomError):
+                remove_pack(txn, number)
+            else:
                 tables.append(sort_table(compute_prefixes(manifest.digests), pack_locations(number, manifest.rows)))
         table = self._store_table(next_sequence(txn), merge_tables(tables))
         replace_tables(txn, list_tables(txn), table)
 
-    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> list[TableRecord]:
+    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         prefixes, locations = [], []
         for digest, manifest in packs:
             number, is_new = add_pack(txn, digest)
@@ -146,14 +172,13 @@ class LocationIndex:
                 prefixes.append(compute_prefixes(manifest.digests))
                 locations.append(pack_locations(number, manifest.rows))
         if not prefixes:
-            return []
+            return
         new = sort_table(np.concatenate(prefixes), np.concatenate(locations))
         merged = _plan_merge(list_tables(txn), new.rows)
         table = merge_tables([*(self._open_table(record) for record in merged), new]) if merged else new
         replace_tables(txn, merged, self._store_table(next_sequence(txn), table))
-        return merged
 
-    def _drop_packs(self, txn: WriteTxn, numbers: Sequence[int]) -> list[TableRecord]:
+    def _drop_packs(self, txn: WriteTxn, numbers: Sequence[int]) -> None:
         for number in numbers:
             remove_pack(txn, number)
         records = list_tables(txn)
@@ -162,25 +187,18 @@ class LocationIndex:
         keep = ~np.isin(whole.locations >> ROW_BITS, gone)
         table = LocationTable(whole.prefixes[keep], whole.locations[keep])
         replace_tables(txn, records, self._store_table(next_sequence(txn), table))
-        return records
 
     def _store_table(self, sequence: int, table: LocationTable) -> TableRecord:
         if table.rows <= _INLINE_ROWS:
             return TableRecord(sequence, table.rows, None, table.encode())
         name = name_table(sequence)
-        write_own_file(self._directory / name, table.encode(), sync=True)
+        write_own_file(self._directory / name, table.encode())
         return TableRecord(sequence, table.rows, name, b"")
 
     def _open_table(self, record: TableRecord) -> LocationTable:
         if record.file is None:
             return decode_table(record.inline, where=f"catalog table {record.sequence}")
         return read_table(self._directory / record.file)
-
-    def _finish(self, merged: Sequence[TableRecord]) -> None:
-        for record in merged:
-            if record.file is not None:
-                (self._directory / record.file).unlink(missing_ok=True)
-        self.refresh()
 
     def _load(self) -> list[LocationTable]:
         if self._generation < 0:
@@ -199,7 +217,7 @@ class LocationIndex:
                 if self._catalog.read_generation() == generation:
                     if rebuilt:
                         raise
-                    self._catalog.update(self._rebuild)
+                    self._update(self._rebuild)
                     rebuilt = True
             else:
                 self._generation = generation

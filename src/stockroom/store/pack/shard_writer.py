@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, view_bytes
+from stockroom.files import FILE_MODE
 from stockroom.store.codecs import AUTO, Codec, choose_codec, decode_block, encode_block
 from stockroom.store.pack.layout import PackLayout
 from stockroom.store.pack.shard import encode_index
@@ -38,7 +39,7 @@ class ShardWriter:
         self.codec: Codec | None = None if codec == AUTO else Codec(codec)
         self._itemsize = layout.itemsize
         self._block_nbytes = layout.block_nbytes
-        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, FILE_MODE)
         self._pending = bytearray()
         self._file_nbytes = 0
         self._spans: list[tuple[int, int]] = []

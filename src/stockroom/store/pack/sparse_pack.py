@@ -15,7 +15,7 @@ import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import MalformedRecordError, malformed
-from stockroom.files import exchange, write_own_file
+from stockroom.files import exchange, sync_path, write_own_file
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
@@ -73,8 +73,8 @@ def build_sparse_pack(
     directory = session_directory / f"sparse-{digest.hex()}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
-    write_own_file(directory / MANIFEST_NAME, view_bytes(chunks), sync=True)
-    write_own_file(directory / METADATA_NAME, view_bytes(zarr_json), sync=True)
+    write_own_file(directory / MANIFEST_NAME, view_bytes(chunks))
+    write_own_file(directory / METADATA_NAME, view_bytes(zarr_json))
     _write_sparse_shard(directory / manifest.layout.shard_name, manifest.shard_nbytes, tail)
     PresenceMap.create(directory, count_units(manifest))
     return directory
@@ -163,8 +163,4 @@ def _publish(directory: Path, target: Path) -> None:
         else:
             target.rename(directory.with_name(f"{directory.name}-broken"))
             directory.rename(target)
-    fd = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_path(target.parent)

@@ -34,7 +34,7 @@ def remake_metadata(directory: Path) -> bool:
         metadata = encode_zarr_metadata(pack.layout, pack.manifest.units)
         if compute_digest(metadata) != pack.manifest.zarr_digest or is_metadata_right(directory, pack):
             return False
-        replace_own_file(directory / METADATA_NAME, metadata, sync=True)
+        replace_own_file(directory / METADATA_NAME, metadata)
     except (StockroomError, OSError):
         return False
     return not check_pack(directory).damage
