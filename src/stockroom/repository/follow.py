@@ -61,6 +61,21 @@ def follow_git_if_free(repository: Repository) -> None:
         follow_git(repository, tie, repository.settle_head(tie), is_staged=is_staged)
 
 
+def follow_branch(repository: Repository, tie: Tie | None) -> bool:
+    """Move HEAD to its branch's tip unless something is staged; return whether it moved. For the lease's holder."""
+    head = repository.settle_head(tie)
+    is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
+    if tie is not None:
+        return follow_git(repository, tie, head, is_staged=is_staged) != head
+    tip = repository.refs.find_branch(head.branch)
+    if tip is None or tip == head.commit or is_staged:
+        return False
+    if head.commit is not None and not is_ancestor(repository.refs, head.commit, tip):
+        return False
+    repository.paths.head.write(Head(head.branch, tip), must_last=False)
+    return True
+
+
 def check_unmoved(now: Head, began: Head) -> None:
     """Raise `RefChangedError` if git has moved `head.stock` since a writer began."""
     if now.commit != began.commit:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from stockroom.errors import MergeConflictError
+from stockroom.errors import ConflictError, MergeConflictError
 from stockroom.trees import Key
 
 Side: TypeAlias = Literal["ours", "theirs"]
@@ -95,6 +95,13 @@ def explain_open(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError
         f"{kind} in progress: {_sum_up(conflicts)}; decide with `stock resolve`, or abort with `stock merge --abort`",
         conflicts=conflicts,
     )
+
+
+def explain_kept(error: ConflictError, way_on: str) -> ConflictError:
+    """Return the error for a commit that was refused at the end of a block; `way_on` says where its changes are."""
+    if isinstance(error, MergeConflictError):
+        return MergeConflictError(f"commit: {_sum_up(error.conflicts)}; {way_on}", conflicts=error.conflicts)
+    return type(error)(f"{error}; {way_on}")
 
 
 def _sum_up(conflicts: Sequence[Conflict]) -> str:

@@ -8,29 +8,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from stockroom.content.merge.conflict import Decide, decide_nothing
+from stockroom.content.merge.conflict import Decide, decide_nothing, explain_kept
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
 from stockroom.locks import FileLock
-from stockroom.refs import RefChange, Stage, check_name, is_ancestor
+from stockroom.refs import RefChange, Stage, check_name
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
-from stockroom.repository.follow import follow_git, follow_git_if_free
-from stockroom.repository.git.tie import Tie
+from stockroom.repository.follow import follow_branch, follow_git_if_free
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
+from stockroom.repository.writing.workspace import (
+    ATTEMPTS,
+    TURN_PAUSE_S,
+    TURN_TIMEOUT_S,
+    Workspace,
+    check_words,
+    in_turn,
+)
 
-_TURN_TIMEOUT_S: Final = 2.0
-_PAUSE_S: Final = 0.0005
-_ATTEMPTS: Final = 1000
 _HEAD_MOVES: Final = 4
+_STAGE: Final = "session/"
 
 
 class BranchSession(Workspace):
@@ -52,7 +57,7 @@ class BranchSession(Workspace):
         check_name("branch", branch)
         self._pid = os.getpid()
         self._decide = decide
-        self._stage_name = None if name is None else f"session/{name}"
+        self._stage_name = None if name is None else _STAGE + name
         self._lease = None if name is None else _take_name(repository, name, timeout_s)
         try:
             super().__init__(repository)
@@ -81,11 +86,26 @@ class BranchSession(Workspace):
 
     @in_turn
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything."""
-        if self.snapshot.root != self.base.root:
-            self.commit(message, {})
-        else:
+        """Commit what this session changed, if anything; a named session keeps the changes if that is refused."""
+        if self.snapshot.root == self.base.root:
             self._write_stage()
+            return
+        try:
+            with suppress(NothingToCommitError):  # others have committed the same
+                self.commit(message, {})
+        except ConflictError as error:
+            name = self._keep()
+            way_on = f"the changes are kept in the session {name!r}: open it again, with a strategy"
+            raise explain_kept(error, f"{way_on} (`stock.session(name={name!r}, strategy=...)`)") from error
+
+    def _keep(self) -> str:
+        """Make the stage outlive this process, under a new name if it has none; return the name."""
+        if self._stage_name is None:
+            name = f"kept-{self._staged.root.hex()[:12]}"
+            self._lease = _take_name(self.repository, name, TURN_TIMEOUT_S)
+            self._stage_name = _STAGE + name
+        self.flush()
+        return self._stage_name.removeprefix(_STAGE)
 
     @in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
@@ -102,7 +122,7 @@ class BranchSession(Workspace):
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
         with FileLock(self.repository.paths.turn) as lock:  # so that no session merges in vain
-            lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)  # nothing depends on it: compare-and-swap decides
+            lock.wait(TURN_TIMEOUT_S, pause_s=TURN_PAUSE_S)  # nothing depends on it: compare-and-swap decides
             self.head = self._land(message, metadata, author)
             self._forget_edits()
             self.start_from(self.head.commit)
@@ -142,7 +162,7 @@ class BranchSession(Workspace):
         """Commit on top of the branch's tip, whatever that is by the time it succeeds; return the new HEAD."""
         branch, refs, tie = self.head.branch, self.repository.refs, self.repository.find_tie()
         assert branch is not None
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             tip = refs.find_branch(branch)
             if tip is None and self.head.commit is not None:
                 raise ConflictError(f"branch {branch!r} was deleted; commit to another branch, or create it again")
@@ -159,7 +179,7 @@ class BranchSession(Workspace):
             except RefChangedError:  # another commit was faster: go on top of it
                 continue
             return Head(branch, record.commit_id)
-        raise RefChangedError(f"branch {branch!r} moved {_ATTEMPTS} times during this commit; try again")
+        raise RefChangedError(f"branch {branch!r} moved {ATTEMPTS} times during this commit; try again")
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
         """Return what is staged, merged with what others have committed since this session began."""
@@ -193,23 +213,8 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
         except (LockedError, ReadOnlyError):  # the writer there will commit on top of this
             return
         with lease:
-            if not _move_head(repository, tie):
+            if not follow_branch(repository, tie):
                 return
-
-
-def _move_head(repository: Repository, tie: Tie | None) -> bool:
-    """Move HEAD to its branch's tip, and return whether it moved. Only for the lease's holder."""
-    head = repository.settle_head(tie)
-    is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
-    if tie is not None:
-        return follow_git(repository, tie, head, is_staged=is_staged) != head
-    tip = repository.refs.find_branch(head.branch)
-    if tip is None or tip == head.commit or is_staged:
-        return False
-    if head.commit is not None and not is_ancestor(repository.refs, head.commit, tip):
-        return False
-    repository.paths.head.write(Head(head.branch, tip), must_last=False)
-    return True
 
 
 def _take_name(repository: Repository, name: str, timeout_s: float) -> FileLock:

@@ -9,21 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
-from stockroom.content.merge.conflict import explain_open
+from stockroom.content.merge.conflict import explain_kept, explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
+from stockroom.errors import (
+    ConflictError,
+    NothingToCommitError,
+    RefChangedError,
+    StockroomError,
+)
+from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
-from stockroom.repository.follow import check_unmoved, explain_detached, follow_git, note_seen
+from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
+from stockroom.repository.writing.workspace import (
+    ATTEMPTS,
+    TURN_PAUSE_S,
+    TURN_TIMEOUT_S,
+    Workspace,
+    check_words,
+    in_turn,
+)
+
+_CONTENT: Final = ("head", "base", "_staged", "_edits", "_series", "reads")
+"""What a commit puts on top of others' changes, and has back if it is refused."""
 
 
 class WriteSession(Workspace):
@@ -70,24 +87,64 @@ class WriteSession(Workspace):
 
     @in_turn
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything, along with what was staged before."""
+        """Commit what this session changed, if anything, along with what was staged before.
+
+        If the commit is refused, the changes stay on the stage, and the error says how to go on.
+        """
         self.check_open()
         root = self.snapshot.root
         if root in (self._start, self.base.root) and self.merging is None:
             self._write_stage()  # nothing changed, or all was undone: a flush may have put something else there
-        else:
-            self.commit(message, {})
+            return
+        try:
+            with suppress(NothingToCommitError):  # sessions have committed the same
+                self.commit(message, {})
+        except ConflictError as error:
+            self._flush_tensors()
+            self._write_stage()
+            self._start, self._merging_before = self._staged.root, self.merging
+            raise explain_kept(error, self._describe_way_on()) from error
 
     @in_turn
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage on the checked-out branch. Raises `NothingToCommitError` if it equals HEAD."""
+        """Commit the stage on the checked-out branch, on top of what sessions have committed there meanwhile.
+
+        Raises:
+            NothingToCommitError: the stage equals HEAD, or what sessions have committed.
+            MergeConflictError: sessions changed the same things. The stage is unchanged.
+            RefChangedError: the branch is elsewhere.
+        """
         self.check_open()
         check_words(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
+        began = {name: getattr(self, name) for name in _CONTENT}
+        tried = [self.head]
+        try:
+            done = self._try_to_commit(message, metadata, author, tried)
+            if done is None:
+                with FileLock(self.repository.paths.turn) as lock:  # so that sessions let this one pass
+                    lock.wait(TURN_TIMEOUT_S, pause_s=TURN_PAUSE_S)
+                    while done is None:
+                        vars(self).update(began)
+                        done = self._try_to_commit(message, metadata, author, tried)
+        except BaseException:
+            if self.head in tried:  # otherwise interrupted after the commit
+                vars(self).update(began)
+            raise
+        self._renew_claim()
+        return done
+
+    def _try_to_commit(
+        self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None, tried: list[Head]
+    ) -> CommitId | None:
+        """Commit on top of the branch as it is now; None if a session moved it on in the meantime."""
         branch = self.check_branch()
+        tried.append(self.head)
+        if self._staged.root == self.base.root and self.merging is None:
+            raise NothingToCommitError("nothing to commit: the branch has the same changes by now")
         parents = [] if self.head.commit is None else [self.head.commit]
         parents += () if self.merging is None else self.merging.parents
         record = self.repository.make_commit(
@@ -96,8 +153,12 @@ class WriteSession(Workspace):
         change = add_commit(record, branch=branch, old=self.head.commit)
         kind = change.kind if self.merging is None else self.merging.kind
         change = replace(change, kind=kind, stages={self.stage_name: None})
-        self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
-        self._renew_claim()
+        try:
+            self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
+        except RefChangedError:
+            if len(tried) > ATTEMPTS:
+                raise
+            return None
         return record.commit_id
 
     @in_turn
@@ -275,13 +336,20 @@ class WriteSession(Workspace):
         self.head = Head(followed.branch, self.head.commit)
 
     def _follow_sessions(self) -> None:
-        """In the tie, move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
+        """Move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
         refs, began = self.repository.refs, self._placed
-        if self._is_tied and refs.find_branch(began.branch) != began.commit:
+        if refs.find_branch(began.branch) != began.commit:
             with suppress(StockroomError):  # git may have moved HEAD to an absent commit
-                tie = self.repository.find_tie()
-                is_staged = refs.get_stage(self.stage_name) is not None
-                follow_git(self.repository, tie, self.repository.settle_head(tie), is_staged=is_staged)
+                follow_branch(self.repository, self.repository.find_tie() if self._is_tied else None)
+
+    def _describe_way_on(self) -> str:
+        if self.head.branch is None or self._is_tied:
+            return "the changes are kept on the stage"
+        at = self.head.commit.hex()[:12] if self.head.commit else "the empty repository"
+        return (
+            f"the changes are kept on the stage, on top of {at}: commit them on a branch of their own (`stock checkout "
+            "-b NAME`, `stock commit`) and merge it, or drop them (`stock reset`)"
+        )
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Return whether the branch has only moved ahead of HEAD, as sessions do."""
@@ -291,8 +359,10 @@ class WriteSession(Workspace):
     def _catch_up(self, head: Head) -> None:
         """Put what is staged on top of the branch's tip. Raises `MergeConflictError` if both changed the same thing."""
         tip = self.repository.open_snapshot(head.commit, self.nodes)
-        self._staged = self._merge_onto(tip)
-        self.head, self.base = head, tip
+        merged = self._merge_onto(tip)
+        if self._staged.root == self.base.root:  # nothing is staged, and nothing is to come back
+            self._start = tip.root
+        self.head, self.base, self._staged = head, tip, merged
         self._forget_edits()
 
     def _settle(self, head: Head) -> None:

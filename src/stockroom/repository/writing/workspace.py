@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,12 @@ from stockroom.trees import NodeCache, Tree
 if TYPE_CHECKING:
     from stockroom.content.merge.unfinished import Merging
     from stockroom.store.tensor_writer import TensorWriter
+
+ATTEMPTS: Final = 1000
+"""How often a commit is put on top of a branch that others move, before it is refused."""
+
+TURN_TIMEOUT_S: Final = 2.0
+TURN_PAUSE_S: Final = 0.0005
 
 P = ParamSpec("P")
 T = TypeVar("T")

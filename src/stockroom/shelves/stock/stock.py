@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
+from stockroom.repository.follow import explain_detached
 from stockroom.repository.paths import Identity, init_repository
 from stockroom.shelves.report import describe_changes
 from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
@@ -179,8 +180,14 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     def enable_write(self, message: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Self]:
         """Open a write block: it commits at its end if anything changed, and pins the handle to the new commit.
 
-        An exception discards the block's changes. Raises `LockedError` if another writer holds the lease for longer
-        than `timeout_s`, or if this handle is writing already.
+        An exception in the block discards its changes. If the commit at the end is refused, the changes stay on the
+        stage, and the error says how to go on.
+
+        Raises:
+            LockedError: another writer holds the lease for longer than `timeout_s`, or this handle is writing already.
+            ConflictError: HEAD is detached, so there is no branch to commit to; raised at the start. Or, at the end,
+                the branch cannot take the commit.
+            MergeConflictError: at the end, sessions have changed the same things.
         """
         self._access.check_open()
         if self._ref is not None:
@@ -191,6 +198,8 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
         session = self._begin(timeout_s)
         try:
+            if session.head.branch is None:
+                raise explain_detached(self._repository)
             yield self
             session.finish(message or describe_changes(self.status().changes))
         except BaseException:
