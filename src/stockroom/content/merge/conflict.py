@@ -100,7 +100,8 @@ def explain_open(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError
 def explain_kept(error: ConflictError, way_on: str) -> ConflictError:
     """Return the error for a commit that was refused at the end of a block; `way_on` says where its changes are."""
     if isinstance(error, MergeConflictError):
-        return MergeConflictError(f"commit: {_sum_up(error.conflicts)}; {way_on}", conflicts=error.conflicts)
+        conflicts = [conflict for conflict in error.conflicts if isinstance(conflict, Conflict)]
+        return MergeConflictError(f"commit: {_sum_up(conflicts)}; {way_on}", conflicts=conflicts)
     return type(error)(f"{error}; {way_on}")
 
 

@@ -49,11 +49,11 @@ def _compare(
     before = Tree.empty(mine.nodes, mine.format) if base is None else content.open_tree(base)
     for key, old, new in _find_equal(before, mine, content.open_tree(theirs)):
         if known is None or key in known:
-            digests = [
+            was, is_now = (
                 None if value is None else digest_entry(content.nodes, ours.entry_format.decode(value)).hex()
                 for value in (old, new)
-            ]
-            yield Conflict(path, key, ADDED if old is None else CHANGED, *digests, digests[1])
+            )
+            yield Conflict(path, key, ADDED if old is None else CHANGED, was, is_now, is_now)
 
 
 def _find_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, bytes | None, bytes | None]]:

@@ -34,8 +34,9 @@ class ModelShelf(Shelf[State]):
         if record is None:
             raise self._missing(name)
         reader = open_leaves(access, record)
-        is_stored = isinstance(record, StateRecord)
-        check = access.guard(ObjectDigest(record.structure)) if is_stored else access.check_open
+        check = access.check_open
+        if isinstance(record, StateRecord):
+            check = access.guard(ObjectDigest(record.structure))
         return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
