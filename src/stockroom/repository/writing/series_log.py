@@ -49,8 +49,6 @@ class SeriesLog:
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
-        if any(type(name) is not str for name in values):  # members of str enums, by their values
-            values = {str.__str__(name) if isinstance(name, str) else name: value for name, value in values.items()}
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
         for name in values:
             if name not in self._waiting:
@@ -64,7 +62,7 @@ class SeriesLog:
         for name, number in zip(values, numbers, strict=True):
             series = waiting.get(name)
             if series is None:
-                series = waiting[name] = (array("q"), array("d"))
+                series = waiting[str.__str__(name)] = (array("q"), array("d"))  # a member of a str enum, by its value
             series[0].append(step)
             series[1].append(number)
         if self._next_step is not None and step >= self._next_step and numbers:
