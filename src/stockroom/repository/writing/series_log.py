@@ -50,15 +50,18 @@ class SeriesLog:
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
+        waiting = self._waiting
         for name in values:
-            if name not in self._waiting:
+            if name not in waiting:
                 check_free_name("metric", name)
-        is_given = step is None
-        step = as_step(self._find_next_step(session) if step is None else step)
-        if is_given and self._given is None:
-            self._given = step
-        self._is_chosen = self._is_chosen or not is_given
-        waiting = self._waiting  # only now: finding the next step may apply what was waiting
+        if step is None:
+            step = as_step(self._find_next_step(session))
+            waiting = self._waiting  # again: finding the next step may apply what was waiting
+            if self._given is None:
+                self._given = step
+        else:
+            step = as_step(step)
+            self._is_chosen = True
         for name, number in zip(values, numbers, strict=True):
             series = waiting.get(name)
             if series is None:

@@ -23,6 +23,8 @@ Array: TypeAlias = NDArray[Any]
 
 _PYTHON_DTYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
 _MAX_AXES = 32
+_NORMAL = {np.dtype(name): (float(np.finfo(name).tiny), float(np.finfo(name).max)) for name in ("f2", "f4", "f8")}
+"""The least and the greatest positive float that each dtype rounds to one of full precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,9 @@ def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
     """Return a Python number as a 0-d array, if the dtype holds it without changing its kind."""
     kinds = {bool: "b", int: "iufcV", float: "fcV", complex: "c"}[type(value)]
     if dtype.kind in kinds:
-        if dtype == np.float64 and type(value) is float:
-            return np.array(value)
         try:
+            if dtype.kind in "biu" or (type(value) is float and _is_within(value, dtype)):
+                return np.array(value, dtype)  # numpy refuses integers that do not fit
             with np.errstate(all="ignore"):
                 array = np.array(value, dtype)
         except OverflowError as error:
@@ -211,6 +213,12 @@ def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
             raise SchemaError(f"{where}: {value!s:.40} does not fit {dtype}, which makes it {array}; convert it first")
         return array
     raise SchemaError(f"{where}: expected {dtype}, found {type(value).__name__}; convert it first")
+
+
+def _is_within(value: float, dtype: np.dtype[Any]) -> bool:
+    """Return whether a float is zero, or so far from the dtype's limits that it needs no closer look."""
+    least, greatest = _NORMAL.get(dtype, (math.inf, 0.0))
+    return value == 0 or least <= abs(value) <= greatest
 
 
 def holds_number(value: Any, array: Array) -> bool:
