@@ -253,14 +253,16 @@ class DataShelf(Shelf[Column]):
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
                 raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; delete it first to change that")
+            if isinstance(values, Column):
+                _check_decoder_kept(name, edit.record, values)
             _make_writer(session, edit, name).replace_all(keys, samples)
             return
-        decoder = None
         if isinstance(values, Column):
-            schema, key_type, decoder = values.schema, KeyType(values.key_type), values.decoder
+            kept = {"codec": values.codec, "attrs": values.attrs, "decoder": values.decoder}
+            writer = self._create(name, values.schema, values.key_type, **kept)
         else:
             schema, samples = _infer_bulk_schema(name, samples, keys)
-        writer = self._create(name, schema, key_type, decoder=decoder)
+            writer = self._create(name, schema, key_type)
         try:
             writer.replace_all(keys, samples)
         except BaseException:
@@ -320,6 +322,16 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
             f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
         )
     return None, plain
+
+
+def _check_decoder_kept(name: str, record: ColumnRecord, values: Column) -> None:
+    """Raise `SchemaError` if a column cannot hold the decoded samples of another one; `encoded` ones it can."""
+    is_decoded = values.decoder is not None and not isinstance(values.dtype, str)
+    if is_decoded and values.decoder != record.decoder:
+        raise SchemaError(
+            f"column {name!r}: expected samples of the decoder {record.decoder}, found {values.decoder} in column "
+            f"{values.name!r}; delete {name!r} first, or assign `.encoded`, which is bytes"
+        )
 
 
 def _plain_key(name: str, key: object) -> Key:
