@@ -47,7 +47,8 @@ def import_(
 ) -> None:
     """Import data as columns and commit them, with whatever else is staged; columns of the same names are replaced.
 
-    A failure leaves no trace. Run again after it: what is already stored is not stored twice.
+    If these had other samples, it says so. A failure leaves no trace. Run again after it: what is already stored is
+    not stored twice.
     """
     from stockroom.importers.registry import resolve_importer
     from stockroom.importers.run import import_into
@@ -81,6 +82,8 @@ def _tell(
     size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
     for problem in report.skipped:
         console.say(f"skipped {problem}")
+    for name, count in report.replaced.items():
+        console.say(f"replaced {format_count(count, 'other sample')} in data/{name}")
     outcome = describe_outcome(commit_id, staged=staged)
     console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
     document = {**asdict(report), "commit": commit_id, "changes": changes_document(changes)}

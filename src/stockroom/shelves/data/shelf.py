@@ -24,6 +24,7 @@ from stockroom.shelves.data.values import (
     check_unmasked,
     format_shape,
     infer_schema,
+    is_data_frame,
     widen_schema,
 )
 from stockroom.shelves.pin import Shelf
@@ -184,11 +185,13 @@ class DataShelf(Shelf[Column]):
     ) -> tuple[str, ...]:
         """Put every sample of a data set, such as one of torch's, into columns, and return the columns' names.
 
-        The columns replace those of the same names. A row's number is its key. Memory use is bounded.
+        The columns replace those of the same names, with a warning if these had other samples. A row's number is its
+        key. Memory use is bounded.
 
         Args:
             dataset: has `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts with one column for each key
-                (nested keys are joined by a dot), or tuples, or single values.
+                (nested keys are joined by a dot), or tuples, or single values. A dict is a table: lists or arrays of
+                one length by column. Data frames are refused: give their rows or such a dict.
             names: the columns for the items of tuples; `item0`, `item1`, ... if left out.
             prefix: is put before all names.
             on_progress: called from time to time with the number of rows.
@@ -316,7 +319,7 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
         frozen = values.encoded.freeze()
         return [_plain_key(name, key) for key in frozen], frozen.values()
     plain = as_array_like(values)
-    if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
+    if isinstance(plain, str | bytes | np.generic) or is_data_frame(plain) or not isinstance(plain, Iterable):
         raise SchemaError(
             f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found one "
             f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
