@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from tests.kit.packs import measure_packs
 from tests.kit.programs import run_stock
 
@@ -63,14 +65,29 @@ def test_a_second_import_of_the_same_adds_no_commit_and_no_bytes(stock: StockRoo
 
 def test_other_data_of_the_same_name_replaces_the_column(stock: StockRoom, tmp_path: Path) -> None:
     np.save(tmp_path / "values.npy", np.arange(10, dtype=np.int32))
-    import_source(stock, "numpy", paths=(tmp_path / "values.npy",))
+    for _ in range(2):
+        assert import_source(stock, "numpy", paths=(tmp_path / "values.npy",)).replaced == {}
     np.save(tmp_path / "values.npy", np.ones((4, 2), np.float32))
-    import_source(stock, "numpy", paths=(tmp_path / "values.npy",))
+    said = run_stock(stock.path, "import", "numpy", tmp_path / "values.npy").stderr
+    assert said.splitlines()[0] == "replaced 10 other samples in data/values"
+    stock.refresh()
 
     column = stock.data["values"]
     assert (column.dtype, column.shape, len(column)) == (np.float32, (2,), 4)
     with StockRoom(stock.path, ref="HEAD~1") as before:
         np.testing.assert_array_equal(before.data["values"][:], np.arange(10))
+
+
+def test_a_column_without_a_value_in_the_new_file_does_not_keep_the_old_values(
+    stock: StockRoom, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"n": [1, 2], "note": ["a", "b"], "odd": ["c", None]}), path)
+    import_source(stock, "parquet", paths=(path,))
+    parquet.write_table(pyarrow.table({"n": [3], "note": pyarrow.nulls(1), "odd": pyarrow.nulls(1, "string")}), path)
+    report = import_source(stock, "parquet", paths=(path,))
+    assert (report.replaced, report.columns) == ({"n": 2, "note": 2, "odd": 1}, ("n", "odd"))
+    assert {name: len(column) for name, column in stock.data.items()} == {"n": 1, "odd": 0}
 
 
 def test_progress_counts_samples_of_each_column_and_bytes_of_all(stock: StockRoom, tmp_path: Path) -> None:

@@ -146,18 +146,34 @@ def test_a_session_commits_what_is_left_at_its_end_and_nothing_after_an_exceptio
         session.commit("Nothing")
 
 
-def test_a_session_on_a_new_branch_begins_it_with_its_first_commit(stock: StockRoom) -> None:
-    """
-    First           main
-
-    Update data     sweep, which has no commit in common with main
+def test_a_session_on_a_new_branch_begins_it_at_head_with_its_first_commit(stock: StockRoom) -> None:
+    r"""
+    First                  main
+         \
+          Update data       sweep
     """
     with stock.session(branch="sweep") as session:
-        assert list(session.data) == []
+        assert session.data["x"][0] == stock.data["x"][0]
+        assert session.status().clean
+        session.reset()
+        assert session.commit_id == stock.commit_id
         session.data["y"] = np.arange(3)
+        assert stock.branches.keys() == {"main"}
     assert stock.branches.keys() == {"main", "sweep"}
-    assert [commit.parents for commit in stock.log("sweep")] == [()]
+    assert [commit.message for commit in stock.log("sweep")] == ["Update data", "First"]
     assert count_history(stock) == 1
+    assert stock.merge("sweep").outcome == "fast-forward"
+
+
+def test_sessions_that_make_the_same_branch_are_both_on_it(stock: StockRoom) -> None:
+    with stock.session(branch="sweep") as one, stock.session(branch="sweep", name="mine") as two:
+        one.data["x"][0] = 7
+        one.commit("One")
+        two.data["x"][1] = 8
+        two.flush()
+    assert [commit.message for commit in stock.log("sweep")] == ["Update data", "One", "First"]
+    with StockRoom(stock.path, ref="sweep") as sweep:
+        assert (sweep.data["x"][0], sweep.data["x"][1]) == (7, 8)
 
 
 def test_a_branch_deleted_meanwhile_is_not_made_again(stock: StockRoom) -> None:

@@ -61,7 +61,7 @@ class ColumnRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     @property
     def schema(self) -> tuple[object, ...]:
         """The fields that two versions of a column must share for their samples to be comparable."""
-        return (self.dtype, self.shape, self.key_type)
+        return (self.dtype, self.shape, self.key_type, self.decoder)
 
     def encode(self) -> bytes:
         """Return the canonical bytes of the object: magic `SRco`, version 1, then the fields as msgpack."""

@@ -48,6 +48,8 @@ class HuggingFaceImporter(Importer):
 
 def _open_split(folder: Path, prefix: str) -> TableSource:
     files = _list_files(folder)
+    if not files:
+        return TableSource(prefix.removesuffix("-") or folder.name, [], 0, lambda: iter(()), [f"{folder}: has no rows"])
     features = _read_field(folder / "dataset_info.json", "features", {})
     with _open_stream(files[0]) as stream:
         schema = stream.schema
@@ -110,10 +112,10 @@ def _read_images(array: Any, field: Any, file: Path) -> Values:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """Return the Arrow files that the folder's state names, in order."""
+    """Return the Arrow files that the folder's state names, in order; a data set without rows may have none."""
     entries = _read_field(folder / "state.json", "_data_files", [])
     files = [_find_below(folder, entry.get("filename") if isinstance(entry, dict) else None) for entry in entries]
-    if not files:
+    if not files and "_data_files" not in _read_json(folder / "state.json"):
         raise InvalidInputError(f"{folder}: expected Arrow files, found none named in its state.json")
     return files
 
@@ -127,6 +129,13 @@ def _find_below(folder: Path, name: object) -> Path:
 
 def _read_field(path: Path, key: str, empty: _Field) -> _Field:
     """Return a list or an object in a JSON file, or `empty` if the file has none."""
+    value = _read_json(path).get(key) or empty
+    if not isinstance(value, type(empty)):
+        raise CorruptionError(f"{path}: {key}: expected a {type(empty).__name__}, found {value!r:.80}", where=str(path))
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     with translate_read_errors(path):
         if path.stat().st_size > _MAX_JSON_NBYTES:
             raise CorruptionError(f"{path}: expected at most {_MAX_JSON_NBYTES} bytes, found more", where=str(path))
@@ -135,10 +144,7 @@ def _read_field(path: Path, key: str, empty: _Field) -> _Field:
         content = json.loads(data)
     if not isinstance(content, dict):
         raise CorruptionError(f"{path}: expected a JSON object, found {type(content).__name__}", where=str(path))
-    value = content.get(key) or empty
-    if not isinstance(value, type(empty)):
-        raise CorruptionError(f"{path}: {key}: expected a {type(empty).__name__}, found {value!r:.80}", where=str(path))
-    return value
+    return content
 
 
 @contextmanager

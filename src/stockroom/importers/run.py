@@ -5,8 +5,8 @@ Owns the loop and its progress. Writes through the data shelf alone, and commits
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stockroom.importers.source import ColumnSource, Source, TableSource
@@ -35,12 +35,16 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """The result of an import: names of columns, their samples and raw bytes in all, and the input that was skipped."""
+    """The result of an import: names of columns, their samples and raw bytes in all, and the input that was skipped.
+
+    `replaced` are the columns of the same names that had other samples before, and how many.
+    """
 
     columns: tuple[str, ...]
     samples: int
     nbytes: int
     skipped: tuple[str, ...] = ()
+    replaced: Mapping[str, int] = field(default_factory=dict)
 
 
 def import_into(
@@ -53,10 +57,12 @@ def import_into(
     """
     columns: list[str] = []
     skipped: list[str] = []
+    replaced: dict[str, int] = {}
     samples = nbytes = 0
     shelf = stock.data
     for index, source in enumerate(sources):
-        for step in _fill_table(shelf, source) if isinstance(source, TableSource) else _fill_column(shelf, source):
+        fill = _fill_table if isinstance(source, TableSource) else _fill_column
+        for step in fill(shelf, source, replaced):  # type: ignore[arg-type]
             now = ImportProgress(step.column, index, len(sources), step.rows, source.count, nbytes + step.nbytes)
             if on_progress and step.rows:
                 on_progress(now)
@@ -64,7 +70,7 @@ def import_into(
         samples += step.samples
         nbytes += step.nbytes
         skipped += source.skipped if isinstance(source, TableSource) else ()
-    return ImportReport(tuple(columns), samples, nbytes, tuple(skipped))
+    return ImportReport(tuple(columns), samples, nbytes, tuple(skipped), replaced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,8 @@ class _Step:
     nbytes: int = 0
 
 
-def _fill_column(shelf: DataShelf, source: ColumnSource) -> Iterator[_Step]:
-    if source.name in shelf:
-        del shelf[source.name]
+def _fill_column(shelf: DataShelf, source: ColumnSource, replaced: dict[str, int]) -> Iterator[_Step]:
+    before = shelf.take_out(source.name)
     column = shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
     step = _Step(source.name, (source.name,))
     yield step
@@ -89,12 +94,15 @@ def _fill_column(shelf: DataShelf, source: ColumnSource) -> Iterator[_Step]:
         rows = step.rows + len(batch)
         step = _Step(source.name, (source.name,), rows, rows, step.nbytes + batch.nbytes)
         yield step
+    if before is not None and before.tree.count and before.tree.root.hex() != column.root:
+        replaced[source.name] = before.tree.count
 
 
-def _fill_table(shelf: DataShelf, source: TableSource) -> Iterator[_Step]:
+def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int]) -> Iterator[_Step]:
     columns = GrowingColumns(shelf, source.plans)
     nbytes = 0
     yield _Step(source.name, columns.names)
     for batch in source.batches():
         nbytes += columns.add(batch)
         yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)
+    replaced |= columns.replaced

@@ -99,7 +99,9 @@ class EntryFormat:
         """Raise `MalformedRecordError` if any of `(n, width)` encoded entries would not decode."""
         if self.is_fixed or not len(values):
             return
-        lengths = np.ascontiguousarray(values[:, 1 : self._header.size]).view("<u8").reshape(len(values), -1)
+        lengths = (
+            np.ascontiguousarray(values[:, 1 : self._header.size]).view("<u8").reshape(len(values), len(self.shape))
+        )
         is_bad = np.maximum(lengths, 1).astype(np.float64).prod(axis=1) * self.itemsize > MAX_SAMPLE_NBYTES
         nbytes = self.itemsize * np.where(is_bad[:, None], 0, lengths.astype(np.int64)).prod(axis=1)
         kinds = np.where(
@@ -125,7 +127,7 @@ class EntryFormat:
         if self.item_nbytes is not None:
             return np.full(len(values), self.item_nbytes, np.int64)
         lengths = np.ascontiguousarray(values[:, 1 : self._header.size]).view("<u8").astype(np.int64)
-        counts: NDArray[np.int64] = lengths.reshape(len(values), -1).prod(axis=1, dtype=np.int64)
+        counts: NDArray[np.int64] = lengths.reshape(len(values), len(self.shape)).prod(axis=1, dtype=np.int64)
         return self.itemsize * counts
 
     def slice_digests(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.column import Column
+from stockroom.shelves.data.keys import KeyChoice
 from stockroom.shelves.data.sample_reader import Batch
 from stockroom.shelves.data.values import Array
 from stockroom.shelves.read_ahead import ReadAhead
@@ -31,14 +33,14 @@ Transform: TypeAlias = Callable[[Any], Any]
 
 def make_torch_dataset(
     columns: Column | Sequence[Column] | Mapping[str, Column],
-    keys: Iterable[Key] | None = None,
+    keys: KeyChoice = None,
     transform: Transform | None = None,
 ) -> ColumnDataset:
     """Make a data set of the samples that `columns` hold under the same keys. What is staged later does not change it.
 
     Args:
         columns: a sequence (samples are tuples) or a mapping (samples are dicts).
-        keys: which samples, in this order; None takes all, in key order.
+        keys: which samples, in this order; a slice or a mask selects by position; None takes all, in key order.
         transform: called with each sample; must be picklable to be used with spawned workers.
 
     Raises:
@@ -57,10 +59,9 @@ def make_torch_dataset(
         if not isinstance(column, Column):
             raise InvalidInputError(f"expected columns such as stock.data['image'], found {type(column).__name__}")
     listed = [column.freeze() for column in listed]
-    chosen = None if keys is None else _compact(list(keys))
-    if chosen is None:
+    if keys is None or _is_by_position(keys):
         _check_same_keys(listed)
-    return ColumnDataset(listed, names, chosen, transform)
+    return ColumnDataset(listed, names, None if keys is None else _compact(_list_keys(listed[0], keys)), transform)
 
 
 class ColumnDataset(Dataset[Any]):
@@ -156,10 +157,24 @@ class ColumnDataset(Dataset[Any]):
         return self._positions
 
 
-def _compact(keys: list[Key]) -> range | list[Key]:
+def _is_by_position(keys: KeyChoice) -> bool:
+    return isinstance(keys, slice) or getattr(keys, "dtype", None) in (np.bool_, torch.bool)
+
+
+def _list_keys(column: Column, keys: KeyChoice) -> list[Any]:
+    """Return the chosen keys as a list; raises `SchemaError` for a single one."""
+    if _is_by_position(keys):
+        known = list(column)
+        return [known[position] for position in column.choose_positions(keys).tolist()]
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        column.choose_positions(keys)  # raises
+    return keys.tolist() if isinstance(keys, np.ndarray | torch.Tensor) else list(keys)
+
+
+def _compact(keys: list[Any]) -> range | list[Key]:
     """Return keys as a range if they are evenly spaced: a range pickles to almost nothing."""
-    plain: list[Any] = [key if isinstance(key, str | tuple) else int(key) for key in keys]  # numpy integers too
-    if len(plain) > 1 and isinstance(plain[0], int) and isinstance(plain[1], int) and plain[0] != plain[1]:
+    plain = [operator.index(key) if isinstance(key, np.integer | torch.Tensor) else key for key in keys]
+    if len(plain) > 1 and type(plain[0]) is type(plain[1]) is int and plain[0] != plain[1]:
         spaced = range(plain[0], plain[0] + (plain[1] - plain[0]) * len(plain), plain[1] - plain[0])
         if list(spaced) == plain:
             return spaced

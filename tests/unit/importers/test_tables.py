@@ -262,7 +262,7 @@ def save_to_disk(folder: Path, table: pa.Table, features: dict, shards: int = 2)
     """The layout that `datasets` writes: shards as Arrow streams, and two JSON files."""
     folder.mkdir(parents=True)
     names = [f"data-{number:05}-of-{shards:05}.arrow" for number in range(shards)]
-    size = -(-len(table) // shards)
+    size = -(-len(table) // max(1, shards))
     for number, name in enumerate(names):
         with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
             stream.write_table(table.slice(number * size, size), max_chunksize=2)
@@ -286,6 +286,20 @@ def photos() -> tuple[pa.Table, dict, list[np.ndarray]]:
         "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
     }
     return table, features, pixels
+
+
+def test_splits_without_rows_do_not_keep_the_others_out(stock, tmp_path, photos):
+    table, features, _ = photos
+    for name, rows, shards in (("train", table, 2), ("test", table.slice(0, 0), 1), ("val", table.slice(0, 0), 0)):
+        save_to_disk(tmp_path / "set" / name, rows, features, shards)
+    (tmp_path / "set" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test", "val"]}))
+    report = bring_in(stock, "huggingface", tmp_path / "set")
+    assert report.columns == ("train-image", "train-label", "test-image", "test-label")
+    assert [len(stock.data[name]) for name in report.columns] == [5, 5, 0, 0]
+    assert [line.endswith("val: has no rows") for line in report.skipped] == [True]
+    (tmp_path / "set" / "val" / "state.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match="val: expected Arrow files"):
+        bring_in(stock, "huggingface", tmp_path / "set")
 
 
 def test_a_saved_data_set_of_hugging_faces_is_read_without_its_library(stock, tmp_path, photos):

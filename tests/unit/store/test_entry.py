@@ -94,3 +94,11 @@ def test_checking_many_finds_what_decoding_each_would_refuse(drawn):
         is_refused(lambda: entries.check(np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)))
         == one_by_one
     )
+
+
+def test_no_entries_measure_nothing():
+    for shape in ((None,), (None, 3), (2, None, None), (3,), ()):
+        entry_format = EntryFormat(4, shape)
+        none = np.empty((0, entry_format.width), np.uint8)
+        assert entry_format.measure(none).tolist() == []
+        entry_format.check(none)

@@ -45,7 +45,7 @@ def import_(
 ) -> None:
     """Import data as columns, and commit them.
 
-    All staged changes are committed too. Columns of the same names are replaced.
+    All staged changes are committed too. Columns of the same names are replaced; if they had other samples, it says so.
 
     A failed import changes nothing. If you run it again, samples that are already stored are not stored twice.
     """
@@ -81,6 +81,8 @@ def _tell(
     size = f"{format_count(report.samples, 'sample')} ({format_nbytes(report.nbytes)})"
     for problem in report.skipped:
         console.say(f"skipped {problem}")
+    for name, count in report.replaced.items():
+        console.say(f"replaced {format_count(count, 'other sample')} in data/{name}")
     outcome = describe_outcome(commit_id, staged=staged)
     console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
     document = {**asdict(report), "commit": commit_id, "changes": changes_document(changes)}

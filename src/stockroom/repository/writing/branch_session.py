@@ -39,7 +39,7 @@ _STAGE: Final = "session/"
 
 
 class BranchSession(Workspace):
-    """A writer with its own stage, on a branch.
+    """A writer with its own stage, on a branch. A branch that does not exist is made by the first commit, from HEAD.
 
     The stage of a named session outlives the process from `flush` on, until the session of that name commits or resets
     it. Only one process at a time can hold a name.
@@ -64,7 +64,9 @@ class BranchSession(Workspace):
             follow_git_if_free(repository)
             tip = repository.refs.find_branch(branch)
             stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
-            self.head = Head(branch, tip if stage is None else stage.base)
+            self._is_new = tip is None
+            start = repository.follow(repository.read_head()).commit if tip is None else tip
+            self.head = Head(branch, start if stage is None else stage.base)
             self.start_from(self.head.commit, None if stage is None else stage.root)
         except BaseException:
             self._release()
@@ -136,7 +138,8 @@ class BranchSession(Workspace):
         """Drop what is staged, and continue from the branch's tip."""
         self.check_open()
         self._drop_edits()
-        self.head = Head(self.head.branch, self.repository.refs.find_branch(self.head.branch))
+        tip = self.repository.refs.find_branch(self.head.branch)
+        self.head = Head(self.head.branch, self.head.commit if tip is None and self._is_new else tip)
         self.start_from(self.head.commit)
         self._write_stage()
 
@@ -163,21 +166,24 @@ class BranchSession(Workspace):
         branch, refs, tie = self.head.branch, self.repository.refs, self.repository.find_tie()
         assert branch is not None
         for _ in range(ATTEMPTS):
-            tip = refs.find_branch(branch)
-            if tip is None and self.head.commit is not None:
+            tip = old = refs.find_branch(branch)
+            if tip is None and self._is_new:
+                tip = self.head.commit  # the first commit creates the branch, from HEAD
+            elif tip is None and self.head.commit is not None:
                 raise ConflictError(f"branch {branch!r} was deleted; commit to another branch, or create it again")
             content = self._put_on(tip)
             parents = [] if tip is None else [tip]
             record = self.repository.make_commit(
                 content.root, parents, message=message, metadata=metadata, author=author, tie=tie
             )
-            change = add_commit(record, branch=branch, old=tip)
+            change = add_commit(record, branch=branch, old=old)
             if self._stage_name is not None:
                 change = replace(change, stages={self._stage_name: None})
             try:
                 refs.apply(change, objects=self.objects)
             except RefChangedError:  # another commit was faster: go on top of it
                 continue
+            self._is_new = False
             return Head(branch, record.commit_id)
         raise RefChangedError(f"branch {branch!r} moved {ATTEMPTS} times during this commit; try again")
 

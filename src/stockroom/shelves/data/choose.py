@@ -16,10 +16,7 @@ from stockroom.trees import find_unshared_key
 
 def choose_positions(source: ColumnSource, keys: KeyChoice, where: str | None) -> NDArray[np.int64]:
     """Return the positions of the samples that `keys` select and that meet the condition `where`."""
-    if keys is None or isinstance(keys, slice):
-        positions = np.arange(*(keys or slice(None)).indices(source.tree.count), dtype=np.int64)
-    else:
-        positions = source.find_positions(list(keys))
+    positions = source.find_selected(slice(None) if keys is None else keys)
     if where is not None:
         from stockroom.shelves.condition import choose_where  # here for start-up time
 

@@ -18,7 +18,7 @@ from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import decode_image, decoded_shape
 from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested
 from stockroom.shelves.data.sample_reader import Batch, Sample
-from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples, to_array
+from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples
 from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.codecs import check_codec
@@ -127,14 +127,9 @@ class Column(Mapping[SampleKey, Sample]):
             if position is not None:
                 sample = pinned.read_one(position)
                 return self._decode(sample, key) if type(sample) is bytes else sample
-        if self._source.is_staged and (isinstance(key, slice | list | np.ndarray) or is_tensor(key)):
-            return self.freeze()[key]  # so that positions and samples are those of one moment
-        if isinstance(key, slice):
-            return self._take(np.arange(*key.indices(len(self)), dtype=np.int64))
-        if isinstance(key, np.ndarray) or is_tensor(key):
-            return self._take(self._source.find_selected(to_array(key) if is_tensor(key) else key))
-        if isinstance(key, list):
-            return self._take(self._source.find_positions(key))
+        if isinstance(key, slice | list | np.ndarray) or is_tensor(key):
+            column = self.freeze()  # so that positions and samples are those of one moment
+            return column._take(column._source.find_selected(key))
         return self._read(self._source.check_key(key))
 
     def take(self, positions: Any, *, pad: Any = None) -> Batch:
@@ -341,6 +336,8 @@ class Column(Mapping[SampleKey, Sample]):
         """
         if self._source.record.key_type != KeyType.INT:
             raise SchemaError(f"column {self.name!r} has str keys: use update({{key: sample}}) instead of extend")
+        if isinstance(values, Column):  # a mapping, but its samples are meant
+            values = (values.encoded if values.decoder == self.decoder else values).values()
         return self._source.writer.extend(values)
 
     # -- internals

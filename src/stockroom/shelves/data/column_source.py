@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
 from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
 from stockroom.shelves.data.sample_reader import SampleReader
+from stockroom.shelves.data.values import check_unmasked, to_array
+from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.pin import Access
 from stockroom.trees import Key, KeyType, Tree
 
@@ -159,11 +162,19 @@ class ColumnSource:
             raise self.missing(missing if isinstance(missing, str) else int(missing))
         return positions
 
-    def find_selected(self, keys: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the positions of an array of keys, or of the samples that a mask in key order selects."""
-        if keys.dtype == np.bool_:
-            return check_mask(keys, self.tree.count, column=self.name)
-        return self.find_positions(keys)
+    def find_selected(self, keys: Any) -> NDArray[np.int64]:
+        """Return the positions that a slice of them, an iterable of keys, or a mask in key order selects."""
+        if isinstance(keys, slice):
+            return np.arange(*keys.indices(self.tree.count), dtype=np.int64)
+        if is_tensor(keys):
+            keys = to_array(keys)
+        if isinstance(keys, np.ndarray):
+            keys = check_unmasked(keys, f"column {self.name!r}, keys")
+            is_mask = keys.dtype == np.bool_
+            return check_mask(keys, self.tree.count, column=self.name) if is_mask else self.find_positions(keys)
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+            raise SchemaError(f"column {self.name!r}: expected a list of keys, found one {type(keys).__name__}")
+        return self.find_positions(list(keys))
 
     def check_key(self, key: object) -> Key:
         """Return a key as the column stores it; raises `SchemaError` if it cannot be one."""

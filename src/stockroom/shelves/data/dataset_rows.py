@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from stockroom.content.column import STR
 from stockroom.content.series import MAX_EXACT
 from stockroom.errors import SchemaError
+from stockroom.shelves.data.column import Column
 from stockroom.shelves.data.table import GrowingColumns, measure_value
-from stockroom.shelves.data.values import Array, check_unmasked, to_array
+from stockroom.shelves.data.values import Array, Schema, as_array_like, check_unmasked, is_data_frame, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
+from stockroom.store.dtypes import parse_dtype
 
 BATCH_NBYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1024
@@ -32,14 +37,21 @@ def import_samples(
     on_progress: Callable[[int], object] | None = None,
 ) -> tuple[str, ...]:
     """Put the samples of `dataset` into columns, as `DataShelf.import_from` describes; return the columns' names."""
+    empties: dict[str, dict[int, tuple[int, ...]]] = {}
     try:
         for batch in iter_batches(dataset, names, prefix=prefix):
-            columns.add(batch)
+            columns.add({name: _set_aside(values, empties, name, columns.rows) for name, values in batch.items()})
             if on_progress is not None:
                 on_progress(columns.rows)
+        for name, shapes in empties.items():
+            make = partial(_make_empty, columns.find_schema(name))
+            columns.put(name, {row: make(shape) for row, shape in shapes.items()})
     except BaseException:
         columns.undo()
         raise
+    for name, count in columns.replaced.items():
+        text = f"column {name!r}: {count} other samples were replaced; commits that have them keep them"
+        warnings.warn(text, stacklevel=3)
     return columns.names
 
 
@@ -60,7 +72,34 @@ def iter_batches(
         yield _turn(rows)
 
 
+def _set_aside(
+    values: list[Any], empties: dict[str, dict[int, tuple[int, ...]]], name: str, first_row: int
+) -> list[Any]:
+    """Return the values with None for lists without values, whose shapes go into `empties`: others give the dtype."""
+    for place, value in enumerate(values):
+        if isinstance(value, np.ndarray) and value.dtype == object:
+            empties.setdefault(name, {})[first_row + place] = value.shape
+            values[place] = None
+    return values
+
+
+def _make_empty(schema: Schema | None, shape: tuple[int, ...]) -> Array | str:
+    """Return a list without values as a sample of a column: text in one of text, or else an array."""
+    if schema is not None and schema.dtype == STR:
+        return json.dumps(np.empty(shape).tolist())
+    known = Schema("float64", (None,)) if schema is None else schema
+    return np.empty((*shape, *(length or 0 for length in known.shape[len(shape) :])), parse_dtype(known.dtype))
+
+
 def _iter_samples(dataset: Any) -> Iterator[Any]:
+    if isinstance(dataset, Mapping) and not isinstance(dataset, Column):
+        yield from _iter_table(dataset)
+        return
+    if isinstance(dataset, str | bytes | Column) or is_data_frame(dataset):
+        raise SchemaError(
+            f"expected a data set, found one {type(dataset).__name__}; give its rows, as dicts, or a dict of its "
+            "columns, as lists or arrays"
+        )
     if hasattr(type(dataset), "__iter__"):
         yield from dataset
         return
@@ -76,6 +115,23 @@ def _iter_samples(dataset: Any) -> Iterator[Any]:
         except IndexError:
             return
         yield sample
+
+
+def _iter_table(columns: Mapping[Any, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a mapping from names to columns, lists or arrays of one length; raises `SchemaError`."""
+    plain = {name: as_array_like(values) for name, values in columns.items()}
+    for name, values in plain.items():
+        is_column = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
+        if not isinstance(name, str) or not is_column:
+            raise SchemaError(
+                f"expected rows, or a dict of columns that are lists or arrays, found {type(values).__name__} under "
+                f"{name!r}; to set samples by key use stock.data[name] = {{key: sample}}"
+            )
+    lengths = {name: len(values) for name, values in plain.items()}
+    if len(set(lengths.values())) > 1:
+        raise SchemaError(f"expected columns of one length, found {lengths}")
+    for row in zip(*plain.values(), strict=True):
+        yield dict(zip(plain, row, strict=True))
 
 
 def _iter_fields(sample: Any, names: Sequence[str] | None, number: int) -> Iterator[tuple[str, Any]]:
@@ -119,10 +175,10 @@ def _make_array_or_text(value: Any, where: str) -> Any:
         try:
             array = np.asarray(items)
         except (ValueError, TypeError):  # lengths differ, or items are not numbers
-            array = np.empty(0, object)
-        if array.dtype.kind in "biufc" and array.size:
+            array = np.array(None)
+        if array.dtype.kind in "biufc":
             _check_exact(items, array, where)
-            return array
+            return array if array.size else np.empty(array.shape, object)  # to be set aside
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:

@@ -24,6 +24,7 @@ from stockroom.shelves.data.values import (
     check_unmasked,
     format_shape,
     infer_schema,
+    is_data_frame,
     widen_schema,
 )
 from stockroom.shelves.pin import Shelf
@@ -184,11 +185,13 @@ class DataShelf(Shelf[Column]):
     ) -> tuple[str, ...]:
         """Put every sample of a data set, such as one of torch's, into columns, and return the columns' names.
 
-        The columns replace those of the same names. A row's number is its key. Memory use is bounded.
+        The columns replace those of the same names, with a warning if these had other samples. A row's number is its
+        key. Memory use is bounded.
 
         Args:
             dataset: has `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts with one column for each key
-                (nested keys are joined by a dot), or tuples, or single values.
+                (nested keys are joined by a dot), or tuples, or single values. A dict is a table: lists or arrays of
+                one length by column. Data frames are refused: give their rows or such a dict.
             names: the columns for the items of tuples; `item0`, `item1`, ... if left out.
             prefix: is put before all names.
             on_progress: called from time to time with the number of rows.
@@ -253,14 +256,16 @@ class DataShelf(Shelf[Column]):
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
                 raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; to change them, delete it first")
+            if isinstance(values, Column):
+                _check_decoder_kept(name, edit.record, values)
             _make_writer(session, edit, name).replace_all(keys, samples)
             return
-        decoder = None
         if isinstance(values, Column):
-            schema, key_type, decoder = values.schema, KeyType(values.key_type), values.decoder
+            kept = {"codec": values.codec, "attrs": values.attrs, "decoder": values.decoder}
+            writer = self._create(name, values.schema, values.key_type, **kept)
         else:
             schema, samples = _infer_bulk_schema(name, samples, keys)
-        writer = self._create(name, schema, key_type, decoder=decoder)
+            writer = self._create(name, schema, key_type)
         try:
             writer.replace_all(keys, samples)
         except BaseException:
@@ -314,12 +319,22 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
         frozen = values.encoded.freeze()
         return [_plain_key(name, key) for key in frozen], frozen.values()
     plain = as_array_like(values)
-    if isinstance(plain, str | bytes | np.generic) or not isinstance(plain, Iterable):
+    if isinstance(plain, str | bytes | np.generic) or is_data_frame(plain) or not isinstance(plain, Iterable):
         raise SchemaError(
             f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found "
             f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
         )
     return None, plain
+
+
+def _check_decoder_kept(name: str, record: ColumnRecord, values: Column) -> None:
+    """Raise `SchemaError` if a column cannot hold the decoded samples of another one; `encoded` ones it can."""
+    is_decoded = values.decoder is not None and not isinstance(values.dtype, str)
+    if is_decoded and values.decoder != record.decoder:
+        raise SchemaError(
+            f"column {name!r}: expected samples of the decoder {record.decoder}, found {values.decoder} in column "
+            f"{values.name!r}; delete {name!r} first, or assign `.encoded`, which is bytes"
+        )
 
 
 def _plain_key(name: str, key: object) -> Key:

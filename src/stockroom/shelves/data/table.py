@@ -52,7 +52,9 @@ class GrowingColumns:
         self._replaced: dict[str, ColumnEdit | None] = {}
         self._rows = 0
         for plan in self._plans.values():
-            if plan.schema is not None:
+            if plan.schema is None:
+                self._take_out(plan.name)
+            else:
                 self._create(plan, plan.schema)
 
     @property
@@ -70,6 +72,20 @@ class GrowingColumns:
         """The number of samples in all columns."""
         return sum(map(len, self._columns.values()))
 
+    @property
+    def replaced(self) -> dict[str, int]:
+        """The columns of the same names that had other samples, and how many."""
+        return {
+            name: edit.tree.count
+            for name, edit in self._replaced.items()
+            if edit is not None and self._differs(name, edit)
+        }
+
+    def find_schema(self, name: str) -> Schema | None:
+        """Return the schema of a column, or None before its first value."""
+        column = self._columns.get(name)
+        return None if column is None else column.schema
+
     def undo(self) -> None:
         """Restore the columns that were replaced, and remove the new ones."""
         for name, edit in self._replaced.items():
@@ -85,10 +101,16 @@ class GrowingColumns:
         self._rows += count
         return nbytes
 
+    def put(self, name: str, samples: Mapping[int, Any]) -> None:
+        """Put samples into rows that have been added without them."""
+        if samples:
+            self._fit(name, list(samples.values())).update(samples)
+
     def _add_values(self, name: str, values: Values) -> int:
         values = values if isinstance(values, np.ndarray) else [as_array_like(value) for value in values]
         there = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
         if not len(there):
+            self._take_out(name)  # a column without a value now has none of before either
             return 0
         column = self._fit(name, there)
         if len(there) == len(values) and len(column) == self._rows:
@@ -114,8 +136,15 @@ class GrowingColumns:
             column = self._columns[name] = self._shelf.widen(name, widened.shape)
         return column
 
+    def _take_out(self, name: str) -> None:
+        if name not in self._replaced:
+            self._replaced[name] = self._shelf.take_out(name)
+
+    def _differs(self, name: str, edit: ColumnEdit) -> bool:
+        return edit.tree.count > 0 and (name not in self._columns or self._columns[name].root != edit.tree.root.hex())
+
     def _create(self, plan: ColumnPlan, schema: Schema) -> Column:
-        self._replaced[plan.name] = self._shelf.take_out(plan.name)
+        self._take_out(plan.name)
         is_text = schema.dtype in ("str", "bytes")
         column = self._shelf.create(
             plan.name,

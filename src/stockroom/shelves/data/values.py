@@ -147,6 +147,11 @@ def as_array_like(value: object) -> object:
     return to_array(value) if is_tensor(value) else value
 
 
+def is_data_frame(value: object) -> bool:
+    """Return whether this is a table of pandas, Polars or Arrow, which some iterate by its titles."""
+    return hasattr(type(value), "__dataframe__")
+
+
 def pad_samples(
     samples: Sequence[Any] | Array, pad: Any, *, shape: tuple[int | None, ...], dtype: np.dtype[Any] | str, where: str
 ) -> Array:

@@ -7,7 +7,7 @@ take turns by whole calls, so an iterable of samples must not wait for another t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,15 @@ from stockroom.content.column_edit import ColumnEdit
 from stockroom.digest import Buffer
 from stockroom.errors import InvalidInputError
 from stockroom.repository.writing.workspace import Workspace
-from stockroom.shelves.data.values import Array, as_array_like, as_batch, as_bytes, as_sample, encode_text
+from stockroom.shelves.data.values import (
+    Array,
+    as_array_like,
+    as_batch,
+    as_bytes,
+    as_sample,
+    encode_text,
+    is_data_frame,
+)
 from stockroom.store.chunk_run import Stream
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.entry import EntryKind, choose_kind
@@ -88,7 +96,7 @@ class ColumnWriter:
             plain = as_array_like(values)
             if isinstance(plain, np.ndarray) and not self._record.is_text:
                 return self._note_appended(self._extend_array(plain, first))
-            if isinstance(plain, str | bytes) or not isinstance(plain, Iterable):
+            if isinstance(plain, str | bytes | Mapping) or is_data_frame(plain) or not isinstance(plain, Iterable):
                 raise InvalidInputError(
                     f"column {self._name!r}: expected an iterable of samples, found {type(plain).__name__}"
                 )

@@ -230,7 +230,8 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         changes at its end, or discards them after an exception.
 
         Args:
-            branch: None is the branch that is checked out. A branch that does not exist is created by the first commit.
+            branch: None is the branch that is checked out. A branch that does not exist is created by the first commit,
+                from HEAD.
             name: flushed changes of a named session outlive the process, and a later session of that name continues
                 from them. Only one session at a time can have a name (`LockedError` after `timeout_s`).
             message: the message of the commit at the end.

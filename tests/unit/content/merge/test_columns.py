@@ -162,6 +162,8 @@ def test_of_two_codecs_the_changed_one_stands_and_ours_if_both_were(stock: Stock
         (create(dtype="float32"), set_samples({5: 5})),
         (set_samples({5: 5}), create(keys="str")),
         (create(shape=(2,)), create(shape=(3,))),
+        (create(dtype="bytes"), create(decoder="image", dtype=None)),
+        (create(decoder="image:L", dtype=None), create(decoder="image", dtype=None)),
     ],
 )
 def test_two_schemas_are_one_conflict(stock: StockRoom, ours, theirs) -> None:
@@ -171,6 +173,17 @@ def test_two_schemas_are_one_conflict(stock: StockRoom, ours, theirs) -> None:
     with StockRoom(stock.path, ref="dev") as dev:
         assert stock.data["n"].schema == dev.data["n"].schema
         assert stock.data["n"].root == dev.data["n"].root
+
+
+def test_a_decoder_that_one_side_set_is_neither_dropped_nor_applied_to_the_others_samples(stock: StockRoom) -> None:
+    def add(key):
+        return lambda writer: writer.data["n"].encoded.update({key: b"\xff\xd8"})
+
+    fork(stock, create(dtype="bytes", keys="int"), add(1), create(decoder="image", dtype=None))
+    assert collect_conflicts(stock) == [("data/n", None, "schema")]
+    assert stock.diff("HEAD", "dev")["data/n"].kind == "schema"
+    stock.merge("dev", strategy="theirs")
+    assert (stock.data["n"].decoder, len(stock.data["n"])) == ("image", 0)
 
 
 def test_a_schema_that_one_side_changed_alone_is_no_conflict(stock: StockRoom) -> None:

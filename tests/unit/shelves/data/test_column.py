@@ -213,3 +213,30 @@ def test_samples_that_add_keys_of_their_own_are_not_overwritten(stock):
             column.extend(read())
         column.extend(column.values())
         assert len(column) == 0
+
+
+@pytest.mark.parametrize("keys", ["int", "str"])
+def test_columns_without_samples_are_read_measured_and_exported(stock, tmp_path, keys):
+    with stock.enable_write():
+        for name, schema in {
+            "text": {"dtype": "str"}, "bytes": {"dtype": "bytes"}, "image": {"decoder": "image"},
+            "ragged": {"dtype": "int8", "shape": (None, 3)}, "fixed": {"dtype": "int8", "shape": (3,)},
+            "hollow": {"dtype": "int8", "shape": (0,)},
+        }.items():  # fmt: skip
+            stock.data.create(name, keys=keys, **schema)
+        writers = [stock.data[name] for name in stock.data]
+        assert [column.nbytes for column in writers] == [0] * 6
+    for column in stock.data.values():
+        assert (column.nbytes, column.present(), len(column[:]), len(column[[]]), list(column.items())) == (
+            0,
+            1,
+            0,
+            0,
+            [],
+        )
+        assert column.export(tmp_path / column.name) == 0
+        assert column.export(tmp_path / f"{column.name}.parquet") == 0
+    assert {path: cost.nbytes for path, cost in stock.measure_usage().items.items()} == {
+        f"data/{name}": 0 for name in stock.data
+    }
+    assert stock.verify().ok

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
@@ -257,3 +259,98 @@ def test_without_torchvision_the_message_names_the_command(package):
     assert "pip install torchvision" in answer.stderr
     with pytest.raises(InvalidInputError, match="expected the folder of its files"):
         VisionImporter().open(ImportSpec("torchvision.svhn", paths=(package,)))
+
+
+def test_a_dict_of_columns_is_a_table(stock):
+    with stock.enable_write("table") as writer:
+        table = {
+            "n": [1, 2],
+            "x": np.ones((2, 3)),
+            "t": torch.zeros(2),
+            "s": ("a", "b"),
+            "nested": [{"k": 1}, {"k": 2}],
+        }
+        assert writer.data.import_from(table) == ("n", "x", "t", "s", "nested.k")
+    assert (stock.data["x"].shape, stock.data["t"].dtype, stock.data["s"][1]) == ((3,), np.float32, "b")
+    assert stock.data["nested.k"][1] == 2
+
+
+def test_what_is_iterated_by_its_titles_or_keys_is_refused(stock):
+    table = pyarrow.table({"ab": ["x", "y"], "cd": ["z", "w"]})
+    with stock.enable_write("nothing") as writer:
+        texts = writer.data.create("texts", dtype=str, keys="str")
+        labels = writer.data.create("labels", dtype="int64")
+        labels.extend([7, 8])
+        refused = [
+            table,
+            "abc",
+            b"abc",
+            labels,
+            {0: {"n": 1}},
+            {"a": "text"},
+            {"a": [1], "b": [1, 2]},
+            {"a": np.array(1)},
+        ]
+        for dataset in refused:
+            with pytest.raises(SchemaError, match=r"expected (a data set|rows|columns of one length)"):
+                writer.data.import_from(dataset, ["x"])
+        for values in (table, {5: 6}, "ab"):
+            with pytest.raises(InvalidInputError, match="column 'labels'"):
+                labels.extend(values)
+        with pytest.raises(SchemaError, match="column 'texts': expected pairs of key and sample, found str"):
+            texts.update(["ab"])
+        with pytest.raises(SchemaError, match="column 'new': expected an array"):
+            writer.data["new"] = table
+        labels.extend(labels)
+        assert [int(n) for n in labels.values()] == [7, 8, 7, 8]
+        assert (list(writer.data), len(texts)) == (["labels", "texts"], 0)
+
+
+def test_what_is_replaced_is_said(stock):
+    with stock.enable_write("train") as writer:
+        writer.data.import_from([{"image": 1, "label": 1, "note": "x"}, {"image": 2, "label": 2, "note": None}])
+    with stock.enable_write("again") as writer, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        writer.data.import_from([{"image": 1}, {"image": 2}])  # the same again
+        writer.data.import_from([{"new": 1}])
+    with stock.enable_write("test") as writer:
+        with pytest.warns(UserWarning, match="replaced") as said:
+            writer.data.import_from([{"image": 9, "label": None, "note": None}])
+        assert [str(warning.message).split(";")[0] for warning in said] == [
+            "column 'image': 2 other samples were replaced",
+            "column 'label': 2 other samples were replaced",
+            "column 'note': 1 other samples were replaced",
+        ]
+        assert said[0].filename == __file__
+        assert list(writer.data) == ["image", "new"]
+        with pytest.raises(SchemaError):
+            writer.data.import_from([{"image": None}, {"image": object()}])
+        assert writer.data["image"][0] == 9
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ([[], [1, 2], []], [[], [1, 2], []]),
+        ([[1.5], []], [[1.5], []]),
+        ([[]], [[]]),
+        ([[], ["a"]], ["[]", '["a"]']),
+        ([[], [[1, 2], [3, 4]], [[], []]], [[], [[1, 2], [3, 4]], [[], []]]),
+        ([None, [], [True]], [[], [True]]),
+    ],
+)
+def test_an_empty_list_is_of_the_dtype_of_the_others(stock, lists, expected):
+    with stock.enable_write("lists") as writer:
+        writer.data.import_from([{"x": value} for value in lists])
+    column = stock.data["x"]
+    assert [value if isinstance(value, str) else value.tolist() for value in column.values()] == expected
+    assert column.dtype == np.asarray(next((value for value in lists if value and value != [[], []]), [])).dtype or (
+        column.dtype == "str"
+    )
+
+
+def test_empty_lists_are_filled_in_across_batches(stock):
+    with stock.enable_write("lists") as writer:
+        writer.data.import_from([{"x": [], "n": n} for n in range(3000)] + [{"x": [1, 2], "n": 3000}])
+    assert len(stock.data["x"]) == len(stock.data["n"]) == 3001
+    assert (stock.data["x"].dtype, stock.data["x"][0].shape, stock.data["x"][3000].tolist()) == (np.int64, (0,), [1, 2])

@@ -221,3 +221,31 @@ def test_padding_has_to_fit_too(stock: StockRoom) -> None:
         with pytest.raises(SchemaError, match="cannot pad float16 with 70000.0"):
             column.take([0, 1], pad=70000.0)
         assert column.take([0, 1], pad=-1.0).tolist() == [[1, -1], [1, 1]]
+
+
+def test_a_column_assigned_to_another_name_keeps_what_its_samples_mean(stock: StockRoom) -> None:
+    with stock.enable_write():
+        photo = stock.data.create("photo", decoder="image", keys="str", codec="raw", attrs={"classes": ["cat"]})
+        photo.encoded["a"] = b"\xff\xd8 not read here"
+        stock.data["copy"] = photo
+        stock.data["plain"] = {"a": b"x"}
+        with pytest.raises(SchemaError, match=r"column 'plain': expected samples of the decoder None, found image"):
+            stock.data["plain"] = photo
+        stock.data["plain"] = photo.encoded
+        stock.data["copy"] = stock.data["plain"]
+    copy = stock.data["copy"]
+    assert (copy.decoder, copy.codec, copy.attrs) == ("image", "raw", {"classes": ["cat"]})
+    assert stock.data["plain"]["a"] == copy.encoded["a"] == b"\xff\xd8 not read here"
+
+
+@pytest.mark.parametrize("attrs", [{0: "cat"}, {"classes": {0: "cat"}}, {"a": [{None: 1}]}, {True: 1}])
+def test_attrs_and_metadata_with_keys_that_json_would_make_text_are_refused(stock: StockRoom, attrs) -> None:
+    with stock.enable_write():
+        column = stock.data.create("x", dtype="int64")
+        with pytest.raises(SchemaError, match="column 'x': attrs must have str keys"):
+            column.attrs = attrs
+        with pytest.raises(SchemaError, match="model 'net': metadata must have str keys"):
+            stock.model.save("net", {}, nested=[attrs])
+        column.attrs = {"classes": {str(0): "cat"}, Split.TRAIN: Split.TRAIN}
+        stock.data.create("y", dtype="int64").attrs = column.attrs
+    assert stock.data["y"].attrs == {"classes": {"0": "cat"}, "train": "train"}
