@@ -5,6 +5,7 @@ A folder may come from a stranger. Opening a file in it by name must not block, 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from stockroom.errors import InvalidInputError, MalformedRecordError
+from stockroom.errors import InvalidInputError, MalformedRecordError, UnreadableError
 
 FileIdentity: TypeAlias = tuple[int, int]
 """Device and inode. As long as a file is open, no other has the same."""
@@ -20,6 +21,13 @@ FileIdentity: TypeAlias = tuple[int, int]
 MAX_NBYTES: Final = 1 << 20
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SUCH_FILE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_ADVICE: Final = {
+    errno.EACCES: "check who may read there",
+    errno.EPERM: "check who may read there",
+    errno.EIO: "the disk may be failing: copy what can be read elsewhere",
+}
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
@@ -51,6 +59,38 @@ def identify(status: os.stat_result) -> FileIdentity:
     return status.st_dev, status.st_ino
 
 
+def refuse_unreadable(error: OSError, where: object, *, start: int | None = None, stop: int | None = None) -> None:
+    """Raise `UnreadableError` unless an error in reading says for certain that there is no such file."""
+    if error.errno in _NO_SUCH_FILE:
+        return
+    part = "" if start is None else f"bytes {start} to {stop} "
+    advice = _ADVICE.get(error.errno or 0, "try again")
+    if is_exhaustion(error):
+        advice = "let go of views (`column.view`), each of which holds its pack open, or raise the limit (ulimit -n)"
+    raise UnreadableError(
+        f"{where}: {part}could not be read ({error.strerror or error}); {advice}",
+        where=str(where),
+        errno=error.errno,
+        start=start,
+        stop=stop,
+    ) from error
+
+
+def is_exhaustion(error: OSError | UnreadableError) -> bool:
+    """Return whether this process ran out of something: nothing else can be opened either."""
+    return error.errno in _EXHAUSTED
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder; raises `UnreadableError` if that cannot be known."""
+    try:
+        path.stat()
+    except OSError as error:
+        refuse_unreadable(error, path)
+        return False
+    return True
+
+
 def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
     """Return the content of a regular file; None if it is missing, larger, of another kind, or unreadable."""
     try:
@@ -75,6 +115,15 @@ def replace_own_file(path: Path, content: bytes, *, sync: bool = False) -> None:
     replacement.unlink(missing_ok=True)
     write_own_file(replacement, content, sync=sync)
     replacement.rename(path)
+
+
+def sync_path(path: Path) -> None:
+    """Bring a file, or the names in a folder, to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

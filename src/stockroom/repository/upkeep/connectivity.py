@@ -26,7 +26,7 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.lost_chunks import LostChunks
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.store.index.chunk_search import make_lost_error
-from stockroom.store.upkeep.verify import REPAIR, Damage
+from stockroom.store.upkeep.verify import REPAIR, Damage, Unchecked, describe_unchecked, says_damage
 from stockroom.trees import iter_range
 
 _MOST_NAMED: Final = 5
@@ -40,6 +40,7 @@ class Connectivity:
 
     def __init__(self, repository: Repository, lost: LostChunks | None) -> None:
         self.damage: list[Damage] = []
+        self.unchecked: list[Unchecked] = []
         self._repository = repository
         self._lost = lost
         self._commits: set[CommitId] = set()
@@ -187,7 +188,10 @@ class Connectivity:
     def _guard(self, where: str, check: Callable[[], None], repair: str) -> None:
         try:
             check()
-        except StockroomError as error:
+        except (StockroomError, OSError, MemoryError) as error:
+            if not says_damage(error):
+                self.unchecked.append(describe_unchecked(where, error))
+                return
             found = getattr(error, "where", "") or ""
             if found.startswith("metadata object "):
                 self._depend(found.removeprefix("metadata "))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ class OpenPacks:
             grown = np.zeros(max(number + 1, 2 * len(self.addresses)), np.int64)
             grown[: len(self.addresses)] = self.addresses
             self.addresses = grown
-        gatherable = pack.is_raw and not pack.layout.is_ragged and pack.presence is None
+        gatherable = pack.is_mapped and pack.is_raw and not pack.layout.is_ragged and pack.presence is None
         self.packs[number] = pack
         self._windows = {}
         self.addresses[number] = pack.address if gatherable else -1
@@ -48,7 +49,7 @@ class OpenPacks:
     def find_address(self, number: int) -> int:
         """Return the start of an open pack's rows if they can be gathered, whether or not all are present; else 0."""
         pack = self.packs[number]
-        if not pack.is_raw or pack.layout.is_ragged:
+        if not pack.is_mapped or not pack.is_raw or pack.layout.is_ragged:
             return 0
         if pack.presence is None:  # a partial pack that has since been filled
             self.addresses[number] = pack.address
@@ -67,7 +68,8 @@ class OpenPacks:
 
     def open_window(self, row_nbytes: int) -> Window:
         """Return a window over the raw packs open now; the caller must hold this set while using it."""
-        return Window([pack.mapping for pack in list(self.packs.values()) if pack.is_raw], row_nbytes)
+        raw = [pack for pack in list(self.packs.values()) if pack.is_raw and pack.is_mapped]
+        return Window([pack.mapping for pack in raw], row_nbytes)
 
 
 class GatherPlan:
@@ -108,6 +110,7 @@ class PackCache:
         self.limit = _choose_limit()
         self._lock = make_fork_lock()
         self._opened = OpenPacks(0)
+        self.is_careful = False
 
     @property
     def opened(self) -> OpenPacks:
@@ -136,6 +139,19 @@ class PackCache:
         with self._lock:
             self._opened = OpenPacks(0)
 
+    @contextmanager
+    def read_carefully(self) -> Iterator[None]:
+        """During the block, open packs `careful`: slower, and a part that cannot be read is an error, not a signal."""
+        with self._lock:
+            before, self.is_careful = self.is_careful, True
+            self._opened = OpenPacks(0)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.is_careful = before
+                self._opened = OpenPacks(0)
+
     def _open_pack(self, number: int) -> Pack:
         digest = self._find_digest(number)
         if digest is None:
@@ -143,7 +159,7 @@ class PackCache:
         directory = locate_pack(self._directory, digest)
         for attempt in range(_ATTEMPTS):
             try:
-                return Pack(directory, digest)
+                return Pack(directory, digest, careful=self.is_careful)
             except CorruptionError:
                 self._forget_digest(number)
                 if self._find_digest(number) is None:  # it is just being removed from the store
@@ -157,4 +173,4 @@ class PackCache:
 def _choose_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     handles = 4096 if soft == resource.RLIM_INFINITY else soft
-    return max(4, min(1024, handles // (4 * _HANDLES_PER_PACK)))
+    return max(1, min(1024, handles // (4 * _HANDLES_PER_PACK)))

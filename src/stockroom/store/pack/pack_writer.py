@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from array import array
 from collections.abc import Collection, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, compute_digest, view_bytes
-from stockroom.files import exchange
+from stockroom.files import exchange, sync_path
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, PackLayout, align_row, plan_layout
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest
@@ -131,7 +130,7 @@ class PackWriter:
         self._shard.sync()
         self._shard.close()
         for name in (METADATA_NAME, MANIFEST_NAME):
-            _sync_path(sealed.directory / name)
+            sync_path(sealed.directory / name)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             sealed.directory.rename(target)
@@ -144,7 +143,7 @@ class PackWriter:
             elif (target / PRESENCE_NAME).exists():
                 exchange(sealed.directory, target)
             shutil.rmtree(sealed.directory, ignore_errors=True)
-        _sync_path(target.parent)
+        sync_path(target.parent)
 
     def _settle_layout(self, units: int) -> PackLayout:
         self._shard.settle()
@@ -169,11 +168,3 @@ def _is_broken(target: Path, sealed: SealedPack) -> bool:
         return (target / sealed.manifest.layout.shard_name).stat().st_size != sealed.manifest.shard_nbytes
     except FileNotFoundError:
         return True
-
-
-def _sync_path(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
-from stockroom.files import FileIdentity, identify
+from stockroom.files import FileIdentity, identify, refuse_unreadable
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -56,7 +56,11 @@ class PresenceMap:
         found = os.fstat(fd)
         if found.st_size != _HEADER.size + -(-units // 8):
             raise malformed(str(where), expected, "one of another size", _ADVICE)
-        mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        try:
+            mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        except OSError as error:
+            refuse_unreadable(error, where)
+            raise
         if _HEADER.unpack_from(mapping) != (_MAGIC, units):
             raise malformed(str(where), expected, "something else", _ADVICE)
         return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units, identify(found))

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
-from stockroom.errors import MalformedRecordError, malformed
-from stockroom.files import exchange, write_own_file
+from stockroom.errors import CorruptionError, malformed
+from stockroom.files import exchange, exists, sync_path, write_own_file
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
@@ -109,13 +109,15 @@ def count_units(manifest: Manifest) -> int:
 
 
 def _is_whole_folder(target: Path) -> bool:
-    """Return whether the pack's folder has all its files, judging by names and the shard's size."""
+    """Return whether the pack's folder has all its files, judging by names and the shard's size.
+
+    Raises `UnreadableError` if that cannot be known: a pack that may be whole is not replaced.
+    """
     try:
         manifest = read_manifest(target)
-        return (target / METADATA_NAME).exists() and (
-            (target / manifest.layout.shard_name).stat().st_size == manifest.shard_nbytes
-        )
-    except (OSError, MalformedRecordError):
+        shard = target / manifest.layout.shard_name
+        return exists(target / METADATA_NAME) and exists(shard) and shard.stat().st_size == manifest.shard_nbytes
+    except CorruptionError:
         return False
 
 
@@ -163,8 +165,4 @@ def _publish(directory: Path, target: Path) -> None:
         else:
             target.rename(directory.with_name(f"{directory.name}-broken"))
             directory.rename(target)
-    fd = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_path(target.parent)

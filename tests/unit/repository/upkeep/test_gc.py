@@ -16,8 +16,8 @@ from stockroom.kv import Environment
 from stockroom.refs import DATABASES
 from stockroom.refs.marks import Kind
 from stockroom.repository.upkeep.gc import apply_gc, plan_gc, preview_gc
+from stockroom.store.pack.layout import list_pack_directories
 from stockroom.store.upkeep.removal import lock_removal
-from stockroom.store.upkeep.verify import list_pack_directories
 
 NOW = timedelta(0)
 WEEK_NS = 7 * 86400 * 10**9
