@@ -145,16 +145,12 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def exchange(first: Path, second: Path) -> None:
-    """Exchange two folders: in one step on Linux, else in several."""
+def try_exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; returns False, with nothing done, if the system or file system cannot."""
     import ctypes  # here for start-up time
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
-        if not done:
-            return
-    away = first.with_name(f"{first.name}-away")  # file systems without that call
-    second.rename(away)
-    first.rename(second)
-    away.rename(first)
+    if not hasattr(libc, "renameat2"):
+        return False
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    return bool(done == 0)

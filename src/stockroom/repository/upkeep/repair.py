@@ -17,6 +17,7 @@ from stockroom.files import exists
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import verify_repository
+from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.writer_folder import collect_leftovers
@@ -71,6 +72,7 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
     with acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S):
         set_aside_catalog = _mend_catalog(repository, aside)
         with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
+            finish_exchanges(repository.tensors.packs_directory)
             done = set_aside_catalog + _bring_back(repository, aside)
             verified = verify_repository(repository, on_progress=on_progress)
             report = RepairReport(verified.damage, done, unchecked=verified.unchecked)

@@ -23,6 +23,8 @@ BLOCK_TARGET_NBYTES = 64 << 10
 RAW_BLOCK_TARGET_NBYTES = 1 << 20
 ROW_ALIGNMENT_NBYTES = 64
 
+AWAY_SUFFIX = ".away"
+"""Ends the name of a pack's folder that is beside its place, while another moves in."""
 _PARENT_NAME = re.compile("[0-9a-f]{2}")
 SHARD_NAME = "c"
 """The shard's file name is this plus `.0` for each axis: Zarr's default chunk key with `.` as separator."""
@@ -105,7 +107,7 @@ def list_pack_directories(
             if on_unreadable is None:
                 raise
             on_unreadable(error)
-    return sorted(found)
+    return sorted(path for path in found if path.suffix != AWAY_SUFFIX)
 
 
 def _list_folder(folder: Path) -> list[Path]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, LockedError
 from stockroom.locks import make_fork_lock
+from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.window import Window
@@ -166,6 +167,8 @@ class PackCache:
                     raise StalePackError(number) from None
                 if attempt + 1 == _ATTEMPTS:
                     raise
+                with suppress(LockedError, OSError):  # this process may be one that only reads
+                    finish_exchanges(self._directory)
                 time.sleep(_PAUSE_S)  # a folder that replaces this one may be about to move in
         raise AssertionError("unreachable")
 

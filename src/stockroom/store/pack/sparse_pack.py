@@ -15,9 +15,10 @@ import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import CorruptionError, malformed
-from stockroom.files import exchange, exists, sync_path, write_own_file
+from stockroom.files import exists, sync_path, write_own_file
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
+from stockroom.store.pack.exchange import exchange_packs
 from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
 from stockroom.store.pack.pack import Pack
@@ -98,7 +99,7 @@ def hollow_out(root: Path, digest: PackDigest) -> None:
             chunks=(target / MANIFEST_NAME).read_bytes(),
             tail=bytes(pack.mapping[pack.mapped_nbytes - tail_nbytes :]),
         )
-        exchange(folder, target)
+        exchange_packs(folder, target)
 
 
 def count_units(manifest: Manifest) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from stockroom.digest import PackDigest
 from stockroom.errors import UnreadableError
 from stockroom.locks import FileLock
+from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack, parse_pack_name
 from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
@@ -25,6 +26,7 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
 
     A folder that names a pack that cannot be read now stays for the next time.
     """
+    finish_exchanges(packs_directory)
     published: list[tuple[PackDigest, Manifest]] = []
     for directory in sorted(tmp_directory.iterdir()):
         if _is_abandoned(directory):

@@ -13,8 +13,9 @@ import numpy as np
 
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import CorruptionError, UnreadableError
-from stockroom.files import exchange, exists, replace_own_file, sync_path
+from stockroom.files import exists, replace_own_file, sync_path
 from stockroom.store.chunk_run import Stream
+from stockroom.store.pack.exchange import exchange_packs
 from stockroom.store.pack.layout import locate_pack, parse_pack_name
 from stockroom.store.pack.manifest import MANIFEST_NAME, read_manifest
 from stockroom.store.pack.pack import Pack
@@ -154,7 +155,7 @@ def _put_in_place(directory: Path, target: Path) -> bool:
             target.parent.mkdir(exist_ok=True)
             directory.rename(target)
         elif exists(target / PRESENCE_NAME) and not exists(directory / PRESENCE_NAME):
-            exchange(directory, target)
+            exchange_packs(directory, target)
         else:
             return False
         sync_path(target.parent)
