@@ -91,11 +91,18 @@ def exists(path: Path) -> bool:
     return True
 
 
-def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
-    """Return the content of a regular file; None if it is missing, larger, of another kind, or unreadable."""
+def find_regular(path: Path, *, max_nbytes: int, must_know: bool = False) -> bytes | None:
+    """Return the content of a regular file; None if it is missing, larger, of another kind, or unreadable.
+
+    With `must_know`, raises `UnreadableError` if it is unreadable.
+    """
     try:
         return read_own_file(path, max_nbytes=max_nbytes)
-    except (OSError, ValueError, MalformedRecordError):
+    except (ValueError, MalformedRecordError):
+        return None
+    except OSError as error:
+        if must_know:
+            refuse_unreadable(error, path)
         return None
 
 
