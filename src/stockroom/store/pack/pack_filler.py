@@ -64,6 +64,7 @@ class PackFiller:
     def close(self) -> None:
         """Close the files."""
         self._close()
+        self._fd = -1
 
     def is_in_place(self) -> bool:
         """Return whether the files that this filler has open are those in the pack's place, where readers look."""
@@ -163,6 +164,7 @@ class PackFiller:
         for _ in range(_OPENINGS):
             self.pack = Pack(self._directory, digest)
             self._marks: PresenceMap | None = None
+            self._fd = -1
             self._close: Callable[[], object] = lambda: None
             with suppress(FileNotFoundError):  # replaced just now, or filled by another process
                 files = self.pack.files if self.pack.presence is None else self._open_to_write()

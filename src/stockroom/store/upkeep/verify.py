@@ -69,7 +69,8 @@ def says_damage(error: Exception) -> bool:
 def describe_unchecked(where: str, error: Exception) -> Unchecked:
     """Return the finding for an error that says nothing about the content."""
     number = getattr(error, "errno", None)
-    return Unchecked(where, str(error), errno.errorcode.get(number, str(number)) if number else "")
+    name = errno.errorcode.get(number, str(number)) if number else ""
+    return Unchecked(where, str(error) or type(error).__name__, name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,9 +111,10 @@ def check_pack(
     check = _PackCheck(directory, directory.name if digest is None else digest.hex(), read_rows, apply)
     try:
         check.run()
-    except (UnreadableError, FormatVersionError, OSError) as error:
+    except (UnreadableError, FormatVersionError, OSError, MemoryError) as error:
         check.errors.append(error)
     except (StockroomError, ValueError) as error:
+        check.bad = None
         check.damage.append(Damage(check.where, str(error), REPAIR))
     unchecked = tuple(describe_unchecked(check.where, error) for error in check.errors)
     return PackFindings(tuple(check.damage), unchecked, check.list_bad(), check.nbytes)
@@ -129,8 +131,8 @@ class _PackCheck:
     damage: list[Damage] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     nbytes: int = 0
+    bad: list[int] | None = None
     _manifest: bytes | None = None
-    _bad: list[int] | None = None
 
     @property
     def where(self) -> str:
@@ -143,17 +145,19 @@ class _PackCheck:
             return
         self._manifest = manifest
         pack = Pack(self._directory, PackDigest(bytes.fromhex(self._name)), careful=True)
-        self._bad = []
-        if not is_metadata_right(self._directory, pack):
-            self.damage.append(Damage(self.where, f"{METADATA_NAME} is not what was written", REPAIR))
+        try:
+            if not is_metadata_right(self._directory, pack):
+                self.damage.append(Damage(self.where, f"{METADATA_NAME} is not what was written", REPAIR))
+        except UnreadableError as error:
+            self.errors.append(error)
         self.check_content(pack)
 
     def check_content(self, pack: Pack) -> None:
         """Check the shard."""
-        self._bad = []
+        self.bad = bad = list[int]()
         if self._read_rows:
-            self._check_rows(pack, self._bad)
-        self.damage += _describe_rows(pack, self.where, self._bad)
+            self._check_rows(pack, bad)
+        self.damage += _describe_rows(pack, self.where, bad)
         if not pack.is_raw or pack.presence is None:
             _ = pack.spans  # checks the shard's index, which reading raw rows does not need
         if self._read_rows and pack.is_raw and pack.presence is None and not _is_padding_zero(pack):
@@ -162,9 +166,9 @@ class _PackCheck:
     def list_bad(self) -> NDArray[np.uint8] | None:
         """Return the digests of the wrong chunks: of all, if the pack is damaged and cannot be opened."""
         digests = None if self._manifest is None else _list_digests(self._manifest, self._directory)
-        if digests is None or (self._bad is None and self.damage):
+        if digests is None or (self.bad is None and self.damage):
             return digests
-        return digests[self._bad or []]
+        return digests[self.bad or []]
 
     def _check_rows(self, pack: Pack, bad: list[int]) -> None:
         """Append rows that do not match their digest to `bad`."""
