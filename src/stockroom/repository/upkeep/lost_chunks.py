@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES
+from stockroom.errors import UnreadableError
 from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.verify import PackFindings
@@ -19,7 +22,7 @@ class LostChunks:
         self._unknown: set[str] = set()
         self._numbers: dict[int, str] = {}
         self._missing: set[int] = set()
-        self._unchecked: set[str] = set()
+        self._unchecked: dict[str, UnreadableError] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -29,7 +32,8 @@ class LostChunks:
     def add(self, pack: str, findings: PackFindings) -> None:
         """Add the findings about a pack."""
         if findings.unchecked:
-            self._unchecked.add(pack)
+            first = findings.unchecked[0]
+            self._unchecked[pack] = UnreadableError(first.why, where=pack, errno=getattr(errno, first.errno, None))
         if findings.bad is None:
             if findings.damage:
                 self._unknown.add(pack)
@@ -41,6 +45,11 @@ class LostChunks:
         self._numbers[number] = pack
         if is_missing:
             self._missing.add(number)
+
+    @property
+    def unchecked(self) -> dict[int, UnreadableError]:
+        """The packs that could not be read, in part or at all, by number, and why."""
+        return {number: self._unchecked[pack] for number, pack in self._numbers.items() if pack in self._unchecked}
 
     def find(self, tensors: TensorStore, digests: NDArray[np.uint8]) -> tuple[set[str], NDArray[np.bool_]]:
         """Return the packs that lost any of these chunks `(n, 32)`, and `(n,)` whether each has no whole copy left.

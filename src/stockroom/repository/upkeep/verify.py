@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -100,7 +101,8 @@ def verify_repository(
         report.damage += _find_index_damage(repository, report)
     found += _verify_objects(repository, report)
     connectivity = Connectivity(repository, lost if has_catalog else None)
-    connectivity.run()
+    with repository.tensors.cache.avoid(lost.unchecked) if has_catalog else nullcontext():
+        connectivity.run()
     report.damage += [connectivity.name_dependents(damage) for damage in found]
     report.damage += connectivity.damage
     report.unchecked += connectivity.unchecked

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
-from stockroom.errors import CorruptionError, LockedError
+from stockroom.errors import CorruptionError, LockedError, UnreadableError
 from stockroom.locks import make_fork_lock
 from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack
@@ -112,6 +112,7 @@ class PackCache:
         self._lock = make_fork_lock()
         self._opened = OpenPacks(0)
         self.is_careful = False
+        self._avoided: Mapping[int, UnreadableError] = {}
 
     @property
     def opened(self) -> OpenPacks:
@@ -153,10 +154,23 @@ class PackCache:
                 self.is_careful = before
                 self._opened = OpenPacks(0)
 
+    @contextmanager
+    def avoid(self, packs: Mapping[int, UnreadableError]) -> Iterator[None]:
+        """During the block, raise for these packs, by number, why they cannot be read: a map could end the process."""
+        with self._lock:
+            before, self._avoided = self._avoided, packs
+            self._opened = OpenPacks(0)
+        try:
+            yield
+        finally:
+            self._avoided = before
+
     def _open_pack(self, number: int) -> Pack:
         digest = self._find_digest(number)
         if digest is None:
             raise StalePackError(number)
+        if number in self._avoided:
+            raise self._avoided[number].with_traceback(None)
         directory = locate_pack(self._directory, digest)
         for attempt in range(_ATTEMPTS):
             try:
