@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.report import Commit, DropReport, MergeUnderWay, PrefetchReport, Presence, Status
     from stockroom.shelves.stock.session import Session
     from stockroom.shelves.stock.stock import StockRoom
-    from stockroom.store.upkeep.verify import Damage
+    from stockroom.store.upkeep.verify import Damage, Unchecked
     from stockroom.torch import make_torch_dataset
 
 __version__ = "0.1.0"
@@ -75,7 +75,7 @@ _LAZY = {
     "stockroom.shelves.report": "Commit DropReport MergeUnderWay PrefetchReport Presence Status",
     "stockroom.shelves.stock.session": "Session",
     "stockroom.shelves.stock.stock": "StockRoom",
-    "stockroom.store.upkeep.verify": "Damage",
+    "stockroom.store.upkeep.verify": "Damage Unchecked",
     "stockroom.torch": "make_torch_dataset",
 }
 """Modules, and the names that are loaded from them on first use."""
@@ -123,6 +123,7 @@ __all__ = [
     "StockRoom",
     "Tally",
     "TieStatus",
+    "Unchecked",
     "Usage",
     "VerifyReport",
     "__version__",

@@ -8,6 +8,7 @@
     ├── ConflictError                    RefChangedError, MergeConflictError
     ├── LockedError    ClosedError    ReadOnlyError (PermissionError)    NothingToCommitError
     ├── CorruptionError                  DigestMismatchError, MalformedRecordError, LostChunksError
+    ├── UnreadableError
     ├── AbsentDataError
     ├── FormatVersionError
     ├── GitError
@@ -52,6 +53,7 @@ __all__ = [
     "StockroomError",
     "TimeoutError",
     "UnreachableError",
+    "UnreadableError",
     "ValueNotFoundError",
 ]
 
@@ -194,6 +196,28 @@ def malformed(where: str, expected: str, found: str, advice: str = "run `stock f
 
 class LostChunksError(CorruptionError):
     """Chunks are in no pack, for example after a pack was lost; `where` is the digest of the first."""
+
+
+class UnreadableError(StockroomError):
+    """Bytes could not be read, so nothing is known about them: they may be as they were written.
+
+    `where` names the file, `errno` is the system's reason, and `start` and `stop` bound the bytes if they are known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str = "",
+        errno: int | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.where = where
+        self.errno = errno
+        self.start = start
+        self.stop = stop
 
 
 class AbsentDataError(StockroomError):

@@ -6,6 +6,7 @@ A power cut leaves the old file or the new one, never an empty one: its content 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from stockroom.errors import InvalidInputError, MalformedRecordError
+from stockroom.errors import InvalidInputError, MalformedRecordError, UnreadableError
 
 FileIdentity: TypeAlias = tuple[int, int]
 """Device and inode. As long as a file is open, no other has the same."""
@@ -25,6 +26,13 @@ NEW_SUFFIX: Final = ".new"
 """Ends the name of a file that is about to replace another; a kill may leave one."""
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SUCH_FILE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_ADVICE: Final = {
+    errno.EACCES: "check who may read there",
+    errno.EPERM: "check who may read there",
+    errno.EIO: "the disk may be failing: copy what can be read elsewhere",
+}
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
@@ -56,11 +64,50 @@ def identify(status: os.stat_result) -> FileIdentity:
     return status.st_dev, status.st_ino
 
 
-def find_regular(path: Path, *, max_nbytes: int) -> bytes | None:
-    """Return the content of a regular file; None if it is missing, larger, of another kind, or unreadable."""
+def refuse_unreadable(error: OSError, where: object, *, start: int | None = None, stop: int | None = None) -> None:
+    """Raise `UnreadableError` unless an error in reading says for certain that there is no such file."""
+    if error.errno in _NO_SUCH_FILE:
+        return
+    part = "" if start is None else f"bytes {start} to {stop} "
+    advice = _ADVICE.get(error.errno or 0, "try again")
+    if is_exhaustion(error):
+        advice = "let go of views (`column.view`), each of which holds its pack open, or raise the limit (ulimit -n)"
+    raise UnreadableError(
+        f"{where}: {part}could not be read ({error.strerror or error}); {advice}",
+        where=str(where),
+        errno=error.errno,
+        start=start,
+        stop=stop,
+    ) from error
+
+
+def is_exhaustion(error: OSError | UnreadableError) -> bool:
+    """Return whether this process ran out of something: nothing else can be opened either."""
+    return error.errno in _EXHAUSTED
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder; raises `UnreadableError` if that cannot be known."""
+    try:
+        path.stat()
+    except OSError as error:
+        refuse_unreadable(error, path)
+        return False
+    return True
+
+
+def find_regular(path: Path, *, max_nbytes: int, must_know: bool = False) -> bytes | None:
+    """Return the content of a regular file; None if it is missing, larger, of another kind, or unreadable.
+
+    With `must_know`, raises `UnreadableError` if it is unreadable.
+    """
     try:
         return read_own_file(path, max_nbytes=max_nbytes)
-    except (OSError, ValueError, MalformedRecordError):
+    except (ValueError, MalformedRecordError):
+        return None
+    except OSError as error:
+        if must_know:
+            refuse_unreadable(error, path)
         return None
 
 
@@ -130,16 +177,12 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def exchange(first: Path, second: Path) -> None:
-    """Exchange two folders: in one step on Linux, else in several."""
+def try_exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; returns False, with nothing done, if the system or file system cannot."""
     import ctypes  # here for start-up time
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "renameat2"):
-        done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
-        if not done:
-            return
-    away = first.with_name(f"{first.name}-away")  # file systems without that call
-    second.rename(away)
-    first.rename(second)
-    away.rename(first)
+    if not hasattr(libc, "renameat2"):
+        return False
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    return bool(done == 0)

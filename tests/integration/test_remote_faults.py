@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from tests.kit.forging import forge_block
+from tests.kit.programs import find_agents, run_stock
 from tests.kit.servers import BUCKET, Exchange, Proxy, cut, fail_with, flip_bit
 
 from stockroom import (
@@ -131,6 +132,35 @@ def test_damage_that_shows_only_when_the_rest_of_a_row_comes_is_fetched_again(tm
         assert np.array_equal(clone.data["scan"][row], scans[row])
         assert all((found == scan).all() for found, scan in zip(clone.data["scan"].values(), scans, strict=True))
         assert clone.verify().ok
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_repair_beside_a_living_agent_leaves_no_zeros(tmp_path: Path, whole: bool) -> None:
+    """The agent has the pack open that the repair moves aside; an empty one comes in its place."""
+    with make_source(tmp_path / "a", str(make_folder(tmp_path / "remote"))) as source:
+        source.push()
+    with StockRoom.clone(str(tmp_path / "remote"), tmp_path / "b", metadata_only=True) as clone:
+        image = clone.data["image"]
+        assert np.array_equal(image[:] if whole else image[:50], IMAGES if whole else IMAGES[:50])
+        agents = find_agents(tmp_path / "b")
+        pack = next(path for path in (tmp_path / "b/.stockroom/packs").glob("*/*") if (path / "c.0.0.0.0").exists())
+        damaged = bytearray((pack / "chunks").read_bytes())
+        damaged[-1] ^= 1
+        (pack / "chunks").unlink()
+        (pack / "chunks").write_bytes(damaged)
+        assert run_stock(tmp_path / "b", "fsck", "--repair").returncode == 0
+        assert find_agents(tmp_path / "b") == agents
+        clone.refresh()
+        assert np.array_equal(clone.data["image"][:], IMAGES)
+        check_images(clone)
+        assert clone.verify().ok
+    with StockRoom(tmp_path / "b", lazy=False) as reader:  # another process reads what is on disk
+        assert np.array_equal(reader.data["image"][:], IMAGES)
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_damage_that_stays_is_reported_with_remote_and_pack(proxy: Proxy, tmp_path: Path) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import tempfile
+import traceback
+from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.kit.programs import ask, run_stock
+from tests.kit.programs import STOCK, ask, run_stock
 
-from stockroom import CorruptionError, StockRoom
+from stockroom import CorruptionError, StockRoom, UnreadableError
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
-from stockroom.store.upkeep.verify import list_pack_directories
+from stockroom.store.pack.layout import list_pack_directories
 
 COUNT = 40
 
@@ -282,3 +288,104 @@ def test_a_gap_in_the_operation_log_is_found(repo):
     code, document = run(repo, "fsck")
     assert code == 15
     assert document["damage"][0]["where"] == "operation log"
+
+
+def run_with_files(path, count, *arguments):
+    """Exit code and JSON document of the real program that may open so many files."""
+    words = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', count, *STOCK, "-C", path, *arguments, "--json"]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, json.loads(done.stdout or done.stderr)
+
+
+def test_with_few_files_to_open_nothing_is_taken_for_damage_and_nothing_moves(repo):
+    names = {pack.name for pack in list_pack_directories(repo / ".stockroom" / "packs")}
+    assert run_with_files(repo, 20, "fsck")[0] == 0
+    for count in (9, 14):
+        for words in (["fsck"], ["fsck", "--repair"]):
+            code, document = run_with_files(repo, count, *words)
+            assert code == 16, (count, words, document)
+            assert not document.get("damage")
+            assert all(item["errno"] == "EMFILE" for item in document.get("unchecked", []))
+    assert {pack.name for pack in list_pack_directories(repo / ".stockroom" / "packs")} == names
+    assert run(repo, "fsck")[0] == 0
+    assert readable(repo) == {"raw", "packed", "other"}
+
+
+@pytest.mark.parametrize("place", ["shard", "chunk list", "folder", "its parent"])
+def test_a_pack_that_may_not_be_read_is_not_damage_and_stays(originals, place):
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # not in tmp_path, whose parents may be closed to others
+        path = shutil.copytree(originals / "repo", f"{name}/repo", copy_function=shutil.copy)
+        path = Path(path)
+        with StockRoom(path) as stock:
+            stock.remove_remote("origin")
+            stock.add_remote("elsewhere", str(make_folder(Path(name, "elsewhere"))))
+            assert stock.repair().ok  # and everything that this needs is imported
+        pack = find_pack(path, "raw")
+        found = {"shard": next(pack.glob("c.*")), "chunk list": pack / "chunks", "folder": pack}
+        closed = found.get(place, pack.parent)
+        for file in (Path(name), *Path(name).rglob("*")):
+            os.chown(file, SOMEBODY, -1)
+        mode = closed.stat().st_mode
+        closed.chmod(0)
+        assert call_as_somebody(lambda: check_unreadable(path, pack.name)) == 0
+        closed.chmod(mode)
+        assert pack.is_dir()
+        with StockRoom(path) as stock:
+            assert stock.verify().ok
+        assert readable(path) == {"raw", "packed", "other"}
+
+
+def make_folder(path):
+    path.mkdir()
+    return path
+
+
+def check_unreadable(path, name):
+    with StockRoom(path) as stock:
+        report = stock.verify()
+        assert report.damage == []
+        assert any(name[:2] in str(item) and item.errno == "EACCES" for item in report.unchecked), report
+        repaired = stock.repair()
+        assert (repaired.found, repaired.left, repaired.lost_packs) == ([], [], [])
+        assert repaired.unchecked
+        assert np.array_equal(stock.data["other"][:], content()["other"])
+        with pytest.raises(UnreadableError, match="Permission denied"):
+            stock.data["raw"][:]
+        with pytest.raises(UnreadableError):
+            stock.gc(grace=timedelta(0))
+        with pytest.raises(UnreadableError):
+            stock.push("elsewhere")
+
+
+SOMEBODY = 65534 if os.geteuid() == 0 else os.geteuid()
+
+
+def call_as_somebody(work):
+    """0 if `work` returns, run in a process whose user is not root."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(SOMEBODY)
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_pack_that_was_moved_aside_comes_back_once_it_is_sound_again(repo):
+    pack = find_pack(repo, "raw")
+    shard = next(pack.glob("c.*"))
+    flip(shard, 20)
+    code, _ = run(repo, "fsck", "--repair")
+    assert code == (0 if has_remote(repo) else 15)
+    aside = repo / ".stockroom" / "damaged" / "packs" / pack.name
+    flip(aside / shard.name, 20)
+    code, document = run(repo, "fsck", "--repair")
+    assert (code, document["damage"]) == (0, [])
+    assert aside.is_dir() == has_remote(repo)  # there, the remote's is in its place
+    if not has_remote(repo):
+        assert any("moved back" in done for done in document["done"]), document
+    assert readable(repo) == {"raw", "packed", "other"}

@@ -20,16 +20,20 @@ from tests.kit.gitting import (
     stock_json,
     write,
 )
+from tests.kit.limits import files_left
 
 from stockroom import (
     ConflictError,
+    FormatVersionError,
     InvalidNameError,
     RefChangedError,
     RefNotFoundError,
     RepositoryNotFoundError,
     StockRoom,
+    UnreadableError,
 )
 from stockroom.repository.git.history import find_git_roots
+from stockroom.repository.upkeep.roots import find_heads, iter_heads
 
 
 @pytest.fixture
@@ -516,6 +520,41 @@ def test_gc_keeps_what_only_gits_history_pins(two):
     git(project, "checkout", "-q", "side")
     assert read(project) == 3
     assert {commit.hex() for commit in find_git_roots(project)} >= {second, third}
+
+
+def test_fsck_checks_what_only_gits_history_or_another_work_tree_leads_to(two, tmp_path):
+    project, _, _ = two
+    git(project, "checkout", "-q", "-b", "side", "main~1")
+    third = commit_data(project, 3, "three")
+    git(project, "checkout", "-q", "-f", "main")
+    git(project, "worktree", "add", "-q", "--detach", tmp_path / "linked", "side")
+    with StockRoom(project) as opened:
+        opened.delete_branch("side", force=True)
+        assert opened.verify().ok
+        repository = opened._repository
+        named = {name for name, commit in iter_heads(repository) if commit.hex() == third}
+        assert named == {"git's history", f"HEAD of {tmp_path / 'linked'}"}
+        with files_left(0), pytest.raises(UnreadableError):
+            find_heads(repository)
+        lost = repository.refs.get_commit(bytes.fromhex(third)).tree
+        repository.env.update(lambda txn: txn.delete("objects", lost))
+    with StockRoom(project) as opened:
+        damage = opened.verify().damage
+    assert any(f"HEAD of {tmp_path / 'linked'}" in needed for item in damage for needed in item.needed_by), damage
+
+
+def test_a_head_in_conflict_in_another_work_tree_keeps_the_commits_it_names(two, tmp_path):
+    project, first, second = two
+    git(project, "worktree", "add", "-q", "--detach", tmp_path / "linked", "main~1")
+    third = write(project, 3, "not in git")
+    (tmp_path / "linked/head.stock").write_text(
+        f"<<<<<<< ours\ncommit {first}\n=======\ncommit {third}\n>>>>>>> theirs\n"
+    )
+    with StockRoom(project) as opened:
+        assert {bytes.fromhex(commit) for commit in (first, second, third)} <= find_heads(opened._repository)
+        (tmp_path / "linked/head.stock").write_text(f"stockroom head 99\nbranch -\ncommit {first}\n")
+        with pytest.raises(FormatVersionError):  # what it has checked out is unknown, so nothing may go
+            opened.gc(grace=timedelta(0))
 
 
 # -- sessions

@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import AUTO, Codec
+from stockroom.store.pack.layout import list_pack_directories
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.upkeep.repack import plan_repack, repack
-from stockroom.store.upkeep.verify import iter_pack_damage, list_pack_directories
+from stockroom.store.upkeep.verify import iter_pack_damage
 
 CODECS = st.sampled_from([AUTO, *Codec])
 SEEDS = st.integers(0, 12)

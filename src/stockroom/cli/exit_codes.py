@@ -18,6 +18,7 @@ AUTHENTICATION: Final = 12
 UNREACHABLE: Final = 13
 CONFLICT: Final = 14
 CORRUPTION: Final = 15
+UNREADABLE: Final = 16
 INTERRUPTED: Final = 130
 
 CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
@@ -46,6 +47,7 @@ CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
     errors.DigestMismatchError: CORRUPTION,
     errors.MalformedRecordError: CORRUPTION,
     errors.LostChunksError: CORRUPTION,
+    errors.UnreadableError: UNREADABLE,
     errors.AbsentDataError: UNREACHABLE,
     errors.FormatVersionError: FAILED,
     errors.GitError: FAILED,

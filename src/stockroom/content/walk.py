@@ -62,8 +62,13 @@ class Walk:
         on_objects: OnObjects = lambda _: None,
         on_values: OnValues = lambda *_: None,
         after: Walk | None = None,
+        once: bool = False,
     ) -> None:
-        """Start a walk that has followed nothing yet, or what `after` has followed so far."""
+        """Start a walk that has followed nothing yet, or what `after` has followed so far.
+
+        With `once`, nothing is followed a second time, even if that failed half-way; then `has` may say too much.
+        """
+        self._once = once
         self._nodes = nodes
         self._on_chunks = on_chunks
         self._on_objects = on_objects
@@ -77,7 +82,7 @@ class Walk:
         self._count = 0
 
     def has(self, digest: bytes) -> bool:
-        """Return whether the walk has reached an object."""
+        """Return whether the walk has followed an object, and everything that it refers to."""
         return digest in self._followed or any(digest in seen for seen in self._seen.values())
 
     def skip(self, digest: ObjectDigest) -> None:
@@ -138,7 +143,7 @@ class Walk:
     ) -> Iterator[tuple[str, ObjectDigest, ObjectDigest | None]]:
         new = Snapshot(self._nodes, root).tree
         if base is None:
-            for digest, node in check_tree(new, self._seen[_RECORDS]):
+            for digest, node in check_tree(new, self._seen[_RECORDS], once=self._once):
                 self._add_objects([digest])
                 if not node.level:
                     for path, value in zip(node.keys.batch, node.values, strict=True):
@@ -170,7 +175,8 @@ class Walk:
                 self._add_objects(batch.digests)
                 yield batch.values
             return
-        for digest, node in check_tree(tree, self._seen[record.entry_format.kind, record.entry_format.width]):
+        seen = self._seen[record.entry_format.kind, record.entry_format.width]
+        for digest, node in check_tree(tree, seen, once=self._once):
             self._add_objects([digest])
             if not node.level:
                 yield node.values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from stockroom.errors import (
     LockedError,
     ReadOnlyError,
     StockroomError,
+    UnreadableError,
 )
 
 _Maker: TypeAlias = Callable[[Path, lmdb.Error], StockroomError]
@@ -56,7 +58,13 @@ def _disk_full(path: Path, error: lmdb.Error) -> StockroomError:
 
 
 def _no_memory(path: Path, error: lmdb.Error) -> StockroomError:
-    return StockroomError(f"{path}: cannot map the file ({error}); raise the address space limit (ulimit -v)")
+    message = f"{path}: cannot map the file ({error}); raise the address space limit (ulimit -v)"
+    return UnreadableError(message, where=str(path), errno=errno.ENOMEM)
+
+
+def _no_files(path: Path, error: lmdb.Error) -> StockroomError:
+    message = f"{path}: cannot be opened ({error}); raise the limit on open files (ulimit -n)"
+    return UnreadableError(message, where=str(path), errno=errno.EMFILE)
 
 
 def _failed(path: Path, error: lmdb.Error) -> StockroomError:
@@ -64,6 +72,8 @@ def _failed(path: Path, error: lmdb.Error) -> StockroomError:
         return ClosedError(f"{path}: used after its transaction ended or after it was closed")
     if getattr(error, "code", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return _disk_full(path, error)
+    if os.strerror(errno.EMFILE) in str(error) or os.strerror(errno.ENFILE) in str(error):
+        return _no_files(path, error)
     if "Input/output error" in str(error):  # LMDB says this if the system took only part of a write
         return StockroomError(f"{path}: the write failed ({error}); nothing was changed; the disk is full or failing")
     return StockroomError(f"{path}: LMDB failed ({error}); nothing was changed")

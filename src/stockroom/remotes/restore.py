@@ -23,7 +23,10 @@ def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | 
             _restore(repository, name, report)
         _bring(repository, report)
         repository.refs.rebuild_links()
-    report.left = verify_beside_others(repository, on_progress=on_progress).damage
+    verified = verify_beside_others(repository, on_progress=on_progress)
+    report.left = verified.damage
+    known = {item.where for item in verified.unchecked}
+    report.unchecked = [*verified.unchecked, *(item for item in report.unchecked if item.where not in known)]
     return report
 
 

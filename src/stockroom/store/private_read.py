@@ -150,12 +150,12 @@ def _map_tensors(
     for group in _find_neighbours(placed, positions):
         start, stop = placed[group[0]].offset, placed[group[-1]].end
         memory = None
-        if sum(placed[position].nbytes for position in group) >= _MAP_AT_LEAST:
+        if pack.is_mapped and sum(placed[position].nbytes for position in group) >= _MAP_AT_LEAST:
             memory = _map_part(pack, start, stop - start)
         for position in group:
             tensor = placed[position]
             if memory is None:
-                out[position] = pack.mapping[tensor.offset : tensor.end].copy()
+                out[position] = pack.read_bytes(tensor.offset, tensor.end).copy()
             else:
                 out[position] = memory[tensor.offset - start : tensor.end - start]
 

@@ -64,9 +64,14 @@ class TensorStore:
         """
         return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
 
-    def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Yield batches of `(positions in digests, locations)`: every readable copy that this process knows."""
-        return self._search.iter_copies(digests)
+    def iter_copies(
+        self, digests: NDArray[np.uint8], *, skip_unreadable: bool = False
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+        """Yield batches of `(positions in digests, locations)`: every copy in sound packs that this process knows.
+
+        Packs that cannot be read raise `UnreadableError`, or are skipped with `skip_unreadable`.
+        """
+        return self._search.iter_copies(digests, skip_unreadable=skip_unreadable)
 
     def locate(
         self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None = None
@@ -170,7 +175,7 @@ class TensorStore:
     def view_rows(self, number: int) -> NDArray[np.uint8] | None:
         """Return a view of a pack's rows, read-only `(rows, row_nbytes)`; None unless it is raw, uniform and whole."""
         pack = self.cache.get(number)
-        if not pack.is_raw or pack.layout.is_ragged or pack.presence is not None:
+        if not (pack.is_mapped and pack.is_raw) or pack.layout.is_ragged or pack.presence is not None:
             return None
         row_nbytes = pack.layout.unit_nbytes
         return pack.mapping[: pack.rows * row_nbytes].reshape(pack.rows, row_nbytes)

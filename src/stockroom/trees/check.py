@@ -10,25 +10,33 @@ from stockroom.trees.node import Node
 from stockroom.trees.tree import Tree
 
 
-def check_tree(tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
-    """Yield each node not in `seen`, with its digest, parents first; adds every visited node to `seen`.
+def check_tree(tree: Tree, seen: set[bytes], *, once: bool = False) -> Iterator[tuple[ObjectDigest, Node]]:
+    """Yield each node not in `seen`, with its digest, parents first; adds each node to `seen` after all below it.
+
+    So nothing counts as seen whose nodes were not all yielded, and taken by a caller that went on. With `once`, a node
+    is added before those below it: it is not visited again, even if that fails half-way.
 
     Raises `CorruptionError` if a node is missing, damaged, or not what its parent says.
     """
     if tree.root not in seen:
         top = tree.top
-        seen.add(tree.root)
-        yield from _walk(tree, tree.root, top, seen)
+        if once:
+            seen.add(tree.root)
+        yield from _walk(tree, tree.root, top, seen=seen, once=once)
 
 
-def _walk(tree: Tree, digest: bytes, node: Node, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
+def _walk(
+    tree: Tree, digest: bytes, node: Node, *, seen: set[bytes], once: bool
+) -> Iterator[tuple[ObjectDigest, Node]]:
     yield ObjectDigest(digest), node
     if node.level:
         digests = node.child_digests
         for index, child in _read_children(tree, node, [i for i, below in enumerate(digests) if below not in seen]):
-            seen.add(digests[index])
+            if once:
+                seen.add(digests[index])
             _check_bounds(node, index, child)
-            yield from _walk(tree, digests[index], child, seen)
+            yield from _walk(tree, digests[index], child, seen=seen, once=once)
+    seen.add(digest)
 
 
 def _read_children(tree: Tree, node: Node, indices: list[int]) -> Iterator[tuple[int, Node]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,13 @@ from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.units import format_count
 from stockroom.cli.verb import verb
+from stockroom.errors import StockroomError
+from stockroom.files import refuse_unreadable
 
 if TYPE_CHECKING:
     from stockroom.repository.upkeep.repair import RepairReport
     from stockroom.repository.upkeep.verify import VerifyReport
-    from stockroom.store.upkeep.verify import Damage
+    from stockroom.store.upkeep.verify import Unchecked
 
 
 @verb(example="stock fsck --read-data-subset 5%")
@@ -34,45 +37,67 @@ def fsck(
         bool, typer.Option("--repair", help="Repair damage if possible; damaged files are moved aside, never deleted.")
     ] = False,
 ) -> None:
-    """Check every digest, tree and ref. If there is damage, list it and exit with 15."""
+    """Check every digest, tree and ref; exits with 15 if something is damaged, with 16 if it could not be read."""
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
         raise CommandLineError(
             "--repair cannot be combined with --connectivity-only or --read-data-subset: it checks everything"
         )
-    with console.open_stock() as stock, console.progress("fsck") as progress:
+    with console.open_stock() as stock, console.progress("fsck") as progress, _telling_unreadable():
 
         def show(done: int, total: int) -> None:
             progress.update("packs", done, total=total)
 
         if repair:
-            damage = _tell_repair(console, stock.repair(on_progress=show))
+            repaired = stock.repair(on_progress=show)
+            _tell_repair(console, repaired)
+            damage, unchecked = repaired.left, repaired.unchecked
         else:
             report = stock.verify(sample, subset=subset, connectivity_only=connectivity_only, on_progress=show)
-            damage = _tell_check(console, report)
-    if damage:
-        raise typer.Exit(exit_codes.CORRUPTION)
+            _tell_check(console, report)
+            damage, unchecked = report.damage, report.unchecked
+    if damage or unchecked:
+        raise typer.Exit(exit_codes.CORRUPTION if damage else exit_codes.UNREADABLE)
 
 
-def _tell_check(console: Console, report: VerifyReport) -> Sequence[Damage]:
+@contextmanager
+def _telling_unreadable() -> Iterator[None]:
+    """Raise `UnreadableError` for errors of the system, which say nothing about the repository."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, StockroomError):
+            refuse_unreadable(error, error.filename or "the repository")
+        raise
+
+
+def _tell_check(console: Console, report: VerifyReport) -> None:
     looked_at = {name: getattr(report, name) for name in ("packs", "commits", "objects", "chunks", "operations")}
-    damage = [asdict(item) for item in report.damage]
+    damage, unchecked = ([asdict(item) for item in items] for items in (report.damage, report.unchecked))
+    checked = {**looked_at, "nbytes": report.nbytes}
     console.answer(
-        {"ok": report.ok, "checked": {**looked_at, "nbytes": report.nbytes}, "damage": damage}, map(str, report.damage)
+        {"ok": report.ok, "checked": checked, "damage": damage, "unchecked": unchecked},
+        map(str, (*report.damage, *report.unchecked)),
     )
     told = [format_count(looked_at[name], name.removesuffix("s")) for name in ("packs", "commits", "objects", "chunks")]
-    console.say(f"checked {', '.join(told)}: {format_count(len(report.damage), 'problem')} found")
-    return report.damage
+    problems = f"{format_count(len(report.damage), 'problem')} found"
+    console.say(f"checked {', '.join(told)}: {problems}{_count_unchecked(report.unchecked)}")
 
 
-def _tell_repair(console: Console, report: RepairReport) -> Sequence[Damage]:
-    found, left = ([asdict(item) for item in items] for items in (report.found, report.left))
-    console.answer(
-        {"ok": report.ok, "found": found, "done": report.done, "damage": left},
-        [*report.done, *(f"still damaged: {item}" for item in report.left)],
+def _tell_repair(console: Console, report: RepairReport) -> None:
+    found, left, unchecked = (
+        [asdict(item) for item in items] for items in (report.found, report.left, report.unchecked)
     )
-    console.say(f"{format_count(len(report.found), 'problem')} found, {len(report.left)} left")
-    return report.left
+    console.answer(
+        {"ok": report.ok, "found": found, "done": report.done, "damage": left, "unchecked": unchecked},
+        [*report.done, *(f"still damaged: {item}" for item in report.left), *map(str, report.unchecked)],
+    )
+    problems = f"{format_count(len(report.found), 'problem')} found, {len(report.left)} left"
+    console.say(f"{problems}{_count_unchecked(report.unchecked)}")
+
+
+def _count_unchecked(unchecked: Sequence[Unchecked]) -> str:
+    return f", {len(unchecked)} could not be checked" if unchecked else ""
 
 
 def _parse_subset(text: str | None) -> tuple[float | None, tuple[int, int] | None]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from stockroom.digest import Buffer, PackDigest, check_digest
 from stockroom.errors import AbsentDataError
+from stockroom.files import refuse_unreadable
 from stockroom.remotes.format.bundle import PackFiles
 from stockroom.remotes.format.paths import pack_prefix
 from stockroom.remotes.transport.protocol import Transport
@@ -34,7 +35,11 @@ class LocalPack:
     def open(cls, repository: Repository, digest: PackDigest) -> LocalPack:
         """Open the pack with that digest. The caller keeps it from being removed meanwhile (`forbid_removal`)."""
         directory = locate_pack(repository.tensors.packs_directory, digest)
-        zarr_json, chunks = (directory / METADATA_NAME).read_bytes(), (directory / MANIFEST_NAME).read_bytes()
+        try:
+            zarr_json, chunks = (directory / METADATA_NAME).read_bytes(), (directory / MANIFEST_NAME).read_bytes()
+        except OSError as error:
+            refuse_unreadable(error, directory)
+            raise
         return cls(Pack(directory, digest), zarr_json, chunks)
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.digest import CommitId
+from stockroom.files import exists
 from stockroom.repository.git.program import run_git
 from stockroom.repository.git.tie import Tie
 from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
@@ -30,17 +31,22 @@ def find_git_roots(root: Path) -> frozenset[CommitId]:
 
     It reads every version of `head.stock` that is reachable from a branch, tag, stash, reflog or index of the git
     repository. Some of the commits may not be here. Outside git there are none. Raises `GitError` if git cannot be
-    asked; then nothing may be pruned.
+    asked, or `UnreadableError` if it is unknown whether there is a git repository; then nothing may be pruned.
     """
-    work_tree = find_work_tree(root)
+    work_tree = find_work_tree(root, must_know=True)
     if work_tree is None:
         return frozenset()
     path = (root.relative_to(work_tree.root) / HEAD_NAME).as_posix()
     blobs = _list_versions(work_tree, path, ["--all", "--reflog"])
-    for other in work_tree.iter_roots():
-        if (other / ".git").exists():
+    for other in work_tree.iter_roots(must_know=True):
+        if exists(other / ".git"):
             blobs |= _list_indexed(other, path)
     return _find_named(work_tree, blobs)
+
+
+def find_named(text: bytes) -> frozenset[CommitId]:
+    """Return the commits that a version of `head.stock` names, in conflict or not."""
+    return frozenset(CommitId(bytes.fromhex(one.decode())) for one in _NAMED.findall(text))
 
 
 def find_carriers(tie: Tie) -> dict[CommitId, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stockroom.files import find_regular
+from stockroom.files import find_regular, refuse_unreadable
 
 _MAX_POINTER_NBYTES: Final = 8192
 _MAX_WORK_TREES: Final = 1000
@@ -52,16 +52,21 @@ class GitWorkTree:
         ref = self._read_ref()
         return None if ref == _ELSEWHERE else ref
 
-    def iter_roots(self) -> Iterator[Path]:
-        """Yield the top folders of all work trees of the repository, the main one first."""
+    def iter_roots(self, *, must_know: bool = False) -> Iterator[Path]:
+        """Yield the top folders of all work trees of the repository, the main one first.
+
+        With `must_know`, raises `UnreadableError` if one may be missing since something cannot be read.
+        """
         if self.common_dir.name == ".git":
             yield self.common_dir.parent
         try:
             linked = sorted((self.common_dir / "worktrees").iterdir())[:_MAX_WORK_TREES]
-        except OSError:
+        except OSError as error:
+            if must_know:
+                refuse_unreadable(error, self.common_dir)
             return
         for git_dir in linked:
-            pointer = _read_pointer(git_dir / "gitdir", b"")
+            pointer = _read_pointer(git_dir / "gitdir", b"", must_know=must_know)
             if pointer is not None:
                 yield (git_dir / pointer).parent
 
@@ -76,47 +81,52 @@ class GitWorkTree:
         return ref.removeprefix(_BRANCH_PREFIX)
 
 
-def find_work_tree(folder: Path) -> GitWorkTree | None:
-    """Return the git work tree that contains a folder; None if there is none, or it cannot be understood."""
+def find_work_tree(folder: Path, *, must_know: bool = False) -> GitWorkTree | None:
+    """Return the git work tree that contains a folder; None if there is none, or it cannot be understood.
+
+    With `must_know`, raises `UnreadableError` if there may be one that cannot be read.
+    """
     for name in _iter_up(str(folder)):  # str, not Path: this runs at every commit
-        mode = _find_mode(f"{name}/.git")
+        mode = _find_mode(f"{name}/.git", must_know=must_know)
         if mode is None:
             continue
         root, entry = Path(name), Path(name, ".git")
         if stat.S_ISDIR(mode):
-            if _is_git_dir(entry):
-                return _open_work_tree(root, entry)
+            if _is_git_dir(entry, must_know=must_know):
+                return _open_work_tree(root, entry, must_know=must_know)
         elif stat.S_ISREG(mode):
-            pointer = _read_pointer(entry, b"gitdir:")
+            pointer = _read_pointer(entry, b"gitdir:", must_know=must_know)
             git_dir = None if pointer is None else Path(os.path.normpath(root / pointer))
-            return None if git_dir is None or not _is_git_dir(git_dir) else _open_work_tree(root, git_dir)
+            if git_dir is None or not _is_git_dir(git_dir, must_know=must_know):
+                return None
+            return _open_work_tree(root, git_dir, must_know=must_know)
     return None
 
 
-def _open_work_tree(root: Path, git_dir: Path) -> GitWorkTree | None:
+def _open_work_tree(root: Path, git_dir: Path, *, must_know: bool) -> GitWorkTree | None:
     """Return the work tree; a linked one only if its repository knows it, so that no folder can claim another's."""
-    pointer = _read_pointer(git_dir / "commondir", b"")
+    pointer = _read_pointer(git_dir / "commondir", b"", must_know=must_know)
     if pointer is None:
         return GitWorkTree(root, git_dir, git_dir)
     common_dir = Path(os.path.normpath(git_dir / pointer))
-    back = _read_pointer(git_dir / "gitdir", b"")
+    back = _read_pointer(git_dir / "gitdir", b"", must_know=must_know)
     is_known = git_dir.parent == common_dir / "worktrees" and back is not None
     if not is_known or not _is_same_file(git_dir / str(back), root / ".git"):
         return None
     return GitWorkTree(root, git_dir, common_dir)
 
 
-def _is_git_dir(path: Path) -> bool:
+def _is_git_dir(path: Path, *, must_know: bool) -> bool:
     head = path / "HEAD"
     if head.is_symlink():
         return True
-    text = _read_pointer(head, b"")
+    text = _read_pointer(head, b"", must_know=must_know)
     return text is not None and _HEAD.fullmatch(text) is not None
 
 
-def _read_pointer(path: Path, prefix: bytes) -> str | None:
+def _read_pointer(path: Path, prefix: bytes, *, must_know: bool = False) -> str | None:
     """Return the text after `prefix` in a one-line file."""
-    content = find_regular(path, max_nbytes=_MAX_POINTER_NBYTES)
+    content = find_regular(path, max_nbytes=_MAX_POINTER_NBYTES, must_know=must_know)
     if content is None or not content.startswith(prefix):
         return None
     line = content.removeprefix(prefix).strip(b" \t\r\n")
@@ -132,10 +142,12 @@ def _iter_up(folder: str) -> Iterator[str]:
         folder = above
 
 
-def _find_mode(path: str) -> int | None:
+def _find_mode(path: str, *, must_know: bool) -> int | None:
     try:
         return os.stat(path).st_mode  # noqa: PTH116
-    except OSError:
+    except OSError as error:
+        if must_know:
+            refuse_unreadable(error, path)
         return None
 
 

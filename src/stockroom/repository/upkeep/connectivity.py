@@ -24,9 +24,10 @@ from stockroom.errors import CorruptionError, LostChunksError, StockroomError
 from stockroom.refs import Stage
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.lost_chunks import LostChunks
+from stockroom.repository.upkeep.roots import iter_heads
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.store.index.chunk_search import make_lost_error
-from stockroom.store.upkeep.verify import REPAIR, Damage
+from stockroom.store.upkeep.verify import REPAIR, Damage, Unchecked, describe_unchecked, says_damage
 from stockroom.trees import iter_range
 
 _MOST_NAMED: Final = 5
@@ -40,10 +41,11 @@ class Connectivity:
 
     def __init__(self, repository: Repository, lost: LostChunks | None) -> None:
         self.damage: list[Damage] = []
+        self.unchecked: list[Unchecked] = []
         self._repository = repository
         self._lost = lost
         self._commits: set[CommitId] = set()
-        self._walk = Walk(repository.nodes, on_values=self._check_values, on_chunks=self._check_chunks)
+        self._walk = Walk(repository.nodes, on_values=self._check_values, on_chunks=self._check_chunks, once=True)
         self._chunks = self._operations = 0
         self._way: list[str] = []
         self._dependents: dict[str, dict[str, None]] = defaultdict(dict)
@@ -60,6 +62,7 @@ class Connectivity:
         self._guard("tags", lambda: self._check_refs("tag", refs.tags()), REPAIR)
         self._guard("remote-tracking refs", lambda: self._check_refs("remote", refs.remotes()), "run `stock fetch`")
         self._guard("HEAD", self._check_head, "run `stock checkout BRANCH`")
+        self._guard("other work trees and git's history", self._check_other_heads, REPAIR)
         self._guard("stage", self._check_stages, "drop it with `stock reset`")
         self._guard("operation log", self._check_operations, "history does not need it; only undo and reflog do")
 
@@ -82,6 +85,13 @@ class Connectivity:
         if commit is not None:
             with self._on_the_way("HEAD"):
                 self._walk_history(commit)
+
+    def _check_other_heads(self) -> None:
+        """Check what gc keeps for other work trees and for git's history, as far as it is here."""
+        for name, commit in iter_heads(self._repository):
+            if self._repository.refs.has_commit(commit):
+                with self._on_the_way(name):
+                    self._guard(name, lambda commit=commit: self._walk_history(commit), REPAIR)  # type: ignore[misc]
 
     def _check_stages(self) -> None:
         for name, stage in self._repository.refs.stages().items():
@@ -187,7 +197,10 @@ class Connectivity:
     def _guard(self, where: str, check: Callable[[], None], repair: str) -> None:
         try:
             check()
-        except StockroomError as error:
+        except (StockroomError, OSError, MemoryError) as error:
+            if not says_damage(error):
+                self.unchecked.append(describe_unchecked(where, error))
+                return
             found = getattr(error, "where", "") or ""
             if found.startswith("metadata object "):
                 self._depend(found.removeprefix("metadata "))

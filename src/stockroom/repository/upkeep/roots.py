@@ -5,39 +5,61 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stockroom.digest import CommitId
-from stockroom.errors import StockroomError
-from stockroom.repository.git.history import find_git_roots
+from stockroom.errors import MalformedRecordError, RepositoryNotFoundError
+from stockroom.files import find_regular, refuse_unreadable
+from stockroom.repository.git.history import find_git_roots, find_named
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
+
+_MAX_HEAD_NBYTES = 1 << 20
 
 
 def find_heads(repository: Repository) -> set[CommitId]:
     """Return the commits that are checked out or about to be in any work tree, and those that git's history pins.
 
-    Commits that are not here are left out. Raises `GitError` if git cannot be asked.
+    Commits that are not here are left out. Raises as `iter_heads` does.
     """
-    heads = {commit for paths in _iter_work_trees(repository.paths) for commit in _read_heads(paths)}
-    pinned = find_git_roots(repository.paths.root)
-    return {commit for commit in heads | pinned if repository.refs.has_commit(commit)}
+    return {commit for _, commit in iter_heads(repository) if repository.refs.has_commit(commit)}
+
+
+def iter_heads(repository: Repository) -> Iterator[tuple[str, CommitId]]:
+    """Yield the commits of `find_heads`, here or not, and what names each.
+
+    Raises, since there may be more:
+        GitError: git cannot be asked.
+        UnreadableError: a file that may name some cannot be read.
+        FormatVersionError: a HEAD was written by a newer Stockroom.
+    """
+    for paths in _iter_work_trees(repository.paths):
+        for commit in _read_heads(paths):
+            yield "HEAD" if paths.root == repository.paths.root else f"HEAD of {paths.root}", commit
+    for commit in sorted(find_git_roots(repository.paths.root)):
+        yield "git's history", commit
 
 
 def _iter_work_trees(paths: RepositoryPaths) -> Iterator[RepositoryPaths]:
     yield paths
-    work_tree = find_work_tree(paths.root)
+    work_tree = find_work_tree(paths.root, must_know=True)
     if work_tree is None:
         return
     below = paths.root.relative_to(work_tree.root)
-    for other in work_tree.iter_roots():
+    for other in work_tree.iter_roots(must_know=True):
         if other / below != paths.root:
             yield RepositoryPaths(other / below)
 
 
 def _read_heads(paths: RepositoryPaths) -> Iterator[CommitId]:
-    try:
-        found = [paths.head.find_pending(), paths.head.read()]
-    except (StockroomError, OSError):
-        found = [paths.head.find_pending()]
-    for head in found:
+    for read in (paths.head.find_pending, paths.head.read):
+        try:
+            head = read()
+        except RepositoryNotFoundError:  # no file
+            continue
+        except MalformedRecordError:  # as git leaves it in conflict
+            yield from find_named(find_regular(paths.head.path, max_nbytes=_MAX_HEAD_NBYTES, must_know=True) or b"")
+            continue
+        except OSError as error:
+            refuse_unreadable(error, paths.head.path)
+            continue
         if head is not None and head.commit is not None:
             yield head.commit

@@ -10,24 +10,44 @@ import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from stockroom.errors import CorruptionError, LockedError, ReadOnlyError, StockroomError
+from stockroom.errors import (
+    CorruptionError,
+    FormatVersionError,
+    LockedError,
+    ReadOnlyError,
+    StockroomError,
+    UnreadableError,
+)
+from stockroom.files import exists
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.connectivity import Connectivity
 from stockroom.repository.upkeep.lost_chunks import LostChunks
-from stockroom.store.pack.layout import locate_pack
+from stockroom.store.pack.layout import list_pack_directories, locate_pack
 from stockroom.store.upkeep.removal import forbid_removal
-from stockroom.store.upkeep.verify import REPAIR, Damage, check_pack, list_pack_directories
+from stockroom.store.upkeep.verify import (
+    REPAIR,
+    Damage,
+    PackFindings,
+    Unchecked,
+    check_pack,
+    describe_unchecked,
+    says_damage,
+)
 
 _PATIENCE_S: Final = 60.0
 
 
 @dataclass(slots=True)
 class VerifyReport:
-    """The counts of things checked, and the damage found; `nbytes` of samples were read and hashed."""
+    """The counts of things checked, and the damage found; `nbytes` of samples were read and hashed.
+
+    `unchecked` lists the things that could not be read, for a reason that may pass. They may be whole.
+    """
 
     packs: int = 0
     commits: int = 0
@@ -36,11 +56,12 @@ class VerifyReport:
     operations: int = 0
     nbytes: int = 0
     damage: list[Damage] = field(default_factory=list)
+    unchecked: list[Unchecked] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether no damage was found."""
-        return not self.damage
+        """Whether everything could be checked, and no damage was found."""
+        return not (self.damage or self.unchecked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +97,15 @@ def verify_repository(
     has_catalog = _verify_catalog(repository, report)
     found = _verify_packs(repository, report, lost, scope or VerifyScope(), on_progress)
     if has_catalog:
-        found += _find_missing_packs(repository, lost)
-        report.damage += _find_index_damage(repository)
+        found += _find_missing_packs(repository, report, lost)
+        report.damage += _find_index_damage(repository, report)
     found += _verify_objects(repository, report)
     connectivity = Connectivity(repository, lost if has_catalog else None)
-    connectivity.run()
+    with repository.tensors.cache.avoid(lost.unchecked) if has_catalog else nullcontext():
+        connectivity.run()
     report.damage += [connectivity.name_dependents(damage) for damage in found]
     report.damage += connectivity.damage
+    report.unchecked += connectivity.unchecked
     report.commits, report.chunks, report.operations = connectivity.counts
     return report
 
@@ -92,7 +115,8 @@ def verify_beside_others(
 ) -> VerifyReport:
     """Verify while gc may run: if anything looks damaged, verify again while removal is forbidden."""
     report = verify_repository(repository, scope=scope, on_progress=on_progress)
-    if report.ok or (scope is not None and scope.sample is not None):  # another random sample would have other packs
+    is_random = scope is not None and scope.sample is not None  # another sample would have other packs
+    if not report.damage or is_random:
         return report
     try:
         with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
@@ -104,12 +128,15 @@ def verify_beside_others(
 
 
 def _verify_catalog(repository: Repository, report: VerifyReport) -> bool:
-    """Return whether the catalog can be read; if not, report it as damage."""
+    """Return whether the catalog can be read; if not, report why."""
     try:
         repository.tensors.catalog.read_packs()
         repository.tensors.catalog.read_tables()
-    except StockroomError as error:
+    except FormatVersionError as error:  # noise may look like one, and it can be rebuilt
         report.damage.append(Damage("catalog", str(error), REPAIR))
+        return False
+    except StockroomError as error:
+        _sort(report, Damage("catalog", str(error), REPAIR), error)
         return False
     return True
 
@@ -121,13 +148,17 @@ def _verify_packs(
     scope: VerifyScope,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[Damage]:
-    directories = list_pack_directories(repository.paths.state / "packs")
+    directories = list_pack_directories(
+        repository.paths.state / "packs",
+        on_unreadable=lambda error: report.unchecked.append(describe_unchecked("packs", error)),
+    )
     chosen = scope.choose(directories)
     damage: list[Damage] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="stockroom-verify") as pool:
         for directory in directories:
             findings = check_pack(directory, read_rows=directory in chosen, apply=pool.map)
             damage += findings.damage
+            report.unchecked += findings.unchecked
             report.nbytes += findings.nbytes
             lost.add(directory.name, findings)
             if directory in chosen or scope.connectivity_only:
@@ -137,21 +168,29 @@ def _verify_packs(
     return damage
 
 
-def _find_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage]:
+def _find_missing_packs(repository: Repository, report: VerifyReport, lost: LostChunks) -> list[Damage]:
     damage = []
     for number, digest in repository.tensors.catalog.read_packs().items():
-        is_missing = not locate_pack(repository.tensors.packs_directory, digest).is_dir()
+        try:
+            is_missing = not exists(locate_pack(repository.tensors.packs_directory, digest))
+        except UnreadableError as error:
+            is_missing = False
+            unchecked = describe_unchecked(f"pack {digest.hex()}", error)
+            report.unchecked.append(unchecked)
+            lost.add(digest.hex(), PackFindings((), (unchecked,), None, 0))
         lost.number(digest.hex(), number, is_missing=is_missing)
         if is_missing:
             damage.append(Damage(f"pack {digest.hex()}", "is in the catalog but not on disk", REPAIR))
     return damage
 
 
-def _find_index_damage(repository: Repository) -> list[Damage]:
+def _find_index_damage(repository: Repository, report: VerifyReport) -> list[Damage]:
+    damage: list[Damage] = []
     try:
-        return [Damage("index", problem, REPAIR) for problem in repository.tensors.index.iter_problems()]
+        damage += [Damage("index", problem, REPAIR) for problem in repository.tensors.index.iter_problems()]
     except StockroomError as error:
-        return [Damage("index", str(error), REPAIR)]
+        _sort(report, Damage("index", str(error), REPAIR), error)
+    return damage
 
 
 def _verify_objects(repository: Repository, report: VerifyReport) -> list[Damage]:
@@ -163,3 +202,11 @@ def _verify_objects(repository: Repository, report: VerifyReport) -> list[Damage
         except CorruptionError as error:
             damage.append(Damage(f"object {digest.hex()}", str(error), REPAIR))
     return damage
+
+
+def _sort(report: VerifyReport, damage: Damage, error: Exception) -> None:
+    """Report an error: as damage if it says that bytes are wrong, else as something that could not be checked."""
+    if says_damage(error):
+        report.damage.append(damage)
+    else:
+        report.unchecked.append(describe_unchecked(damage.where, error))

@@ -241,7 +241,8 @@ class Column(Mapping[SampleKey, Sample]):
 
         path, column = Path(path), self.freeze()
         check_place(path, self._source.access.repository.paths.root, force=force)
-        return write_samples(Samples(column, column.choose_positions(keys, where), on_progress), path)
+        with self._source.access.repository.tensors.cache.read_carefully():
+            return write_samples(Samples(column, column.choose_positions(keys, where), on_progress), path)
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """Return a key that only one of the two columns has; None if they have the same keys."""

@@ -237,6 +237,8 @@ class SampleReader:
             return
         if any(pack.presence is not None for pack in self._partial):
             return
+        if self._tensors.cache.is_careful:
+            return
         self._may_plan = False
         with suppress(StalePackError):
             self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)

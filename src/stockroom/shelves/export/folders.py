@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from stockroom.errors import InvalidInputError
-from stockroom.files import exchange, find_regular, replace_own_file
+from stockroom.files import find_regular, replace_own_file, try_exchange
 
 LIST_NAME: Final = ".stockroom-export"
 _MAX_NBYTES: Final = 1 << 30
@@ -31,7 +31,7 @@ class _List(msgspec.Struct, frozen=True):
 def publish_folder(part: Path, folder: Path) -> None:
     """Move a finished export to `folder`, where it replaces the files of an earlier export and nothing else.
 
-    In one step, unless `folder` holds other files. If those are in the way, raises `InvalidInputError` and changes
+    In one step, unless `folder` holds other files or the file system cannot exchange folders. If those are in the way, raises `InvalidInputError` and changes
     nothing; `part` stays.
     """
     new = list(_iter_files(part))
@@ -43,11 +43,12 @@ def publish_folder(part: Path, folder: Path) -> None:
     _check_free(folder, new, old)
     if old.union(_find_lists(folder)).issuperset(_iter_files(folder)):
         _write_list(part, new)
-        exchange(part, folder)
-        _remove(part, [*old, *_find_lists(part)])
-        with suppress(OSError):  # a file has appeared in it meanwhile: it is not ours
-            part.rmdir()
-        return
+        if try_exchange(part, folder):
+            _remove(part, [*old, *_find_lists(part)])
+            with suppress(OSError):  # a file has appeared in it meanwhile: it is not ours
+                part.rmdir()
+            return
+        (part / _place_list(part)).unlink()
     _write_list(folder, [*old, *new])
     for path in new:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

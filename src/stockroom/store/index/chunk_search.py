@@ -6,17 +6,20 @@ It knows neither the chunks' bytes nor whether they are on this machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES
-from stockroom.errors import CorruptionError, LostChunksError
+from stockroom.errors import CorruptionError, LostChunksError, UnreadableError
+from stockroom.files import is_exhaustion
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.pack_cache import PackCache
 
+_MaySkip: TypeAlias = Callable[[CorruptionError | UnreadableError], bool]
 NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The location of a chunk that no pack holds."""
 
@@ -34,8 +37,10 @@ class ChunkSearch:
     ) -> NDArray[np.uint64]:
         """Return the location of each chunk as far as this process knows, or `NOWHERE` if no pack holds it.
 
-        Packs `outside` are excluded. Packs that cannot be opened raise, or are skipped with `skip_damaged`.
+        Packs `outside` are excluded. Packs that cannot be opened raise, or are skipped with `skip_damaged`: damaged
+        ones, and those that cannot be read, unless nothing else could be opened either.
         """
+        may_skip = _is_closed if skip_damaged else _is_never_skipped
         found = np.full(len(digests), NOWHERE, np.uint64)
         skipped = np.fromiter(outside, np.uint64)
         for positions, candidates in self._index.iter_candidates(digests):
@@ -43,7 +48,7 @@ class ChunkSearch:
             if len(skipped):
                 open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
             positions, candidates = positions[open_positions], candidates[open_positions]
-            confirmed = self._confirm(digests[positions], candidates, skip_damaged=skip_damaged)
+            confirmed = self._confirm(digests[positions], candidates, may_skip=may_skip)
             found[positions[confirmed]] = candidates[confirmed]
         return found
 
@@ -62,10 +67,16 @@ class ChunkSearch:
             raise make_lost_error(missing)
         return np.where(locations == NOWHERE, found, locations)
 
-    def iter_copies(self, digests: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
-        """Yield batches of `(positions in digests, locations)`: every readable copy that this process knows."""
+    def iter_copies(
+        self, digests: NDArray[np.uint8], *, skip_unreadable: bool = False
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+        """Yield batches of `(positions in digests, locations)`: every copy in sound packs that this process knows.
+
+        Packs that cannot be read raise `UnreadableError`, or are skipped with `skip_unreadable`.
+        """
+        may_skip = _is_closed if skip_unreadable else _is_damaged
         for positions, candidates in self._index.iter_candidates(digests):
-            confirmed = self._confirm(digests[positions], candidates, skip_damaged=True)
+            confirmed = self._confirm(digests[positions], candidates, may_skip=may_skip)
             yield positions[confirmed], candidates[confirmed]
 
     def check_lengths(
@@ -106,7 +117,7 @@ class ChunkSearch:
         return self.find(digests)
 
     def _confirm(
-        self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, skip_damaged: bool
+        self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, may_skip: _MaySkip
     ) -> NDArray[np.bool_]:
         """Return whether each candidate really holds its digest, according to the packs' own manifests."""
         confirmed = np.zeros(len(candidates), bool)
@@ -115,8 +126,8 @@ class ChunkSearch:
                 pack = self._cache.get(number)
             except StalePackError:
                 continue
-            except CorruptionError:
-                if not skip_damaged:
+            except (CorruptionError, UnreadableError) as error:
+                if not may_skip(error):
                     raise
                 continue
             is_inside = rows < pack.rows
@@ -124,6 +135,19 @@ class ChunkSearch:
             kept = pack.manifest.digests[rows[is_inside]]
             confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
         return confirmed
+
+
+def _is_never_skipped(_: Exception) -> bool:
+    return False
+
+
+def _is_damaged(error: Exception) -> bool:
+    return isinstance(error, CorruptionError)
+
+
+def _is_closed(error: Exception) -> bool:
+    """Return whether only this pack cannot be opened; otherwise no other could be opened either."""
+    return not (isinstance(error, UnreadableError) and is_exhaustion(error))
 
 
 def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
-from stockroom.errors import MalformedRecordError, StockroomError
+from stockroom.errors import CorruptionError, FormatVersionError, MalformedRecordError, StockroomError
 from stockroom.files import write_own_file
 from stockroom.kv import WriteTxn
 from stockroom.locks import make_fork_lock
@@ -98,12 +98,15 @@ class LocationIndex:
         self._change(self._rebuild)
 
     def iter_problems(self) -> Iterator[str]:
-        """Yield descriptions of problems of the tables on disk: rows of registered packs that they do not find."""
+        """Yield descriptions of problems of the tables on disk: rows of registered packs that they do not find.
+
+        Packs that are damaged or cannot be read are left out. Raises `UnreadableError` if a table cannot be read.
+        """
         tables = []
         for record in self._catalog.read_tables()[1]:
             try:
                 tables.append(self._open_table(record))
-            except (OSError, MalformedRecordError) as error:
+            except (FileNotFoundError, MalformedRecordError) as error:
                 yield str(error)
                 return
         merged = merge_tables(tables)
@@ -112,7 +115,7 @@ class LocationIndex:
         order = np.argsort(merged.locations, kind="stable")
         locations, prefixes = merged.locations[order], merged.prefixes[order]
         for number, digest in self._catalog.read_packs().items():
-            with contextlib.suppress(OSError, StockroomError):
+            with contextlib.suppress(StockroomError):
                 manifest = read_manifest(locate_pack(self._packs_directory, digest))
                 wanted = pack_locations(number, manifest.rows)
                 start, stop = np.searchsorted(locations, [wanted[0], wanted[-1] + 1]) if len(wanted) else (0, 0)
@@ -150,14 +153,14 @@ class LocationIndex:
     def _rebuild(self, txn: WriteTxn) -> None:
         """Replace all tables by one rebuilt from the registered packs' manifests.
 
-        A pack without a readable manifest leaves the catalog, so that it is found again once it can be read, or is
-        written again. In the catalog but not in the tables, it would be neither.
+        A pack whose manifest is damaged leaves the catalog, so that its chunks are written again. Raises
+        `UnreadableError`, and changes nothing, if one cannot be read now: it would be left out for good.
         """
         tables = []
         for number, digest in list_packs(txn).items():
             try:
                 manifest = read_manifest(locate_pack(self._packs_directory, digest))
-            except (OSError, StockroomError):
+            except (CorruptionError, FormatVersionError):
                 remove_pack(txn, number)
             else:
                 tables.append(sort_table(compute_prefixes(manifest.digests), pack_locations(number, manifest.rows)))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import malformed
+from stockroom.files import refuse_unreadable
 
 _HEADER = struct.Struct("<8sQQ")
 _MAGIC = b"SRLOCTAB"
@@ -98,10 +99,13 @@ def decode_table(data: bytes | mmap.mmap, *, where: str) -> LocationTable:
 
 
 def read_table(path: Path) -> LocationTable:
-    """Map the table in a file."""
-    with path.open("rb") as file:
-        try:
+    """Map the table in a file. Raises `FileNotFoundError` if there is none, `UnreadableError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise _malformed(str(path)) from error
+    except ValueError as error:
+        raise _malformed(str(path)) from error
+    except OSError as error:
+        refuse_unreadable(error, path)
+        raise
     return decode_table(mapped, where=str(path))

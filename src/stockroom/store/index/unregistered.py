@@ -9,14 +9,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from stockroom.digest import PackDigest
-from stockroom.store.pack.layout import parse_pack_name
+from stockroom.store.pack.layout import list_pack_directories, parse_pack_name
 from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
 
 def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
-    """Return the readable packs under `packs_directory` that are not `known`; `stock fsck` handles unreadable ones."""
+    """Return the packs under `packs_directory` that are not `known`; `stock fsck` handles damaged ones.
+
+    Raises `UnreadableError` if one cannot be read now: it would be taken for missing.
+    """
     found: list[tuple[PackDigest, Manifest]] = []
-    for directory in sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*")):
+    for directory in list_pack_directories(packs_directory):
         digest = parse_pack_name(directory.name)
         if digest is not None and digest not in known:
             manifest = find_intact_manifest(directory, digest)

@@ -6,10 +6,14 @@ A uniform pack is an array `(rows, *item_shape)`. A ragged pack is a 1-D array; 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
+from stockroom.errors import UnreadableError
+from stockroom.files import refuse_unreadable
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import parse_dtype
 
@@ -19,6 +23,9 @@ BLOCK_TARGET_NBYTES = 64 << 10
 RAW_BLOCK_TARGET_NBYTES = 1 << 20
 ROW_ALIGNMENT_NBYTES = 64
 
+AWAY_SUFFIX = ".away"
+"""Ends the name of a pack's folder that is beside its place, while another moves in."""
+_PARENT_NAME = re.compile("[0-9a-f]{2}")
 SHARD_NAME = "c"
 """The shard's file name is this plus `.0` for each axis: Zarr's default chunk key with `.` as separator."""
 
@@ -82,6 +89,33 @@ def pack_path(digest: bytes) -> str:
 def locate_pack(packs_directory: Path, digest: PackDigest) -> Path:
     """Return the folder of a pack."""
     return packs_directory / pack_path(digest)
+
+
+def list_pack_directories(
+    packs_directory: Path, *, on_unreadable: Callable[[UnreadableError], None] | None = None
+) -> list[Path]:
+    """Return the folders of all packs, sorted by name.
+
+    A folder that cannot be listed goes to `on_unreadable`, or raises `UnreadableError`.
+    """
+    found: list[Path] = []
+    parents = [path for path in _list_folder(packs_directory) if _PARENT_NAME.fullmatch(path.name)]
+    for parent in parents:
+        try:
+            found += _list_folder(parent)
+        except UnreadableError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(error)
+    return sorted(path for path in found if path.suffix != AWAY_SUFFIX)
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        refuse_unreadable(error, folder)
+        return []
 
 
 def parse_pack_name(name: str) -> PackDigest | None:

@@ -33,11 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest, compute_digest
-from stockroom.errors import FormatVersionError, SchemaError, StockroomError, malformed
+from stockroom.errors import CorruptionError, FormatVersionError, SchemaError, malformed
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.dtypes import STORAGE_NAMES
 from stockroom.store.pack.layout import PackLayout
+from stockroom.store.pack.pack_folder import read_file
 
 MANIFEST_NAME = "chunks"
 _MAGIC = b"SRCHUNKS"
@@ -116,16 +117,23 @@ def decode_manifest(data: Any, *, where: str) -> Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read the whole manifest of the pack in `directory`."""
-    path = directory / MANIFEST_NAME
-    return decode_manifest(path.read_bytes(), where=str(path))
+    """Read the whole manifest of the pack in `directory`.
+
+    Raises:
+        CorruptionError: it is missing or malformed.
+        UnreadableError: it cannot be read now.
+    """
+    return decode_manifest(read_file(directory, MANIFEST_NAME), where=str(directory / MANIFEST_NAME))
 
 
 def find_intact_manifest(directory: Path, digest: PackDigest) -> Manifest | None:
-    """Return the manifest of the pack in `directory`, or None unless it can be read and hashes to `digest`."""
+    """Return the manifest of the pack in `directory`, or None unless it hashes to `digest`.
+
+    Raises `UnreadableError` if it cannot be read now.
+    """
     try:
         manifest = read_manifest(directory)
-    except (OSError, StockroomError):
+    except (CorruptionError, FormatVersionError):
         return None
     return manifest if manifest.compute_digest() == digest else None
 

@@ -1,5 +1,8 @@
 """Reads one pack: maps its shard and returns rows, decoding each block at most once.
 
+Training reads through the map, where a sector that cannot be read ends the process. The code that checks, sends or
+rewrites packs opens them `careful`: it reads the shard, at the price of a copy, and such a sector is `UnreadableError`.
+
 The shard's size is checked against the manifest before anything is read through the map. All files of a pack are opened
 through one handle on its folder, so they belong together even if another folder replaces it meanwhile.
 """
@@ -7,6 +10,7 @@ through one handle on its folder, so they belong together even if another folder
 from __future__ import annotations
 
 import os
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
@@ -16,10 +20,10 @@ from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, PackDigest, view_bytes
 from stockroom.errors import AbsentDataError, CorruptionError
-from stockroom.files import FileIdentity, identify
+from stockroom.files import FileIdentity, identify, refuse_unreadable
 from stockroom.store.codecs import Codec, decode_block
 from stockroom.store.pack.manifest import MANIFEST_NAME, decode_manifest
-from stockroom.store.pack.pack_folder import PackFiles, map_file, open_folder
+from stockroom.store.pack.pack_folder import PackFiles, ReadFile, map_file, open_file, open_folder
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.shard import decode_index, index_nbytes
 
@@ -29,18 +33,25 @@ class StalePackError(Exception):
 
 
 class Pack:
-    """An open pack. Rows are addressed by number; bytes are returned as copies unless a method says view."""
+    """An open pack. Rows are addressed by number; bytes are returned as copies unless a method says view.
 
-    def __init__(self, directory: Path, digest: PackDigest) -> None:
+    With `careful`, files are read and not mapped: there is no `address` or `mapping`, and a view is of a copy.
+
+    Raises:
+        CorruptionError: the pack or a file of it is missing, malformed or of another size.
+        UnreadableError: a file cannot be read now.
+    """
+
+    def __init__(self, directory: Path, digest: PackDigest, *, careful: bool = False) -> None:
         self.directory = directory
         self.digest = digest
         folder = open_folder(directory)
         try:
-            encoded, _ = map_file(folder, MANIFEST_NAME, directory)
+            encoded = self._open_file(folder, MANIFEST_NAME, careful=careful)[0][:]
             self.manifest = decode_manifest(encoded, where=str(directory / MANIFEST_NAME))
             self.layout = self.manifest.layout
             self.presence = self._open_presence(folder)
-            self._shard = self._map_shard(folder)
+            self._shard = self._open_shard(folder, careful=careful)
         finally:
             os.close(folder)
 
@@ -52,7 +63,7 @@ class Pack:
     @property
     def address(self) -> int:
         """The address at which the shard's first byte is mapped."""
-        return int(self._shard.ctypes.data)
+        return int(self.mapping.ctypes.data)
 
     @property
     def mapped_nbytes(self) -> int:
@@ -62,7 +73,17 @@ class Pack:
     @property
     def mapping(self) -> NDArray[np.uint8]:
         """The shard's bytes, read-only."""
+        assert isinstance(self._shard, np.ndarray)
         return self._shard
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the shard is mapped: it is unless the pack was opened `careful`."""
+        return isinstance(self._shard, np.ndarray)
+
+    def read_bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return bytes of the shard, read-only: a view if it is mapped."""
+        return self._shard[start:stop]
 
     @property
     def rows(self) -> int:
@@ -120,10 +141,21 @@ class Pack:
             fd = os.open(self.directory / self.layout.shard_name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise StalePackError(self.digest) from None
+        except OSError as error:
+            refuse_unreadable(error, self.directory / self.layout.shard_name)
+            raise
         if identify(os.fstat(fd)) != self._shard_file:
             os.close(fd)
             raise StalePackError(self.digest)
         return fd
+
+    def reopen_careful(self) -> Pack:
+        """Return the same pack, opened `careful`; raises `StalePackError` if another has replaced it."""
+        careful = copy(self)
+        shard = ReadFile(self.open_shard(), self.directory / self.layout.shard_name)
+        self._check_size(shard.nbytes)
+        careful._shard = shard
+        return careful
 
     def view_row(self, row: int) -> NDArray[np.uint8]:
         """Return a read-only view of a row of a raw pack, without a copy."""
@@ -205,6 +237,9 @@ class Pack:
             fd = os.open(PRESENCE_NAME, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            refuse_unreadable(error, self.directory / PRESENCE_NAME)
+            raise
         units = self.rows if self.is_raw else self.layout.count_blocks(self.manifest.units)
         try:
             self._presence_file = identify(os.fstat(fd))
@@ -213,17 +248,25 @@ class Pack:
             os.close(fd)
         return None if presence.is_complete else presence
 
-    def _map_shard(self, folder: int) -> NDArray[np.uint8]:
-        path = self.directory / self.layout.shard_name
-        mapped, self._shard_file = map_file(folder, self.layout.shard_name, self.directory)
+    def _open_file(self, folder: int, name: str, *, careful: bool) -> tuple[NDArray[np.uint8] | ReadFile, FileIdentity]:
+        if not careful:
+            return map_file(folder, name, self.directory)
+        file = ReadFile(open_file(folder, name, self.directory), self.directory / name)
+        return file, file.identity
+
+    def _open_shard(self, folder: int, *, careful: bool) -> NDArray[np.uint8] | ReadFile:
+        shard, self._shard_file = self._open_file(folder, self.layout.shard_name, careful=careful)
+        self._check_size(shard.nbytes)
+        return shard
+
+    def _check_size(self, nbytes: int) -> None:
         expected = self.manifest.shard_nbytes
         least = index_nbytes(self.layout.count_blocks(self.manifest.units)) + (self.body_nbytes if self.is_raw else 0)
-        if mapped.nbytes != expected or expected < least:
+        if nbytes != expected or expected < least:
+            path = self.directory / self.layout.shard_name
             raise CorruptionError(
-                f"{path}: expected {max(expected, least)} bytes, found {mapped.nbytes}; run `stock fsck`",
-                where=str(path),
+                f"{path}: expected {max(expected, least)} bytes, found {nbytes}; run `stock fsck`", where=str(path)
             )
-        return mapped
 
 
 def raise_absent(pack: Pack, absent: NDArray[np.int64], *, why: str) -> NoReturn:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, LockedError, UnreadableError
 from stockroom.locks import make_fork_lock
+from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.window import Window
@@ -40,7 +42,7 @@ class OpenPacks:
             grown = np.zeros(max(number + 1, 2 * len(self.addresses)), np.int64)
             grown[: len(self.addresses)] = self.addresses
             self.addresses = grown
-        gatherable = pack.is_raw and not pack.layout.is_ragged and pack.presence is None
+        gatherable = pack.is_mapped and pack.is_raw and not pack.layout.is_ragged and pack.presence is None
         self.packs[number] = pack
         self._windows = {}
         self.addresses[number] = pack.address if gatherable else -1
@@ -48,7 +50,7 @@ class OpenPacks:
     def find_address(self, number: int) -> int:
         """Return the start of an open pack's rows if they can be gathered, whether or not all are present; else 0."""
         pack = self.packs[number]
-        if not pack.is_raw or pack.layout.is_ragged:
+        if not pack.is_mapped or not pack.is_raw or pack.layout.is_ragged:
             return 0
         if pack.presence is None:  # a partial pack that has since been filled
             self.addresses[number] = pack.address
@@ -67,7 +69,8 @@ class OpenPacks:
 
     def open_window(self, row_nbytes: int) -> Window:
         """Return a window over the raw packs open now; the caller must hold this set while using it."""
-        return Window([pack.mapping for pack in list(self.packs.values()) if pack.is_raw], row_nbytes)
+        raw = [pack for pack in list(self.packs.values()) if pack.is_raw and pack.is_mapped]
+        return Window([pack.mapping for pack in raw], row_nbytes)
 
 
 class GatherPlan:
@@ -108,6 +111,8 @@ class PackCache:
         self.limit = _choose_limit()
         self._lock = make_fork_lock()
         self._opened = OpenPacks(0)
+        self.is_careful = False
+        self._avoided: Mapping[int, UnreadableError] = {}
 
     @property
     def opened(self) -> OpenPacks:
@@ -136,20 +141,48 @@ class PackCache:
         with self._lock:
             self._opened = OpenPacks(0)
 
+    @contextmanager
+    def read_carefully(self) -> Iterator[None]:
+        """During the block, open packs `careful`: slower, and a part that cannot be read is an error, not a signal."""
+        with self._lock:
+            before, self.is_careful = self.is_careful, True
+            self._opened = OpenPacks(0)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.is_careful = before
+                self._opened = OpenPacks(0)
+
+    @contextmanager
+    def avoid(self, packs: Mapping[int, UnreadableError]) -> Iterator[None]:
+        """During the block, raise for these packs, by number, why they cannot be read: a map could end the process."""
+        with self._lock:
+            before, self._avoided = self._avoided, packs
+            self._opened = OpenPacks(0)
+        try:
+            yield
+        finally:
+            self._avoided = before
+
     def _open_pack(self, number: int) -> Pack:
         digest = self._find_digest(number)
         if digest is None:
             raise StalePackError(number)
+        if number in self._avoided:
+            raise self._avoided[number].with_traceback(None)
         directory = locate_pack(self._directory, digest)
         for attempt in range(_ATTEMPTS):
             try:
-                return Pack(directory, digest)
+                return Pack(directory, digest, careful=self.is_careful)
             except CorruptionError:
                 self._forget_digest(number)
                 if self._find_digest(number) is None:  # it is just being removed from the store
                     raise StalePackError(number) from None
                 if attempt + 1 == _ATTEMPTS:
                     raise
+                with suppress(LockedError, OSError):  # this process may be one that only reads
+                    finish_exchanges(self._directory)
                 time.sleep(_PAUSE_S)  # a folder that replaces this one may be about to move in
         raise AssertionError("unreachable")
 
@@ -157,4 +190,4 @@ class PackCache:
 def _choose_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     handles = 4096 if soft == resource.RLIM_INFINITY else soft
-    return max(4, min(1024, handles // (4 * _HANDLES_PER_PACK)))
+    return max(1, min(1024, handles // (4 * _HANDLES_PER_PACK)))

@@ -22,11 +22,11 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, view_bytes
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, StockroomError
 from stockroom.files import identify
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.pack_folder import PackFiles, find_files
+from stockroom.store.pack.pack_folder import PackFiles, find_files, open_folder
 from stockroom.store.pack.place_lock import try_hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
@@ -64,12 +64,13 @@ class PackFiller:
     def close(self) -> None:
         """Close the files."""
         self._close()
+        self._fd = -1
 
     def is_in_place(self) -> bool:
         """Return whether the files that this filler has open are those in the pack's place, where readers look."""
         try:
-            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            folder = open_folder(self._directory)
+        except CorruptionError:  # there is none
             return False
         try:
             return self._is_at_home(folder)
@@ -163,6 +164,7 @@ class PackFiller:
         for _ in range(_OPENINGS):
             self.pack = Pack(self._directory, digest)
             self._marks: PresenceMap | None = None
+            self._fd = -1
             self._close: Callable[[], object] = lambda: None
             with suppress(FileNotFoundError):  # replaced just now, or filled by another process
                 files = self.pack.files if self.pack.presence is None else self._open_to_write()
@@ -178,17 +180,15 @@ class PackFiller:
         return PackFiles(identify(os.fstat(self._fd)), self._marks.file)
 
     def _remove_map(self) -> None:
-        """Remove a complete map, but never that of another folder; if packs are being moved, it may as well stay."""
-        with try_hold_places(self._directory.parent.parent) as is_held:
-            if not is_held:
-                return
-            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if self._is_at_home(folder):
-                    with suppress(FileNotFoundError):
+        """Remove a complete map, but never that of another folder. It may as well stay, as while packs are moved."""
+        with suppress(StockroomError, OSError), try_hold_places(self._directory.parent.parent) as is_held:
+            if is_held:
+                folder = open_folder(self._directory)
+                try:
+                    if self._is_at_home(folder):
                         os.unlink(PRESENCE_NAME, dir_fd=folder)
-            finally:
-                os.close(folder)
+                finally:
+                    os.close(folder)
 
     def _is_at_home(self, folder: int) -> bool:
         """Return whether the open folder has the files that this filler has open, the map unless it was removed."""

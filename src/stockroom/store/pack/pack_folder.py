@@ -5,9 +5,9 @@ It knows names and identities of files, not their content.
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, StockroomError
-from stockroom.files import FileIdentity, identify
+from stockroom.errors import CorruptionError
+from stockroom.files import FileIdentity, identify, refuse_unreadable
 from stockroom.store.pack.presence import PRESENCE_NAME
 
 
@@ -38,38 +38,91 @@ def find_files(folder: int, shard_name: str) -> PackFiles | None:
         return None
 
 
-def refuse_exhaustion(error: Exception) -> None:
-    """Raise `StockroomError` if this process ran out of a resource: no file is damaged then."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        raise StockroomError(
-            f"no pack can be opened any more: {error.strerror}; let go of views (`column.view`), each of which holds "
-            "its pack open, or raise the limit (ulimit -n)"
-        ) from error
-
-
 def open_folder(directory: Path) -> int:
-    """Open a pack's folder; the caller closes it."""
+    """Open a pack's folder; the caller closes it.
+
+    Raises:
+        CorruptionError: there is none.
+        UnreadableError: it cannot be opened now.
+    """
     try:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
     except OSError as error:
-        refuse_exhaustion(error)
-        raise CorruptionError(
-            f"{directory}: cannot be opened ({error}); run `stock fsck`", where=str(directory)
-        ) from error
+        refuse_unreadable(error, directory)
+        raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
+
+
+def open_file(folder: int, name: str, directory: Path) -> int:
+    """Open a file of the folder open as `folder`; raises as `open_folder` does."""
+    path = directory / name
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        refuse_unreadable(error, path)
+        raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CorruptionError(f"{path}: expected a file, found something else; run `stock fsck`", where=str(path))
+    return fd
 
 
 def map_file(folder: int, name: str, directory: Path) -> tuple[NDArray[np.uint8], FileIdentity]:
     """Map a file of the folder open as `folder`; returns its bytes and its identity."""
+    path = directory / name
+    fd = open_file(folder, name, directory)
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            mapped, identity = mmap.mmap(fd, 0, access=mmap.ACCESS_READ), identify(os.fstat(fd))
-        finally:
-            os.close(fd)
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-        refuse_exhaustion(error)
-        path = directory / name
+        return np.frombuffer(mmap.mmap(fd, 0, access=mmap.ACCESS_READ), np.uint8), identify(os.fstat(fd))
+    except OSError as error:
+        refuse_unreadable(error, path)
+        raise
+    except ValueError as error:  # an empty file cannot be mapped
         raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
-    return np.frombuffer(mapped, np.uint8), identity
+    finally:
+        os.close(fd)
+
+
+def read_file(directory: Path, name: str) -> bytes:
+    """Return the content of a small file of a pack; raises as `open_folder` does."""
+    folder = open_folder(directory)
+    try:
+        file = ReadFile(open_file(folder, name, directory), directory / name)
+    finally:
+        os.close(folder)
+    return file[0 : file.nbytes].tobytes()
+
+
+class ReadFile:
+    """An open file that is read and not mapped: what cannot be read is an error, where a map would end the process.
+
+    Slices are read-only arrays of their own. Threads may share it.
+    """
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._file = os.fdopen(fd, "rb", buffering=0)
+        self._path = path
+        status = os.fstat(fd)
+        self.nbytes = status.st_size
+        self.identity = identify(status)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        """Return these bytes.
+
+        Raises:
+            UnreadableError: some cannot be read; names the first and the last asked for.
+            CorruptionError: the file is shorter than it was.
+        """
+        start, stop, _ = part.indices(self.nbytes)
+        parts: list[bytes] = []
+        while start < stop:
+            try:
+                content = os.pread(self._file.fileno(), stop - start, start)
+            except OSError as error:
+                refuse_unreadable(error, self._path, start=start, stop=stop)
+                raise
+            if not content:
+                raise CorruptionError(
+                    f"{self._path}: ends at byte {start}, before byte {stop}; run `stock fsck`", where=str(self._path)
+                )
+            parts.append(content)
+            start += len(content)
+        return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), np.uint8)

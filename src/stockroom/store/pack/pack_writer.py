@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, compute_digest, view_bytes
-from stockroom.files import exchange, sync_path
+from stockroom.files import sync_path
 from stockroom.store.codecs import Codec
+from stockroom.store.pack.exchange import exchange_packs
 from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, PackLayout, align_row, plan_layout
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest
 from stockroom.store.pack.presence import PRESENCE_NAME
@@ -141,7 +142,7 @@ class PackWriter:
                 target.rename(sealed.directory.with_name(f"{sealed.directory.name}-broken"))
                 sealed.directory.rename(target)
             elif (target / PRESENCE_NAME).exists():
-                exchange(sealed.directory, target)
+                exchange_packs(sealed.directory, target)
             shutil.rmtree(sealed.directory, ignore_errors=True)
         sync_path(target.parent)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
-from stockroom.files import FileIdentity, identify
+from stockroom.files import FileIdentity, identify, refuse_unreadable
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -56,10 +56,17 @@ class PresenceMap:
         found = os.fstat(fd)
         if found.st_size != _HEADER.size + -(-units // 8):
             raise malformed(str(where), expected, "another size", _ADVICE)
-        mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        try:
+            mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+        except OSError as error:
+            refuse_unreadable(error, where)
+            raise
         if _HEADER.unpack_from(mapping) != (_MAGIC, units):
             raise malformed(str(where), expected, "something else", _ADVICE)
-        return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units, identify(found))
+        opened = cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units, identify(found))
+        if opened._padding:
+            raise malformed(str(where), expected, "bits set after the last", _ADVICE)
+        return opened
 
     def mark(self, units: NDArray[np.int64]) -> None:
         """Record `units` as present. Their bytes must be on disk already, and the map open for writing."""
@@ -80,7 +87,12 @@ class PresenceMap:
 
     def count_present(self) -> int:
         """Return the number of present units."""
-        return int(np.bitwise_count(self._bits).sum())
+        return int(np.bitwise_count(self._bits).sum()) - self._padding.bit_count()
+
+    @property
+    def _padding(self) -> int:
+        """The bits after those of the units, which are zero."""
+        return int(self._bits[-1]) >> (1 + (self.units - 1) % 8) if self.units else 0
 
     @property
     def is_complete(self) -> bool:

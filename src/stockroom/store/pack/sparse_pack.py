@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
-from stockroom.errors import MalformedRecordError, malformed
-from stockroom.files import exchange, sync_path, write_own_file
+from stockroom.errors import CorruptionError, malformed
+from stockroom.files import exists, sync_path, write_own_file
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
+from stockroom.store.pack.exchange import exchange_packs
 from stockroom.store.pack.layout import BLOCK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest
 from stockroom.store.pack.pack import Pack
@@ -98,7 +99,7 @@ def hollow_out(root: Path, digest: PackDigest) -> None:
             chunks=(target / MANIFEST_NAME).read_bytes(),
             tail=bytes(pack.mapping[pack.mapped_nbytes - tail_nbytes :]),
         )
-        exchange(folder, target)
+        exchange_packs(folder, target)
 
 
 def count_units(manifest: Manifest) -> int:
@@ -109,13 +110,15 @@ def count_units(manifest: Manifest) -> int:
 
 
 def _is_whole_folder(target: Path) -> bool:
-    """Return whether the pack's folder has all its files, judging by names and the shard's size."""
+    """Return whether the pack's folder has all its files, judging by names and the shard's size.
+
+    Raises `UnreadableError` if that cannot be known: a pack that may be whole is not replaced.
+    """
     try:
         manifest = read_manifest(target)
-        return (target / METADATA_NAME).exists() and (
-            (target / manifest.layout.shard_name).stat().st_size == manifest.shard_nbytes
-        )
-    except (OSError, MalformedRecordError):
+        shard = target / manifest.layout.shard_name
+        return exists(target / METADATA_NAME) and exists(shard) and shard.stat().st_size == manifest.shard_nbytes
+    except CorruptionError:
         return False
 
 

@@ -6,11 +6,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stockroom.digest import PackDigest
+from stockroom.errors import UnreadableError
 from stockroom.locks import FileLock
+from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack, parse_pack_name
 from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
@@ -20,17 +22,27 @@ _GRACE_S = 60
 
 
 def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
-    """Remove the temporary folders of dead writers; returns the packs they had published but not registered."""
+    """Remove the temporary folders of dead writers; returns the packs they had published but not registered.
+
+    A folder that names a pack that cannot be read now stays for the next time.
+    """
+    finish_exchanges(packs_directory)
     published: list[tuple[PackDigest, Manifest]] = []
     for directory in sorted(tmp_directory.iterdir()):
-        if not _is_abandoned(directory):
-            continue
-        for marker in directory.glob(f"*{PUBLISHING_SUFFIX}"):
-            digest = parse_pack_name(marker.name.removesuffix(PUBLISHING_SUFFIX))
-            if digest is not None:
-                manifest = find_intact_manifest(locate_pack(packs_directory, digest), digest)
-                published += [] if manifest is None else [(digest, manifest)]
-        shutil.rmtree(directory, ignore_errors=True)
+        if _is_abandoned(directory):
+            with suppress(UnreadableError):
+                published += _find_published(directory, packs_directory)
+                shutil.rmtree(directory, ignore_errors=True)
+    return published
+
+
+def _find_published(directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
+    published = []
+    for marker in directory.glob(f"*{PUBLISHING_SUFFIX}"):
+        digest = parse_pack_name(marker.name.removesuffix(PUBLISHING_SUFFIX))
+        if digest is not None:
+            manifest = find_intact_manifest(locate_pack(packs_directory, digest), digest)
+            published += [] if manifest is None else [(digest, manifest)]
     return published
 
 

@@ -1,6 +1,7 @@
 """Mends packs: rebuilds files that follow from the rest, keeps the sound rows, and moves damaged packs aside.
 
-Nothing is deleted here. A pack that cannot be mended ends up, unchanged, in a separate folder.
+Nothing is deleted here. A pack that cannot be mended ends up, unchanged, in a separate folder. If something cannot be
+read, functions raise `UnreadableError`, and the pack stays where it is: it may be sound.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from stockroom.digest import PackDigest, compute_digest
-from stockroom.errors import StockroomError
-from stockroom.files import replace_own_file
+from stockroom.errors import CorruptionError, UnreadableError
+from stockroom.files import exists, replace_own_file, sync_path
 from stockroom.store.chunk_run import Stream
-from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.manifest import MANIFEST_NAME
+from stockroom.store.pack.exchange import exchange_packs
+from stockroom.store.pack.layout import locate_pack, parse_pack_name
+from stockroom.store.pack.manifest import MANIFEST_NAME, read_manifest
 from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.pack_folder import read_file
 from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
@@ -30,14 +33,14 @@ from stockroom.store.upkeep.verify import check_pack, find_bad_rows, is_metadata
 def remake_metadata(directory: Path) -> bool:
     """Rewrite a pack's `zarr.json`, which its manifest determines; returns whether the pack is whole afterwards."""
     try:
-        pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
+        pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)), careful=True)
         metadata = encode_zarr_metadata(pack.layout, pack.manifest.units)
         if compute_digest(metadata) != pack.manifest.zarr_digest or is_metadata_right(directory, pack):
             return False
-        replace_own_file(directory / METADATA_NAME, metadata)
-    except (StockroomError, OSError):
+    except CorruptionError:
         return False
-    return not check_pack(directory).damage
+    replace_own_file(directory / METADATA_NAME, metadata)
+    return _is_sound(directory)
 
 
 def clear_presence(directory: Path) -> bool:
@@ -46,14 +49,17 @@ def clear_presence(directory: Path) -> bool:
     The map is changed in place: the agent that fills the pack has it open.
     """
     try:
-        pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
+        pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)), careful=True)
         if pack.presence is None:
             return False
         presence = PresenceMap.open(directory, count_units(pack.manifest), writable=True)
-        presence.clear(pack.find_units(np.flatnonzero(find_bad_rows(pack))))
-    except (StockroomError, OSError, ValueError):
+        bad_units = pack.find_units(np.flatnonzero(find_bad_rows(pack)))
+    except CorruptionError:
         return False
-    return not check_pack(directory).damage
+    if presence.file != pack.files.presence:
+        return False
+    presence.clear(bad_units)
+    return _is_sound(directory)
 
 
 def remake_presence(directory: Path, tmp_directory: Path) -> bool:
@@ -62,28 +68,42 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
     with session_folder(tmp_directory) as folder:
         copy = folder / directory.name
         copy.mkdir()
+        for file in directory.iterdir():
+            if file.name != PRESENCE_NAME:
+                os.link(file, copy / file.name)
         try:
-            for file in directory.iterdir():
-                if file.name != PRESENCE_NAME:
-                    os.link(file, copy / file.name)
-            pack = Pack(copy, digest)
+            pack = Pack(copy, digest, careful=True)
             bad = find_bad_rows(pack)
-            presence = PresenceMap.create(copy, count_units(pack.manifest))
             good_units, bad_units = (pack.find_units(np.flatnonzero(rows)) for rows in (~bad, bad))
-            presence.mark(np.setdiff1d(good_units, bad_units))
-            with hold_places(directory.parent.parent, alone=True):  # the agent must not be removing the old one
-                (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
-        except (StockroomError, OSError, ValueError):
+        except CorruptionError:
             return False
-    return not check_pack(directory).damage
+        presence = PresenceMap.create(copy, count_units(pack.manifest))
+        presence.mark(np.setdiff1d(good_units, bad_units))
+        with hold_places(directory.parent.parent, alone=True):  # the agent must not be removing the old one
+            (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
+    return _is_sound(directory)
+
+
+def _is_sound(directory: Path) -> bool:
+    """Return whether a pack is sound. Raises `UnreadableError` if that cannot be known."""
+    findings = check_pack(directory)
+    if findings.unchecked and not findings.damage:
+        raise UnreadableError("; ".join(item.why for item in findings.unchecked), where=str(directory))
+    return findings.is_sound
 
 
 def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
-    """Put the sound rows of a damaged pack into new packs; returns their number, and that of all its rows."""
+    """Put the sound rows of a damaged pack into new packs; returns their number, and that of all its rows.
+
+    Raises `UnreadableError` if a row cannot be read: it may be sound.
+    """
     digest = PackDigest(bytes.fromhex(directory.name))
-    if compute_digest((directory / MANIFEST_NAME).read_bytes()) != digest:
+    try:
+        if compute_digest(read_file(directory, MANIFEST_NAME)) != digest:
+            return 0, 0
+        pack = Pack(directory, digest, careful=True)
+    except CorruptionError:
         return 0, 0
-    pack = Pack(directory, digest)
     good = np.flatnonzero(~find_bad_rows(pack)).tolist()
     layout = pack.layout
     stream = Stream(layout.dtype, layout.item_shape, str(layout.codec))
@@ -103,13 +123,43 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
     numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
     directory = locate_pack(store.packs_directory, digest)
     with hold_places(store.packs_directory, alone=True):
+        target = find_free_name(aside, directory.name) if exists(directory) else None
         store.index.unregister(numbers)
         store.cache.forget()
-        if not directory.exists():
-            return None
-        target = find_free_name(aside, directory.name)
-        directory.rename(target)
+        if target is not None:
+            directory.rename(target)
         return target
+
+
+def bring_back(store: TensorStore, aside: Path) -> list[PackDigest]:
+    """Move packs in the folder `aside` that are sound back to their places, unless they are whole there; returns them.
+
+    They were taken out for a reason that has passed, such as a failing cable.
+    """
+    back: list[PackDigest] = []
+    for directory in sorted(aside.iterdir()) if aside.is_dir() else []:
+        digest = parse_pack_name(directory.name.partition("-")[0])
+        if digest is not None and check_pack(directory, digest=digest).is_sound:
+            manifest = read_manifest(directory)
+            if _put_in_place(directory, locate_pack(store.packs_directory, digest)):
+                store.cache.forget()
+                store.register([(digest, manifest)])
+                back.append(digest)
+    return back
+
+
+def _put_in_place(directory: Path, target: Path) -> bool:
+    """Move a sound pack to `target`, or exchange it for a pack there that has less; returns whether it did."""
+    with hold_places(target.parent.parent, alone=True):
+        if not exists(target):
+            target.parent.mkdir(exist_ok=True)
+            directory.rename(target)
+        elif exists(target / PRESENCE_NAME) and not exists(directory / PRESENCE_NAME):
+            exchange_packs(directory, target)
+        else:
+            return False
+        sync_path(target.parent)
+    return True
 
 
 def find_free_name(folder: Path, name: str) -> Path:

@@ -108,7 +108,8 @@ def plan_repack(
 def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | None = None) -> RepackReport:
     """Carry out `plan`; raises `LockedError` if another process is removing packs.
 
-    Raises `DigestMismatchError`, with nothing removed, if a chunk does not match its digest.
+    Raises, with nothing removed, `DigestMismatchError` if a chunk does not match its digest, and `UnreadableError` if
+    one cannot be read.
     """
     with lock_removal(store):
         return rewrite_packs(store, plan, on_progress=on_progress)
@@ -204,6 +205,7 @@ class _Rewriter:
             self._kind = planned.kind
         pack = self._store.cache.get(planned.number)
         rows = np.flatnonzero(~self._is_dispensable(planned, pack))
+        pack = pack.reopen_careful()
         for batch in _split_rows(pack, rows):
             for row, data in zip(batch, pack.read_rows(batch), strict=True):
                 digest = pack.manifest.digests[row].tobytes()

@@ -16,8 +16,9 @@ from stockroom.kv import Environment
 from stockroom.refs import DATABASES
 from stockroom.refs.marks import Kind
 from stockroom.repository.upkeep.gc import apply_gc, plan_gc, preview_gc
+from stockroom.repository.upkeep.reachable import Reachable
+from stockroom.store.pack.layout import list_pack_directories
 from stockroom.store.upkeep.removal import lock_removal
-from stockroom.store.upkeep.verify import list_pack_directories
 
 NOW = timedelta(0)
 WEEK_NS = 7 * 86400 * 10**9
@@ -486,3 +487,22 @@ def test_a_dry_run_counts_nothing_that_the_operation_log_or_a_detached_head_lead
 def test_a_preview_needs_no_right_to_write(stock):
     make_dead_branch(stock)
     assert preview_gc(plan_gc(stock._repository)).waiting == 1
+
+
+def test_what_was_walked_in_part_does_not_count_as_reached(stock):
+    """Only an error stops a walk half-way; the same commit may be added again once its branch is back."""
+    with stock.enable_write("many"):
+        stock.data["many"] = np.arange(40_000, dtype=np.float64).reshape(5000, 8)
+    commit = stock._repository.resolve("main")
+    snapshot = stock._repository.open_snapshot(commit)
+    root = snapshot.open_tree(snapshot.find_column("data/many")).top
+    assert len(root.child_digests) > 2
+    with Environment.open(stock.path / ".stockroom" / "refs", databases=DATABASES) as env:
+        env.update(lambda txn: txn.delete("objects", root.child_digests[1]))
+    with StockRoom(stock.path) as fresh:
+        reach = Reachable(fresh._repository)
+        for _ in range(2):
+            with pytest.raises(CorruptionError):
+                reach.add_commits([commit])
+        assert not reach.has_object(root.child_digests[2])
+        assert not reach.has_object(fresh._repository.refs.get_commit(commit).tree_digest)

@@ -218,7 +218,7 @@ def test_padding_has_to_fit_too(stock: StockRoom) -> None:
     with stock.enable_write():
         column = stock.data.create("x", dtype="float16", shape=(None,))
         column.extend([np.ones(1, np.float16), np.ones(2, np.float16)])
-        with pytest.raises(SchemaError, match="cannot pad float16 with 70000.0"):
+        with pytest.raises(SchemaError, match=r"cannot pad float16 with 70000\.0"):
             column.take([0, 1], pad=70000.0)
         assert column.take([0, 1], pad=-1.0).tolist() == [[1, -1], [1, 1]]
 

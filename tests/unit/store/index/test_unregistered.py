@@ -6,7 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from tests.kit.limits import files_left
 
+from stockroom.errors import UnreadableError
 from stockroom.store.index.unregistered import find_unregistered
 from stockroom.store.tensor_store import TensorStore
 
@@ -43,3 +45,37 @@ def test_a_pack_whose_name_is_not_its_digest_is_never_taken_in(store, put, rows,
     (pack.parent / ("cd" * 32)).mkdir()
     (pack.parent / "notes.txt").write_text("a stranger's file")
     assert find_unregistered(store.packs_directory, ()) == []
+
+
+def test_a_pack_that_cannot_be_read_now_is_not_taken_for_missing(store, put, rows, only_pack):
+    digests = put(rows)
+    pack = only_pack()
+    store.index.unregister(list(store.catalog.read_packs()))
+    for left in (0, 1):
+        with files_left(left), pytest.raises(UnreadableError):
+            find_unregistered(store.packs_directory, ())
+    assert [digest.hex() for digest, _ in find_unregistered(store.packs_directory, ())] == [pack.name]
+    assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
+
+
+def test_tables_are_not_rebuilt_without_a_pack_that_cannot_be_read_now(store, put, rows):
+    digests = [put(rows[:100]), put(rows[100:], codec="zstd")]
+    store.cache.forget()
+    with files_left(1), pytest.raises(UnreadableError):
+        store.index.rebuild()
+    store.index.rebuild()
+    assert (store.gather(store.locate(np.concatenate(digests), 1000), 1000) == rows).all()
+
+
+def test_a_lost_table_is_not_replaced_by_one_without_a_pack_that_cannot_be_read_now(store, put, tmp_path):
+    many = np.random.default_rng(0).integers(0, 256, (3000, 40)).astype(np.uint8)
+    digests = put(many)
+    store.close()
+    for table in (tmp_path / "store/index").iterdir():
+        table.unlink()
+    again = TensorStore(tmp_path / "store")
+    assert again.catalog.read_packs()
+    with files_left(1), pytest.raises(UnreadableError):
+        again.locate(digests)
+    assert (again.gather(again.locate(digests, 40), 40) == many).all()
+    again.close()

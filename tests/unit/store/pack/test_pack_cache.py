@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stockroom.errors import CorruptionError
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import StalePackError
+from stockroom.store.private_read import StoredTensor, read_private
 from stockroom.store.tensor_store import TensorStore
 
 PACKS, ROWS, NBYTES = 30, 8, 64
@@ -99,3 +102,27 @@ def test_a_closed_store_keeps_no_handles(tmp_path, put):
         opened.close()
         del opened
     assert _count_handles() <= before
+
+
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+@pytest.mark.parametrize("layout", ["uniform", "ragged"])
+def test_a_careful_reader_gets_the_same_and_an_error_where_a_map_would_end_the_process(
+    store, put, rows, only_pack, codec, layout
+):
+    given = rows if layout == "uniform" else [bytes(row[: 900 + n % 100]) for n, row in enumerate(rows)]
+    digests = put(given, codec=codec)
+    with store.cache.read_carefully():
+        locations = store.locate(digests)
+        stored = [StoredTensor(digest[None], np.array([len(row)])) for digest, row in zip(digests, given, strict=True)]
+        for read in (store.read_many(locations), map(store.view, locations), read_private(store, stored)):
+            assert all(bytes(found) == bytes(row) for found, row in zip(read, given, strict=True))
+        if layout == "uniform":
+            assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
+            assert store.plan_gather(locations, 1000) is None
+        shard = next(only_pack().glob("c.*"))
+        os.truncate(shard, 4096)
+        for read in (lambda: store.read_many(locations), lambda: read_private(store, stored)):
+            with pytest.raises(CorruptionError, match=rf"{shard.name}: ends at byte 4096"):
+                read()
+    with pytest.raises(CorruptionError, match="found 4096"):
+        store.locate(digests)

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kit.forging import forge_block, forge_row
+from tests.kit.limits import files_left
 
 from stockroom.digest import PackDigest
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, UnreadableError
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_filler import PackFiller
 from stockroom.store.pack.shard import encode_index
-from stockroom.store.pack.sparse_pack import hollow_out
+from stockroom.store.pack.sparse_pack import create_sparse_pack, hollow_out
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.upkeep.verify import iter_pack_damage
@@ -240,3 +241,29 @@ def test_a_row_begun_before_a_restart_is_checked_with_its_last_block(tmp_path: P
         filler.close()
     assert len(Pack(directory, digest).find_absent(np.array([row])))
     assert list(iter_pack_damage(directory)) == []
+
+
+def test_a_whole_pack_that_cannot_be_looked_at_now_is_not_replaced_by_a_sparse_one(tmp_path: Path) -> None:
+    directory, digest, whole = make_pack(tmp_path, "raw", True)
+    filler = PackFiller(directory, digest)
+    fill(filler, whole, np.arange(filler.units))
+    filler.close()
+    files = {name: (directory / name).read_bytes() for name in ("zarr.json", "chunks")}
+
+    def create() -> None:
+        create_sparse_pack(
+            tmp_path / "packs",
+            tmp_path / "tmp",
+            digest,
+            zarr_json=files["zarr.json"],
+            chunks=files["chunks"],
+            index=b"",
+            where="remote",
+        )
+
+    for left in (0, 1):
+        with files_left(left), pytest.raises(UnreadableError):
+            create()
+    create()
+    assert bytes(Pack(directory, digest).mapping) == whole
+    assert Pack(directory, digest).presence is None

@@ -159,3 +159,22 @@ def test_a_map_that_does_not_describe_the_pack_is_refused_by_name(tmp_path, cont
     (tmp_path / PRESENCE_NAME).write_bytes(content)
     with pytest.raises(MalformedRecordError, match="present: expected a presence map of 10 units"):
         PresenceMap.open(tmp_path, 10)
+
+
+@pytest.mark.parametrize("units", [1, 7, 8, 9, 15, 16, 17, 1001])
+def test_bits_after_the_last_unit_count_for_nothing_and_are_damage(tmp_path, units):
+    written = PresenceMap.create(tmp_path, units)
+    assert not written.is_complete
+    written.mark(np.arange(units - 1))
+    data = bytearray((tmp_path / PRESENCE_NAME).read_bytes())
+    for bit in range(units % 8, 8) if units % 8 else ():
+        data[-1] |= 1 << bit
+    with (tmp_path / PRESENCE_NAME).open("r+b") as file:
+        file.write(data)  # in place: those who have the map open see it
+    assert not written.is_complete
+    assert written.count_present() == units - 1
+    if units % 8:
+        with pytest.raises(MalformedRecordError, match="bits set after the last"):
+            PresenceMap.open(tmp_path, units)
+    written.mark(np.arange(units))
+    assert written.is_complete

@@ -15,12 +15,12 @@ import pytest
 from stockroom import StockRoom
 from stockroom.errors import DigestMismatchError, LockedError
 from stockroom.store.codecs import Codec
-from stockroom.store.pack.layout import locate_pack
+from stockroom.store.pack.layout import list_pack_directories, locate_pack
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import forbid_removal, lock_removal
 from stockroom.store.upkeep.repack import plan_repack, repack
-from stockroom.store.upkeep.verify import iter_pack_damage, list_pack_directories
+from stockroom.store.upkeep.verify import iter_pack_damage
 
 
 def _codecs(store: TensorStore) -> list[str]:

@@ -9,9 +9,10 @@ import pytest
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
-from stockroom.store.pack.pack import Pack
+from stockroom.store.pack.layout import list_pack_directories
+from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.upkeep.verify import iter_pack_damage, list_pack_directories
+from stockroom.store.upkeep.verify import check_open_pack, iter_pack_damage
 
 SMALL = [bytes([i]) * (40 + 7 * i) for i in range(12)]
 
@@ -123,3 +124,24 @@ def test_a_row_that_lies_outside_its_pack_is_refused(store, put, only_pack):
     with pytest.raises(CorruptionError, match="row 0 is outside"):
         broken.read_row(0)
     assert bytes(broken.read_row(1)) == SMALL[1]
+
+
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+def test_an_open_pack_is_checked_as_it_is_on_disk_and_never_ends_the_process(store, put, rows, only_pack, codec):
+    put(rows, codec=codec)
+    pack = Pack(only_pack(), PackDigest(bytes.fromhex(only_pack().name)))
+    check_open_pack(pack)
+    shard = next(only_pack().glob("c.*"))
+    whole = shard.read_bytes()
+    with shard.open("r+b") as file:
+        file.write(bytes([whole[0] ^ 1]))
+    with pytest.raises(CorruptionError, match=r"\d+ of 300 chunks"):
+        check_open_pack(pack)
+    with shard.open("r+b") as file:
+        file.truncate(len(whole) // 2)
+    with pytest.raises(CorruptionError, match=r"expected \d+ bytes, found"):
+        check_open_pack(pack)
+    shard.unlink()
+    shard.write_bytes(whole)
+    with pytest.raises(StalePackError):  # another file is in its place
+        check_open_pack(pack)
