@@ -37,9 +37,8 @@ from stockroom.remotes.ref_state_log import (
     read_marks,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
-from stockroom.remotes.settings import get_remote
+from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
@@ -89,7 +88,7 @@ def push(
         RemoteError: the remote does not answer, or cannot be written to.
     """
     if transport is None:
-        transport = open_transport(get_remote(repository.paths, remote))
+        transport = open_transport_of(repository.paths, remote)
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to where it is kept")
     tracking = Tracking(repository.paths, remote)
