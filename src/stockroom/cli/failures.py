@@ -15,7 +15,7 @@ import typer
 
 from stockroom.cli import exit_codes
 from stockroom.cli.console import DOCUMENT_VERSION
-from stockroom.cli.render.printable import as_printable
+from stockroom.content.printable import as_printable
 from stockroom.errors import StockroomError
 
 # typer raises usage errors of its bundled click, which newer versions keep private.
@@ -49,7 +49,7 @@ def exit_code_of_failure(error: BaseException) -> int:
 def tell_failure(error: BaseException, *, verbose: bool, as_json: bool) -> None:
     """Write `error` to stderr in one line; with `verbose`, write its traceback first."""
     if verbose:
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(as_printable("".join(traceback.format_exception(error))))
     if as_json:
         document = {"version": DOCUMENT_VERSION, "error": _error_document(error)}
         sys.stderr.write(json.dumps(document, default=str) + "\n")
