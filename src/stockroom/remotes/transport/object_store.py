@@ -28,6 +28,7 @@ from stockroom.remotes.transport.gate import (
     refuse_private,
     resolve,
 )
+from stockroom.remotes.transport.mask import mask_secrets
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
@@ -38,9 +39,6 @@ _PART_NBYTES: Final = 8 << 20
 _SINGLE_PUT_NBYTES: Final = 16 << 20
 _STATUS: Final = re.compile(
     r"\b(?:status|code)[^0-9]{0,12}([1-5][0-9]{2})\b|\b([45][0-9]{2}) [A-Z][a-z]+", re.IGNORECASE
-)
-_SECRET_VARIABLES: Final = re.compile(
-    r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|SAS|CREDENTIAL|SIGNATURE", re.IGNORECASE
 )
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _used_in: int | None = None
@@ -203,13 +201,7 @@ class ObjectStoreTransport:
 
 def summarise(error: Exception) -> str:
     """Return an error's text on one line, without the values of secrets."""
-    text = " ".join(str(error).split("\n\nDebug source")[0].split())
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_VARIABLES.search(name):
-            text = text.replace(value, "***")
-    text = re.sub(
-        r"(?i)(signature|credential|authorization|token|secret|x-amz-[a-z-]*|key)(=|: ?)[^\s,&;\"']+", r"\1\2***", text
-    )
+    text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()))
     return text[:300] or type(error).__name__
 
 
@@ -296,7 +288,7 @@ def _open_store(settings: RemoteSettings, gate: Gate) -> Any:
 def _open_s3(
     store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any], gate: Gate
 ) -> Any:
-    endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = settings.endpoint_url or _read_endpoint("AWS_ENDPOINT_URL_S3") or _read_endpoint("AWS_ENDPOINT_URL")
     given: dict[str, Any] = {}
     if endpoint:
         given["endpoint"] = endpoint
@@ -313,6 +305,18 @@ def _open_s3(
         has_token = provider is not None or "AWS_SESSION_TOKEN" in os.environ
         _bound_redirects(gate, common["client_options"], endpoint, refuse_others(endpoint), passes_all=has_token)
     return store.S3Store(bucket, prefix=prefix, **given, **common)
+
+
+def _read_endpoint(variable: str) -> str | None:
+    """Return the endpoint in a variable; raises `InvalidInputError`, which does not repeat it, if it is none."""
+    endpoint = os.environ.get(variable)
+    try:
+        if endpoint and not (endpoint.startswith(("http://", "https://")) and urlsplit(endpoint).hostname):
+            raise ValueError
+        _ = endpoint and urlsplit(endpoint).port
+    except ValueError:
+        raise InvalidInputError(f"{variable}: expected an endpoint such as https://host:port, found none") from None
+    return endpoint
 
 
 def _bound_redirects(gate: Gate, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:

@@ -12,6 +12,7 @@ from stockroom.errors import InvalidInputError
 
 OBJECT_STORE_SCHEMES: Final = ("s3", "gs", "az")
 WEB_SCHEMES: Final = ("http", "https")
+_SECRET_IN_NO_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:[^\s]*@")
 _PORTS: Final = {"http": 80, "https": 443}
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._$-]+")
 _REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -41,7 +42,7 @@ def parse_remote_settings(
         raise InvalidInputError(f"expected the URL or folder of a remote, found {url!r}")
     match = _SCHEME.match(url)
     if match is None:
-        return RemoteSettings(str((base / Path(url).expanduser()).resolve()))
+        return _parse_folder(url, base)
     scheme = match[1].lower()
     if scheme == "file":
         parts = _split(url, "remote")
@@ -64,6 +65,15 @@ def parse_remote_settings(
     if region is not None and not _REGION.fullmatch(region):  # it becomes part of a host's name
         raise InvalidInputError("expected the name of a region such as eu-west-1, found other characters")
     return RemoteSettings(url.rstrip("/"), endpoint_url, region)
+
+
+def _parse_folder(text: str, base: Path) -> RemoteSettings:
+    if _SECRET_IN_NO_URL.match(text):
+        raise InvalidInputError(
+            "expected the URL or folder of a remote, found what looks like credentials before an '@': leave them out, "
+            "and write URLs with '://' (a folder of such a name is ./NAME)"
+        )
+    return RemoteSettings(str((base / Path(text).expanduser()).resolve()))
 
 
 def find_origin(settings: RemoteSettings) -> str | None:
