@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,10 @@ import real_data
 if TYPE_CHECKING:
     from stockroom import StockRoom
 
+
+# Hosts that tests name are not the user's: the list of them is a new one for each process of the suite.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="stockroom-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 # The suite runs the same examples every time, so that what fails fails for the change it is run for; the search goes on
 # in `nox -s explore`. Machines are busy: no example is judged by the clock. Hypothesis keeps nothing in the clone.

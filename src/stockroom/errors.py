@@ -246,7 +246,7 @@ class UnreachableError(RemoteError):
 
 
 class AuthenticationError(RemoteError):
-    """A remote refused the credentials."""
+    """A remote refused the credentials, or is on a host that the user has not named, and gets none."""
 
 
 class TimeoutError(RemoteError):  # noqa: A001 - the contract's name; always used through this module

@@ -352,6 +352,51 @@ def test_secrets_of_the_environment_appear_neither_in_errors_nor_in_logs(
     assert find_files_with(SECRET, tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        f"http://user:{SECRET}@127.0.0.1:1",
+        f"http://user:{SECRET.replace('t', '%74')}@127.0.0.1:1",
+        f"http://{SECRET}@127.0.0.1:1",
+        f"http://user:{SECRET}/{SECRET}@127.0.0.1:1",
+        f"http://127.0.0.1:1/?sig={SECRET}",
+        f"http://127.0.0.1:1/#{SECRET}",
+        f"user:{SECRET}@127.0.0.1:1",
+        f"ftp://user:{SECRET}@127.0.0.1:1",
+        f"http://user:{SECRET}@[bad",
+    ],
+)
+def test_a_secret_in_the_endpoint_of_the_environment_is_masked_everywhere(
+    repository: Path, tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("STOCKROOM_FETCH_TIMEOUT", "1")
+    with StockRoom(repository) as stock:
+        stock.add_remote("origin", "s3://bucket/x")
+    for option in ("--no-color", "-v", "--json"):
+        done = subprocess.run(
+            [sys.executable, "-c", QUICK, "-C", str(repository), option, "fetch"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode != 0
+        for form in (SECRET, SECRET.replace("t", "%74")):
+            assert form not in done.stdout + done.stderr
+    assert find_files_with(SECRET, tmp_path) == []
+
+
+@pytest.mark.parametrize("url", [f"https:user:{SECRET}@host/x", f"s3:/AKIA:{SECRET}@bucket/x", f"user:{SECRET}@host:x"])
+def test_what_looks_like_credentials_is_no_folder(
+    repository: Path, tmp_path: Path, url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-C", str(repository), "remote", "add", "origin", url]) == 1
+    assert main(["-C", str(repository), "-v", "clone", url, str(tmp_path / "clone")]) == 1
+    assert SECRET not in "".join(capfd.readouterr())
+    assert find_files_with(SECRET, tmp_path) == []
+
+
 QUICK = """
 import sys
 from stockroom.remotes.transport.retry import RetryPolicy

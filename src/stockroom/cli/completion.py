@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 Completer: TypeAlias = Callable[[typer.Context, str], list[str]]
+
+_PLAIN: Final = re.compile(r"[\w./][\w./:@%+,=^~-]*")
+"""Names that every shell takes literally: others would be inserted unquoted, and the next Enter could run them."""
 
 _MOST: Final = 1000
 """The maximum number of names returned; longer lists are useless."""
@@ -79,7 +83,7 @@ def _collect(
         contextlib.suppress(Exception),
         StockRoom(_find_folder(context), ref=ref, lazy=False, needs_head=False) as stock,
     ):
-        return [name for name in list_names(stock) if name.startswith(start) and name.isprintable()][:_MOST]
+        return [name for name in list_names(stock) if name.startswith(start) and _PLAIN.fullmatch(name)][:_MOST]
     return []
 
 

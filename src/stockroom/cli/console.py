@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stockroom.cli.global_options import Settings
-from stockroom.cli.render.printable import as_printable
 from stockroom.cli.render.progress import Progress, show_progress
+from stockroom.content.printable import as_line, as_printable
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -38,13 +38,12 @@ class Console:
         return self.settings.json
 
     def line(self, text: str) -> None:
-        """Write one line of data to stdout, with control characters escaped."""
+        """Write a text to stdout, with control characters escaped except newlines and tabs."""
         sys.stdout.write(as_printable(text) + "\n")
 
     def lines(self, texts: Iterable[str]) -> None:
-        """Write lines of data to stdout as they come."""
-        for text in texts:
-            self.line(text)
+        """Write lines of data to stdout as they come, with control characters escaped, newlines too."""
+        sys.stdout.writelines(f"{as_line(text)}\n" for text in texts)
 
     @property
     def has_colours(self) -> bool:
@@ -81,7 +80,7 @@ class Console:
     def say(self, text: str) -> None:
         """Write a message to stderr, unless `-q` or `--json` is given."""
         if not (self.settings.quiet or self.settings.json):
-            sys.stderr.write(as_printable(text) + "\n")
+            sys.stderr.write(as_line(text) + "\n")
 
     def progress(self, label: str) -> contextlib.AbstractContextManager[Progress]:
         """Show a bar on a terminal, otherwise a line every ten seconds; nothing with `-q`."""

@@ -15,7 +15,7 @@ import typer
 
 from stockroom.cli import exit_codes
 from stockroom.cli.console import DOCUMENT_VERSION
-from stockroom.cli.render.printable import as_printable
+from stockroom.content.printable import as_printable
 from stockroom.errors import StockroomError
 
 # typer raises usage errors of its bundled click, which newer versions keep private.
@@ -49,7 +49,7 @@ def exit_code_of_failure(error: BaseException) -> int:
 def tell_failure(error: BaseException, *, verbose: bool, as_json: bool) -> None:
     """Write `error` to stderr in one line; with `verbose`, write its traceback first."""
     if verbose:
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(as_printable(_mask("".join(traceback.format_exception(error)))))
     if as_json:
         document = {"version": DOCUMENT_VERSION, "error": _error_document(error)}
         sys.stderr.write(json.dumps(document, default=str) + "\n")
@@ -60,7 +60,7 @@ def tell_failure(error: BaseException, *, verbose: bool, as_json: bool) -> None:
 
 def message_of(error: BaseException) -> str:
     """Return the message for `error`, in one line."""
-    return " ".join(as_printable(_raw_message(error)).split())
+    return " ".join(as_printable(_mask(_raw_message(error))).split())
 
 
 def _raw_message(error: BaseException) -> str:
@@ -86,7 +86,7 @@ def _usage_text(error: Exception) -> str:
 
 
 def _error_document(error: BaseException) -> dict[str, object]:
-    fields = {name: value for name, value in vars(error).items() if _is_plain(value)}
+    fields = {name: _mask_plain(value) for name, value in vars(error).items() if _is_plain(value)}
     if isinstance(error, UsageError):
         fields = {}
     return fields | {
@@ -94,6 +94,18 @@ def _error_document(error: BaseException) -> dict[str, object]:
         "message": message_of(error),
         "exit_code": exit_code_of_failure(error),
     }
+
+
+def _mask(text: str) -> str:
+    from stockroom.remotes.transport.mask import mask_urls  # here for start-up time
+
+    return mask_urls(text)
+
+
+def _mask_plain(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_mask_plain(item) for item in value]
+    return _mask(value) if isinstance(value, str) else value
 
 
 def _is_plain(value: object) -> bool:

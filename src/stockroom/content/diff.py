@@ -11,6 +11,7 @@ import numpy as np
 
 from stockroom.content.column import ColumnRecord
 from stockroom.content.nodes import Leaf
+from stockroom.content.printable import as_line
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord, ValueRecord
 from stockroom.digest import ObjectDigest, compute_digest
@@ -246,7 +247,7 @@ class Diff(Mapping[str, RecordDiff]):
         return len(self._entries)
 
     def __repr__(self) -> str:
-        return f"Diff({', '.join(f'{path}: {entry.kind}' for path, entry in self.items())})"
+        return f"Diff({', '.join(f'{as_line(path)}: {entry.kind}' for path, entry in self.items())})"
 
     def _repr_html_(self) -> str:
         from stockroom.content.html_table import format_table

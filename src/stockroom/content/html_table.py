@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
+from stockroom.content.printable import as_printable
+
 MAX_ROWS: Final = 50
 MAX_TEXT: Final = 120
 _STYLE: Final = "text-align:left;vertical-align:top"
@@ -30,9 +32,9 @@ def format_table(title: str, rows: Iterable[Sequence[object]], *, headings: Sequ
 
 
 def escape(value: object) -> str:
-    """Return a value as text safe in HTML, cut to `MAX_TEXT` characters; markup is unchanged."""
+    """Return a value as text safe in HTML, printable and cut to `MAX_TEXT` characters; markup is unchanged."""
     if isinstance(value, Markup):
         return value
     text = str(value)
     cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
-    return html.escape(cut.encode("utf-8", "backslashreplace").decode())
+    return html.escape(as_printable(cut))

@@ -13,8 +13,8 @@ from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.ref_state_log import find_following_state, find_newest_state, read_marks
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
+from stockroom.remotes.trust import open_remote
 from stockroom.repository.repository import Repository
 
 
@@ -68,7 +68,7 @@ def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackD
         known = tracking.read_packs()
         asked = [LocalPack.open(repository, digest) for digest in packs if digest in known and digest not in held]
         if asked:
-            transport = open_transport(settings)
+            transport = open_remote(name, settings)
             unsent = {pack.digest for pack in find_unsent(transport, asked)}
             marks = _read_newest_marks(transport, tracking)
             held.update(p.digest for p in asked if p.digest not in unsent and (ItemKind.PACK, p.digest) not in marks)

@@ -18,9 +18,8 @@ from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.progress import OnProgress
 from stockroom.remotes.ref_state_log import get_newest_state
-from stockroom.remotes.settings import get_remote, read_remotes
+from stockroom.remotes.settings import open_transport_of, read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import count_needed
@@ -68,7 +67,7 @@ def fetch(
         RemoteError: the remote does not answer, or nothing was ever pushed there.
     """
     if transport is None:
-        transport = open_transport(get_remote(repository.paths, remote))
+        transport = open_transport_of(repository.paths, remote)
     tracking = Tracking(repository.paths, remote)
     state = get_newest_state(transport, tracking.read_state())
     with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):  # packs already here must not be removed meanwhile

@@ -33,9 +33,8 @@ from stockroom.remotes.ref_state_log import (
     put_marks,
     read_marks,
 )
-from stockroom.remotes.settings import get_remote
+from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport
 from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
@@ -101,7 +100,7 @@ def collect_remote(
     if grace < timedelta(0):
         raise InvalidInputError(f"expected a grace period of 0 or longer, found {grace}")
     if transport is None:
-        transport = open_transport(get_remote(repository.paths, remote))
+        transport = open_transport_of(repository.paths, remote)
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; run gc on the folder or object store behind it")
     with session_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:

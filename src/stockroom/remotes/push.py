@@ -41,9 +41,8 @@ from stockroom.remotes.ref_state_log import (
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
 from stockroom.remotes.remote_history import find_known_commits
 from stockroom.remotes.sending import make_whole, open_contents, send_packs
-from stockroom.remotes.settings import get_remote
+from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
@@ -100,7 +99,7 @@ def push(
         RemoteError: the remote does not answer, cannot be written to, creates a file twice, or has vanished.
     """
     if transport is None:
-        transport = open_transport(get_remote(repository.paths, remote))
+        transport = open_transport_of(repository.paths, remote)
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to the folder or object store behind it")
     tracking = Tracking(repository.paths, remote)

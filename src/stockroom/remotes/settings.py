@@ -9,7 +9,9 @@ import msgspec
 
 from stockroom.errors import InvalidInputError, MalformedRecordError, RemoteNotFoundError
 from stockroom.files import read_own_file, replace_own_file
+from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.url import RemoteSettings, parse_remote_settings
+from stockroom.remotes.trust import note_given, open_remote
 from stockroom.repository.paths import RepositoryPaths
 
 
@@ -31,8 +33,16 @@ def get_remote(paths: RepositoryPaths, name: str) -> RemoteSettings:
     return remotes[name]
 
 
+def open_transport_of(paths: RepositoryPaths, name: str) -> Transport:
+    """Return the transport of a remote; raises `RemoteNotFoundError` if there is no such remote."""
+    return open_remote(name, get_remote(paths, name))
+
+
 def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
-    """Add a remote. Raises `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules."""
+    """Add a remote that the user gave.
+
+    Raises `InvalidInputError` if the name is taken, `InvalidNameError` if it breaks the rules.
+    """
     from stockroom.refs import check_collision, check_name  # here for the start-up time of the fetch agent
 
     check_name("remote", name)
@@ -43,12 +53,14 @@ def add_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> N
         raise InvalidInputError(f"remote {name!r} already exists, at {remotes[name].url}; remove it first")
     check_collision("remote", name, remotes)
     _write(paths, {**remotes, name: settings})
+    note_given(settings)
 
 
 def set_remote(paths: RepositoryPaths, name: str, settings: RemoteSettings) -> None:
-    """Change the settings of a remote. Raises `RemoteNotFoundError` if there is no such remote."""
+    """Change a remote to one that the user gave. Raises `RemoteNotFoundError` if there is no such remote."""
     get_remote(paths, name)
     _write(paths, {**read_remotes(paths), name: settings})
+    note_given(settings)
 
 
 def remove_remote(paths: RepositoryPaths, name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
+from stockroom.content.printable import as_line
 from stockroom.content.snapshot import name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ClosedError, NotFoundError, ReadOnlyError, did_you_mean, near_names
@@ -135,7 +136,7 @@ class Shelf(Mapping[str, V]):
         return isinstance(name, str) and self._access.content.find_digest(name_path(self._shelf, name)) is not None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self)})"
+        return f"{type(self).__name__}({', '.join(map(as_line, self))})"
 
     def _missing(self, name: object) -> NotFoundError:
         return self._access.missing(self._noun, self._shelf, name, self._not_found)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stockroom.content.printable import as_line
 from stockroom.errors import InvalidInputError
 from stockroom.files import open_whole
 
@@ -66,9 +67,9 @@ def _encode(figure: Any, suffix: str, metric: str) -> bytes:
     if suffix == ".svg":
         return drawn.getvalue()
     svg = drawn.getvalue().decode()
-    return _PAGE.format(title=html.escape(metric), svg=svg[svg.index("<svg") :]).encode()
+    return _PAGE.format(title=html.escape(as_line(metric)), svg=svg[svg.index("<svg") :]).encode()
 
 
 def _escape(text: str) -> str:
-    """Return `text` with dollar signs escaped; matplotlib reads text between them as math."""
-    return text.replace("$", r"\$")
+    """Return `text` on one line with dollar signs escaped; matplotlib reads text between them as math."""
+    return as_line(text).replace("$", r"\$")

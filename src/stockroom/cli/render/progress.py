@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, TextIO
 
 from stockroom.cli.render.units import format_nbytes
+from stockroom.content.printable import as_line
 
 HEARTBEAT_S: Final = 10.0
 
@@ -72,7 +73,7 @@ class Heartbeat:
             parts[-1] += f" of {format_nbytes(self.total_nbytes)}"
             parts.append(f"{format_nbytes(int(self.nbytes / max(elapsed_s, 1e-3)))}/s")
             parts.append(f"about {elapsed_s * (self.total_nbytes / self.nbytes - 1):.0f} s left")
-        return f"{self.label}: {', '.join([*parts, f'{elapsed_s:.0f} s'])}"
+        return f"{as_line(self.label)}: {', '.join([*parts, f'{elapsed_s:.0f} s'])}"
 
 
 @contextlib.contextmanager

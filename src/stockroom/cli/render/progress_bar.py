@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from stockroom.cli.render.units import format_nbytes
+from stockroom.content.printable import as_line
 
 
 class RateColumn(ProgressColumn):
@@ -57,10 +58,10 @@ class BarProgress:
     ) -> None:
         """Move the bar to `done` of `total`, or for a transfer to `nbytes` of `total_nbytes`."""
         if total_nbytes is None:
-            self.bar.update(self.task, description=label, completed=done, total=total, nbytes=nbytes)
+            self.bar.update(self.task, description=as_line(label), completed=done, total=total, nbytes=nbytes)
             return
         counts = f"{done}/{total} files, {format_nbytes(nbytes)} of {format_nbytes(total_nbytes)}"
-        self.bar.update(self.task, description=label, completed=nbytes, total=total_nbytes, counts=counts)
+        self.bar.update(self.task, description=as_line(label), completed=nbytes, total=total_nbytes, counts=counts)
 
 
 def make_bar() -> Progress:

@@ -52,7 +52,7 @@ def completion(
     if shell not in SHELLS:
         raise CommandLineError(f"expected one of {', '.join(SHELLS)}, found {shell!r}")
     script = _make_script(shell)
-    console.answer({"shell": shell, "script": script}, [script])
+    console.answer({"shell": shell, "script": script}, script.split("\n"))
 
 
 def _make_script(shell: str) -> str:

@@ -16,23 +16,27 @@ _USAGE = {
     "add": "stock remote add NAME URL",
     "set-url": "stock remote set-url NAME URL",
     "remove": "stock remote remove NAME",
+    "trust": "stock remote trust NAME",
 }
 
 
 @verb(example="stock remote add origin s3://bucket/pets", complete={"name": "remotes"})
 def remote(
     console: Console,
-    action: Annotated[str, typer.Argument(help="list, add NAME URL, set-url NAME URL, or remove NAME.")] = "list",
+    action: Annotated[
+        str, typer.Argument(help="list, add NAME URL, set-url NAME URL, remove NAME, or trust NAME.")
+    ] = "list",
     name: Annotated[str | None, typer.Argument(help="The remote's name.")] = None,
     url: Annotated[str | None, typer.Argument(help="A folder, or an s3, gs, az, https or http URL.")] = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """List remotes, or add, change or remove one.
+    """List remotes, or add, change or remove one, or trust its host with your credentials.
 
-    Never give credentials here: they are read from the environment or the provider's own files.
+    Never give credentials here: they are read from the environment or the provider's own files. A host that came with
+    a folder or from git, and that you have not named yourself, is contacted only after `stock remote trust NAME`.
     """
-    takes = {"list": 0, "add": 2, "set-url": 2, "remove": 1}
+    takes = {"list": 0, "add": 2, "set-url": 2, "remove": 1, "trust": 1}
     if action not in takes:
         raise CommandLineError(f"expected one of {', '.join(takes)}, found {action!r}")
     if sum(value is not None for value in (name, url)) != takes[action]:
@@ -44,7 +48,10 @@ def remote(
             console.answer({"remotes": listed}, (f"{each}\t{its_url}" for each, its_url in remotes))
             return
         assert name is not None
-        if action == "remove":
+        if action == "trust":
+            host = stock.trust_remote(name)
+            console.say(f"{host} is now trusted" if host else f"remote {name} is on no host that needs to be trusted")
+        elif action == "remove":
             stock.remove_remote(name)
         else:
             change = stock.add_remote if action == "add" else stock.set_remote

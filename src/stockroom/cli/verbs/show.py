@@ -152,7 +152,8 @@ def _show_look(console: Console, sample: Sample) -> None:
     from stockroom.cli.render.sample import draw_look, find_curve
 
     if isinstance(sample, str):
-        console.line(f"  text: {sample[:_TEXT_LENGTH]}")
+        first, *more = sample[:_TEXT_LENGTH].split("\n")
+        console.lines([f"  text: {first}", *(f"        {line}" for line in more)])
     elif console.has_colours and (lines := draw_look(sample)):
         console.draw(lines)
     elif curve := find_curve(sample, width=_CURVE_WIDTH):

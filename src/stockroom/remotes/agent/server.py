@@ -10,6 +10,7 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from stockroom.errors import AbsentDataError, StockroomError
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Request, Working
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path
+from stockroom.remotes.transport.mask import mask_secrets
 
 if TYPE_CHECKING:
     from stockroom.remotes.agent.downloads import Downloads
@@ -163,5 +165,5 @@ def _describe(error: Exception) -> Failed:
         return Failed(type(error).__name__, str(error))
     if isinstance(error, OSError):
         return Failed("StockroomError", f"cannot write fetched bytes: {error.strerror or error}; nothing was lost")
-    sys.excepthook(type(error), error, error.__traceback__)
-    return Failed("RemoteError", f"the fetch agent failed: {type(error).__name__}: {error}")
+    sys.stderr.write(mask_secrets("".join(traceback.format_exception(error))))
+    return Failed("RemoteError", f"the fetch agent failed: {type(error).__name__}: {mask_secrets(str(error))}")

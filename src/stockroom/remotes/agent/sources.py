@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.settings import locate_settings, read_remotes
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import Transport
+from stockroom.remotes.trust import open_remote
 from stockroom.repository.paths import RepositoryPaths
 
 
@@ -50,6 +50,6 @@ class SourceList:
         with self._lock:
             if stamp != self._stamp:
                 remotes = read_remotes(self._paths)
-                self._sources = [Source(name, open_transport(settings)) for name, settings in remotes.items()]
+                self._sources = [Source(name, open_remote(name, settings)) for name, settings in remotes.items()]
                 self._stamp = stamp
             return self._sources

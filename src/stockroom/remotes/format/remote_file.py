@@ -7,13 +7,12 @@
 
 `-` leaves a value to the environment. With this file, a colleague who has git's clone needs one command for the data.
 It comes from elsewhere, so only kinds of remote that we know are accepted. It never holds a credential, and only
-`stock clone --here` contacts a server because of it.
+`stock clone --here` contacts a server because of it, once the user has named that server.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -31,7 +30,6 @@ _MAGIC: Final = "stockroom remote"
 _VERSION: Final = 1
 _MAX_NBYTES: Final = 4096
 _FIELDS: Final = ("url", "endpoint", "region")
-_REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def format_remote(settings: RemoteSettings) -> str:
@@ -108,8 +106,6 @@ def _check(settings: RemoteSettings, where: str) -> None:
         raise _malformed(where, "a folder's absolute path in its plain form")
     if not is_folder and parsed != settings:
         raise _malformed(where, "an absolute path, or a URL of s3, gs, az, http or https in its plain form")
-    if settings.region is not None and _REGION.fullmatch(settings.region) is None:
-        raise _malformed(where, "the name of a region")
 
 
 def _malformed(where: str, expected: str) -> MalformedRecordError:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
 
 
-def open_transport(settings: RemoteSettings) -> Transport:
-    """Return the transport for a remote's URL. Opening it contacts no server."""
+def open_transport(settings: RemoteSettings, *, before_contact: Callable[[], None] | None = None) -> Transport:
+    """Return the transport for a remote's URL. Opening it contacts no server.
+
+    `before_contact` is called before the first request to a server, and may refuse it by raising.
+    """
     scheme, separator, _ = settings.url.partition("://")
     if not separator:
         from stockroom.remotes.transport.directory import DirectoryTransport  # here for start-up time
@@ -18,4 +22,4 @@ def open_transport(settings: RemoteSettings) -> Transport:
     assert scheme in OBJECT_STORE_SCHEMES + WEB_SCHEMES
     from stockroom.remotes.transport.object_store import ObjectStoreTransport  # here for start-up time
 
-    return ObjectStoreTransport(settings)
+    return ObjectStoreTransport(settings, before_contact=before_contact)

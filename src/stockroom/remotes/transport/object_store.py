@@ -6,6 +6,7 @@ Its errors are translated only here. Their texts can hold addresses and headers,
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import threading
@@ -19,6 +20,15 @@ from urllib.parse import urlsplit
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
+from stockroom.remotes.transport.gate import (
+    Gate,
+    Rule,
+    is_proxied,
+    refuse_others,
+    refuse_private,
+    resolve,
+)
+from stockroom.remotes.transport.mask import mask_secrets
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
@@ -30,9 +40,6 @@ _SINGLE_PUT_NBYTES: Final = 16 << 20
 _STATUS: Final = re.compile(
     r"\b(?:status|code)[^0-9]{0,12}([1-5][0-9]{2})\b|\b([45][0-9]{2}) [A-Z][a-z]+", re.IGNORECASE
 )
-_SECRET_VARIABLES: Final = re.compile(
-    r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|SAS|CREDENTIAL|SIGNATURE", re.IGNORECASE
-)
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _used_in: int | None = None
 """The process that first used obstore, whose runtime does not survive a fork."""
@@ -41,11 +48,13 @@ _used_in: int | None = None
 class ObjectStoreTransport:
     """Files under a prefix of a bucket, or of a web site, which is read-only."""
 
-    def __init__(self, settings: RemoteSettings) -> None:
+    def __init__(self, settings: RemoteSettings, *, before_contact: Callable[[], None] | None = None) -> None:
         self._settings = settings
+        self._before_contact = before_contact
         self._retrier = Retrier(settings.url)
         self._opening = threading.Lock()
         self._store: Any = None
+        self._gate = Gate()
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
 
     @property
@@ -150,7 +159,9 @@ class ObjectStoreTransport:
                     "survive a fork: start it with spawn, or use remotes only in the parent"
                 )
             if self._store is None:
-                self._store = _open_store(self._settings)
+                if self._before_contact is not None:
+                    self._before_contact()
+                self._store = _open_store(self._settings, self._gate)
             return self._store
 
     def _check_writable(self, path: str) -> None:
@@ -167,6 +178,12 @@ class ObjectStoreTransport:
         status = find_status(cause)
         if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
             return MissingFileError(f"{self.url}: could not {what}: there is no such file")
+        elsewhere = self._gate.take_refused()
+        if elsewhere:
+            return RemoteError(
+                f"{self.url}: could not {what}: the server sends us to {elsewhere}, which is not followed; if the data "
+                "is kept there, name that host in the URL of the remote"
+            )
         refused = isinstance(
             error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError
         )
@@ -184,13 +201,7 @@ class ObjectStoreTransport:
 
 def summarise(error: Exception) -> str:
     """Return an error's text on one line, without the values of secrets."""
-    text = " ".join(str(error).split("\n\nDebug source")[0].split())
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_VARIABLES.search(name):
-            text = text.replace(value, "***")
-    text = re.sub(
-        r"(?i)(signature|credential|authorization|token|secret|x-amz-[a-z-]*|key)(=|: ?)[^\s,&;\"']+", r"\1\2***", text
-    )
+    text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()))
     return text[:300] or type(error).__name__
 
 
@@ -242,7 +253,7 @@ def _delete(store: Any, path: str) -> None:
         obstore.delete(store, path)
 
 
-def _open_store(settings: RemoteSettings) -> Any:
+def _open_store(settings: RemoteSettings, gate: Gate) -> Any:
     try:
         from obstore import store
     except ModuleNotFoundError as error:
@@ -263,16 +274,21 @@ def _open_store(settings: RemoteSettings) -> Any:
     }
     if parts.scheme in WEB_SCHEMES:
         options["allow_http"] = parts.scheme == "http"
+        addresses = map(ipaddress.ip_address, resolve(parts.hostname or "", 0))
+        is_private = any(not address.is_global for address in addresses)
+        _bound_redirects(gate, options, settings.url, refuse_private(settings.url), passes_all=is_private)
         return store.HTTPStore.from_url(settings.url, **common)
     if parts.scheme == "s3":
-        return _open_s3(store, settings, parts.netloc, prefix, common)
+        return _open_s3(store, settings, parts.netloc, prefix, common, gate)
     if parts.scheme == "gs":
         return _open_gcs(store, settings, parts.netloc, prefix, common)
     return _open_azure(store, settings, parts.netloc, prefix, common)
 
 
-def _open_s3(store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any]) -> Any:
-    endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+def _open_s3(
+    store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any], gate: Gate
+) -> Any:
+    endpoint = settings.endpoint_url or _read_endpoint("AWS_ENDPOINT_URL_S3") or _read_endpoint("AWS_ENDPOINT_URL")
     given: dict[str, Any] = {}
     if endpoint:
         given["endpoint"] = endpoint
@@ -284,7 +300,35 @@ def _open_s3(store: Any, settings: RemoteSettings, bucket: str, prefix: str | No
         given["credential_provider"] = provider
     elif not _has_s3_credentials():
         given["skip_signature"] = True  # a public bucket; otherwise the server reports that credentials are missing
+    is_alone = provider is not None or "AWS_ACCESS_KEY_ID" in os.environ or "skip_signature" in given
+    if endpoint and is_alone:  # otherwise the client asks other hosts for credentials
+        has_token = provider is not None or "AWS_SESSION_TOKEN" in os.environ
+        _bound_redirects(gate, common["client_options"], endpoint, refuse_others(endpoint), passes_all=has_token)
     return store.S3Store(bucket, prefix=prefix, **given, **common)
+
+
+def _read_endpoint(variable: str) -> str | None:
+    """Return the endpoint in a variable; raises `InvalidInputError`, which does not repeat it, if it is none."""
+    endpoint = os.environ.get(variable)
+    try:
+        if endpoint and not (endpoint.startswith(("http://", "https://")) and urlsplit(endpoint).hostname):
+            raise ValueError
+        _ = endpoint and urlsplit(endpoint).port
+    except ValueError:
+        raise InvalidInputError(f"{variable}: expected an endpoint such as https://host:port, found none") from None
+    return endpoint
+
+
+def _bound_redirects(gate: Gate, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:
+    """Let the client follow redirects to the remote's own host and where `rule` allows.
+
+    With `passes_all`, requests to that host pass the gate too, so that it refuses the host's other ports: the client
+    repeats a session token there. If the user's environment names a proxy, there is no gate.
+    """
+    if not is_proxied(url):
+        options["proxy_url"] = gate.open(rule)
+        if not passes_all:
+            options["proxy_excludes"] = urlsplit(url).hostname or ""
 
 
 def _has_s3_credentials() -> bool:

@@ -12,6 +12,12 @@ from stockroom.errors import InvalidInputError
 
 OBJECT_STORE_SCHEMES: Final = ("s3", "gs", "az")
 WEB_SCHEMES: Final = ("http", "https")
+_SECRET_IN_NO_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:[^\s]*@")
+_PORTS: Final = {"http": 80, "https": 443}
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._$-]+")
+_REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_UNSAFE_IN_HOST: Final = re.compile(r"[\\%\s]")
+"""Characters that readers of URLs take differently, so that they see different hosts."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -36,7 +42,7 @@ def parse_remote_settings(
         raise InvalidInputError(f"expected the URL or folder of a remote, found {url!r}")
     match = _SCHEME.match(url)
     if match is None:
-        return RemoteSettings(str((base / Path(url).expanduser()).resolve()))
+        return _parse_folder(url, base)
     scheme = match[1].lower()
     if scheme == "file":
         parts = _split(url, "remote")
@@ -48,11 +54,44 @@ def parse_remote_settings(
             f"expected a folder or a URL of file, s3, gs, az, http or https, found scheme {match[1]!r}"
         )
     _check_no_secrets(url, "remote")
-    if not _split(url, "remote").netloc:
+    host = _split(url, "remote").netloc
+    if not host:
         raise InvalidInputError(f"expected a bucket or host after {scheme}://, found none")
+    if scheme in OBJECT_STORE_SCHEMES and not _BUCKET.fullmatch(host):
+        raise InvalidInputError("expected a bucket of letters, digits, '.', '_', '$' and '-', found other characters")
+    _check_host(url, "remote")
     if endpoint_url is not None:
         _check_endpoint(endpoint_url)
+    if region is not None and not _REGION.fullmatch(region):  # it becomes part of a host's name
+        raise InvalidInputError("expected the name of a region such as eu-west-1, found other characters")
     return RemoteSettings(url.rstrip("/"), endpoint_url, region)
+
+
+def _parse_folder(text: str, base: Path) -> RemoteSettings:
+    if _SECRET_IN_NO_URL.match(text):
+        raise InvalidInputError(
+            "expected the URL or folder of a remote, found what looks like credentials before an '@': leave them out, "
+            "and write URLs with '://' (a folder of such a name is ./NAME)"
+        )
+    return RemoteSettings(str((base / Path(text).expanduser()).resolve()))
+
+
+def find_origin(settings: RemoteSettings) -> str | None:
+    """Return the server of a remote, as `https://host:port` without a default port.
+
+    None for folders, and for object stores without an endpoint: those are on their provider's host, or on one that the
+    environment names.
+    """
+    url = settings.url if settings.url.startswith(("http://", "https://")) else settings.endpoint_url
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme.lower(), (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return url  # nothing that anybody can have named
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
 def _split(url: str, what: str) -> SplitResult:
@@ -68,6 +107,17 @@ def _check_endpoint(endpoint_url: str) -> None:
     parts = _split(endpoint_url, "endpoint")
     if parts.scheme not in WEB_SCHEMES or not parts.netloc:
         raise InvalidInputError("expected an endpoint such as https://host:port")
+    _check_host(endpoint_url, "endpoint")
+
+
+def _check_host(url: str, what: str) -> None:
+    parts = _split(url, what)
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidInputError(f"the {what} URL cannot be understood ({error})") from None
+    if _UNSAFE_IN_HOST.search(parts.netloc):
+        raise InvalidInputError(f"expected a host in the {what} URL, found characters that no host has")
 
 
 def _check_no_secrets(url: str, what: str) -> None:

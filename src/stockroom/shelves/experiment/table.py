@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from stockroom.content.html_table import escape
 from stockroom.content.snapshot import EXPERIMENT, METRIC, Snapshot
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import InvalidInputError, did_you_mean, near_names
@@ -131,10 +131,10 @@ class ExperimentTable(Sequence[ExperimentRow]):
         return f"ExperimentTable({len(self)} rows, columns {self.columns})"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("commit", *self.columns))
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("commit", *self.columns))
         body = "".join(
             f"<tr><td>{row.commit.id[:12]}</td>"
-            + "".join(f"<td>{html.escape(format_cell(row.get(name, '')))}</td>" for name in self.columns)
+            + "".join(f"<td>{escape(format_cell(row.get(name, '')))}</td>" for name in self.columns)
             + "</tr>"
             for row in self.rows[:_HTML_ROWS]
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from stockroom.content.diff import Diff
 from stockroom.content.merge.unfinished import read_merging
+from stockroom.content.printable import as_line
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import GitError, InvalidInputError, ReadOnlyError
@@ -131,11 +132,10 @@ class Handle:
 
     def __repr__(self) -> str:
         if self._access.is_closed:
-            return f"<StockRoom {self.path} closed>"
+            return f"<StockRoom {as_line(str(self.path))} closed>"
         mode = "writing" if self._access.session else "reading"
-        return (
-            f"<StockRoom {self.path} {self._head.branch or 'detached'} {(self.commit_id or 'no commit')[:12]} {mode}>"
-        )
+        place = as_line(f"{self.path} {self._head.branch or 'detached'}")
+        return f"<StockRoom {place} {(self.commit_id or 'no commit')[:12]} {mode}>"
 
     def _repr_html_(self) -> str | None:
         from stockroom.content.html_table import MAX_ROWS, format_table  # here for start-up time

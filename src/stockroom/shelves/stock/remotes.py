@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stockroom.errors import InvalidInputError, RepositoryNotFoundError
+from stockroom.errors import AuthenticationError, InvalidInputError, RepositoryNotFoundError
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME
 from stockroom.shelves.report import DropReport, PrefetchReport, Presence
 from stockroom.shelves.stock.handle import Handle
@@ -62,6 +63,20 @@ class RemoteActions(Handle):
         if settings.url != before.url:
             Tracking(self._repository.paths, name).forget()
         _publish(self, name)
+
+    def trust_remote(self, name: str) -> str | None:
+        """Name the host of a remote as one to contact and to give your credentials. Return it; None for a folder.
+
+        `add_remote` and `clone` name the host of the URL they are given. A remote that came with a folder, or with
+        git, is contacted only after this. The list of hosts is yours; it is in no repository.
+        """
+        from stockroom.remotes.settings import get_remote
+        from stockroom.remotes.transport.url import find_origin
+        from stockroom.remotes.trust import name_host
+
+        settings = get_remote(self._repository.paths, name)
+        name_host(settings)
+        return find_origin(settings)
 
     def remove_remote(self, name: str) -> None:
         """Forget a remote; does not delete its content."""
@@ -195,9 +210,13 @@ def find_head(start: Path) -> Path:
 
 
 def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, region: str | None) -> RemoteSettings:
-    """Return the remote at `url`, or the one that `remote.stock` names."""
+    """Return the remote at `url`, or the one that `remote.stock` names.
+
+    Raises `AuthenticationError` if that file names a host that the user has not named.
+    """
     from stockroom.remotes.format.remote_file import read_remote_file
-    from stockroom.remotes.transport.url import parse_remote_settings
+    from stockroom.remotes.transport.url import find_origin, parse_remote_settings
+    from stockroom.remotes.trust import is_named
 
     if url is not None:
         return parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
@@ -206,7 +225,15 @@ def choose_remote(root: Path, url: str | None, *, endpoint_url: str | None, regi
         raise InvalidInputError(
             f"{root} has no {REMOTE_NAME} to name its remote; give the URL: `stock clone --here URL`"
         )
-    return replace(found, endpoint_url=endpoint_url or found.endpoint_url, region=region or found.region)
+    chosen = replace(found, endpoint_url=endpoint_url or found.endpoint_url, region=region or found.region)
+    if not is_named(replace(chosen, endpoint_url=None) if endpoint_url else chosen):
+        endpoint = f" --endpoint-url {shlex.quote(chosen.endpoint_url)}" if chosen.endpoint_url else ""
+        raise AuthenticationError(
+            f"the data is on {find_origin(chosen)}, which {REMOTE_NAME} names and you have not: nothing was sent "
+            "there; if you trust that host with your credentials, run `stock clone --here "
+            f"{shlex.quote(chosen.url)}{endpoint}`"
+        )
+    return chosen
 
 
 def _publish(handle: Handle, name: str) -> None:

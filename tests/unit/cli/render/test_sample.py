@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from stockroom.cli.render.column import format_shape
-from stockroom.cli.render.printable import as_printable, format_key
+from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.sample import array_text, json_value, npy_bytes, raw_bytes, sample_document
 from stockroom.cli.render.units import format_count, format_nbytes
+from stockroom.content.printable import as_printable
 
 EXTENSION_DTYPES = [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
 CODES = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16", "M8[ns]", "m8[s]")

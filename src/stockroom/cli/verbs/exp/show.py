@@ -14,6 +14,7 @@ from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.commit import short_id, subject_of
 from stockroom.cli.render.experiment import DATE, NOTHING, as_json, list_refs, shorten, summary_document
+from stockroom.cli.render.printable import escape_markdown, quote_formula
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
 from stockroom.shelves.experiment.metrics import METRIC_CHOICES, MetricChoice
@@ -110,17 +111,18 @@ def _iter_lines(table: ExperimentTable, names: dict[str, list[str]], choice: Met
 
 
 def _iter_csv_lines(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> Iterator[str]:
-    yield _format_csv(("commit", "refs", "time", "subject", *_list_headings(table, choice)[4:]))
+    yield from _iter_csv(("commit", "refs", "time", "subject", *_list_headings(table, choice)[4:]))
     for row in table:
         commit = row.commit
         head = (commit.id, " ".join(names.get(commit.id, [])), commit.time.isoformat(), subject_of(commit.message))
-        yield _format_csv((*head, *map(_format_full, _list_cells(table, row, choice, ""))))
+        yield from _iter_csv((*head, *map(_format_full, _list_cells(table, row, choice, ""))))
 
 
-def _format_csv(cells: Sequence[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+def _iter_csv(cells: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of a row; it has several if there is a newline in a cell."""
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(map(quote_formula, cells))
+    yield from row.getvalue().split("\n")
 
 
 def _format_full(cell: Any) -> str:
@@ -138,7 +140,7 @@ def _iter_markdown_lines(table: ExperimentTable, names: dict[str, list[str]], ch
 
 
 def _format_markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
 
 
 def _document(table: ExperimentTable, names: dict[str, list[str]], choice: MetricChoice) -> dict[str, object]:

@@ -1,0 +1,91 @@
+"""The hosts that the user has named: no other host is contacted, so none gets the user's credentials.
+
+Settings of remotes come with a folder, which may come from a stranger. The list of hosts is the user's own: it lies
+outside every repository, in `$XDG_STATE_HOME/stockroom/trusted-hosts` (`~/.local/state`), a line for each. Hosts in the
+environment are named too, and so are those of the providers themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from stockroom.errors import AuthenticationError
+from stockroom.files import find_regular
+from stockroom.remotes.transport import open_transport
+from stockroom.remotes.transport.protocol import Transport
+from stockroom.remotes.transport.url import RemoteSettings, find_origin
+
+HOSTS_VARIABLE: Final = "STOCKROOM_TRUSTED_HOSTS"
+"""Names hosts, separated by commas or spaces: `minio.example.org:9000`, or with `https://` for that scheme alone."""
+
+_ENDPOINT_VARIABLES: Final = (
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL",
+)  # fmt: skip
+_MAX_NBYTES: Final = 1 << 20
+
+
+def open_remote(name: str, settings: RemoteSettings) -> Transport:
+    """Return the transport for a remote in a repository's settings. Its first use may raise, as `check_named` does."""
+    return open_transport(settings, before_contact=partial(check_named, name, settings))
+
+
+def check_named(name: str, settings: RemoteSettings) -> None:
+    """Raise `AuthenticationError` if a remote is on a host that the user has not named."""
+    if not is_named(settings):
+        raise AuthenticationError(
+            f"remote {name!r} is on {find_origin(settings)}, which this folder's settings name and you have not: "
+            f"nothing was sent there; if you trust that host with your credentials, run "
+            f"`stock remote trust {shlex.quote(name)}`"
+        )
+
+
+def is_named(settings: RemoteSettings) -> bool:
+    """Return whether a remote is a folder, or on a provider's own host or one that the user has named."""
+    origin = find_origin(settings)
+    return origin is None or origin in _read_named() or _is_in_environment(origin)
+
+
+def name_host(settings: RemoteSettings) -> None:
+    """Add the host of a remote to those that the user has named. Raises `OSError` if the list cannot be written."""
+    origin = find_origin(settings)
+    if origin is None or origin in _read_named():
+        return
+    path = locate_named()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, f"{origin}\n".encode())  # in one piece: others may add lines at the same time
+    finally:
+        os.close(fd)
+
+
+def note_given(settings: RemoteSettings) -> None:
+    """Add the host of a remote that the user has just given. If the list cannot be written, the first contact says."""
+    with suppress(OSError):
+        name_host(settings)
+
+
+def locate_named() -> Path:
+    """Return the path of the list, which need not exist."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(given) if given.startswith("/") else Path.home() / ".local/state"
+    return base / "stockroom/trusted-hosts"
+
+
+def _read_named() -> set[str]:
+    content = find_regular(locate_named(), max_nbytes=_MAX_NBYTES) or b""
+    return set(content.decode("utf-8", "replace").split("\n"))
+
+
+def _is_in_environment(origin: str) -> bool:
+    endpoints = (os.environ.get(name) for name in _ENDPOINT_VARIABLES)
+    if origin in {find_origin(RemoteSettings(url)) for url in endpoints if url and "://" in url}:
+        return True
+    given = os.environ.get(HOSTS_VARIABLE, "").replace(",", " ").split()
+    scheme = origin.partition("://")[0]
+    return origin in {find_origin(RemoteSettings(text if "://" in text else f"{scheme}://{text}")) for text in given}
