@@ -142,14 +142,19 @@ def read_marks(transport: Transport, state: RefState | None, tracking: Tracking)
     """
     if state is None or state.marks is None:
         return {}
-    path = marks_path(state.marks)
-    where = f"{transport.url}: {path}"
     content = tracking.read_marks(state.marks)
     if content is None:
-        content = transport.get(path, max_nbytes=MAX_MARKS_NBYTES)
-        check_digest(content, state.marks, where=where)
+        content = download_marks(transport, state.marks)
         tracking.write_marks(content)
-    return decode_marks(content, where=where)
+    return decode_marks(content, where=f"{transport.url}: {marks_path(state.marks)}")
+
+
+def download_marks(transport: Transport, digest: bytes) -> bytes:
+    """Return a remote's table of marks. Raises `MissingFileError` or `DigestMismatchError`."""
+    path = marks_path(digest)
+    content = transport.get(path, max_nbytes=MAX_MARKS_NBYTES)
+    check_digest(content, digest, where=f"{transport.url}: {path}")
+    return content
 
 
 def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:

@@ -24,16 +24,18 @@ def drop(
     all_: Annotated[bool, typer.Option("--all", help="Drop all that a remote holds.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be given back.")] = False,
 ) -> None:
-    """Give back disk. Only what a remote holds at this moment is dropped; it comes again when it is read."""
+    """Give back disk. Only what a remote holds, sound, is dropped; it comes again when it is read."""
     if path is None and to_size is None and not all_:
         raise CommandLineError("expected a column or model, --to-size or --all, found none: say what to drop")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)
-    with console.open_stock() as stock:
-        report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run)
+    with console.open_stock() as stock, console.transfer("drop") as show:
+        report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run, on_progress=show)
     done = "would give back" if dry_run else "gave back"
     console.answer(
         {"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run},
         [f"{done} {format_nbytes(report.nbytes)} of {format_count(report.packs, 'pack')}"],
     )
     if report.kept:
-        console.say(f"kept {format_count(report.kept, 'pack')} that no remote holds: push first")
+        console.say(
+            f"kept {format_count(report.kept, 'pack')} of which no remote holds a sound copy: push first (`--repair`)"
+        )

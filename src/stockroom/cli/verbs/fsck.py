@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @verb(example="stock fsck --read-data-subset 5%")
 def fsck(
     console: Console,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With --remote: which; origin if none.")] = None,
     connectivity_only: Annotated[
         bool, typer.Option("--connectivity-only", help="Read no samples: only names, sizes and what leads to what.")
     ] = False,
@@ -33,12 +34,19 @@ def fsck(
     repair: Annotated[
         bool, typer.Option("--repair", help="Mend what can be mended; nothing is deleted, damaged things move aside.")
     ] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Check a remote, by downloading it; `stock push --repair` mends it.")
+    ] = False,
 ) -> None:
     """Check every digest, tree and ref; exits with 15 and names what is damaged."""
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
         raise CommandLineError("--repair looks at everything: leave --connectivity-only and --read-data-subset out")
-    with console.open_stock() as stock, console.progress("fsck") as progress:
+    if remote and repair:
+        raise CommandLineError("--repair is for the repository here; `stock push --repair` mends a remote")
+    if name is not None and not remote:
+        raise CommandLineError(f"expected no argument except with --remote, found {name!r}")
+    with console.open_stock(needs_head=not remote) as stock, console.progress("fsck") as progress:
 
         def show(done: int, total: int) -> None:
             progress.update("packs", done, total=total)
@@ -46,7 +54,10 @@ def fsck(
         if repair:
             damage = _tell_repair(console, stock.repair(on_progress=show))
         else:
-            report = stock.verify(sample, subset=subset, connectivity_only=connectivity_only, on_progress=show)
+            options: Any = {"subset": subset, "connectivity_only": connectivity_only, "on_progress": show}
+            report = (
+                stock.verify_remote(name or "origin", sample, **options) if remote else stock.verify(sample, **options)
+            )
             damage = _tell_check(console, report)
     if damage:
         raise typer.Exit(exit_codes.CORRUPTION)
