@@ -48,13 +48,14 @@ def _is_equal(transport: Transport, stored: Mapping[str, StoredFile], pack: Loca
     sizes = pack.sizes
     if not has_all(stored, sizes):
         return False
-    *small, shard = zip(sizes, (pack.zarr_json, pack.chunks, pack.pack.mapping), strict=True)
-    whole = np.array([[0, 1 << 62]])
+    contents: tuple[Buffer, ...] = (pack.zarr_json, pack.chunks, pack.pack.mapping)
+    spans = [np.array([[0, nbytes]]) for nbytes in sizes.values()]
+    spans[-1] = pack.pack.find_present_spans()
     try:
         return all(
-            _is_content(transport, stored[path], content, np.minimum(whole, len(view_bytes(content))))
-            for path, content in small
-        ) and _is_content(transport, stored[shard[0]], shard[1], pack.pack.find_present_spans())
+            _is_content(transport, stored[path], content, some)
+            for path, content, some in zip(sizes, contents, spans, strict=True)
+        )
     except MissingFileError:
         return False
 
@@ -76,13 +77,13 @@ def _is_content(transport: Transport, file: StoredFile, content: Buffer, spans: 
 def _compute_checksum(view: memoryview, like: str) -> str:
     """Return the checksum of a content, in parts if `like` was computed in parts."""
     if "-" not in like:
-        return _compute_md5(view).hexdigest()
-    parts = [_compute_md5(view[at : at + PART_NBYTES]).digest() for at in range(0, len(view), PART_NBYTES)]
-    return f"{_compute_md5(memoryview(b''.join(parts))).hexdigest()}-{len(parts)}"
+        return _compute_md5(view).hex()
+    parts = [_compute_md5(view[at : at + PART_NBYTES]) for at in range(0, len(view), PART_NBYTES)]
+    return f"{_compute_md5(b''.join(parts)).hex()}-{len(parts)}"
 
 
-def _compute_md5(view: memoryview) -> hashlib._Hash:
-    return hashlib.md5(view, usedforsecurity=False)
+def _compute_md5(content: Buffer) -> bytes:
+    return hashlib.md5(view_bytes(content), usedforsecurity=False).digest()
 
 
 def _group(spans: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
