@@ -322,6 +322,24 @@ def test_a_damaged_pack_is_dropped_for_a_sound_copy(source: StockRoom) -> None:
         assert np.array_equal(np.asarray(again.data["first-raw"]), NOISE)
 
 
+def test_a_repair_reads_only_what_the_stores_checksum_does_not_answer_for(
+    s3: str, source: StockRoom, tmp_path: Path
+) -> None:
+    with Proxy(s3) as proxy:
+        url = {"url": f"s3://{BUCKET}/{tmp_path.name}", "endpoint_url": proxy.url}
+        source.set_remote("origin", **url)
+        source.push()
+        assert source.repair_remote().found == []
+        assert proxy.count("GET .*/c\\.") == 0
+        transport = open_transport(RemoteSettings(**url))
+        shard = max(transport.iter_files("packs/"), key=lambda file: file.nbytes)
+        transport.put(shard.path, bytes(shard.nbytes))
+        assert source.repair_remote().packs == 1
+        assert proxy.count("GET .*/c\\.") == 1
+    with StockRoom.clone(url["url"], tmp_path / "b", endpoint_url=s3) as clone:
+        assert clone.verify().ok
+
+
 def test_a_checksum_of_the_store_saves_reading_the_copy(s3: str, source: StockRoom, tmp_path: Path) -> None:
     with source.enable_write("large"):  # put in parts
         source.data["large"] = np.random.default_rng(2).integers(0, 256, (7, 3 << 20), dtype=np.uint8)

@@ -7,7 +7,7 @@ remote, once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, PackDigest, view_bytes
+from stockroom.errors import CorruptionError
 from stockroom.remotes.format.pack_files import LocalPack, has_all, list_pack_files
 from stockroom.remotes.transport.protocol import PART_NBYTES, MissingFileError, StoredFile, Transport
+from stockroom.repository.repository import Repository
+from stockroom.store.upkeep.verify import check_open_pack
 
 _AT_ONCE: Final = 8
 _PIECE_NBYTES: Final = 8 << 20
@@ -42,6 +45,37 @@ def find_equal_copies(
                 equal.add(pack.digest)
             on_pack(count)
     return equal
+
+
+def find_verified_copies(
+    repository: Repository, transport: Transport, among: Collection[PackDigest] | None = None
+) -> set[PackDigest]:
+    """Return the packs that are whole and sound here, and of which a remote holds equal copies by its own checksums.
+
+    Reads packs here (`among` None: all), and nothing from the remote except its listing.
+    """
+    stored = {file.path: file for file in transport.iter_files("packs/")}
+    if not any(file.checksum for file in stored.values()):
+        return set()
+    here = [each for each in repository.tensors.catalog.read_packs().values() if among is None or each in among]
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="compare") as pool:
+        found = list(pool.map(partial(_is_verified, repository, stored), here))
+    return {digest for digest, is_verified in zip(here, found, strict=True) if is_verified}
+
+
+def _is_verified(repository: Repository, stored: Mapping[str, StoredFile], digest: PackDigest) -> bool:
+    try:
+        pack = LocalPack.open(repository, digest)
+        if pack.pack.presence is not None or not has_all(stored, pack.sizes):
+            return False
+        for path, content in pack.iter_files():
+            checksum = stored[path].checksum
+            if checksum is None or _compute_checksum(view_bytes(content), checksum) != checksum:
+                return False
+        check_open_pack(pack.pack)
+    except (FileNotFoundError, CorruptionError):  # moved by gc, or damaged here
+        return False
+    return True
 
 
 def _is_equal(transport: Transport, stored: Mapping[str, StoredFile], pack: LocalPack) -> bool:

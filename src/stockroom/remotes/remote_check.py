@@ -71,9 +71,12 @@ def check_remote(
     *,
     scope: VerifyScope | None = None,
     only: Collection[PackDigest] | None = None,
+    verified: Collection[PackDigest] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RemoteFindings:
     """Check the newest state of a remote. Reads the packs that `scope` chooses (None: all), of those in `only`.
+
+    Packs that are `verified` by other means are not read.
 
     If something looks damaged and others published a state meanwhile, it starts again from that one: gc may have
     removed things that only the older state needs.
@@ -87,7 +90,7 @@ def check_remote(
         ):
             check = _Check(transport, metadata, folder, RemoteFindings(state), pool)
             check.check_metadata()
-            check.check_packs(scope or VerifyScope(), only, on_progress)
+            check.check_packs(scope or VerifyScope(), only, verified, on_progress)
         newer = None if check.findings.report.ok else find_following_state(transport, state)
         if newer is None:
             return check.findings
@@ -155,6 +158,7 @@ class _Check:
         self,
         scope: VerifyScope,
         only: Collection[PackDigest] | None,
+        verified: Collection[PackDigest],
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         """Check names and sizes of all described packs, and read those that are chosen."""
@@ -164,7 +168,7 @@ class _Check:
         report = self.findings.report
         for digest in sorted(self._described):
             damage = find_wrong_files(found, digest, self._described[digest])
-            if not damage and digest.hex() in chosen:
+            if not damage and digest.hex() in chosen and digest not in verified:
                 damage, nbytes = check_copy(
                     self._transport, digest, self._described[digest], folder=self._folder, apply=self._pool.map
                 )

@@ -12,6 +12,7 @@ from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, RemoteError, StockroomError
+from stockroom.remotes.copies import find_verified_copies
 from stockroom.remotes.format.pack_files import LocalPack
 from stockroom.remotes.format.paths import marks_path
 from stockroom.remotes.progress import OnProgress
@@ -67,6 +68,8 @@ def repair_remote(
 ) -> RemoteRepairReport:
     """Verify all that a remote holds, and send again what is damaged or missing there and sound here.
 
+    Downloads its metadata, and all packs except those that are here and equal by the store's own checksum.
+
     Raises `RemoteError` if the remote does not answer, cannot be written to, or nothing was ever pushed there.
     """
     if transport is None:
@@ -109,7 +112,10 @@ class _Repair:
 
     def _check(self, only: Collection[PackDigest] | None) -> RemoteFindings:
         tracking = Tracking(self._repository.paths, self._report.remote)
-        return check_remote(self._repository, self._transport, tracking, only=only, on_progress=self._on_verify)
+        verified = find_verified_copies(self._repository, self._transport, only)
+        return check_remote(
+            self._repository, self._transport, tracking, only=only, verified=verified, on_progress=self._on_verify
+        )
 
     def _put_state_again(self) -> None:
         """Put the ref state last seen, and its marks, again as they were, if they are damaged there."""

@@ -147,7 +147,8 @@ class UpkeepActions(Handle):
     ) -> RemoteRepairReport:
         """Verify all that a remote holds, and send again what is damaged or missing there and sound here.
 
-        Downloads everything once. `on_verify` is called with the number of packs verified and their total.
+        Downloads all metadata, and all packs except those that are here and equal by the store's own checksum.
+        `on_verify` is called with the number of packs verified and their total.
         """
         from stockroom.remotes.remote_repair import repair_remote
 
