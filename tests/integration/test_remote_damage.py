@@ -61,7 +61,7 @@ def find_shard(root: Path, *, is_raw: bool = True) -> Path:
 def test_a_push_beside_a_gc_that_rewrites_packs_sends_them_as_they_were_or_as_they_are(
     source: StockRoom, folder: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The gc runs while the push waits for the remote, after it has decided what to send."""
+    """The gc runs while the push waits for the remote, after it has chosen its packs."""
     source.push()
     with source.enable_write("off"):
         source.data["off"] = NOISE ^ 77
@@ -283,7 +283,7 @@ def test_a_shallow_clone_and_one_without_every_branch_heal_packs_but_not_history
     check_whole(folder, tmp_path / "c", ["first", "second"])
 
 
-# -- giving up what is here
+# -- dropping
 
 
 @pytest.mark.parametrize("partial", [False, True])

@@ -1,4 +1,4 @@
-"""Whatever is pushed, and from where, the remote can still be cloned, fetched from and pushed to by everybody."""
+"""No push, from any clone, leaves a remote that others cannot clone, fetch from and push to."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def test_every_repository_looks_once_whether_conditions_are_honoured(
         assert (tmp_path / "b/.stockroom/remotes/origin/exclusive").stat() == before
 
 
-# -- what is here already
+# -- folders that exist already
 
 
 def test_a_clone_beside_what_is_left_of_a_repository_is_refused_and_removes_nothing(

@@ -31,7 +31,7 @@ _GAP_NBYTES: Final = 32 << 10
 def find_equal_copies(
     transport: Transport, packs: Sequence[LocalPack], on_pack: Callable[[int], None] = lambda _: None
 ) -> set[PackDigest]:
-    """Return those of `packs` of which the remote holds a copy that is equal, as far as they are present here.
+    """Return those of `packs` with an equal copy on the remote, as far as they are present here.
 
     `on_pack` is called with the number of packs compared so far.
     """
@@ -50,7 +50,7 @@ def find_equal_copies(
 def find_verified_copies(
     repository: Repository, transport: Transport, among: Collection[PackDigest] | None = None
 ) -> set[PackDigest]:
-    """Return the packs that are whole and sound here, and of which a remote holds equal copies by its own checksums.
+    """Return the packs that are whole and sound here, and equal to the remote's copies by its own checksums.
 
     Reads packs here (`among` None: all), and nothing from the remote except its listing.
     """

@@ -66,7 +66,7 @@ def plan_drop(
 
 
 def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None = None) -> DropPlan:
-    """Carry out a plan, as far as a remote's copies are sound. Return what was dropped; the other packs count as kept.
+    """Carry out a plan, as far as a remote's copies are sound. Return the packs dropped; the others count as kept.
 
     A copy is sound if it is equal to the pack here, by the store's own checksum or by its bytes, or matches the digests
     in the manifest. The packs are hollowed out by the fetch agent, the only process that writes to partial packs.
@@ -92,7 +92,7 @@ def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None 
 def _find_sound(
     repository: Repository, transport: Transport, packs: Sequence[LocalPack], on_progress: OnProgress | None
 ) -> set[PackDigest]:
-    """Return those of `packs` of which a remote holds a sound copy."""
+    """Return those of `packs` with a sound copy on a remote."""
     tally = TransferTally("comparing", on_progress, total_files=len(packs), total_nbytes=0)
     sound = find_equal_copies(transport, packs, lambda _: tally.add(files=1))
     with session_folder(repository.tensors.tmp_directory) as folder:

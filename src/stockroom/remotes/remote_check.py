@@ -1,4 +1,4 @@
-"""Checks that a remote holds what its newest ref state promises: bundles, whole history, and every byte of its packs.
+"""Checks that a remote holds everything that its newest ref state needs: bundles, history, and every byte of packs.
 
 Reads only, and keeps nothing. Damage in one part does not affect the findings about others.
 """
@@ -112,7 +112,9 @@ class _Check:
         """Check state, bundles and marks, and then that the bundles hold everything that the refs reach."""
         state, report = self.findings.state, self.findings.report
         if find_state(self._transport, state.number) != state:
-            report.damage.append(Damage(f"ref state {state.number}", "is not what was seen there before", PUSH_REPAIR))
+            report.damage.append(
+                Damage(f"ref state {state.number}", "differs from the one seen there before", PUSH_REPAIR)
+            )
         sizes = {file.path: file.nbytes for file in self._transport.iter_files("bundles/")}
         for entry in state.bundles:
             try:

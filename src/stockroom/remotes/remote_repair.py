@@ -1,4 +1,4 @@
-"""Heals a remote from what is here: sends again what is damaged or missing there, and verifies it.
+"""Heals a remote from the data here: sends damaged and missing parts again, and verifies them.
 
 Nothing that is sound on the remote is replaced by other bytes. A ref state or a table of marks is put again only as it
 was seen there; damaged bundles are replaced by a new state, which names one bundle of everything.
@@ -40,7 +40,7 @@ class RemoteRepairReport:
     Attributes:
         remote: its name.
         found: the damage before.
-        done: the repairs, in words, and what could not be repaired.
+        done: the repairs, in words, and the failed attempts.
         left: the damage after.
         packs, nbytes: packs that were sent again, and their bytes.
     """
@@ -66,7 +66,7 @@ def repair_remote(
     on_verify: Callable[[int, int], None] | None = None,
     on_progress: OnProgress | None = None,
 ) -> RemoteRepairReport:
-    """Verify all that a remote holds, and send again what is damaged or missing there and sound here.
+    """Verify everything that a remote holds, and send damaged and missing parts again if they are sound here.
 
     Downloads its metadata, and all packs except those that are here and equal by the store's own checksum.
 

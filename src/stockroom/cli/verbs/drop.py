@@ -24,7 +24,7 @@ def drop(
     all_: Annotated[bool, typer.Option("--all", help="Drop all that a remote holds.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be given back.")] = False,
 ) -> None:
-    """Give back disk. Only what a remote holds, sound, is dropped; it comes again when it is read."""
+    """Free disk. Only packs with a sound copy on a remote are dropped; they are fetched again when they are read."""
     if path is None and to_size is None and not all_:
         raise CommandLineError("expected a column or model, --to-size or --all, found none: say what to drop")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)
@@ -37,5 +37,5 @@ def drop(
     )
     if report.kept:
         console.say(
-            f"kept {format_count(report.kept, 'pack')} of which no remote holds a sound copy: push first (`--repair`)"
+            f"kept {format_count(report.kept, 'pack')} without a sound copy on a remote: push first (`--repair`)"
         )

@@ -33,7 +33,7 @@ def push(
         bool, typer.Option("--allow-new-remote", help="Begin a new remote where the one seen before has vanished.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="First verify all that is there, and send again what is damaged or lost.")
+        bool, typer.Option("--repair", help="First verify the remote, and send damaged or lost parts again.")
     ] = False,
 ) -> None:
     """Bring a branch or tag to a remote, with all it leads to; only what is missing there is sent."""
@@ -52,7 +52,7 @@ def push(
 
 
 def _repair(console: Console, remote: str) -> RemoteRepairReport:
-    """Repair a remote, and print what was found and done."""
+    """Repair a remote, and print its damage and the repairs."""
     with console.open_stock(needs_head=False) as stock, console.progress("verify") as progress:
         report = stock.repair_remote(remote, on_verify=lambda done, total: progress.update("packs", done, total=total))
     for line in (*report.done, *(f"still damaged: {damage}" for damage in report.left)):

@@ -52,7 +52,7 @@ class LocalPack:
 
         Raises:
             AbsentDataError: the pack is not whole.
-            CorruptionError: one of the small files is not what was written.
+            CorruptionError: one of the small files is damaged.
         """
         if self.pack.presence is not None:
             raise AbsentDataError(
@@ -63,7 +63,7 @@ class LocalPack:
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
 
     def describe(self) -> PackFiles:
-        """Return the pack's description for a bundle. Raises `CorruptionError` if a file is not what was written."""
+        """Return the pack's description for a bundle. Raises `CorruptionError` if a file is damaged."""
         self._check_small_files()
         if self.pack.is_raw:
             return PackFiles(self.zarr_json, self.chunks, b"")

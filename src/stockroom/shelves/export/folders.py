@@ -1,6 +1,6 @@
 """Folders that exports write: a list in each names the files that the export made, and only those are ever replaced.
 
-The list may come from a stranger: it leads to nothing outside its folder, and through no link.
+The list may come from a stranger. No path in it is followed out of the folder, or through a link.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class RemoteActions(Handle):
     def set_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
         """Change the URL of a remote; raises `RemoteNotFoundError` if there is none of that name.
 
-        With another URL it is another remote: what was seen at the old one is forgotten.
+        With another URL it is another remote: knowledge of the old one is forgotten.
         """
         from stockroom.remotes.settings import get_remote, set_remote
         from stockroom.remotes.tracking import Tracking
@@ -176,9 +176,9 @@ class RemoteActions(Handle):
     ) -> DropReport:
         """Free the disk space of packs of one column or model, or of all, until `keep_nbytes` remain in total.
 
-        Drops only packs of which a remote holds a sound copy now; they are fetched again when they are read. The copy
-        is compared with the pack here, by the MD5 that S3 and Google keep. Without one, its bytes are read from the
-        remote. `dry_run` looks only at sizes.
+        Drops only packs with a sound copy on a remote; they are fetched again when they are read. The copy is compared
+        with the pack here, by the MD5 that S3 and Google keep. Without one, its bytes are read from the remote.
+        `dry_run` looks only at sizes.
         """
         from stockroom.remotes.drop import drop, plan_drop
         from stockroom.shelves.stock.selection import choose

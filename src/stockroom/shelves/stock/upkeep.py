@@ -129,7 +129,7 @@ class UpkeepActions(Handle):
         connectivity_only: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> VerifyReport:
-        """Check that a remote holds what its newest refs need: metadata, history and packs; changes nothing.
+        """Check that a remote holds everything that its refs need: metadata, history and packs; changes nothing.
 
         Downloads all metadata, and the packs that are read. The arguments choose packs as those of `verify` do.
         """
@@ -145,7 +145,7 @@ class UpkeepActions(Handle):
         on_verify: Callable[[int, int], None] | None = None,
         on_progress: OnProgress | None = None,
     ) -> RemoteRepairReport:
-        """Verify all that a remote holds, and send again what is damaged or missing there and sound here.
+        """Verify everything that a remote holds, and send damaged and missing parts again if they are sound here.
 
         Downloads all metadata, and all packs except those that are here and equal by the store's own checksum.
         `on_verify` is called with the number of packs verified and their total.
