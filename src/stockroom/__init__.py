@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.gc import RemoteGcReport
     from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport, RefUpdate
+    from stockroom.remotes.remote_repair import RemoteRepairReport
     from stockroom.repository.merging.commands import Merge
     from stockroom.repository.tie_status import TieStatus
     from stockroom.repository.upkeep.chunk_owners import Tally
@@ -55,6 +56,7 @@ _LAZY = {
     "stockroom.remotes.gc": "RemoteGcReport",
     "stockroom.remotes.pull": "PullReport",
     "stockroom.remotes.push": "PushReport RefUpdate",
+    "stockroom.remotes.remote_repair": "RemoteRepairReport",
     "stockroom.repository.merging.commands": "Merge",
     "stockroom.repository.tie_status": "TieStatus",
     "stockroom.repository.upkeep.chunk_owners": "Tally",
@@ -113,6 +115,7 @@ __all__ = [
     "PushReport",
     "RefUpdate",
     "RemoteGcReport",
+    "RemoteRepairReport",
     "RepairReport",
     "Schema",
     "Series",

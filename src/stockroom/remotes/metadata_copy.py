@@ -49,9 +49,13 @@ class MetadataCopy:
     def take_in(self, state: RefState) -> None:
         """Download the bundles of a state, and find what its refs reach."""
         for entry in state.bundles:
-            self._bring(entry)
+            self.bring(entry)
         Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
         self._reach.add_commits(state.list_tips())
+
+    def locate(self, entry: BundleEntry) -> Path:
+        """Return the path of a bundle's copy."""
+        return self._copy.locate(entry)
 
     def keep(self, commits: Iterable[CommitId]) -> None:
         """Count commits as needed, as far as the remote has them."""
@@ -119,7 +123,8 @@ class MetadataCopy:
         self._transport.put(entry.path, writer.path)
         return (entry,)
 
-    def _bring(self, entry: BundleEntry) -> None:
+    def bring(self, entry: BundleEntry) -> None:
+        """Download a bundle, unless that was done before."""
         path = self._copy.locate(entry)
         if path.exists():
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.errors import RefChangedError, RemoteError, StockroomError
+from stockroom.errors import CorruptionError, RefChangedError, RemoteError, StockroomError
 from stockroom.refs import Ref, RefChange, RefMove
 from stockroom.refs.objects import decode_object
 from stockroom.remotes.collisions import find_collision, leave_out_colliding
@@ -106,6 +106,26 @@ def push(
     return _Push(repository, remote, tracking, transport, wanted, force, allow_new_remote, on_progress).run()
 
 
+def publish_again(
+    repository: Repository,
+    remote: str,
+    transport: Transport,
+    *,
+    avoid: Collection[PackDigest] = (),
+    on_progress: OnProgress | None = None,
+) -> PushReport:
+    """Publish a remote's refs once more, with one new bundle that holds everything they reach, and all packs it needs.
+
+    Packs to `avoid` are only described for chunks that no others hold, and are not sent.
+
+    Raises:
+        RemoteError: a commit that the remote's refs name is not here.
+        RefChangedError: this is a shallow clone.
+    """
+    tracking = Tracking(repository.paths, remote)
+    return _Push(repository, remote, tracking, transport, {}, False, False, on_progress, True, frozenset(avoid)).run()
+
+
 @dataclass(slots=True)
 class _Push:
     """One push, from the state it found to the state it made."""
@@ -118,6 +138,8 @@ class _Push:
     _force: bool
     _allow_new_remote: bool
     _on_progress: OnProgress | None
+    _again: bool = False
+    _avoid: frozenset[PackDigest] = frozenset()
     _sent: set[PackDigest] = field(default_factory=set)
     _doubted: set[PackDigest] = field(default_factory=set)
     _described: set[PackDigest] = field(default_factory=set)
@@ -137,7 +159,7 @@ class _Push:
                 continue
             if refusal is not None:
                 raise refusal
-            if not updates:
+            if not updates and not self._again:
                 self._remember(state)
                 return self._report(0 if state is None else state.number, ())
             try:
@@ -186,24 +208,49 @@ class _Push:
 
     def _send(self, state: RefState | None, updates: Sequence[RefMove]) -> RefState:
         """Put packs and bundle on the remote; return the state to publish. Raises `StateTakenError` if one is newer."""
-        tips = [update.new for update in updates if update.new is not None]
+        if self._again and state is not None:
+            state = msgspec.structs.replace(state, bundles=())
+            tips = state.list_tips()
+            self._check_here(tips)
+        else:
+            tips = [update.new for update in updates if update.new is not None]
         following = follow_updates(state, updates)
         with _noticing_gc(self._transport, state):
-            known = find_known_commits(self._repository, self._transport, state, tips)
-            contents, packs = open_contents(self._repository, tips, known)
+            known = find_known_commits(self._repository, self._transport, None if self._again else state, tips)
+            contents, packs = open_contents(self._repository, tips, known, avoid=self._avoid)
             if not contents.commits:
                 return following
-            marks = read_marks(self._transport, state, self._tracking)
+            marks = self._find_marks(state)
+            is_lost = marks is None
+            marks = marks or {}
             relied: list[Item] = [(ItemKind.PACK, digest) for digest in contents.packs]
             self._await_removal(state, marks, relied)
             new = self._send_packs(packs, following.bundles)
             bundles = self._send_bundle(state, contents, new, marks)
         relied += [(ItemKind.BUNDLE, entry.digest) for entry in bundles]
         saved = marks.keys() & set(relied)
-        if saved:
+        if saved or is_lost:
             digest = put_marks(self._transport, [mark for item, mark in marks.items() if item not in saved])
             following = msgspec.structs.replace(following, marks=digest)
         return msgspec.structs.replace(following, bundles=bundles)
+
+    def _find_marks(self, state: RefState | None) -> MarkTable | None:
+        """Return the marks of a state, or None if they are lost and it is to be published again."""
+        try:
+            return read_marks(self._transport, state, self._tracking)
+        except (CorruptionError, MissingFileError):
+            if not self._again:
+                raise
+            return None
+
+    def _check_here(self, tips: Sequence[CommitId]) -> None:
+        """Raise `RemoteError` unless all `tips` are here."""
+        absent = [tip for tip in tips if not self._repository.refs.has_commit(tip)]
+        if absent:
+            raise RemoteError(
+                f"{self._transport.url}: its refs name commit {absent[0].hex()[:12]}, which is not here: run this in a "
+                "clone that has it"
+            )
 
     def _await_removal(self, state: RefState | None, marks: MarkTable, relied: Sequence[Item]) -> None:
         """Wait until no gc may be removing items that this push relies on, so that they can be put there again.
@@ -234,7 +281,7 @@ class _Push:
         unsent = [pack for pack in packs if pack.digest not in known and pack.digest not in self._sent]
         missing = find_unsent(self._transport, old) if old else []
         missing += find_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
-        missing = make_whole(self._repository, missing)
+        missing = make_whole(self._repository, [pack for pack in missing if pack.digest not in self._avoid])
         self._nbytes += send_packs(self._transport, missing, self._on_progress)
         self._sent.update(pack.digest for pack in missing)
         new = [pack for pack in packs if pack.digest not in described]

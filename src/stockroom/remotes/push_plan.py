@@ -24,10 +24,19 @@ class PushContents:
     packs: dict[PackDigest, None] = field(default_factory=dict)
 
 
-def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collection[CommitId]) -> PushContents:
-    """Return everything that `tips` reach and the remote lacks. It has `known` commits and all behind them."""
+def plan_push(
+    repository: Repository,
+    tips: Sequence[CommitId],
+    known: Collection[CommitId],
+    *,
+    avoid: Collection[PackDigest] = (),
+) -> PushContents:
+    """Return everything that `tips` reach and the remote lacks. It has `known` commits and all behind them.
+
+    Packs to `avoid` are only taken for chunks that no others hold.
+    """
     contents = PushContents()
-    leaving = repository.marks.read_leaving()
+    leaving = {*repository.marks.read_leaving(), *avoid}
 
     def add_objects(digests: Iterable[ObjectDigest]) -> None:
         contents.objects.update(dict.fromkeys(digests))

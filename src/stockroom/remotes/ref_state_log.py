@@ -13,10 +13,11 @@ from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, Item, RemoteMark, d
 from stockroom.remotes.format.paths import LATEST_PATH, marks_path, state_path
 from stockroom.remotes.format.ref_state import MAX_STATE_NBYTES, RefState, decode_state
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, Transport
+from stockroom.remotes.transport.protocol import MissingFileError, Transport
 
 _HINT_EVERY: Final = 8
 _MAX_HINT_NBYTES: Final = 32
+_FIRST_HINT: Final = b"1\n"
 
 
 class StateTakenError(Exception):
@@ -69,8 +70,11 @@ def make_vanished_error(transport: Transport) -> UnreachableError:
 
 
 def check_exclusive(transport: Transport) -> None:
-    """Raise `RemoteError` if a remote lets the same file be created twice: concurrent pushes would be lost there."""
-    if transport.put_if_absent(CLOCK_PATH, b"") and transport.put_if_absent(CLOCK_PATH, b""):
+    """Raise `RemoteError` if a remote lets the same file be created twice: concurrent pushes would be lost there.
+
+    The file is the hint, as the first push writes it; a remote that has one refuses at once.
+    """
+    if transport.put_if_absent(LATEST_PATH, _FIRST_HINT) and transport.put_if_absent(LATEST_PATH, _FIRST_HINT):
         raise RemoteError(
             f"{transport.url}: expected the store to refuse to create a file that exists (`If-None-Match: *`), found "
             "that it replaces it, so one of two pushes at the same time would be lost without a word; nothing was "
@@ -142,14 +146,19 @@ def read_marks(transport: Transport, state: RefState | None, tracking: Tracking)
     """
     if state is None or state.marks is None:
         return {}
-    path = marks_path(state.marks)
-    where = f"{transport.url}: {path}"
     content = tracking.read_marks(state.marks)
     if content is None:
-        content = transport.get(path, max_nbytes=MAX_MARKS_NBYTES)
-        check_digest(content, state.marks, where=where)
+        content = download_marks(transport, state.marks)
         tracking.write_marks(content)
-    return decode_marks(content, where=where)
+    return decode_marks(content, where=f"{transport.url}: {marks_path(state.marks)}")
+
+
+def download_marks(transport: Transport, digest: bytes) -> bytes:
+    """Return a remote's table of marks. Raises `MissingFileError` or `DigestMismatchError`."""
+    path = marks_path(digest)
+    content = transport.get(path, max_nbytes=MAX_MARKS_NBYTES)
+    check_digest(content, digest, where=f"{transport.url}: {path}")
+    return content
 
 
 def put_marks(transport: Transport, marks: Iterable[RemoteMark]) -> bytes:

@@ -74,5 +74,5 @@ def _refuse(transport: Transport, state: RefState | None, missing: CommitId) -> 
         raise StateTakenError(newer)
     raise RefChangedError(
         f"{transport.url}: does not have commit {missing.hex()[:12]}, which this shallow clone (`--depth`) left out; "
-        "no clone of what is pushed would be whole: push from a clone with the whole history"
+        "no clone of this push would be whole: push from a clone with the whole history"
     )

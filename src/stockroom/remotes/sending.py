@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Final
 
-from stockroom.digest import Buffer, CommitId, view_bytes
+from stockroom.digest import Buffer, CommitId, PackDigest, view_bytes
 from stockroom.errors import CorruptionError
 from stockroom.remotes.format.pack_files import LocalPack
 from stockroom.remotes.lazy import make_agent_fetcher
@@ -24,7 +24,11 @@ _PATIENCE_S: Final = 60.0
 
 
 def open_contents(
-    repository: Repository, tips: Sequence[CommitId], known: Collection[CommitId]
+    repository: Repository,
+    tips: Sequence[CommitId],
+    known: Collection[CommitId],
+    *,
+    avoid: Collection[PackDigest] = (),
 ) -> tuple[PushContents, list[LocalPack]]:
     """Plan a push, and open its packs before gc can remove or rewrite any. Once open, they stay as they are.
 
@@ -35,7 +39,7 @@ def open_contents(
         tensors.index.refresh()
 
         def open_all() -> tuple[PushContents, list[LocalPack]]:
-            contents = plan_push(repository, tips, known)
+            contents = plan_push(repository, tips, known, avoid=avoid)
             return contents, [LocalPack.open(repository, digest) for digest in contents.packs]
 
         try:

@@ -105,7 +105,7 @@ class PrefetchReport:
 
 @dataclass(frozen=True, slots=True)
 class DropReport:
-    """The packs dropped, or that a dry run would drop; `kept` packs stayed because no remote is known to hold them."""
+    """The packs dropped, or that a dry run would drop; `kept` packs stayed because no remote holds a sound copy."""
 
     packs: int
     nbytes: int

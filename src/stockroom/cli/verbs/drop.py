@@ -24,16 +24,18 @@ def drop(
     all_: Annotated[bool, typer.Option("--all", help="Drop every pack that a remote holds.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print how much would be freed.")] = False,
 ) -> None:
-    """Drop packs that a remote holds, to free disk space. Reading fetches them again."""
+    """Drop packs to free disk space. Only packs with a sound copy on a remote are dropped; reading fetches them again."""
     if path is None and to_size is None and not all_:
         raise CommandLineError("expected a column or model, --to-size or --all, found none of them")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)
-    with console.open_stock() as stock:
-        report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run)
+    with console.open_stock() as stock, console.transfer("drop") as show:
+        report = stock.drop(path, keep_nbytes=keep_nbytes, dry_run=dry_run, on_progress=show)
     done = "would free" if dry_run else "freed"
     console.answer(
         {"packs": report.packs, "nbytes": report.nbytes, "kept": report.kept, "dry_run": dry_run},
         [f"{done} {format_nbytes(report.nbytes)} of {format_count(report.packs, 'pack')}"],
     )
     if report.kept:
-        console.say(f"kept {format_count(report.kept, 'pack')} that no remote holds: push them first")
+        console.say(
+            f"kept {format_count(report.kept, 'pack')} without a sound copy on a remote: push first (`--repair`)"
+        )

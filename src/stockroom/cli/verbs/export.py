@@ -39,7 +39,7 @@ def export(
     ] = None,
     where: WhereOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a file, or what an earlier export made in a folder.")
+        bool, typer.Option("--force", help="Replace a file, or the files of an earlier export in a folder.")
     ] = False,
 ) -> None:
     """Write samples of a column to a file or folder.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @verb(example="stock fsck --read-data-subset 5%")
 def fsck(
     console: Console,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With --remote: which; origin if none.")] = None,
     connectivity_only: Annotated[
         bool, typer.Option("--connectivity-only", help="Read no samples: check only names, sizes and references.")
     ] = False,
@@ -36,6 +37,9 @@ def fsck(
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair damage if possible; damaged files are moved aside, never deleted.")
     ] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Check a remote, by downloading it; `stock push --repair` mends it.")
+    ] = False,
 ) -> None:
     """Check every digest, tree and ref; exits with 15 if something is damaged, with 16 if it could not be read."""
     sample, subset = _parse_subset(read_data_subset)
@@ -43,7 +47,15 @@ def fsck(
         raise CommandLineError(
             "--repair cannot be combined with --connectivity-only or --read-data-subset: it checks everything"
         )
-    with console.open_stock() as stock, console.progress("fsck") as progress, _telling_unreadable():
+    if remote and repair:
+        raise CommandLineError("--repair and --remote cannot be combined; `stock push --repair` repairs a remote")
+    if name is not None and not remote:
+        raise CommandLineError(f"{name!r}: the name of a remote needs --remote")
+    with (
+        console.open_stock(needs_head=not remote) as stock,
+        console.progress("fsck") as progress,
+        _telling_unreadable(),
+    ):
 
         def show(done: int, total: int) -> None:
             progress.update("packs", done, total=total)
@@ -53,7 +65,10 @@ def fsck(
             _tell_repair(console, repaired)
             damage, unchecked = repaired.left, repaired.unchecked
         else:
-            report = stock.verify(sample, subset=subset, connectivity_only=connectivity_only, on_progress=show)
+            options: Any = {"subset": subset, "connectivity_only": connectivity_only, "on_progress": show}
+            report = (
+                stock.verify_remote(name or "origin", sample, **options) if remote else stock.verify(sample, **options)
+            )
             _tell_check(console, report)
             damage, unchecked = report.damage, report.unchecked
     if damage or unchecked:

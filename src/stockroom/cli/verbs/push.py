@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stockroom.cli import exit_codes
 from stockroom.cli.console import Console
 from stockroom.cli.options import RemoteArgument
 from stockroom.cli.render.operation import format_move, move_document
 from stockroom.cli.render.units import format_count, format_nbytes
 from stockroom.cli.verb import verb
+
+if TYPE_CHECKING:
+    from stockroom import RemoteRepairReport
 
 
 @verb(example="stock push origin main", complete={"remote": "remotes", "ref": "refs"})
@@ -27,13 +32,30 @@ def push(
     allow_new_remote: Annotated[
         bool, typer.Option("--allow-new-remote", help="Begin a new remote where the one seen before has vanished.")
     ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First verify the remote, and send damaged or lost parts again.")
+    ] = False,
 ) -> None:
     """Push a branch or tag to a remote. Only content that the remote lacks is sent."""
+    repaired = _repair(console, remote) if repair else None
     with console.open_stock() as stock, console.transfer("push") as show:
         report = stock.push(remote, ref, force, tags=tags, allow_new_remote=allow_new_remote, on_progress=show)
     moved = [move_document(update.ref, update.old, update.new) for update in report.moved]
-    console.answer({"remote": report.remote, "moved": moved, "packs": report.packs, "nbytes": report.nbytes})
+    document = {"remote": report.remote, "moved": moved, "packs": report.packs, "nbytes": report.nbytes}
+    console.answer(document if repaired is None else document | {"repair": asdict(repaired)})
     for update in report.moved:
         console.say(format_move(update.ref, update.old, update.new))
     sent = f"{format_count(report.packs, 'pack')}, {format_nbytes(report.nbytes)} sent to {report.remote}"
     console.say(sent if report.moved else "everything up to date")
+    if repaired is not None and not repaired.ok:
+        raise typer.Exit(exit_codes.CORRUPTION)
+
+
+def _repair(console: Console, remote: str) -> RemoteRepairReport:
+    """Repair a remote, and print its damage and the repairs."""
+    with console.open_stock(needs_head=False) as stock, console.progress("verify") as progress:
+        report = stock.repair_remote(remote, on_verify=lambda done, total: progress.update("packs", done, total=total))
+    for line in (*report.done, *(f"still damaged: {damage}" for damage in report.left)):
+        console.say(line)
+    console.say(f"{format_count(len(report.found), 'problem')} found on {remote}, {len(report.left)} left")
+    return report

@@ -150,7 +150,7 @@ class DirectoryTransport:
             self._fail(path, error)
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode):
-            self._check_identity()
+            self._identity = self._identity or _identify(self._root)
             return open(fd, "rb")  # noqa: PTH123 - the caller closes it
         os.close(fd)
         if stat.S_ISDIR(mode):
@@ -174,9 +174,8 @@ class DirectoryTransport:
         return temporary
 
     def _check_identity(self) -> None:
-        """Raise `UnreachableError` if this is another folder than the first time: a share was unmounted meanwhile."""
+        """Raise `UnreachableError` if this is another folder than was read first: a share was unmounted meanwhile."""
         found = _identify(self._root)
-        self._identity = self._identity or found
         if found != self._identity:
             raise UnreachableError(
                 f"{self.url}: expected the folder that was there a moment ago, found "

@@ -29,17 +29,17 @@ from stockroom.remotes.transport.gate import (
     resolve,
 )
 from stockroom.remotes.transport.mask import mask_secrets
-from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
+from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
 
 T = TypeVar("T")
 _SLOWEST_NBYTES_PER_S: Final = 256 << 10
-_PART_NBYTES: Final = 8 << 20
 _SINGLE_PUT_NBYTES: Final = 16 << 20
 _STATUS: Final = re.compile(
     r"\b(?:status|code)[^0-9]{0,12}([1-5][0-9]{2})\b|\b([45][0-9]{2}) [A-Z][a-z]+", re.IGNORECASE
 )
+_MD5: Final = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _used_in: int | None = None
 """The process that first used obstore, whose runtime does not survive a fork."""
@@ -216,7 +216,7 @@ def _put(store: Any, path: str, source: PutSource, nbytes: int) -> None:
 
     content = source if isinstance(source, Path) else view_bytes(source)
     if nbytes > _SINGLE_PUT_NBYTES:
-        obstore.put(store, path, content, use_multipart=True, chunk_size=_PART_NBYTES, max_concurrency=4)
+        obstore.put(store, path, content, use_multipart=True, chunk_size=PART_NBYTES, max_concurrency=4)
     else:
         obstore.put(store, path, content, use_multipart=False)
 
@@ -236,7 +236,17 @@ def _list(store: Any, folder: str) -> list[StoredFile]:
     import obstore
 
     pages = obstore.list(store, prefix=folder or None, chunk_size=1000)
-    return [StoredFile(found["path"], int(found["size"])) for page in pages for found in page]
+    return [
+        StoredFile(found["path"], int(found["size"]), _find_checksum(found.get("e_tag")))
+        for page in pages
+        for found in page
+    ]
+
+
+def _find_checksum(tag: str | None) -> str | None:
+    """Return an entity tag if it has the form of an MD5, as on S3 and Google; other stores' tags say nothing."""
+    text = (tag or "").strip('"')
+    return text if _MD5.fullmatch(text) else None
 
 
 def _read_modified_s(store: Any, path: str) -> int:

@@ -11,16 +11,23 @@ from stockroom.digest import Buffer
 from stockroom.errors import RemoteError
 
 PutSource: TypeAlias = Buffer | Path
+PART_NBYTES: Final = 8 << 20
+"""The size of the parts in which large files are put."""
 CLOCK_PATH: Final = "clock"
 """An empty file, written to learn a remote's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of a remote: its path relative to the remote's root, with `/` between folders, and its size."""
+    """A file of a remote: its path relative to the remote's root, with `/` between folders, and its size.
+
+    `checksum` is the MD5 in hex that the store keeps of the content, if it keeps one. For a file that was put in parts
+    it is the MD5 of their MD5s, and `-` and their number.
+    """
 
     path: str
     nbytes: int
+    checksum: str | None = None
 
 
 class MissingFileError(RemoteError):

@@ -58,7 +58,7 @@ def check_place(path: Path, root: Path, *, force: bool) -> None:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; moves it to `path`, replacing what is there, if the block succeeds.
+    """Yield a path to write to; moves it to `path`, replacing an old target, if the block succeeds.
 
     In a folder, only files that an earlier export made are replaced.
     """

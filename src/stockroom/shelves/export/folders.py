@@ -1,6 +1,6 @@
 """Folders that exports write: a list in each names the files that the export made, and only those are ever replaced.
 
-The list may come from a stranger: it leads to nothing outside its folder, and through no link.
+The list may come from a stranger. No path in it is followed out of the folder, or through a link.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class _List(msgspec.Struct, frozen=True):
 def publish_folder(part: Path, folder: Path) -> None:
     """Move a finished export to `folder`, where it replaces the files of an earlier export and nothing else.
 
-    In one step, unless `folder` holds other files or the file system cannot exchange folders. If those are in the way, raises `InvalidInputError` and changes
-    nothing; `part` stays.
+    In one step, unless `folder` holds other files or the file system cannot exchange folders. If other files are in
+    the way, raises `InvalidInputError` and changes nothing; `part` stays.
     """
     new = list(_iter_files(part))
     if not os.path.lexists(folder):

@@ -50,7 +50,7 @@ class RemoteActions(Handle):
     def set_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
         """Change the URL of a remote; raises `RemoteNotFoundError` if there is none of that name.
 
-        With another URL it is another remote: what was seen at the old one is forgotten.
+        With another URL it is another remote: knowledge of the old one is forgotten.
         """
         from stockroom.remotes.settings import get_remote, set_remote
         from stockroom.remotes.tracking import Tracking
@@ -181,10 +181,19 @@ class RemoteActions(Handle):
             bring(self._repository, plan, on_progress)
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
-    def drop(self, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False) -> DropReport:
+    def drop(
+        self,
+        path: str | None = None,
+        *,
+        keep_nbytes: int | None = None,
+        dry_run: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> DropReport:
         """Free the disk space of packs of one column or model, or of all, until `keep_nbytes` remain in total.
 
-        Drops only packs that a remote holds now; they are fetched again when they are read.
+        Drops only packs with a sound copy on a remote; they are fetched again when they are read. The copy is compared
+        with the pack here, by the MD5 that S3 and Google keep. Without one, its bytes are read from the remote.
+        `dry_run` looks only at sizes.
         """
         from stockroom.remotes.drop import drop, plan_drop
         from stockroom.shelves.stock.selection import choose
@@ -194,7 +203,7 @@ class RemoteActions(Handle):
             candidates = self._repository.tensors.find_packs(choose(self, path, None, None).digests)
         plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
         if not dry_run:
-            drop(self._repository, plan)
+            plan = drop(self._repository, plan, on_progress)
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
 
 

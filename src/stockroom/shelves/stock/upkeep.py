@@ -12,12 +12,14 @@ from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
     from stockroom.remotes.gc import RemoteGcReport
+    from stockroom.remotes.progress import OnProgress
+    from stockroom.remotes.remote_repair import RemoteRepairReport
     from stockroom.repository.tie_status import TieStatus
     from stockroom.repository.upkeep.chunk_owners import Tally
     from stockroom.repository.upkeep.gc import GcReport, OnStage
     from stockroom.repository.upkeep.repair import RepairReport
     from stockroom.repository.upkeep.usage import Usage
-    from stockroom.repository.upkeep.verify import VerifyReport
+    from stockroom.repository.upkeep.verify import VerifyReport, VerifyScope
 
 _GRACE = timedelta(weeks=2)
 
@@ -113,15 +115,57 @@ class UpkeepActions(Handle):
             connectivity_only: read no samples; check names, sizes and references only.
             on_progress: called with the number of packs done and their total.
         """
-        from stockroom.repository.upkeep.verify import VerifyScope, verify_beside_others
+        from stockroom.repository.upkeep.verify import verify_beside_others
+
+        scope = self._choose_scope(sample, subset, connectivity_only=connectivity_only)
+        return verify_beside_others(self._repository, scope=scope, on_progress=on_progress)
+
+    def verify_remote(
+        self,
+        remote: str = "origin",
+        sample: float | None = None,
+        *,
+        subset: tuple[int, int] | None = None,
+        connectivity_only: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> VerifyReport:
+        """Check that a remote holds everything that its refs need: metadata, history and packs; changes nothing.
+
+        Downloads all metadata, and the packs that are read. The arguments choose packs as those of `verify` do.
+        """
+        from stockroom.remotes.remote_check import verify_remote
+
+        scope = self._choose_scope(sample, subset, connectivity_only=connectivity_only)
+        return verify_remote(self._repository, remote, scope=scope, on_progress=on_progress)
+
+    def repair_remote(
+        self,
+        remote: str = "origin",
+        *,
+        on_verify: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> RemoteRepairReport:
+        """Verify everything that a remote holds, and send damaged and missing parts again if they are sound here.
+
+        Downloads all metadata, and all packs except those that are here and equal by the store's own checksum.
+        `on_verify` is called with the number of packs verified and their total.
+        """
+        from stockroom.remotes.remote_repair import repair_remote
+
+        self._access.check_open()
+        return repair_remote(self._repository, remote, on_verify=on_verify, on_progress=on_progress)
+
+    def _choose_scope(
+        self, sample: float | None, subset: tuple[int, int] | None, *, connectivity_only: bool
+    ) -> VerifyScope:
+        from stockroom.repository.upkeep.verify import VerifyScope
 
         self._access.check_open()
         if sample is not None and not 0 < sample <= 1:
             raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
         if subset is not None and not 1 <= subset[0] <= subset[1]:
             raise InvalidInputError(f"expected a part of packs such as 3 of 10, found {subset[0]} of {subset[1]}")
-        scope = VerifyScope(sample=sample, subset=subset, connectivity_only=connectivity_only)
-        return verify_beside_others(self._repository, scope=scope, on_progress=on_progress)
+        return VerifyScope(sample=sample, subset=subset, connectivity_only=connectivity_only)
 
     def measure_usage(self) -> Usage:
         """Return the disk usage of each thing in the handle's commit, each branch beyond the others, and the history.

@@ -99,6 +99,22 @@ class Pack:
             return int(self.manifest.lengths.sum() - self.manifest.lengths[absent].sum())
         return self.mapped_nbytes * self.presence.count_present() // max(self.presence.units, 1)
 
+    def find_present_spans(self) -> NDArray[np.int64]:
+        """Return `(n, 2)`: where the runs of present bytes of the shard begin and end, in order."""
+        if self.presence is None:
+            return np.array([[0, self.mapped_nbytes]], np.int64)
+        units = np.arange(self.presence.units)
+        present = np.setdiff1d(units, self.presence.find_absent(units))
+        if self.is_raw:
+            starts, nbytes = self.find_offsets(present), self.measure_rows(present)
+        else:
+            starts, nbytes = self.spans[present].astype(np.int64).T
+        order = np.argsort(starts, kind="stable")
+        starts, stops = starts[order], (starts + nbytes)[order]
+        is_first = np.concatenate([[True], starts[1:] != stops[:-1]])[: len(starts)]
+        is_last = np.concatenate([is_first[1:], [True]])[: len(starts)]
+        return np.stack([starts[is_first], stops[is_last]], axis=1)
+
     @property
     def body_nbytes(self) -> int:
         """Raw bytes of the whole array, padding included."""
