@@ -15,6 +15,7 @@ from stockroom.content.merge.conflict import Decide, decide_nothing, explain_con
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
+from stockroom.files import make_folder
 from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, check_name, is_ancestor
 from stockroom.refs.changes import add_commit
@@ -223,5 +224,5 @@ def _move_head(repository: Repository, tie: Tie | None) -> bool:
 def _take_name(repository: Repository, name: str, timeout_s: float) -> FileLock:
     check_name("session", name)
     path = repository.paths.session_lease(name)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     return acquire_lease(path, timeout_s=timeout_s)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
+from stockroom.files import give_to_owner
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -34,6 +35,7 @@ class PresenceMap:
         """Create a map beside the pack in `directory`, with every unit absent."""
         path = directory / PRESENCE_NAME
         with path.open("xb") as file:
+            give_to_owner(path)
             file.write(_HEADER.pack(_MAGIC, units))
             file.truncate(_HEADER.size + -(-units // 8))
             file.flush()

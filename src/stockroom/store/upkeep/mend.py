@@ -12,7 +12,7 @@ import numpy as np
 
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import StockroomError
-from stockroom.files import replace_own_file
+from stockroom.files import make_folder, replace_own_file
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME
@@ -113,7 +113,7 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
 
 def find_free_name(folder: Path, name: str) -> Path:
     """Return a free path in `folder`, called `name` or nearly so; creates the folder if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path, number = folder / name, 1
     while path.exists():
         number += 1
