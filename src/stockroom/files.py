@@ -117,6 +117,7 @@ def write_own_file(path: Path, content: bytes | memoryview, *, mode: int = FILE_
     Raises `OSError` if there is a link in its place.
     """
     fd = os.open(path, _WRITE, mode)
+    give_to_owner(path)
     with open(fd, "wb") as file:  # noqa: PTH123 - there is no path without following links
         file.write(content)
         if must_last:
@@ -144,6 +145,24 @@ def replace_own_file(
         raise
     if must_last:
         sync_path(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and the missing ones above it, unless it is there."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    give_to_owner(path)
+
+
+def give_to_owner(path: Path) -> None:
+    """Give what root made in another user's folder to that user, whom it would lock out otherwise."""
+    if os.geteuid() != 0:
+        return
+    folder, found = path.parent.stat(), path.lstat()
+    if found.st_uid != folder.st_uid:
+        os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
 def sync_path(path: Path) -> None:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 import weakref
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 from stockroom.errors import LockedError, ReadOnlyError
+from stockroom.files import give_to_owner
 
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FIRST_PAUSE_S: Final = 0.0005
 _LAST_PAUSE_S: Final = 0.02
 _MAX_NOTE_NBYTES: Final = 4096
+_TRIES: Final = 100
 
 _thread_locks: weakref.WeakSet[Any] = weakref.WeakSet()
 _file_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -46,18 +49,47 @@ class FileLock:
 
     def __init__(self, path: Path, *, is_shared: bool = False, must_exist: bool = False, mode: int = 0o666) -> None:
         self._fd = self._pid = -1
+        self._can_note = True
         self._path = path
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         self._has_note = False
         _file_locks.add(self)  # first: a child forked meanwhile has the file open too
         try:
-            self._fd = os.open(path, _OPEN if must_exist else _OPEN | os.O_CREAT, mode)
+            self._open(mode, must_exist=must_exist)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             raise ReadOnlyError(
                 f"{path}: cannot write to this folder ({error.strerror}); only reads work here"
             ) from error
+
+    def _open(self, mode: int, *, must_exist: bool) -> None:
+        for _ in range(_TRIES):
+            try:
+                self._fd = os.open(self._path, _OPEN)
+            except FileNotFoundError:
+                if must_exist:
+                    raise
+            except PermissionError:
+                if not os.access(self._path.parent, os.W_OK):
+                    raise
+                self._can_note = False  # another user's file, in our folder
+                self._fd = os.open(self._path, _OPEN & ~os.O_RDWR)
+            if self._fd >= 0:
+                return
+            with suppress(FileExistsError):
+                self._fd = os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, mode)
+                self._close_to_readers()
+                give_to_owner(self._path)
+                return
+        raise LockedError(f"{self._path}: others make and remove it all the time; try again")
+
+    def _close_to_readers(self) -> None:
+        """Leave the new file only to those who may write it: whoever can open a file can hold the lock on it."""
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
+        closed = sum(0o7 << shift for shift in (0, 3) if not mode & 0o2 << shift)
+        if mode & closed:
+            os.fchmod(self._fd, mode & ~closed)
 
     def __enter__(self) -> Self:
         return self
@@ -98,9 +130,9 @@ class FileLock:
             next_pause_s = min(2 * next_pause_s, pause_s)
         return True
 
-    def take(self, timeout_s: float, *, busy: str) -> None:
+    def take(self, timeout_s: float, *, busy: str, pause_s: float = _LAST_PAUSE_S) -> None:
         """Take the lock once it is free; after `timeout_s`, raise `LockedError` with `busy` and the holder's id."""
-        if not self.wait(timeout_s):
+        if not self.wait(timeout_s, pause_s=pause_s):
             pid = self.find_holder()
             who = "another process" if pid is None else f"process {pid}"
             self.release()
@@ -120,6 +152,8 @@ class FileLock:
 
     def write_note(self, note: bytes) -> None:
         """Write a note about the holder into the file; `release` removes it."""
+        if not self._can_note:
+            return
         self._has_note = True
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, note, 0)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import lmdb
 
 from stockroom.errors import NotFoundError, StockroomError
+from stockroom.files import give_to_owner, make_folder
 from stockroom.kv.file_system import check_local, find_file_system
 from stockroom.kv.soundness import check_tail
 from stockroom.kv.translation import translate
@@ -39,8 +40,10 @@ class OpenOptions:
     """The kind of file system of its folder; detected if None."""
 
 
-def open_lmdb(path: Path, options: OpenOptions) -> Any:
+def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -> Any:
     """Open an `lmdb.Environment` on the folder `path`, and clear stale readers.
+
+    It is read-only with `only_reading`, or if the folder cannot be written.
 
     Raises:
         NotFoundError: there is none and `options.create` is false.
@@ -52,33 +55,39 @@ def open_lmdb(path: Path, options: OpenOptions) -> Any:
     if not data.exists():
         if not options.create:
             raise NotFoundError(f"{path}: expected an LMDB environment, found none")
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
     modes = _choose_modes(path)
+    modes["readonly"] |= only_reading
+    is_new = not (data.exists() and (path / "lock.mdb").exists())
     try:
         if modes["lock"]:
             _reserve_lock_table(path / "lock.mdb", options.max_readers)
-        return _open_checked(path, options, modes)
+        env = _open_checked(path, options, modes)
+        if is_new and not modes["readonly"]:
+            for name in ("data.mdb", "lock.mdb"):
+                give_to_owner(path / name)
     except lmdb.Error as error:
         raise translate(error, path) from error
     except OSError as error:
         raise StockroomError(f"{path}: cannot be opened: {error.strerror or error}") from error
+    return env
 
 
 def open_databases(env: Any, names: Sequence[str]) -> dict[str, Any]:
     """Return name -> handle, creating missing databases; None for those that a read-only environment lacks.
 
-    No other transaction of this process may be open meanwhile.
+    No other transaction of this process may be open meanwhile. Waits for other processes that write, unless the
+    environment is read-only: py-lmdb keeps no handle from a reading transaction of another one.
     """
+    if not env.flags()["readonly"]:
+        with env.begin(write=True) as txn:
+            return {name: env.open_db(name.encode(), txn) for name in names}
     handles: dict[str, Any] = {}
     for name in names:
         try:
             handles[name] = env.open_db(name.encode(), create=False)
         except (lmdb.NotFoundError, lmdb.ReadonlyError):
             handles[name] = None
-    missing = [name for name in names if handles[name] is None]
-    if missing and not env.flags()["readonly"]:
-        with env.begin(write=True) as txn:
-            handles.update({name: env.open_db(name.encode(), txn) for name in missing})
     return handles
 
 

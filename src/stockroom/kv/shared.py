@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
 
-from stockroom.errors import ClosedError, StockroomError
+from stockroom.errors import ClosedError, LockedError, ReadOnlyError, StockroomError
 from stockroom.kv.gate import Gate
 from stockroom.kv.opening import OpenOptions, open_databases, open_lmdb
 from stockroom.kv.transaction import ReadTxn, WriteTxn
 from stockroom.kv.translation import translate
+from stockroom.locks import FileLock
 
 T = TypeVar("T")
 
 MAX_BEGIN_ATTEMPTS: Final = 8
 FORK_PATIENCE_S: Final = 5.0
+WRITE_LOCK_NAME: Final = "write.lock"
+WRITE_PAUSE_S: Final = 0.002
+WRITE_PATIENCE_S: Final = 60.0
+"""A transaction takes milliseconds, or seconds where gc or a repair deletes many things."""
 
 
 class _Current(threading.local):
@@ -46,6 +51,8 @@ class SharedEnvironment:
         self._current = _Current()
         self._quiet = False
         self._broken = False
+        self._has_write_lock = False
+        self._is_upgradable = False
         self._databases: dict[str, Any] = {}
         self._lmdb: Any = open_lmdb(path, options)
         self.file_id = find_file_id(path)
@@ -74,7 +81,8 @@ class SharedEnvironment:
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """Call `fn` and make its changes durable; returns its result. `fn` runs again after the map has grown."""
         self.refuse_inside("updated")
-        with self._writing:
+        with self._writing, self._hold_write_lock():
+            self._upgrade()
             while True:
                 try:
                     return self._update_once(fn)
@@ -83,6 +91,27 @@ class SharedEnvironment:
                 except lmdb.Error as error:
                     self._broken = self._broken or isinstance(error, lmdb.PanicError)
                     raise translate(error, self.path) from error
+
+    @contextmanager
+    def _hold_write_lock(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Keep other processes from writing. LMDB's own lock is then free: a wait for it has no end and no name."""
+        if self.readonly:  # LMDB refuses
+            yield
+            return
+        with FileLock(self.path / WRITE_LOCK_NAME) as lock:
+            busy = f"{self.path}: another process is writing there; end it if it has stopped"
+            lock.take(WRITE_PATIENCE_S if timeout_s is None else timeout_s, busy=busy, pause_s=WRITE_PAUSE_S)
+            self._has_write_lock = True
+            try:
+                yield
+            finally:
+                self._has_write_lock = False
+
+    def _upgrade(self) -> None:
+        """Open the files for writing if they were opened only for reading. The caller holds the write lock."""
+        if self._is_upgradable:
+            with self._gate.alone():
+                self._open_again(only_reading=False)
 
     def _update_once(self, fn: Callable[[WriteTxn], T]) -> T:
         raw = txn = None
@@ -181,8 +210,8 @@ class SharedEnvironment:
 
     @property
     def readonly(self) -> bool:
-        """Whether the files could only be opened for reading."""
-        return bool(self._lmdb.flags()["readonly"])
+        """Whether the files can only be opened for reading."""
+        return bool(self._lmdb.flags()["readonly"]) and not self._is_upgradable
 
     @property
     def reader_slots(self) -> int:
@@ -195,8 +224,34 @@ class SharedEnvironment:
         if not missing:
             return
         self.refuse_inside("opened with more databases")
-        with self._gate.alone():
-            self._open_databases(missing)
+        with self._writing:
+            self._databases |= dict.fromkeys(missing)
+            try:
+                self._add_databases(missing)
+            except BaseException:
+                for name in missing:
+                    del self._databases[name]
+                raise
+
+    def _add_databases(self, names: Sequence[str]) -> None:
+        """Open databases; only for reading if another process is writing, so that no reader waits for a writer."""
+        try:
+            with self._hold_write_lock(timeout_s=0), self._gate.alone():
+                self._open_databases(names)
+        except (LockedError, ReadOnlyError):
+            with self._gate.alone():
+                self._open_again(only_reading=True)
+        if self._is_upgradable and any(self._databases[name] is None for name in names):
+            with self._hold_write_lock():
+                self._upgrade()
+
+    def _open_again(self, *, only_reading: bool) -> None:
+        """Open the files again. The caller is `alone`, and holds the write lock unless `only_reading`."""
+        was_readonly = self.readonly
+        self._lmdb.close()
+        self._lmdb = open_lmdb(self.path, self.options, only_reading=only_reading)
+        self._is_upgradable = only_reading and not was_readonly
+        self._open_databases(list(self._databases))
 
     def _open_databases(self, names: Sequence[str]) -> None:
         while True:
@@ -213,9 +268,7 @@ class SharedEnvironment:
         with self._gate.alone():
             if not self._broken:
                 return
-            self._lmdb.close()
-            self._lmdb = open_lmdb(self.path, self.options)
-            self._open_databases(list(self._databases))
+            self._open_again(only_reading=not self._has_write_lock)
             self._broken = False
 
     def alone(self) -> AbstractContextManager[None]:

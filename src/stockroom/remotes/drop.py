@@ -75,7 +75,7 @@ def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None 
     for name, settings in read_remotes(repository.paths).items():
         packs = _open_packs(repository, [pack for pack in plan.packs if plan.holders.get(pack) == name])
         if packs:
-            found = _find_sound(repository, open_transport(settings), packs, on_progress)
+            found = _find_sound(repository, open_remote(name, settings), packs, on_progress)
             sound.update({pack.digest: pack.pack.measure_present() for pack in packs if pack.digest in found})
     chosen = tuple(pack for pack in plan.packs if pack in sound)
     if chosen:

@@ -20,9 +20,8 @@ from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.metadata_copy import MetadataCopy
 from stockroom.remotes.pack_copy import PUSH_REPAIR, check_copy, find_wrong_files
 from stockroom.remotes.ref_state_log import download_marks, find_following_state, find_state, get_newest_state
-from stockroom.remotes.settings import get_remote
+from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import VerifyReport, VerifyScope
@@ -59,7 +58,7 @@ def verify_remote(
     Raises `RemoteError` if the remote does not answer, or nothing was ever pushed there.
     """
     if transport is None:
-        transport = open_transport(get_remote(repository.paths, remote))
+        transport = open_transport_of(repository.paths, remote)
     tracking = Tracking(repository.paths, remote)
     return check_remote(repository, transport, tracking, scope=scope, on_progress=on_progress).report
 

@@ -20,9 +20,8 @@ from stockroom.remotes.push import publish_again
 from stockroom.remotes.ref_state_log import download_marks, find_state, get_newest_state
 from stockroom.remotes.remote_check import RemoteFindings, check_remote
 from stockroom.remotes.sending import open_contents, send_packs
-from stockroom.remotes.settings import get_remote
+from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
-from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.layout import locate_pack
@@ -73,7 +72,7 @@ def repair_remote(
     Raises `RemoteError` if the remote does not answer, cannot be written to, or nothing was ever pushed there.
     """
     if transport is None:
-        transport = open_transport(get_remote(repository.paths, remote))
+        transport = open_transport_of(repository.paths, remote)
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; repair where it is kept")
     return _Repair(repository, transport, RemoteRepairReport(remote), on_verify, on_progress).run()

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import StockroomError
-from stockroom.files import FILE_MODE, NEW_SUFFIX, replace_own_file
+from stockroom.files import FILE_MODE, NEW_SUFFIX, give_to_owner, make_folder, replace_own_file
 from stockroom.remotes.format.ref_state import RefState, decode_state
 from stockroom.repository.paths import RepositoryPaths
 
@@ -109,9 +109,10 @@ class Tracking:
     def _append(self, path: Path, digests: set[bytes] | set[PackDigest]) -> None:
         if not digests:
             return
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self._directory)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         try:
+            give_to_owner(path)
             torn = os.fstat(fd).st_size % DIGEST_NBYTES
             if torn:
                 os.ftruncate(fd, os.fstat(fd).st_size - torn)
@@ -136,6 +137,6 @@ def _read_digests(path: Path) -> list[bytes]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with suppress(FileNotFoundError):  # another process forgot the remote meanwhile
         replace_own_file(path, content)

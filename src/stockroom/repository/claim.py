@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from stockroom.errors import ReadOnlyError
+from stockroom.files import make_folder
 from stockroom.locks import FileLock
 from stockroom.refs.marks import MarkStore
 
@@ -31,7 +33,7 @@ class Claim:
     def renew(self) -> bool:
         """Claim the current round, for a writer that relies on nothing any more; return whether it is a new one."""
         while (current := self._marks.read_round()) != self.round:
-            self._directory.mkdir(exist_ok=True)
+            make_folder(self._directory)
             lock = FileLock(self._directory / str(current), is_shared=True)
             lock.take(_TIMEOUT_S, busy=f"{self._directory}: another process is running gc; try again")
             self.release()
@@ -60,6 +62,8 @@ def _remove_if_free(path: Path) -> bool:
         lock = FileLock(path, must_exist=True)
     except FileNotFoundError:
         return True
+    except ReadOnlyError:  # of a user whose files are closed to this one
+        return False
     with lock:
         if not lock.try_take():
             return False

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from stockroom.digest import compute_digest
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
-from stockroom.files import read_own_file, replace_own_file
+from stockroom.files import make_folder, read_own_file, replace_own_file
 from stockroom.repository.config import read_settings, write_settings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head, HeadFile
@@ -202,7 +202,7 @@ def prepare_repository(paths: RepositoryPaths) -> None:
     from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
     make_own_folder(paths)
-    paths.refs.mkdir(parents=True, exist_ok=True)
+    make_folder(paths.refs)
     TensorStore(paths.state).close()  # creates its folders
 
 
@@ -215,7 +215,7 @@ def make_own_folder(paths: RepositoryPaths) -> None:
     """Create the work tree's own folder, which git ignores from the start."""
     ignored = paths.own / ".gitignore"
     if not ignored.exists() or not ignored.stat().st_size:  # a power cut may have left an empty one
-        paths.own.mkdir(parents=True, exist_ok=True)
+        make_folder(paths.own)
         replace_own_file(ignored, b"# Stockroom's own files: git tracks head.stock instead\n*\n")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError
+from stockroom.files import make_folder
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
@@ -42,7 +43,7 @@ class TensorStore:
         self.tmp_directory = root / "tmp"
         for directory in (self.packs_directory, self.tmp_directory, root / "index"):
             if not directory.is_dir():  # checked first: the folder may be read-only
-                directory.mkdir(parents=True, exist_ok=True)
+                make_folder(directory)
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(

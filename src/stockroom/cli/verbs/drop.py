@@ -24,7 +24,10 @@ def drop(
     all_: Annotated[bool, typer.Option("--all", help="Drop every pack that a remote holds.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print how much would be freed.")] = False,
 ) -> None:
-    """Drop packs to free disk space. Only packs with a sound copy on a remote are dropped; reading fetches them again."""
+    """Drop packs to free disk space; reading fetches them again.
+
+    Only packs with a sound copy on a remote are dropped.
+    """
     if path is None and to_size is None and not all_:
         raise CommandLineError("expected a column or model, --to-size or --all, found none of them")
     keep_nbytes = None if to_size is None else parse_nbytes(to_size)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import AbsentDataError, StockroomError
+from stockroom.files import give_to_owner
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Request, Working
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path
@@ -54,6 +55,7 @@ def _listen(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(before)
+    give_to_owner(path)
     listener.listen(_BACKLOG)
     return listener
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import RemoteError
+from stockroom.files import give_to_owner
 from stockroom.locks import FileLock
 from stockroom.remotes.agent.protocol import PROTOCOL, ConnectionLostError, Welcome, receive_answer
 
@@ -90,11 +91,13 @@ def start_agent(state: Path) -> None:
     """
     directory = state / AGENT_DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
+    give_to_owner(directory)
     lock = FileLock(directory / LOCK_NAME, mode=0o600)
     try:
         if not lock.try_take():
             return
         with open(directory / LOG_NAME, "ab", opener=_open_log) as stderr:
+            give_to_owner(directory / LOG_NAME)
             if os.fstat(stderr.fileno()).st_size > _MAX_LOG_NBYTES:
                 stderr.truncate(0)
             process = subprocess.Popen(  # noqa: S603 - this very Python

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NoReturn
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, UnreachableError
-from stockroom.files import sync_path
+from stockroom.files import give_to_owner, make_folder, sync_path
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"
@@ -212,10 +212,15 @@ def _create(path: Path) -> BinaryIO:
     """Create a file and its folder; retry if a `delete` removes the folder in between."""
     for _ in range(_TRIES):
         with suppress(FileNotFoundError, FileExistsError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("xb")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("xb")
+            return _create_once(path)
+    return _create_once(path)
+
+
+def _create_once(path: Path) -> BinaryIO:
+    make_folder(path.parent)
+    file = path.open("xb")
+    give_to_owner(path)
+    return file
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from stockroom.errors import ConflictError
-from stockroom.files import FILE_MODE, find_regular, replace_own_file
+from stockroom.files import FILE_MODE, find_regular, make_folder, replace_own_file
 from stockroom.repository.git.program import find_git_output, run_git
 from stockroom.repository.git.work_tree import GitWorkTree
 from stockroom.repository.head import HEAD_NAME
@@ -82,7 +82,7 @@ class WriteFile:
         if self.content is None:
             self.path.unlink(missing_ok=True)
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         replace_own_file(self.path, self.content, mode=0o777 if self.is_program else FILE_MODE)
 
 

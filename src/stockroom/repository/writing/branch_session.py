@@ -16,6 +16,7 @@ from stockroom.content.merge.conflict import Decide, decide_nothing, explain_kep
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
+from stockroom.files import make_folder
 from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, check_name
 from stockroom.refs.changes import add_commit
@@ -226,5 +227,5 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
 def _take_name(repository: Repository, name: str, timeout_s: float) -> FileLock:
     check_name("session", name)
     path = repository.paths.session_lease(name)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     return acquire_lease(path, timeout_s=timeout_s)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, compute_digest, view_bytes
-from stockroom.files import sync_path
+from stockroom.files import give_to_owner, make_folder, sync_path
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.exchange import exchange_packs
 from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, PackLayout, align_row, plan_layout
@@ -38,7 +38,7 @@ class PackWriter:
     def __init__(
         self, directory: Path, *, dtype: str, item_shape: tuple[int, ...] | None, codec: str, executor: Executor
     ) -> None:
-        directory.mkdir()
+        make_folder(directory)
         self.directory = directory
         self._layout = plan_layout(dtype, item_shape, Codec.RAW)
         self._shard = ShardWriter(directory / self._layout.shard_name, self._layout, codec, executor=executor)
@@ -132,7 +132,8 @@ class PackWriter:
         self._shard.close()
         for name in (METADATA_NAME, MANIFEST_NAME):
             sync_path(sealed.directory / name)
-        target.parent.mkdir(parents=True, exist_ok=True)
+            give_to_owner(sealed.directory / name)
+        make_folder(target.parent)
         try:
             sealed.directory.rename(target)
         except OSError:

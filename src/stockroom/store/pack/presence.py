@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
-from stockroom.files import FileIdentity, identify, refuse_unreadable
+from stockroom.files import FileIdentity, give_to_owner, identify, refuse_unreadable
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -36,6 +36,7 @@ class PresenceMap:
         """Create a map beside the pack in `directory`, with every unit absent."""
         path = directory / PRESENCE_NAME
         with path.open("xb") as file:
+            give_to_owner(path)
             file.write(_HEADER.pack(_MAGIC, units))
             file.truncate(_HEADER.size + -(-units // 8))
             file.flush()

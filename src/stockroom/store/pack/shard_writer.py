@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, view_bytes
-from stockroom.files import FILE_MODE
+from stockroom.files import FILE_MODE, give_to_owner
 from stockroom.store.codecs import AUTO, Codec, choose_codec, decode_block, encode_block
 from stockroom.store.pack.layout import PackLayout
 from stockroom.store.pack.shard import encode_index
@@ -40,6 +40,7 @@ class ShardWriter:
         self._itemsize = layout.itemsize
         self._block_nbytes = layout.block_nbytes
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, FILE_MODE)
+        give_to_owner(path)
         self._pending = bytearray()
         self._file_nbytes = 0
         self._spans: list[tuple[int, int]] = []

@@ -15,7 +15,7 @@ import numpy as np
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import CorruptionError, malformed
-from stockroom.files import exists, sync_path, write_own_file
+from stockroom.files import exists, give_to_owner, make_folder, sync_path, write_own_file
 from stockroom.store.chunking import CHUNK_MAX_NBYTES
 from stockroom.store.codecs import Codec
 from stockroom.store.pack.exchange import exchange_packs
@@ -73,7 +73,7 @@ def build_sparse_pack(
     """Create a synced folder of a pack's files in `session_directory`, without its rows; `tail` ends its shard."""
     directory = session_directory / f"sparse-{digest.hex()}"
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
+    make_folder(directory)
     write_own_file(directory / MANIFEST_NAME, view_bytes(chunks))
     write_own_file(directory / METADATA_NAME, view_bytes(zarr_json))
     _write_sparse_shard(directory / manifest.layout.shard_name, manifest.shard_nbytes, tail)
@@ -146,6 +146,7 @@ def _check_index(manifest: Manifest, index: Buffer, *, where: str) -> bytes:
 
 def _write_sparse_shard(path: Path, nbytes: int, tail: bytes) -> None:
     with path.open("xb") as file:
+        give_to_owner(path)
         file.truncate(nbytes)
         file.seek(nbytes - len(tail))
         file.write(tail)
@@ -155,7 +156,7 @@ def _write_sparse_shard(path: Path, nbytes: int, tail: bytes) -> None:
 
 def _publish(directory: Path, target: Path) -> None:
     """Move a finished folder to `target`; a folder there that lacks a file is moved aside."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     try:
         directory.rename(target)
     except OSError:

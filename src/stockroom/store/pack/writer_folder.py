@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stockroom.digest import PackDigest
-from stockroom.errors import UnreadableError
+from stockroom.errors import ReadOnlyError, UnreadableError
+from stockroom.files import make_folder
 from stockroom.locks import FileLock
 from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack, parse_pack_name
@@ -50,7 +51,7 @@ def open_session(tmp_directory: Path) -> tuple[Path, FileLock]:
     """Create a temporary folder; returns it and the lock that shows that its owner lives."""
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     hidden = tmp_directory / f".{name}"
-    hidden.mkdir()
+    make_folder(hidden)
     lock = FileLock(hidden / LOCK_NAME)
     lock.take(0, busy=f"{hidden}: another process is using this folder")
     directory = tmp_directory / name
@@ -78,7 +79,7 @@ def _is_abandoned(directory: Path) -> bool:
             return lock.try_take()
     except FileNotFoundError:
         return _is_old(directory)
-    except OSError:
+    except (OSError, ReadOnlyError):
         return False
 
 

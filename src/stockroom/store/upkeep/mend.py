@@ -13,7 +13,7 @@ import numpy as np
 
 from stockroom.digest import PackDigest, compute_digest
 from stockroom.errors import CorruptionError, UnreadableError
-from stockroom.files import exists, replace_own_file, sync_path
+from stockroom.files import exists, make_folder, replace_own_file, sync_path
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.exchange import exchange_packs
 from stockroom.store.pack.layout import locate_pack, parse_pack_name
@@ -164,7 +164,7 @@ def _put_in_place(directory: Path, target: Path) -> bool:
 
 def find_free_name(folder: Path, name: str) -> Path:
     """Return a free path in `folder`, called `name` or nearly so; creates the folder if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path, number = folder / name, 1
     while path.exists():
         number += 1
