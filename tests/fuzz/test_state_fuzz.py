@@ -212,7 +212,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StockRoom]:
 
 
 def session_of(stock: StockRoom) -> WriteSession:
-    session = stock._access.session
+    session = stock._pin.session
     assert session is not None
     return session
 

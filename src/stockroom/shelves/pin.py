@@ -22,7 +22,7 @@ V = TypeVar("V")
 
 
 @dataclass(slots=True, eq=False)
-class Access:
+class Pin:
     """Shared by a handle and everything taken from it, so that closing the handle closes all of them."""
 
     repository: Repository
@@ -110,33 +110,33 @@ class Access:
 class Shelf(Mapping[str, V]):
     """The names on one shelf, in order. A subclass reads the thing under a name, called `_noun` in errors."""
 
-    __slots__ = ("_access",)
+    __slots__ = ("_pin",)
 
     _shelf: ClassVar[str]
     _noun: ClassVar[str]
     _not_found: ClassVar[type[NotFoundError]]
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, pin: Pin) -> None:
+        self._pin = pin
 
     def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
+        session = self._pin.writer()
         if not isinstance(name, str) or not session.delete(name_path(self._shelf, name)):
             raise self._missing(name)
 
     def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_names(self._shelf):
-            self._access.check_open()
+        for name in self._pin.list_names(self._shelf):
+            self._pin.check_open()
             yield name
 
     def __len__(self) -> int:
-        return len(self._access.list_names(self._shelf))
+        return len(self._pin.list_names(self._shelf))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._access.content.find_digest(name_path(self._shelf, name)) is not None
+        return isinstance(name, str) and self._pin.content.find_digest(name_path(self._shelf, name)) is not None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(as_line, self))})"
 
     def _missing(self, name: object) -> NotFoundError:
-        return self._access.missing(self._noun, self._shelf, name, self._not_found)
+        return self._pin.missing(self._noun, self._shelf, name, self._not_found)

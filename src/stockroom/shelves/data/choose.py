@@ -26,7 +26,7 @@ def choose_positions(source: ColumnSource, keys: KeyChoice, where: str | None) -
 
 def _read_along(source: ColumnSource, name: str) -> NDArray[Any]:
     """Return the values `(n,)` of another column under the keys of `source`."""
-    other = ColumnSource(source.access, name)
+    other = ColumnSource(source.pin, name)
     has_keys = other.record.key_type == source.record.key_type and find_unshared_key(other.tree, source.tree) is None
     if not has_keys:
         raise SchemaError(

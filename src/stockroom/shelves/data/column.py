@@ -121,7 +121,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     def __getitem__(self, key: Any) -> Any:
         pinned = self._source.pinned
-        if type(key) is int and pinned is not None and pinned.has_int_keys and not self._source.access.is_closed:
+        if type(key) is int and pinned is not None and pinned.has_int_keys and not self._source.pin.is_closed:
             # A fast path for training loops without batches; the code below returns the same.
             position = pinned.find_position(key)
             if position is not None:
@@ -186,8 +186,8 @@ class Column(Mapping[SampleKey, Sample]):
         """
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
-        tensors, digests = self._source.access.tensors, self._source.reader.find_stored(self.choose_positions(keys))
-        bring(self._source.access.repository, plan_prefetch(tensors, digests), on_progress)
+        tensors, digests = self._source.pin.tensors, self._source.reader.find_stored(self.choose_positions(keys))
+        bring(self._source.pin.repository, plan_prefetch(tensors, digests), on_progress)
 
     def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind samples, in order of `positions`; none for inline ones."""
@@ -240,8 +240,8 @@ class Column(Mapping[SampleKey, Sample]):
         from stockroom.shelves.export.samples import Samples
 
         path, column = Path(path), self.freeze()
-        check_place(path, self._source.access.repository.paths.root, force=force)
-        with self._source.access.repository.tensors.cache.read_carefully():
+        check_place(path, self._source.pin.repository.paths.root, force=force)
+        with self._source.pin.repository.tensors.cache.read_carefully():
             return write_samples(Samples(column, column.choose_positions(keys, where), on_progress), path)
 
     def find_unshared_key(self, other: Column) -> Key | None:
@@ -250,8 +250,8 @@ class Column(Mapping[SampleKey, Sample]):
 
     def pin(self) -> tuple[Path, str]:
         """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
-        self._source.access.check_open()
-        return self._source.access.repository.paths.root, self._source.find_commit()
+        self._source.pin.check_open()
+        return self._source.pin.repository.paths.root, self._source.find_commit()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
@@ -267,7 +267,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     def check_open(self) -> None:
         """Raise `ClosedError` if the handle it was taken from is closed."""
-        self._source.access.check_open()
+        self._source.pin.check_open()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""
@@ -294,7 +294,7 @@ class Column(Mapping[SampleKey, Sample]):
         """Yield the keys in order; a tuple comes as the text that is stored."""
         for keys, _ in iter_positions(self._source.tree):
             for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
-                self._source.access.check_open()
+                self._source.pin.check_open()
                 yield key
 
     def __repr__(self) -> str:

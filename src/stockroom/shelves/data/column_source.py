@@ -17,7 +17,7 @@ from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
 from stockroom.shelves.data.sample_reader import SampleReader
 from stockroom.shelves.data.values import check_unmasked, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Pin
 from stockroom.trees import Key, KeyType, Tree
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class ColumnSource:
     what is staged now.
     """
 
-    def __init__(self, access: Access, name: str, *, frozen: SampleReader | None = None) -> None:
-        self.access = access
+    def __init__(self, pin: Pin, name: str, *, frozen: SampleReader | None = None) -> None:
+        self.pin = pin
         self.name = name
         self._path = name_path(DATA, name)
-        self._session = None if frozen is not None else access.session
-        self._frozen_in = None if frozen is None else access.session
-        self._check_kept = access.check_open if frozen is None else access.guard(frozen.tree.root)
+        self._session = None if frozen is not None else pin.session
+        self._frozen_in = None if frozen is None else pin.session
+        self._check_kept = pin.check_open if frozen is None else pin.guard(frozen.tree.root)
         self.pinned = frozen or (None if self._session is not None else self._open_pinned())
         self._staged: SampleReader | None = None
         self._entries: SampleReader | None = None
@@ -50,7 +50,7 @@ class ColumnSource:
         """Return a source that keeps reading what the column holds now, whatever is staged later."""
         reader = self.reader
         self.note_read()
-        return ColumnSource(self.access, self.name, frozen=reader) if self.is_staged else self
+        return ColumnSource(self.pin, self.name, frozen=reader) if self.is_staged else self
 
     def note_read(self, *, attrs: bool = False) -> None:
         """Note in the write session that the column's samples have been read, or its attrs."""
@@ -63,7 +63,7 @@ class ColumnSource:
     @property
     def is_staged(self) -> bool:
         """Whether the column belongs to the open write session."""
-        return self._session is not None and self.access.session is self._session
+        return self._session is not None and self.pin.session is self._session
 
     @property
     def record(self) -> ColumnRecord:
@@ -85,7 +85,7 @@ class ColumnSource:
             self._session, self._staged, self.pinned = None, None, self._open_pinned()
         assert self.pinned is not None
         if self._frozen_in is not None and self.pinned.reads_unflushed and self._frozen_in.is_flushed:
-            self.pinned = SampleReader(self.pinned.record, self.pinned.tree, self.access.tensors)
+            self.pinned = SampleReader(self.pinned.record, self.pinned.tree, self.pin.tensors)
         return self.pinned
 
     @property
@@ -97,14 +97,14 @@ class ColumnSource:
         record = self._find_edit().record
         if self._entries is None or self._entries.record.schema != record.schema:
             tree = Tree(self._session.nodes, record.tree_format, ObjectDigest(record.root))
-            self._entries = SampleReader(record, tree, self.access.tensors, self._session.read_pending_chunk)
+            self._entries = SampleReader(record, tree, self.pin.tensors, self._session.read_pending_chunk)
         return self._entries
 
     @property
     def writer(self) -> ColumnWriter:
         """The writer that stages samples; raises `ReadOnlyError` unless the column is of the open write session."""
-        self.access.check_open()
-        session = self.access.session
+        self.pin.check_open()
+        session = self.pin.session
         if session is None:
             raise ReadOnlyError(
                 f"column {self.name!r} was opened for reading: write inside `with stock.enable_write():`, or "
@@ -194,23 +194,23 @@ class ColumnSource:
                 f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"
             )
         reader = self.reader
-        commit, found = reader.commit, self.access.snapshot.find_column(self._path)
+        commit, found = reader.commit, self.pin.snapshot.find_column(self._path)
         is_committed = found is not None and found.root == reader.tree.root and found.schema == reader.record.schema
         if self._frozen_in is not None and is_committed:
-            commit = self.access.commit
+            commit = self.pin.commit
         if commit is None:
             raise TypeError(f"column {self.name!r} belongs to no commit and cannot be pickled: commit first")
         return commit
 
     def _open_pinned(self) -> SampleReader:
-        snapshot = self.access.snapshot
+        snapshot = self.pin.snapshot
         record = snapshot.find_column(self._path)
         if record is None:
             raise self._missing_here()
-        return SampleReader(record, snapshot.open_tree(record), self.access.tensors, commit=self.access.commit)
+        return SampleReader(record, snapshot.open_tree(record), self.pin.tensors, commit=self.pin.commit)
 
     def _find_edit(self) -> ColumnEdit:
-        self.access.check_open()
+        self.pin.check_open()
         assert self._session is not None
         edit = self._session.find_column(self._path)
         if edit is None:
@@ -226,8 +226,8 @@ class ColumnSource:
             staged = self._staged
             if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:
                 find = None if is_flushed else self._session.read_pending_chunk
-                staged = self._staged = SampleReader(edit.record, tree, self.access.tensors, find)
+                staged = self._staged = SampleReader(edit.record, tree, self.pin.tensors, find)
             return staged
 
     def _missing_here(self) -> ColumnNotFoundError:
-        return self.access.missing("column", DATA, self.name, ColumnNotFoundError)
+        return self.pin.missing("column", DATA, self.name, ColumnNotFoundError)

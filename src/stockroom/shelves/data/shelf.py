@@ -52,10 +52,10 @@ class DataShelf(Shelf[Column]):
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, tuple) and len(name) > 1:
-            return Column(ColumnSource(self._access, name[0]))[_key_after(name)]
+            return Column(ColumnSource(self._pin, name[0]))[_key_after(name)]
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
-        return Column(ColumnSource(self._access, name))
+        return Column(ColumnSource(self._pin, name))
 
     def __setitem__(self, name: Any, values: object) -> None:
         if isinstance(name, tuple) and len(name) > 1:
@@ -64,13 +64,13 @@ class DataShelf(Shelf[Column]):
             self._assign(name, values)
 
     def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
+        session = self._pin.writer()
         if name not in self:
             raise self._missing(name)
         session.delete(name_path(DATA, name))
 
     def __contains__(self, name: object) -> bool:
-        source = self._access.source
+        source = self._pin.source
         return isinstance(name, str) and source.find_column(name_path(DATA, name)) is not None
 
     def _repr_html_(self) -> str:
@@ -123,7 +123,7 @@ class DataShelf(Shelf[Column]):
         attrs: Mapping[str, Any] | None = None,
         decoder: str | None = None,
     ) -> ColumnWriter:
-        session = self._access.writer()
+        session = self._pin.writer()
         key_type = keys if isinstance(keys, str) else getattr(keys, "__name__", repr(keys))
         record = ColumnRecord(
             dtype=schema.dtype,
@@ -149,7 +149,7 @@ class DataShelf(Shelf[Column]):
 
         Raises `ColumnNotFoundError`, `InvalidNameError`, or `InvalidInputError` if `name` is taken.
         """
-        session = self._access.writer()
+        session = self._pin.writer()
         with session.turn:
             edit = self._find_edit(source)
             self._check_new(name)
@@ -209,31 +209,31 @@ class DataShelf(Shelf[Column]):
         """Apply the cast that `plan` returns for a column's record, and return the column."""
         from stockroom.shelves.data.casting import cast_column  # here for start-up time
 
-        session = self._access.writer()
+        session = self._pin.writer()
         with session.turn:
             cast = plan(self._find_edit(name).finish())
             if cast is not None:
-                fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
+                fresh = cast_column(session, Column(ColumnSource(self._pin, name), decodes=False), cast, lossy=lossy)
                 session.delete(name_path(DATA, name))
                 session.create_column(name_path(DATA, name), cast.record).adopt(fresh)
         return self[name]  # type: ignore[no-any-return]
 
     def take_out(self, name: str) -> ColumnEdit | None:
         """Remove a column if it exists, and return its edit for `put_back`."""
-        session = self._access.writer()
+        session = self._pin.writer()
         edit = session.find_column(name_path(DATA, name))
         session.delete(name_path(DATA, name))
         return edit
 
     def put_back(self, name: str, edit: ColumnEdit | None) -> None:
         """Restore the column that `take_out` returned, replacing any column of that name."""
-        session = self._access.writer()
+        session = self._pin.writer()
         session.delete(name_path(DATA, name))
         if edit is not None:
             session.create_column(name_path(DATA, name), edit.finish()).adopt(edit)
 
     def _find_edit(self, name: str) -> ColumnEdit:
-        edit = self._access.writer().find_column(name_path(DATA, name))
+        edit = self._pin.writer().find_column(name_path(DATA, name))
         if edit is None:
             raise self._missing(name)
         return edit
@@ -243,11 +243,11 @@ class DataShelf(Shelf[Column]):
         check_name("column", name)
         if name in self:
             raise InvalidInputError(f"column {name!r} already exists; delete it first, or assign to it")
-        check_collision("column", name, self._access.list_names(DATA))
+        check_collision("column", name, self._pin.list_names(DATA))
 
     def _assign(self, name: str, values: object) -> None:
         """Make `values` the column's content; creates the column if needed, with a schema inferred from them."""
-        session = self._access.writer()
+        session = self._pin.writer()
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, found {name!r}")
         keys, samples = _split_keys(name, values)

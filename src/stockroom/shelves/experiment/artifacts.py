@@ -30,7 +30,7 @@ from stockroom.files import open_whole
 from stockroom.refs.names import check_free_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.model.leaf_reader import LeafReader, open_leaves
-from stockroom.shelves.pin import Access, Shelf
+from stockroom.shelves.pin import Pin, Shelf
 from stockroom.store.entry import Entry
 
 UNKNOWN_MEDIA_TYPE: Final = "application/octet-stream"
@@ -51,12 +51,12 @@ class Artifact:
     media_type: str
     nbytes: int
     digest: str
-    _access: Access = field(compare=False)
+    _pin: Pin = field(compare=False)
     _reader: LeafReader = field(compare=False)
 
     def read(self) -> bytes:
         """Return all bytes, verified; raises `AbsentDataError` or `DigestMismatchError`."""
-        self._access.check_open()
+        self._pin.check_open()
         data = self._reader.read([_PATH])[_PATH].tobytes()
         self._check(compute_digest(data))
         return data
@@ -74,7 +74,7 @@ class Artifact:
 
     def write_to(self, file: BinaryIO) -> None:
         """Write all bytes to an open file, in parts; raises as `read` does, a wrong digest only after the last part."""
-        self._access.check_open()
+        self._pin.check_open()
         whole = blake3()
         for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
             whole.update(view_bytes(piece))
@@ -97,17 +97,17 @@ class Artifacts(Shelf[Artifact]):
     _not_found = ValueNotFoundError
 
     def __getitem__(self, name: str) -> Artifact:
-        content = self._access.content
+        content = self._pin.content
         record = content.find_state(name_path(ARTIFACT, name)) if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
-        reader = open_leaves(self._access, record)
+        reader = open_leaves(self._pin, record)
         if not isinstance(record, StateRecord) or reader.structure.top != ScalarLeaf("bytes"):
             raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
         entry: Entry = reader.find_entries([_PATH])[_PATH]
         media_type = record.metadata.get("media_type")
         known = media_type if _is_media_type(media_type) else UNKNOWN_MEDIA_TYPE
-        return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._access, reader)
+        return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._pin, reader)
 
 
 def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:

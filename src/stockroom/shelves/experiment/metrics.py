@@ -99,14 +99,14 @@ class Metrics(Shelf[Series]):
         return MetricSummary(self._open(name))
 
     def _open(self, name: object) -> Tree:
-        content = self._access.content
+        content = self._pin.content
         digest = content.find_digest(name_path(METRIC, name)) if isinstance(name, str) else None
         if digest is None:
             raise self._missing(name)
         return open_series(content, digest)
 
     def _missing(self, name: object) -> NotFoundError:
-        if isinstance(name, str) and self._access.content.find_digest(name_path(EXPERIMENT, name)) is not None:
+        if isinstance(name, str) and self._pin.content.find_digest(name_path(EXPERIMENT, name)) is not None:
             return ValueNotFoundError(f"no metric {name!r} here; {name!r} is a value: use stock.experiment[{name!r}]")
         return super()._missing(name)
 

@@ -17,7 +17,7 @@ from stockroom.content.structure import Structure
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import CorruptionError
 from stockroom.shelves.entry_reader import EntryReader, FindUnflushed
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Pin
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack.pack import StalePackError
@@ -158,11 +158,11 @@ class LeafReader:
         return [digest_entry(self._snapshot.nodes, entry).hex() for entry in entries]
 
 
-def open_leaves(access: Access, record: StateRecord | ValueRecord) -> LeafReader:
+def open_leaves(pin: Pin, record: StateRecord | ValueRecord) -> LeafReader:
     """Return the reader of a state's leaves, including unflushed ones of the write session."""
-    session = access.session
+    session = pin.session
     find = None if session is None or session.is_flushed else session.read_pending_chunk
-    return LeafReader(access.content, record, access.tensors, find)
+    return LeafReader(pin.content, record, pin.tensors, find)
 
 
 def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:

@@ -28,16 +28,16 @@ class ModelShelf(Shelf[State]):
     _not_found = ModelNotFoundError
 
     def __getitem__(self, name: str) -> State:
-        access = self._access
-        access.note_read(name_path(MODEL, name))
-        record = access.source.find_state(name_path(MODEL, name)) if isinstance(name, str) else None
+        pin = self._pin
+        pin.note_read(name_path(MODEL, name))
+        record = pin.source.find_state(name_path(MODEL, name)) if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
-        reader = open_leaves(access, record)
-        check = access.check_open
+        reader = open_leaves(pin, record)
+        check = pin.check_open
         if isinstance(record, StateRecord):
-            check = access.guard(ObjectDigest(record.structure))
-        return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))
+            check = pin.guard(ObjectDigest(record.structure))
+        return State(StateSource(pin.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
         self.save(name, state)
@@ -51,7 +51,7 @@ class ModelShelf(Shelf[State]):
         """
         from stockroom.shelves.model.state_writer import write_state  # here for start-up time
 
-        session = self._access.writer()
+        session = self._pin.writer()
         check_free_name("model", name)
         if isinstance(state, State):
             state = state.load()
@@ -59,7 +59,7 @@ class ModelShelf(Shelf[State]):
         session.put_states({name_path(MODEL, name): record})
 
     def __contains__(self, name: object) -> bool:
-        source = self._access.source
+        source = self._pin.source
         return isinstance(name, str) and source.find_state(name_path(MODEL, name)) is not None
 
     def _repr_html_(self) -> str:

@@ -137,10 +137,10 @@ class MoveActions(Handle):
         """Yield the session that moves HEAD: this handle's own, or a temporary one."""
         from stockroom.repository.writing.session import WriteSession  # here for start-up time
 
-        if self._access.session is not None:
-            self._access.session.check_open()
-            assert isinstance(self._access.session, WriteSession)
-            yield self._access.session
+        if self._pin.session is not None:
+            self._pin.session.check_open()
+            assert isinstance(self._pin.session, WriteSession)
+            yield self._pin.session
             return
         session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
         try:

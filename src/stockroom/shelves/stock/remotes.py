@@ -42,7 +42,7 @@ class RemoteActions(Handle):
         from stockroom.remotes.settings import add_remote
         from stockroom.remotes.transport.url import parse_remote_settings
 
-        self._access.check_open()
+        self._pin.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         add_remote(self._repository.paths, name, settings)
         _publish(self, name)
@@ -56,7 +56,7 @@ class RemoteActions(Handle):
         from stockroom.remotes.tracking import Tracking
         from stockroom.remotes.transport.url import parse_remote_settings
 
-        self._access.check_open()
+        self._pin.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         before = get_remote(self._repository.paths, name)
         set_remote(self._repository.paths, name, settings)
@@ -174,7 +174,7 @@ class RemoteActions(Handle):
         from stockroom.remotes.prefetch import bring, plan_prefetch
         from stockroom.shelves.stock.selection import choose
 
-        self._access.check_open()
+        self._pin.check_open()
         chosen = choose(self, path, keys, where)
         plan = plan_prefetch(self._repository.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:

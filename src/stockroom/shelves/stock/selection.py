@@ -49,7 +49,7 @@ def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None,
 
 def _choose_all(handle: Handle) -> Choice:
     columns = [_choose_samples(column, None, None) for column in handle.data.values()]
-    content = handle._access.content
+    content = handle._pin.content
     records = [content.read_state(digest) for kind in _STATES for _, digest in content.iter_digests(kind)]
     return _join([*columns, _choose_states(handle, records)])
 
@@ -66,14 +66,14 @@ def _choose_states(handle: Handle, records: Iterable[Record]) -> Choice:
     parts = []
     for record in records:
         if isinstance(record, StateRecord):  # any other record is only metadata
-            reader = open_leaves(handle._access, record)
+            reader = open_leaves(handle._pin, record)
             paths = list(reader.structure.stored)
             parts.append(Choice(len(paths), reader.find_stored(paths)))
     return _join(parts)
 
 
 def _read_record(handle: Handle, path: str) -> Record:
-    content = handle._access.content
+    content = handle._pin.content
     digest = content.find_digest(path)
     if digest is None:
         raise NotFoundError(f"nothing at {path!r} in this commit; `stock ls` lists the names")

@@ -31,7 +31,7 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         strategy: Strategy = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        beside._access.check_open()
+        beside._pin.check_open()
         branch = branch or beside._repository.follow(beside._repository.read_head()).branch
         if branch is None:
             raise ConflictError("HEAD is detached; name the branch that the session commits to")
@@ -40,7 +40,7 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         super().__init__(beside.path, lazy=beside.lazy)
         try:
             session = BranchSession(self._repository, branch, name=name, timeout_s=timeout_s, decide=decide)
-            self._access.session = session
+            self._pin.session = session
             self._pin_to(session.head)
             close_at_exit(self)  # a named session's changes are made durable when the program ends
         except BaseException:
@@ -53,21 +53,21 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
 
     def enable_write(self, *_: object, **__: object) -> NoReturn:
         """Raise `LockedError`: a session writes already."""
-        self._access.check_open()
+        self._pin.check_open()
         raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         """Raise `ConflictError`: a session stays on its branch."""
-        self._access.check_open()
+        self._pin.check_open()
         raise ConflictError("a session stays on its branch; use the repository's own handle")
 
     checkout = undo = pull = merge = revert = cherry_pick = _refuse
     resolve = continue_merge = abort_merge = reset_to = _refuse
 
     def __exit__(self, *exc_info: object) -> None:
-        session = self._access.session
+        session = self._pin.session
         try:
-            if session is not None and not self._access.is_closed:
+            if session is not None and not self._pin.is_closed:
                 if exc_info[0] is None:
                     session.finish(self._message or describe_changes(self.status().changes))
                 else:

@@ -55,7 +55,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             raise InvalidInputError("ref (to read a commit) and enable_write (to write on HEAD) cannot be combined")
         super().__init__(None if path is None else Path(path), lazy=lazy, ref=ref, needs_head=needs_head)
         try:
-            self._pin()
+            self._repin()
             if enable_write:
                 self._begin(timeout_s)
                 close_at_exit(self)
@@ -189,12 +189,12 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
                 the branch cannot take the commit.
             MergeConflictError: at the end, sessions have changed the same things.
         """
-        self._access.check_open()
+        self._pin.check_open()
         if self._ref is not None:
             raise ReadOnlyError(
                 f"this handle is pinned to {self._ref!r}; open the repository without ref to write on HEAD"
             )
-        if self._access.session is not None:
+        if self._pin.session is not None:
             raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
         session = self._begin(timeout_s)
         try:
@@ -207,10 +207,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
                 session.rollback()
             raise
         finally:
-            self._access.session = None
+            self._pin.session = None
             session.close()
-            if not self._access.is_closed:
-                self._pin()
+            if not self._pin.is_closed:
+                self._repin()
 
     def session(
         self,
@@ -247,10 +247,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
 
         session = WriteSession(self._repository, timeout_s=timeout_s)
         try:
-            self._access.session = session
+            self._pin.session = session
             self._pin_to(session.head)
         except BaseException:
-            self._access.session = None
+            self._pin.session = None
             session.close()
             raise
         return session

@@ -152,7 +152,7 @@ class UpkeepActions(Handle):
         """
         from stockroom.remotes.remote_repair import repair_remote
 
-        self._access.check_open()
+        self._pin.check_open()
         return repair_remote(self._repository, remote, on_verify=on_verify, on_progress=on_progress)
 
     def _choose_scope(
@@ -160,7 +160,7 @@ class UpkeepActions(Handle):
     ) -> VerifyScope:
         from stockroom.repository.upkeep.verify import VerifyScope
 
-        self._access.check_open()
+        self._pin.check_open()
         if sample is not None and not 0 < sample <= 1:
             raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
         if subset is not None and not 1 <= subset[0] <= subset[1]:
@@ -174,7 +174,7 @@ class UpkeepActions(Handle):
         """
         from stockroom.repository.upkeep.usage import measure_usage
 
-        return measure_usage(self._repository, self._access.snapshot)
+        return measure_usage(self._repository, self._pin.snapshot)
 
     def measure_commits(self, ref: str = "HEAD") -> dict[str, Tally]:
         """Return what each commit reachable from `ref` added to those before it, by full hex digest; oldest first."""

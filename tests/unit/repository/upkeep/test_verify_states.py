@@ -85,7 +85,7 @@ def damage(stock: StockRoom, change: Change) -> None:
     with stock.enable_write("Models"):
         stock.model["healthy"] = STATE
         stock.model["m"] = STATE
-        session: Any = stock._access.session
+        session: Any = stock._pin.session
         record = session.find_state("model/m")
         session.put_states({"model/m": change(session, record)})
 

@@ -184,7 +184,7 @@ def test_saving_replaces_a_file_and_leaves_no_half_one(stock: StockRoom, tmp_pat
 
 def test_what_is_no_file_in_a_foreign_repository_is_told_as_damage(stock: StockRoom) -> None:
     with stock.enable_write():
-        session = stock._access.writer()
+        session = stock._pin.writer()
         session.put_states({"artifact/value": write_value(session, [1], where="x")})
         source = LeafSource("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
         records = [write_leaves(session, ScalarLeaf("bytes"), [source], {"media_type": kind}) for kind in (3, "a\nb")]

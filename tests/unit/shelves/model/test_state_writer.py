@@ -50,7 +50,7 @@ def test_leaves_of_any_sizes_in_any_order_come_back(stock: StockRoom, order: str
         assert leaves[f"~2{key}"].digest == blake3(array).hexdigest(), key
     with stock.enable_write():
         stock.model["again"] = dict(reversed(state.items()))
-    records: Any = [stock._access.snapshot.find_state(f"model/{name}") for name in ("m", "again")]
+    records: Any = [stock._pin.snapshot.find_state(f"model/{name}") for name in ("m", "again")]
     assert records[0].root == records[1].root
 
 
