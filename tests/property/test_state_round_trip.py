@@ -370,9 +370,9 @@ def test_tensors_read_as_arrays_have_the_same_bytes(folder: Folder, state: Any) 
 @given(state=states(), others=st.lists(states(max_leaves=4), max_size=2), again=st.booleans())
 def test_a_record_depends_on_content_alone(folder: Folder, state: Any, others: list[Any], again: bool) -> None:
     def find_digest(stock: StockRoom, name: str) -> object:
-        session = stock._pin.session
-        assert session is not None
-        return session.snapshot.find_digest(f"model/{name}")
+        workspace = stock._pin.workspace
+        assert workspace is not None
+        return workspace.snapshot.find_digest(f"model/{name}")
 
     with StockRoom(folder.path, enable_write=True) as stock:
         folder.number += 1

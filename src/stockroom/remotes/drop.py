@@ -21,7 +21,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.trust import open_remote
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.upkeep.removal import forbid_removal
 
 _PATIENCE_S: Final = 60.0
@@ -95,7 +95,7 @@ def _find_sound(
     """Return those of `packs` with a sound copy on a remote."""
     tally = TransferTally("comparing", on_progress, total_files=len(packs), total_nbytes=0)
     sound = find_equal_copies(transport, packs, lambda _: tally.add(files=1))
-    with session_folder(repository.tensors.tmp_directory) as folder:
+    with open_writer_folder(repository.tensors.tmp_directory) as folder:
         for pack in packs:
             if pack.digest not in sound and not check_copy(transport, pack.digest, pack.sizes, folder=folder)[0]:
                 sound.add(pack.digest)  # the one here is damaged

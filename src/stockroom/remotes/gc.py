@@ -39,7 +39,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, T
 from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.roots import find_heads
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 GRACE: Final = timedelta(weeks=2)
 _ROUNDS: Final = 50
@@ -103,7 +103,7 @@ def collect_remote(
         transport = open_transport_of(repository.paths, remote)
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; run gc on the folder or object store behind it")
-    with session_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
+    with open_writer_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
         tracking, grace_s = Tracking(repository.paths, remote), -(-grace // timedelta(seconds=1))
         collection = _Collection(repository, remote, tracking, transport, metadata, grace_s, on_stage)
         return collection.run(dry_run=dry_run)

@@ -21,7 +21,7 @@ from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.sparse_pack import create_sparse_pack
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 _MAX_BATCH_NBYTES: Final = 16 << 20
 _PACKS_AT_ONCE: Final = 8
@@ -72,7 +72,7 @@ class Intake:
         new = [entry for entry in state.bundles if entry.digest not in known]
         nbytes = sum(entry.nbytes for entry in new)
         tally = TransferTally("metadata", on_progress, total_files=len(new), total_nbytes=nbytes)
-        with session_folder(self._repository.tensors.tmp_directory) as folder:
+        with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             for entry in new:
                 with self._open(entry, folder / entry.digest.hex(), tally) as bundle:
                     self._take_bundle(bundle, entry, folder)

@@ -47,7 +47,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.pack import StalePackError
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
@@ -293,7 +293,7 @@ class _Push:
     ) -> tuple[BundleEntry, ...]:
         """Put the new metadata on the remote, merged with small bundles there. Return the new list of bundles."""
         entries = () if state is None else state.bundles
-        with session_folder(self._repository.tensors.tmp_directory) as folder:
+        with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
             self._write_bundle(writer, contents, packs)
             merged = plan_compaction(entries, writer.nbytes)

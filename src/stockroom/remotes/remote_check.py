@@ -26,7 +26,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import VerifyReport, VerifyScope
 from stockroom.store.pack.manifest import decode_manifest
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.upkeep.verify import Damage
 
 _THREADS: Final = 8
@@ -83,7 +83,7 @@ def check_remote(
     state = get_newest_state(transport, tracking.read_state())
     while True:
         with (
-            session_folder(repository.tensors.tmp_directory) as folder,
+            open_writer_folder(repository.tensors.tmp_directory) as folder,
             MetadataCopy(folder, transport) as metadata,
             ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="verify") as pool,
         ):

@@ -69,7 +69,7 @@ class Repository:
         return TensorStore(self.paths.state, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
-        """Return the writer of chunks, made once per process and kept for the next write session."""
+        """Return the writer of chunks, made once per process and kept for the next workspace."""
         from stockroom.store.tensor_writer import TensorWriter  # here for start-up time
 
         if self._writer is None or self._writer_pid != os.getpid():

@@ -1,6 +1,6 @@
 """Reads the bytes behind the entries of trees: from an entry to its chunks, and from chunks to bytes.
 
-The unflushed chunks of a write session are read as if the store already held them.
+The unflushed chunks of a workspace are read as if the store already held them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class EntryReader:
 
     @property
     def reads_unflushed(self) -> bool:
-        """Whether this also reads the unflushed chunks of a write session."""
+        """Whether this also reads the unflushed chunks of a workspace."""
         return self._find is not None
 
     def read(self, entries: Sequence[Entry]) -> list[NDArray[np.uint8]]:

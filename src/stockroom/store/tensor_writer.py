@@ -26,7 +26,7 @@ from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, align_row, locate_pack
 from stockroom.store.pack.pack_writer import PackWriter, SealedPack
 from stockroom.store.pack.place_lock import hold_places
-from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, open_session
+from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 
 _WAITING_ROWS = 512
@@ -52,7 +52,7 @@ class TensorWriter:
     def __init__(self, store: TensorStore) -> None:
         self._store = store
         store.register(collect_leftovers(store.tmp_directory, store.packs_directory))
-        self._directory, self._lock = open_session(store.tmp_directory)
+        self._directory, self._lock = create_writer_folder(store.tmp_directory)
         self._serial = 0
         self._open: dict[Stream, PackWriter] = {}
         self._waiting: dict[Stream, _Waiting] = {}

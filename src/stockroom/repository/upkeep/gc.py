@@ -25,7 +25,7 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
 from stockroom.repository.upkeep.roots import find_heads
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.writer_folder import collect_leftovers, session_folder
+from stockroom.store.pack.writer_folder import collect_leftovers, open_writer_folder
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 from stockroom.store.upkeep.repack import RepackPlan, plan_repack, rewrite_packs
 
@@ -251,7 +251,7 @@ class _Run:
         doomed = [(number, pack) for number, pack in numbered if known.get(number) == pack]
         sizes = {pack: self._plan.measure(pack) for _, pack in doomed}
         removed: list[PackDigest] = []
-        with session_folder(tensors.tmp_directory) as folder:
+        with open_writer_folder(tensors.tmp_directory) as folder:
             for start in range(0, len(doomed), _PACKS_AT_ONCE):
                 self._on_stage("removing packs", len(removed), len(doomed))
                 some = dict(doomed[start : start + _PACKS_AT_ONCE])

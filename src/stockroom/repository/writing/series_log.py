@@ -16,7 +16,7 @@ _MAX_WAITING: Final = 1 << 16
 
 
 class _Columns(Protocol):
-    """The methods that the log uses of the session that holds it."""
+    """The methods that the log uses of the workspace that holds it."""
 
     def iter_names(self, shelf: str) -> list[str]: ...
     def find_column(self, path: str) -> ColumnEdit | None: ...
@@ -24,7 +24,7 @@ class _Columns(Protocol):
 
 
 class SeriesLog:
-    """The points a write session has logged and not yet applied to its columns."""
+    """The points logged in a workspace and not yet applied to its columns."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[array[int], array[float]]] = {}
@@ -44,7 +44,7 @@ class SeriesLog:
             return set(), range(0)
         return self._begun | self._waiting.keys(), range(self._given, self._next_step)
 
-    def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
+    def log(self, workspace: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
@@ -55,7 +55,7 @@ class SeriesLog:
             if name not in waiting:
                 check_free_name("metric", name)
         if step is None:
-            step = as_step(self._find_next_step(session))
+            step = as_step(self._find_next_step(workspace))
             waiting = self._waiting  # again: finding the next step may apply what was waiting
             if self._given is None:
                 self._given = step
@@ -72,26 +72,26 @@ class SeriesLog:
             self._next_step = step + 1
         self._count += len(numbers)
         if self._count >= _MAX_WAITING:
-            self.work_in(session)
+            self.work_in(workspace)
         return step
 
-    def work_in(self, session: _Columns) -> None:
-        """Apply the logged points to the session's columns."""
+    def work_in(self, workspace: _Columns) -> None:
+        """Apply the logged points to the workspace's columns."""
         waiting = self._waiting
         if waiting:
             for name, (steps, values) in waiting.items():
-                put_points(_open(session, name), steps, values, may_begin=name not in self._begun)
+                put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun)
             self._begun |= waiting.keys()
             self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
-    def _find_next_step(self, session: _Columns) -> int:
+    def _find_next_step(self, workspace: _Columns) -> int:
         if self._next_step is None:
-            self.work_in(session)
-            last = [_open(session, name).tree.last_key for name in session.iter_names(METRIC)]
+            self.work_in(workspace)
+            last = [_open(workspace, name).tree.last_key for name in workspace.iter_names(METRIC)]
             self._next_step = max((int(step) + 1 for step in last if step is not None), default=0)
         return self._next_step
 
 
-def _open(session: _Columns, name: str) -> ColumnEdit:
+def _open(workspace: _Columns, name: str) -> ColumnEdit:
     path = f"{METRIC}/{name}"
-    return session.find_column(path) or session.create_column(path, make_series_record())
+    return workspace.find_column(path) or workspace.create_column(path, make_series_record())

@@ -54,7 +54,7 @@ def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P
 
 
 class Workspace(ABC):
-    """A writer's changes on top of `base`, the content of the commit in `head`; every session is one.
+    """A writer's changes on top of `base`, the content of the commit in `head`.
 
     Threads may share it: each of its methods, and any other change to what is staged, waits for its `turn`.
     """
@@ -93,7 +93,7 @@ class Workspace(ABC):
     """The branch that a commit moves, and the commit that the content is on top of."""
 
     merging: Merging | None = None
-    """The unfinished merge; a `BranchSession` has none."""
+    """The unfinished merge; a `SessionWorkspace` has none."""
 
     drops: int = 0
     """How often what was staged has been dropped, with its objects and chunks."""
@@ -105,7 +105,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Make what is staged durable, as far as this session can."""
+        """Make what is staged durable, as far as this workspace can."""
 
     @abstractmethod
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
@@ -113,7 +113,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything."""
+        """Commit what this workspace changed, if anything."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -121,7 +121,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Return to what was staged when the session began or last committed."""
+        """Return to what was staged when the workspace was opened or last committed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -196,13 +196,13 @@ class Workspace(ABC):
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the store can find all chunks put in this session."""
+        """Whether the store can find all chunks put in this workspace."""
         writer = self.__dict__.get("tensors")
         return writer is None or writer.is_flushed
 
     @in_turn
     def read_pending_chunk(self, digest: bytes) -> bytes | None:
-        """Return the bytes of a chunk put in this session, if the store cannot find it yet."""
+        """Return the bytes of a chunk put in this workspace, if the store cannot find it yet."""
         writer: TensorWriter | None = self.__dict__.get("tensors")
         if writer is None:
             return None

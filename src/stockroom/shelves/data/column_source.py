@@ -1,4 +1,4 @@
-"""The source of a column's samples: the commit that its handle is pinned to, or the open write session."""
+"""The source of a column's samples: the commit that its handle is pinned to, or the open workspace."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class ColumnSource:
     """The state that all views of one column share; it knows stored bytes and no decoders.
 
-    Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a write
-    session, it reads the staged content, and later the commit that the handle is then pinned to. `freeze` pins it to
+    Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a
+    workspace, it reads the staged content, and later the commit that the handle is then pinned to. `freeze` pins it to
     what is staged now.
     """
 
@@ -36,14 +36,14 @@ class ColumnSource:
         self.pin = pin
         self.name = name
         self._path = name_path(DATA, name)
-        self._session = None if frozen is not None else pin.session
-        self._frozen_in = None if frozen is None else pin.session
+        self._workspace = None if frozen is not None else pin.workspace
+        self._frozen_in = None if frozen is None else pin.workspace
         self._check_kept = pin.check_open if frozen is None else pin.guard(frozen.tree.root)
-        self.pinned = frozen or (None if self._session is not None else self._open_pinned())
+        self.pinned = frozen or (None if self._workspace is not None else self._open_pinned())
         self._staged: SampleReader | None = None
         self._entries: SampleReader | None = None
         self._writer: ColumnWriter | None = None
-        if self._session is not None:
+        if self._workspace is not None:
             self._find_edit()
 
     def freeze(self) -> ColumnSource:
@@ -53,17 +53,17 @@ class ColumnSource:
         return ColumnSource(self.pin, self.name, frozen=reader) if self.is_staged else self
 
     def note_read(self, *, attrs: bool = False) -> None:
-        """Note in the write session that the column's samples have been read, or its attrs."""
-        if self._session is not None and self.is_staged:
+        """Note in the workspace that the column's samples have been read, or its attrs."""
+        if self._workspace is not None and self.is_staged:
             if attrs:
-                self._session.reads.attrs.add(self._path)
+                self._workspace.reads.attrs.add(self._path)
             else:
-                self._session.reads.add_all(self._path)
+                self._workspace.reads.add_all(self._path)
 
     @property
     def is_staged(self) -> bool:
-        """Whether the column belongs to the open write session."""
-        return self._session is not None and self.pin.session is self._session
+        """Whether the column belongs to the open workspace."""
+        return self._workspace is not None and self.pin.workspace is self._workspace
 
     @property
     def record(self) -> ColumnRecord:
@@ -81,8 +81,8 @@ class ColumnSource:
         self._check_kept()
         if self.is_staged:
             return self._read_staged()
-        if self._session is not None:  # the column's write session has ended
-            self._session, self._staged, self.pinned = None, None, self._open_pinned()
+        if self._workspace is not None:  # the column's workspace has ended
+            self._workspace, self._staged, self.pinned = None, None, self._open_pinned()
         assert self.pinned is not None
         if self._frozen_in is not None and self.pinned.reads_unflushed and self._frozen_in.is_flushed:
             self.pinned = SampleReader(self.pinned.record, self.pinned.tree, self.pin.tensors)
@@ -93,48 +93,48 @@ class ColumnSource:
         """The reader of the entries that `find_value` returns; does not need staged changes to be in the tree."""
         if not self.is_staged:
             return self.reader
-        assert self._session is not None
+        assert self._workspace is not None
         record = self._find_edit().record
         if self._entries is None or self._entries.record.schema != record.schema:
-            tree = Tree(self._session.nodes, record.tree_format, ObjectDigest(record.root))
-            self._entries = SampleReader(record, tree, self.pin.tensors, self._session.read_pending_chunk)
+            tree = Tree(self._workspace.nodes, record.tree_format, ObjectDigest(record.root))
+            self._entries = SampleReader(record, tree, self.pin.tensors, self._workspace.read_pending_chunk)
         return self._entries
 
     @property
     def writer(self) -> ColumnWriter:
-        """The writer that stages samples; raises `ReadOnlyError` unless the column is of the open write session."""
+        """The writer that stages samples; raises `ReadOnlyError` unless the column is of the open workspace."""
         self.pin.check_open()
-        session = self.pin.session
-        if session is None:
+        workspace = self.pin.workspace
+        if workspace is None:
             raise ReadOnlyError(
                 f"column {self.name!r} was opened for reading: write inside `with stock.enable_write():`, or "
                 "open with StockRoom(enable_write=True)"
             )
-        if session is not self._session:
+        if workspace is not self._workspace:
             raise ReadOnlyError(
                 f"column {self.name!r} was taken from the shelf before writing was enabled: take it again, "
                 f"stock.data[{self.name!r}]"
             )
-        session.check_open()
+        workspace.check_open()
         from stockroom.shelves.data.writer import ColumnWriter  # here for start-up time
 
         edit = self._find_edit()
         if self._writer is None or self._writer.edit is not edit:
-            self._writer = ColumnWriter(session, edit, self.name)
+            self._writer = ColumnWriter(workspace, edit, self.name)
         return self._writer
 
     def find_entry(self, key: Key) -> bytes | None:
         """Return the entry under a key, staged or stored; None if there is none."""
-        session = self._session
-        if session is not None and self.is_staged:
-            with session.turn:
+        workspace = self._workspace
+        if workspace is not None and self.is_staged:
+            with workspace.turn:
                 return self._find_edit().find(key)
         return self.tree.get(key)
 
     def find_value(self, key: Key) -> bytes:
         """Return the entry under a key, to be read; raises `SampleNotFoundError` if there is none."""
-        if self._session is not None and self.is_staged:
-            self._session.reads.add_key(self._path, key)
+        if self._workspace is not None and self.is_staged:
+            self._workspace.reads.add_key(self._path, key)
         value = self.find_entry(key)
         if value is None:
             raise self.missing(key)
@@ -211,21 +211,21 @@ class ColumnSource:
 
     def _find_edit(self) -> ColumnEdit:
         self.pin.check_open()
-        assert self._session is not None
-        edit = self._session.find_column(self._path)
+        assert self._workspace is not None
+        edit = self._workspace.find_column(self._path)
         if edit is None:
             raise self._missing_here()
         return edit
 
     def _read_staged(self) -> SampleReader:
         """Return a reader of the column as staged now; reused until something is written."""
-        assert self._session is not None
-        with self._session.turn:
+        assert self._workspace is not None
+        with self._workspace.turn:
             edit = self._find_edit()
-            tree, is_flushed = edit.tree, self._session.is_flushed
+            tree, is_flushed = edit.tree, self._workspace.is_flushed
             staged = self._staged
             if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:
-                find = None if is_flushed else self._session.read_pending_chunk
+                find = None if is_flushed else self._workspace.read_pending_chunk
                 staged = self._staged = SampleReader(edit.record, tree, self.pin.tensors, find)
             return staged
 

@@ -110,19 +110,19 @@ class Artifacts(Shelf[Artifact]):
         return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._pin, reader)
 
 
-def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
+def write_artifact(workspace: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
     """Put the bytes of a file, in parts, and return the record to stage."""
     check_free_name("artifact", name)
     _check_parts(name)
     metadata = {"media_type": _choose_media_type(name, source, media_type)}
     if isinstance(source, bytes | bytearray | memoryview):
         data = np.frombuffer(bytes(source), np.uint8)
-        return _write(session, len(data), [data], metadata)
+        return _write(workspace, len(data), [data], metadata)
     if not isinstance(source, str | Path):
         raise InvalidInputError(f"artifact {name!r}: expected a path or bytes, found {type(source).__name__}")
     with _open_file(name, Path(source)) as file:
         nbytes = os.fstat(file.fileno()).st_size
-        return _write(session, nbytes, _FilePieces(file, nbytes), metadata)
+        return _write(workspace, nbytes, _FilePieces(file, nbytes), metadata)
 
 
 def find_place(folder: Path, name: str) -> Path:
@@ -153,13 +153,13 @@ def _check_parts(name: str) -> None:
         raise InvalidNameError(f"file name {name!r}: must not be inside a repository; choose another name")
 
 
-def _write(session: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
+def _write(workspace: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
     from stockroom.shelves.model.flatten import LeafSource  # here for start-up time
     from stockroom.shelves.model.state_writer import write_leaves
 
     source = LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
-    with session.turn:
-        return write_leaves(session, ScalarLeaf("bytes"), [source], metadata)
+    with workspace.turn:
+        return write_leaves(workspace, ScalarLeaf("bytes"), [source], metadata)
 
 
 @dataclass(frozen=True, slots=True)

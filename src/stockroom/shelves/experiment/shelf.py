@@ -74,11 +74,11 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
         Raises `SchemaError` naming the value and the path in it, `InvalidNameError`, or `ReadOnlyError`.
         """
-        session = self._pin.writer()
+        workspace = self._pin.writer()
         records = {
-            name_path(EXPERIMENT, key): _write(session, key, value) for key, value in {**dict(values), **more}.items()
+            name_path(EXPERIMENT, key): _write(workspace, key, value) for key, value in {**dict(values), **more}.items()
         }
-        session.put_states(records)
+        workspace.put_states(records)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._pin.source.find_state(name_path(EXPERIMENT, key)) is not None
@@ -117,8 +117,8 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
         Raises `InvalidNameError`, `InvalidInputError` if there is no such file, or `ReadOnlyError`.
         """
-        session = self._pin.writer()
-        session.put_states({name_path(ARTIFACT, name): write_artifact(session, name, source, media_type)})
+        workspace = self._pin.writer()
+        workspace.put_states({name_path(ARTIFACT, name): write_artifact(workspace, name, source, media_type)})
 
     @property
     def artifacts(self) -> Artifacts:
@@ -151,8 +151,8 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         return super()._missing(key)
 
 
-def _write(session: Workspace, key: str, value: object) -> StateRecord | ValueRecord:
+def _write(workspace: Workspace, key: str, value: object) -> StateRecord | ValueRecord:
     from stockroom.shelves.model.state_writer import write_value  # here for start-up time
 
     check_free_name("value", key)
-    return write_value(session, value, where=f"value {key!r}")
+    return write_value(workspace, value, where=f"value {key!r}")

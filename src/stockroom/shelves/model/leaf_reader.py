@@ -159,9 +159,9 @@ class LeafReader:
 
 
 def open_leaves(pin: Pin, record: StateRecord | ValueRecord) -> LeafReader:
-    """Return the reader of a state's leaves, including unflushed ones of the write session."""
-    session = pin.session
-    find = None if session is None or session.is_flushed else session.read_pending_chunk
+    """Return the reader of a state's leaves, including unflushed ones of the workspace."""
+    workspace = pin.workspace
+    find = None if workspace is None or workspace.is_flushed else workspace.read_pending_chunk
     return LeafReader(pin.content, record, pin.tensors, find)
 
 

@@ -51,12 +51,12 @@ class ModelShelf(Shelf[State]):
         """
         from stockroom.shelves.model.state_writer import write_state  # here for start-up time
 
-        session = self._pin.writer()
+        workspace = self._pin.writer()
         check_free_name("model", name)
         if isinstance(state, State):
             state = state.load()
-        record = write_state(session, state, where=f"model {name!r}", metadata=metadata)
-        session.put_states({name_path(MODEL, name): record})
+        record = write_state(workspace, state, where=f"model {name!r}", metadata=metadata)
+        workspace.put_states({name_path(MODEL, name): record})
 
     def __contains__(self, name: object) -> bool:
         source = self._pin.source

@@ -1,4 +1,4 @@
-"""Puts a nested state into a write session: its leaves as chunks, its structure, and the record that refers to both.
+"""Puts a nested state into a workspace: its leaves as chunks, its structure, and the record that refers to both.
 
 Leaves are written in windows of about 64 MiB, hashed in parallel, two windows at a time. So memory stays bounded even
 if the bytes are not on the host.
@@ -37,7 +37,7 @@ _EMPTY: Final = np.empty(0, np.uint8)
 
 
 def write_state(
-    session: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
+    workspace: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
 ) -> StateRecord:
     """Put a state of any size, and return the record to stage; raises `SchemaError` naming `where`.
 
@@ -45,40 +45,40 @@ def write_state(
     """
     checked = check_json(dict(metadata or {}), where=where, name="metadata")
     flat = flatten(state, where=where)
-    with session.turn:
-        return write_leaves(session, flat.structure, flat.sources, checked)
+    with workspace.turn:
+        return write_leaves(workspace, flat.structure, flat.sources, checked)
 
 
-def write_value(session: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
+def write_value(workspace: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
     """Put a value: a small one whole in its record, any other as `write_state` does."""
     flat = flatten(value, where=where)
     is_small = sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES
     if is_small and len(encode_structure(flat.structure)) <= _MAX_VALUE_STRUCTURE_NBYTES:
         payloads = tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flat.sources)
         return ValueRecord(flat.structure, payloads)
-    with session.turn:
-        return write_leaves(session, flat.structure, flat.sources, {})
+    with workspace.turn:
+        return write_leaves(workspace, flat.structure, flat.sources, {})
 
 
 def write_leaves(
-    session: Workspace, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
+    workspace: Workspace, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
 ) -> StateRecord:
     """Put leaves and their structure, and return the record that refers to both."""
     encoded = encode_structure(structure)  # first: puts nothing if the structure cannot be recorded
-    writer = _LeafWriter(session)
+    writer = _LeafWriter(workspace)
     try:
         entries = writer.put_all(sources)
     finally:
-        session.wait_for_writes()  # after the return the caller may change the tensors
+        workspace.wait_for_writes()  # after the return the caller may change the tensors
     values = np.frombuffer(b"".join(entries.values()), np.uint8).reshape(len(entries), STATE_TREE.value_width)
-    tree = Tree.build(session.nodes, STATE_TREE, keys=list(entries), values=values)
-    return StateRecord(session.objects.put_object(encoded), tree.root, metadata)
+    tree = Tree.build(workspace.nodes, STATE_TREE, keys=list(entries), values=values)
+    return StateRecord(workspace.objects.put_object(encoded), tree.root, metadata)
 
 
-def put_leaf(session: Workspace, source: LeafSource) -> bytes:
+def put_leaf(workspace: Workspace, source: LeafSource) -> bytes:
     """Put the bytes of one leaf, and return its entry."""
-    entries = _LeafWriter(session).put_all([source])
-    session.wait_for_writes()
+    entries = _LeafWriter(workspace).put_all([source])
+    workspace.wait_for_writes()
     return entries[source.path]
 
 
@@ -97,8 +97,8 @@ _Window: TypeAlias = list[tuple[ChunkRun, LeafSource | _Large]]
 
 
 class _LeafWriter:
-    def __init__(self, session: Workspace) -> None:
-        self._session = session
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._entries: dict[str, bytes] = {}
         self._window: _Window = []
         self._started: tuple[_Window, Hashing] | None = None
@@ -161,7 +161,7 @@ class _LeafWriter:
             for _, owner in window:
                 if isinstance(owner, _Large):
                     owner.is_begun = True
-            self._started = window, self._session.tensors.start_hashing([run for run, _ in window])
+            self._started = window, self._workspace.tensors.start_hashing([run for run, _ in window])
         if before is not None:
             self._put_hashed(*before)
 
@@ -171,7 +171,7 @@ class _LeafWriter:
             self._put_hashed(*started)
 
     def _put_hashed(self, window: _Window, hashing: Hashing) -> None:
-        self._session.tensors.put_hashed(hashing)
+        self._workspace.tensors.put_hashed(hashing)
         for run, owner in window:
             if isinstance(owner, LeafSource):
                 self._entries[owner.path] = STATE_ENTRIES.encode(EntryKind.CHUNK, (owner.nbytes,), run.digests[0])
@@ -183,7 +183,7 @@ class _LeafWriter:
     def _finish(self, large: _Large) -> None:
         source = large.source
         chunks = make_chunk_list(source.nbytes, large.chunk_nbytes, large.whole, large.digests)
-        digest: ObjectDigest = self._session.objects.put_object(chunks.encode())
+        digest: ObjectDigest = self._workspace.objects.put_object(chunks.encode())
         self._entries[source.path] = STATE_ENTRIES.encode(EntryKind.CHUNK_LIST, (source.nbytes,), digest)
 
 

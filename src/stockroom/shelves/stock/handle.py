@@ -68,7 +68,7 @@ class Handle:
         If git tracks `head.stock`, it is the branch that git is on now.
         """
         self._pin.check_open()
-        if self._ref is not None or self._pin.session is not None:
+        if self._ref is not None or self._pin.workspace is not None:
             return self._head.branch
         with suppress(GitError):  # without git, reading must still work
             return self._repository.follow(self._head).branch
@@ -100,21 +100,21 @@ class Handle:
 
     def refresh(self) -> None:
         """Pin the handle to the newest HEAD, or ref if it was opened on one. Columns taken earlier do not change."""
-        if self._pin.session is None:
+        if self._pin.workspace is None:
             self._repin()
 
     def close(self) -> None:
         """Make staged changes durable, then close the handle and everything taken from it."""
         if self._pin.is_closed:
             return
-        session, self._pin.session = self._pin.session, None
+        workspace, self._pin.workspace = self._pin.workspace, None
         try:
-            if session is not None:
+            if workspace is not None:
                 try:
-                    if session.is_open:
-                        session.flush()
+                    if workspace.is_open:
+                        workspace.flush()
                 finally:
-                    session.close()
+                    workspace.close()
         finally:
             self._pin.is_closed = True
             self._pin.repository.close()
@@ -133,7 +133,7 @@ class Handle:
     def __repr__(self) -> str:
         if self._pin.is_closed:
             return f"<StockRoom {as_line(str(self.path))} closed>"
-        mode = "writing" if self._pin.session else "reading"
+        mode = "writing" if self._pin.workspace else "reading"
         place = as_line(f"{self.path} {self._head.branch or 'detached'}")
         return f"<StockRoom {place} {(self.commit_id or 'no commit')[:12]} {mode}>"
 
@@ -168,7 +168,7 @@ class Handle:
 
     def status(self) -> Status:
         """Return the staged changes by shelf and name, and the unfinished merge."""
-        stage = None if self._pin.session is not None else self._find_stage()
+        stage = None if self._pin.workspace is not None else self._find_stage()
         base = self._pin.snapshot if stage is None else self._repository.open_snapshot(stage.base)
         staged_on = self._head.commit if stage is None else stage.base
         return Status(
@@ -181,8 +181,8 @@ class Handle:
 
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
-        if self._pin.session is not None:
-            merging = self._pin.session.merging
+        if self._pin.workspace is not None:
+            merging = self._pin.workspace.merging
         else:
             stage = self._find_stage()
             staged = None if stage is None else stage.merging
@@ -194,16 +194,16 @@ class Handle:
 
     def reset(self) -> None:
         """Discard all staged changes."""
-        if self._pin.session is not None:
-            self._pin.session.reset()
+        if self._pin.workspace is not None:
+            self._pin.workspace.reset()
             return
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
-        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
+        workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
-            session.reset()
+            workspace.reset()
         finally:
-            session.close()
+            workspace.close()
 
     # -- internals
 
@@ -226,12 +226,12 @@ class Handle:
 
     def _writer(self) -> Workspace:
         self._pin.check_open()
-        if self._pin.session is None:
+        if self._pin.workspace is None:
             raise ReadOnlyError(
                 "this handle only reads: use `with stock.enable_write():`, or open with StockRoom(enable_write=True)"
             )
-        self._pin.session.check_open()
-        return self._pin.session
+        self._pin.workspace.check_open()
+        return self._pin.workspace
 
     def _resolve(self, ref: str) -> CommitId:
         return self._repository.resolve(ref, self._head)
@@ -242,8 +242,8 @@ class Handle:
         return self._repository.open_snapshot(self._resolve(ref))
 
     def _read_stage(self) -> Snapshot:
-        if self._pin.session is not None:
-            return self._pin.session.snapshot
+        if self._pin.workspace is not None:
+            return self._pin.workspace.snapshot
         stage = self._find_stage()
         if stage is None:
             return self._repository.open_snapshot(self._head.commit)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stockroom.content.merge.strategy import Strategy
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.pull import PullReport
-    from stockroom.repository.writing.session import WriteSession
+    from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.shelves.stock.session import Session
 
 
@@ -161,10 +161,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         from stockroom.remotes.pull import pull
 
         self._bring_head(remote, on_progress)
-        with self._moving() as session:
-            options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")
-            report = pull(self._repository, session, remote, options, on_progress=on_progress)
-            self._pin_to(session.head)
+        with self._moving() as workspace:
+            options = make_options(workspace, None, strategy, fast_forward="only" if ff_only else "if possible")
+            report = pull(self._repository, workspace, remote, options, on_progress=on_progress)
+            self._pin_to(workspace.head)
             return report
 
     def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None:
@@ -194,21 +194,21 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             raise ReadOnlyError(
                 f"this handle is pinned to {self._ref!r}; open the repository without ref to write on HEAD"
             )
-        if self._pin.session is not None:
+        if self._pin.workspace is not None:
             raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
-        session = self._begin(timeout_s)
+        workspace = self._begin(timeout_s)
         try:
-            if session.head.branch is None:
+            if workspace.head.branch is None:
                 raise explain_detached(self._repository)
             yield self
-            session.finish(message or describe_changes(self.status().changes))
+            workspace.finish(message or describe_changes(self.status().changes))
         except BaseException:
             with suppress(ClosedError):  # closed inside its block, so the changes are durable already
-                session.rollback()
+                workspace.rollback()
             raise
         finally:
-            self._pin.session = None
-            session.close()
+            self._pin.workspace = None
+            workspace.close()
             if not self._pin.is_closed:
                 self._repin()
 
@@ -242,15 +242,15 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
 
         return Session(self, branch, name, message=message, strategy=strategy, timeout_s=timeout_s)
 
-    def _begin(self, timeout_s: float) -> WriteSession:
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+    def _begin(self, timeout_s: float) -> StageWorkspace:
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
-        session = WriteSession(self._repository, timeout_s=timeout_s)
+        workspace = StageWorkspace(self._repository, timeout_s=timeout_s)
         try:
-            self._pin.session = session
-            self._pin_to(session.head)
+            self._pin.workspace = workspace
+            self._pin_to(workspace.head)
         except BaseException:
-            self._pin.session = None
-            session.close()
+            self._pin.workspace = None
+            workspace.close()
             raise
-        return session
+        return workspace

@@ -23,7 +23,7 @@ from stockroom.store.pack.pack_folder import read_file
 from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
@@ -65,7 +65,7 @@ def clear_presence(directory: Path) -> bool:
 def remake_presence(directory: Path, tmp_directory: Path) -> bool:
     """Rebuild a partial pack's unreadable map from the rows that match their digests; returns whether it is sound."""
     digest = PackDigest(bytes.fromhex(directory.name))
-    with session_folder(tmp_directory) as folder:
+    with open_writer_folder(tmp_directory) as folder:
         copy = folder / directory.name
         copy.mkdir()
         for file in directory.iterdir():

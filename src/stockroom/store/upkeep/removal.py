@@ -33,11 +33,11 @@ def forbid_removal(store: TensorStore, *, timeout_s: float) -> FileLock:
 def remove_packs(
     store: TensorStore,
     packs: Mapping[int, PackDigest],
-    session_directory: Path,
+    writer_folder: Path,
     *,
     is_doomed: Callable[[PackDigest], bool] = lambda _: True,
 ) -> dict[int, PackDigest]:
-    """Unregister packs, by number, then delete their folders by way of `session_directory`, a writer's own.
+    """Unregister packs, by number, then delete their folders by way of `writer_folder`, a writer's own.
 
     Returns the removed packs. A pack stays if `is_doomed`, asked when no process can start to rely on it, is false.
     """
@@ -48,14 +48,14 @@ def remove_packs(
             store.cache.forget()
             for digest in doomed.values():
                 with suppress(FileNotFoundError):
-                    locate_pack(store.packs_directory, digest).rename(_find_way_out(session_directory, digest))
+                    locate_pack(store.packs_directory, digest).rename(_find_way_out(writer_folder, digest))
     for digest in doomed.values():
-        shutil.rmtree(_find_way_out(session_directory, digest), ignore_errors=True)
+        shutil.rmtree(_find_way_out(writer_folder, digest), ignore_errors=True)
     return doomed
 
 
-def _find_way_out(session_directory: Path, digest: PackDigest) -> Path:
-    return session_directory / f"removed-{digest.hex()}"
+def _find_way_out(writer_folder: Path, digest: PackDigest) -> Path:
+    return writer_folder / f"removed-{digest.hex()}"
 
 
 def _lock(packs_directory: Path, timeout_s: float, *, is_shared: bool) -> FileLock:

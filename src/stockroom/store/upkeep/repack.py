@@ -22,7 +22,7 @@ from stockroom.store.codecs import AUTO, check_codec
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.pack_writer import PackWriter
-from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, open_session
+from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 
@@ -193,7 +193,7 @@ class _Rewriter:
         self._outside = frozenset(outside)
         self._on_made = on_made
         self._partial = store.catalog.read_packs().keys() - {number for number, _ in _iter_whole_packs(store)}
-        self.directory, self._lock = open_session(store.tmp_directory)
+        self.directory, self._lock = create_writer_folder(store.tmp_directory)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
         self._writer: PackWriter | None = None
         self._kind: tuple[str, tuple[int, ...] | None, str] | None = None

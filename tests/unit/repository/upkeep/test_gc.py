@@ -248,7 +248,7 @@ def test_a_writer_that_begins_after_the_marks_puts_anew_what_is_marked(stock, ho
     again = rows(2) if how == "same" else np.concatenate([rows(9)[:5], rows(2)])
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["again"] = again
-        writer._pin.session._flush_tensors()  # in its place, and nothing leads to it
+        writer._pin.workspace._flush_tensors()  # in its place, and nothing leads to it
         report = stock.gc(grace=NOW)
         assert report.packs == (0 if how == "same" else 1)  # the very same pack is spared
         writer.commit("again")
@@ -277,8 +277,8 @@ def test_a_handle_that_had_a_pack_open_when_it_went_does_not_rely_on_it(stock):
 def test_objects_spilled_before_a_commit_are_not_taken_under_the_writer(stock):
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["many"] = rows(3)
-        writer._pin.session.snapshot  # noqa: B018 - works the edits in
-        writer._pin.session.objects.flush()
+        writer._pin.workspace.snapshot  # noqa: B018 - works the edits in
+        writer._pin.workspace.objects.flush()
         assert stock.gc(grace=NOW).objects == 0
         writer.commit("many")
     assert (read(stock.path, "main", "many") == rows(3)).all()
@@ -317,7 +317,7 @@ def test_a_cherry_pick_of_a_marked_commit_keeps_it(stock):
         session.repository.open_snapshot(type(commit)(commit) and bytes.fromhex(commit), session.nodes)
         assert stock.gc(grace=NOW).commits == 0
     finally:
-        stock._pin.session = None
+        stock._pin.workspace = None
         session.close()
     assert stock.gc(grace=NOW).commits == 1
 
@@ -389,7 +389,7 @@ def test_leftovers_of_dead_writers_go(stock):
 def test_an_orphan_pack_is_as_old_as_its_files(stock):
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["gone"] = rows(6)
-        writer._pin.session._flush_tensors()
+        writer._pin.workspace._flush_tensors()
         writer.reset()
     stock.gc()
     assert len(packs(stock)) == 2

@@ -184,11 +184,11 @@ def test_saving_replaces_a_file_and_leaves_no_half_one(stock: StockRoom, tmp_pat
 
 def test_what_is_no_file_in_a_foreign_repository_is_told_as_damage(stock: StockRoom) -> None:
     with stock.enable_write():
-        session = stock._pin.writer()
-        session.put_states({"artifact/value": write_value(session, [1], where="x")})
+        workspace = stock._pin.writer()
+        workspace.put_states({"artifact/value": write_value(workspace, [1], where="x")})
         source = LeafSource("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
-        records = [write_leaves(session, ScalarLeaf("bytes"), [source], {"media_type": kind}) for kind in (3, "a\nb")]
-        session.put_states({f"artifact/odd{number}": record for number, record in enumerate(records)})
+        records = [write_leaves(workspace, ScalarLeaf("bytes"), [source], {"media_type": kind}) for kind in (3, "a\nb")]
+        workspace.put_states({f"artifact/odd{number}": record for number, record in enumerate(records)})
     with pytest.raises(MalformedRecordError, match="expected the bytes of a file"):
         stock.experiment.artifacts["value"]
     assert [stock.experiment.artifacts[f"odd{number}"].media_type for number in (0, 1)] == [UNKNOWN_MEDIA_TYPE] * 2

@@ -166,8 +166,8 @@ def test_flushed_points_outlive_their_writer_and_others_do_not(stock: StockRoom)
     writer.experiment.log({"loss": 1.0}, 0)
     writer.flush()
     writer.experiment.log({"loss": 2.0}, 1)
-    writer._pin.session.close()  # as if it had been killed
-    writer._pin.session = None
+    writer._pin.workspace.close()  # as if it had been killed
+    writer._pin.workspace = None
     writer.close()
     with StockRoom(stock.path, enable_write=True) as again:
         assert as_pairs(again.experiment.metrics["loss"]) == [(0, 1.0)]

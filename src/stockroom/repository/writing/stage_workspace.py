@@ -1,4 +1,4 @@
-"""A write session: the working stage, and everything that changes it or commits it.
+"""The workspace on the working stage, and everything that changes it or commits it.
 
 The stage is a root, like a commit's, on top of the commit it started from. `flush` makes it durable, `commit` gives it
 a commit record and moves the branch. Order on disk: packs, index, metadata and refs in one transaction, then HEAD.
@@ -43,7 +43,7 @@ _CONTENT: Final = ("head", "base", "_staged", "_edits", "_series", "reads")
 """What a commit puts on top of others' changes, and has back if it is refused."""
 
 
-class WriteSession(Workspace):
+class StageWorkspace(Workspace):
     """A writer that holds the lease of the working stage until `close`."""
 
     def __init__(
@@ -74,7 +74,7 @@ class WriteSession(Workspace):
 
     @property
     def is_open(self) -> bool:
-        """Whether this session, in this process, still holds the lease."""
+        """Whether this workspace, in this process, still holds the lease."""
         return self._lease.is_held
 
     @in_turn
@@ -87,7 +87,7 @@ class WriteSession(Workspace):
 
     @in_turn
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything, along with what was staged before.
+        """Commit what this workspace changed, if anything, along with what was staged before.
 
         If the commit is refused, the changes stay on the stage, and the error says how to go on.
         """
@@ -207,7 +207,7 @@ class WriteSession(Workspace):
 
     @in_turn
     def rollback(self) -> None:
-        """Return to what was staged when the session began or last committed, on disk too."""
+        """Return to what was staged when the workspace was opened or last committed, on disk too."""
         if not self.is_open:
             return
         self._drop_edits()

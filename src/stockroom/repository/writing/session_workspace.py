@@ -39,7 +39,7 @@ _HEAD_MOVES: Final = 4
 _STAGE: Final = "session/"
 
 
-class BranchSession(Workspace):
+class SessionWorkspace(Workspace):
     """A writer with its own stage, on a branch. A branch that does not exist is made by the first commit, from HEAD.
 
     The stage of a named session outlives the process from `flush` on, until the session of that name commits or resets
@@ -146,7 +146,7 @@ class BranchSession(Workspace):
 
     @in_turn
     def rollback(self) -> None:
-        """Return to what was staged when the session began or last committed."""
+        """Return to what was staged when the workspace was opened or last committed."""
         if self.is_open:
             self._drop_edits()
             self._staged = Snapshot(self.nodes, self._start)
