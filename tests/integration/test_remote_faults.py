@@ -127,7 +127,7 @@ def test_damage_that_shows_only_when_the_rest_of_a_row_comes_is_fetched_again(tm
         (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
         encoded = bytes(whole.mapping)[span.start : span.stop]
         assert not len(filler.accept(span, forge_block(whole, encoded, at=start % size)))
-        filler.settle()
+        filler.record_present()
         filler.close()
         assert np.array_equal(clone.data["scan"][row], scans[row])
         assert all((found == scan).all() for found, scan in zip(clone.data["scan"].values(), scans, strict=True))

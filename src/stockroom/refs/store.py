@@ -159,7 +159,7 @@ class RefStore:
                 return
             start = encode_number(batch[-1].number - 1)
 
-    def settle(self) -> None:
+    def see_last_change(self) -> None:
         """Make reads here see the last change, even if its process was killed right after it reached the disk.
 
         LMDB shows such a change to no reader until the next writer looks for it.

@@ -58,12 +58,12 @@ def follow_git_if_free(repository: Repository) -> None:
         return
     with suppress(LockedError, ReadOnlyError), acquire_lease(repository.paths.lease, timeout_s=0):
         is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
-        follow_git(repository, tie, repository.settle_head(tie), is_staged=is_staged)
+        follow_git(repository, tie, repository.complete_head(tie), is_staged=is_staged)
 
 
 def follow_branch(repository: Repository, tie: Tie | None) -> bool:
     """Move HEAD to its branch's tip unless something is staged; return whether it moved. For the lease's holder."""
-    head = repository.settle_head(tie)
+    head = repository.complete_head(tie)
     is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
     if tie is not None:
         return follow_git(repository, tie, head, is_staged=is_staged) != head

@@ -116,9 +116,9 @@ class Repository:
         except (LockedError, ReadOnlyError):  # its writer is alive, or nothing can be written here
             return pending
         with lease:
-            return self.settle_head(self.find_tie())
+            return self.complete_head(self.find_tie())
 
-    def settle_head(self, tie: Tie | None) -> Head:
+    def complete_head(self, tie: Tie | None) -> Head:
         """Return HEAD, with git's branch in the tie, after finishing a move of it. Only for the lease's holder."""
         head = self.paths.head.read()
         pending = self._find_effective(head)

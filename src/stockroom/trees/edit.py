@@ -59,10 +59,10 @@ def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
         edits = _edit_level(nodes, top, edits, level=level)
         if not len(edits):
             return None
-    return _settle_root(nodes, top, edits)
+    return _build_root_above(nodes, top, edits)
 
 
-def _settle_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
+def _build_root_above(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
     """Return the root above the remaining nodes of the old root's level; `edits` puts all of them."""
     written = np.flatnonzero(~edits.is_delete)
     if not len(written):

@@ -31,14 +31,14 @@ class KeyConflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Resolution:
     """The result for a key in conflict: a value, or None to delete it."""
 
     value: bytes | None
 
 
-Settle: TypeAlias = Callable[[KeyConflict], Settled | None]
-"""Settles a conflict, or returns None to leave it."""
+Resolve: TypeAlias = Callable[[KeyConflict], Resolution | None]
+"""Resolves a conflict, or returns None to leave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class MergedTree:
     conflicts: tuple[KeyConflict, ...]
 
 
-def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: Iterable[Key] = ()) -> MergedTree:
+def merge_trees(base: Tree, ours: Tree, theirs: Tree, resolve: Resolve, disputed: Iterable[Key] = ()) -> MergedTree:
     """Merge the changes of both sides into `base`; equal changes are no conflict.
 
     Reads and writes O(changes * depth) nodes; new nodes go to the store of `ours`. `disputed` are keys with no agreed
@@ -60,7 +60,7 @@ def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: 
         return MergedTree(ours, ())
     if base.root == ours.root and not unknown:
         return MergedTree(theirs, ())
-    merge = _Merge(ours, settle)
+    merge = _Merge(ours, resolve)
     for batch in diff_trees(base, theirs):
         change = _lay_out(batch, base, theirs)
         merge.take(change if not unknown else change.keep(_is_outside(change.keys, unknown)))
@@ -109,7 +109,7 @@ class _Merge:
     """The edits of `ours`, collected during the merge."""
 
     ours: Tree
-    settle: Settle
+    resolve: Resolve
     put_keys: list[Keys] = field(default_factory=list)
     put_values: list[Rows] = field(default_factory=list)
     deletes: list[Keys] = field(default_factory=list)
@@ -148,14 +148,14 @@ class _Merge:
 
     def _decide(self, keys: Keys, row: int, base: bytes | None, ours: bytes | None, theirs: bytes | None) -> None:
         conflict = KeyConflict(keys[row], base, ours, theirs)
-        settled = self.settle(conflict)
-        if settled is None:
+        resolution = self.resolve(conflict)
+        if resolution is None:
             self.conflicts.append(conflict)
-        elif settled.value is None:
+        elif resolution.value is None:
             self.deletes.append(keys.slice(row, row + 1))
         else:
             self.put_keys.append(keys.slice(row, row + 1))
-            self.put_values.append(np.frombuffer(settled.value, np.uint8).reshape(1, -1))
+            self.put_values.append(np.frombuffer(resolution.value, np.uint8).reshape(1, -1))
 
 
 def _lay_out(batch: DiffBatch, base: Tree, theirs: Tree) -> _Change:

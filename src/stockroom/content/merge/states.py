@@ -106,7 +106,7 @@ class StateMerge:
             return self._merge_dicts(at, base if isinstance(base, DictNode) else None, ours, theirs)
         if not is_wanted and _are_alike(nodes):
             return self._merge_sequences(at, nodes)
-        return self._settle(at, nodes) if self.only is None or is_wanted else self._take("ours", at, nodes)
+        return self._decide_node(at, nodes) if self.only is None or is_wanted else self._take("ours", at, nodes)
 
     def _find_side(self, at: str, nodes: Nodes) -> Side | None:
         """Return the side that a whole node comes from, or None if it must be merged or decided."""
@@ -160,7 +160,7 @@ class StateMerge:
         self._is_broken |= side is None  # notes cannot be resolved one by one
         return theirs if side == "theirs" else ours
 
-    def _settle(self, at: str, nodes: Nodes) -> Node | None:
+    def _decide_node(self, at: str, nodes: Nodes) -> Node | None:
         base, ours, theirs = nodes
         digests = [
             None if side is None else side.digest(at, node)

@@ -93,7 +93,7 @@ class Downloads:
                 self._wait(jobs, stall_s=stall_s, on_working=on_working)
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
-                    pack.settle()
+                    pack.record_present()
         raise CorruptionError(
             "fetched rows disappear again and again: the remote gives other bytes each time, or another program "
             "removes them here"
@@ -116,7 +116,7 @@ class Downloads:
             if pack is not None:
                 for job in list(pack.jobs):
                     job.done.wait()
-                pack.settle()
+                pack.record_present()
             with self._opening:
                 if pack is None or not pack.jobs:
                     change()

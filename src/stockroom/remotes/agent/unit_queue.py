@@ -45,7 +45,7 @@ class Job:
             is_last = all(other.done.is_set() for other in self.pack.jobs)
         if is_last or self.error is not None or self.priority is Priority.SOON:
             try:
-                self.pack.settle()
+                self.pack.record_present()
             except OSError as error:  # a full disk: nothing is marked; a waiting caller asks again
                 self.error = error
 
@@ -66,12 +66,12 @@ class OpenPack:
         """The path of its shard on a remote."""
         return f"{pack_prefix(self.digest)}{self.filler.shard_name}"
 
-    def settle(self) -> None:
+    def record_present(self) -> None:
         """Sync and mark the downloaded units, and forget the jobs that brought them."""
         with self.lock:
             ended = [job for job in self.jobs if job.done.is_set()]
         try:
-            self.filler.settle()
+            self.filler.record_present()
         finally:
             with self.lock:
                 for job in ended:

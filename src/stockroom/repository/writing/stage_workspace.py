@@ -54,10 +54,10 @@ class StageWorkspace(Workspace):
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
-            repository.refs.settle()
+            repository.refs.see_last_change()
             self._tie = repository.find_tie()
             self._is_tied = self._tie is not None
-            self.head = repository.settle_head(self._tie)
+            self.head = repository.complete_head(self._tie)
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
             root = None if stage is None else stage.root
             self.start_from(self.head.commit, root)  # fails before a branch moves to an absent commit
@@ -154,7 +154,7 @@ class StageWorkspace(Workspace):
         kind = change.kind if self.merging is None else self.merging.kind
         change = replace(change, kind=kind, stages={self.stage_name: None})
         try:
-            self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
+            self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._continue_from)
         except RefChangedError:
             if len(tried) > ATTEMPTS:
                 raise
@@ -317,7 +317,7 @@ class StageWorkspace(Workspace):
     def _look_again(self) -> Head:
         """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
         self._tie = self.repository.find_tie()
-        head = self.repository.settle_head(self._tie)
+        head = self.repository.complete_head(self._tie)
         if self._tie is not None:
             check_unmoved(head, self._placed)
         return head
@@ -365,7 +365,7 @@ class StageWorkspace(Workspace):
         self.head, self.base, self._staged = head, tip, merged
         self._forget_edits()
 
-    def _settle(self, head: Head) -> None:
+    def _continue_from(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
         self.head, self.base, self._start = head, base, base.root
         self._placed = head

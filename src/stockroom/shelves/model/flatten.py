@@ -72,7 +72,7 @@ def flatten(state: object, *, where: str) -> FlatState:
     """Return `state` split into structure and sources; raises `SchemaError` naming `where` and the bad value's path."""
     flat = _Flattener(where)
     top = flat.take(state, "", 0)
-    flat.settle_memory()
+    flat.choose_tensor_leaves()
     return FlatState(_freeze(top), [slot.source for slot in flat.slots if slot.source is not None])
 
 
@@ -141,7 +141,7 @@ class _Flattener:
         self.slots.append(slot)
         return slot
 
-    def settle_memory(self) -> None:
+    def choose_tensor_leaves(self) -> None:
         """Decide the kinds of tensor leaves, now that all tensors sharing a memory are known."""
         for tensors in self.memories.values():
             unique: dict[tuple[object, ...], _Tensor] = {}
@@ -150,7 +150,7 @@ class _Flattener:
                 if first is not tensor:
                     tensor.slot.leaf = TiedLeaf(encode_text(first.slot.path))
             for together in _find_overlaps(list(unique.values())):
-                self._settle_together(together)
+                self._store_together(together)
 
     def _take_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> _Group:
         keys = [self._check_key(key, path) for key in value]
@@ -208,7 +208,7 @@ class _Flattener:
             raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to store")
         tensor = _Tensor(slot, value, form)
         if 0 in form.shape:
-            self._settle_alone(tensor)
+            self._store_alone(tensor)
         else:
             self.memories[(form.memory, form.dtype)].append(tensor)
 
@@ -223,10 +223,10 @@ class _Flattener:
         slot.leaf = ArrayLeaf("numpy", name, value.shape)
         slot.source = LeafSource(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
 
-    def _settle_together(self, tensors: Sequence[_Tensor]) -> None:
+    def _store_together(self, tensors: Sequence[_Tensor]) -> None:
         """Store tensors that overlap as one base; a single tensor is stored alone unless it repeats its elements."""
         if len(tensors) == 1 and tensors[0].form.span >= math.prod(tensors[0].form.shape):
-            self._settle_alone(tensors[0])
+            self._store_alone(tensors[0])
             return
         start, stop = min(t.form.offset for t in tensors), max(t.end for t in tensors)
         first = tensors[0]
@@ -241,7 +241,7 @@ class _Flattener:
             first.slot.path, first.form.dtype, (stop - start,), (stop - start) * first.form.itemsize, pieces
         )
 
-    def _settle_alone(self, tensor: _Tensor) -> None:
+    def _store_alone(self, tensor: _Tensor) -> None:
         form = tensor.form
         tensor.slot.leaf = ArrayLeaf("torch", form.dtype, form.shape)
         pieces = _TensorPieces(partial(load_torch().iter_bytes, tensor.value))

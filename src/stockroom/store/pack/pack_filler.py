@@ -54,7 +54,7 @@ class PackFiller:
     def __init__(self, directory: Path, digest: PackDigest) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._settling = threading.Lock()
+        self._recording = threading.Lock()
         self._written: list[NDArray[np.int64]] = []
         self._unfinished: dict[int, range] = {}
         self._open(digest)
@@ -122,7 +122,7 @@ class PackFiller:
         return ranges
 
     def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
-        """Write the units of `span` that are right as far as it shows; returns the others. `settle` marks the written.
+        """Write the units of `span` that are right as far as it shows; returns the others. `record_present` marks the written.
 
         Raises:
             OSError: the disk is full, or the like; nothing is marked.
@@ -137,12 +137,12 @@ class PackFiller:
             self._unfinished.update(unfinished)
         return span.units[~good]
 
-    def settle(self) -> NDArray[np.int64]:
+    def record_present(self) -> NDArray[np.int64]:
         """Sync the units accepted so far and mark them present; returns them.
 
         Blocks that make up a row together which does not match its digest are absent afterwards, all of them.
         """
-        with self._settling:  # a caller with nothing left to mark has waited for the one who marked it
+        with self._recording:  # a caller with nothing left to mark has waited for the one who marked it
             with self._lock:
                 written, self._written = self._written, []
                 unfinished, self._unfinished = self._unfinished, {}

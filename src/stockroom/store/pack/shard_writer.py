@@ -89,7 +89,7 @@ class ShardWriter:
 
     def finish(self, layout: PackLayout, units: int) -> int:
         """Write padding and the index for `units` units; returns the size of the file."""
-        self.settle()
+        self.resolve_codec()
         self.wait()
         blocks = layout.count_blocks(units)
         padding = blocks * layout.block_nbytes - self.nbytes
@@ -115,7 +115,7 @@ class ShardWriter:
             fd, self._fd = self._fd, -1  # first: after an interrupt, a second close must not close another file
             os.close(fd)
 
-    def settle(self) -> None:
+    def resolve_codec(self) -> None:
         """Resolve `auto` to a codec, from the bytes taken so far."""
         if self.codec is None:
             self.codec = choose_codec(self._pending[:_AUTO_SAMPLE_NBYTES], self._itemsize)

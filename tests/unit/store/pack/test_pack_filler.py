@@ -57,7 +57,7 @@ def fill(filler: PackFiller, whole: bytes, units: np.ndarray, **options: int) ->
     assert set(np.concatenate([span.units for span in plan] or [absent])) >= set(absent)
     bad = [filler.accept(span, whole[span.start : span.stop]) for span in plan]
     assert not any(len(units) for units in bad)
-    return filler.settle()
+    return filler.record_present()
 
 
 def test_filled_in_any_order_the_pack_is_the_same_file(hollow: tuple[Path, PackDigest, bytes]) -> None:
@@ -84,7 +84,7 @@ def test_a_wrong_byte_is_refused_wherever_it_is(hollow: tuple[Path, PackDigest, 
                 covers = [u for u in span.units if filler._starts[u] <= at < filler._stops[u]]
                 assert set(covers) <= set(bad.tolist())
                 break
-        filler.settle()
+        filler.record_present()
         assert list(iter_pack_damage(directory)) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
@@ -108,7 +108,7 @@ def test_a_block_that_holds_other_bytes_is_refused(tmp_path: Path, ragged: bool,
     bad = np.concatenate([filler.accept(span, bytes(forged[span.start : span.stop])) for span in plan]).tolist()
     assert block in bad
     assert len(bad) <= 4  # it, and those that share a row with it
-    filler.settle()
+    filler.record_present()
     assert list(iter_pack_damage(directory)) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
@@ -147,7 +147,7 @@ def test_an_answer_cut_short_is_refused(hollow: tuple[Path, PackDigest, bytes]) 
     filler = PackFiller(directory, digest)
     (span, *_) = filler.plan_ranges(np.arange(filler.units), gap_nbytes=0, max_nbytes=1 << 16)
     assert len(filler.accept(span, whole[span.start : span.stop - 1])) == len(span.units)
-    assert len(filler.settle()) == 0
+    assert len(filler.record_present()) == 0
 
 
 def test_units_that_no_such_pack_has_are_refused(hollow: tuple[Path, PackDigest, bytes]) -> None:
@@ -219,8 +219,8 @@ def test_a_row_whose_blocks_come_in_different_requests_is_checked_before_anybody
         (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
         assert not len(filler.accept(span, forged[span.start : span.stop]))  # alone, nothing is wrong with it
         if settled == "each":
-            filler.settle()
-    filler.settle()
+            filler.record_present()
+    filler.record_present()
     assert list(iter_pack_damage(directory)) == []
     assert len(Pack(directory, digest).find_absent(np.array([row])))
     (span,) = filler.plan_ranges(np.array(blocks), gap_nbytes=0, max_nbytes=1 << 30)
@@ -237,7 +237,7 @@ def test_a_row_begun_before_a_restart_is_checked_with_its_last_block(tmp_path: P
         filler = PackFiller(directory, digest)
         (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
         filler.accept(span, forged[span.start : span.stop])
-        filler.settle()
+        filler.record_present()
         filler.close()
     assert len(Pack(directory, digest).find_absent(np.array([row])))
     assert list(iter_pack_damage(directory)) == []
