@@ -219,7 +219,7 @@ def workspace_of(stock: StockRoom) -> StageWorkspace:
 
 def open_state(stock: StockRoom, record: Any) -> State:
     workspace = workspace_of(stock)
-    reader = LeafReader(workspace.snapshot, record, stock._repository.tensors, workspace.read_pending_chunk)
+    reader = LeafReader(workspace.snapshot, record, stock._repository.tensors, workspace.read_unflushed_chunk)
     source = StateSource(stock._repository, reader, kind="model", name="m", check_open=lambda: None)
     return State(source)
 

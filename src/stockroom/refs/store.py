@@ -167,7 +167,7 @@ class RefStore:
         self._env.update(lambda _: None)
 
     def apply(self, change: RefChange, *, objects: ObjectStore | None = None) -> tuple[Operation, ...]:
-        """Apply all of `change`, and write the pending `objects`, durably; or change nothing.
+        """Apply all of `change`, and write the unflushed `objects`, durably; or change nothing.
 
         Returns the operations added to the log, one for each move.
 
@@ -179,8 +179,8 @@ class RefStore:
         records = {record.commit_id: record for record in change.commits}
         now_ns = time.time_ns()
         while True:
-            encoded = objects.encode_pending() if objects is not None else {}
-            known = objects.list_pending(but=encoded) if objects is not None else []
+            encoded = objects.encode_unflushed() if objects is not None else {}
+            known = objects.list_unflushed(but=encoded) if objects is not None else []
 
             def run(txn: WriteTxn) -> tuple[list[int], tuple[Operation, ...]]:
                 check_known(txn, known)  # noqa: B023 - run in this round

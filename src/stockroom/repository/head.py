@@ -23,7 +23,7 @@ from stockroom.files import read_own_file, sync_path, write_own_file
 HEAD_NAME = "head.stock"
 REMOTE_NAME = "remote.stock"
 """Another file beside it that git tracks (`remotes/format/remote_file.py`)."""
-PENDING_NAME = "head.pending"
+PREPARED_NAME = "head.pending"
 _MAGIC = "stockroom head"
 _VERSION = 1
 _MAX_NBYTES = 4096
@@ -80,22 +80,22 @@ class HeadFile:
 
     def __init__(self, work_tree: Path, state_directory: Path) -> None:
         self.path = work_tree / HEAD_NAME
-        self._pending = state_directory / PENDING_NAME
+        self._prepared = state_directory / PREPARED_NAME
 
     def read(self) -> Head:
         """Return the HEAD in the file."""
         return self._read(self.path)
 
-    def find_pending(self) -> Head | None:
+    def find_prepared(self) -> Head | None:
         """Return the next HEAD if a move is under way or unfinished; None if no next HEAD was written in full."""
         try:
-            return self._read(self._pending)
+            return self._read(self._prepared)
         except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError):
             return None
 
     def prepare(self, head: Head) -> None:
         """Write the next HEAD beside the present one, and sync it."""
-        write_own_file(self._pending, head.format().encode())
+        write_own_file(self._prepared, head.format().encode())
 
     def complete(self) -> None:
         """Make the prepared HEAD the present one.
@@ -103,11 +103,11 @@ class HeadFile:
         The folder is not synced: if a power cut undoes the rename, the prepared file is back, and the next reader
         renames it.
         """
-        self._pending.rename(self.path)
+        self._prepared.rename(self.path)
 
     def cancel(self) -> None:
         """Delete a prepared HEAD whose move did not happen."""
-        self._pending.unlink(missing_ok=True)
+        self._prepared.unlink(missing_ok=True)
 
     def write(self, head: Head, *, must_last: bool = True) -> None:
         """Replace the HEAD, on disk too, unless it follows a branch and may follow it again after a power cut."""

@@ -108,23 +108,23 @@ class Repository:
     def read_head(self) -> Head:
         """Return HEAD, after finishing a move that a killed process left unfinished."""
         head = self.paths.head.read()
-        pending = self._find_effective(head)
-        if pending is None:
+        prepared = self._find_effective(head)
+        if prepared is None:
             return head
         try:
             lease = acquire_lease(self.paths.lease, timeout_s=0)
         except (LockedError, ReadOnlyError):  # its writer is alive, or nothing can be written here
-            return pending
+            return prepared
         with lease:
             return self.complete_head(self.find_tie())
 
     def complete_head(self, tie: Tie | None) -> Head:
         """Return HEAD, with git's branch in the tie, after finishing a move of it. Only for the lease's holder."""
         head = self.paths.head.read()
-        pending = self._find_effective(head)
-        if pending is not None:
+        prepared = self._find_effective(head)
+        if prepared is not None:
             self.paths.head.complete()
-        return _follow(pending or head, tie)
+        return _follow(prepared or head, tie)
 
     def find_tie(self) -> Tie | None:
         """Return the tie to git if it is in force now."""
@@ -201,16 +201,16 @@ class Repository:
 
     def _find_effective(self, head: Head) -> Head | None:
         """Return the prepared HEAD if the refs have already moved to it from `head`, otherwise None."""
-        pending = self.paths.head.find_pending()
-        if pending is None or pending == head or pending.branch is None:
+        prepared = self.paths.head.find_prepared()
+        if prepared is None or prepared == head or prepared.branch is None:
             return None
-        if pending.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
+        if prepared.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
             return None
-        ref = str(Ref("branch", pending.branch))
+        ref = str(Ref("branch", prepared.branch))
         last = next((operation for operation in self.refs.iter_operations() if operation.ref == ref), None)
-        if last is None or (last.old, last.new) != (head.commit, pending.commit):
+        if last is None or (last.old, last.new) != (head.commit, prepared.commit):
             return None
-        return pending
+        return prepared
 
 
 def _follow(head: Head, tie: Tie | None) -> Head:

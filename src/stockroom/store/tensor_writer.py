@@ -29,8 +29,8 @@ from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 
-_WAITING_ROWS = 512
-_WAITING_NBYTES = 8 << 20
+_BUFFER_ROWS = 512
+_BUFFER_NBYTES = 8 << 20
 _MAX_OPEN_PACKS = 16
 _MAX_SYNCING = 2
 
@@ -39,7 +39,7 @@ OnSpared: TypeAlias = Callable[[PackDigest], None]
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _RowBuffer:
     """Rows of one stream not yet looked up in the store."""
 
     rows: dict[bytes, bytes] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class TensorWriter:
         self._directory, self._lock = create_writer_folder(store.tmp_directory)
         self._serial = 0
         self._open: dict[Stream, PackWriter] = {}
-        self._waiting: dict[Stream, _Waiting] = {}
+        self._buffers: dict[Stream, _RowBuffer] = {}
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
         self._syncer = SideThreads(1, thread_name_prefix="stockroom-sync")
         self._behind = SideThreads(1, thread_name_prefix="stockroom-write")
@@ -78,13 +78,13 @@ class TensorWriter:
         """Put one chunk; returns its digest."""
         digest = blake3(data).digest()
         if not self._has(digest):
-            waiting = self._waiting.get(stream)
-            if waiting is None:
-                waiting = self._waiting[stream] = _Waiting()
-            if digest not in waiting.rows:
-                waiting.rows[digest] = data
-                waiting.nbytes += len(data)
-                if len(waiting.rows) >= _WAITING_ROWS or waiting.nbytes >= _WAITING_NBYTES:
+            buffer = self._buffers.get(stream)
+            if buffer is None:
+                buffer = self._buffers[stream] = _RowBuffer()
+            if digest not in buffer.rows:
+                buffer.rows[digest] = data
+                buffer.nbytes += len(data)
+                if len(buffer.rows) >= _BUFFER_ROWS or buffer.nbytes >= _BUFFER_NBYTES:
                     self._drain(stream)
         return ChunkDigest(digest)
 
@@ -152,13 +152,13 @@ class TensorWriter:
     @property
     def is_flushed(self) -> bool:
         """Whether the store can find every chunk put so far."""
-        return not (self._waiting or self._open or self._syncing)
+        return not (self._buffers or self._open or self._syncing)
 
     def read(self, digest: bytes) -> bytes | None:
         """Return the raw bytes of an unflushed chunk; None if there is no such chunk."""
-        for waiting in self._waiting.values():
-            if digest in waiting.rows:
-                return waiting.rows[digest]
+        for buffer in self._buffers.values():
+            if digest in buffer.rows:
+                return buffer.rows[digest]
         for writer in self._open.values():
             data = writer.find_row(digest)
             if data is not None:
@@ -169,7 +169,7 @@ class TensorWriter:
 
     def flush(self) -> None:
         """Make every chunk put so far durable and findable; raises `StockroomError` if an earlier write failed."""
-        for stream in list(self._waiting):
+        for stream in list(self._buffers):
             self._drain(stream)
         with self._remember_failure():
             for stream in list(self._open):
@@ -178,7 +178,7 @@ class TensorWriter:
 
     def abort(self) -> None:
         """Forget chunks in unsealed packs, and remove their files. Sealed packs are kept if they can be."""
-        self._waiting.clear()
+        self._buffers.clear()
         for writer in self._open.values():
             writer.abort()
         self._open.clear()
@@ -204,15 +204,15 @@ class TensorWriter:
         self._lock.release()
 
     def _drain(self, stream: Stream) -> None:
-        """Look up the waiting rows of a stream, and append those that the store lacks."""
-        if stream not in self._waiting:
+        """Look up the buffered rows of a stream, and append those that the store lacks."""
+        if stream not in self._buffers:
             return
         with self._remember_failure():
-            waiting = self._waiting.pop(stream)
-            digests = list(waiting.rows)
+            buffer = self._buffers.pop(stream)
+            digests = list(buffer.rows)
             joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
             for position in self._find_fresh(digests, joined):
-                self._take(waiting.rows[digests[position]], digests[position], stream)
+                self._take(buffer.rows[digests[position]], digests[position], stream)
 
     @contextmanager
     def _remember_failure(self) -> Iterator[None]:

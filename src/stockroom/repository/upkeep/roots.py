@@ -50,7 +50,7 @@ def _iter_work_trees(paths: RepositoryPaths) -> Iterator[RepositoryPaths]:
 
 
 def _read_heads(paths: RepositoryPaths) -> Iterator[CommitId]:
-    for read in (paths.head.find_pending, paths.head.read):
+    for read in (paths.head.find_prepared, paths.head.read):
         try:
             head = read()
         except RepositoryNotFoundError:  # no file

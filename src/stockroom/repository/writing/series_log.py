@@ -12,7 +12,7 @@ from stockroom.content.series import as_number, as_step, make_series_record, put
 from stockroom.content.snapshot import METRIC
 from stockroom.refs.names import check_free_name
 
-_MAX_WAITING: Final = 1 << 16
+_MAX_UNAPPLIED: Final = 1 << 16
 
 
 class _Columns(Protocol):
@@ -27,7 +27,7 @@ class SeriesLog:
     """The points logged in a workspace and not yet applied to its columns."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[array[int], array[float]]] = {}
+        self._unapplied: dict[str, tuple[array[int], array[float]]] = {}
         self._count = 0
         self._next_step: int | None = None
         self.start_unit()
@@ -42,7 +42,7 @@ class SeriesLog:
         """Return the series of this unit, and the steps given to their points; none if the caller chose any step."""
         if self._given is None or self._is_chosen or self._next_step is None:
             return set(), range(0)
-        return self._begun | self._waiting.keys(), range(self._given, self._next_step)
+        return self._begun | self._unapplied.keys(), range(self._given, self._next_step)
 
     def log(self, workspace: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
@@ -50,39 +50,39 @@ class SeriesLog:
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
-        waiting = self._waiting
+        unapplied = self._unapplied
         for name in values:
-            if name not in waiting:
+            if name not in unapplied:
                 check_free_name("metric", name)
         if step is None:
             step = as_step(self._find_next_step(workspace))
-            waiting = self._waiting  # again: finding the next step may apply what was waiting
+            unapplied = self._unapplied  # again: finding the next step may apply what was waiting
             if self._given is None:
                 self._given = step
         else:
             step = as_step(step)
             self._is_chosen = True
         for name, number in zip(values, numbers, strict=True):
-            series = waiting.get(name)
+            series = unapplied.get(name)
             if series is None:
-                series = waiting[str.__str__(name)] = (array("q"), array("d"))  # a member of a str enum, by its value
+                series = unapplied[str.__str__(name)] = (array("q"), array("d"))  # a member of a str enum, by its value
             series[0].append(step)
             series[1].append(number)
         if self._next_step is not None and step >= self._next_step and numbers:
             self._next_step = step + 1
         self._count += len(numbers)
-        if self._count >= _MAX_WAITING:
+        if self._count >= _MAX_UNAPPLIED:
             self.work_in(workspace)
         return step
 
     def work_in(self, workspace: _Columns) -> None:
         """Apply the logged points to the workspace's columns."""
-        waiting = self._waiting
-        if waiting:
-            for name, (steps, values) in waiting.items():
+        unapplied = self._unapplied
+        if unapplied:
+            for name, (steps, values) in unapplied.items():
                 put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun)
-            self._begun |= waiting.keys()
-            self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
+            self._begun |= unapplied.keys()
+            self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
     def _find_next_step(self, workspace: _Columns) -> int:
         if self._next_step is None:

@@ -201,7 +201,7 @@ class Workspace(ABC):
         return writer is None or writer.is_flushed
 
     @in_turn
-    def read_pending_chunk(self, digest: bytes) -> bytes | None:
+    def read_unflushed_chunk(self, digest: bytes) -> bytes | None:
         """Return the bytes of a chunk put in this workspace, if the store cannot find it yet."""
         writer: TensorWriter | None = self.__dict__.get("tensors")
         if writer is None:
@@ -281,7 +281,7 @@ class Workspace(ABC):
     def _drop_edits(self) -> None:
         self.drops += 1
         self._forget_edits()
-        self.objects.discard_pending()
+        self.objects.discard_unflushed()
         Snapshot.empty(self.nodes)  # puts the empty root again, which the base may need and which was just discarded
         writer = self.__dict__.get("tensors")
         if writer is not None:

@@ -97,7 +97,7 @@ class ColumnSource:
         record = self._find_edit().record
         if self._entries is None or self._entries.record.schema != record.schema:
             tree = Tree(self._workspace.nodes, record.tree_format, ObjectDigest(record.root))
-            self._entries = SampleReader(record, tree, self.pin.tensors, self._workspace.read_pending_chunk)
+            self._entries = SampleReader(record, tree, self.pin.tensors, self._workspace.read_unflushed_chunk)
         return self._entries
 
     @property
@@ -225,7 +225,7 @@ class ColumnSource:
             tree, is_flushed = edit.tree, self._workspace.is_flushed
             staged = self._staged
             if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:
-                find = None if is_flushed else self._workspace.read_pending_chunk
+                find = None if is_flushed else self._workspace.read_unflushed_chunk
                 staged = self._staged = SampleReader(edit.record, tree, self.pin.tensors, find)
             return staged
 

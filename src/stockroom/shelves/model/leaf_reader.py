@@ -161,7 +161,7 @@ class LeafReader:
 def open_leaves(pin: Pin, record: StateRecord | ValueRecord) -> LeafReader:
     """Return the reader of a state's leaves, including unflushed ones of the workspace."""
     workspace = pin.workspace
-    find = None if workspace is None or workspace.is_flushed else workspace.read_pending_chunk
+    find = None if workspace is None or workspace.is_flushed else workspace.read_unflushed_chunk
     return LeafReader(pin.content, record, pin.tensors, find)
 
 

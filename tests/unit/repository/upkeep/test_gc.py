@@ -293,7 +293,7 @@ def test_an_object_that_goes_between_looking_and_writing_is_written(stock):
     data = repository.objects.get_object(tree)
     writer = type(repository.objects)(repository.env)
     writer.put_object(data)
-    encode = writer.encode_pending
+    encode = writer.encode_unflushed
     calls = []
 
     def encode_and_lose():
@@ -303,7 +303,7 @@ def test_an_object_that_goes_between_looking_and_writing_is_written(stock):
         calls.append(len(encoded))
         return encoded
 
-    writer.encode_pending = encode_and_lose
+    writer.encode_unflushed = encode_and_lose
     writer.flush()
     assert calls == [0, 1]
     assert repository.objects.get_object(tree) == data
