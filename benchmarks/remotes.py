@@ -343,7 +343,7 @@ def raw_name(path: Path) -> str:
 
 def find_ranges(column: Any, positions: NDArray[np.int64]) -> list[tuple[str, int, int]]:
     """Where each sample's bytes lie on the remote."""
-    tensors = column._source.pin.tensors
+    tensors = column._opened.pin.tensors
     locations = tensors.locate(column.find_chunks(positions))
     ranges = []
     for location in locations.tolist():

@@ -25,7 +25,7 @@ from stockroom.errors import MalformedRecordError
 from stockroom.repository.writing.stage_workspace import StageWorkspace
 from stockroom.shelves.model.flatten import flatten
 from stockroom.shelves.model.leaf_reader import LeafReader
-from stockroom.shelves.model.state import State, StateSource
+from stockroom.shelves.model.state import OpenState, State
 
 FLAT = torch.arange(12.0)
 NOTED: Any = OrderedDict({"layer.weight": FLAT, "layer.bias": None, 7: {"\ud800": [FLAT[4:], FLAT[4:]]}})
@@ -41,7 +41,7 @@ SMALL = {
 STRUCTURE = encode_structure(flatten(SMALL, where="here").structure)
 VALUE = ValueRecord(
     flatten(SMALL, where="here").structure,
-    tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flatten(SMALL, where="here").sources),
+    tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flatten(SMALL, where="here").leaves),
 ).encode()
 STATE = StateRecord(bytes(range(32)), b"\xff" * 32, {"epoch": 3, "note": "ä", "nested": {"a": [1, None, 0.5]}}).encode()
 
@@ -220,7 +220,7 @@ def workspace_of(stock: StockRoom) -> StageWorkspace:
 def open_state(stock: StockRoom, record: Any) -> State:
     workspace = workspace_of(stock)
     reader = LeafReader(workspace.snapshot, record, stock._repository.tensors, workspace.read_unflushed_chunk)
-    source = StateSource(stock._repository, reader, kind="model", name="m", check_open=lambda: None)
+    source = OpenState(stock._repository, reader, kind="model", name="m", check_open=lambda: None)
     return State(source)
 
 

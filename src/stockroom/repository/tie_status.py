@@ -15,7 +15,7 @@ from stockroom.repository.git.tie import Tie, find_tie
 from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
 from stockroom.repository.repository import Repository
 
-Place = Literal["none", "same", "ahead", "behind", "elsewhere"]
+BranchPosition = Literal["none", "same", "ahead", "behind", "elsewhere"]
 """The position of a branch relative to HEAD; `none` if the branch does not exist yet."""
 
 
@@ -43,7 +43,7 @@ class TieStatus:
     head: CommitId | None = None
     is_here: bool = True
     committed: CommitId | None = None
-    branch_place: Place = "none"
+    branch_place: BranchPosition = "none"
     is_staged: bool = False
     staged_on: CommitId | None = None
     shares: Path | None = None
@@ -90,7 +90,7 @@ def _read_committed(tie: Tie) -> CommitId | None:
     return read_pinned(tie, ["HEAD"])["HEAD"]
 
 
-def _find_place(repository: Repository, branch: str | None, head: CommitId | None) -> Place:
+def _find_place(repository: Repository, branch: str | None, head: CommitId | None) -> BranchPosition:
     refs = repository.refs
     at = refs.find_branch(branch)
     if at is None:

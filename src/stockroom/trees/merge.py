@@ -70,13 +70,13 @@ def merge_trees(base: Tree, ours: Tree, theirs: Tree, resolve: Resolve, disputed
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class _KeyValues:
     """The values of some keys: which exist `(n,)`, and their values `(n, width)`, zeros if missing."""
 
     found: NDArray[np.bool_]
     values: Rows
 
-    def equals(self, other: _Side) -> NDArray[np.bool_]:
+    def equals(self, other: _KeyValues) -> NDArray[np.bool_]:
         """Return where both sides have the same."""
         is_same: NDArray[np.bool_] = (self.found == other.found) & (self.values == other.values).all(axis=1)
         return is_same
@@ -85,9 +85,9 @@ class _Side:
         """Return the value of one key, or None."""
         return self.values[row].tobytes() if self.found[row] else None
 
-    def keep(self, chosen: NDArray[np.bool_]) -> _Side:
+    def keep(self, chosen: NDArray[np.bool_]) -> _KeyValues:
         """Return the same of the chosen keys."""
-        return _Side(self.found[chosen], self.values[chosen])
+        return _KeyValues(self.found[chosen], self.values[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class _Change:
     """Keys that their side changed, with their values before and after."""
 
     keys: Keys
-    before: _Side
-    after: _Side
+    before: _KeyValues
+    after: _KeyValues
 
     def keep(self, chosen: NDArray[np.bool_]) -> _Change:
         """Return the same of the chosen keys."""
@@ -126,7 +126,7 @@ class _Merge:
 
     def take_disputed(self, theirs: Tree, keys: Keys) -> None:
         """Decide those of these keys in which the sides differ."""
-        ours, after = self._look_up(keys), _Side(*theirs.get_many(keys.batch))
+        ours, after = self._look_up(keys), _KeyValues(*theirs.get_many(keys.batch))
         for row in np.flatnonzero(~ours.equals(after)).tolist():
             self._decide(keys, row, None, ours.at(row), after.at(row))
 
@@ -137,10 +137,10 @@ class _Merge:
         puts, deletes = nothing.concat(self.put_keys), nothing.concat(self.deletes)
         return MergedTree(self.ours.edit(puts.batch, values, deletes=deletes.batch), tuple(self.conflicts))
 
-    def _look_up(self, keys: Keys) -> _Side:
-        return _Side(*self.ours.get_many(keys.batch))
+    def _look_up(self, keys: Keys) -> _KeyValues:
+        return _KeyValues(*self.ours.get_many(keys.batch))
 
-    def _put(self, keys: Keys, after: _Side, chosen: NDArray[np.bool_]) -> None:
+    def _put(self, keys: Keys, after: _KeyValues, chosen: NDArray[np.bool_]) -> None:
         puts, deletes = np.flatnonzero(chosen & after.found), np.flatnonzero(chosen & ~after.found)
         self.put_keys.append(keys.take(puts))
         self.put_values.append(after.values[puts])
@@ -168,8 +168,8 @@ def _lay_out(batch: DiffBatch, base: Tree, theirs: Tree) -> _Change:
     after = [theirs.get_many(batch.added_keys)[1] if added else nothing[0], nothing[1], batch.new_values]
     return _Change(
         keys,
-        _Side(np.repeat([False, True, True], [added, removed, changed]), np.concatenate(before)),
-        _Side(np.repeat([True, False, True], [added, removed, changed]), np.concatenate(after)),
+        _KeyValues(np.repeat([False, True, True], [added, removed, changed]), np.concatenate(before)),
+        _KeyValues(np.repeat([True, False, True], [added, removed, changed]), np.concatenate(after)),
     )
 
 

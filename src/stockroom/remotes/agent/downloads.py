@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from stockroom import errors
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
+from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.agent.protocol import OnWorking
-from stockroom.remotes.agent.sources import Source
 from stockroom.remotes.agent.unit_queue import Job, OpenPack, Priority, UnitQueue
 from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
@@ -51,15 +51,15 @@ class Figures:
 class Downloads:
     """Fills the packs under one folder. Only one process at a time may have one for a folder; its threads share it.
 
-    `find_sources`, called for each of the requests that `threads` run at once, returns the remotes to ask for a pack,
+    `list_remotes`, called for each of the requests that `threads` run at once, returns the remotes to ask for a pack,
     the most likely first.
     """
 
     def __init__(
-        self, packs_directory: Path, find_sources: Callable[[PackDigest], Sequence[Source]], *, threads: int = 16
+        self, packs_directory: Path, list_remotes: Callable[[PackDigest], Sequence[OpenRemote]], *, threads: int = 16
     ) -> None:
         self._packs_directory = packs_directory
-        self._find_sources = find_sources
+        self._list_remotes = list_remotes
         self._packs: dict[PackDigest, OpenPack] = {}
         self._opening = threading.RLock()
         self._queue = UnitQueue()
@@ -189,9 +189,9 @@ class Downloads:
 
     def _download(self, job: Job) -> None:
         pack, failures = job.pack, list[StockroomError]()
-        for source in self._find_sources(pack.digest):
+        for remote in self._list_remotes(pack.digest):
             try:
-                self._download_from(source, job)
+                self._download_from(remote, job)
             except StockroomError as error:
                 failures.append(error)
             else:
@@ -203,21 +203,21 @@ class Downloads:
             pack=pack.digest.hex(),
         )
 
-    def _download_from(self, source: Source, job: Job) -> None:
+    def _download_from(self, remote: OpenRemote, job: Job) -> None:
         """Download the units of a job; retry a few times if any arrive damaged."""
         pack, span = job.pack, job.span
         for _ in range(_TRIES):
             try:
-                content = source.transport.get_range(pack.path, span.start, span.stop)
+                content = remote.transport.get_range(pack.path, span.start, span.stop)
             except MissingFileError as error:
                 raise AbsentDataError(
-                    f"pack {pack.digest.hex()[:12]}: remote {source.name!r} does not have it ({error})",
-                    remote=source.name,
+                    f"pack {pack.digest.hex()[:12]}: remote {remote.name!r} does not have it ({error})",
+                    remote=remote.name,
                     pack=pack.digest.hex(),
                 ) from error
             except RemoteError as error:
                 name = pack.digest.hex()[:12]
-                raise type(error)(f"pack {name} from remote {source.name!r}: {error}") from error
+                raise type(error)(f"pack {name} from remote {remote.name!r}: {error}") from error
             self.figures.requests += 1
             self.figures.nbytes += span.nbytes
             bad = pack.filler.accept(span, content)
@@ -225,9 +225,9 @@ class Downloads:
                 return
             self.figures.bad_units += len(bad)
         raise CorruptionError(
-            f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows "
+            f"remote {remote.name!r} ({remote.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows "
             f"arrived damaged {_TRIES} times; push again from a clone that has them",
-            where=f"{source.name}: pack {pack.digest.hex()}",
+            where=f"{remote.name}: pack {pack.digest.hex()}",
         )
 
     def _wait(self, jobs: Sequence[Job], *, stall_s: float, on_working: OnWorking | None) -> None:
@@ -253,7 +253,7 @@ class Downloads:
     def _explain(self, job: Job) -> str:
         """Describe why a job takes so long, as far as is known."""
         name = job.pack.digest.hex()[:12]
-        for source in self._find_sources(job.pack.digest):
-            trouble = source.transport.describe_trouble() or "no answer"
-            return f"pack {name} from remote {source.name!r} ({source.transport.url}): {trouble}"
+        for remote in self._list_remotes(job.pack.digest):
+            trouble = remote.transport.describe_trouble() or "no answer"
+            return f"pack {name} from remote {remote.name!r} ({remote.transport.url}): {trouble}"
         return f"pack {name}: no remote"

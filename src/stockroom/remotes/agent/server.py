@@ -145,10 +145,10 @@ class _Agent:
         with self._opening:
             if self._downloads is None:
                 from stockroom.remotes.agent.downloads import Downloads
-                from stockroom.remotes.agent.sources import SourceList
+                from stockroom.remotes.agent.open_remotes import OpenRemotes
 
-                sources = SourceList(self._state)
-                self._downloads = Downloads(self._state / "packs", sources.find)
+                remotes = OpenRemotes(self._state)
+                self._downloads = Downloads(self._state / "packs", remotes.find)
             return self._downloads
 
 

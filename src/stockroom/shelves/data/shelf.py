@@ -15,9 +15,9 @@ from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.data.column import Column
-from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import check_decoder
 from stockroom.shelves.data.keys import check_key
+from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.values import (
     Schema,
     as_array_like,
@@ -52,10 +52,10 @@ class DataShelf(Shelf[Column]):
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, tuple) and len(name) > 1:
-            return Column(ColumnSource(self._pin, name[0]))[_key_after(name)]
+            return Column(OpenColumn(self._pin, name[0]))[_key_after(name)]
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
-        return Column(ColumnSource(self._pin, name))
+        return Column(OpenColumn(self._pin, name))
 
     def __setitem__(self, name: Any, values: object) -> None:
         if isinstance(name, tuple) and len(name) > 1:
@@ -213,7 +213,7 @@ class DataShelf(Shelf[Column]):
         with workspace.turn:
             cast = plan(self._find_edit(name).finish())
             if cast is not None:
-                fresh = cast_column(workspace, Column(ColumnSource(self._pin, name), decodes=False), cast, lossy=lossy)
+                fresh = cast_column(workspace, Column(OpenColumn(self._pin, name), decodes=False), cast, lossy=lossy)
                 workspace.delete(name_path(DATA, name))
                 workspace.create_column(name_path(DATA, name), cast.record).adopt(fresh)
         return self[name]  # type: ignore[no-any-return]

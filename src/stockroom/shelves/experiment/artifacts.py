@@ -154,12 +154,12 @@ def _check_parts(name: str) -> None:
 
 
 def _write(workspace: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
-    from stockroom.shelves.model.flatten import LeafSource  # here for start-up time
+    from stockroom.shelves.model.flatten import LeafBytes  # here for start-up time
     from stockroom.shelves.model.state_writer import write_leaves
 
-    source = LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
+    leaf = LeafBytes(_PATH, "uint8", (nbytes,), nbytes, pieces)
     with workspace.turn:
-        return write_leaves(workspace, ScalarLeaf("bytes"), [source], metadata)
+        return write_leaves(workspace, ScalarLeaf("bytes"), [leaf], metadata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from stockroom.shelves.experiment.cells import Cell, read_cells
 from stockroom.shelves.experiment.metrics import Metrics
 from stockroom.shelves.model.leaf_reader import open_leaves
 from stockroom.shelves.model.leaf_values import LoadOptions
-from stockroom.shelves.model.state import StateSource
+from stockroom.shelves.model.state import OpenState
 from stockroom.shelves.pin import Shelf
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         if record is None:
             raise self._missing(key)
         reader = open_leaves(pin, record)
-        opened = StateSource(pin.repository, reader, kind="value", name=key, check_open=pin.check_open)
+        opened = OpenState(pin.repository, reader, kind="value", name=key, check_open=pin.check_open)
         return opened.make("", LoadOptions(as_numpy=as_numpy))
 
     def outline(self, key: str) -> dict[str, Cell]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stockroom.content.nodes import measure_leaf, name_storage
 from stockroom.content.state import STATE_ENTRIES
 from stockroom.shelves.entry_reader import EntryReader
-from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import put_leaf
 from stockroom.store.dtypes import parse_dtype
 
@@ -33,7 +33,7 @@ def make_average(workspace: Workspace) -> Average:
         nbytes = measure_leaf(leaf)
         assert nbytes is not None
         pieces = _MeanPieces(one, other, parse_dtype(name_storage(leaf.dtype)))
-        return put_leaf(workspace, LeafSource("", leaf.dtype, leaf.shape, nbytes, pieces))
+        return put_leaf(workspace, LeafBytes("", leaf.dtype, leaf.shape, nbytes, pieces))
 
     return average
 

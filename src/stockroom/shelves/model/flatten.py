@@ -1,4 +1,4 @@
-"""Splits a nested state into its structure and the sources of its leaves' bytes.
+"""Splits a nested state into its structure and the bytes of its leaves.
 
 Copies only scalars. Tensors that share memory are recognized: the same view twice becomes a tied leaf, and overlapping
 views become strided leaves over one stored base.
@@ -47,8 +47,8 @@ _DICT_KINDS: Final[dict[type, Literal["OrderedDict", "Counter"]]] = {OrderedDict
 
 
 @dataclass(frozen=True, slots=True)
-class LeafSource:
-    """The source of one stored leaf's bytes: `pieces` are flat uint8 arrays, in order.
+class LeafBytes:
+    """The bytes of one stored leaf: `pieces` are flat uint8 arrays, in order.
 
     `shape` and `dtype`, a dtype that columns have, decide how the bytes are cut into chunks.
     """
@@ -62,18 +62,18 @@ class LeafSource:
 
 @dataclass(frozen=True, slots=True)
 class FlatState:
-    """A structure and its sources, in the order of their leaves."""
+    """A structure and the bytes of its leaves, in order."""
 
     structure: Node
-    sources: list[LeafSource]
+    leaves: list[LeafBytes]
 
 
 def flatten(state: object, *, where: str) -> FlatState:
-    """Return `state` split into structure and sources; raises `SchemaError` naming `where` and the bad value's path."""
+    """Return `state` split into structure and leaves; raises `SchemaError` naming `where` and the bad value's path."""
     flat = _Flattener(where)
     top = flat.take(state, "", 0)
     flat.choose_tensor_leaves()
-    return FlatState(_freeze(top), [slot.source for slot in flat.slots if slot.source is not None])
+    return FlatState(_freeze(top), [slot.content for slot in flat.slots if slot.content is not None])
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +82,7 @@ class _Slot:
 
     path: str
     leaf: Leaf | Constant | None = None
-    source: LeafSource | None = None
+    content: LeafBytes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -184,7 +184,7 @@ class _Flattener:
             self._take_array(value, slot)
         elif isinstance(value, RawTensor):
             slot.leaf = ArrayLeaf("torch", value.dtype, value.shape)
-            slot.source = LeafSource(slot.path, value.dtype, value.shape, value.data.nbytes, (value.data,))
+            slot.content = LeafBytes(slot.path, value.dtype, value.shape, value.data.nbytes, (value.data,))
         elif value is None:
             slot.leaf = Constant(None)
         elif isinstance(value, np.generic) and not isinstance(value, str | bytes):
@@ -221,7 +221,7 @@ class _Flattener:
             return
         self.arrays[view] = (slot, value)  # kept alive, so that no other array reuses its memory
         slot.leaf = ArrayLeaf("numpy", name, value.shape)
-        slot.source = LeafSource(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
+        slot.content = LeafBytes(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
 
     def _store_together(self, tensors: Sequence[_Tensor]) -> None:
         """Store tensors that overlap as one base; a single tensor is stored alone unless it repeats its elements."""
@@ -237,7 +237,7 @@ class _Flattener:
                 form.dtype, form.shape, form.strides, form.offset - start, stop - start, origin
             )
         pieces = _TensorPieces(partial(load_torch().iter_memory, first.value, (start, stop)))
-        first.slot.source = LeafSource(
+        first.slot.content = LeafBytes(
             first.slot.path, first.form.dtype, (stop - start,), (stop - start) * first.form.itemsize, pieces
         )
 
@@ -246,10 +246,10 @@ class _Flattener:
         tensor.slot.leaf = ArrayLeaf("torch", form.dtype, form.shape)
         pieces = _TensorPieces(partial(load_torch().iter_bytes, tensor.value))
         nbytes = form.itemsize * math.prod(form.shape)
-        tensor.slot.source = LeafSource(tensor.slot.path, form.dtype, form.shape, nbytes, pieces)
+        tensor.slot.content = LeafBytes(tensor.slot.path, form.dtype, form.shape, nbytes, pieces)
 
     def _put_bytes(self, slot: _Slot, data: bytes) -> None:
-        slot.source = LeafSource(slot.path, "uint8", (len(data),), len(data), (np.frombuffer(data, np.uint8),))
+        slot.content = LeafBytes(slot.path, "uint8", (len(data),), len(data), (np.frombuffer(data, np.uint8),))
 
     def _check_key(self, key: object, path: str) -> StateKey:
         if isinstance(key, np.integer):

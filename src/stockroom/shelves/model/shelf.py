@@ -11,7 +11,7 @@ from stockroom.digest import ObjectDigest
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.shelves.model.leaf_reader import open_leaves
-from stockroom.shelves.model.state import State, StateSource
+from stockroom.shelves.model.state import OpenState, State
 from stockroom.shelves.pin import Shelf
 
 
@@ -37,7 +37,7 @@ class ModelShelf(Shelf[State]):
         check = pin.check_open
         if isinstance(record, StateRecord):
             check = pin.guard(ObjectDigest(record.structure))
-        return State(StateSource(pin.repository, reader, kind="model", name=name, check_open=check))
+        return State(OpenState(pin.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
         self.save(name, state)

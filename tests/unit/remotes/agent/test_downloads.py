@@ -13,7 +13,7 @@ from tests.kit.forging import forge_row
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.remotes.agent.downloads import Downloads
-from stockroom.remotes.agent.sources import Source
+from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
@@ -36,7 +36,7 @@ class Mirror:
         self.directory = locate_pack(root / "packs", self.digest)
         self.whole = bytes(Pack(self.directory, self.digest).mapping)
         shutil.copytree(root / "packs", root / "remote/packs")
-        source = Source("origin", DirectoryTransport(root / "remote"))
+        source = OpenRemote("origin", DirectoryTransport(root / "remote"))
         self.downloads = Downloads(root / "packs", lambda _: [source], threads=2)
 
     def fetch(self, *units: int) -> None:

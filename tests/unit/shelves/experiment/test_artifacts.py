@@ -20,7 +20,7 @@ from stockroom import (
 )
 from stockroom.content.nodes import ScalarLeaf
 from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, find_place
-from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import write_leaves, write_value
 
 LARGE = np.random.default_rng(1).bytes((20 << 20) + 3)
@@ -186,7 +186,7 @@ def test_what_is_no_file_in_a_foreign_repository_is_told_as_damage(stock: StockR
     with stock.enable_write():
         workspace = stock._pin.writer()
         workspace.put_states({"artifact/value": write_value(workspace, [1], where="x")})
-        source = LeafSource("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
+        source = LeafBytes("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
         records = [write_leaves(workspace, ScalarLeaf("bytes"), [source], {"media_type": kind}) for kind in (3, "a\nb")]
         workspace.put_states({f"artifact/odd{number}": record for number, record in enumerate(records)})
     with pytest.raises(MalformedRecordError, match="expected the bytes of a file"):

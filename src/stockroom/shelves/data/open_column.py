@@ -1,4 +1,4 @@
-"""The source of a column's samples: the commit that its handle is pinned to, or the open workspace."""
+"""An open column: its samples come from the commit that its handle is pinned to, or the open workspace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.data.writer import ColumnWriter
 
 
-class ColumnSource:
+class OpenColumn:
     """The state that all views of one column share; it knows stored bytes and no decoders.
 
     Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a
@@ -46,11 +46,11 @@ class ColumnSource:
         if self._workspace is not None:
             self._find_edit()
 
-    def freeze(self) -> ColumnSource:
+    def freeze(self) -> OpenColumn:
         """Return a source that keeps reading what the column holds now, whatever is staged later."""
         reader = self.reader
         self.note_read()
-        return ColumnSource(self.pin, self.name, frozen=reader) if self.is_staged else self
+        return OpenColumn(self.pin, self.name, frozen=reader) if self.is_staged else self
 
     def note_read(self, *, attrs: bool = False) -> None:
         """Note in the workspace that the column's samples have been read, or its attrs."""
