@@ -16,7 +16,7 @@ _MAX_UNAPPLIED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Savepoint:
     """A point in an edit to return to."""
 
     record: ColumnRecord
@@ -90,13 +90,13 @@ class ColumnEdit:
             is_next = self.appended and keys.start == self.appended.stop
             self.appended = range(self.appended.start if is_next else keys.start, keys.stop)
 
-    def mark(self) -> Mark:
+    def save(self) -> Savepoint:
         """Return the current point."""
-        return Mark(self.record, self._tree, dict(self._unapplied))
+        return Savepoint(self.record, self._tree, dict(self._unapplied))
 
-    def restore(self, mark: Mark) -> None:
-        """Return to a marked point."""
-        self.record, self._tree, self._unapplied = mark.record, mark.tree, dict(mark.unapplied)
+    def restore(self, savepoint: Savepoint) -> None:
+        """Return to a saved point."""
+        self.record, self._tree, self._unapplied = savepoint.record, savepoint.tree, dict(savepoint.unapplied)
 
     def finish(self) -> ColumnRecord:
         """Return the column's record with all edits applied."""

@@ -184,11 +184,11 @@ class ColumnWriter:
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         with self._workspace.turn:
-            mark = self.edit.mark()
+            savepoint = self.edit.save()
             try:
                 yield
             except BaseException:
-                self.edit.restore(mark)
+                self.edit.restore(savepoint)
                 raise
 
     def _check_key_range(self, key: Key) -> None:
