@@ -126,7 +126,7 @@ class ObjectStore:
             encoded = self.encode_unflushed()
             known = self.list_unflushed(but=encoded)
             with suppress(VanishedError):
-                self.mark_written(self._env.update(lambda txn: _write_all(txn, encoded, known)))  # noqa: B023
+                self.forget_written(self._env.update(lambda txn: _write_all(txn, encoded, known)))  # noqa: B023
 
     def discard_unflushed(self) -> None:
         """Drop unflushed objects."""
@@ -146,7 +146,7 @@ class ObjectStore:
         """Return the digests of unflushed objects, except some."""
         return [digest for digest in self._unflushed if digest not in but]
 
-    def mark_written(self, sizes: Sequence[int]) -> None:
+    def forget_written(self, sizes: Sequence[int]) -> None:
         """Empty the buffer after the transaction that wrote objects of these sizes is durable."""
         self.written_count += len(sizes)
         self.written_nbytes += sum(sizes)

@@ -33,9 +33,9 @@ def resolve(refs: RefStore, spec: str, *, head: CommitId | None) -> CommitId:
     if match is None:
         raise _not_found(refs, spec, "expected a name followed by ~n and ^n")
     commit_id = _resolve_base(refs, match["base"], head=head)
-    for mark, digits in _STEP.findall(match["steps"]):
+    for sign, digits in _STEP.findall(match["steps"]):
         n = int(digits) if digits else 1
-        commit_id = _go_up(refs, commit_id, n, spec) if mark == "~" else _nth_parent(refs, commit_id, n, spec)
+        commit_id = _go_up(refs, commit_id, n, spec) if sign == "~" else _nth_parent(refs, commit_id, n, spec)
     return commit_id
 
 

@@ -190,7 +190,7 @@ class RefStore:
                 sizes, done = self._env.update(run)
                 break
         if objects is not None:
-            objects.mark_written(sizes)
+            objects.forget_written(sizes)
         return done
 
 

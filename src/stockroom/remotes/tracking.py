@@ -32,7 +32,7 @@ class Tracking:
         self._packs = self._directory / "packs"
         self._bundles = self._directory / "bundles"
         self._described = self._directory / "described"
-        self._marks = self._directory / "marks"
+        self._marks_file = self._directory / "marks"
         self._exclusive = self._directory / "exclusive"
 
     @property
@@ -76,14 +76,14 @@ class Tracking:
     def read_marks(self, digest: bytes) -> bytes | None:
         """Return the remote's table of marks with that digest, if it was read before."""
         try:
-            content = self._marks.read_bytes()
+            content = self._marks_file.read_bytes()
         except OSError:
             return None
         return content if blake3(content).digest() == digest else None
 
     def write_marks(self, content: bytes) -> None:
         """Keep a table of marks."""
-        _replace(self._marks, content)
+        _replace(self._marks_file, content)
 
     def read_bundles(self) -> set[bytes]:
         """Return the bundles of the remote whose content is here."""

@@ -27,7 +27,7 @@ PREPARED_NAME = "head.pending"
 _MAGIC = "stockroom head"
 _VERSION = 1
 _MAX_NBYTES = 4096
-_CONFLICT_MARK = "<<<<<<< "
+_CONFLICT_MARKER = "<<<<<<< "
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def parse_head(text: str, *, where: str) -> Head:
 
 def _explain_conflict(text: str) -> str:
     """Return advice about a file that git left in conflict; empty for any other file."""
-    if _CONFLICT_MARK not in text:
+    if _CONFLICT_MARKER not in text:
         return ""
     theirs = re.findall(r"^commit ([0-9a-f]{64})$", text.partition("\n=======\n")[2], re.MULTILINE)
     return (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TEXT_LENGTH: Final = 200
 _CURVE_WIDTH: Final = 60
-_MARKS: Final = {"added": "+"}
+_SIGNS: Final = {"added": "+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +193,9 @@ def _item_documents(items: Sequence[Item], kinds: Mapping[str, str]) -> list[dic
 
 
 def _iter_item_lines(items: Sequence[Item], kinds: Mapping[str, str]) -> Iterator[str]:
-    marks = [_MARKS.get(kinds[item.path], "~") if item.path in kinds else " " for item in items]
-    for mark, line in zip(marks, iter_table_lines([item.cells for item in items]), strict=True):
-        yield f" {mark} {line}"
+    signs = [_SIGNS.get(kinds[item.path], "~") if item.path in kinds else " " for item in items]
+    for sign, line in zip(signs, iter_table_lines([item.cells for item in items]), strict=True):
+        yield f" {sign} {line}"
 
 
 def _show_item(console: Console, stock: StockRoom, shelf: str, name: str) -> None:

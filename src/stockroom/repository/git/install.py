@@ -25,7 +25,7 @@ _ATTRIBUTES_NAME: Final = ".gitattributes"
 _ATTRIBUTE: Final = f"/{HEAD_NAME} merge=stockroom".encode()
 _SECTION: Final = "merge.stockroom"
 _FOLDERS_KEY: Final = "stockroom.folder"
-_MARK: Final = "# Made by `stock git install`; `stock git uninstall` takes it away."
+_SIGNATURE: Final = "# Made by `stock git install`; `stock git uninstall` takes it away."
 _MAX_NBYTES: Final = 1 << 20
 
 
@@ -150,7 +150,7 @@ def find_hooks_folder(work_tree: GitWorkTree) -> Path:
 def is_ours(hook: Path) -> bool:
     """Return whether we installed a hook."""
     content = find_regular(hook, max_nbytes=_MAX_NBYTES)
-    return content is not None and _MARK.encode() in content.splitlines()[:2]
+    return content is not None and _SIGNATURE.encode() in content.splitlines()[:2]
 
 
 def _plan_hook(work_tree: GitWorkTree, name: str, program: Sequence[str]) -> list[Step]:
@@ -160,7 +160,7 @@ def _plan_hook(work_tree: GitWorkTree, name: str, program: Sequence[str]) -> lis
     text = "\n".join(
         [
             "#!/bin/sh",
-            _MARK,
+            _SIGNATURE,
             f"[ -x {shlex.quote(program[0])} ] || {{ printf '%s\\n' {shlex.quote(gone)} >&2; exit 1; }}",
             f"exec {command}",
             "",

@@ -81,9 +81,9 @@ class PackFiller:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
         if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
             raise CorruptionError(f"pack {self.pack.digest.hex()}: expected units below {self.units}, found others")
-        if self._marks is None:
+        if self._presence is None:
             return np.empty(0, np.int64)
-        return self._marks.find_absent(units)
+        return self._presence.find_absent(units)
 
     def measure(self, units: NDArray[np.int64]) -> int:
         """Return the number of bytes that `units` take in the shard."""
@@ -148,14 +148,14 @@ class PackFiller:
                 unfinished, self._unfinished = self._unfinished, {}
             if not written:
                 return np.empty(0, np.int64)
-            assert self._marks is not None
+            assert self._presence is not None
             units = np.concatenate(written)
             os.fdatasync(self._fd)
             wrong = self._find_wrong(units, unfinished)
-            self._marks.clear(wrong)
+            self._presence.clear(wrong)
             units = np.setdiff1d(units, wrong)
-            self._marks.mark(units)
-            if self._marks.is_complete:
+            self._presence.add(units)
+            if self._presence.is_complete:
                 self._remove_map()
             return units
 
@@ -163,7 +163,7 @@ class PackFiller:
         """Open the files, all from the folder in place, though another may be replacing it."""
         for _ in range(_OPENINGS):
             self.pack = Pack(self._directory, digest)
-            self._marks: PresenceMap | None = None
+            self._presence: PresenceMap | None = None
             self._fd = -1
             self._close: Callable[[], object] = lambda: None
             with suppress(FileNotFoundError):  # replaced just now, or filled by another process
@@ -174,10 +174,10 @@ class PackFiller:
         raise CorruptionError(f"pack {digest.hex()}: is replaced again and again: is something else moving packs?")
 
     def _open_to_write(self) -> PackFiles:
-        self._marks = PresenceMap.open(self._directory, count_units(self.pack.manifest), writable=True)
+        self._presence = PresenceMap.open(self._directory, count_units(self.pack.manifest), writable=True)
         self._fd = os.open(self._directory / self.pack.layout.shard_name, os.O_RDWR | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._fd)  # not before the last job is done with it
-        return PackFiles(identify(os.fstat(self._fd)), self._marks.file)
+        return PackFiles(identify(os.fstat(self._fd)), self._presence.file)
 
     def _remove_map(self) -> None:
         """Remove a complete map, but never that of another folder. It may as well stay, as while packs are moved."""
@@ -193,8 +193,8 @@ class PackFiller:
     def _is_at_home(self, folder: int) -> bool:
         """Return whether the open folder has the files that this filler has open, the map unless it was removed."""
         found = find_files(folder, self.pack.layout.shard_name)
-        if found is not None and found.presence is None and self._marks is not None and self._marks.is_complete:
-            found = found._replace(presence=self._marks.file)
+        if found is not None and found.presence is None and self._presence is not None and self._presence.is_complete:
+            found = found._replace(presence=self._presence.file)
         return found == self.pack.files
 
     @cached_property

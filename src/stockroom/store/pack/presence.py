@@ -69,7 +69,7 @@ class PresenceMap:
             raise malformed(str(where), expected, "bits set after the last", _ADVICE)
         return opened
 
-    def mark(self, units: NDArray[np.int64]) -> None:
+    def add(self, units: NDArray[np.int64]) -> None:
         """Record `units` as present. Their bytes must be on disk already, and the map open for writing."""
         if not self._bits.flags.writeable:  # numpy's `at` does not check, and the process would crash
             raise ReadOnlyError("this presence map is read-only; open it with writable=True")

@@ -78,7 +78,7 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
         except CorruptionError:
             return False
         presence = PresenceMap.create(copy, count_units(pack.manifest))
-        presence.mark(np.setdiff1d(good_units, bad_units))
+        presence.add(np.setdiff1d(good_units, bad_units))
         with hold_places(directory.parent.parent, alone=True):  # the agent must not be removing the old one
             (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
     return _is_sound(directory)

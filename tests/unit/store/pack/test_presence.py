@@ -64,7 +64,7 @@ class MirrorFetcher:
                 file.seek(offset)
                 file.write(self.whole[pack][offset : offset + nbytes])
         count = opened.rows if opened.is_raw else len(opened.spans)
-        PresenceMap.open(opened.directory, count, writable=True).mark(units)
+        PresenceMap.open(opened.directory, count, writable=True).add(units)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_marks_are_seen_by_every_open_map_and_counted(tmp_path):
     seen = PresenceMap.open(tmp_path, 1001)
     units = np.array([1000, 0, 7, 8, 7], np.int64)
     assert seen.find_absent(units).tolist() == [0, 7, 8, 1000]
-    written.mark(units)
+    written.add(units)
     assert seen.find_absent(np.array([0, 1, 7, 8, 9, 1000])).tolist() == [1, 9]
     assert seen.count_present() == PresenceMap.open(tmp_path, 1001).count_present() == 4
 
@@ -151,7 +151,7 @@ def test_marks_are_seen_by_every_open_map_and_counted(tmp_path):
 def test_a_reader_cannot_write_into_the_map(tmp_path):
     PresenceMap.create(tmp_path, 10)
     with pytest.raises(ReadOnlyError, match="writable=True"):
-        PresenceMap.open(tmp_path, 10).mark(np.array([3]))
+        PresenceMap.open(tmp_path, 10).add(np.array([3]))
 
 
 @pytest.mark.parametrize("content", [b"", b"SRPRESNT", b"X" * 18, b"SRPRESNT" + (12).to_bytes(8, "little") + b"\0\0"])
@@ -165,7 +165,7 @@ def test_a_map_that_does_not_describe_the_pack_is_refused_by_name(tmp_path, cont
 def test_bits_after_the_last_unit_count_for_nothing_and_are_damage(tmp_path, units):
     written = PresenceMap.create(tmp_path, units)
     assert not written.is_complete
-    written.mark(np.arange(units - 1))
+    written.add(np.arange(units - 1))
     data = bytearray((tmp_path / PRESENCE_NAME).read_bytes())
     for bit in range(units % 8, 8) if units % 8 else ():
         data[-1] |= 1 << bit
@@ -176,5 +176,5 @@ def test_bits_after_the_last_unit_count_for_nothing_and_are_damage(tmp_path, uni
     if units % 8:
         with pytest.raises(MalformedRecordError, match="bits set after the last"):
             PresenceMap.open(tmp_path, units)
-    written.mark(np.arange(units))
+    written.add(np.arange(units))
     assert written.is_complete

@@ -72,5 +72,5 @@ def _find_changes(stock: StockRoom, place: ModelPart) -> dict[str, str]:
     if difference is None:
         return {}
     paths = {place.full_path(path) or place.name: path for path in place.state.paths()}
-    marks = dict.fromkeys(difference.added, "new") | dict.fromkeys(difference.changed, "changed")
-    return {paths[str(path)]: mark for path, mark in marks.items() if str(path) in paths}
+    labels = dict.fromkeys(difference.added, "new") | dict.fromkeys(difference.changed, "changed")
+    return {paths[str(path)]: label for path, label in labels.items() if str(path) in paths}
