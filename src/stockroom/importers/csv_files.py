@@ -75,9 +75,9 @@ class _Table:
         count = 0
         for row in self._iter_rows():
             count += 1
-            for place, cell in enumerate(row):
-                if cell and kinds[place] != "str":
-                    kinds[place] = _widen(kinds[place], cell)
+            for index, cell in enumerate(row):
+                if cell and kinds[index] != "str":
+                    kinds[index] = _widen(kinds[index], cell)
         return [kind or "str" for kind in kinds], count
 
     def iter_batches(self, kinds: Sequence[str]) -> Iterator[dict[str, Values]]:

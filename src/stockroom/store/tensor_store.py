@@ -24,7 +24,7 @@ from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.pack import Pack, StalePackError, raise_absent
 from stockroom.store.pack.pack_cache import GatherPlan, OpenPacks, PackCache
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME
 
 T = TypeVar("T")
@@ -240,7 +240,7 @@ class TensorStore:
         """Make synced packs findable, except packs already rewritten into others, which hold their chunks."""
         if not packs:
             return
-        with hold_places(self.packs_directory, alone=False):
+        with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
             self.index.register(here)
         registered = {digest for digest, _ in here}

@@ -24,8 +24,8 @@ from stockroom.store.chunk_run import ChunkRun, Hashing, RunHasher, SideThreads,
 from stockroom.store.chunking import ChunkList, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, align_row, locate_pack
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.pack_writer import PackWriter, SealedPack
-from stockroom.store.pack.place_lock import hold_places
 from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 
@@ -318,7 +318,7 @@ class TensorWriter:
         if sealed.digest not in self._avoided.values():
             writer.publish(sealed, target)
             return sealed
-        with hold_places(self._store.packs_directory, alone=False):  # this very pack is about to be removed
+        with lock_packs(self._store.packs_directory, alone=False):  # this very pack is about to be removed
             self._spare(sealed.digest)
             writer.publish(sealed, target)
         return sealed

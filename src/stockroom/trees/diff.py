@@ -142,16 +142,16 @@ def _reach(items: Node, span: _Span) -> tuple[int, int]:
 
 def _drop_common(old: _Side, new: _Side) -> tuple[_Side, _Side]:
     """Return both sides without the children they share."""
-    places, found = old.items.keys.locate(new.items.keys)
-    found[found] = (old.items.values[places[found]] == new.items.values[found]).all(axis=1)
+    indices, found = old.items.keys.locate(new.items.keys)
+    found[found] = (old.items.values[indices[found]] == new.items.values[found]).all(axis=1)
     is_left = np.ones(len(old), np.bool_)
-    is_left[places[found]] = False
+    is_left[indices[found]] = False
     return old.keep(is_left), new.keep(~found)
 
 
 def _compare(old: Node, new: Node) -> Iterator[DiffBatch]:
-    places, found = old.keys.locate(new.keys)
-    common_old, common_new = places[found], np.flatnonzero(found)
+    indices, found = old.keys.locate(new.keys)
+    common_old, common_new = indices[found], np.flatnonzero(found)
     is_removed = np.ones(len(old), np.bool_)
     is_removed[common_old] = False
     old_values, new_values = old.values[common_old], new.values[common_new]

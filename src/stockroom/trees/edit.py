@@ -139,11 +139,11 @@ def _merge(node: Node, edits: Edits) -> Node:
 def _insert(array: NDArray[np.int64], positions: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
     if not len(values):
         return array
-    places = positions + np.arange(len(values))
+    indices = positions + np.arange(len(values))
     joined = np.empty(len(array) + len(values), np.int64)
     is_old = np.ones(len(joined), np.bool_)
-    is_old[places] = False
-    joined[places] = values
+    is_old[indices] = False
+    joined[indices] = values
     joined[is_old] = array
     return joined
 

@@ -47,9 +47,9 @@ def cat(
     """
     if raw and console.json:
         raise CommandLineError("--raw and --json cannot be combined")
-    place = parse_path_address(address)
-    with console.open_stock(place.ref) as stock:
-        shelf, rest = split_shelf(place.path or DATA_SHELF)
+    parsed = parse_path_address(address)
+    with console.open_stock(parsed.ref) as stock:
+        shelf, rest = split_shelf(parsed.path or DATA_SHELF)
         if shelf in ("metric", "artifact"):
             (_print_metric if shelf == "metric" else _print_artifact)(console, stock, rest)
             return

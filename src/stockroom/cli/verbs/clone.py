@@ -57,8 +57,8 @@ def clone(
     console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
     tell_left_out(console, "origin", left_out)
     where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
-    place = directory or stock.path.name
-    console.say(f"cloned into {place}, on {where}; present: {format_part(presence.present_nbytes, presence.nbytes)}")
+    folder = directory or stock.path.name
+    console.say(f"cloned into {folder}, on {where}; present: {format_part(presence.present_nbytes, presence.nbytes)}")
 
 
 def _clone(

@@ -74,18 +74,18 @@ def show(
 
     A commit is shown with its content and its changes. On a color terminal, samples that are pictures are drawn.
     """
-    place = parse_address(address)
+    parsed = parse_address(address)
     output = PictureOutput(png, opens=open_)
-    with console.open_stock(place.ref) as stock:
-        if not place.path:
+    with console.open_stock(parsed.ref) as stock:
+        if not parsed.path:
             output.refuse()
-            _show_commit(console, stock, place.ref)
+            _show_commit(console, stock, parsed.ref)
             return
         try:
-            _show_path(console, stock, place.path, output)
+            _show_path(console, stock, parsed.path, output)
         except NotFoundError as error:
-            if place.path in stock.branches or place.path in stock.tags:
-                raise NotFoundError(f"{error}; '{place.path}:' names the branch or tag") from error
+            if parsed.path in stock.branches or parsed.path in stock.tags:
+                raise NotFoundError(f"{error}; '{parsed.path}:' names the branch or tag") from error
             raise
 
 

@@ -61,10 +61,10 @@ class StageWorkspace(Workspace):
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
             root = None if stage is None else stage.root
             self.start_from(self.head.commit, root)  # fails before a branch moves to an absent commit
-            self._placed = follow_git(repository, self._tie, self.head, is_staged=stage is not None)
-            if self._placed.commit != self.head.commit:
-                self.start_from(self._placed.commit)
-            self.head = self._placed
+            self._written_head = follow_git(repository, self._tie, self.head, is_staged=stage is not None)
+            if self._written_head.commit != self.head.commit:
+                self.start_from(self._written_head.commit)
+            self.head = self._written_head
             if stage is not None and stage.merging is not None:
                 self.merging = read_merging(self.objects, stage.merging)
         except BaseException:
@@ -241,14 +241,14 @@ class StageWorkspace(Workspace):
     def rename_head(self, head: Head) -> None:
         """Continue from a HEAD at the same commit under another branch's name; the stage is unchanged."""
         assert head.commit == self.head.commit
-        self.head = self._placed = head
+        self.head = self._written_head = head
 
     @in_turn
     def move_head(self, head: Head) -> None:
         """Continue from another HEAD, already written to its file."""
         self._drop_edits()
         self.start_from(head.commit)
-        self.head = self._placed = head
+        self.head = self._written_head = head
         self.merging = self._merging_before = None
 
     @in_turn
@@ -319,7 +319,7 @@ class StageWorkspace(Workspace):
         self._tie = self.repository.find_tie()
         head = self.repository.complete_head(self._tie)
         if self._tie is not None:
-            check_unmoved(head, self._placed)
+            check_unmoved(head, self._written_head)
         return head
 
     def _follow_branch(self) -> None:
@@ -337,7 +337,7 @@ class StageWorkspace(Workspace):
 
     def _follow_sessions(self) -> None:
         """Move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
-        refs, began = self.repository.refs, self._placed
+        refs, began = self.repository.refs, self._written_head
         if refs.find_branch(began.branch) != began.commit:
             with suppress(StockroomError):  # git may have moved HEAD to an absent commit
                 follow_branch(self.repository, self.repository.find_tie() if self._is_tied else None)
@@ -368,7 +368,7 @@ class StageWorkspace(Workspace):
     def _continue_from(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
         self.head, self.base, self._start = head, base, base.root
-        self._placed = head
+        self._written_head = head
         self.merging = self._merging_before = None
         self._start_unit()
 

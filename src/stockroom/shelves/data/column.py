@@ -236,11 +236,11 @@ class Column(Mapping[SampleKey, Sample]):
             force: replace an existing file; in a folder, the files that an earlier export made there.
             on_progress: called from time to time with the number of samples written and the total.
         """
-        from stockroom.shelves.export import check_place, write_samples
+        from stockroom.shelves.export import check_target, write_samples
         from stockroom.shelves.export.samples import Samples
 
         path, column = Path(path), self.freeze()
-        check_place(path, self._opened.pin.repository.paths.root, force=force)
+        check_target(path, self._opened.pin.repository.paths.root, force=force)
         with self._opened.pin.repository.tensors.cache.read_carefully():
             return write_samples(Samples(column, column.choose_positions(keys, where), on_progress), path)
 
@@ -367,8 +367,8 @@ class Column(Mapping[SampleKey, Sample]):
         batch, decoder = self._opened.reader.read_batch(positions), self._decoder
         if decoder is None:
             return batch
-        placed: Any = zip(batch, positions.tolist(), strict=True)
-        return [decode_image(data, decoder, f"column {self.name!r}, position {place}") for data, place in placed]
+        decoded: Any = zip(batch, positions.tolist(), strict=True)
+        return [decode_image(data, decoder, f"column {self.name!r}, position {index}") for data, index in decoded]
 
     def iter_samples(self) -> Iterator[Sample]:
         """Yield the samples in key order, read many at a time; only for a column that does not change meanwhile."""

@@ -27,14 +27,14 @@ def write_folder(samples: Samples, folder: Path) -> None:
     for key, sample in samples.iter_samples():
         data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None)
         name = name_file(key)
-        place = folder / (name if name.lower().endswith(suffix) else name + suffix)
-        if place.exists():  # for a key such as 3 after one such as 3.png
-            place = folder / f"{name}{suffix}{suffix}"
+        target = folder / (name if name.lower().endswith(suffix) else name + suffix)
+        if target.exists():  # for a key such as 3 after one such as 3.png
+            target = folder / f"{name}{suffix}{suffix}"
         try:
-            with place.open("xb") as file:
+            with target.open("xb") as file:
                 file.write(data)
         except FileExistsError as error:
-            raise InvalidInputError(f"two keys would share the file {place.name}; export one of them alone") from error
+            raise InvalidInputError(f"two keys would share the file {target.name}; export one of them alone") from error
 
 
 def write_tar(samples: Samples, path: Path) -> None:

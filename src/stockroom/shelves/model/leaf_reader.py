@@ -21,10 +21,10 @@ from stockroom.shelves.pin import Pin
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack.pack import StalePackError
-from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed
+from stockroom.store.private_read import LocatedTensor, StoredTensor, locate_tensors, read_located
 from stockroom.store.tensor_store import TensorStore
 
-_READS_BEFORE_PLACING: Final = 4
+_READS_BEFORE_LOCATING: Final = 4
 """After this many reads, all leaves are located at once; for fewer reads that would be slower."""
 
 _NO_DIGESTS: Final = np.empty((0, DIGEST_NBYTES), np.uint8)
@@ -46,7 +46,7 @@ class LeafReader:
         self.tensors = tensors
         self._entries = EntryReader(snapshot.nodes, tensors, find_unflushed)
         self._reads = 0
-        self._placed: dict[str, PlacedTensor] = {}
+        self._located: dict[str, LocatedTensor] = {}
         self._inline: dict[str, bytes] = {}
 
     @cached_property
@@ -57,35 +57,35 @@ class LeafReader:
     def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """Return the raw bytes of leaves, each `(nbytes,)` and writable; absent chunks are fetched in one request."""
         self._reads += 1
-        if self._reads > _READS_BEFORE_PLACING and not self._entries.reads_unflushed:
-            return self._read_placed(paths)
+        if self._reads > _READS_BEFORE_LOCATING and not self._entries.reads_unflushed:
+            return self._read_located(paths)
         return self._read(paths)
 
     def _read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         entries = self.find_entries(paths)
         return dict(zip(entries, self._entries.read(list(entries.values())), strict=True))
 
-    def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    def _read_located(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """Return `_read`, but from the locations of all leaves, which the first call finds."""
         found = {path: np.frombuffer(bytearray(self._inline[path]), np.uint8) for path in paths if path in self._inline}
         others = [path for path in paths if path not in found]
         try:
-            if not self._placed.keys() >= set(others):
-                self._place_all()
-                return self._read_placed(paths)
-            read = read_placed(self.tensors, [self._placed[path] for path in others])
+            if not self._located.keys() >= set(others):
+                self._locate_all()
+                return self._read_located(paths)
+            read = read_located(self.tensors, [self._located[path] for path in others])
         except StalePackError:  # packs were rewritten meanwhile
-            self._placed = {}
+            self._located = {}
             return self._read(paths)
         return found | dict(zip(others, read, strict=True))
 
-    def _place_all(self) -> None:
+    def _locate_all(self) -> None:
         entries = self.find_entries(list(self.structure.stored))
         self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
         stored = {
             path: list_chunks(self._snapshot.nodes, e) for path, e in entries.items() if e.kind is not EntryKind.INLINE
         }
-        self._placed = dict(zip(stored, place_tensors(self.tensors, list(stored.values())), strict=True))
+        self._located = dict(zip(stored, locate_tensors(self.tensors, list(stored.values())), strict=True))
 
     def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; reads only the chunks that hold them."""

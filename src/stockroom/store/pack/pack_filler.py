@@ -27,7 +27,7 @@ from stockroom.files import identify
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_folder import PackFiles, find_files, open_folder
-from stockroom.store.pack.place_lock import try_hold_places
+from stockroom.store.pack.pack_lock import try_hold_places
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
 

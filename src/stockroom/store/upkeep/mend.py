@@ -20,7 +20,7 @@ from stockroom.store.pack.layout import locate_pack, parse_pack_name
 from stockroom.store.pack.manifest import MANIFEST_NAME, read_manifest
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_folder import read_file
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
 from stockroom.store.pack.writer_folder import open_writer_folder
@@ -79,7 +79,7 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
             return False
         presence = PresenceMap.create(copy, count_units(pack.manifest))
         presence.add(np.setdiff1d(good_units, bad_units))
-        with hold_places(directory.parent.parent, alone=True):  # the agent must not be removing the old one
+        with lock_packs(directory.parent.parent, alone=True):  # the agent must not be removing the old one
             (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
     return _is_sound(directory)
 
@@ -122,7 +122,7 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
     """Move a pack from the store into the folder `aside`; returns its new path, or None if it was not on disk."""
     numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
     directory = locate_pack(store.packs_directory, digest)
-    with hold_places(store.packs_directory, alone=True):
+    with lock_packs(store.packs_directory, alone=True):
         target = find_free_name(aside, directory.name) if exists(directory) else None
         store.index.unregister(numbers)
         store.cache.forget()
@@ -150,7 +150,7 @@ def bring_back(store: TensorStore, aside: Path) -> list[PackDigest]:
 
 def _put_in_place(directory: Path, target: Path) -> bool:
     """Move a sound pack to `target`, or exchange it for a pack there that has less; returns whether it did."""
-    with hold_places(target.parent.parent, alone=True):
+    with lock_packs(target.parent.parent, alone=True):
         if not exists(target):
             target.parent.mkdir(exist_ok=True)
             directory.rename(target)

@@ -14,7 +14,7 @@ from pathlib import Path
 from stockroom.digest import PackDigest
 from stockroom.locks import FileLock
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.tensor_store import TensorStore
 
 _LOCK_NAME = "removal.lock"
@@ -41,7 +41,7 @@ def remove_packs(
 
     Returns the removed packs. A pack stays if `is_doomed`, asked when no process can start to rely on it, is false.
     """
-    with hold_places(store.packs_directory, alone=True):
+    with lock_packs(store.packs_directory, alone=True):
         doomed = {number: digest for number, digest in packs.items() if is_doomed(digest)}
         if doomed:
             store.index.unregister(list(doomed))

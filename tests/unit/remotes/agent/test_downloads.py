@@ -18,7 +18,7 @@ from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.sparse_pack import hollow_out
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
@@ -130,7 +130,7 @@ def test_a_map_that_was_replaced_meanwhile_counts_and_not_the_old_one(mirror: Mi
 
 def test_a_complete_map_that_cannot_be_removed_stays_and_does_no_harm(mirror: Mirror) -> None:
     hollow_out(mirror.root, mirror.digest)
-    with hold_places(mirror.root / "packs", alone=True):
+    with lock_packs(mirror.root / "packs", alone=True):
         mirror.fetch()
         assert (mirror.directory / "present").exists()
         mirror.check_whole()

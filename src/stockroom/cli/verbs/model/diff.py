@@ -55,18 +55,18 @@ def diff(
         raise typer.Exit(exit_codes.FAILED)
 
 
-def _open(console: Console, stack: ExitStack, place: Address) -> ModelPart:
-    return open_part(stack.enter_context(console.open_stock(place.ref)), place.path)
+def _open(console: Console, stack: ExitStack, parsed: Address) -> ModelPart:
+    return open_part(stack.enter_context(console.open_stock(parsed.ref)), parsed.path)
 
 
 def _open_parent(console: Console, stack: ExitStack, address: str) -> ModelPart | None:
     """Return the model as in the first parent of its commit, or None."""
-    place = parse_path_address(address)
-    stock = stack.enter_context(console.open_stock(place.ref))
+    parsed = parse_path_address(address)
+    stock = stack.enter_context(console.open_stock(parsed.ref))
     parents = next(stock.log(n=1)).parents
     with suppress(NotFoundError):
         if parents:
-            return _open(console, stack, Address(parents[0], place.path))
+            return _open(console, stack, Address(parents[0], parsed.path))
     return None
 
 

@@ -33,9 +33,9 @@ def export(
         raise CommandLineError(f"expected a file ending in .safetensors, found {to}")
     if to.exists() and not force:
         raise InvalidInputError(f"{to} already exists; choose another name, or replace it with --force")
-    place = parse_path_address(address)
-    with console.open_stock(place.ref) as stock, console.progress("export"):
-        state = open_part(stock, place.path).state
+    parsed = parse_path_address(address)
+    with console.open_stock(parsed.ref) as stock, console.progress("export"):
+        state = open_part(stock, parsed.path).state
         report = write_safetensors(state, to, tensors_only=tensors_only, overwrite=force)
     console.answer({"path": str(to), "tensors": report.tensors, "nbytes": report.nbytes, "values": report.values})
     values = f" and {format_count(report.values, 'value')}" if report.values else ""

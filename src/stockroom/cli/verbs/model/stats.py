@@ -37,22 +37,22 @@ def stats(
     """
     where = parse_path_address(address)
     with console.open_stock(where.ref) as stock:
-        place = open_part(stock, where.path)
-        found = list(_iter_stats(console, place, patterns, bins))
+        part = open_part(stock, where.path)
+        found = list(_iter_stats(console, part, patterns, bins))
     console.answer(
-        lambda: {"path": place.path, "tensors": [_document(leaf, stats) for leaf, stats in found]},
+        lambda: {"path": part.path, "tensors": [_document(leaf, stats) for leaf, stats in found]},
         lambda: iter_headed_lines(_HEADINGS, [_cells(leaf, stats) for leaf, stats in found]),
     )
 
 
 def _iter_stats(
-    console: Console, place: ModelPart, patterns: list[str] | None, bins: int
+    console: Console, part: ModelPart, patterns: list[str] | None, bins: int
 ) -> Iterator[tuple[LeafInfo, TensorStats | None]]:
     from stockroom.shelves.model.stats import iter_stats
 
     nbytes = 0
     with console.progress("stats") as progress:
-        for number, (leaf, stats) in enumerate(iter_stats(place.state, patterns or None, bins=bins)):
+        for number, (leaf, stats) in enumerate(iter_stats(part.state, patterns or None, bins=bins)):
             nbytes += leaf.nbytes
             progress.update("stats", number + 1, nbytes=nbytes)
             yield leaf, stats
