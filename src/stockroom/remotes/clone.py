@@ -89,7 +89,7 @@ def clone(
     if not _is_unfinished(paths, settings):
         if is_repository(paths) or (paths.root.is_dir() and not _is_barely_begun(paths)):
             raise InvalidInputError(f"{paths.root}: expected a new or empty folder to clone into, found files in it")
-        _claim_folder(paths, settings)
+        _reserve_folder(paths, settings)
     try:
         _complete(paths, settings, options, None, transport, on_progress)
     except BaseException:
@@ -131,7 +131,7 @@ def clone_here(
                 f"{paths.state}: expected no such folder, found one with files that no clone left; move it away, then "
                 "run this again"
             )
-        _claim_folder(paths, settings)
+        _reserve_folder(paths, settings)
     _complete(paths, settings, options, head, transport, on_progress)
     return paths
 
@@ -206,7 +206,7 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
     return True
 
 
-def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
+def _reserve_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
     """Create the folder, with a marker that names the remote."""
     make_own_folder(paths)
     replace_own_file(paths.state / CLONE_MARKER_NAME, msgspec.json.encode(_Marker(settings.url)))

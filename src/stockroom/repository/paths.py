@@ -80,7 +80,7 @@ class RepositoryPaths:
         return self.state / "sessions" / f"{compute_digest(name.encode()).hex()}.lock"
 
     @cached_property
-    def turn(self) -> Path:
+    def commit_lock(self) -> Path:
         """The lock file that makes sessions commit one at a time."""
         return self.state / "commit.lock"
 

@@ -86,7 +86,7 @@ class Downloads:
         """
         for _ in range(_ROUNDS):
             priority = Priority.BULK if is_bulk else Priority.NOW
-            jobs = [job for digest, units in wanted for job in self._claim(digest, units, priority)]
+            jobs = [job for digest, units in wanted for job in self._request(digest, units, priority)]
             if not jobs:
                 return
             try:
@@ -107,7 +107,7 @@ class Downloads:
         for digest, units in wanted:
             chosen = self._open(digest).filler.trim(units, PIECE_NBYTES) if goes_on else units
             if len(chosen):
-                self._claim(digest, chosen, Priority.SOON)
+                self._request(digest, chosen, Priority.SOON)
 
     def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
         """Run `change`, which replaces a pack's folder, while no job writes to the pack."""
@@ -139,7 +139,7 @@ class Downloads:
             if pack is None:
                 self._close_idle()
                 filler = PackFiller(locate_pack(self._packs_directory, digest), digest)
-                pack = self._packs[digest] = OpenPack(digest, filler, claimed=np.zeros(filler.units, bool))
+                pack = self._packs[digest] = OpenPack(digest, filler, requested=np.zeros(filler.units, bool))
             return pack
 
     def _close_idle(self) -> None:
@@ -148,24 +148,24 @@ class Downloads:
         for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
             self._packs.pop(digest).filler.close()
 
-    def _claim(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
+    def _request(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
         """Queue jobs that bring the absent `units`. Return them, running ones included; return none for hints."""
         with self._opening:  # so that no thread closes or replaces the pack before its jobs are visible
-            going, new = self._claim_of(self._open(digest), units, priority)
+            going, new = self._plan_jobs(self._open(digest), units, priority)
         self._queue.put([*(job for job in going if job.priority > priority), *new], priority)
         return [] if priority is Priority.SOON else going + new
 
-    def _claim_of(self, pack: OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[Job], list[Job]]:
+    def _plan_jobs(self, pack: OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[Job], list[Job]]:
         with pack.lock:
             absent = pack.filler.find_absent(units if len(units) else np.arange(pack.filler.units))
             if not len(absent):
                 return [], []
             waits = priority is not Priority.SOON
             going = [job for job in pack.jobs if np.isin(job.span.units, absent).any()] if waits else []
-            free = absent[~pack.claimed[absent]]
+            free = absent[~pack.requested[absent]]
             new = [Job(pack, span, priority) for span in self._plan(pack, free)]
             for job in new:
-                pack.claimed[job.span.units] = True
+                pack.requested[job.span.units] = True
             pack.jobs.update(new)
             pack.requests += len(new)
         return going, new
@@ -175,7 +175,7 @@ class Downloads:
         if not len(free):
             return []
         gap_nbytes = min(GAP_NBYTES * (1 + pack.requests // _REQUESTS_A_WIDENING), _MAX_GAP_NBYTES)
-        return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.claimed)
+        return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.requested)
 
     def _work(self) -> None:
         while (job := self._queue.take()) is not None:

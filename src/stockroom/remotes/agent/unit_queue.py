@@ -59,7 +59,7 @@ class OpenPack:
     lock: threading.Lock = field(default_factory=threading.Lock)
     jobs: set[Job] = field(default_factory=set)
     requests: int = 0
-    claimed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    requested: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     @property
     def path(self) -> str:
@@ -75,7 +75,7 @@ class OpenPack:
         finally:
             with self.lock:
                 for job in ended:
-                    self.claimed[job.span.units] = False
+                    self.requested[job.span.units] = False
                     self.jobs.discard(job)
 
 

@@ -32,7 +32,7 @@ from stockroom.repository.writing.workspace import (
     TURN_TIMEOUT_S,
     Workspace,
     check_words,
-    in_turn,
+    one_at_a_time,
 )
 
 _HEAD_MOVES: Final = 4
@@ -79,7 +79,7 @@ class SessionWorkspace(Workspace):
         """Whether this process may still write here."""
         return not self._is_closed and self._pid == os.getpid()
 
-    @in_turn
+    @one_at_a_time
     def flush(self) -> None:
         """Write out what is staged; the stage of a named session then outlives the process."""
         self.check_open()
@@ -87,7 +87,7 @@ class SessionWorkspace(Workspace):
         self._flush_tensors()
         self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def finish(self, message: str) -> None:
         """Commit what this session changed, if anything; a named session keeps the changes if that is refused."""
         if self.snapshot.root == self.base.root:
@@ -110,7 +110,7 @@ class SessionWorkspace(Workspace):
         self.flush()
         return self._stage_name.removeprefix(_STAGE)
 
-    @in_turn
+    @one_at_a_time
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit this session's changes on top of its branch's tip, and return the commit's id.
 
@@ -124,7 +124,7 @@ class SessionWorkspace(Workspace):
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
-        with FileLock(self.repository.paths.turn) as lock:  # so that no session merges in vain
+        with FileLock(self.repository.paths.commit_lock) as lock:  # so that no session merges in vain
             lock.wait(TURN_TIMEOUT_S, pause_s=TURN_PAUSE_S)  # nothing depends on it: compare-and-swap decides
             self.head = self._land(message, metadata, author)
             self._forget_edits()
@@ -134,7 +134,7 @@ class SessionWorkspace(Workspace):
         assert self.head.commit is not None
         return self.head.commit
 
-    @in_turn
+    @one_at_a_time
     def reset(self) -> None:
         """Drop what is staged, and continue from the branch's tip."""
         self.check_open()
@@ -144,7 +144,7 @@ class SessionWorkspace(Workspace):
         self.start_from(self.head.commit)
         self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def rollback(self) -> None:
         """Return to what was staged when the workspace was opened or last committed."""
         if self.is_open:
@@ -152,7 +152,7 @@ class SessionWorkspace(Workspace):
             self._staged = Snapshot(self.nodes, self._start)
             self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def close(self) -> None:
         """Stop writing. A named session loses unflushed changes, an unnamed one all uncommitted changes."""
         if self.is_open:

@@ -36,7 +36,7 @@ from stockroom.repository.writing.workspace import (
     TURN_TIMEOUT_S,
     Workspace,
     check_words,
-    in_turn,
+    one_at_a_time,
 )
 
 _CONTENT: Final = ("head", "base", "_staged", "_edits", "_series", "reads")
@@ -77,7 +77,7 @@ class StageWorkspace(Workspace):
         """Whether this workspace, in this process, still holds the lease."""
         return self._lease.is_held
 
-    @in_turn
+    @one_at_a_time
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
         self.check_open()
@@ -85,7 +85,7 @@ class StageWorkspace(Workspace):
         self._flush_tensors()
         self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def finish(self, message: str) -> None:
         """Commit what this workspace changed, if anything, along with what was staged before.
 
@@ -105,7 +105,7 @@ class StageWorkspace(Workspace):
             self._start, self._merging_before = self._staged.root, self.merging
             raise explain_kept(error, self._describe_way_on()) from error
 
-    @in_turn
+    @one_at_a_time
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch, on top of what sessions have committed there meanwhile.
 
@@ -125,7 +125,7 @@ class StageWorkspace(Workspace):
         try:
             done = self._try_to_commit(message, metadata, author, tried)
             if done is None:
-                with FileLock(self.repository.paths.turn) as lock:  # so that sessions let this one pass
+                with FileLock(self.repository.paths.commit_lock) as lock:  # so that sessions let this one pass
                     lock.wait(TURN_TIMEOUT_S, pause_s=TURN_PAUSE_S)
                     while done is None:
                         vars(self).update(began)
@@ -161,7 +161,7 @@ class StageWorkspace(Workspace):
             return None
         return record.commit_id
 
-    @in_turn
+    @one_at_a_time
     def check_branch(self) -> str:
         """Return the branch that a commit goes to, after catching up with it if sessions moved it ahead.
 
@@ -184,19 +184,19 @@ class StageWorkspace(Workspace):
             )
         return branch
 
-    @in_turn
+    @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
         """Replace what is staged by merged content and the unfinished merge."""
         self.check_open()
         self._staged, self.merging = content, merging
         self._forget_edits()
 
-    @in_turn
+    @one_at_a_time
     def discard(self) -> None:
         """Drop edits, and objects put and not staged."""
         self._drop_edits()
 
-    @in_turn
+    @one_at_a_time
     def reset(self) -> None:
         """Drop everything staged, and the unfinished merge."""
         self.check_open()
@@ -205,7 +205,7 @@ class StageWorkspace(Workspace):
         if self.repository.refs.get_stage(self.stage_name) is not None:
             self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
 
-    @in_turn
+    @one_at_a_time
     def rollback(self) -> None:
         """Return to what was staged when the workspace was opened or last committed, on disk too."""
         if not self.is_open:
@@ -224,7 +224,7 @@ class StageWorkspace(Workspace):
         """Whether there are staged changes that belong on another commit than HEAD."""
         return self._stranded is not None
 
-    @in_turn
+    @one_at_a_time
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` if anything is staged, unless it is staged on `target` and HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
@@ -237,13 +237,13 @@ class StageWorkspace(Workspace):
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
-    @in_turn
+    @one_at_a_time
     def rename_head(self, head: Head) -> None:
         """Continue from a HEAD at the same commit under another branch's name; the stage is unchanged."""
         assert head.commit == self.head.commit
         self.head = self._written_head = head
 
-    @in_turn
+    @one_at_a_time
     def move_head(self, head: Head) -> None:
         """Continue from another HEAD, already written to its file."""
         self._drop_edits()
@@ -251,14 +251,14 @@ class StageWorkspace(Workspace):
         self.head = self._written_head = head
         self.merging = self._merging_before = None
 
-    @in_turn
+    @one_at_a_time
     def move_branch(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch, and continue from its new position."""
         if self._is_tied:
             self._look_again()
         self._apply_and_follow(head, change, follow=self.move_head)
 
-    @in_turn
+    @one_at_a_time
     def close(self) -> None:
         """Release the lease. Unflushed changes are lost."""
         if not self.is_open:  # in a forked child: the files are the parent's

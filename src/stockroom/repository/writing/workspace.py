@@ -42,12 +42,12 @@ T = TypeVar("T")
 W = TypeVar("W", bound="Workspace")
 
 
-def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
+def one_at_a_time(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
     """Return `method` limited to one thread at a time."""
 
     @wraps(method)
     def run(self: W, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.turn:
+        with self.lock:
             return method(self, *args, **kwargs)
 
     return run
@@ -56,12 +56,12 @@ def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P
 class Workspace(ABC):
     """A writer's changes on top of `base`, the content of the commit in `head`.
 
-    Threads may share it: each of its methods, and any other change to what is staged, waits for its `turn`.
+    Threads may share it: each of its methods, and any other change to what is staged, waits for its `lock`.
     """
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.turn = make_fork_lock()
+        self.lock = make_fork_lock()
         self._claim = Claim(repository.paths.state, repository.marks)
         repository.heed_marks()
         self.objects = ObjectStore(repository.env)
@@ -138,18 +138,18 @@ class Workspace(ABC):
             raise ClosedError("this writer belongs to another process or is closed; open the repository again to write")
 
     @property
-    @in_turn
+    @one_at_a_time
     def snapshot(self) -> Snapshot:
         """The staged content with all edits applied."""
         self._stage_edits()
         return self._staged
 
-    @in_turn
+    @one_at_a_time
     def iter_names(self, shelf: str) -> list[str]:
         """Return the current names on a shelf, in order."""
         return list(self.snapshot.iter_names(shelf))
 
-    @in_turn
+    @one_at_a_time
     def find_column(self, path: str) -> ColumnEdit | None:
         """Return the column or series at a path, for reading and writing, or None."""
         edit = self._edits.get(path)
@@ -160,7 +160,7 @@ class Workspace(ABC):
             edit = self._edits[path] = ColumnEdit(self.nodes, record, staged=record)
         return edit
 
-    @in_turn
+    @one_at_a_time
     def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit:
         """Create an empty column with the schema in `record`, at an unused path."""
         check_schema(record)
@@ -168,18 +168,18 @@ class Workspace(ABC):
         edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
         return edit
 
-    @in_turn
+    @one_at_a_time
     def find_state(self, path: str) -> StateRecord | ValueRecord | None:
         """Return the record of the state at a path, or None."""
         return self._staged.find_state(path)
 
-    @in_turn
+    @one_at_a_time
     def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
         """Set the records at these paths, or none of them if one does not fit its format."""
         encoded = {path: record.encode() for path, record in records.items()}
         self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
 
-    @in_turn
+    @one_at_a_time
     def delete(self, path: str) -> bool:
         """Delete a path; return whether it existed."""
         self._series.work_in(self)
@@ -189,7 +189,7 @@ class Workspace(ABC):
             self._stage({}, [path])
         return edit is not None or known is not None
 
-    @in_turn
+    @one_at_a_time
     def log(self, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each of some series, and return their step."""
         return self._series.log(self, values, step)
@@ -200,7 +200,7 @@ class Workspace(ABC):
         writer = self.__dict__.get("tensors")
         return writer is None or writer.is_flushed
 
-    @in_turn
+    @one_at_a_time
     def read_unflushed_chunk(self, digest: bytes) -> bytes | None:
         """Return the bytes of a chunk put in this workspace, if the store cannot find it yet."""
         writer: TensorWriter | None = self.__dict__.get("tensors")
@@ -212,7 +212,7 @@ class Workspace(ABC):
             raise ClosedError("this sample was unflushed when its writer was forked; flush or commit before you fork")
         return None
 
-    @in_turn
+    @one_at_a_time
     def wait_for_writes(self) -> None:
         """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
         writer = self.__dict__.get("tensors")

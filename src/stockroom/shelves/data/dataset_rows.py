@@ -66,10 +66,10 @@ def iter_batches(
         rows.append(row)
         nbytes += sum(map(measure_value, row.values()))
         if nbytes >= BATCH_NBYTES or len(rows) >= BATCH_ROWS:
-            yield _turn(rows)
+            yield _transpose(rows)
             rows, nbytes = [], 0
     if rows:
-        yield _turn(rows)
+        yield _transpose(rows)
 
 
 def _set_aside(
@@ -198,6 +198,6 @@ def _check_exact(items: Any, array: Array, where: str) -> None:
                 )
 
 
-def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _transpose(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}

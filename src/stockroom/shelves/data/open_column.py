@@ -127,7 +127,7 @@ class OpenColumn:
         """Return the entry under a key, staged or stored; None if there is none."""
         workspace = self._workspace
         if workspace is not None and self.is_staged:
-            with workspace.turn:
+            with workspace.lock:
                 return self._find_edit().find(key)
         return self.tree.get(key)
 
@@ -220,7 +220,7 @@ class OpenColumn:
     def _read_staged(self) -> SampleReader:
         """Return a reader of the column as staged now; reused until something is written."""
         assert self._workspace is not None
-        with self._workspace.turn:
+        with self._workspace.lock:
             edit = self._find_edit()
             tree, is_flushed = edit.tree, self._workspace.is_flushed
             staged = self._staged

@@ -150,7 +150,7 @@ class DataShelf(Shelf[Column]):
         Raises `ColumnNotFoundError`, `InvalidNameError`, or `InvalidInputError` if `name` is taken.
         """
         workspace = self._pin.writer()
-        with workspace.turn:
+        with workspace.lock:
             edit = self._find_edit(source)
             self._check_new(name)
             workspace.create_column(name_path(DATA, name), edit.record).adopt(edit)
@@ -210,7 +210,7 @@ class DataShelf(Shelf[Column]):
         from stockroom.shelves.data.casting import cast_column  # here for start-up time
 
         workspace = self._pin.writer()
-        with workspace.turn:
+        with workspace.lock:
             cast = plan(self._find_edit(name).finish())
             if cast is not None:
                 fresh = cast_column(workspace, Column(OpenColumn(self._pin, name), decodes=False), cast, lossy=lossy)

@@ -56,12 +56,12 @@ class ColumnWriter:
     def put(self, key: Key, value: object) -> None:
         """Set one sample."""
         self._check_key_range(key)
-        with self._workspace.turn:
+        with self._workspace.lock:
             self.edit.put(key, self._encode(value, key))
 
     def delete(self, key: Key) -> bool:
         """Delete one sample, and return whether it was there."""
-        with self._workspace.turn:
+        with self._workspace.lock:
             if self.edit.find(key) is None:
                 return False
             self.edit.delete(key)
@@ -81,7 +81,7 @@ class ColumnWriter:
         fresh = ColumnEdit(self._workspace.nodes, self._record)
         fresh.clear()
         writer = ColumnWriter(self._workspace, fresh, self._name)
-        with self._workspace.turn:
+        with self._workspace.lock:
             if keys is None:
                 writer.extend(values)
             else:
@@ -110,12 +110,12 @@ class ColumnWriter:
 
     def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
         """Set samples stacked on axis 0, in the column's dtype and shape, under as many distinct keys."""
-        with self._workspace.turn:
+        with self._workspace.lock:
             self.edit.put_many(keys, self._encode_batch(batch))  # type: ignore[arg-type]
 
     def set_record(self, **changes: Any) -> None:
         """Change the column's codec or attrs."""
-        with self._workspace.turn:
+        with self._workspace.lock:
             self.edit.record = msgspec.structs.replace(self.edit.record, **changes)
 
     @property
@@ -183,7 +183,7 @@ class ColumnWriter:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        with self._workspace.turn:
+        with self._workspace.lock:
             savepoint = self.edit.save()
             try:
                 yield

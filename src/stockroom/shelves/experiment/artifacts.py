@@ -158,7 +158,7 @@ def _write(workspace: Workspace, nbytes: int, pieces: Any, metadata: dict[str, A
     from stockroom.shelves.model.state_writer import write_leaves
 
     leaf = LeafBytes(_PATH, "uint8", (nbytes,), nbytes, pieces)
-    with workspace.turn:
+    with workspace.lock:
         return write_leaves(workspace, ScalarLeaf("bytes"), [leaf], metadata)
 
 

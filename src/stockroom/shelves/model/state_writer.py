@@ -45,7 +45,7 @@ def write_state(
     """
     checked = check_json(dict(metadata or {}), where=where, name="metadata")
     flat = flatten(state, where=where)
-    with workspace.turn:
+    with workspace.lock:
         return write_leaves(workspace, flat.structure, flat.leaves, checked)
 
 
@@ -56,7 +56,7 @@ def write_value(workspace: Workspace, value: object, *, where: str) -> StateReco
     if is_small and len(encode_structure(flat.structure)) <= _MAX_VALUE_STRUCTURE_NBYTES:
         payloads = tuple(b"".join(piece.tobytes() for piece in leaf.pieces) for leaf in flat.leaves)
         return ValueRecord(flat.structure, payloads)
-    with workspace.turn:
+    with workspace.lock:
         return write_leaves(workspace, flat.structure, flat.leaves, {})
 
 
