@@ -57,7 +57,7 @@ class MarkStore:
         """Return digest -> mark, of one kind."""
         return self._env.view(lambda txn: read_marks(txn, kind))
 
-    def read_doomed_packs(self) -> tuple[int, list[bytes]]:
+    def read_marked_packs(self) -> tuple[int, list[bytes]]:
         """Return the round, and the packs that no writer may rely on: all marked ones, and those leaving."""
         return self._env.view(lambda txn: (read_round(txn), [*read_marks(txn, Kind.PACK), *_read_leaving(txn)]))
 
@@ -78,10 +78,10 @@ class MarkStore:
         """Mark exactly these; those already marked keep their marks. Returns the current round."""
         return self._env.update(lambda txn: _replace(txn, found, now_ns))
 
-    def spare(self, kind: Kind, digest: bytes) -> None:
+    def unmark(self, kind: Kind, digest: bytes) -> None:
         """Remove a mark: a marked item is used again."""
         if self.has(kind, digest):
-            self._env.update(lambda txn: spare(txn, kind, digest))
+            self._env.update(lambda txn: unmark(txn, kind, digest))
 
 
 def read_round(txn: ReadTxn) -> int:
@@ -105,7 +105,7 @@ def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
     return txn.get(DATABASE, kind.value + digest) is not None
 
 
-def spare(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
+def unmark(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
     """Remove a mark; returns whether there was one."""
     return txn.delete(DATABASE, kind.value + digest)
 

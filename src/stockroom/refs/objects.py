@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
-from stockroom.refs.marks import Kind, is_marked, spare
+from stockroom.refs.marks import Kind, is_marked, unmark
 from stockroom.store.codecs import read_zstd_nbytes
 
 DATABASE: Final = "objects"
@@ -178,7 +178,7 @@ def check_known(txn: ReadTxn, known: Sequence[ObjectDigest]) -> None:
 def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int]:
     """Write the objects that `encode_unflushed` returned, and remove their marks; returns the sizes of the new ones."""
     for digest in encoded:
-        spare(txn, Kind.OBJECT, digest)
+        unmark(txn, Kind.OBJECT, digest)
     return [len(value) for digest, value in sorted(encoded.items()) if txn.put_new(DATABASE, digest, value)]
 
 

@@ -47,8 +47,8 @@ class Repository:
         self.nodes = NodeCache(self.objects)
         self._writer: TensorWriter | None = None
         self._writer_pid = 0
-        self._heeded_round = 0
-        self._doomed: list[PackDigest] = []
+        self._seen_round = 0
+        self._marked_packs: list[PackDigest] = []
 
     @classmethod
     def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
@@ -74,22 +74,22 @@ class Repository:
 
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
-        self._writer.avoid(self._doomed, lambda pack: self.marks.spare(Kind.PACK, pack))
+        self._writer.avoid(self._marked_packs, lambda pack: self.marks.unmark(Kind.PACK, pack))
         return self._writer
 
-    def heed_marks(self) -> None:
+    def avoid_marked(self) -> None:
         """Rely on no pack that gc has marked, or removed since the last call. For a writer that has its claim.
 
         Marks are read first: a pack whose mark is gone has left the catalog already.
         """
-        number, doomed = self.marks.read_doomed_packs()
-        self._doomed = [PackDigest(pack) for pack in doomed]
-        if number != self._heeded_round:
+        number, packs = self.marks.read_marked_packs()
+        self._marked_packs = [PackDigest(pack) for pack in packs]
+        if number != self._seen_round:
             tensors = self.__dict__.get("tensors")
             if tensors is not None:
                 tensors.index.refresh()
                 tensors.cache.forget()
-            self._heeded_round = number
+            self._seen_round = number
 
     def close(self) -> None:
         """Close all files."""
@@ -194,7 +194,7 @@ class Repository:
 
         marked, records = self.env.view(read)
         for commit in marked:
-            self.marks.spare(Kind.COMMIT, commit)
+            self.marks.unmark(Kind.COMMIT, commit)
         if marked:  # gc may have been faster
             records = [self.read_commit(commit) for commit in commits]
         return {commit: Snapshot(nodes, record.tree_digest) for commit, record in zip(commits, records, strict=True)}

@@ -338,7 +338,7 @@ class TensorStore:
             except (AbsentDataError, RemoteError):
                 numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
                 known = [(pack, rows) for pack, rows in needed if pack.digest in numbers]
-                if not self._search.shun({numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in known}):
+                if not self._search.avoid({numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in known}):
                     raise
                 raise StalePackError(wanted[0][0].digest) from None
             wanted = _find_absent(needed)

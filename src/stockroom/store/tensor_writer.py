@@ -34,7 +34,7 @@ _BUFFER_NBYTES = 8 << 20
 _MAX_OPEN_PACKS = 16
 _MAX_SYNCING = 2
 
-OnSpared: TypeAlias = Callable[[PackDigest], None]
+OnReused: TypeAlias = Callable[[PackDigest], None]
 """Called with a pack that was about to be removed and is used again."""
 
 
@@ -62,17 +62,17 @@ class TensorWriter:
         self._hasher = RunHasher()
         self._failure: BaseException | None = None
         self._avoided: dict[int, PackDigest] = {}
-        self._spare: OnSpared = lambda _: None
+        self._on_reused: OnReused = lambda _: None
         self.written_nbytes = 0
 
-    def avoid(self, packs: Collection[PackDigest], spare: OnSpared) -> None:
+    def avoid(self, packs: Collection[PackDigest], on_reused: OnReused) -> None:
         """Put chunks again, from now on, that only these packs hold, since the packs are about to be removed.
 
-        `spare` is called with such a pack if the same pack is written again, before it is in its place.
+        `on_reused` is called with such a pack if the same pack is written again, before it is in its place.
         """
         known, avoided = self._store.catalog.read_packs() if packs else {}, frozenset(packs)
         self._avoided = {number: digest for number, digest in known.items() if digest in avoided}
-        self._spare = spare
+        self._on_reused = on_reused
 
     def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
         """Put one chunk; returns its digest."""
@@ -319,7 +319,7 @@ class TensorWriter:
             writer.publish(sealed, target)
             return sealed
         with lock_packs(self._store.packs_directory, alone=False):  # this very pack is about to be removed
-            self._spare(sealed.digest)
+            self._on_reused(sealed.digest)
             writer.publish(sealed, target)
         return sealed
 

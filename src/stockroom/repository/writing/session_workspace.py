@@ -31,7 +31,7 @@ from stockroom.repository.writing.workspace import (
     TURN_PAUSE_S,
     TURN_TIMEOUT_S,
     Workspace,
-    check_words,
+    check_message,
     one_at_a_time,
 )
 
@@ -120,7 +120,7 @@ class SessionWorkspace(Workspace):
             ConflictError: the branch was deleted.
         """
         self.check_open()
-        check_words(message, metadata)
+        check_message(message, metadata)
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()

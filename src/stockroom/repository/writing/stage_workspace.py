@@ -35,7 +35,7 @@ from stockroom.repository.writing.workspace import (
     TURN_PAUSE_S,
     TURN_TIMEOUT_S,
     Workspace,
-    check_words,
+    check_message,
     one_at_a_time,
 )
 
@@ -115,7 +115,7 @@ class StageWorkspace(Workspace):
             RefChangedError: the branch is elsewhere.
         """
         self.check_open()
-        check_words(message, metadata)
+        check_message(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:

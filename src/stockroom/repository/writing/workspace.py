@@ -63,7 +63,7 @@ class Workspace(ABC):
         self.repository = repository
         self.lock = make_fork_lock()
         self._claim = Claim(repository.paths.state, repository.marks)
-        repository.heed_marks()
+        repository.avoid_marked()
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
@@ -265,7 +265,7 @@ class Workspace(ABC):
     def _renew_claim(self) -> None:
         """Renew the claim after a commit, when nothing else is relied on; gc may then delete newly marked things."""
         if self._claim.renew():
-            self.repository.heed_marks()
+            self.repository.avoid_marked()
             if "tensors" in self.__dict__:
                 self.repository.open_writer()  # the same one, which then avoids newly marked packs
 
@@ -288,7 +288,7 @@ class Workspace(ABC):
             writer.abort()
 
 
-def check_words(message: object, metadata: Mapping[str, object]) -> None:
+def check_message(message: object, metadata: Mapping[str, object]) -> None:
     """Raise `InvalidInputError` unless these can be a commit's message and metadata."""
     if not isinstance(message, str):
         raise InvalidInputError(f"expected a commit message, found {message!r}")

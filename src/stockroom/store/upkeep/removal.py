@@ -35,23 +35,23 @@ def remove_packs(
     packs: Mapping[int, PackDigest],
     writer_folder: Path,
     *,
-    is_doomed: Callable[[PackDigest], bool] = lambda _: True,
+    may_delete: Callable[[PackDigest], bool] = lambda _: True,
 ) -> dict[int, PackDigest]:
     """Unregister packs, by number, then delete their folders by way of `writer_folder`, a writer's own.
 
-    Returns the removed packs. A pack stays if `is_doomed`, asked when no process can start to rely on it, is false.
+    Returns the removed packs. A pack stays if `may_delete`, asked when no process can start to rely on it, is false.
     """
     with lock_packs(store.packs_directory, alone=True):
-        doomed = {number: digest for number, digest in packs.items() if is_doomed(digest)}
-        if doomed:
-            store.index.unregister(list(doomed))
+        deletable = {number: digest for number, digest in packs.items() if may_delete(digest)}
+        if deletable:
+            store.index.unregister(list(deletable))
             store.cache.forget()
-            for digest in doomed.values():
+            for digest in deletable.values():
                 with suppress(FileNotFoundError):
                     locate_pack(store.packs_directory, digest).rename(_find_way_out(writer_folder, digest))
-    for digest in doomed.values():
+    for digest in deletable.values():
         shutil.rmtree(_find_way_out(writer_folder, digest), ignore_errors=True)
-    return doomed
+    return deletable
 
 
 def _find_way_out(writer_folder: Path, digest: PackDigest) -> Path:

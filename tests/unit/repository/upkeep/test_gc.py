@@ -288,7 +288,7 @@ def test_objects_spilled_before_a_commit_are_not_taken_under_the_writer(stock):
 def test_an_object_that_goes_between_looking_and_writing_is_written(stock):
     make_dead_branch(stock)
     repository = stock._repository
-    (dead,) = set(plan_gc(repository, grace=NOW).unled[Kind.COMMIT])
+    (dead,) = set(plan_gc(repository, grace=NOW).unreachable[Kind.COMMIT])
     tree = repository.refs.get_commit(dead).tree_digest
     data = repository.objects.get_object(tree)
     writer = type(repository.objects)(repository.env)
@@ -334,7 +334,7 @@ def test_a_doomed_commit_that_is_used_at_the_last_moment_stays_whole(stock, monk
         if how == "branch":
             stock.create_branch("saved", commit)
         else:
-            stock._repository.marks.spare(Kind.COMMIT, bytes.fromhex(commit))
+            stock._repository.marks.unmark(Kind.COMMIT, bytes.fromhex(commit))
         return sweep(doomed)
 
     monkeypatch.setattr(plan, "sweep", use_it_first)
