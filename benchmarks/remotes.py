@@ -237,7 +237,7 @@ def push_to(source: Path, remote: Remote, transport: CountingTransport | None = 
             stock.add_remote("origin", remote.settings.url, **remote.options)
         else:
             stock.set_remote("origin", remote.settings.url, **remote.options)
-    repository = Repository.find(source)
+    repository = Repository.locate(source)
     try:
         push(repository, "origin", resolve_push(repository, None), transport=transport)
     finally:
@@ -344,11 +344,11 @@ def raw_name(path: Path) -> str:
 def find_ranges(column: Any, positions: NDArray[np.int64]) -> list[tuple[str, int, int]]:
     """Where each sample's bytes lie on the remote."""
     tensors = column._opened.pin.tensors
-    locations = tensors.locate(column.find_chunks(positions))
+    locations = tensors.locate(column.list_chunks(positions))
     ranges = []
     for location in locations.tolist():
         pack = tensors.cache.get(location >> 32)
-        start, nbytes = pack.find_span(location & 0xFFFFFFFF)
+        start, nbytes = pack.get_span(location & 0xFFFFFFFF)
         name = pack.digest.hex()
         ranges.append((f"packs/{name[:2]}/{name}/{pack.layout.shard_name}", start, start + nbytes))
     return ranges

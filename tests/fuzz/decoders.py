@@ -162,7 +162,7 @@ class _Objects:
 def _decode_presence(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PRESENCE_NAME).write_bytes(data)
-        PresenceMap.open(Path(folder), 21).find_absent(np.arange(21))
+        PresenceMap.open(Path(folder), 21).list_absent(np.arange(21))
 
 
 def _make_bundle() -> bytes:

@@ -54,7 +54,7 @@ class CsvImporter(Importer):
                 )
         names = list(name_columns(titles, str(paths[0])).values())
         table = _Table(paths, names, spec.skip_broken, [])
-        kinds, count = table.find_kinds()
+        kinds, count = table.detect_kinds()
         plans = [
             ColumnPlan(name, Schema(kind, (None,) if kind == "str" else ()), {} if name == title else {"title": title})
             for name, title, kind in zip(names, titles, kinds, strict=True)
@@ -69,7 +69,7 @@ class _Table:
     skip_broken: bool
     skipped: list[str]
 
-    def find_kinds(self) -> tuple[list[str], int]:
+    def detect_kinds(self) -> tuple[list[str], int]:
         """Return the kind of each column, and the number of rows."""
         kinds: list[str | None] = [None] * len(self.names)
         count = 0

@@ -29,7 +29,7 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
     return refs.view_links(lambda find: _reaches(find, descendant, ancestor))
 
 
-def find_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
+def list_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
     """Return the best common ancestors of two commits, in order of id: those that no other common ancestor follows.
 
     A---B---D  ours      the base is B: A is common too, but B follows it. In a criss-cross history, where two

@@ -91,7 +91,7 @@ class ObjectStore:
         """Write database values encoded elsewhere, durably. The caller has verified them with `decode_object`."""
         self._env.update(lambda txn: write_objects(txn, encoded))
 
-    def find_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
+    def list_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
         """Return the digests among `digests` that are not on disk, or are marked."""
         return self._env.view(lambda txn: {digest for digest in digests if not _is_kept(txn, digest)})
 

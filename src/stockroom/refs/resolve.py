@@ -57,7 +57,7 @@ def _resolve_digest(refs: RefStore, digits: str) -> CommitId:
     if len(digits) < MIN_PREFIX_DIGITS:
         rule = f"no such branch or tag, and a commit needs at least {MIN_PREFIX_DIGITS} digits"
         raise _not_found(refs, digits, rule)
-    found = refs.find_commits(digits, n=MAX_CANDIDATES)
+    found = refs.search_commits(digits, n=MAX_CANDIDATES)
     if not found:
         raise _not_found(refs, digits, "no such branch, tag or commit")
     if len(found) > 1:

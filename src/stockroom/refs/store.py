@@ -96,7 +96,7 @@ class RefStore:
         """Return whether the commit is in this repository."""
         return self._env.view(lambda txn: txn.get("commits", commit_id)) is not None
 
-    def find_commits(self, hex_prefix: str, *, n: int) -> list[CommitId]:
+    def search_commits(self, hex_prefix: str, *, n: int) -> list[CommitId]:
         """Return at most `n` commit ids, in order, whose hex form begins with `hex_prefix` (lower case)."""
         whole = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2])
 

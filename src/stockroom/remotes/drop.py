@@ -10,7 +10,7 @@ from typing import Final
 from stockroom.digest import PackDigest
 from stockroom.remotes.copies import find_equal_copies
 from stockroom.remotes.format.marks import ItemKind, MarkTable
-from stockroom.remotes.format.pack_files import LocalPack, find_unsent
+from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_copy import check_copy
 from stockroom.remotes.progress import OnProgress, TransferTally
@@ -54,7 +54,7 @@ def plan_drop(
     excess = None if keep_nbytes is None else sum(present.values()) - keep_nbytes
     if not wanted or (excess is not None and excess <= 0):
         return DropPlan((), 0, 0)
-    held = _find_held(repository, wanted)
+    held = _list_held(repository, wanted)
     chosen: list[PackDigest] = []
     nbytes = 0
     for digest in sorted(held, key=lambda digest: -present[digest]):
@@ -109,7 +109,7 @@ def _open_packs(repository: Repository, digests: Iterable[PackDigest]) -> list[L
         return [LocalPack.open(repository, each) for each in digests if locate_pack(directory, each).is_dir()]
 
 
-def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[PackDigest, str]:
+def _list_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[PackDigest, str]:
     """Return those of `packs` that a remote is known to hold, confirms now, and has not marked; with its name."""
     held: dict[PackDigest, str] = {}
     for name, settings in read_remotes(repository.paths).items():
@@ -118,7 +118,7 @@ def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[Pack
         asked = _open_packs(repository, [digest for digest in packs if digest in known and digest not in held])
         if asked:
             transport = open_remote(name, settings)
-            unsent = {pack.digest for pack in find_unsent(transport, asked)}
+            unsent = {pack.digest for pack in list_unsent(transport, asked)}
             marks = _read_newest_marks(transport, tracking)
             for digest in (pack.digest for pack in asked if pack.digest not in unsent):
                 if (ItemKind.PACK, digest) not in marks:

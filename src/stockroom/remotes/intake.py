@@ -138,7 +138,7 @@ class Intake:
 
     def _take_objects(self, batch: Mapping[ObjectDigest, bytes], where: str) -> None:
         objects = self._repository.objects
-        missing = objects.find_missing(list(batch))
+        missing = objects.list_missing(list(batch))
         for digest in missing:
             try:
                 decode_object(batch[digest], digest)

@@ -61,7 +61,7 @@ class MetadataCopy:
         """Count commits as needed, as far as the remote has them."""
         self._reach.add_commits([commit for commit in commits if self._repository.refs.has_commit(commit)])
 
-    def find_live_packs(self) -> set[PackDigest]:
+    def list_live_packs(self) -> set[PackDigest]:
         """Return the packs that hold anything needed."""
         known = self._repository.tensors.catalog.read_packs().items()
         return {pack for number, pack in known if self._reach.find_live(number) is not None}
@@ -71,7 +71,7 @@ class MetadataCopy:
 
         A bundle that describes an unneeded pack must be rewritten; others only if it is worth it.
         """
-        packs: set[bytes] = set(self.find_live_packs())
+        packs: set[bytes] = set(self.list_live_packs())
         bundles: list[BundleEntry] = []
         count = 0
         for entry in state.bundles:

@@ -42,7 +42,7 @@ def plan_push(
         contents.objects.update(dict.fromkeys(digests))
 
     def add_chunks(digests: NDArray[np.uint8], _: object) -> None:
-        contents.packs.update(dict.fromkeys(repository.tensors.find_packs(digests, avoid=leaving)))
+        contents.packs.update(dict.fromkeys(repository.tensors.list_packs(digests, avoid=leaving)))
 
     walk = Walk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
     for commit, base in list_new_commits(repository.refs, tips, known).items():

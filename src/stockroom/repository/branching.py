@@ -70,7 +70,7 @@ def checkout(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
         return head
     if not workspace.is_stranded:
         workspace.check_clean()
-    head = _find_target(repository, name, workspace.head)
+    head = _resolve_target(repository, name, workspace.head)
     workspace.check_clean(head.commit)
     if head != workspace.head:
         repository.paths.head.write(head)
@@ -123,7 +123,7 @@ def _stay(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
         )
     if name == workspace.head.branch:
         return workspace.head
-    _find_target(workspace.repository, name, workspace.head)  # raises with near names if nothing is called that
+    _resolve_target(workspace.repository, name, workspace.head)  # raises with near names if nothing is called that
     raise ConflictError(
         f"git tracks head.stock here, so git moves HEAD: `git switch {name}` switches the data too. To move git's "
         f"branch to {name!r}, run `stock reset --hard {name}`; to only read {name!r}, pass its name "
@@ -131,7 +131,7 @@ def _stay(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
     )
 
 
-def _find_target(repository: Repository, name: str, head: Head) -> Head:
+def _resolve_target(repository: Repository, name: str, head: Head) -> Head:
     """Return the HEAD for checking out `name`: on a branch, or detached at any other ref."""
     at = repository.refs.find_branch(name)
     if at is not None:

@@ -48,7 +48,7 @@ class Claim:
             self._lock.release()
 
 
-def find_oldest_round(state: Path, current: int) -> int:
+def read_oldest_round(state: Path, current: int) -> int:
     """Return the oldest round that a living writer claims, or `current` if none is older."""
     directory = state / _DIRECTORY
     files = [path for path in directory.iterdir() if path.name.isdecimal()] if directory.is_dir() else []

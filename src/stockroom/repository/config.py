@@ -56,7 +56,7 @@ def write_settings(file: Path, settings: Settings) -> None:
     replace_own_file(file, msgspec.json.encode(settings))
 
 
-def find_key(name: str) -> Key:
+def get_setting(name: str) -> Key:
     """Return the setting with this name. Raises `InvalidInputError` with similar names if there is none."""
     key = next((key for key in KEYS if key.name == name.lower()), None)
     if key is not None:

@@ -99,7 +99,7 @@ class RepositoryPaths:
         settings = read_settings(self.config)
         if settings.name is not None and settings.email is not None:
             return Identity(settings.name, settings.email)
-        user = _find_user()
+        user = _read_user()
         return Identity(settings.name or user, settings.email or f"{user}@{os.uname().nodename}")
 
     def write_identity(self, identity: Identity) -> None:
@@ -108,7 +108,7 @@ class RepositoryPaths:
         write_settings(self.config, replace(settings, name=identity.name, email=identity.email))
 
 
-def find_repository(start: Path) -> RepositoryPaths:
+def locate_repository(start: Path) -> RepositoryPaths:
     """Return the repository that contains `start`. Raises `RepositoryNotFoundError` if there is none."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):
@@ -238,7 +238,7 @@ def _explain_missing_state(root: Path) -> str:
     )
 
 
-def _find_user() -> str:
+def _read_user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -20,7 +20,7 @@ from stockroom.refs.marks import Kind, MarkStore
 from stockroom.repository.git.tie import Tie, describe_for_commit, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
-from stockroom.repository.paths import Identity, RepositoryPaths, find_repository, open_paths
+from stockroom.repository.paths import Identity, RepositoryPaths, locate_repository, open_paths
 from stockroom.trees import NodeCache
 
 if TYPE_CHECKING:
@@ -51,9 +51,11 @@ class Repository:
         self._marked_packs: list[PackDigest] = []
 
     @classmethod
-    def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
+    def locate(
+        cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None
+    ) -> Repository:
         """Return the repository at `path`, or, for None, the one that contains the working directory."""
-        paths = find_repository(Path.cwd() if path is None else path)
+        paths = locate_repository(Path.cwd() if path is None else path)
         return cls(paths, fetcher=None if make_fetcher is None else make_fetcher(paths))
 
     @classmethod

@@ -49,7 +49,7 @@ class EntryReader:
 
     def read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
         """Return bytes as `read` does, for tensors whose chunks are given, all or some."""
-        unflushed = [self._find_unflushed(tensor.digests) for tensor in wanted]
+        unflushed = [self._read_unflushed(tensor.digests) for tensor in wanted]
         is_stored = [all(data is None for data in found) for found in unflushed]
         stored = [tensor for tensor, whole in zip(wanted, is_stored, strict=True) if whole]
         read = iter(read_private(self._tensors, stored))
@@ -63,7 +63,7 @@ class EntryReader:
         single = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
         digests = np.frombuffer(b"".join([entry.payload for entry in single]), np.uint8).reshape(-1, DIGEST_NBYTES)
         chunks = StoredTensor(digests, np.array([entry.nbytes for entry in single], np.int64))
-        copied = iter(self._copy(chunks, self._find_unflushed(digests)))
+        copied = iter(self._copy(chunks, self._read_unflushed(digests)))
         return [next(copied) if entry.kind is EntryKind.CHUNK else self.read([entry])[0] for entry in entries]
 
     def view(self, entry: Entry) -> Buffer:
@@ -88,9 +88,9 @@ class EntryReader:
     def _is_unflushed(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
         if self._find is None:
             return np.zeros(len(digests), bool)
-        return np.array([data is not None for data in self._find_unflushed(digests)], bool)
+        return np.array([data is not None for data in self._read_unflushed(digests)], bool)
 
-    def _find_unflushed(self, digests: NDArray[np.uint8]) -> list[bytes | None]:
+    def _read_unflushed(self, digests: NDArray[np.uint8]) -> list[bytes | None]:
         find = self._find
         return [None] * len(digests) if find is None else [find(digest.tobytes()) for digest in digests]
 

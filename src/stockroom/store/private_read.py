@@ -74,7 +74,7 @@ def locate_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list
     lengths = np.concatenate([tensor.lengths for tensor in wanted])
     locations = tensors.locate(np.concatenate([tensor.digests for tensor in wanted]), lengths)
     starts = np.cumsum([0, *(len(tensor.lengths) for tensor in wanted)])
-    offsets = _find_offsets(tensors, locations)
+    offsets = _get_offsets(tensors, locations)
     numbers = (locations >> ROW_BITS).astype(np.int64)
     breaks = (offsets[:-1] + lengths[:-1] != offsets[1:]) | (numbers[:-1] != numbers[1:])
     broken = np.cumsum(np.concatenate([[0], breaks]))  # breaks before each chunk; a tensor without any has equal ends
@@ -104,7 +104,7 @@ def read_located(tensors: TensorStore, located: Sequence[LocatedTensor]) -> list
     return out
 
 
-def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _get_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the offset of each chunk in its pack's shard; -1 if the pack is encoded."""
     numbers = locations >> ROW_BITS
     rows = (locations & ROW_MASK).astype(np.int64)
@@ -113,7 +113,7 @@ def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArra
         pack = tensors.cache.get(number)
         if pack.is_raw:
             mine = numbers == number
-            offsets[mine] = pack.find_offsets(rows[mine])
+            offsets[mine] = pack.get_offsets(rows[mine])
     return offsets
 
 
@@ -147,7 +147,7 @@ def _map_tensors(
     pack: Pack, located: Sequence[LocatedTensor], positions: Sequence[int], out: list[NDArray[np.uint8]]
 ) -> None:
     """Map tensors that are neighbors in a pack together, and copy those too small for a map."""
-    for group in _find_neighbours(located, positions):
+    for group in _group_neighbours(located, positions):
         start, stop = located[group[0]].offset, located[group[-1]].end
         memory = None
         if pack.is_mapped and sum(located[position].nbytes for position in group) >= _MAP_AT_LEAST:
@@ -160,7 +160,7 @@ def _map_tensors(
                 out[position] = memory[tensor.offset - start : tensor.end - start]
 
 
-def _find_neighbours(located: Sequence[LocatedTensor], positions: Sequence[int]) -> list[list[int]]:
+def _group_neighbours(located: Sequence[LocatedTensor], positions: Sequence[int]) -> list[list[int]]:
     """Group tensors that follow each other in one pack. Equal ones share a place there, but must not share memory."""
     groups: list[list[int]] = []
     apart: list[list[int]] = []

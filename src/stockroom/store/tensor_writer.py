@@ -93,7 +93,7 @@ class TensorWriter:
         self._drain(stream)
         digests = [blake3(row).digest() for row in rows]
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-        fresh = self._find_fresh(digests, joined)
+        fresh = self._select_new(digests, joined)
         start = 0
         with self._remember_failure():
             while start < len(fresh):
@@ -134,7 +134,7 @@ class TensorWriter:
         for stream in {run.stream for run in runs}:
             self._drain(stream)
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-        fresh = set(self._find_fresh(digests, joined))
+        fresh = set(self._select_new(digests, joined))
         first = 0
         with self._remember_failure():
             for run in runs:
@@ -145,7 +145,7 @@ class TensorWriter:
     def _take_run(self, run: ChunkRun, positions: Sequence[int]) -> None:
         nbytes = sum(align_row(len(run.chunks[position])) for position in positions)
         if 0 < nbytes <= PACK_TARGET_NBYTES:
-            self._find_room(run.stream, nbytes)
+            self._make_room(run.stream, nbytes)
         for position in positions:
             self._take(run.chunks[position], run.digests[position], run.stream)
 
@@ -211,7 +211,7 @@ class TensorWriter:
             buffer = self._buffers.pop(stream)
             digests = list(buffer.rows)
             joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-            for position in self._find_fresh(digests, joined):
+            for position in self._select_new(digests, joined):
                 self._take(buffer.rows[digests[position]], digests[position], stream)
 
     @contextmanager
@@ -237,7 +237,7 @@ class TensorWriter:
         for _, writer in self._syncing:
             yield writer
 
-    def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
+    def _select_new(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
         """Return the positions of chunks that neither the store nor this writer has, each digest once, ascending."""
         self._store.index.refresh()  # others may have written since
         known = self._store.contains(joined, outside=self._avoided)
@@ -256,7 +256,7 @@ class TensorWriter:
         return fresh
 
     def _take(self, data: Buffer, digest: bytes, stream: Stream) -> None:
-        writer, _ = self._find_room(stream, len(data))
+        writer, _ = self._make_room(stream, len(data))
         writer.append_row(data, digest)
         self.written_nbytes += len(data)
 
@@ -264,7 +264,7 @@ class TensorWriter:
         self, rows: NDArray[np.uint8], digests: Sequence[bytes], fresh: Sequence[int], stream: Stream
     ) -> int:
         """Append as many of the new rows as the open pack has room for; returns their number."""
-        writer, room = self._find_room(stream, rows.shape[1])
+        writer, room = self._make_room(stream, rows.shape[1])
         count = min(room, len(fresh))
         first, last = fresh[0], fresh[count - 1]
         if last - first == count - 1:
@@ -275,7 +275,7 @@ class TensorWriter:
         self.written_nbytes += count * rows.shape[1]
         return count
 
-    def _find_room(self, stream: Stream, row_nbytes: int) -> tuple[PackWriter, int]:
+    def _make_room(self, stream: Stream, row_nbytes: int) -> tuple[PackWriter, int]:
         writer = self._open.get(stream)
         if writer is not None:
             room = writer.count_room(row_nbytes)

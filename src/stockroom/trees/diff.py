@@ -76,7 +76,7 @@ class _Side:
     def window_end(self, above: Key | None) -> Key | None:
         """Return the last key of the window of items after `above`; None if it covers all the remaining items."""
         keys = self.items.keys
-        stop = _WINDOW + (0 if above is None else keys.find_right(above))
+        stop = _WINDOW + (0 if above is None else keys.count_up_to(above))
         return keys[stop - 1] if stop < len(keys) else None
 
 
@@ -132,11 +132,11 @@ def _iter_windows(sides: list[_Side], span: _Span) -> Iterator[_Span]:
 def _reach(items: Node, span: _Span) -> tuple[int, int]:
     """Return which items may lie within `span`; above the leaves this includes one that extends past its end."""
     keys = items.keys
-    start = 0 if span.above is None else keys.find_right(span.above)
+    start = 0 if span.above is None else keys.count_up_to(span.above)
     if span.upto is None:
         return start, len(keys)
     if not items.level:
-        return start, keys.find_right(span.upto)
+        return start, keys.count_up_to(span.upto)
     return start, max(start, min(keys.find(span.upto) + 1, len(keys)))
 
 

@@ -13,9 +13,9 @@ import typer
 from stockroom.cli.address import (
     DATA_SHELF,
     MODEL_SHELF,
-    find_model,
     parse_key,
     parse_path_address,
+    split_model,
     split_path,
     split_shelf,
 )
@@ -80,7 +80,7 @@ def _read_leaf(stock: StockRoom, path: str) -> Any:
     wanted += "`stock model export` writes whole models"
     if not path:
         raise CommandLineError(wanted)
-    name, part = find_model(stock, path)
+    name, part = split_model(stock, path)
     state = stock.model[name]
     try:
         return state.read(part, as_numpy=True)

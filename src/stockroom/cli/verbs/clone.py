@@ -75,9 +75,9 @@ def _clone_here(
 ) -> StockRoom:
     """Clone beside the `head.stock` of this folder; first print the URL that this contacts."""
     from stockroom import StockRoom
-    from stockroom.shelves.stock.remotes import choose_remote, find_head
+    from stockroom.shelves.stock.remotes import choose_remote, locate_head
 
     if url is None:
-        found = choose_remote(find_head(Path()), None, endpoint_url=None, region=None)
+        found = choose_remote(locate_head(Path()), None, endpoint_url=None, region=None)
         console.say(f"cloning from {found.url}, which remote.stock names")
     return StockRoom.clone_here(Path(), url, metadata_only, on_progress=show, **options)

@@ -24,7 +24,7 @@ class StateSide:
     entries: Mapping[str, bytes]
     metadata: Mapping[str, Any]
 
-    def find_entry(self, path: str) -> bytes:
+    def get_entry(self, path: str) -> bytes:
         """Return the entry of the leaf at `path`, wherever it is stored."""
         return self.entries[self.structure.stored_path(path)]
 
@@ -34,9 +34,9 @@ class StateSide:
             if isinstance(self.structure.leaves[path], TiedLeaf):
                 if not through_ties:
                     continue
-                if self._find_form(path) != other._find_form(path):
+                if self._get_leaf(path) != other._get_leaf(path):
                     return False
-            if self.find_entry(path) != other.find_entry(path):
+            if self.get_entry(path) != other.get_entry(path):
                 return False
         return True
 
@@ -45,11 +45,11 @@ class StateSide:
         if node is None:
             return None
         if isinstance(node, Leaf):
-            return digest_entry(self.objects, STATE_ENTRIES.decode(self.find_entry(at))).hex()
-        entries = map(self.find_entry, self.structure.list_leaves(at))
+            return digest_entry(self.objects, STATE_ENTRIES.decode(self.get_entry(at))).hex()
+        entries = map(self.get_entry, self.structure.list_leaves(at))
         return compute_digest(b"".join([encode_structure(node), *entries])).hex()
 
-    def _find_form(self, path: str) -> Leaf:
+    def _get_leaf(self, path: str) -> Leaf:
         """Return the leaf at `path`, or the one that it is tied to."""
         return self.structure.leaves[self.structure.origin(path)]
 

@@ -188,7 +188,7 @@ class StateMerge:
             structure = source.structure
             for path in structure.list_leaves(at):
                 if not isinstance(structure.leaves[path], TiedLeaf):
-                    self._put(structure.stored_path(path), source.find_entry(path))
+                    self._put(structure.stored_path(path), source.get_entry(path))
         return node
 
     def _put(self, path: str, entry: bytes) -> None:

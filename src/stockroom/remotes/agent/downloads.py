@@ -157,7 +157,7 @@ class Downloads:
 
     def _plan_jobs(self, pack: OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[Job], list[Job]]:
         with pack.lock:
-            absent = pack.filler.find_absent(units if len(units) else np.arange(pack.filler.units))
+            absent = pack.filler.list_absent(units if len(units) else np.arange(pack.filler.units))
             if not len(absent):
                 return [], []
             waits = priority is not Priority.SOON

@@ -31,7 +31,7 @@ class OpenRemotes:
         self._stamp: tuple[int, int] | None = None
         self._remotes: list[OpenRemote] = []
 
-    def find(self, pack: PackDigest) -> Sequence[OpenRemote]:
+    def list_for(self, pack: PackDigest) -> Sequence[OpenRemote]:
         """Return the remotes to ask for a pack: those known to have it first, then in the order of the settings."""
         remotes = self._read()
         if len(remotes) < 2:

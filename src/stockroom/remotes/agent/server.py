@@ -148,7 +148,7 @@ class _Agent:
                 from stockroom.remotes.agent.open_remotes import OpenRemotes
 
                 remotes = OpenRemotes(self._state)
-                self._downloads = Downloads(self._state / "packs", remotes.find)
+                self._downloads = Downloads(self._state / "packs", remotes.list_for)
             return self._downloads
 
 

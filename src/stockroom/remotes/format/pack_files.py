@@ -93,7 +93,7 @@ def measure_files(digest: PackDigest, manifest: Manifest, *, zarr_json: Buffer, 
     }
 
 
-def find_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
+def list_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
     """Return those of `packs` that the remote does not hold with every file at its right size."""
     found = list_pack_files(transport, [pack.digest for pack in packs])
     return [pack for pack in packs if not has_all(found, pack.sizes)]

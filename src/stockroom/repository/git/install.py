@@ -126,7 +126,7 @@ def plan_uninstall(work_tree: GitWorkTree, root: Path) -> list[Step]:
         return steps
     if _read_setting(work_tree, f"{_SECTION}.driver") or _read_setting(work_tree, f"{_SECTION}.name"):
         steps.append(SetSetting(work_tree, _SECTION, None))
-    hooks = [find_hooks_folder(work_tree) / name for name in (PRE_PUSH, POST_CHECKOUT)]
+    hooks = [locate_hooks_folder(work_tree) / name for name in (PRE_PUSH, POST_CHECKOUT)]
     return steps + [WriteFile(path, None) for path in hooks if is_ours(path)]
 
 
@@ -141,7 +141,7 @@ def list_folders(work_tree: GitWorkTree) -> list[Path]:
     return [Path(os.path.normpath(work_tree.root / name)) for name in _read_setting(work_tree, _FOLDERS_KEY)]
 
 
-def find_hooks_folder(work_tree: GitWorkTree) -> Path:
+def locate_hooks_folder(work_tree: GitWorkTree) -> Path:
     """Return the folder where git looks for hooks."""
     found = run_git(work_tree.root, "rev-parse", "--git-path", "hooks").removesuffix(b"\n")
     return work_tree.root / os.fsdecode(found)
@@ -154,7 +154,7 @@ def is_ours(hook: Path) -> bool:
 
 
 def _plan_hook(work_tree: GitWorkTree, name: str, program: Sequence[str]) -> list[Step]:
-    path = find_hooks_folder(work_tree) / name
+    path = locate_hooks_folder(work_tree) / name
     command = shlex.join([*program, "git", "hook", name, "--"]) + ' "$@"'
     gone = f"stock: {program[0]} is gone: run `stock git install --hooks` again, or delete {path}"
     text = "\n".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stockroom.content.merge.base import CommonContent, find_common_content
+from stockroom.content.merge.base import CommonContent, read_common_content
 from stockroom.content.merge.conflict import Conflict, Decide, explain_conflicts
 from stockroom.content.merge.content import ContentMerge
 from stockroom.content.merge.states import Average
@@ -13,7 +13,7 @@ from stockroom.content.merge.unfinished import CHERRY_PICK, MERGE, REVERT, Mergi
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError
-from stockroom.refs import Ref, RefChange, RefMove, find_merge_bases
+from stockroom.refs import Ref, RefChange, RefMove, list_merge_bases
 from stockroom.repository.follow import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merging.resolve import get_merging
@@ -56,7 +56,7 @@ def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: Merge
     """
     branch = _check_branch(workspace)
     ours = workspace.head.commit
-    bases = [] if ours is None else find_merge_bases(workspace.repository.refs, ours, theirs)
+    bases = [] if ours is None else list_merge_bases(workspace.repository.refs, ours, theirs)
     if theirs in bases and workspace.merging is None:
         return _report("up to date", workspace)
     is_ahead = ours is None or (ours in bases and options.fast_forward != "never")
@@ -74,7 +74,7 @@ def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: Merge
     def open_snapshot(commit: CommitId | None) -> Snapshot:
         return opened[commit] if commit in opened else _open(workspace, commit)
 
-    common = find_common_content(workspace.repository.refs, open_snapshot, workspace.objects, bases)
+    common = read_common_content(workspace.repository.refs, open_snapshot, workspace.objects, bases)
     message = options.message or f"Merge {name} into {branch}"
     return _bring_in(workspace, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
 

@@ -20,10 +20,10 @@ from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.refs.anchors import Anchors
 from stockroom.refs.marks import Kind, Mark
 from stockroom.refs.sweep import Sweeper, Swept
-from stockroom.repository.claim import find_oldest_round
+from stockroom.repository.claim import read_oldest_round
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
-from stockroom.repository.upkeep.roots import find_heads
+from stockroom.repository.upkeep.roots import list_heads
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.writer_folder import collect_leftovers, open_writer_folder
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
@@ -73,7 +73,7 @@ class GcPlan:
         self.reach = Reachable(repository)
         self.after = 0
         anchors = self._open_sweeper().read_anchors()
-        self.reach.add_commits(find_heads(repository))
+        self.reach.add_commits(list_heads(repository))
         self._add_hard(anchors)
         self.unreachable = self._list_unreachable()
         self.repack = plan_repack(repository.tensors, find_live=self.reach.find_live) if repack else RepackPlan(())
@@ -116,7 +116,7 @@ class GcPlan:
 
     def refresh(self) -> None:
         """Add the refs, stages and HEAD as they are now."""
-        self.reach.add_commits(find_heads(self.repository))
+        self.reach.add_commits(list_heads(self.repository))
         self.look_again(self._open_sweeper().read_anchors(), ())
 
     def measure(self, pack: bytes) -> int:
@@ -220,7 +220,7 @@ class _Run:
         current = marks.replace(
             {**plan.unreachable, Kind.PACK: plan.unreachable[Kind.PACK] | rewritten}, now_ns=plan.now_ns
         )
-        oldest = find_oldest_round(plan.repository.paths.state, current)
+        oldest = read_oldest_round(plan.repository.paths.state, current)
         plan.refresh()
         marked = {kind: marks.read(kind) for kind in Kind}
         held = plan.choose(marked, oldest=current)  # first, as the next choice keeps more

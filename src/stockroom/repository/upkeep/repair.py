@@ -24,8 +24,8 @@ from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.writer_folder import collect_leftovers
 from stockroom.store.upkeep.mend import (
     bring_back,
+    choose_free_name,
     clear_presence,
-    find_free_name,
     remake_metadata,
     remake_presence,
     salvage_rows,
@@ -94,7 +94,7 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
         for name in ("catalog", "index"):
             folder = repository.paths.state / name
             if folder.exists():
-                folder.rename(find_free_name(aside, name))
+                folder.rename(choose_free_name(aside, name))
         return [f"catalog: replaced ({error})"]
 
 
@@ -154,7 +154,7 @@ def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> 
     """Move damaged objects and commits aside, so that a remote's can take their place."""
     for kind, db in (("object", "objects"), ("commit", "commits")):
         for name in dict.fromkeys(_list_names(report.found, kind)):
-            path = find_free_name(aside / db, name)
+            path = choose_free_name(aside / db, name)
             if repository.refs.take_damaged(db, bytes.fromhex(name), partial(replace_own_file, path)):
                 report.done.append(f"{kind} {name}: moved to {path.relative_to(repository.paths.root)}")
     report.lost_records = sum("missing from this repository" in damage.what for damage in report.found)

@@ -55,7 +55,7 @@ class SeriesLog:
             if name not in unapplied:
                 check_free_name("metric", name)
         if step is None:
-            step = as_step(self._find_next_step(workspace))
+            step = as_step(self._choose_next_step(workspace))
             unapplied = self._unapplied  # again: finding the next step may apply what was waiting
             if self._given is None:
                 self._given = step
@@ -84,7 +84,7 @@ class SeriesLog:
             self._begun |= unapplied.keys()
             self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
-    def _find_next_step(self, workspace: _Columns) -> int:
+    def _choose_next_step(self, workspace: _Columns) -> int:
         if self._next_step is None:
             self.work_in(workspace)
             last = [_open(workspace, name).tree.last_key for name in workspace.iter_names(METRIC)]

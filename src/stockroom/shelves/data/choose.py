@@ -16,7 +16,7 @@ from stockroom.trees import find_unshared_key
 
 def choose_positions(column: OpenColumn, keys: KeyChoice, where: str | None) -> NDArray[np.int64]:
     """Return the positions of the samples that `keys` select and that meet the condition `where`."""
-    positions = column.find_selected(slice(None) if keys is None else keys)
+    positions = column.get_selected(slice(None) if keys is None else keys)
     if where is not None:
         from stockroom.shelves.condition import choose_where  # here for start-up time
 

@@ -129,7 +129,7 @@ class Column(Mapping[SampleKey, Sample]):
                 return self._decode(sample, key) if type(sample) is bytes else sample
         if isinstance(key, slice | list | np.ndarray) or is_tensor(key):
             column = self.freeze()  # so that positions and samples are those of one moment
-            return column._take(column._opened.find_selected(key))
+            return column._take(column._opened.get_selected(key))
         return self._read(self._opened.check_key(key))
 
     def take(self, positions: Any, *, pad: Any = None) -> Batch:
@@ -159,7 +159,7 @@ class Column(Mapping[SampleKey, Sample]):
     def view(self, key: SampleKey) -> Sample:
         """Return the sample under `key`, read-only; not copied if its chunk is stored raw."""
         reader = self._opened.entry_reader
-        sample = self._decode(reader.view_entry(self._opened.find_value(self._opened.check_key(key))), key)
+        sample = self._decode(reader.view_entry(self._opened.get_value(self._opened.check_key(key))), key)
         if isinstance(sample, np.ndarray):
             sample.flags.writeable = False
         return sample
@@ -167,12 +167,12 @@ class Column(Mapping[SampleKey, Sample]):
     def peek(self, key: SampleKey, *, max_nbytes: int) -> Sample | None:
         """Return `view(key)`, or None if the sample is larger or not on this machine; fetches nothing."""
         reader = self._opened.entry_reader
-        sample = reader.peek_entry(self._opened.find_value(self._opened.check_key(key)), max_nbytes)
+        sample = reader.peek_entry(self._opened.get_value(self._opened.check_key(key)), max_nbytes)
         return None if sample is None else self._decode(sample, key)
 
     def digest(self, key: SampleKey) -> str:
         """Return the hex BLAKE3-256 digest of the sample's raw bytes; does not need those bytes here."""
-        reader, value = self._opened.reader, self._opened.find_value(self._opened.check_key(key))
+        reader, value = self._opened.reader, self._opened.get_value(self._opened.check_key(key))
         return reader.digest_entry(value).hex()
 
     def present(self, keys: Iterable[SampleKey] | None = None) -> float:
@@ -186,12 +186,12 @@ class Column(Mapping[SampleKey, Sample]):
         """
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
-        tensors, digests = self._opened.pin.tensors, self._opened.reader.find_stored(self.choose_positions(keys))
+        tensors, digests = self._opened.pin.tensors, self._opened.reader.list_stored(self.choose_positions(keys))
         bring(self._opened.pin.repository, plan_prefetch(tensors, digests), on_progress)
 
-    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def list_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind samples, in order of `positions`; none for inline ones."""
-        return self._opened.reader.find_chunks(positions)
+        return self._opened.reader.list_chunks(positions)
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
         """Return a `ReadAhead` for reading `positions` (None: all) in order; None if all samples are present."""
@@ -199,7 +199,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
         """Return the position of each key in key order, for `take`; raises `SampleNotFoundError` for an unknown key."""
-        return self._opened.find_positions(list(keys))
+        return self._opened.get_positions(list(keys))
 
     def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:
         """Return the keys of the samples at these positions, which must not be negative."""
@@ -346,9 +346,9 @@ class Column(Mapping[SampleKey, Sample]):
     def _read(self, key: Key) -> Sample:
         opened = self._opened
         if opened.is_staged:
-            sample = opened.entry_reader.read_entry(opened.find_value(key))
+            sample = opened.entry_reader.read_entry(opened.get_value(key))
         else:
-            sample = opened.reader.read_one(opened.find_position(key))
+            sample = opened.reader.read_one(opened.get_position(key))
         return self._decode(sample, key)
 
     @property

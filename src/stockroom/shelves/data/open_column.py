@@ -44,7 +44,7 @@ class OpenColumn:
         self._entries: SampleReader | None = None
         self._writer: ColumnWriter | None = None
         if self._workspace is not None:
-            self._find_edit()
+            self._get_edit()
 
     def freeze(self) -> OpenColumn:
         """Return a source that keeps reading what the column holds now, whatever is staged later."""
@@ -68,7 +68,7 @@ class OpenColumn:
     @property
     def record(self) -> ColumnRecord:
         """The column's record, including staged changes."""
-        return self._find_edit().record if self.is_staged else self.reader.record
+        return self._get_edit().record if self.is_staged else self.reader.record
 
     @property
     def tree(self) -> Tree:
@@ -90,11 +90,11 @@ class OpenColumn:
 
     @property
     def entry_reader(self) -> SampleReader:
-        """The reader of the entries that `find_value` returns; does not need staged changes to be in the tree."""
+        """The reader of the entries that `get_value` returns; does not need staged changes to be in the tree."""
         if not self.is_staged:
             return self.reader
         assert self._workspace is not None
-        record = self._find_edit().record
+        record = self._get_edit().record
         if self._entries is None or self._entries.record.schema != record.schema:
             tree = Tree(self._workspace.nodes, record.tree_format, ObjectDigest(record.root))
             self._entries = SampleReader(record, tree, self.pin.tensors, self._workspace.read_unflushed_chunk)
@@ -118,7 +118,7 @@ class OpenColumn:
         workspace.check_open()
         from stockroom.shelves.data.writer import ColumnWriter  # here for start-up time
 
-        edit = self._find_edit()
+        edit = self._get_edit()
         if self._writer is None or self._writer.edit is not edit:
             self._writer = ColumnWriter(workspace, edit, self.name)
         return self._writer
@@ -128,10 +128,10 @@ class OpenColumn:
         workspace = self._workspace
         if workspace is not None and self.is_staged:
             with workspace.lock:
-                return self._find_edit().find(key)
+                return self._get_edit().find(key)
         return self.tree.get(key)
 
-    def find_value(self, key: Key) -> bytes:
+    def get_value(self, key: Key) -> bytes:
         """Return the entry under a key, to be read; raises `SampleNotFoundError` if there is none."""
         if self._workspace is not None and self.is_staged:
             self._workspace.reads.add_key(self._path, key)
@@ -140,14 +140,14 @@ class OpenColumn:
             raise self.missing(key)
         return value
 
-    def find_position(self, key: Key) -> int:
+    def get_position(self, key: Key) -> int:
         """Return the position of a key in key order; raises `SampleNotFoundError` if it is not there."""
         position = self.reader.find_position(key)
         if position is None:
             raise self.missing(key)
         return position
 
-    def find_positions(self, keys: Any) -> NDArray[np.int64]:
+    def get_positions(self, keys: Any) -> NDArray[np.int64]:
         """Return the positions of a list of keys or an array of integers; raises `SampleNotFoundError`."""
         is_integers = isinstance(keys, np.ndarray) and keys.dtype.kind in "iu"
         checked = keys if is_integers else [self.check_key(key) for key in keys]
@@ -162,7 +162,7 @@ class OpenColumn:
             raise self.missing(missing if isinstance(missing, str) else int(missing))
         return positions
 
-    def find_selected(self, keys: Any) -> NDArray[np.int64]:
+    def get_selected(self, keys: Any) -> NDArray[np.int64]:
         """Return the positions that a slice of them, an iterable of keys, or a mask in key order selects."""
         if isinstance(keys, slice):
             return np.arange(*keys.indices(self.tree.count), dtype=np.int64)
@@ -171,10 +171,10 @@ class OpenColumn:
         if isinstance(keys, np.ndarray):
             keys = check_unmasked(keys, f"column {self.name!r}, keys")
             is_mask = keys.dtype == np.bool_
-            return check_mask(keys, self.tree.count, column=self.name) if is_mask else self.find_positions(keys)
+            return check_mask(keys, self.tree.count, column=self.name) if is_mask else self.get_positions(keys)
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise SchemaError(f"column {self.name!r}: expected a list of keys, found one {type(keys).__name__}")
-        return self.find_positions(list(keys))
+        return self.get_positions(list(keys))
 
     def check_key(self, key: object) -> Key:
         """Return a key as the column stores it; raises `SchemaError` if it cannot be one."""
@@ -209,7 +209,7 @@ class OpenColumn:
             raise self._missing_here()
         return SampleReader(record, snapshot.open_tree(record), self.pin.tensors, commit=self.pin.commit)
 
-    def _find_edit(self) -> ColumnEdit:
+    def _get_edit(self) -> ColumnEdit:
         self.pin.check_open()
         assert self._workspace is not None
         edit = self._workspace.find_column(self._path)
@@ -221,7 +221,7 @@ class OpenColumn:
         """Return a reader of the column as staged now; reused until something is written."""
         assert self._workspace is not None
         with self._workspace.lock:
-            edit = self._find_edit()
+            edit = self._get_edit()
             tree, is_flushed = edit.tree, self._workspace.is_flushed
             staged = self._staged
             if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:

@@ -151,7 +151,7 @@ class DataShelf(Shelf[Column]):
         """
         workspace = self._pin.writer()
         with workspace.lock:
-            edit = self._find_edit(source)
+            edit = self._get_edit(source)
             self._check_new(name)
             workspace.create_column(name_path(DATA, name), edit.record).adopt(edit)
         return self[name]  # type: ignore[no-any-return]
@@ -211,7 +211,7 @@ class DataShelf(Shelf[Column]):
 
         workspace = self._pin.writer()
         with workspace.lock:
-            cast = plan(self._find_edit(name).finish())
+            cast = plan(self._get_edit(name).finish())
             if cast is not None:
                 fresh = cast_column(workspace, Column(OpenColumn(self._pin, name), decodes=False), cast, lossy=lossy)
                 workspace.delete(name_path(DATA, name))
@@ -232,7 +232,7 @@ class DataShelf(Shelf[Column]):
         if edit is not None:
             workspace.create_column(name_path(DATA, name), edit.finish()).adopt(edit)
 
-    def _find_edit(self, name: str) -> ColumnEdit:
+    def _get_edit(self, name: str) -> ColumnEdit:
         edit = self._pin.writer().find_column(name_path(DATA, name))
         if edit is None:
             raise self._missing(name)

@@ -104,7 +104,7 @@ class Artifacts(Shelf[Artifact]):
         reader = open_leaves(self._pin, record)
         if not isinstance(record, StateRecord) or reader.structure.top != ScalarLeaf("bytes"):
             raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
-        entry: Entry = reader.find_entries([_PATH])[_PATH]
+        entry: Entry = reader.get_entries([_PATH])[_PATH]
         media_type = record.metadata.get("media_type")
         known = media_type if _is_media_type(media_type) else UNKNOWN_MEDIA_TYPE
         return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._pin, reader)
@@ -125,7 +125,7 @@ def write_artifact(workspace: Workspace, name: str, source: str | Path | bytes, 
         return _write(workspace, nbytes, _FilePieces(file, nbytes), metadata)
 
 
-def find_place(folder: Path, name: str) -> Path:
+def choose_target(folder: Path, name: str) -> Path:
     """Return the path for `name` below `folder`, and create its parents.
 
     Names may come from strangers: raises `InvalidNameError` if the path would be outside the folder or in a repository.

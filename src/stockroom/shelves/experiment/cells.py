@@ -58,7 +58,7 @@ def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
     count = sum(1 for node in structure.nodes.values() if not list_nodes(node))  # leaves, constants, empty containers
     if count > MAX_PARTS:
         return {name: Outline(f"{_name_container(structure.top)} of {count} parts", digest.hex())}
-    maker = _CellMaker(reader, reader.find_entries(list(structure.stored)))
+    maker = _CellMaker(reader, reader.get_entries(list(structure.stored)))
     return dict(maker.iter_cells(structure.top, "", name))
 
 

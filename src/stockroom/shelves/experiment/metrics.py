@@ -69,8 +69,8 @@ class MetricSummary:
         return self._reduce(np.fmax)
 
     def pick(self, choice: MetricChoice, name: str) -> float:
-        """Return one value of the series; `best` is the choice of `find_best_choice` for `name`."""
-        chosen = find_best_choice(name) if choice == "best" else choice
+        """Return one value of the series; `best` is the choice of `choose_best_end` for `name`."""
+        chosen = choose_best_end(name) if choice == "best" else choice
         return self.last if chosen == "last" else self.min if chosen == "min" else self.max
 
     @cached_property
@@ -130,7 +130,7 @@ def read_series(tree: Tree) -> Series:
     return Series(np.concatenate(steps), np.concatenate(values))
 
 
-def find_best_choice(name: str) -> Literal["min", "max"]:
+def choose_best_end(name: str) -> Literal["min", "max"]:
     """Return which end of a metric is best, judged by its name: `min` for losses and errors, otherwise `max`."""
     lowered = name.lower()
     return "min" if any(word in lowered for word in LOW_IS_GOOD) else "max"

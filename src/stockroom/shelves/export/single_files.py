@@ -52,7 +52,7 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
     if isinstance(sample, str):
         return sample.encode("utf-8", "surrogatepass"), ".txt"
     if isinstance(sample, bytes):
-        return sample, _find_suffix(sample) if is_file else ".bin"
+        return sample, _choose_suffix(sample) if is_file else ".bin"
     if in_archive and sample.ndim == 0 and sample.dtype.kind in "iu":
         return str(int(sample)).encode(), ".cls"
     if is_image(sample):
@@ -62,7 +62,7 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
     return buffer.getvalue(), ".npy"
 
 
-def _find_suffix(data: bytes) -> str:
+def _choose_suffix(data: bytes) -> str:
     """Return the ending for a file with these bytes: `.png`, `.jpg`, ... or `.bin` if they are not an image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"

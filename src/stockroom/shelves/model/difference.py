@@ -86,7 +86,7 @@ def _identify(leaf: LeafInfo) -> tuple[object, ...]:
 
 def _find_view(state: State, path: str) -> tuple[object, ...] | None:
     """Return the layout of a strided leaf in its memory, which the digest does not cover; None for other leaves."""
-    form = state.find_form(path)
+    form = state.get_leaf(path)
     return (form.strides, form.offset) if isinstance(form, StridedLeaf) else None
 
 

@@ -149,7 +149,7 @@ class _Flattener:
                 first = unique.setdefault(tensor.view, tensor)
                 if first is not tensor:
                     tensor.slot.leaf = TiedLeaf(encode_text(first.slot.path))
-            for together in _find_overlaps(list(unique.values())):
+            for together in _group_overlaps(list(unique.values())):
                 self._store_together(together)
 
     def _take_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> _Group:
@@ -331,7 +331,7 @@ def _is_constant(value: object) -> bool:
     return value is None or type(value) in (bool, float)
 
 
-def _find_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
+def _group_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
     """Yield groups of tensors that overlap in one memory, each in the order of the state."""
     together: list[_Tensor] = []
     end = 0

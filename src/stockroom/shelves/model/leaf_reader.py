@@ -62,7 +62,7 @@ class LeafReader:
         return self._read(paths)
 
     def _read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        entries = self.find_entries(paths)
+        entries = self.get_entries(paths)
         return dict(zip(entries, self._entries.read(list(entries.values())), strict=True))
 
     def _read_located(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
@@ -80,7 +80,7 @@ class LeafReader:
         return found | dict(zip(others, read, strict=True))
 
     def _locate_all(self) -> None:
-        entries = self.find_entries(list(self.structure.stored))
+        entries = self.get_entries(list(self.structure.stored))
         self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
         stored = {
             path: list_chunks(self._snapshot.nodes, e) for path, e in entries.items() if e.kind is not EntryKind.INLINE
@@ -91,12 +91,12 @@ class LeafReader:
         """Return rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; reads only the chunks that hold them."""
         if not len(rows) or not row_nbytes:
             return np.empty(0, np.uint8)
-        entry = self.find_entries([path])[path]
+        entry = self.get_entries([path])[path]
         if entry.kind is not EntryKind.CHUNK_LIST:
             picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
             return picked
         chunks = read_chunk_list(self._snapshot.nodes, entry)
-        needed = _find_chunks(rows, row_nbytes, chunks)
+        needed = _locate_chunks(rows, row_nbytes, chunks)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
         stored = as_stored(chunks)
         read = self._entries.read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
@@ -104,7 +104,7 @@ class LeafReader:
 
     def iter_bytes(self, path: str, nbytes: int) -> Iterator[NDArray[np.uint8]]:
         """Yield a leaf's raw bytes in order, writable, in pieces of about `nbytes`, or one chunk if that is more."""
-        entry = self.find_entries([path])[path]
+        entry = self.get_entries([path])[path]
         if entry.kind is not EntryKind.CHUNK_LIST:
             yield self.read([path])[path]
             return
@@ -114,7 +114,7 @@ class LeafReader:
             part = slice(start, start + step)
             yield self._entries.read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
 
-    def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
+    def get_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Return the entries of leaves, all of them inline for a value record; raises `CorruptionError`."""
         if isinstance(self.record, ValueRecord):
             payloads = dict(zip(self.structure.stored, self.record.payloads, strict=True))
@@ -143,15 +143,15 @@ class LeafReader:
             if is_there
         }
 
-    def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+    def list_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind leaves, in order; inline leaves have none."""
-        chunks = [list_chunks(self._snapshot.nodes, entry).digests for entry in self.find_entries(paths).values()]
+        chunks = [list_chunks(self._snapshot.nodes, entry).digests for entry in self.get_entries(paths).values()]
         joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
         return joined
 
-    def find_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
-        """Return `find_chunks` without the unflushed chunks."""
-        return self._entries.drop_unflushed(self.find_chunks(paths))
+    def list_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """Return `list_chunks` without the unflushed chunks."""
+        return self._entries.drop_unflushed(self.list_chunks(paths))
 
     def digest_entries(self, entries: Iterable[Entry]) -> list[str]:
         """Return the hex BLAKE3-256 digest of the raw bytes behind each entry; does not need those bytes here."""
@@ -165,7 +165,7 @@ def open_leaves(pin: Pin, record: StateRecord | ValueRecord) -> LeafReader:
     return LeafReader(pin.content, record, pin.tensors, find)
 
 
-def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
+def _locate_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
     """Return the positions of the chunks that hold any of the rows, ascending."""
     starts = np.bincount(rows * row_nbytes // chunks.chunk_nbytes, minlength=len(chunks.digests) + 1)
     stops = np.bincount(((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes + 1, minlength=len(chunks.digests) + 1)

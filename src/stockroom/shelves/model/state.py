@@ -78,7 +78,7 @@ class OpenState:
         nbytes = sum(measure_leaf(leaf) or 0 for leaf in leaves.values()) // len(paths)
 
         def hint(positions: np.ndarray[Any, np.dtype[np.int64]], goes_on: bool) -> None:
-            digests = self.reader.find_stored(self.structure.list_stored(paths[n] for n in positions.tolist()))
+            digests = self.reader.list_stored(self.structure.list_stored(paths[n] for n in positions.tolist()))
             if len(digests):
                 tensors.hint(tensors.locate(digests), goes_on=goes_on)
 
@@ -132,7 +132,7 @@ class State(Mapping[StateKey, Any]):
     def nbytes(self) -> int:
         """The number of raw bytes of all leaves in it; memory that several leaves share counts once."""
         stored = self._opened.structure.list_stored(self._names.leaves)
-        entries = self._opened.reader.find_entries(stored)
+        entries = self._opened.reader.get_entries(stored)
         return sum(entry.nbytes for entry in entries.values())
 
     def load(
@@ -212,7 +212,7 @@ class State(Mapping[StateKey, Any]):
         maker.read([at])
         return maker.make(at, opened.structure.leaves[at])
 
-    def find_form(self, path: str) -> Leaf:
+    def get_leaf(self, path: str) -> Leaf:
         """Return the leaf at a path as the structure has it; for a tied leaf, the one it is tied to."""
         structure = self._opened.structure
         return structure.leaves[structure.origin(self._names.absolute(path))]
@@ -220,7 +220,7 @@ class State(Mapping[StateKey, Any]):
     def present(self) -> float:
         """Return the fraction of its chunks that is on this machine; 1.0 if it has none."""
         self._opened.check_open()
-        digests = self.find_chunks()
+        digests = self.list_chunks()
         return float(self._opened.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
 
     def prefetch(
@@ -229,13 +229,13 @@ class State(Mapping[StateKey, Any]):
         """Fetch the leaves that `names` select, as in `load` (None: all), to this machine; raises `AbsentDataError`."""
         from stockroom.remotes.prefetch import bring, plan_prefetch
 
-        digests, opened = self.find_chunks(names), self._opened
+        digests, opened = self.list_chunks(names), self._opened
         bring(opened.repository, plan_prefetch(opened.reader.tensors, digests), on_progress)
 
-    def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def list_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the digests `(n, 32)` of the stored chunks behind all leaves, or behind those that `names` select."""
         self._opened.check_open()
-        return self._opened.reader.find_stored(self._opened.structure.list_stored(self._list_paths(names)))
+        return self._opened.reader.list_stored(self._opened.structure.list_stored(self._list_paths(names)))
 
     # -- as a mapping
 

@@ -45,7 +45,7 @@ class Handle:
         self._ref = ref
         self._needs_head = needs_head
         self._head = Head(None, None)
-        repository = Repository.find(path, make_fetcher=choose_fetcher(lazy))
+        repository = Repository.locate(path, make_fetcher=choose_fetcher(lazy))
         self._pin = Pin(repository, repository.open_snapshot(None))
 
     # -- position and shelves

@@ -200,14 +200,14 @@ class RemoteActions(Handle):
 
         candidates = None
         if path is not None:
-            candidates = self._repository.tensors.find_packs(choose(self, path, None, None).digests)
+            candidates = self._repository.tensors.list_packs(choose(self, path, None, None).digests)
         plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
         if not dry_run:
             plan = drop(self._repository, plan, on_progress)
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
 
 
-def find_head(start: Path) -> Path:
+def locate_head(start: Path) -> Path:
     """Return the folder, `start` or one above, that holds `head.stock`; raises `RepositoryNotFoundError`."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):

@@ -58,7 +58,7 @@ def _select_leaves(handle: Handle, name: str, names: Sequence[Any] | slice | Non
     if where is not None or isinstance(names, slice):
         raise InvalidInputError(f"model {name!r}: expected names or patterns of leaves, found a slice or a condition")
     state = handle.model[name]
-    digests = state.find_chunks(names)
+    digests = state.list_chunks(names)
     return Selection(len(state.paths()) if names is None else len(list(names)), digests)
 
 
@@ -68,7 +68,7 @@ def _select_states(handle: Handle, records: Iterable[Record]) -> Selection:
         if isinstance(record, StateRecord):  # any other record is only metadata
             reader = open_leaves(handle._pin, record)
             paths = list(reader.structure.stored)
-            parts.append(Selection(len(paths), reader.find_stored(paths)))
+            parts.append(Selection(len(paths), reader.list_stored(paths)))
     return _join(parts)
 
 
@@ -82,7 +82,7 @@ def _read_record(handle: Handle, path: str) -> Record:
 
 def _select_samples(column: Column, keys: KeyChoice, where: str | None) -> Selection:
     positions = column.choose_positions(keys, where)
-    return Selection(len(positions), column.find_chunks(positions))
+    return Selection(len(positions), column.list_chunks(positions))
 
 
 def _join(parts: Sequence[Selection]) -> Selection:

@@ -14,7 +14,7 @@ from stockroom.shelves.report import describe_changes
 from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MoveActions, make_options
-from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, find_head
+from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, locate_head
 from stockroom.shelves.stock.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         """
         from stockroom.remotes.clone import CloneOptions, clone_here
 
-        root = find_head(Path(path))
+        root = locate_head(Path(path))
         settings = choose_remote(root, url, endpoint_url=endpoint_url, region=region)
         options = CloneOptions(metadata_only=metadata_only, depth=depth)
         stock = cls(clone_here(settings, root, options, on_progress=on_progress).root)

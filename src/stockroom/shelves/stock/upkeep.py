@@ -193,20 +193,20 @@ class UpkeepActions(Handle):
 
     def change_setting(self, key: str, value: str | None) -> None:
         """Set one of the settings, or unset it for None; raises `InvalidInputError` for an invalid key or value."""
-        from stockroom.repository.config import change_setting, find_key, read_settings, write_settings
+        from stockroom.repository.config import change_setting, get_setting, read_settings, write_settings
 
         config = self._repository.paths.config
-        write_settings(config, change_setting(read_settings(config), find_key(key), value))
+        write_settings(config, change_setting(read_settings(config), get_setting(key), value))
 
-    def find_git_commits(self) -> Mapping[str, str]:
+    def list_git_commits(self) -> Mapping[str, str]:
         """Return the commits that git's history names, each with its carrier, the first git commit to do so, in hex.
 
         Empty if git does not track `head.stock`. Raises `GitError` if git cannot be run.
         """
-        from stockroom.repository.git.history import find_carriers
+        from stockroom.repository.git.history import read_carriers
 
         tie = self._repository.find_tie()
-        carriers = {} if tie is None else find_carriers(tie)
+        carriers = {} if tie is None else read_carriers(tie)
         return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
 
     def describe_tie(self) -> TieStatus:

@@ -52,7 +52,7 @@ class ChunkSearch:
             found[positions[confirmed]] = candidates[confirmed]
         return found
 
-    def find_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
+    def locate_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
         """Return the location of every chunk, preferring packs that are not avoided.
 
         While some chunks are not found, each of `renewals` loads additions of other processes and returns whether there
@@ -61,7 +61,7 @@ class ChunkSearch:
         locations = self.find(digests, outside=self._avoided)
         if not (locations == NOWHERE).any():
             return locations
-        found = self._find_renewed(digests, renewals)
+        found = self._locate_renewed(digests, renewals)
         missing = digests[found == NOWHERE]
         if len(missing):
             raise make_lost_error(missing)
@@ -106,7 +106,7 @@ class ChunkSearch:
         self._avoided |= found
         return bool(found)
 
-    def _find_renewed(
+    def _locate_renewed(
         self, digests: NDArray[np.uint8], renewals: Collection[Callable[[], object]]
     ) -> NDArray[np.uint64]:
         for renew in renewals:

@@ -77,13 +77,13 @@ class PackFiller:
         finally:
             os.close(folder)
 
-    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
         if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
             raise CorruptionError(f"pack {self.pack.digest.hex()}: expected units below {self.units}, found others")
         if self._presence is None:
             return np.empty(0, np.int64)
-        return self._presence.find_absent(units)
+        return self._presence.list_absent(units)
 
     def measure(self, units: NDArray[np.int64]) -> int:
         """Return the number of bytes that `units` take in the shard."""
@@ -117,7 +117,7 @@ class PackFiller:
         for run in np.split(np.arange(len(units)), np.flatnonzero(is_cut) + 1):
             for first, last in _split_run(starts[run], stops[run], max_nbytes):
                 inside = np.arange(units[run[first]], units[run[last]] + 1)
-                absent = inside if len(inside) == last - first + 1 else self.find_absent(inside)
+                absent = inside if len(inside) == last - first + 1 else self.list_absent(inside)
                 ranges.append(ByteRange(int(starts[run[first]]), int(stops[run[last]]), absent))
         return ranges
 
@@ -151,7 +151,7 @@ class PackFiller:
             assert self._presence is not None
             units = np.concatenate(written)
             os.fdatasync(self._fd)
-            wrong = self._find_wrong(units, unfinished)
+            wrong = self._list_wrong(units, unfinished)
             self._presence.clear(wrong)
             units = np.setdiff1d(units, wrong)
             self._presence.add(units)
@@ -210,11 +210,13 @@ class PackFiller:
         """The start and stop of each unit's bytes in the shard."""
         pack = self.pack
         rows = np.arange(pack.rows)
-        offsets, lengths = pack.find_offsets(rows), pack.measure_rows(rows)  # raises if a row lies outside
+        offsets, lengths = pack.get_offsets(rows), pack.measure_rows(rows)  # raises if a row lies outside
         starts, sizes = (offsets, lengths) if pack.is_raw else pack.spans.astype(np.int64).T
         stops = starts + sizes
         is_outside = len(stops) > 0 and int(stops[-1]) > pack.mapped_nbytes
-        if is_outside or _overlap(starts, sizes) or _overlap(offsets, lengths):  # `_find_rows` relies on their order
+        if (
+            is_outside or _overlap(starts, sizes) or _overlap(offsets, lengths)
+        ):  # `_get_row_range` relies on their order
             raise CorruptionError(
                 f"pack {pack.digest.hex()}: rows overlap or are outside the shard; the remote is damaged",
                 where=pack.digest.hex(),
@@ -255,11 +257,11 @@ class PackFiller:
                 good &= ~np.isin(span.units, blocks)
         return good, unfinished
 
-    def _find_wrong(self, arrived: NDArray[np.int64], unfinished: dict[int, range]) -> NDArray[np.int64]:
+    def _list_wrong(self, arrived: NDArray[np.int64], unfinished: dict[int, range]) -> NDArray[np.int64]:
         """Return the blocks of those `unfinished` rows that are all here once `arrived` is, and are not right."""
         wrong: list[int] = []
         decoded: dict[int, memoryview] = {}
-        absent = set(np.setdiff1d(self.find_absent(np.arange(self.units)), arrived).tolist()) if unfinished else set()
+        absent = set(np.setdiff1d(self.list_absent(np.arange(self.units)), arrived).tolist()) if unfinished else set()
         for row, blocks in sorted(unfinished.items()):
             decoded = {block: raw for block, raw in decoded.items() if block in blocks}  # neighbors share a block
             if absent.isdisjoint(blocks) and not self._can_read(row, blocks, decoded):
@@ -280,13 +282,13 @@ class PackFiller:
         """Yield the rows that lie in `blocks`, wholly or in part, and the blocks that each row takes."""
         size, last = self.pack.layout.block_nbytes, -1
         for block in blocks.tolist():
-            first, stop = self._find_rows(block * size, (block + 1) * size)
+            first, stop = self._get_row_range(block * size, (block + 1) * size)
             for row in range(max(first, last + 1), stop):
-                offset, nbytes = self.pack.find_span(row)
+                offset, nbytes = self.pack.get_span(row)
                 yield row, range(offset // size, -(-(offset + nbytes) // size))
                 last = row
 
-    def _find_rows(self, start: int, stop: int) -> tuple[int, int]:
+    def _get_row_range(self, start: int, stop: int) -> tuple[int, int]:
         """Return the first row that touches these raw bytes of the pack, and one past the last."""
         offsets, lengths = self.pack.manifest.offsets, self.pack.manifest.lengths
         if offsets is None or lengths is None:
@@ -297,7 +299,7 @@ class PackFiller:
 
     def _is_right(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
         """Return whether a row matches its digest."""
-        offset, nbytes = self.pack.find_span(row)
+        offset, nbytes = self.pack.get_span(row)
         size = self.pack.layout.block_nbytes
         hasher = blake3()
         for block in blocks:

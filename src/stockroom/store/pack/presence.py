@@ -81,7 +81,7 @@ class PresenceMap:
             raise ReadOnlyError("this presence map is read-only; open it with writable=True")
         np.bitwise_and.at(self._bits, units >> 3, ~(1 << (units & 7)).astype(np.uint8))
 
-    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique."""
         absent = (self._bits[units >> 3] >> (units & 7).astype(np.uint8)) & 1 == 0
         return np.unique(units[absent])

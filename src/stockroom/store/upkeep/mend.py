@@ -27,7 +27,7 @@ from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.verify import check_pack, find_bad_rows, is_metadata_right
+from stockroom.store.upkeep.verify import check_pack, is_metadata_right, mask_bad_rows
 
 
 def remake_metadata(directory: Path) -> bool:
@@ -53,7 +53,7 @@ def clear_presence(directory: Path) -> bool:
         if pack.presence is None:
             return False
         presence = PresenceMap.open(directory, count_units(pack.manifest), writable=True)
-        bad_units = pack.find_units(np.flatnonzero(find_bad_rows(pack)))
+        bad_units = pack.list_units(np.flatnonzero(mask_bad_rows(pack)))
     except CorruptionError:
         return False
     if presence.file != pack.files.presence:
@@ -73,8 +73,8 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
                 os.link(file, copy / file.name)
         try:
             pack = Pack(copy, digest, careful=True)
-            bad = find_bad_rows(pack)
-            good_units, bad_units = (pack.find_units(np.flatnonzero(rows)) for rows in (~bad, bad))
+            bad = mask_bad_rows(pack)
+            good_units, bad_units = (pack.list_units(np.flatnonzero(rows)) for rows in (~bad, bad))
         except CorruptionError:
             return False
         presence = PresenceMap.create(copy, count_units(pack.manifest))
@@ -104,7 +104,7 @@ def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
         pack = Pack(directory, digest, careful=True)
     except CorruptionError:
         return 0, 0
-    good = np.flatnonzero(~find_bad_rows(pack)).tolist()
+    good = np.flatnonzero(~mask_bad_rows(pack)).tolist()
     layout = pack.layout
     stream = Stream(layout.dtype, layout.item_shape, str(layout.codec))
     writer = TensorWriter(store)
@@ -123,7 +123,7 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
     numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
     directory = locate_pack(store.packs_directory, digest)
     with lock_packs(store.packs_directory, alone=True):
-        target = find_free_name(aside, directory.name) if exists(directory) else None
+        target = choose_free_name(aside, directory.name) if exists(directory) else None
         store.index.unregister(numbers)
         store.cache.forget()
         if target is not None:
@@ -162,7 +162,7 @@ def _put_in_place(directory: Path, target: Path) -> bool:
     return True
 
 
-def find_free_name(folder: Path, name: str) -> Path:
+def choose_free_name(folder: Path, name: str) -> Path:
     """Return a free path in `folder`, called `name` or nearly so; creates the folder if need be."""
     make_folder(folder)
     path, number = folder / name, 1

@@ -48,13 +48,13 @@ def remove_packs(
             store.cache.forget()
             for digest in deletable.values():
                 with suppress(FileNotFoundError):
-                    locate_pack(store.packs_directory, digest).rename(_find_way_out(writer_folder, digest))
+                    locate_pack(store.packs_directory, digest).rename(_make_exit_path(writer_folder, digest))
     for digest in deletable.values():
-        shutil.rmtree(_find_way_out(writer_folder, digest), ignore_errors=True)
+        shutil.rmtree(_make_exit_path(writer_folder, digest), ignore_errors=True)
     return deletable
 
 
-def _find_way_out(writer_folder: Path, digest: PackDigest) -> Path:
+def _make_exit_path(writer_folder: Path, digest: PackDigest) -> Path:
     return writer_folder / f"removed-{digest.hex()}"
 
 

@@ -136,7 +136,7 @@ def rewrite_packs(
     rewriter = _Rewriter(store, plan, find_kept, outside, on_made)
     try:
         _rewrite(rewriter, plan, on_progress)
-        removed = {pack.number: pack.digest for pack in rewriter.find_superseded()}
+        removed = {pack.number: pack.digest for pack in rewriter.list_superseded()}
         removed = remove_packs(store, removed, rewriter.directory, may_delete=may_delete)
     finally:
         rewriter.close()
@@ -224,7 +224,7 @@ class _Rewriter:
         self._store.register([(sealed.digest, sealed.manifest)])
         self.made.append(sealed.digest)
 
-    def find_superseded(self) -> list[PlannedPack]:
+    def list_superseded(self) -> list[PlannedPack]:
         """Return the planned packs that are no longer needed."""
         superseded = []
         for planned in self._plan.packs:

@@ -100,7 +100,7 @@ def test_a_pack_that_left_its_place_and_came_back_empty_is_filled_again(
     found = Pack(mirror.directory, mirror.digest)
     assert found.presence is not None or not first
     wanted = np.arange(first, units) if first < units else np.array([0])
-    assert not len(found.find_absent_units(wanted))
+    assert not len(found.list_absent_units(wanted))
     mirror.fetch()
     mirror.check_whole()
 
@@ -151,7 +151,7 @@ def test_a_remote_whose_block_has_another_row_gives_no_wrong_row_in_any_order(tm
         with pytest.raises(CorruptionError, match=r"remote 'origin'.*came damaged 3 times"):
             mirror.fetch(*wanted)
         mirror.check()
-    assert len(Pack(mirror.directory, mirror.digest).find_absent(np.array([row])))
+    assert len(Pack(mirror.directory, mirror.digest).list_absent(np.array([row])))
     shard.write_bytes(mirror.whole)
     mirror.fetch()
     mirror.check_whole()

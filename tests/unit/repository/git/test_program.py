@@ -10,7 +10,7 @@ import pytest
 from tests.kit.gitting import git, make_project, run_stock, try_git, write
 
 from stockroom import GitError
-from stockroom.repository.git.history import find_carriers, find_git_roots
+from stockroom.repository.git.history import read_carriers, read_git_roots
 from stockroom.repository.git.program import run_git, silence_filters
 from stockroom.repository.git.tie import find_tie, read_git_state
 from stockroom.repository.git.work_tree import find_work_tree
@@ -150,8 +150,8 @@ def test_nothing_runs_in_a_submodule(project: Path, submodule: Path, mark: Path)
     (submodule / "file").write_text("changed\n")
     assert not read_git_state(find_tie(project)).is_dirty
     write(project, 2, "two")
-    find_carriers(find_tie(project))
-    find_git_roots(project)
+    read_carriers(find_tie(project))
+    read_git_roots(project)
     assert not mark.exists()
     try_git(project, "status")
     assert mark.exists(), "git itself would have run it: the test means something"
@@ -178,8 +178,8 @@ def test_a_head_stock_that_was_a_submodule_once_runs_nothing_in_it(project: Path
     assert (project / "head.stock").read_bytes() == named
     git(project, "config", "diff.submodule", "diff")
     git(project, "config", "diff.external", f"touch '{mark}'; false")
-    assert find_carriers(find_tie(project))
-    assert find_git_roots(project)
+    assert read_carriers(find_tie(project))
+    assert read_git_roots(project)
     assert not mark.exists()
 
 

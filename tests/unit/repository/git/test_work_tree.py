@@ -231,7 +231,7 @@ def test_without_the_program_git_everything_but_gits_state_works(tmp_path, monke
         assert opened.branch == "side"
         assert next(opened.log()).metadata == {"git_branch": "side"}
         with pytest.raises(GitError, match="install it"):
-            opened.find_git_commits()
+            opened.list_git_commits()
 
 
 def test_what_a_repositorys_own_settings_name_is_not_run_to_open_or_look(tmp_path):
@@ -246,7 +246,7 @@ def test_what_a_repositorys_own_settings_name_is_not_run_to_open_or_look(tmp_pat
         opened.status()
     write(project, 2, "two")
     with StockRoom(project) as opened:
-        opened.find_git_commits()
+        opened.list_git_commits()
     assert not marker.exists()
 
 

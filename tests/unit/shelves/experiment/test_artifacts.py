@@ -19,7 +19,7 @@ from stockroom import (
     ValueNotFoundError,
 )
 from stockroom.content.nodes import ScalarLeaf
-from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, find_place
+from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, choose_target
 from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import write_leaves, write_value
 
@@ -119,7 +119,7 @@ def test_a_name_that_leads_elsewhere_is_refused(stock: StockRoom, name: str) -> 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_finds_no_place_and_makes_no_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidNameError):
-        find_place(tmp_path / "out", name)
+        choose_target(tmp_path / "out", name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,8 +127,8 @@ def test_a_link_does_not_lead_an_export_out_of_its_folder(tmp_path: Path) -> Non
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path)
     with pytest.raises(InvalidNameError, match="a link in it points outside"):
-        find_place(tmp_path / "out", "link/stolen.txt")
-    assert find_place(tmp_path / "out", "a/b.txt") == tmp_path / "out" / "a" / "b.txt"
+        choose_target(tmp_path / "out", "link/stolen.txt")
+    assert choose_target(tmp_path / "out", "a/b.txt") == tmp_path / "out" / "a" / "b.txt"
 
 
 def test_what_is_no_file_is_refused(stock: StockRoom, tmp_path: Path) -> None:

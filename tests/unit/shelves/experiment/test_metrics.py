@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stockroom import InvalidInputError, SchemaError, Series, StockRoom, ValueNotFoundError
-from stockroom.shelves.experiment.metrics import find_best_choice
+from stockroom.shelves.experiment.metrics import choose_best_end
 
 
 def as_pairs(series: Series) -> list[tuple[int, float]]:
@@ -202,4 +202,4 @@ def test_a_summary_tells_last_least_and_greatest_without_nan(stock: StockRoom) -
     [("loss", "min"), ("val/Loss", "min"), ("rmse", "min"), ("word_error_rate", "min"), ("acc", "max"), ("f1", "max")],
 )
 def test_the_best_of_a_metric_goes_by_its_name(name: str, best: str) -> None:
-    assert find_best_choice(name) == best
+    assert choose_best_end(name) == best

@@ -80,7 +80,7 @@ def test_a_row_that_moved_by_one_shares_nothing_but_what_stayed_does(stock: Stoc
         stock.model["m"] = {"a": tensor}
         stock.model["cut"] = {"a": tensor[:-100]}
         stock.model["shifted"] = {"a": tensor[1:]}
-    chunks = {name: {digest.tobytes() for digest in stock.model[name].find_chunks()} for name in stock.model}
+    chunks = {name: {digest.tobytes() for digest in stock.model[name].list_chunks()} for name in stock.model}
     assert len(chunks["m"]) == 3
     assert len(chunks["m"] & chunks["cut"]) == 2
     assert not chunks["m"] & chunks["shifted"]

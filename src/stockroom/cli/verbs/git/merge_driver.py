@@ -43,7 +43,7 @@ def merge_driver(
 
 def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -> Head:
     from stockroom.repository.head import Head
-    from stockroom.repository.merging.merge_driver import Versions, find_missing, merge_versions
+    from stockroom.repository.merging.merge_driver import Versions, list_missing, merge_versions
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository
 
@@ -53,7 +53,7 @@ def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -
         common = _read(base, f"the base {path}").commit
     with closing(Repository(open_paths((Path.cwd() / path).parent.resolve()))) as repository:
         versions = Versions(common, mine.commit, other.commit)
-        if find_missing(repository, versions):
+        if list_missing(repository, versions):
             _fetch(console, repository)
         try:
             merged = merge_versions(repository, versions)

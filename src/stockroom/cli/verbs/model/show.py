@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import MODEL_FORM, MODEL_SHELF, ModelPart, find_model, open_part, parse_path_address
+from stockroom.cli.address import MODEL_FORM, MODEL_SHELF, ModelPart, open_part, parse_path_address, split_model
 from stockroom.cli.console import Console
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.model import format_count_of_leaves, format_metadata, iter_leaf_lines, leaf_document
@@ -33,7 +33,7 @@ def show(
 
 def show_path(console: Console, stock: StockRoom, path: str) -> None:
     """Print the model, container or leaf at `NAME` or `NAME/PART`."""
-    name, part = find_model(stock, path)
+    name, part = split_model(stock, path)
     state = stock.model[name]
     if part in state.paths():
         _show_leaf(console, ModelPart(name, part, state))
@@ -42,7 +42,7 @@ def show_path(console: Console, stock: StockRoom, path: str) -> None:
 
 
 def _show_part(console: Console, stock: StockRoom, part: ModelPart) -> None:
-    leaves, changes = list(part.state.leaves()), _find_changes(stock, part)
+    leaves, changes = list(part.state.leaves()), _read_changes(stock, part)
     metadata, nbytes = dict(part.state.metadata), part.state.nbytes
     heading = f"{part.path}: {format_count_of_leaves(len(leaves))}, {format_nbytes(nbytes)}"
     notes = [f"metadata: {format_metadata(metadata)}"] if metadata else []
@@ -66,7 +66,7 @@ def _show_leaf(console: Console, part: ModelPart) -> None:
     )
 
 
-def _find_changes(stock: StockRoom, part: ModelPart) -> dict[str, str]:
+def _read_changes(stock: StockRoom, part: ModelPart) -> dict[str, str]:
     """Return `new` or `changed` by path in `part`, for the leaves that the handle's commit added or changed."""
     difference = stock.changes().get(f"{MODEL_SHELF}/{part.name}")
     if difference is None:
