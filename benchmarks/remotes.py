@@ -313,7 +313,7 @@ def download_raw(store: Any, files: Sequence[Path], folder: Path) -> None:
     folder.mkdir()
     targets = {path: os.open(folder / str(number), os.O_CREAT | os.O_RDWR) for number, path in enumerate(files)}
 
-    def bring(span: tuple[Path, int, int]) -> None:
+    def fetch_planned(span: tuple[Path, int, int]) -> None:
         path, start, stop = span
         content = memoryview(obstore.get_range(store, raw_name(path), start=start, end=stop))
         os.pwrite(targets[path], content, start)
@@ -321,7 +321,7 @@ def download_raw(store: Any, files: Sequence[Path], folder: Path) -> None:
     sizes = [(path, path.stat().st_size) for path in files]
     spans = [(path, at, min(at + PIECE_NBYTES, size)) for path, size in sizes for at in range(0, size, PIECE_NBYTES)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(bring, spans):
+        for _ in pool.map(fetch_planned, spans):
             pass
     for target in targets.values():
         os.fdatasync(target)

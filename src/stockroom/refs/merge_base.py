@@ -38,10 +38,10 @@ def list_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs
 
     Several commits as `ours` count as one that has merged them all.
     """
-    mine = [ours] if isinstance(ours, bytes) else list(ours)
-    if theirs in mine:
+    our_commits = [ours] if isinstance(ours, bytes) else list(ours)
+    if theirs in our_commits:
         return [theirs]
-    return refs.view_links(lambda find: _paint(find, mine, theirs))
+    return refs.view_links(lambda find: _paint(find, our_commits, theirs))
 
 
 def _reaches(find: FindLink, start: CommitId, goal: CommitId) -> bool:

@@ -153,7 +153,7 @@ def _complete(
         if not is_repository(paths):
             _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
         if not options.metadata_only:
-            bring_all(paths, on_progress)
+            fetch_all(paths, on_progress)
         (paths.state / CLONE_MARKER_NAME).unlink(missing_ok=True)
     except BaseException:
         if not is_repository(paths):
@@ -165,7 +165,7 @@ def _complete(
     sync_path(paths.state)
 
 
-def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
+def fetch_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
     """Make every pack of a repository whole through its fetch agent, in batches, and report progress."""
     fetcher = make_agent_fetcher(paths)
     with closing(Repository(paths, fetcher=fetcher)) as repository:

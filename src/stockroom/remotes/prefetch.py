@@ -50,7 +50,7 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
     return PrefetchPlan(wanted, nbytes, read_nbytes, requests, left_out)
 
 
-def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
+def fetch_planned(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
     """Carry out a plan, some packs at a time. Raises `AbsentDataError` if no remote has them."""
     count, done_units = len(plan.wanted), 0
     units = sum(len(some) for _, some in plan.wanted)

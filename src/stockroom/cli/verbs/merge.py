@@ -57,8 +57,8 @@ def merge(
         else:
             chosen, text = parse_strategy(strategy, choice), join_message(message)
             how = _choose_fast_forward(no_ff=no_ff, ff_only=ff_only)
-            bring_in = partial(stock.merge, ref, text, chosen, commit=not no_commit, fast_forward=how)
-            run_merge(console, stock, ref, bring_in)
+            start_merge = partial(stock.merge, ref, text, chosen, commit=not no_commit, fast_forward=how)
+            run_merge(console, stock, ref, start_merge)
 
 
 def _choose_fast_forward(*, no_ff: bool, ff_only: bool) -> Literal["if possible", "never", "only"]:

@@ -123,10 +123,10 @@ class StateMerge:
         return find_side(base, ours, theirs, is_same)
 
     def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> Node:
-        before, mine, yours = (_as_dict(node) for node in (base, ours, theirs))
+        base_nodes, our_nodes, their_nodes = (_as_dict(node) for node in (base, ours, theirs))
         merged: dict[StateKey, Node] = {}
-        for key in dict.fromkeys([*mine, *yours]):
-            node = self._merge(join_path(at, key), (before.get(key), mine.get(key), yours.get(key)))
+        for key in dict.fromkeys([*our_nodes, *their_nodes]):
+            node = self._merge(join_path(at, key), (base_nodes.get(key), our_nodes.get(key), their_nodes.get(key)))
             if node is not None:
                 merged[key] = node
         notes = self._merge_notes(at, (None if base is None else base.metadata, ours.metadata, theirs.metadata))
@@ -149,10 +149,12 @@ class StateMerge:
         if side is not None:
             return theirs if side == "theirs" else ours
         if isinstance(ours, DictNode) and isinstance(theirs, DictNode):
-            before, mine, yours = (_as_dict(node) for node in notes)
+            base_nodes, our_nodes, their_nodes = (_as_dict(node) for node in notes)
             merged: dict[StateKey, Node] = {}
-            for key in dict.fromkeys([*mine, *yours]):
-                node = self._merge_notes(join_path(at, key), (before.get(key), mine.get(key), yours.get(key)))
+            for key in dict.fromkeys([*our_nodes, *their_nodes]):
+                node = self._merge_notes(
+                    join_path(at, key), (base_nodes.get(key), our_nodes.get(key), their_nodes.get(key))
+                )
                 if node is not None:
                     merged[key] = node
             return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), ours.metadata)

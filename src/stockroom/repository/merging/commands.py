@@ -76,7 +76,7 @@ def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: Merge
 
     common = read_common_content(workspace.repository.refs, open_snapshot, workspace.objects, bases)
     message = options.message or f"Merge {name} into {branch}"
-    return _bring_in(workspace, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
+    return _merge_in(workspace, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
 
 
 def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
@@ -87,7 +87,7 @@ def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -
     subject = record.message.split("\n", 1)[0]
     message = options.message or f'Revert "{subject}"\n\nThis reverts commit {commit.hex()}.'
     common = CommonContent(_open(workspace, commit))
-    return _bring_in(workspace, common, before, options, kind=REVERT, parent=None, message=message)
+    return _merge_in(workspace, common, before, options, kind=REVERT, parent=None, message=message)
 
 
 def cherry_pick(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
@@ -96,7 +96,7 @@ def cherry_pick(workspace: StageWorkspace, commit: CommitId, options: MergeOptio
     record = workspace.repository.read_commit(commit)
     common = CommonContent(_open(workspace, record.parent_ids[0] if record.parents else None))
     message = options.message or record.message
-    return _bring_in(
+    return _merge_in(
         workspace, common, _open(workspace, commit), options, kind=CHERRY_PICK, parent=None, message=message
     )
 
@@ -114,7 +114,7 @@ def abort_merge(workspace: StageWorkspace) -> str:
     return kind
 
 
-def _bring_in(
+def _merge_in(
     workspace: StageWorkspace,
     common: CommonContent,
     theirs: Snapshot,

@@ -81,11 +81,11 @@ def _merge(repository: Repository, versions: Versions) -> CommitId | None:
         if not bases:
             raise ConflictError("the two sides share no history")
         common, parents = read_common_content(refs, open_content, objects, bases), [ours, theirs]
-    mine = open_content(ours)
-    merged = ContentMerge(common.snapshot, mine, open_content(theirs), objects, disputed=common.disputed).run()
+    our_content = open_content(ours)
+    merged = ContentMerge(common.snapshot, our_content, open_content(theirs), objects, disputed=common.disputed).run()
     if merged.conflicts:
         raise explain_conflicts(merged.conflicts, MERGE)
-    if len(parents) == 1 and merged.snapshot.root == mine.root:
+    if len(parents) == 1 and merged.snapshot.root == our_content.root:
         return ours
     known = [parent for parent in parents if parent is not None]
     record = repository.make_commit(merged.snapshot.root, known, message=_MESSAGE, metadata={})

@@ -129,7 +129,7 @@ class SessionWorkspace(Workspace):
             self.head = self._land(message, metadata, author)
             self._forget_edits()
             self.start_from(self.head.commit)
-        _bring_head_along(self.repository, self.head.branch)
+        _advance_head(self.repository, self.head.branch)
         self._renew_claim()
         assert self.head.commit is not None
         return self.head.commit
@@ -206,7 +206,7 @@ class SessionWorkspace(Workspace):
             self._lease.release()
 
 
-def _bring_head_along(repository: Repository, branch: str | None) -> None:
+def _advance_head(repository: Repository, branch: str | None) -> None:
     """Move HEAD with its branch, if it is on this one, nothing is staged there, and no writer is active there.
 
     After a move it looks again, for commits by others that could not move HEAD in the meantime.

@@ -184,10 +184,10 @@ class Column(Mapping[SampleKey, Sample]):
 
         `on_progress` is called from time to time with a `TransferProgress`.
         """
-        from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
 
         tensors, digests = self._opened.pin.tensors, self._opened.reader.list_stored(self.choose_positions(keys))
-        bring(self._opened.pin.repository, plan_prefetch(tensors, digests), on_progress)
+        fetch_planned(self._opened.pin.repository, plan_prefetch(tensors, digests), on_progress)
 
     def list_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind samples, in order of `positions`; none for inline ones."""

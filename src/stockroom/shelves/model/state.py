@@ -227,10 +227,10 @@ class State(Mapping[StateKey, Any]):
         self, names: StateKey | Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None
     ) -> None:
         """Fetch the leaves that `names` select, as in `load` (None: all), to this machine; raises `AbsentDataError`."""
-        from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
 
         digests, opened = self.list_chunks(names), self._opened
-        bring(opened.repository, plan_prefetch(opened.reader.tensors, digests), on_progress)
+        fetch_planned(opened.repository, plan_prefetch(opened.reader.tensors, digests), on_progress)
 
     def list_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the digests `(n, 32)` of the stored chunks behind all leaves, or behind those that `names` select."""

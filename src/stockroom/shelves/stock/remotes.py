@@ -171,14 +171,14 @@ class RemoteActions(Handle):
             max_nbytes: fetch no more than this.
             dry_run: only report what it would fetch.
         """
-        from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
         from stockroom.shelves.stock.selection import choose
 
         self._pin.check_open()
         chosen = choose(self, path, keys, where)
         plan = plan_prefetch(self._repository.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:
-            bring(self._repository, plan, on_progress)
+            fetch_planned(self._repository, plan, on_progress)
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(

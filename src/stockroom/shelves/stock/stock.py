@@ -160,14 +160,14 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         """
         from stockroom.remotes.pull import pull
 
-        self._bring_head(remote, on_progress)
+        self._fetch_head(remote, on_progress)
         with self._moving() as workspace:
             options = make_options(workspace, None, strategy, fast_forward="only" if ff_only else "if possible")
             report = pull(self._repository, workspace, remote, options, on_progress=on_progress)
             self._pin_to(workspace.head)
             return report
 
-    def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None:
+    def _fetch_head(self, remote: str, on_progress: OnProgress | None) -> None:
         """Fetch if HEAD is on a commit that is not here, as after `git pull`."""
         head = self._repository.read_head()
         if head.commit is not None and not self._repository.refs.has_commit(head.commit):
