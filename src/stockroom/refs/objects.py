@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
-from stockroom.refs.marks import Kind, is_marked, unmark
+from stockroom.refs.marks import MarkKind, is_marked, unmark
 from stockroom.store.codecs import read_zstd_nbytes
 
 DATABASE: Final = "objects"
@@ -178,7 +178,7 @@ def check_known(txn: ReadTxn, known: Sequence[ObjectDigest]) -> None:
 def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int]:
     """Write the objects that `encode_unflushed` returned, and remove their marks; returns the sizes of the new ones."""
     for digest in encoded:
-        unmark(txn, Kind.OBJECT, digest)
+        unmark(txn, MarkKind.OBJECT, digest)
     return [len(value) for digest, value in sorted(encoded.items()) if txn.put_new(DATABASE, digest, value)]
 
 
@@ -188,7 +188,7 @@ def _write_all(txn: WriteTxn, encoded: dict[ObjectDigest, bytes], known: Sequenc
 
 
 def _is_kept(txn: ReadTxn, digest: ObjectDigest) -> bool:
-    return txn.get(DATABASE, digest) is not None and not is_marked(txn, Kind.OBJECT, digest)
+    return txn.get(DATABASE, digest) is not None and not is_marked(txn, MarkKind.OBJECT, digest)
 
 
 def encode_object(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from stockroom.digest import CommitId, ObjectDigest
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.refs.anchors import Anchors, read_anchors
 from stockroom.refs.links import DATABASE as LINKS
-from stockroom.refs.marks import Kind, is_marked, unmark
+from stockroom.refs.marks import MarkKind, is_marked, unmark
 from stockroom.refs.objects import DATABASE as OBJECTS
 
 _OBJECTS_AT_ONCE: Final = 4096
@@ -63,22 +63,22 @@ class Sweeper:
         return read_anchors(txn, since_ns=self._since_ns, after=self._after)
 
     def _sweep_commits(self, txn: WriteTxn, commits: Sequence[CommitId]) -> int:
-        self._liveness.look_again(self._look(txn), [c for c in commits if not is_marked(txn, Kind.COMMIT, c)])
+        self._liveness.look_again(self._look(txn), [c for c in commits if not is_marked(txn, MarkKind.COMMIT, c)])
         gone = [commit for commit in commits if not self._liveness.is_reachable(commit)]
         for commit in gone:
             txn.delete("commits", commit)
             txn.delete(LINKS, commit)
             txn.delete("shallow", commit)
-            unmark(txn, Kind.COMMIT, commit)
+            unmark(txn, MarkKind.COMMIT, commit)
         return len(gone)
 
     def _sweep_objects(self, txn: WriteTxn, objects: Sequence[ObjectDigest]) -> int:
         self._liveness.look_again(self._look(txn), ())
-        marked = [digest for digest in objects if is_marked(txn, Kind.OBJECT, digest)]
+        marked = [digest for digest in objects if is_marked(txn, MarkKind.OBJECT, digest)]
         gone = [digest for digest in marked if not self._liveness.is_reachable(digest)]
         for digest in gone:
             txn.delete(OBJECTS, digest)
-            unmark(txn, Kind.OBJECT, digest)
+            unmark(txn, MarkKind.OBJECT, digest)
         return len(gone)
 
 

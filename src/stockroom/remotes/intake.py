@@ -11,7 +11,7 @@ from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
 from stockroom.errors import CorruptionError, NotFoundError
 from stockroom.refs import CommitRecord, RefChange, decode_commit, sort_parents_first
 from stockroom.refs.objects import decode_object
-from stockroom.remotes.format.bundle import Bundle, Record, RecordKind, decode_pack_files, open_bundle
+from stockroom.remotes.format.bundle import Bundle, BundleRecord, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.ref_state_log import find_following_state
@@ -112,7 +112,7 @@ class Intake:
         tensors = self._repository.tensors
         registered = set(tensors.catalog.read_packs().values())
 
-        def create(record: Record) -> tuple[PackDigest, Manifest]:
+        def create(record: BundleRecord) -> tuple[PackDigest, Manifest]:
             digest, files = PackDigest(record.digest), decode_pack_files(record.payload, where=bundle.where)
             manifest = create_sparse_pack(
                 tensors.packs_directory,

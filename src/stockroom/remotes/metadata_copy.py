@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.remotes.format.bundle import BundleWriter, Record, RecordKind, open_bundle
+from stockroom.remotes.format.bundle import BundleRecord, BundleWriter, RecordKind, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.tracking import Tracking
@@ -110,7 +110,7 @@ class MetadataCopy:
             return digest in packs
         return digest in self._reach.commits or self._reach.has_object(digest)
 
-    def _write(self, records: Iterator[Record]) -> tuple[BundleEntry, ...]:
+    def _write(self, records: Iterator[BundleRecord]) -> tuple[BundleEntry, ...]:
         """Put a bundle of `records` on the remote. Return its entry, or nothing if there are no records."""
         writer = BundleWriter(self._folder / f"written{len(self._written)}")
         for record in records:

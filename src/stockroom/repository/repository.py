@@ -16,7 +16,7 @@ from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefN
 from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
 from stockroom.refs.commit import CommitRecord, MetadataValue
-from stockroom.refs.marks import Kind, MarkStore
+from stockroom.refs.marks import MarkKind, MarkStore
 from stockroom.repository.git.tie import Tie, describe_for_commit, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
@@ -76,7 +76,7 @@ class Repository:
 
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
-        self._writer.avoid(self._marked_packs, lambda pack: self.marks.unmark(Kind.PACK, pack))
+        self._writer.avoid(self._marked_packs, lambda pack: self.marks.unmark(MarkKind.PACK, pack))
         return self._writer
 
     def avoid_marked(self) -> None:
@@ -191,12 +191,12 @@ class Repository:
 
         def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
             is_writer = nodes is not self.nodes
-            marked = [commit for commit in commits if is_writer and self.marks.has(Kind.COMMIT, commit)]
+            marked = [commit for commit in commits if is_writer and self.marks.has(MarkKind.COMMIT, commit)]
             return marked, [self.read_commit(commit) for commit in commits]
 
         marked, records = self.env.view(read)
         for commit in marked:
-            self.marks.unmark(Kind.COMMIT, commit)
+            self.marks.unmark(MarkKind.COMMIT, commit)
         if marked:  # gc may have been faster
             records = [self.read_commit(commit) for commit in commits]
         return {commit: Snapshot(nodes, record.tree_digest) for commit, record in zip(commits, records, strict=True)}

@@ -18,7 +18,7 @@ from stockroom.store.private_read import StoredTensor, read_private
 from stockroom.store.tensor_store import TensorStore
 from stockroom.trees import NodeStore
 
-Buffer: TypeAlias = bytearray | NDArray[np.uint8]
+SampleBuffer: TypeAlias = bytearray | NDArray[np.uint8]
 FindUnflushed: TypeAlias = Callable[[bytes], bytes | None]
 
 
@@ -58,7 +58,7 @@ class EntryReader:
             for tensor, found, whole in zip(wanted, unflushed, is_stored, strict=True)
         ]
 
-    def copy(self, entries: Sequence[Entry]) -> list[Buffer]:
+    def copy(self, entries: Sequence[Entry]) -> list[SampleBuffer]:
         """Return the bytes of samples as `read` does, but copy single chunks, and decode a block once for all in it."""
         single = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
         digests = np.frombuffer(b"".join([entry.payload for entry in single]), np.uint8).reshape(-1, DIGEST_NBYTES)
@@ -66,7 +66,7 @@ class EntryReader:
         copied = iter(self._copy(chunks, self._read_unflushed(digests)))
         return [next(copied) if entry.kind is EntryKind.CHUNK else self.read([entry])[0] for entry in entries]
 
-    def view(self, entry: Entry) -> Buffer:
+    def view(self, entry: Entry) -> SampleBuffer:
         """Return the raw bytes behind an entry, read-only; no copy if its chunk is stored raw."""
         if entry.kind is not EntryKind.CHUNK or self._find is not None:
             return self.copy([entry])[0]

@@ -15,7 +15,7 @@ from stockroom.cli.console import Console
 from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.render.column import column_document, column_line, format_shape
 from stockroom.cli.render.commit import commit_document, iter_commit_lines
-from stockroom.cli.render.contents import LISTERS, Item, artifact_document, list_versions
+from stockroom.cli.render.contents import LISTERS, ListedItem, artifact_document, list_versions
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
@@ -187,12 +187,12 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
     )
 
 
-def _item_documents(items: Sequence[Item], kinds: Mapping[str, str]) -> list[dict[str, object]]:
+def _item_documents(items: Sequence[ListedItem], kinds: Mapping[str, str]) -> list[dict[str, object]]:
     """Return the items as JSON, with the commit's change to each: null if it did not change."""
     return [item.document | {"change": kinds.get(item.path)} for item in items]
 
 
-def _iter_item_lines(items: Sequence[Item], kinds: Mapping[str, str]) -> Iterator[str]:
+def _iter_item_lines(items: Sequence[ListedItem], kinds: Mapping[str, str]) -> Iterator[str]:
     signs = [_SIGNS.get(kinds[item.path], "~") if item.path in kinds else " " for item in items]
     for sign, line in zip(signs, iter_table_lines([item.cells for item in items]), strict=True):
         yield f" {sign} {line}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stockroom.content.entries import digest_entry
-from stockroom.content.nodes import Leaf, Node, TiedLeaf
+from stockroom.content.nodes import Leaf, StateNode, TiedLeaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord
 from stockroom.content.structure import Structure, encode_structure
@@ -40,7 +40,7 @@ class StateSide:
                 return False
         return True
 
-    def digest(self, at: str, node: Node | None) -> str | None:
+    def digest(self, at: str, node: StateNode | None) -> str | None:
         """Return the digest of a leaf's raw bytes, or of all content of a container; None for no node."""
         if node is None:
             return None

@@ -21,8 +21,8 @@ from stockroom.content.nodes import (
     ArrayLeaf,
     DictNode,
     ListNode,
-    Node,
     StateKey,
+    StateNode,
     TiedLeaf,
     TupleNode,
     encode_key,
@@ -41,17 +41,17 @@ from stockroom.trees import Tree
 Average: TypeAlias = Callable[[ArrayLeaf, bytes, bytes], bytes]
 """Makes the entry of the mean of two like tensors from their entries."""
 
-Nodes: TypeAlias = tuple[Node | None, Node | None, Node | None]
+Nodes: TypeAlias = tuple[StateNode | None, StateNode | None, StateNode | None]
 """The nodes of base, ours and theirs at one path."""
 
-_Here: TypeAlias = tuple[Node | None, StateSide | None]
+_Here: TypeAlias = tuple[StateNode | None, StateSide | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MergedState:
     """The result of merging a state."""
 
-    top: Node
+    top: StateNode
     entries: dict[str, bytes]
     metadata: dict[str, Any]
 
@@ -96,7 +96,7 @@ class StateMerge:
         metadata = dict(self.ours.metadata) if self.only is not None else self._merge_metadata()
         return MergedState(top, {path: self._entries[path] for path in structure.stored}, metadata)
 
-    def _merge(self, at: str, nodes: Nodes) -> Node | None:
+    def _merge(self, at: str, nodes: Nodes) -> StateNode | None:
         side = self._find_side(at, nodes)
         if side is not None:
             return self._take(side, at, nodes)
@@ -122,9 +122,9 @@ class StateMerge:
             return "ours" if is_same(ours, theirs) else None
         return find_side(base, ours, theirs, is_same)
 
-    def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> Node:
+    def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> StateNode:
         base_nodes, our_nodes, their_nodes = (_as_dict(node) for node in (base, ours, theirs))
-        merged: dict[StateKey, Node] = {}
+        merged: dict[StateKey, StateNode] = {}
         for key in dict.fromkeys([*our_nodes, *their_nodes]):
             node = self._merge(join_path(at, key), (base_nodes.get(key), our_nodes.get(key), their_nodes.get(key)))
             if node is not None:
@@ -132,17 +132,17 @@ class StateMerge:
         notes = self._merge_notes(at, (None if base is None else base.metadata, ours.metadata, theirs.metadata))
         return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), notes)
 
-    def _merge_sequences(self, at: str, nodes: Nodes) -> Node:
+    def _merge_sequences(self, at: str, nodes: Nodes) -> StateNode:
         base, ours, theirs = nodes
         assert ours is not None
         assert theirs is not None
-        before: Sequence[Node | None] = [None] * len(list_nodes(ours)) if base is None else list_nodes(base)
+        before: Sequence[StateNode | None] = [None] * len(list_nodes(ours)) if base is None else list_nodes(base)
         three = zip(before, list_nodes(ours), list_nodes(theirs), strict=True)
         parts = [self._merge(join_path(at, position), here) for position, here in enumerate(three)]
         kept = tuple(part for part in parts if part is not None)
         return ListNode(kept) if isinstance(ours, ListNode) else TupleNode(kept)
 
-    def _merge_notes(self, at: str, notes: Nodes) -> Node | None:
+    def _merge_notes(self, at: str, notes: Nodes) -> StateNode | None:
         """Return the merged notes that a state dict has besides its leaves, such as the versions of modules."""
         base, ours, theirs = notes
         side = "ours" if self.only is not None else find_side(base, ours, theirs)
@@ -150,7 +150,7 @@ class StateMerge:
             return theirs if side == "theirs" else ours
         if isinstance(ours, DictNode) and isinstance(theirs, DictNode):
             base_nodes, our_nodes, their_nodes = (_as_dict(node) for node in notes)
-            merged: dict[StateKey, Node] = {}
+            merged: dict[StateKey, StateNode] = {}
             for key in dict.fromkeys([*our_nodes, *their_nodes]):
                 node = self._merge_notes(
                     join_path(at, key), (base_nodes.get(key), our_nodes.get(key), their_nodes.get(key))
@@ -162,7 +162,7 @@ class StateMerge:
         self._is_broken |= side is None  # notes cannot be resolved one by one
         return theirs if side == "theirs" else ours
 
-    def _decide_node(self, at: str, nodes: Nodes) -> Node | None:
+    def _decide_node(self, at: str, nodes: Nodes) -> StateNode | None:
         base, ours, theirs = nodes
         digests = [
             None if side is None else side.digest(at, node)
@@ -182,7 +182,7 @@ class StateMerge:
         self._put(at, self.average(ours, self.ours.entries[at], self.theirs.entries[at]))
         return True
 
-    def _take(self, side: Side, at: str, nodes: Nodes) -> Node | None:
+    def _take(self, side: Side, at: str, nodes: Nodes) -> StateNode | None:
         """Return the node of one side, and put the entries of its leaves."""
         node = nodes[1 if side == "ours" else 2]
         if node is not None:
@@ -209,7 +209,7 @@ class StateMerge:
         return merge_mappings(self.path, METADATA, self.arbiter, base=base, ours=ours, theirs=theirs)
 
 
-def _as_dict(node: Node | None) -> dict[StateKey, Node]:
+def _as_dict(node: StateNode | None) -> dict[StateKey, StateNode]:
     return dict(zip(list_keys(node), list_nodes(node), strict=True)) if isinstance(node, DictNode) else {}
 
 

@@ -56,7 +56,7 @@ class RecordKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class BundleRecord:
     """One record; the payload is a view of the bundle."""
 
     kind: RecordKind
@@ -148,7 +148,7 @@ class Bundle:
         self.count = count
         self.where = where
 
-    def iter_records(self) -> Iterator[Record]:
+    def iter_records(self) -> Iterator[BundleRecord]:
         """Yield every record, in order. Raises `MalformedRecordError` if one does not lie in the file."""
         view, offset = self._view, _HEADER.size
         for _ in range(self.count):
@@ -158,7 +158,7 @@ class Bundle:
             kind, nbytes, digest = _RECORD.unpack_from(view, offset)
             if nbytes > len(view) - start or kind not in (1, 2, 3):
                 raise self._malformed(f"it has a record of kind {kind} and {nbytes} bytes")
-            yield Record(RecordKind(kind), digest, view[start : start + nbytes])
+            yield BundleRecord(RecordKind(kind), digest, view[start : start + nbytes])
             offset = start + nbytes
         if offset != len(view):
             raise self._malformed("it has bytes after its last record")

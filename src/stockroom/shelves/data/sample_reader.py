@@ -17,7 +17,7 @@ from stockroom.content.entries import digest_entry, list_chunks
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.shelves.data.leaf_vectors import LeafVectors
 from stockroom.shelves.data.values import Array, decode_text
-from stockroom.shelves.entry_reader import Buffer, EntryReader, FindUnflushed
+from stockroom.shelves.entry_reader import EntryReader, FindUnflushed, SampleBuffer
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
@@ -282,7 +282,7 @@ class SampleReader:
             return np.stack(samples) if samples else np.empty((0, *self._shape), self.dtype)
         return samples
 
-    def _build(self, entry: Entry, data: Buffer) -> Sample:
+    def _build(self, entry: Entry, data: SampleBuffer) -> Sample:
         """Return the sample whose raw bytes are `data`."""
         if self.record.is_text:
             return decode_text(self.record, data if isinstance(data, bytearray) else data.tobytes())

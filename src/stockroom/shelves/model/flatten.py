@@ -23,9 +23,9 @@ from stockroom.content.nodes import (
     DictNode,
     Leaf,
     ListNode,
-    Node,
     ScalarLeaf,
     StateKey,
+    StateNode,
     StridedLeaf,
     TiedLeaf,
     TupleNode,
@@ -64,7 +64,7 @@ class LeafBytes:
 class FlatState:
     """A structure and the bytes of its leaves, in order."""
 
-    structure: Node
+    structure: StateNode
     leaves: list[LeafBytes]
 
 
@@ -350,7 +350,7 @@ def _in_order(some: Sequence[_Tensor], tensors: Sequence[_Tensor]) -> list[_Tens
     return [tensor for tensor in tensors if id(tensor) in chosen]
 
 
-def _freeze(part: _Slot | _Group) -> Node:
+def _freeze(part: _Slot | _Group) -> StateNode:
     if isinstance(part, _Slot):
         assert part.leaf is not None
         return part.leaf

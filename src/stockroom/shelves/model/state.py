@@ -15,9 +15,9 @@ from stockroom.content.nodes import (
     DictNode,
     Leaf,
     ListNode,
-    Node,
     ScalarLeaf,
     StateKey,
+    StateNode,
     TupleNode,
     iter_parts,
     measure_leaf,
@@ -330,7 +330,7 @@ class _StateItems(ItemsView[StateKey, Any]):
         return self._mapping.iter_items()
 
 
-def _assemble_lazily(opened: OpenState, node: Node, path: str, maker: ValueMaker) -> Any:
+def _assemble_lazily(opened: OpenState, node: StateNode, path: str, maker: ValueMaker) -> Any:
     """Return lists and tuples with their leaves; dicts become lazy states."""
     if isinstance(node, DictNode):
         return State(opened, path)

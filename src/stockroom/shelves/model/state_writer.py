@@ -15,7 +15,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.content.attrs import check_json
-from stockroom.content.nodes import Node, measure_element, name_storage
+from stockroom.content.nodes import StateNode, measure_element, name_storage
 from stockroom.content.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
 from stockroom.content.structure import encode_structure
 from stockroom.digest import ObjectDigest, view_bytes
@@ -61,7 +61,7 @@ def write_value(workspace: Workspace, value: object, *, where: str) -> StateReco
 
 
 def write_leaves(
-    workspace: Workspace, structure: Node, leaves: Iterable[LeafBytes], metadata: dict[str, Any]
+    workspace: Workspace, structure: StateNode, leaves: Iterable[LeafBytes], metadata: dict[str, Any]
 ) -> StateRecord:
     """Put leaves and their structure, and return the record that refers to both."""
     encoded = encode_structure(structure)  # first: puts nothing if the structure cannot be recorded

@@ -14,7 +14,7 @@ from tests.kit.packs import measure_packs
 from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundError, StockRoom
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
-from stockroom.refs.marks import Kind
+from stockroom.refs.marks import MarkKind
 from stockroom.repository.upkeep.gc import apply_gc, plan_gc, preview_gc
 from stockroom.repository.upkeep.reachable import Reachable
 from stockroom.store.pack.layout import list_pack_directories
@@ -106,7 +106,7 @@ def test_marking_starts_the_clock_and_use_stops_it(stock):
     stock.gc()
     stock.create_branch("again", commit)
     stock.gc()
-    assert stock._repository.marks.read(Kind.COMMIT) == {}
+    assert stock._repository.marks.read(MarkKind.COMMIT) == {}
     stock.delete_branch("again", force=True)
     assert later(stock, weeks=3).commits == 0  # first marked now, as far as it knows
     assert later(stock, weeks=6).commits == 1
@@ -288,7 +288,7 @@ def test_objects_spilled_before_a_commit_are_not_taken_under_the_writer(stock):
 def test_an_object_that_goes_between_looking_and_writing_is_written(stock):
     make_dead_branch(stock)
     repository = stock._repository
-    (dead,) = set(plan_gc(repository, grace=NOW).unreachable[Kind.COMMIT])
+    (dead,) = set(plan_gc(repository, grace=NOW).unreachable[MarkKind.COMMIT])
     tree = repository.refs.get_commit(dead).tree_digest
     data = repository.objects.get_object(tree)
     writer = type(repository.objects)(repository.env)
@@ -330,11 +330,11 @@ def test_a_doomed_commit_that_is_used_at_the_last_moment_stays_whole(stock, monk
     sweep = plan.sweep
 
     def use_it_first(doomed):
-        assert len(doomed[Kind.COMMIT]) == 1
+        assert len(doomed[MarkKind.COMMIT]) == 1
         if how == "branch":
             stock.create_branch("saved", commit)
         else:
-            stock._repository.marks.unmark(Kind.COMMIT, bytes.fromhex(commit))
+            stock._repository.marks.unmark(MarkKind.COMMIT, bytes.fromhex(commit))
         return sweep(doomed)
 
     monkeypatch.setattr(plan, "sweep", use_it_first)
