@@ -35,7 +35,7 @@ NOUNS: Final = {
 }
 """The first part of a path, and the noun for one thing on that shelf."""
 
-MODEL_FORM: Final = "[REV:]NAME[/PART]"
+MODEL_METAVAR: Final = "[REV:]NAME[/PART]"
 """The argument of the verbs under `stock model`: a model, or a container in it."""
 
 _ERRORS: Final[dict[str, type[NotFoundError]]] = {DATA_SHELF: ColumnNotFoundError, MODEL_SHELF: ModelNotFoundError}

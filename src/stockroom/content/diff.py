@@ -164,10 +164,10 @@ def compare_states(old: ComparedState | None, new: ComparedState | None) -> tupl
     bytes_differ = _compare_bytes(old, new)
     changed, moved = set(), set()
     for path in before.keys() & after.keys():
-        (source, form), (other_source, other_form) = before[path], after[path]
-        if form != other_form or (source == other_source and source in bytes_differ):
+        (stored, leaf), (other_stored, other_leaf) = before[path], after[path]
+        if leaf != other_leaf or (stored == other_stored and stored in bytes_differ):
             changed.add(path)
-        elif source != other_source:
+        elif stored != other_stored:
             moved.add(path)
     if moved and old is not None and new is not None:
         entries, other_entries = _read_entries(*old), _read_entries(*new)

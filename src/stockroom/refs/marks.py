@@ -122,11 +122,11 @@ def _replace_leaving(txn: WriteTxn, packs: set[bytes]) -> None:
         txn.put(DATABASE, _LEAVING_KEY + pack, b"")
 
 
-def _unpack(form: struct.Struct, value: bytes) -> tuple[int, ...]:
-    if len(value) != form.size:
+def _unpack(fields: struct.Struct, value: bytes) -> tuple[int, ...]:
+    if len(value) != fields.size:
         where = "gc's marks"
-        raise MalformedRecordError(f"{where}: expected {form.size} bytes, found {len(value)}", where=where)
-    return form.unpack(value)
+        raise MalformedRecordError(f"{where}: expected {fields.size} bytes, found {len(value)}", where=where)
+    return fields.unpack(value)
 
 
 def _replace(txn: WriteTxn, found: Mapping[MarkKind, Collection[bytes]], now_ns: int) -> int:

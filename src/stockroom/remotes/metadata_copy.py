@@ -67,16 +67,16 @@ class MetadataCopy:
         return {pack for number, pack in known if self._reach.find_live(number) is not None}
 
     def rewrite(self, state: RefState, *, dry_run: bool) -> tuple[tuple[BundleEntry, ...], int]:
-        """Return the bundles of a state without unneeded records, and how many had to be rewritten for that.
+        """Return the bundles of a state without unreachable records, and how many had to be rewritten for that.
 
-        A bundle that describes an unneeded pack must be rewritten; others only if it is worth it.
+        A bundle that describes an unreachable pack must be rewritten; others only if it is worth it.
         """
         packs: set[bytes] = set(self.list_live_packs())
         bundles: list[BundleEntry] = []
         count = 0
         for entry in state.bundles:
             known = self._rewritten.get(entry.digest)
-            if known is None or any(self._is_needed(kind, digest, packs) for kind, digest in known.left_out):
+            if known is None or any(self._is_reachable(kind, digest, packs) for kind, digest in known.left_out):
                 known = self._rewritten[entry.digest] = self._rewrite(entry, packs, dry_run=dry_run)
             bundles += known.bundles
             count += known.bundles != (entry,)
@@ -92,7 +92,7 @@ class MetadataCopy:
             left_out: list[tuple[RecordKind, bytes]] = []
             nbytes = 0
             for record in bundle.iter_records():
-                if not self._is_needed(record.kind, record.digest, packs):
+                if not self._is_reachable(record.kind, record.digest, packs):
                     left_out.append((record.kind, record.digest))
                     nbytes += len(record.payload)
             must = any(kind is RecordKind.PACK for kind, _ in left_out)
@@ -105,7 +105,7 @@ class MetadataCopy:
                 self._write(r for r in bundle.iter_records() if (r.kind, r.digest) not in gone), tuple(left_out)
             )
 
-    def _is_needed(self, kind: RecordKind, digest: bytes, packs: Collection[bytes]) -> bool:
+    def _is_reachable(self, kind: RecordKind, digest: bytes, packs: Collection[bytes]) -> bool:
         if kind is RecordKind.PACK:
             return digest in packs
         return digest in self._reach.commits or self._reach.has_object(digest)

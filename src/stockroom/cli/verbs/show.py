@@ -135,13 +135,13 @@ def _show_sample(console: Console, column: Column, key: int | str, output: Pictu
     from stockroom.cli.render.sample import sample_document  # imports numpy
 
     sample = column[key]
-    form = sample_document(sample)
+    fields = sample_document(sample)
     digest, png = column.digest(key), output.write(sample)
     files = {} if png is None else {"png": str(png)}
-    document = {"path": f"data/{column.name}", "key": key, "digest": digest, **form, **files}
-    summary = form.pop("summary")
-    form["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
-    rows = [*form.items(), ("digest", digest), *_pairs(summary), *files.items()]
+    document = {"path": f"data/{column.name}", "key": key, "digest": digest, **fields, **files}
+    summary = fields.pop("summary")
+    fields["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
+    rows = [*fields.items(), ("digest", digest), *_pairs(summary), *files.items()]
     console.answer(document, _iter_fact_lines(f"data/{column.name}/{format_key(key)}", rows))
     if not console.json:
         _show_look(console, sample)

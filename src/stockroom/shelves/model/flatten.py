@@ -37,7 +37,7 @@ from stockroom.content.nodes import (
 from stockroom.content.structure import MAX_DEPTH, MAX_EXTENT
 from stockroom.errors import SchemaError
 from stockroom.shelves.model.state import State
-from stockroom.shelves.model.tensor_library import RawTensor, TensorForm, is_tensor, load_torch
+from stockroom.shelves.model.tensor_library import RawTensor, TensorInfo, is_tensor, load_torch
 from stockroom.store.dtypes import format_dtype
 from stockroom.trees.str_keys import MAX_KEY_NBYTES
 
@@ -101,15 +101,15 @@ class _Tensor:
 
     slot: _Slot
     value: Any
-    form: TensorForm
+    info: TensorInfo
 
     @property
     def view(self) -> tuple[object, ...]:
-        return (self.form.dtype, self.form.shape, self.form.strides, self.form.offset)
+        return (self.info.dtype, self.info.shape, self.info.strides, self.info.offset)
 
     @property
     def end(self) -> int:
-        return self.form.offset + self.form.span
+        return self.info.offset + self.info.span
 
 
 @dataclass(slots=True)
@@ -201,16 +201,16 @@ class _Flattener:
             self._put_bytes(slot, found[1])
 
     def _take_tensor(self, value: Any, slot: _Slot) -> None:
-        form = load_torch().describe(value, where=self._at(slot.path))
-        if len(form.shape) > MAX_AXES:
-            raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(form.shape)}")
-        if measure_extent(form.dtype, form.shape) > MAX_EXTENT:
-            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to store")
-        tensor = _Tensor(slot, value, form)
-        if 0 in form.shape:
+        info = load_torch().describe(value, where=self._at(slot.path))
+        if len(info.shape) > MAX_AXES:
+            raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(info.shape)}")
+        if measure_extent(info.dtype, info.shape) > MAX_EXTENT:
+            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {info.shape} is too large to store")
+        tensor = _Tensor(slot, value, info)
+        if 0 in info.shape:
             self._store_alone(tensor)
         else:
-            self.memories[(form.memory, form.dtype)].append(tensor)
+            self.memories[(info.memory, info.dtype)].append(tensor)
 
     def _take_array(self, value: NDArray[Any], slot: _Slot) -> None:
         name = self._name_dtype(value, slot.path)
@@ -225,28 +225,28 @@ class _Flattener:
 
     def _store_together(self, tensors: Sequence[_Tensor]) -> None:
         """Store tensors that overlap as one base; a single tensor is stored alone unless it repeats its elements."""
-        if len(tensors) == 1 and tensors[0].form.span >= math.prod(tensors[0].form.shape):
+        if len(tensors) == 1 and tensors[0].info.span >= math.prod(tensors[0].info.shape):
             self._store_alone(tensors[0])
             return
-        start, stop = min(t.form.offset for t in tensors), max(t.end for t in tensors)
+        start, stop = min(t.info.offset for t in tensors), max(t.end for t in tensors)
         first = tensors[0]
         origin = encode_text(first.slot.path)
         for tensor in tensors:
-            form = tensor.form
+            info = tensor.info
             tensor.slot.leaf = StridedLeaf(
-                form.dtype, form.shape, form.strides, form.offset - start, stop - start, origin
+                info.dtype, info.shape, info.strides, info.offset - start, stop - start, origin
             )
         pieces = _TensorPieces(partial(load_torch().iter_memory, first.value, (start, stop)))
         first.slot.content = LeafBytes(
-            first.slot.path, first.form.dtype, (stop - start,), (stop - start) * first.form.itemsize, pieces
+            first.slot.path, first.info.dtype, (stop - start,), (stop - start) * first.info.itemsize, pieces
         )
 
     def _store_alone(self, tensor: _Tensor) -> None:
-        form = tensor.form
-        tensor.slot.leaf = ArrayLeaf("torch", form.dtype, form.shape)
+        info = tensor.info
+        tensor.slot.leaf = ArrayLeaf("torch", info.dtype, info.shape)
         pieces = _TensorPieces(partial(load_torch().iter_bytes, tensor.value))
-        nbytes = form.itemsize * math.prod(form.shape)
-        tensor.slot.content = LeafBytes(tensor.slot.path, form.dtype, form.shape, nbytes, pieces)
+        nbytes = info.itemsize * math.prod(info.shape)
+        tensor.slot.content = LeafBytes(tensor.slot.path, info.dtype, info.shape, nbytes, pieces)
 
     def _put_bytes(self, slot: _Slot, data: bytes) -> None:
         slot.content = LeafBytes(slot.path, "uint8", (len(data),), len(data), (np.frombuffer(data, np.uint8),))
@@ -335,8 +335,8 @@ def _group_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
     """Yield groups of tensors that overlap in one memory, each in the order of the state."""
     together: list[_Tensor] = []
     end = 0
-    for tensor in sorted(tensors, key=lambda tensor: tensor.form.offset):
-        if together and tensor.form.offset >= end:
+    for tensor in sorted(tensors, key=lambda tensor: tensor.info.offset):
+        if together and tensor.info.offset >= end:
             yield _in_order(together, tensors)
             together = []
         together.append(tensor)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stockroom.cli.address import MODEL_FORM, open_part, parse_path_address
+from stockroom.cli.address import MODEL_METAVAR, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.render.units import format_count, format_nbytes
@@ -18,7 +18,7 @@ from stockroom.errors import InvalidInputError
 @verb(example="stock model export resnet --to resnet.safetensors", complete={"address": "models"})
 def export(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The model, or a part of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_METAVAR, help="The model, or a part of it.")],
     to: Annotated[Path, typer.Option(help="A new file ending in .safetensors.")],
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace an existing file.")] = False,
     tensors_only: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import MODEL_FORM, MODEL_SHELF, ModelPart, open_part, parse_path_address, split_model
+from stockroom.cli.address import MODEL_METAVAR, MODEL_SHELF, ModelPart, open_part, parse_path_address, split_model
 from stockroom.cli.console import Console
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.model import format_count_of_leaves, format_metadata, iter_leaf_lines, leaf_document
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @verb(example="stock model show resnet/fc", complete={"address": "models"})
 def show(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The model, or a part or leaf of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_METAVAR, help="The model, or a part or leaf of it.")],
 ) -> None:
     """Show the leaves of a model.
 
@@ -57,11 +57,11 @@ def _show_leaf(console: Console, part: ModelPart) -> None:
     from stockroom.cli.render.leaf import describe_leaf  # imports numpy
 
     (leaf,) = part.state.leaves([part.part] if part.part else None)
-    form, summary = describe_leaf(part.state, leaf)
-    form["digest"] = leaf.digest
-    told = {name: value for name, value in form.items() if value is not None} | {"shape": format_shape(leaf.shape)}
+    fields, summary = describe_leaf(part.state, leaf)
+    fields["digest"] = leaf.digest
+    told = {name: value for name, value in fields.items() if value is not None} | {"shape": format_shape(leaf.shape)}
     console.answer(
-        {"path": part.path, **form, "summary": summary},
+        {"path": part.path, **fields, "summary": summary},
         [part.path, *(f"  {name}: {value}" for name, value in (*told.items(), *summary.items()))],
     )
 
