@@ -188,7 +188,7 @@ def _decode_file(name: str, read: Callable[[RepositoryPaths], Any]) -> Callable[
     def decode(data: bytes) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             paths = RepositoryPaths(Path(folder))
-            paths.state.mkdir()
+            paths.folder.mkdir()
             (paths.root / name).write_bytes(data)
             return read(paths)
 
@@ -253,7 +253,7 @@ DECODERS: dict[str, Decoder] = (
         ),
         "head.stock": Decoder(
             _read("history_v1/head.stock", "history_v1/detached.stock", "history_v1/fresh.stock"),
-            _decode_file("head.stock", lambda paths: HeadFile(paths.root, paths.state).read()),
+            _decode_file("head.stock", lambda paths: HeadFile(paths.root, paths.folder).read()),
         ),
         "head text": Decoder(
             _read("history_v1/head.stock"), lambda data: parse_head(data.decode("utf-8", "replace"), where="here")

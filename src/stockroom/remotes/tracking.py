@@ -27,7 +27,7 @@ class Tracking:
     """The knowledge of the remote `name`."""
 
     def __init__(self, paths: RepositoryPaths, name: str) -> None:
-        self._directory = paths.state / _DIRECTORY / name
+        self._directory = paths.folder / _DIRECTORY / name
         self._state = self._directory / "state"
         self._packs = self._directory / "packs"
         self._bundles = self._directory / "bundles"
@@ -123,7 +123,7 @@ class Tracking:
 
 def forget_all_bundles(paths: RepositoryPaths) -> None:
     """Forget the bundles taken in from every remote, so that they are taken in again: some of their content is gone."""
-    for bundles in (paths.state / _DIRECTORY).glob("*/bundles"):
+    for bundles in (paths.folder / _DIRECTORY).glob("*/bundles"):
         bundles.unlink(missing_ok=True)
 
 

@@ -78,9 +78,9 @@ def _explain_conflict(text: str) -> str:
 class HeadFile:
     """The HEAD of one work tree."""
 
-    def __init__(self, work_tree: Path, state_directory: Path) -> None:
+    def __init__(self, work_tree: Path, folder: Path) -> None:
         self.path = work_tree / HEAD_NAME
-        self._prepared = state_directory / PREPARED_NAME
+        self._prepared = folder / PREPARED_NAME
 
     def read(self) -> Head:
         """Return the HEAD in the file."""

@@ -68,7 +68,7 @@ class Repository:
         """The chunks; opened on first use, since history does not need them."""
         from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
-        return TensorStore(self.paths.state, fetcher=self._fetcher)
+        return TensorStore(self.paths.folder, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
         """Return the writer of chunks, made once per process and kept for the next workspace."""

@@ -23,10 +23,10 @@ class OpenRemote:
 
 
 class OpenRemotes:
-    """The remotes of the repository whose state folder is `state`, as its settings are at the moment."""
+    """The remotes of the repository whose folder is `folder`, as its settings are at the moment."""
 
-    def __init__(self, state: Path) -> None:
-        self._paths = RepositoryPaths(state.parent)
+    def __init__(self, folder: Path) -> None:
+        self._paths = RepositoryPaths(folder.parent)
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._remotes: list[OpenRemote] = []

@@ -56,7 +56,7 @@ def merge_versions(repository: Repository, versions: Versions) -> CommitId | Non
     if missing:
         ref = missing[0].hex()
         raise RefNotFoundError(f"commit {ref} is not in this repository: run `stock fetch`, then merge again", ref=ref)
-    claim = Claim(repository.paths.state, repository.marks)
+    claim = Claim(repository.paths.folder, repository.marks)
     try:
         repository.avoid_marked()
         return _merge(repository, versions)

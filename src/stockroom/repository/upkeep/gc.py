@@ -220,7 +220,7 @@ class _Run:
         current = marks.replace(
             {**plan.unreachable, MarkKind.PACK: plan.unreachable[MarkKind.PACK] | rewritten}, now_ns=plan.now_ns
         )
-        oldest = read_oldest_round(plan.repository.paths.state, current)
+        oldest = read_oldest_round(plan.repository.paths.folder, current)
         plan.refresh()
         marked = {kind: marks.read(kind) for kind in MarkKind}
         held = plan.choose(marked, oldest=current)  # first, as the next choice keeps more

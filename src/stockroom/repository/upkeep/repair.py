@@ -69,7 +69,7 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
 
     Raises `LockedError` while another process writes to the stage, fetches, or removes packs.
     """
-    aside = repository.paths.state / _ASIDE
+    aside = repository.paths.folder / _ASIDE
     with acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S):
         set_aside_catalog = _mend_catalog(repository, aside)
         with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
@@ -92,7 +92,7 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
     except (CorruptionError, FormatVersionError) as error:
         repository.forget_tensors()
         for name in ("catalog", "index"):
-            folder = repository.paths.state / name
+            folder = repository.paths.folder / name
             if folder.exists():
                 folder.rename(choose_free_name(aside, name))
         return [f"catalog: replaced ({error})"]

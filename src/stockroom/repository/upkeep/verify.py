@@ -149,7 +149,7 @@ def _verify_packs(
     on_progress: Callable[[int, int], None] | None,
 ) -> list[Damage]:
     directories = list_pack_directories(
-        repository.paths.state / "packs",
+        repository.paths.folder / "packs",
         on_unreadable=lambda error: report.unchecked.append(describe_unchecked("packs", error)),
     )
     chosen = scope.choose(directories)

@@ -62,7 +62,7 @@ class Workspace(ABC):
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.lock = make_fork_lock()
-        self._claim = Claim(repository.paths.state, repository.marks)
+        self._claim = Claim(repository.paths.folder, repository.marks)
         repository.avoid_marked()
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
