@@ -122,7 +122,9 @@ class PackFiller:
         return ranges
 
     def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
-        """Write the units of `span` that are right as far as it shows; returns the others. `record_present` marks the written.
+        """Write the units of `span` that are right as far as it shows; returns the others.
+
+        `record_present` then records the written ones.
 
         Raises:
             OSError: the disk is full, or the like; nothing is marked.
