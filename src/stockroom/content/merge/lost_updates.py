@@ -19,16 +19,16 @@ from stockroom.content.snapshot import Snapshot
 from stockroom.trees import Key, Tree, diff_trees
 
 
-def find_lost_updates(base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads) -> Iterator[Conflict]:
+def iter_lost_updates(base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads) -> Iterator[Conflict]:
     """Yield a conflict for each thing that ours has read and that both sides have changed from `base` in one way.
 
     A merge finds those that they changed in different ways.
     """
     for path in sorted(reads.paths):
-        before, mine, yours = (side.find_digest(path) for side in (base, ours, theirs))
-        if mine == yours != before:
-            digests = [None if digest is None else digest.hex() for digest in (before, mine, yours)]
-            yield Conflict(path, None, ADDED if before is None else CHANGED, *digests)
+        base_digest, our_digest, their_digest = (side.find_digest(path) for side in (base, ours, theirs))
+        if our_digest == their_digest != base_digest:
+            digests = [None if digest is None else digest.hex() for digest in (base_digest, our_digest, their_digest)]
+            yield Conflict(path, None, ADDED if base_digest is None else CHANGED, *digests)
     for path in sorted(reads.keys.keys() | reads.attrs):
         versions = [side.find_column(path) for side in (base, ours, theirs)]
         if versions[1] is not None and versions[2] is not None and versions[1].schema == versions[2].schema:
@@ -45,9 +45,9 @@ def _compare(
                 yield Conflict(path, name_key(ATTRS, name), ATTRS)
     if path not in reads.keys or (base is not None and base.schema != ours.schema):
         return
-    known, mine = reads.keys[path], content.open_tree(ours)
-    before = Tree.empty(mine.nodes, mine.format) if base is None else content.open_tree(base)
-    for key, old, new in _find_equal(before, mine, content.open_tree(theirs)):
+    known, our_tree = reads.keys[path], content.open_tree(ours)
+    base_tree = Tree.empty(our_tree.nodes, our_tree.format) if base is None else content.open_tree(base)
+    for key, old, new in _iter_equal(base_tree, our_tree, content.open_tree(theirs)):
         if known is None or key in known:
             digests = [
                 None if value is None else digest_entry(content.nodes, ours.entry_format.decode(value)).hex()
@@ -56,7 +56,7 @@ def _compare(
             yield Conflict(path, key, ADDED if old is None else CHANGED, *digests, digests[1])
 
 
-def _find_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, bytes | None, bytes | None]]:
+def _iter_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, bytes | None, bytes | None]]:
     """Yield the keys that both sides changed in one way, each with its value before and after; None is no value."""
     if theirs.root == base.root:
         return
@@ -65,9 +65,9 @@ def _find_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, byt
             if not len(keys):
                 continue
             was, old = base.get_many(keys)
-            is_mine, mine = ours.get_many(keys)
-            is_yours, yours = theirs.get_many(keys)
-            same = (is_mine == is_yours) & (mine == yours).all(axis=1)
+            in_ours, our_values = ours.get_many(keys)
+            in_theirs, their_values = theirs.get_many(keys)
+            same = (in_ours == in_theirs) & (our_values == their_values).all(axis=1)
             for row in np.flatnonzero(same).tolist():
                 key = keys[row] if isinstance(keys[row], str) else int(keys[row])
-                yield key, old[row].tobytes() if was[row] else None, mine[row].tobytes() if is_mine[row] else None
+                yield key, old[row].tobytes() if was[row] else None, our_values[row].tobytes() if in_ours[row] else None

@@ -12,11 +12,11 @@ from stockroom.content.series import as_number, as_step, make_series_record, put
 from stockroom.content.snapshot import METRIC
 from stockroom.refs.names import check_free_name
 
-_MAX_WAITING: Final = 1 << 16
+_MAX_UNAPPLIED: Final = 1 << 16
 
 
 class _Columns(Protocol):
-    """The methods that the log uses of the session that holds it."""
+    """The methods that the log uses of the workspace that holds it."""
 
     def iter_names(self, shelf: str) -> list[str]: ...
     def find_column(self, path: str) -> ColumnEdit | None: ...
@@ -24,10 +24,10 @@ class _Columns(Protocol):
 
 
 class SeriesLog:
-    """The points a write session has logged and not yet applied to its columns."""
+    """The points logged in a workspace and not yet applied to its columns."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[array[int], array[float]]] = {}
+        self._unapplied: dict[str, tuple[array[int], array[float]]] = {}
         self._count = 0
         self._next_step: int | None = None
         self.start_unit()
@@ -38,13 +38,13 @@ class SeriesLog:
         self._given: int | None = None
         self._is_chosen = False
 
-    def find_appended(self) -> tuple[set[str], range]:
+    def list_appended(self) -> tuple[set[str], range]:
         """Return the series of this unit, and the steps given to their points; none if the caller chose any step."""
         if self._given is None or self._is_chosen or self._next_step is None:
             return set(), range(0)
-        return self._begun | self._waiting.keys(), range(self._given, self._next_step)
+        return self._begun | self._unapplied.keys(), range(self._given, self._next_step)
 
-    def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
+    def log(self, workspace: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
@@ -53,44 +53,44 @@ class SeriesLog:
             values = {str.__str__(name) if isinstance(name, str) else name: value for name, value in values.items()}
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
         for name in values:
-            if name not in self._waiting:
+            if name not in self._unapplied:
                 check_free_name("metric", name)
         is_given = step is None
-        step = as_step(self._find_next_step(session) if step is None else step)
+        step = as_step(self._choose_next_step(workspace) if step is None else step)
         if is_given and self._given is None:
             self._given = step
         self._is_chosen = self._is_chosen or not is_given
-        waiting = self._waiting  # only now: finding the next step may apply what was waiting
+        unapplied = self._unapplied  # only now: finding the next step may apply what was waiting
         for name, number in zip(values, numbers, strict=True):
-            series = waiting.get(name)
+            series = unapplied.get(name)
             if series is None:
-                series = waiting[name] = (array("q"), array("d"))
+                series = unapplied[name] = (array("q"), array("d"))
             series[0].append(step)
             series[1].append(number)
         if self._next_step is not None and step >= self._next_step and numbers:
             self._next_step = step + 1
         self._count += len(numbers)
-        if self._count >= _MAX_WAITING:
-            self.work_in(session)
+        if self._count >= _MAX_UNAPPLIED:
+            self.work_in(workspace)
         return step
 
-    def work_in(self, session: _Columns) -> None:
-        """Apply the logged points to the session's columns."""
-        waiting = self._waiting
-        if waiting:
-            for name, (steps, values) in waiting.items():
-                put_points(_open(session, name), steps, values, may_begin=name not in self._begun)
-            self._begun |= waiting.keys()
-            self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
+    def work_in(self, workspace: _Columns) -> None:
+        """Apply the logged points to the workspace's columns."""
+        unapplied = self._unapplied
+        if unapplied:
+            for name, (steps, values) in unapplied.items():
+                put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun)
+            self._begun |= unapplied.keys()
+            self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
-    def _find_next_step(self, session: _Columns) -> int:
+    def _choose_next_step(self, workspace: _Columns) -> int:
         if self._next_step is None:
-            self.work_in(session)
-            last = [_open(session, name).tree.last_key for name in session.iter_names(METRIC)]
+            self.work_in(workspace)
+            last = [_open(workspace, name).tree.last_key for name in workspace.iter_names(METRIC)]
             self._next_step = max((int(step) + 1 for step in last if step is not None), default=0)
         return self._next_step
 
 
-def _open(session: _Columns, name: str) -> ColumnEdit:
+def _open(workspace: _Columns, name: str) -> ColumnEdit:
     path = f"{METRIC}/{name}"
-    return session.find_column(path) or session.create_column(path, make_series_record())
+    return workspace.find_column(path) or workspace.create_column(path, make_series_record())

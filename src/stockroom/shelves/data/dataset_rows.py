@@ -66,20 +66,20 @@ def iter_batches(
         rows.append(row)
         nbytes += sum(map(measure_value, row.values()))
         if nbytes >= BATCH_NBYTES or len(rows) >= BATCH_ROWS:
-            yield _turn(rows)
+            yield _transpose(rows)
             rows, nbytes = [], 0
     if rows:
-        yield _turn(rows)
+        yield _transpose(rows)
 
 
 def _set_aside(
     values: list[Any], empties: dict[str, dict[int, tuple[int, ...]]], name: str, first_row: int
 ) -> list[Any]:
     """Return the values with None for lists without values, whose shapes go into `empties`: others give the dtype."""
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if isinstance(value, np.ndarray) and value.dtype == object:
-            empties.setdefault(name, {})[first_row + place] = value.shape
-            values[place] = None
+            empties.setdefault(name, {})[first_row + index] = value.shape
+            values[index] = None
     return values
 
 
@@ -140,7 +140,7 @@ def _iter_fields(sample: Any, names: Sequence[str] | None, number: int) -> Itera
         yield from _iter_nested("", sample, number, 0)
         return
     values = sample if isinstance(sample, tuple | list) else (sample,)
-    given = names or (["item"] if len(values) == 1 else [f"item{place}" for place in range(len(values))])
+    given = names or (["item"] if len(values) == 1 else [f"item{index}" for index in range(len(values))])
     if len(given) != len(values):
         raise SchemaError(f"sample {number}: expected {len(given)} values ({', '.join(given)}), found {len(values)}")
     for name, value in zip(given, values, strict=True):
@@ -198,6 +198,6 @@ def _check_exact(items: Any, array: Array, where: str) -> None:
                 )
 
 
-def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _transpose(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}

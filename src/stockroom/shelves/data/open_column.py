@@ -1,4 +1,4 @@
-"""The source of a column's samples: the commit that its handle is pinned to, or the open write session."""
+"""An open column: its samples come from the commit that its handle is pinned to, or the open workspace."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
 from stockroom.shelves.data.sample_reader import SampleReader
 from stockroom.shelves.data.values import check_unmasked, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Pin
 from stockroom.trees import Key, KeyType, Tree
 
 if TYPE_CHECKING:
     from stockroom.shelves.data.writer import ColumnWriter
 
 
-class ColumnSource:
+class OpenColumn:
     """The state that all views of one column share; it knows stored bytes and no decoders.
 
-    Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a write
-    session, it reads the staged content, and later the commit that the handle is then pinned to. `freeze` pins it to
+    Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a
+    workspace, it reads the staged content, and later the commit that the handle is then pinned to. `freeze` pins it to
     what is staged now.
     """
 
-    def __init__(self, access: Access, name: str, *, frozen: SampleReader | None = None) -> None:
-        self.access = access
+    def __init__(self, pin: Pin, name: str, *, frozen: SampleReader | None = None) -> None:
+        self.pin = pin
         self.name = name
         self._path = name_path(DATA, name)
-        self._session = None if frozen is not None else access.session
-        self._frozen_in = None if frozen is None else access.session
-        self._check_kept = access.check_open if frozen is None else access.guard(frozen.tree.root)
-        self.pinned = frozen or (None if self._session is not None else self._open_pinned())
+        self._workspace = None if frozen is not None else pin.workspace
+        self._frozen_in = None if frozen is None else pin.workspace
+        self._check_kept = pin.check_open if frozen is None else pin.guard(frozen.tree.root)
+        self.pinned = frozen or (None if self._workspace is not None else self._open_pinned())
         self._staged: SampleReader | None = None
         self._entries: SampleReader | None = None
         self._writer: ColumnWriter | None = None
-        if self._session is not None:
-            self._find_edit()
+        if self._workspace is not None:
+            self._get_edit()
 
-    def freeze(self) -> ColumnSource:
+    def freeze(self) -> OpenColumn:
         """Return a source that keeps reading what the column holds now, whatever is staged later."""
         reader = self.reader
         self.note_read()
-        return ColumnSource(self.access, self.name, frozen=reader) if self.is_staged else self
+        return OpenColumn(self.pin, self.name, frozen=reader) if self.is_staged else self
 
     def note_read(self, *, attrs: bool = False) -> None:
-        """Note in the write session that the column's samples have been read, or its attrs."""
-        if self._session is not None and self.is_staged:
+        """Note in the workspace that the column's samples have been read, or its attrs."""
+        if self._workspace is not None and self.is_staged:
             if attrs:
-                self._session.reads.attrs.add(self._path)
+                self._workspace.reads.attrs.add(self._path)
             else:
-                self._session.reads.add_all(self._path)
+                self._workspace.reads.add_all(self._path)
 
     @property
     def is_staged(self) -> bool:
-        """Whether the column belongs to the open write session."""
-        return self._session is not None and self.access.session is self._session
+        """Whether the column belongs to the open workspace."""
+        return self._workspace is not None and self.pin.workspace is self._workspace
 
     @property
     def record(self) -> ColumnRecord:
         """The column's record, including staged changes."""
-        return self._find_edit().record if self.is_staged else self.reader.record
+        return self._get_edit().record if self.is_staged else self.reader.record
 
     @property
     def tree(self) -> Tree:
@@ -81,73 +81,73 @@ class ColumnSource:
         self._check_kept()
         if self.is_staged:
             return self._read_staged()
-        if self._session is not None:  # the column's write session has ended
-            self._session, self._staged, self.pinned = None, None, self._open_pinned()
+        if self._workspace is not None:  # the column's workspace has ended
+            self._workspace, self._staged, self.pinned = None, None, self._open_pinned()
         assert self.pinned is not None
         if self._frozen_in is not None and self.pinned.reads_unflushed and self._frozen_in.is_flushed:
-            self.pinned = SampleReader(self.pinned.record, self.pinned.tree, self.access.tensors)
+            self.pinned = SampleReader(self.pinned.record, self.pinned.tree, self.pin.tensors)
         return self.pinned
 
     @property
     def entry_reader(self) -> SampleReader:
-        """The reader of the entries that `find_value` returns; does not need staged changes to be in the tree."""
+        """The reader of the entries that `get_value` returns; does not need staged changes to be in the tree."""
         if not self.is_staged:
             return self.reader
-        assert self._session is not None
-        record = self._find_edit().record
+        assert self._workspace is not None
+        record = self._get_edit().record
         if self._entries is None or self._entries.record.schema != record.schema:
-            tree = Tree(self._session.nodes, record.tree_format, ObjectDigest(record.root))
-            self._entries = SampleReader(record, tree, self.access.tensors, self._session.read_pending_chunk)
+            tree = Tree(self._workspace.nodes, record.tree_format, ObjectDigest(record.root))
+            self._entries = SampleReader(record, tree, self.pin.tensors, self._workspace.read_unflushed_chunk)
         return self._entries
 
     @property
     def writer(self) -> ColumnWriter:
-        """The writer that stages samples; raises `ReadOnlyError` unless the column is of the open write session."""
-        self.access.check_open()
-        session = self.access.session
-        if session is None:
+        """The writer that stages samples; raises `ReadOnlyError` unless the column is of the open workspace."""
+        self.pin.check_open()
+        workspace = self.pin.workspace
+        if workspace is None:
             raise ReadOnlyError(
                 f"column {self.name!r} was opened for reading: write inside `with stock.enable_write():`, or "
                 "open with StockRoom(enable_write=True)"
             )
-        if session is not self._session:
+        if workspace is not self._workspace:
             raise ReadOnlyError(
                 f"column {self.name!r} was taken from the shelf before writing was enabled: take it again, "
                 f"stock.data[{self.name!r}]"
             )
-        session.check_open()
+        workspace.check_open()
         from stockroom.shelves.data.writer import ColumnWriter  # here for start-up time
 
-        edit = self._find_edit()
+        edit = self._get_edit()
         if self._writer is None or self._writer.edit is not edit:
-            self._writer = ColumnWriter(session, edit, self.name)
+            self._writer = ColumnWriter(workspace, edit, self.name)
         return self._writer
 
     def find_entry(self, key: Key) -> bytes | None:
         """Return the entry under a key, staged or stored; None if there is none."""
-        session = self._session
-        if session is not None and self.is_staged:
-            with session.turn:
-                return self._find_edit().find(key)
+        workspace = self._workspace
+        if workspace is not None and self.is_staged:
+            with workspace.lock:
+                return self._get_edit().find(key)
         return self.tree.get(key)
 
-    def find_value(self, key: Key) -> bytes:
+    def get_value(self, key: Key) -> bytes:
         """Return the entry under a key, to be read; raises `SampleNotFoundError` if there is none."""
-        if self._session is not None and self.is_staged:
-            self._session.reads.add_key(self._path, key)
+        if self._workspace is not None and self.is_staged:
+            self._workspace.reads.add_key(self._path, key)
         value = self.find_entry(key)
         if value is None:
             raise self.missing(key)
         return value
 
-    def find_position(self, key: Key) -> int:
+    def get_position(self, key: Key) -> int:
         """Return the position of a key in key order; raises `SampleNotFoundError` if it is not there."""
         position = self.reader.find_position(key)
         if position is None:
             raise self.missing(key)
         return position
 
-    def find_positions(self, keys: Any) -> NDArray[np.int64]:
+    def get_positions(self, keys: Any) -> NDArray[np.int64]:
         """Return the positions of a list of keys or an array of integers; raises `SampleNotFoundError`."""
         is_integers = isinstance(keys, np.ndarray) and keys.dtype.kind in "iu"
         checked = keys if is_integers else [self.check_key(key) for key in keys]
@@ -162,7 +162,7 @@ class ColumnSource:
             raise self.missing(missing if isinstance(missing, str) else int(missing))
         return positions
 
-    def find_selected(self, keys: Any) -> NDArray[np.int64]:
+    def get_selected(self, keys: Any) -> NDArray[np.int64]:
         """Return the positions that a slice of them, an iterable of keys, or a mask in key order selects."""
         if isinstance(keys, slice):
             return np.arange(*keys.indices(self.tree.count), dtype=np.int64)
@@ -171,10 +171,10 @@ class ColumnSource:
         if isinstance(keys, np.ndarray):
             keys = check_unmasked(keys, f"column {self.name!r}, keys")
             is_mask = keys.dtype == np.bool_
-            return check_mask(keys, self.tree.count, column=self.name) if is_mask else self.find_positions(keys)
+            return check_mask(keys, self.tree.count, column=self.name) if is_mask else self.get_positions(keys)
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise SchemaError(f"column {self.name!r}: expected a list of keys, found one {type(keys).__name__}")
-        return self.find_positions(list(keys))
+        return self.get_positions(list(keys))
 
     def check_key(self, key: object) -> Key:
         """Return a key as the column stores it; raises `SchemaError` if it cannot be one."""
@@ -187,47 +187,47 @@ class ColumnSource:
             f"column {self.name!r} has no sample under key {shown!r} (it has {self.tree.count} samples)"
         )
 
-    def find_commit(self) -> str:
+    def require_commit(self) -> str:
         """Return the commit that holds what this reads; raises `TypeError` if there is none."""
         if self.is_staged:
             raise TypeError(
                 f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"
             )
         reader = self.reader
-        commit, found = reader.commit, self.access.snapshot.find_column(self._path)
+        commit, found = reader.commit, self.pin.snapshot.find_column(self._path)
         is_committed = found is not None and found.root == reader.tree.root and found.schema == reader.record.schema
         if self._frozen_in is not None and is_committed:
-            commit = self.access.commit
+            commit = self.pin.commit
         if commit is None:
             raise TypeError(f"column {self.name!r} belongs to no commit and cannot be pickled: commit first")
         return commit
 
     def _open_pinned(self) -> SampleReader:
-        snapshot = self.access.snapshot
+        snapshot = self.pin.snapshot
         record = snapshot.find_column(self._path)
         if record is None:
             raise self._missing_here()
-        return SampleReader(record, snapshot.open_tree(record), self.access.tensors, commit=self.access.commit)
+        return SampleReader(record, snapshot.open_tree(record), self.pin.tensors, commit=self.pin.commit)
 
-    def _find_edit(self) -> ColumnEdit:
-        self.access.check_open()
-        assert self._session is not None
-        edit = self._session.find_column(self._path)
+    def _get_edit(self) -> ColumnEdit:
+        self.pin.check_open()
+        assert self._workspace is not None
+        edit = self._workspace.find_column(self._path)
         if edit is None:
             raise self._missing_here()
         return edit
 
     def _read_staged(self) -> SampleReader:
         """Return a reader of the column as staged now; reused until something is written."""
-        assert self._session is not None
-        with self._session.turn:
-            edit = self._find_edit()
-            tree, is_flushed = edit.tree, self._session.is_flushed
+        assert self._workspace is not None
+        with self._workspace.lock:
+            edit = self._get_edit()
+            tree, is_flushed = edit.tree, self._workspace.is_flushed
             staged = self._staged
             if staged is None or staged.tree != tree or staged.reads_unflushed == is_flushed:
-                find = None if is_flushed else self._session.read_pending_chunk
-                staged = self._staged = SampleReader(edit.record, tree, self.access.tensors, find)
+                find = None if is_flushed else self._workspace.read_unflushed_chunk
+                staged = self._staged = SampleReader(edit.record, tree, self.pin.tensors, find)
             return staged
 
     def _missing_here(self) -> ColumnNotFoundError:
-        return self.access.missing("column", DATA, self.name, ColumnNotFoundError)
+        return self.pin.missing("column", DATA, self.name, ColumnNotFoundError)
