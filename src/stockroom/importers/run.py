@@ -94,6 +94,7 @@ def _fill_column(shelf: DataShelf, source: ColumnSource, replaced: dict[str, int
         rows = step.rows + len(batch)
         step = _Step(source.name, (source.name,), rows, rows, step.nbytes + batch.nbytes)
         yield step
+    shelf.keep_keys(source.name)
     if before is not None and before.tree.count and before.tree.root.hex() != column.root:
         replaced[source.name] = before.tree.count
 
@@ -105,4 +106,5 @@ def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int])
     for batch in source.batches():
         nbytes += columns.add(batch)
         yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)
+    columns.finish()
     replaced |= columns.replaced

@@ -46,6 +46,7 @@ def import_samples(
         for name, shapes in empties.items():
             make = partial(_make_empty, columns.find_schema(name))
             columns.put(name, {row: make(shape) for row, shape in shapes.items()})
+        columns.finish()
     except BaseException:
         columns.undo()
         raise
@@ -62,7 +63,11 @@ def iter_batches(
     rows: list[dict[str, Any]] = []
     nbytes = 0
     for number, sample in enumerate(_iter_samples(dataset)):
-        row = {prefix + name: value for name, value in _iter_fields(sample, names, number)}
+        row: dict[str, Any] = {}
+        for name, value in _iter_fields(sample, names, number):
+            if prefix + name in row:
+                raise SchemaError(f"sample {number}: expected one value for column {prefix + name!r}, found two")
+            row[prefix + name] = value
         rows.append(row)
         nbytes += sum(map(measure_value, row.values()))
         if nbytes >= BATCH_NBYTES or len(rows) >= BATCH_ROWS:
@@ -119,7 +124,7 @@ def _iter_samples(dataset: Any) -> Iterator[Any]:
 
 def _iter_table(columns: Mapping[Any, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a mapping from names to columns, lists or arrays of one length; raises `SchemaError`."""
-    plain = {name: as_array_like(values) for name, values in columns.items()}
+    plain = {name: as_array_like(values, f"column {name!r}") for name, values in columns.items()}
     for name, values in plain.items():
         is_column = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
         if not isinstance(name, str) or not is_column:
@@ -171,7 +176,7 @@ def _make_sample(value: Any, where: str) -> Any:
 
 def _make_array_or_text(value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        items = [to_array(item) if is_tensor(item) else check_unmasked(item, where) for item in value]
+        items = [to_array(item, where) if is_tensor(item) else check_unmasked(item, where) for item in value]
         try:
             array = np.asarray(items)
         except (ValueError, TypeError):  # lengths differ, or items are not numbers

@@ -225,6 +225,10 @@ class DataShelf(Shelf[Column]):
         workspace.delete(name_path(DATA, name))
         return edit
 
+    def keep_keys(self, name: str) -> None:
+        """Take the keys of the samples appended to a column as chosen, such as the numbers of rows: they never move."""
+        self._get_edit(name).appended = range(0)
+
     def put_back(self, name: str, edit: ColumnEdit | None) -> None:
         """Restore the column that `take_out` returned, replacing any column of that name."""
         workspace = self._pin.writer()
@@ -312,13 +316,15 @@ def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
     """Return the keys, if `values` has any, and the samples."""
     if isinstance(values, Mapping) and not isinstance(values, Column):
         keys: list[Any] = [_plain_key(name, key) for key in values]
+        if len(set(keys)) < len(keys):  # such as a tuple and its text
+            raise SchemaError(f"column {name!r}: expected each key once, found two that are stored as one")
         if len({type(key) for key in keys}) > 1:
             raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
         return keys, list(values.values())
     if isinstance(values, Column):
         frozen = values.encoded.freeze()
         return [_plain_key(name, key) for key in frozen], frozen.values()
-    plain = as_array_like(values)
+    plain = as_array_like(values, f"column {name!r}")
     if isinstance(plain, str | bytes | np.generic) or is_data_frame(plain) or not isinstance(plain, Iterable):
         raise SchemaError(
             f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found "

@@ -29,6 +29,7 @@ class _Shelf(Protocol):
     ) -> Column: ...
     def widen(self, name: str, shape: Sequence[int | None]) -> Column: ...
     def take_out(self, name: str) -> ColumnEdit | None: ...
+    def keep_keys(self, name: str) -> None: ...
     def put_back(self, name: str, edit: ColumnEdit | None) -> None: ...
 
 
@@ -101,13 +102,20 @@ class GrowingColumns:
         self._rows += count
         return nbytes
 
+    def finish(self) -> None:
+        """Fix the keys: they are the numbers of the rows, and do not move if others append too."""
+        for name in self._columns:
+            self._shelf.keep_keys(name)
+
     def put(self, name: str, samples: Mapping[int, Any]) -> None:
         """Put samples into rows that have been added without them."""
         if samples:
             self._fit(name, list(samples.values())).update(samples)
 
     def _add_values(self, name: str, values: Values) -> int:
-        values = values if isinstance(values, np.ndarray) else [as_array_like(value) for value in values]
+        if not isinstance(values, np.ndarray):
+            where = f"column {name!r}"
+            values = [as_array_like(value, where) for value in values]
         there = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
         if not len(there):
             self._take_out(name)  # a column without a value now has none of before either

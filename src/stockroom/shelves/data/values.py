@@ -35,16 +35,15 @@ class Schema:
     shape: tuple[int | None, ...]
 
 
-def to_array(tensor: Any) -> Array:
+def to_array(tensor: Any, where: str | None = None) -> Array:
     """Return a torch tensor's values as a numpy array, copied to the host if they are on another device.
 
-    Raises `SchemaError` for tensors without plain values: sparse, quantized or meta.
+    Raises `SchemaError`, naming `where`, for tensors without plain values: sparse, quantized or meta.
     """
     torch: Any = sys.modules["torch"]
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-        raise SchemaError(
-            f"expected a dense tensor, found {tensor.layout}; call `.to_dense()` or `.dequantize()` first"
-        )
+        found = f"expected a dense tensor, found {tensor.layout}; call `.to_dense()` or `.dequantize()` first"
+        raise SchemaError(found if where is None else f"{where}: {found}")
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     try:
         return np.asarray(plain.numpy())
@@ -61,7 +60,7 @@ def infer_schema(value: object, where: str) -> Schema:
     if isinstance(value, bytes | bytearray | memoryview):
         return Schema(BYTES, (None,))
     if is_tensor(value):
-        value = to_array(value)
+        value = to_array(value, where)
     if isinstance(value, np.ndarray | np.generic):
         check_unmasked(value, where)
         return Schema(_check_dtype(value, where), value.shape)
@@ -142,9 +141,9 @@ def as_bytes(array: Array) -> NDArray[np.uint8]:
     return little.reshape(-1).view(np.uint8)
 
 
-def as_array_like(value: object) -> object:
-    """Return `value`, converted to an array if it is a tensor."""
-    return to_array(value) if is_tensor(value) else value
+def as_array_like(value: object, where: str | None = None) -> object:
+    """Return `value`, converted to an array if it is a tensor; errors name `where`."""
+    return to_array(value, where) if is_tensor(value) else value
 
 
 def is_data_frame(value: object) -> bool:
@@ -195,7 +194,7 @@ def describe_value(value: object) -> str:
 
 def _coerce(dtype: np.dtype[Any], value: object, where: str) -> Array:
     if is_tensor(value):
-        return to_array(value)
+        return to_array(value, where)
     if isinstance(value, np.generic):
         return np.asarray(value)
     if type(value) in _PYTHON_DTYPES:

@@ -93,7 +93,7 @@ class ColumnWriter:
         with self._all_or_nothing():
             last = self.edit.tree.last_key
             first = 0 if last is None else int(last) + 1
-            plain = as_array_like(values)
+            plain = as_array_like(values, f"column {self._name!r}")
             if isinstance(plain, np.ndarray) and not self._record.is_text:
                 return self._note_appended(self._extend_array(plain, first))
             if isinstance(plain, str | bytes | Mapping) or is_data_frame(plain) or not isinstance(plain, Iterable):

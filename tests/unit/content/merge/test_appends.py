@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stockroom import MergeConflictError, StockRoom
+from stockroom.importers.run import import_into
+from stockroom.importers.source import ColumnSource
 
 
 @pytest.fixture
@@ -80,6 +82,18 @@ def test_a_column_that_both_made_is_filled_by_both(table: StockRoom) -> None:
         one.commit("One")
     table.refresh()
     assert [int(n) for n in table.data["new"].values()] == [0, 0, 1, 1]
+
+
+def test_two_imports_of_the_same_rows_are_one(stock: StockRoom) -> None:
+    source = ColumnSource("values", np.dtype(np.int8), (), 2, lambda: iter([np.ones(2, np.int8)]))
+    with stock.session() as one, stock.session() as two:
+        for session in (one, two):
+            session.data.import_from([{"n": n} for n in range(3)])
+            import_into(session, [source])
+        one.commit("One")
+        two.commit("Two")
+    stock.refresh()
+    assert (len(stock.data["n"]), len(stock.data["values"])) == (3, 2)
 
 
 def choose_a_key(session: StockRoom) -> None:

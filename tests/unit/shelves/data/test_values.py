@@ -249,3 +249,27 @@ def test_attrs_and_metadata_with_keys_that_json_would_make_text_are_refused(stoc
         column.attrs = {"classes": {str(0): "cat"}, Split.TRAIN: Split.TRAIN}
         stock.data.create("y", dtype="int64").attrs = column.attrs
     assert stock.data["y"].attrs == {"classes": {"0": "cat"}, "train": "train"}
+
+
+def test_two_keys_or_titles_that_are_stored_as_one_are_refused(stock: StockRoom) -> None:
+    with stock.enable_write():
+        with pytest.raises(SchemaError, match="column 'x': expected each key once"):
+            stock.data["x"] = {("a", 1): 1, '["a",1]': 2}
+        for row in ({"a": {"b": 1}, "a.b": 2}, {1: 1, "1": 2}):
+            with pytest.raises(SchemaError, match="sample 0: expected one value for column"):
+                stock.data.import_from([row])
+        with pytest.raises(SchemaError, match="sample 0: expected one value for column 'p-a'"):
+            stock.data.import_from([(1, 2)], ["a", "a"], prefix="p-")
+        assert list(stock.data) == []
+
+
+def test_a_tensor_without_plain_values_is_refused_by_column_and_key(stock: StockRoom) -> None:
+    sparse = torch.eye(3).to_sparse()
+    with stock.enable_write():
+        column = stock.data.create("x", dtype="float32", shape=(3, 3))
+        for way in WAYS:
+            with pytest.raises(SchemaError, match="column 'x', key 0: expected a dense tensor"):
+                way(column, sparse)
+        for give in (column.extend, lambda values: stock.data.__setitem__("x", values)):
+            with pytest.raises(SchemaError, match="column 'x': expected a dense tensor"):
+                give(sparse)
