@@ -32,8 +32,8 @@ from stockroom import (
     StockRoom,
     UnreadableError,
 )
-from stockroom.repository.git.history import find_git_roots
-from stockroom.repository.upkeep.roots import find_heads, iter_heads
+from stockroom.repository.git.history import read_git_roots
+from stockroom.repository.upkeep.roots import iter_heads, list_heads
 
 
 @pytest.fixture
@@ -446,7 +446,7 @@ def test_the_log_shows_which_git_commit_carries_each_commit(two):
     git(project, "commit", "-q", "-a", "-m", "three")
     git(project, "revert", "--no-edit", "HEAD")
     with StockRoom(project) as opened:
-        found = opened.find_git_commits()
+        found = opened.list_git_commits()
     assert (found[second], found[third]) == (carriers[second], git(project, "rev-parse", "HEAD~1"))
 
 
@@ -481,10 +481,10 @@ def test_every_commit_in_any_corner_of_gits_history_is_a_root(two, tmp_path):
     eighth = "8" * 64
     (tmp_path / "linked" / "head.stock").write_text(f"<<<<<<< conflict\ncommit {eighth}\n")
     git(tmp_path / "linked", "add", "head.stock")
-    found = {commit.hex() for commit in find_git_roots(project)}
+    found = {commit.hex() for commit in read_git_roots(project)}
     assert found == {first, second, third, fourth, fifth, sixth, eighth}
     assert seventh not in found
-    assert find_git_roots(tmp_path) == frozenset()
+    assert read_git_roots(tmp_path) == frozenset()
 
 
 def test_roots_are_found_whatever_the_folder_is_called(tmp_path):
@@ -494,7 +494,7 @@ def test_roots_are_found_whatever_the_folder_is_called(tmp_path):
     StockRoom.init(folder).close()
     first = commit_data(folder, 1, "one")
     second = commit_data(folder, 2, "two")
-    assert {commit.hex() for commit in find_git_roots(folder)} == {first, second}
+    assert {commit.hex() for commit in read_git_roots(folder)} == {first, second}
     assert [commit["git"] for commit in stock_json(folder, "log")["commits"]] == [
         git(folder, "rev-parse", name) for name in ("HEAD", "HEAD~1")
     ]
@@ -519,7 +519,7 @@ def test_gc_keeps_what_only_gits_history_pins(two):
         assert next(opened.log(third)).message == "three"
     git(project, "checkout", "-q", "side")
     assert read(project) == 3
-    assert {commit.hex() for commit in find_git_roots(project)} >= {second, third}
+    assert {commit.hex() for commit in read_git_roots(project)} >= {second, third}
 
 
 def test_fsck_checks_what_only_gits_history_or_another_work_tree_leads_to(two, tmp_path):
@@ -535,7 +535,7 @@ def test_fsck_checks_what_only_gits_history_or_another_work_tree_leads_to(two, t
         named = {name for name, commit in iter_heads(repository) if commit.hex() == third}
         assert named == {"git's history", f"HEAD of {tmp_path / 'linked'}"}
         with files_left(0), pytest.raises(UnreadableError):
-            find_heads(repository)
+            list_heads(repository)
         lost = repository.refs.get_commit(bytes.fromhex(third)).tree
         repository.env.update(lambda txn: txn.delete("objects", lost))
     with StockRoom(project) as opened:
@@ -551,7 +551,7 @@ def test_a_head_in_conflict_in_another_work_tree_keeps_the_commits_it_names(two,
         f"<<<<<<< ours\ncommit {first}\n=======\ncommit {third}\n>>>>>>> theirs\n"
     )
     with StockRoom(project) as opened:
-        assert {bytes.fromhex(commit) for commit in (first, second, third)} <= find_heads(opened._repository)
+        assert {bytes.fromhex(commit) for commit in (first, second, third)} <= list_heads(opened._repository)
         (tmp_path / "linked/head.stock").write_text(f"stockroom head 99\nbranch -\ncommit {first}\n")
         with pytest.raises(FormatVersionError):  # what it has checked out is unknown, so nothing may go
             opened.gc(grace=timedelta(0))
@@ -641,7 +641,7 @@ def test_a_hostile_head_is_an_error_of_one_line_and_moves_nothing(two, text):
         assert (refused.returncode, len(refused.stderr.splitlines())) == (15, 1), refused.stderr
     with StockRoom(project, ref=second) as opened:
         assert opened.branches == {"main": second}
-        assert len(opened.find_git_commits()) == 2
+        assert len(opened.list_git_commits()) == 2
     git(project, "reset", "-q", "--hard", "HEAD~1")
     assert read(project) == 2
 

@@ -173,9 +173,9 @@ def forge_row(pack: Pack, whole: bytes) -> tuple[bytes, list[int], int]:
     """A shard in which one row is wrong, by the first of the blocks it takes; these blocks; and the row."""
     size = pack.layout.block_nbytes
     for row in range(pack.rows):
-        offset, nbytes = pack.find_span(row)
+        offset, nbytes = pack.get_span(row)
         if 2000 < size - offset % size < nbytes:
-            blocks = pack.find_units(np.array([row])).tolist()
+            blocks = pack.list_units(np.array([row])).tolist()
             start, length = pack.spans[blocks[0]].tolist()
             block = forge_block(pack, whole[start : start + length], at=offset % size)
             return whole[:start] + block + whole[start + length :], blocks, row

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stockroom.digest import CommitId
 from stockroom.errors import MalformedRecordError, RepositoryNotFoundError
 from stockroom.files import find_regular, refuse_unreadable
-from stockroom.repository.git.history import find_git_roots, find_named
+from stockroom.repository.git.history import find_named, read_git_roots
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
@@ -15,7 +15,7 @@ from stockroom.repository.repository import Repository
 _MAX_HEAD_NBYTES = 1 << 20
 
 
-def find_heads(repository: Repository) -> set[CommitId]:
+def list_heads(repository: Repository) -> set[CommitId]:
     """Return the commits that are checked out or about to be in any work tree, and those that git's history pins.
 
     Commits that are not here are left out. Raises as `iter_heads` does.
@@ -24,7 +24,7 @@ def find_heads(repository: Repository) -> set[CommitId]:
 
 
 def iter_heads(repository: Repository) -> Iterator[tuple[str, CommitId]]:
-    """Yield the commits of `find_heads`, here or not, and what names each.
+    """Yield the commits of `list_heads`, here or not, and what names each.
 
     Raises, since there may be more:
         GitError: git cannot be asked.
@@ -34,7 +34,7 @@ def iter_heads(repository: Repository) -> Iterator[tuple[str, CommitId]]:
     for paths in _iter_work_trees(repository.paths):
         for commit in _read_heads(paths):
             yield "HEAD" if paths.root == repository.paths.root else f"HEAD of {paths.root}", commit
-    for commit in sorted(find_git_roots(repository.paths.root)):
+    for commit in sorted(read_git_roots(repository.paths.root)):
         yield "git's history", commit
 
 
@@ -50,7 +50,7 @@ def _iter_work_trees(paths: RepositoryPaths) -> Iterator[RepositoryPaths]:
 
 
 def _read_heads(paths: RepositoryPaths) -> Iterator[CommitId]:
-    for read in (paths.head.find_pending, paths.head.read):
+    for read in (paths.head.find_prepared, paths.head.read):
         try:
             head = read()
         except RepositoryNotFoundError:  # no file

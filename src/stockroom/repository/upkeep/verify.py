@@ -97,8 +97,8 @@ def verify_repository(
     has_catalog = _verify_catalog(repository, report)
     found = _verify_packs(repository, report, lost, scope or VerifyScope(), on_progress)
     if has_catalog:
-        found += _find_missing_packs(repository, report, lost)
-        report.damage += _find_index_damage(repository, report)
+        found += _list_missing_packs(repository, report, lost)
+        report.damage += _check_index(repository, report)
     found += _verify_objects(repository, report)
     connectivity = Connectivity(repository, lost if has_catalog else None)
     with repository.tensors.cache.avoid(lost.unchecked) if has_catalog else nullcontext():
@@ -149,7 +149,7 @@ def _verify_packs(
     on_progress: Callable[[int, int], None] | None,
 ) -> list[Damage]:
     directories = list_pack_directories(
-        repository.paths.state / "packs",
+        repository.paths.folder / "packs",
         on_unreadable=lambda error: report.unchecked.append(describe_unchecked("packs", error)),
     )
     chosen = scope.choose(directories)
@@ -168,7 +168,7 @@ def _verify_packs(
     return damage
 
 
-def _find_missing_packs(repository: Repository, report: VerifyReport, lost: LostChunks) -> list[Damage]:
+def _list_missing_packs(repository: Repository, report: VerifyReport, lost: LostChunks) -> list[Damage]:
     damage = []
     for number, digest in repository.tensors.catalog.read_packs().items():
         try:
@@ -184,7 +184,7 @@ def _find_missing_packs(repository: Repository, report: VerifyReport, lost: Lost
     return damage
 
 
-def _find_index_damage(repository: Repository, report: VerifyReport) -> list[Damage]:
+def _check_index(repository: Repository, report: VerifyReport) -> list[Damage]:
     damage: list[Damage] = []
     try:
         damage += [Damage("index", problem, REPAIR) for problem in repository.tensors.index.iter_problems()]

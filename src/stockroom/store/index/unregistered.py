@@ -13,7 +13,7 @@ from stockroom.store.pack.layout import list_pack_directories, parse_pack_name
 from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
 
-def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
+def list_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
     """Return the packs under `packs_directory` that are not `known`; `stock fsck` handles damaged ones.
 
     Raises `UnreadableError` if one cannot be read now: it would be taken for missing.

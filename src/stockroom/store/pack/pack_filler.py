@@ -27,7 +27,7 @@ from stockroom.files import identify
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_folder import PackFiles, find_files, open_folder
-from stockroom.store.pack.place_lock import try_hold_places
+from stockroom.store.pack.pack_lock import try_lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
 
@@ -54,7 +54,7 @@ class PackFiller:
     def __init__(self, directory: Path, digest: PackDigest) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._settling = threading.Lock()
+        self._recording = threading.Lock()
         self._written: list[NDArray[np.int64]] = []
         self._unfinished: dict[int, range] = {}
         self._open(digest)
@@ -77,13 +77,13 @@ class PackFiller:
         finally:
             os.close(folder)
 
-    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
         if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
             raise CorruptionError(f"pack {self.pack.digest.hex()}: has {self.units} units, asked for others")
-        if self._marks is None:
+        if self._presence is None:
             return np.empty(0, np.int64)
-        return self._marks.find_absent(units)
+        return self._presence.list_absent(units)
 
     def measure(self, units: NDArray[np.int64]) -> int:
         """Return the number of bytes that `units` take in the shard."""
@@ -117,12 +117,14 @@ class PackFiller:
         for run in np.split(np.arange(len(units)), np.flatnonzero(is_cut) + 1):
             for first, last in _split_run(starts[run], stops[run], max_nbytes):
                 inside = np.arange(units[run[first]], units[run[last]] + 1)
-                absent = inside if len(inside) == last - first + 1 else self.find_absent(inside)
+                absent = inside if len(inside) == last - first + 1 else self.list_absent(inside)
                 ranges.append(ByteRange(int(starts[run[first]]), int(stops[run[last]]), absent))
         return ranges
 
     def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
-        """Write the units of `span` that are right as far as it shows; returns the others. `settle` marks the written.
+        """Write the units of `span` that are right as far as it shows; returns the others.
+
+        `record_present` marks the written ones.
 
         Raises:
             OSError: the disk is full, or the like; nothing is marked.
@@ -137,25 +139,25 @@ class PackFiller:
             self._unfinished.update(unfinished)
         return span.units[~good]
 
-    def settle(self) -> NDArray[np.int64]:
+    def record_present(self) -> NDArray[np.int64]:
         """Sync the units accepted so far and mark them present; returns them.
 
         Blocks that make up a row together which does not match its digest are absent afterwards, all of them.
         """
-        with self._settling:  # a caller with nothing left to mark has waited for the one who marked it
+        with self._recording:  # a caller with nothing left to mark has waited for the one who marked it
             with self._lock:
                 written, self._written = self._written, []
                 unfinished, self._unfinished = self._unfinished, {}
             if not written:
                 return np.empty(0, np.int64)
-            assert self._marks is not None
+            assert self._presence is not None
             units = np.concatenate(written)
             os.fdatasync(self._fd)
-            wrong = self._find_wrong(units, unfinished)
-            self._marks.clear(wrong)
+            wrong = self._list_wrong(units, unfinished)
+            self._presence.clear(wrong)
             units = np.setdiff1d(units, wrong)
-            self._marks.mark(units)
-            if self._marks.is_complete:
+            self._presence.add(units)
+            if self._presence.is_complete:
                 self._remove_map()
             return units
 
@@ -163,7 +165,7 @@ class PackFiller:
         """Open the files, all from the folder in place, though another may be replacing it."""
         for _ in range(_OPENINGS):
             self.pack = Pack(self._directory, digest)
-            self._marks: PresenceMap | None = None
+            self._presence: PresenceMap | None = None
             self._fd = -1
             self._close: Callable[[], object] = lambda: None
             with suppress(FileNotFoundError):  # replaced just now, or filled by another process
@@ -174,14 +176,14 @@ class PackFiller:
         raise CorruptionError(f"pack {digest.hex()}: is replaced again and again: is something else moving packs?")
 
     def _open_to_write(self) -> PackFiles:
-        self._marks = PresenceMap.open(self._directory, count_units(self.pack.manifest), writable=True)
+        self._presence = PresenceMap.open(self._directory, count_units(self.pack.manifest), writable=True)
         self._fd = os.open(self._directory / self.pack.layout.shard_name, os.O_RDWR | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._fd)  # not before the last job is done with it
-        return PackFiles(identify(os.fstat(self._fd)), self._marks.file)
+        return PackFiles(identify(os.fstat(self._fd)), self._presence.file)
 
     def _remove_map(self) -> None:
         """Remove a complete map, but never that of another folder. It may as well stay, as while packs are moved."""
-        with suppress(StockroomError, OSError), try_hold_places(self._directory.parent.parent) as is_held:
+        with suppress(StockroomError, OSError), try_lock_packs(self._directory.parent.parent) as is_held:
             if is_held:
                 folder = open_folder(self._directory)
                 try:
@@ -193,8 +195,8 @@ class PackFiller:
     def _is_at_home(self, folder: int) -> bool:
         """Return whether the open folder has the files that this filler has open, the map unless it was removed."""
         found = find_files(folder, self.pack.layout.shard_name)
-        if found is not None and found.presence is None and self._marks is not None and self._marks.is_complete:
-            found = found._replace(presence=self._marks.file)
+        if found is not None and found.presence is None and self._presence is not None and self._presence.is_complete:
+            found = found._replace(presence=self._presence.file)
         return found == self.pack.files
 
     @cached_property
@@ -210,11 +212,13 @@ class PackFiller:
         """The start and stop of each unit's bytes in the shard."""
         pack = self.pack
         rows = np.arange(pack.rows)
-        offsets, lengths = pack.find_offsets(rows), pack.measure_rows(rows)  # raises if a row lies outside
+        offsets, lengths = pack.get_offsets(rows), pack.measure_rows(rows)  # raises if a row lies outside
         starts, sizes = (offsets, lengths) if pack.is_raw else pack.spans.astype(np.int64).T
         stops = starts + sizes
         is_outside = len(stops) > 0 and int(stops[-1]) > pack.mapped_nbytes
-        if is_outside or _overlap(starts, sizes) or _overlap(offsets, lengths):  # `_find_rows` relies on their order
+        if (
+            is_outside or _overlap(starts, sizes) or _overlap(offsets, lengths)
+        ):  # `_get_row_range` relies on their order
             raise CorruptionError(
                 f"pack {pack.digest.hex()}: its rows overlap or lie outside its shard: the remote is damaged",
                 where=pack.digest.hex(),
@@ -255,11 +259,11 @@ class PackFiller:
                 good &= ~np.isin(span.units, blocks)
         return good, unfinished
 
-    def _find_wrong(self, arrived: NDArray[np.int64], unfinished: dict[int, range]) -> NDArray[np.int64]:
+    def _list_wrong(self, arrived: NDArray[np.int64], unfinished: dict[int, range]) -> NDArray[np.int64]:
         """Return the blocks of those `unfinished` rows that are all here once `arrived` is, and are not right."""
         wrong: list[int] = []
         decoded: dict[int, memoryview] = {}
-        absent = set(np.setdiff1d(self.find_absent(np.arange(self.units)), arrived).tolist()) if unfinished else set()
+        absent = set(np.setdiff1d(self.list_absent(np.arange(self.units)), arrived).tolist()) if unfinished else set()
         for row, blocks in sorted(unfinished.items()):
             decoded = {block: raw for block, raw in decoded.items() if block in blocks}  # neighbors share a block
             if absent.isdisjoint(blocks) and not self._can_read(row, blocks, decoded):
@@ -280,13 +284,13 @@ class PackFiller:
         """Yield the rows that lie in `blocks`, wholly or in part, and the blocks that each row takes."""
         size, last = self.pack.layout.block_nbytes, -1
         for block in blocks.tolist():
-            first, stop = self._find_rows(block * size, (block + 1) * size)
+            first, stop = self._get_row_range(block * size, (block + 1) * size)
             for row in range(max(first, last + 1), stop):
-                offset, nbytes = self.pack.find_span(row)
+                offset, nbytes = self.pack.get_span(row)
                 yield row, range(offset // size, -(-(offset + nbytes) // size))
                 last = row
 
-    def _find_rows(self, start: int, stop: int) -> tuple[int, int]:
+    def _get_row_range(self, start: int, stop: int) -> tuple[int, int]:
         """Return the first row that touches these raw bytes of the pack, and one past the last."""
         offsets, lengths = self.pack.manifest.offsets, self.pack.manifest.lengths
         if offsets is None or lengths is None:
@@ -297,7 +301,7 @@ class PackFiller:
 
     def _is_right(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
         """Return whether a row matches its digest."""
-        offset, nbytes = self.pack.find_span(row)
+        offset, nbytes = self.pack.get_span(row)
         size = self.pack.layout.block_nbytes
         hasher = blake3()
         for block in blocks:

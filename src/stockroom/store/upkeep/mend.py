@@ -20,14 +20,14 @@ from stockroom.store.pack.layout import locate_pack, parse_pack_name
 from stockroom.store.pack.manifest import MANIFEST_NAME, read_manifest
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_folder import read_file
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.verify import check_pack, find_bad_rows, is_metadata_right
+from stockroom.store.upkeep.verify import check_pack, is_metadata_right, mask_bad_rows
 
 
 def remake_metadata(directory: Path) -> bool:
@@ -53,7 +53,7 @@ def clear_presence(directory: Path) -> bool:
         if pack.presence is None:
             return False
         presence = PresenceMap.open(directory, count_units(pack.manifest), writable=True)
-        bad_units = pack.find_units(np.flatnonzero(find_bad_rows(pack)))
+        bad_units = pack.list_units(np.flatnonzero(mask_bad_rows(pack)))
     except CorruptionError:
         return False
     if presence.file != pack.files.presence:
@@ -65,7 +65,7 @@ def clear_presence(directory: Path) -> bool:
 def remake_presence(directory: Path, tmp_directory: Path) -> bool:
     """Rebuild a partial pack's unreadable map from the rows that match their digests; returns whether it is sound."""
     digest = PackDigest(bytes.fromhex(directory.name))
-    with session_folder(tmp_directory) as folder:
+    with open_writer_folder(tmp_directory) as folder:
         copy = folder / directory.name
         copy.mkdir()
         for file in directory.iterdir():
@@ -73,13 +73,13 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
                 os.link(file, copy / file.name)
         try:
             pack = Pack(copy, digest, careful=True)
-            bad = find_bad_rows(pack)
-            good_units, bad_units = (pack.find_units(np.flatnonzero(rows)) for rows in (~bad, bad))
+            bad = mask_bad_rows(pack)
+            good_units, bad_units = (pack.list_units(np.flatnonzero(rows)) for rows in (~bad, bad))
         except CorruptionError:
             return False
         presence = PresenceMap.create(copy, count_units(pack.manifest))
-        presence.mark(np.setdiff1d(good_units, bad_units))
-        with hold_places(directory.parent.parent, alone=True):  # the agent must not be removing the old one
+        presence.add(np.setdiff1d(good_units, bad_units))
+        with lock_packs(directory.parent.parent, alone=True):  # the agent must not be removing the old one
             (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
     return _is_sound(directory)
 
@@ -104,7 +104,7 @@ def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
         pack = Pack(directory, digest, careful=True)
     except CorruptionError:
         return 0, 0
-    good = np.flatnonzero(~find_bad_rows(pack)).tolist()
+    good = np.flatnonzero(~mask_bad_rows(pack)).tolist()
     layout = pack.layout
     stream = Stream(layout.dtype, layout.item_shape, str(layout.codec))
     writer = TensorWriter(store)
@@ -122,8 +122,8 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
     """Move a pack from the store into the folder `aside`; returns its new path, or None if it was not on disk."""
     numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
     directory = locate_pack(store.packs_directory, digest)
-    with hold_places(store.packs_directory, alone=True):
-        target = find_free_name(aside, directory.name) if exists(directory) else None
+    with lock_packs(store.packs_directory, alone=True):
+        target = choose_free_name(aside, directory.name) if exists(directory) else None
         store.index.unregister(numbers)
         store.cache.forget()
         if target is not None:
@@ -150,7 +150,7 @@ def bring_back(store: TensorStore, aside: Path) -> list[PackDigest]:
 
 def _put_in_place(directory: Path, target: Path) -> bool:
     """Move a sound pack to `target`, or exchange it for a pack there that has less; returns whether it did."""
-    with hold_places(target.parent.parent, alone=True):
+    with lock_packs(target.parent.parent, alone=True):
         if not exists(target):
             target.parent.mkdir(exist_ok=True)
             directory.rename(target)
@@ -162,7 +162,7 @@ def _put_in_place(directory: Path, target: Path) -> bool:
     return True
 
 
-def find_free_name(folder: Path, name: str) -> Path:
+def choose_free_name(folder: Path, name: str) -> Path:
     """Return a free path in `folder`, called `name` or nearly so; creates the folder if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / name, 1

@@ -173,9 +173,9 @@ class _PackCheck:
     def _check_rows(self, pack: Pack, bad: list[int]) -> None:
         """Append rows that do not match their digest to `bad`."""
         for start in range(0, pack.rows, _ROWS_AT_ONCE):
-            rows = _find_present_rows(pack, np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows)))
+            rows = _list_present_rows(pack, np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows)))
             parts = _split(pack, rows)
-            for part, found in zip(parts, self._apply(lambda part: _find_wrong(pack, part), parts), strict=True):
+            for part, found in zip(parts, self._apply(lambda part: _list_wrong(pack, part), parts), strict=True):
                 if isinstance(found, UnreadableError):
                     self.errors.append(found)
                 else:
@@ -199,19 +199,19 @@ def check_open_pack(pack: Pack) -> None:
         raise CorruptionError(str(damage), where=pack.digest.hex())
 
 
-def find_bad_rows(pack: Pack) -> NDArray[np.bool_]:
+def mask_bad_rows(pack: Pack) -> NDArray[np.bool_]:
     """Return which rows are absent, cannot be decoded or do not match their digest, as `(rows,)`. Reads row by row.
 
     Raises `UnreadableError` if a row cannot be read: it may be right.
     """
     bad = np.ones(pack.rows, bool)
-    for row in _find_present_rows(pack, np.arange(pack.rows)).tolist():
+    for row in _list_present_rows(pack, np.arange(pack.rows)).tolist():
         with suppress(CorruptionError, ValueError):
             bad[row] = compute_digest(pack.read_row(row)) != pack.manifest.digests[row].tobytes()
     return bad
 
 
-def _find_wrong(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
+def _list_wrong(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
     """Return the rows that are wrong, or the error that keeps some from being read."""
     try:
         contents = _view_rows(pack, rows) if pack.is_raw else pack.read_rows(rows)
@@ -229,7 +229,7 @@ def _find_wrong(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
 def _find_wrong_one_by_one(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
     wrong: list[int] = []
     for row in rows:
-        found = _find_wrong(pack, [row])
+        found = _list_wrong(pack, [row])
         if isinstance(found, UnreadableError):
             return found
         wrong += found
@@ -239,7 +239,7 @@ def _find_wrong_one_by_one(pack: Pack, rows: list[int]) -> list[int] | Unreadabl
 def _view_rows(pack: Pack, rows: list[int]) -> Sequence[Any]:
     """Return rows of a raw pack; rows that lie close together are read all at once."""
     wanted = np.array(rows)
-    offsets, lengths = pack.find_offsets(wanted), pack.measure_rows(wanted)
+    offsets, lengths = pack.get_offsets(wanted), pack.measure_rows(wanted)
     start, stop = int(offsets[0]), int(offsets[-1] + lengths[-1])
     if stop - start > int(lengths.sum()) + ROW_ALIGNMENT_NBYTES * len(rows) or (np.diff(offsets) < 0).any():
         return [pack.view_row(row) for row in rows]
@@ -254,11 +254,11 @@ def _split(pack: Pack, rows: NDArray[np.int64]) -> list[list[int]]:
     return [part.tolist() for part in np.split(rows, np.flatnonzero(np.diff(parts)) + 1) if len(part)]
 
 
-def _find_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _list_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     if pack.presence is None:
         return rows
-    absent = pack.find_absent(rows)
-    return np.array([row for row in rows if not np.isin(pack.find_units(np.array([row])), absent).any()], np.int64)
+    absent = pack.list_absent(rows)
+    return np.array([row for row in rows if not np.isin(pack.list_units(np.array([row])), absent).any()], np.int64)
 
 
 def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:
@@ -290,7 +290,7 @@ def _is_padding_zero(pack: Pack) -> bool:
     """Return whether a raw pack holds only zeros between and after its rows, which no digest covers."""
     end = 0
     for row in range(pack.rows) if pack.layout.is_ragged else ():
-        start, nbytes = pack.find_span(row)
+        start, nbytes = pack.get_span(row)
         if start > end and pack.read_bytes(end, start).any():
             return False
         end = start + nbytes

@@ -13,12 +13,12 @@ from tests.kit.forging import forge_row
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.remotes.agent.downloads import Downloads
-from stockroom.remotes.agent.sources import Source
+from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.sparse_pack import hollow_out
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
@@ -36,7 +36,7 @@ class Mirror:
         self.directory = locate_pack(root / "packs", self.digest)
         self.whole = bytes(Pack(self.directory, self.digest).mapping)
         shutil.copytree(root / "packs", root / "remote/packs")
-        source = Source("origin", DirectoryTransport(root / "remote"))
+        source = OpenRemote("origin", DirectoryTransport(root / "remote"))
         self.downloads = Downloads(root / "packs", lambda _: [source], threads=2)
 
     def fetch(self, *units: int) -> None:
@@ -100,7 +100,7 @@ def test_a_pack_that_left_its_place_and_came_back_empty_is_filled_again(
     found = Pack(mirror.directory, mirror.digest)
     assert found.presence is not None or not first
     wanted = np.arange(first, units) if first < units else np.array([0])
-    assert not len(found.find_absent_units(wanted))
+    assert not len(found.list_absent_units(wanted))
     mirror.fetch()
     mirror.check_whole()
 
@@ -130,7 +130,7 @@ def test_a_map_that_was_replaced_meanwhile_counts_and_not_the_old_one(mirror: Mi
 
 def test_a_complete_map_that_cannot_be_removed_stays_and_does_no_harm(mirror: Mirror) -> None:
     hollow_out(mirror.root, mirror.digest)
-    with hold_places(mirror.root / "packs", alone=True):
+    with lock_packs(mirror.root / "packs", alone=True):
         mirror.fetch()
         assert (mirror.directory / "present").exists()
         mirror.check_whole()
@@ -151,7 +151,7 @@ def test_a_remote_whose_block_has_another_row_gives_no_wrong_row_in_any_order(tm
         with pytest.raises(CorruptionError, match=r"remote 'origin'.*came damaged 3 times"):
             mirror.fetch(*wanted)
         mirror.check()
-    assert len(Pack(mirror.directory, mirror.digest).find_absent(np.array([row])))
+    assert len(Pack(mirror.directory, mirror.digest).list_absent(np.array([row])))
     shard.write_bytes(mirror.whole)
     mirror.fetch()
     mirror.check_whole()

@@ -9,7 +9,7 @@ import pytest
 from tests.kit.limits import files_left
 
 from stockroom.errors import UnreadableError
-from stockroom.store.index.unregistered import find_unregistered
+from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.tensor_store import TensorStore
 
 
@@ -44,7 +44,7 @@ def test_a_pack_whose_name_is_not_its_digest_is_never_taken_in(store, put, rows,
     pack.rename(pack.with_name("ab" * 32))
     (pack.parent / ("cd" * 32)).mkdir()
     (pack.parent / "notes.txt").write_text("a stranger's file")
-    assert find_unregistered(store.packs_directory, ()) == []
+    assert list_unregistered(store.packs_directory, ()) == []
 
 
 def test_a_pack_that_cannot_be_read_now_is_not_taken_for_missing(store, put, rows, only_pack):
@@ -53,8 +53,8 @@ def test_a_pack_that_cannot_be_read_now_is_not_taken_for_missing(store, put, row
     store.index.unregister(list(store.catalog.read_packs()))
     for left in (0, 1):
         with files_left(left), pytest.raises(UnreadableError):
-            find_unregistered(store.packs_directory, ())
-    assert [digest.hex() for digest, _ in find_unregistered(store.packs_directory, ())] == [pack.name]
+            list_unregistered(store.packs_directory, ())
+    assert [digest.hex() for digest, _ in list_unregistered(store.packs_directory, ())] == [pack.name]
     assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
 
 

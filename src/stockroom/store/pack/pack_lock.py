@@ -1,4 +1,4 @@
-"""The lock on the places of packs: held while packs move in or out, so no process sees a half-done move."""
+"""The lock on the folders of packs: held while packs move in or out, so no process sees a half-done move."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _TIMEOUT_S: Final = 300.0
 """gc takes every pack it removes out of the catalog and its place in one hold: seconds for many thousands."""
 
 
-def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
-    """Keep packs from leaving their places until this lock is released; with `alone`, also from arriving.
+def lock_packs(packs_directory: Path, *, alone: bool) -> FileLock:
+    """Keep packs from leaving their folder until this lock is released; with `alone`, also from arriving.
 
     Raises `LockedError` if another process holds it for five minutes.
     """
@@ -25,7 +25,7 @@ def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
 
 
 @contextmanager
-def try_hold_places(packs_directory: Path) -> Iterator[bool]:
+def try_lock_packs(packs_directory: Path) -> Iterator[bool]:
     """Keep packs from leaving their places during the block if no process is moving any; tells whether it does."""
     with FileLock(packs_directory / _LOCK_NAME, is_shared=True) as lock:
         yield lock.try_take()
