@@ -28,7 +28,7 @@ from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs import Stage
 from stockroom.store.entry import EntryFormat, EntryKind
-from stockroom.trees import NodeCache, Tree, diff_trees, iter_new_nodes
+from stockroom.trees import NodeCache, StateNode, Tree, diff_trees, iter_new_nodes
 from stockroom.trees.check import check_tree
 
 _CHUNKS_AT_ONCE: Final = 1 << 16
@@ -66,9 +66,10 @@ class Walk:
     ) -> None:
         """Start a walk that has followed nothing yet, or what `after` has followed so far.
 
-        With `once`, nothing is followed a second time, even if that failed half-way; then `has` may say too much.
+        With `once`, nothing is followed a second time, even if that failed half-way.
         """
         self._once = once
+        self._begun: set[bytes] = set()
         self._nodes = nodes
         self._on_chunks = on_chunks
         self._on_objects = on_objects
@@ -82,8 +83,8 @@ class Walk:
         self._count = 0
 
     def has(self, digest: bytes) -> bool:
-        """Return whether the walk has followed an object, and everything that it refers to."""
-        return digest in self._followed or any(digest in seen for seen in self._seen.values())
+        """Return whether the walk has reached an object, though it may have failed below it."""
+        return digest in self._followed or digest in self._begun or any(digest in seen for seen in self._seen.values())
 
     def skip(self, digest: ObjectDigest) -> None:
         """Do not follow a record from now on."""
@@ -114,6 +115,7 @@ class Walk:
     def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None) -> Record:
         """Follow a record and return it; with `before`, follow only what that record does not refer to."""
         record = self._read_record(digest)
+        self._begun.add(digest)
         self._add_objects([digest])
         match record:
             case StateRecord():
@@ -125,6 +127,7 @@ class Walk:
                 pass
             case _:
                 assert_never(record)
+        self._begun.discard(digest)
         self._followed.add(digest)  # not a record that was followed in part
         return record
 
@@ -143,7 +146,7 @@ class Walk:
     ) -> Iterator[tuple[str, ObjectDigest, ObjectDigest | None]]:
         new = Snapshot(self._nodes, root).tree
         if base is None:
-            for digest, node in check_tree(new, self._seen[_RECORDS], once=self._once):
+            for digest, node in self._check_tree(new, self._seen[_RECORDS]):
                 self._add_objects([digest])
                 if not node.level:
                     for path, value in zip(node.keys.batch, node.values, strict=True):
@@ -176,10 +179,13 @@ class Walk:
                 yield batch.values
             return
         seen = self._seen[record.entry_format.kind, record.entry_format.width]
-        for digest, node in check_tree(tree, seen, once=self._once):
+        for digest, node in self._check_tree(tree, seen):
             self._add_objects([digest])
             if not node.level:
                 yield node.values
+
+    def _check_tree(self, tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, StateNode]]:
+        return check_tree(tree, seen, begun=None if self._once else self._begun)
 
     def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
         kinds = entries.decode_kinds(values)

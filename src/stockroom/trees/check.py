@@ -10,33 +10,33 @@ from stockroom.trees.node import Node
 from stockroom.trees.tree import Tree
 
 
-def check_tree(tree: Tree, seen: set[bytes], *, once: bool = False) -> Iterator[tuple[ObjectDigest, Node]]:
-    """Yield each node not in `seen`, with its digest, parents first; adds each node to `seen` after all below it.
+def check_tree(tree: Tree, seen: set[bytes], *, begun: set[bytes] | None = None) -> Iterator[tuple[ObjectDigest, Node]]:
+    """Yield each node not in `seen`, with its digest, parents first; adds every node to `seen`, after all below it.
 
-    So nothing counts as seen whose nodes were not all yielded, and taken by a caller that went on. With `once`, a node
-    is added before those below it: it is not visited again, even if that fails half-way.
+    A node whose nodes were not all yielded, and taken by a caller that went on, is in `begun` and not in `seen`.
+    Without `begun`, a node is added to `seen` before those below it, and not visited again even if that fails half-way.
 
     Raises `CorruptionError` if a node is missing, damaged, or not what its parent says.
     """
     if tree.root not in seen:
-        top = tree.top
-        if once:
-            seen.add(tree.root)
-        yield from _walk(tree, tree.root, top, seen=seen, once=once)
+        yield from _walk(tree, tree.root, tree.top, seen=seen, begun=begun)
 
 
 def _walk(
-    tree: Tree, digest: bytes, node: Node, *, seen: set[bytes], once: bool
+    tree: Tree, digest: bytes, node: Node, *, seen: set[bytes], begun: set[bytes] | None
 ) -> Iterator[tuple[ObjectDigest, Node]]:
+    (seen if begun is None else begun).add(digest)
     yield ObjectDigest(digest), node
     if node.level:
         digests = node.child_digests
         for index, child in _read_children(tree, node, [i for i, below in enumerate(digests) if below not in seen]):
-            if once:
+            if begun is None:
                 seen.add(digests[index])
             _check_bounds(node, index, child)
-            yield from _walk(tree, digests[index], child, seen=seen, once=once)
-    seen.add(digest)
+            yield from _walk(tree, digests[index], child, seen=seen, begun=begun)
+    if begun is not None:
+        begun.discard(digest)
+        seen.add(digest)
 
 
 def _read_children(tree: Tree, node: Node, indices: list[int]) -> Iterator[tuple[int, Node]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, PackDigest
+from stockroom.errors import CorruptionError
 from stockroom.refs import Stage, iter_history
 from stockroom.repository.repository import Repository
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
@@ -20,7 +21,8 @@ from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 class Reachable:
     """Grows with every commit and stage added to it; adding something twice is free.
 
-    Raises `CorruptionError` if anything on the way is missing or damaged.
+    Raises `CorruptionError` if anything on the way is missing or damaged. What was reached by then counts as reached,
+    and adding the same again raises again.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -32,9 +34,13 @@ class Reachable:
 
     def add_commits(self, commits: Iterable[CommitId]) -> None:
         """Add commits and all their history that is here."""
-        for commit, record in iter_history(self._refs, commits, skip=self.commits):
-            self._walk.add_content(record.tree_digest)
-            self.commits.add(commit)
+        try:
+            for commit, record in iter_history(self._refs, commits, skip=self.commits):
+                self._walk.add_content(record.tree_digest)
+                self.commits.add(commit)
+        except CorruptionError:
+            self._walk.flush()  # what was reached of it is reached
+            raise
         self._walk.flush()
 
     def add_stage(self, stage: Stage) -> None:

@@ -6,7 +6,7 @@ Nothing is deleted: removed things are in `.stockroom/damaged`. Restoring from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,7 +65,7 @@ class RepairReport:
 
 
 def repair_repository(repository: Repository, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
-    """Repair everything that can be repaired locally. The caller verifies again to fill the report's `left`.
+    """Repair everything that can be repaired locally. The caller verifies again to complete `left` and `unchecked`.
 
     Raises `LockedError` while another process writes to the stage, fetches, or removes packs.
     """
@@ -76,8 +76,8 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
             finish_exchanges(repository.tensors.packs_directory)
             done = set_aside_catalog + _bring_back(repository, aside)
             verified = verify_repository(repository, on_progress=on_progress)
-            report = RepairReport(verified.damage, done, unchecked=verified.unchecked)
-            _mend_packs(repository, report, aside)
+            report = RepairReport(verified.damage, done)
+            _mend_packs(repository, report, aside, unread=set(_list_names(verified.unchecked, "pack")))
             _mend_indexes(repository, report)
             _mend_records(repository, report, aside)
     return report
@@ -103,8 +103,7 @@ def _bring_back(repository: Repository, aside: Path) -> list[str]:
     return [f"pack {digest.hex()}: is sound, and was moved back from {_ASIDE}" for digest in back]
 
 
-def _mend_packs(repository: Repository, report: RepairReport, aside: Path) -> None:
-    unread = set(_list_names(report.unchecked, "pack"))
+def _mend_packs(repository: Repository, report: RepairReport, aside: Path, *, unread: Collection[str]) -> None:
     for name in dict.fromkeys(_list_names(report.found, "pack")):
         if name in unread:
             continue
