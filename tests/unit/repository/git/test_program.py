@@ -10,9 +10,9 @@ import pytest
 from tests.kit.gitting import git, make_project, run_stock, try_git, write
 
 from stockroom import GitError
-from stockroom.repository.git.history import find_carriers, find_git_roots
+from stockroom.repository.git.history import read_carriers, read_git_roots
 from stockroom.repository.git.program import run_git, silence_filters
-from stockroom.repository.git.tie import find_tie, read_git_state
+from stockroom.repository.git.tie import find_tie, read_git_position
 from stockroom.repository.git.work_tree import find_work_tree
 
 
@@ -72,9 +72,9 @@ def test_no_filter_of_a_folder_runs_when_the_state_of_git_is_read(
 ) -> None:
     plant(project, f"touch '{mark}'")
     touch(project / "code")
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     (project / "code").write_text("of other length than before\n")
-    assert read_git_state(find_tie(project)).is_dirty
+    assert read_git_position(find_tie(project)).is_dirty
     write(project, 2, "two")
     assert not mark.exists()
     (project / "code").write_text("as committed\n")
@@ -104,15 +104,15 @@ def test_the_users_own_filters_run_programs_that_a_folder_names_so_they_do_not_r
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "own"))
     (project / ".gitattributes").write_text("code filter=lfs\n")
     touch(project / "code")
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     assert not mark.exists()
 
 
 def test_a_filter_that_is_added_later_does_not_run_either(project: Path, mark: Path) -> None:
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     filter_by_config(project, f"touch '{mark}'")
     touch(project / "code")
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     assert not mark.exists()
 
 
@@ -146,12 +146,12 @@ def test_nothing_runs_in_a_submodule(project: Path, submodule: Path, mark: Path)
     (project / ".git/modules/module/info/attributes").write_text("* filter=x diff=x\n")
     git(project, "config", "diff.submodule", "diff")
     git(project, "config", "submodule.module.ignore", "none")
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     (submodule / "file").write_text("changed\n")
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     write(project, 2, "two")
-    find_carriers(find_tie(project))
-    find_git_roots(project)
+    read_carriers(find_tie(project))
+    read_git_roots(project)
     assert not mark.exists()
     try_git(project, "status")
     assert mark.exists(), "git itself would have run it: the test means something"
@@ -160,7 +160,7 @@ def test_nothing_runs_in_a_submodule(project: Path, submodule: Path, mark: Path)
 def test_a_submodule_at_another_commit_is_a_change(project: Path, submodule: Path) -> None:
     (submodule / "file").write_text("changed\n")
     git(submodule, "commit", "-q", "-am", "second")
-    assert read_git_state(find_tie(project)).is_dirty
+    assert read_git_position(find_tie(project)).is_dirty
 
 
 def test_a_head_stock_that_was_a_submodule_once_runs_nothing_in_it(project: Path, submodule: Path, mark: Path) -> None:
@@ -178,8 +178,8 @@ def test_a_head_stock_that_was_a_submodule_once_runs_nothing_in_it(project: Path
     assert (project / "head.stock").read_bytes() == named
     git(project, "config", "diff.submodule", "diff")
     git(project, "config", "diff.external", f"touch '{mark}'; false")
-    assert find_carriers(find_tie(project))
-    assert find_git_roots(project)
+    assert read_carriers(find_tie(project))
+    assert read_git_roots(project)
     assert not mark.exists()
 
 
@@ -190,7 +190,7 @@ def test_hooks_of_a_folder_do_not_run(project: Path, mark: Path) -> None:
         (hooks / name).write_text(f"#!/bin/sh\ntouch '{mark}'\n")
         (hooks / name).chmod(0o755)
     git(project, "config", "core.hooksPath", hooks)
-    assert not read_git_state(find_tie(project)).is_dirty
+    assert not read_git_position(find_tie(project)).is_dirty
     run_git(project, "update-index", "--refresh", "--force-write-index")
     assert not mark.exists()
     assert run_git(project, "rev-parse", "--git-path", "hooks").decode() == f"{hooks}\n"
