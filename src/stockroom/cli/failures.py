@@ -97,7 +97,7 @@ def _error_document(error: BaseException) -> dict[str, object]:
 
 
 def _mask(text: str) -> str:
-    from stockroom.remotes.transport.mask import mask_urls  # here for start-up time
+    from stockroom.remotes.mask import mask_urls  # here for start-up time
 
     return mask_urls(text)
 

@@ -19,7 +19,7 @@ from stockroom.files import give_to_owner
 from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Drop, Failed, Fetch, Hint, Request, Working
 from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOCK_NAME, choose_socket_path
-from stockroom.remotes.transport.mask import mask_secrets
+from stockroom.remotes.mask import mask_secrets
 
 if TYPE_CHECKING:
     from stockroom.remotes.agent.downloads import Downloads

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
+from stockroom.remotes.mask import mask_secrets
 from stockroom.remotes.transport.gate import (
     Gate,
     Rule,
@@ -28,7 +29,6 @@ from stockroom.remotes.transport.gate import (
     refuse_private,
     resolve,
 )
-from stockroom.remotes.transport.mask import mask_secrets
 from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings

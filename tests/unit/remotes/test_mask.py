@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stockroom.remotes.transport.mask import mask_secrets, mask_urls
+from stockroom.remotes.mask import mask_secrets, mask_urls
 
 
 @pytest.mark.parametrize(
