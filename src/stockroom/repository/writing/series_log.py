@@ -60,7 +60,7 @@ class SeriesLog:
         if is_given and self._given is None:
             self._given = step
         self._is_chosen = self._is_chosen or not is_given
-        unapplied = self._unapplied  # only now: finding the next step may apply what was waiting
+        unapplied = self._unapplied  # only now: finding the next step may apply the points in it
         for name, number in zip(values, numbers, strict=True):
             series = unapplied.get(name)
             if series is None:

@@ -90,7 +90,7 @@ class Workspace(ABC):
     """The unfinished merge; a `SessionWorkspace` has none."""
 
     drops: int = 0
-    """How often what was staged has been dropped, with its objects and chunks."""
+    """How often the stage has been dropped, with its objects and chunks."""
 
     @property
     @abstractmethod
@@ -170,6 +170,12 @@ class Workspace(ABC):
         return self._staged.find_state(path)
 
     @one_at_a_time
+    def note_read(self, path: str) -> None:
+        """Note that the record at a path is read, to tell later whether others changed it before it was written."""
+        if path not in self.reads.paths:
+            self.reads.paths[path] = self._staged.find_digest(path)
+
+    @one_at_a_time
     def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
         """Set the records at these paths, or none of them if one does not fit its format."""
         encoded = {path: record.encode() for path, record in records.items()}
@@ -237,7 +243,7 @@ class Workspace(ABC):
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
 
     def _merge_onto(self, tip: Snapshot, decide: Decide = decide_nothing) -> Snapshot:
-        """Return what is staged, put on top of what others have committed; raises `MergeConflictError`."""
+        """Return the stage on top of the commits of others; raises `MergeConflictError`."""
         from stockroom.content.merge.appends import move_appends  # here for start-up time
         from stockroom.content.merge.content import ContentMerge
         from stockroom.content.merge.lost_updates import iter_lost_updates

@@ -34,8 +34,9 @@ class ModelShelf(Shelf[State]):
         if record is None:
             raise self._missing(name)
         reader = open_leaves(pin, record)
-        is_stored = isinstance(record, StateRecord)
-        check = pin.guard(ObjectDigest(record.structure)) if is_stored else pin.check_open
+        check = pin.check_open
+        if isinstance(record, StateRecord):
+            check = pin.guard(ObjectDigest(record.structure))
         return State(OpenState(pin.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
