@@ -1,4 +1,4 @@
-"""What is iterated is what was there when the iteration began, whatever is written meanwhile."""
+"""An iteration yields the pairs of its start, even if the column is written meanwhile."""
 
 from __future__ import annotations
 

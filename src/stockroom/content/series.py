@@ -6,14 +6,12 @@ from array import array
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stockroom.content.column import ColumnRecord
 from stockroom.content.column_edit import ColumnEdit
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.store.codecs import AUTO
-from stockroom.trees import Key
 
 MAX_EXACT: Final = 1 << 53
 """float64 holds every integer up to here."""
@@ -29,22 +27,16 @@ def make_series_record() -> ColumnRecord:
 def put_points(edit: ColumnEdit, steps: array[int], values: array[float], *, may_begin: bool = False) -> None:
     """Set points of one series; the last one wins if a step repeats.
 
-    With `may_begin`, points that start at the series' first step, or below it and go up across it, begin the series
-    again: the points it has are those of an earlier run, and are removed.
+    With `may_begin`, points that start at the series' first step begin the series again: the points it has are those of
+    an earlier run, and are removed.
     """
     keys, entries = np.frombuffer(steps, np.int64), np.frombuffer(values, "<f8")
-    if may_begin and len(keys) and _begins_again(keys, edit.tree.first_key):
+    if may_begin and len(keys) and keys[0] == edit.tree.first_key:
         edit.clear()
     if len(keys) > 1 and not (np.diff(keys) > 0).all():
         backwards, first = np.unique(keys[::-1], return_index=True)
         keys, entries = backwards, entries[::-1][first]
     edit.put_many(keys, np.ascontiguousarray(entries).view(np.uint8).reshape(-1, 8))
-
-
-def _begins_again(steps: NDArray[np.int64], first: Key | None) -> bool:
-    if first is None or steps[0] >= int(first):
-        return first is not None and bool(steps[0] == int(first))
-    return bool(steps[-1] >= int(first) and (np.diff(steps) > 0).all())  # steps below all others may be added later
 
 
 def as_number(name: str, value: Any) -> float:

@@ -77,9 +77,9 @@ class Pin:
         raise TypeError("a shelf belongs to an open handle and cannot be pickled; send the path and open it there")
 
     def note_read(self, path: str) -> None:
-        """Note that a record was read, for a workspace to tell whether others changed it before it is written."""
+        """Note in the workspace, if there is one, that a record is read."""
         if self.workspace is not None:
-            self.workspace.reads.paths.add(path)
+            self.workspace.note_read(path)
 
     def list_names(self, shelf: str) -> list[str]:
         """Return the names on a shelf, in order."""

@@ -36,7 +36,7 @@ def make_torch_dataset(
     keys: KeyChoice = None,
     transform: Transform | None = None,
 ) -> ColumnDataset:
-    """Make a data set of the samples that `columns` hold under the same keys. What is staged later does not change it.
+    """Make a data set of the samples that `columns` hold under the same keys. Samples staged later are not in it.
 
     Args:
         columns: a sequence (samples are tuples) or a mapping (samples are dicts).
@@ -161,7 +161,7 @@ def _is_by_position(keys: KeyChoice) -> bool:
     return isinstance(keys, slice) or getattr(keys, "dtype", None) in (np.bool_, torch.bool)
 
 
-def _list_keys(column: Column, keys: KeyChoice) -> list[Any]:
+def _list_keys(column: Column, keys: Any) -> list[Any]:
     """Return the chosen keys as a list; raises `SchemaError` for a single one."""
     if _is_by_position(keys):
         known = list(column)

@@ -1,4 +1,4 @@
-"""Moves what one side appended behind what the other appended, so that both stay.
+"""Moves the samples that one side appended behind those of the other side, so that both stay.
 
 A writer that appends does not choose the keys: they follow the greatest key that it sees. If others append meanwhile,
 both take the same keys, and neither means the other's sample.
@@ -20,7 +20,7 @@ from stockroom.refs import ObjectStore
 from stockroom.trees import ItemBatch, KeyType, Tree, diff_trees, iter_range
 
 Appends: TypeAlias = Mapping[str, range]
-"""By path, the keys that were given to what was appended there."""
+"""By path, the keys given to the samples or points that were appended there."""
 
 _MAX_KEY: Final = (1 << 63) - 1
 

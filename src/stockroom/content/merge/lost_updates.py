@@ -1,7 +1,7 @@
 """Finds updates that would be lost: a value that was read and then written, and that others changed meanwhile.
 
-Two writers that both count from 0 to 1 leave equal values, which a merge takes for one change. Since they read what
-they changed, the second one would have counted to 2.
+Two writers that both count from 0 to 1 leave equal values, which a merge takes for one change. One after the other,
+they would have counted to 2.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from stockroom.content.snapshot import Snapshot
 from stockroom.trees import Key, Tree, diff_trees
 
 
-def find_lost_updates(base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads) -> Iterator[Conflict]:
-    """Yield a conflict for each thing that ours has read and that both sides have changed from `base` in one way.
+def iter_lost_updates(base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads) -> Iterator[Conflict]:
+    """Yield a conflict for each thing that ours read as `base` has it, and that both sides have changed in one way.
 
     A merge finds those that they changed in different ways.
     """
-    for path in sorted(reads.paths):
-        before, mine, yours = (side.find_digest(path) for side in (base, ours, theirs))
-        if mine == yours != before:
-            digests = [None if digest is None else digest.hex() for digest in (before, mine, yours)]
-            yield Conflict(path, None, ADDED if before is None else CHANGED, *digests)
-    for path in sorted(reads.keys.keys() | reads.attrs):
+    for path, found in sorted(reads.paths.items()):
+        base_digest, our_digest, their_digest = (side.find_digest(path) for side in (base, ours, theirs))
+        if our_digest == their_digest != base_digest == found:
+            digests = [None if digest is None else digest.hex() for digest in (base_digest, our_digest, their_digest)]
+            yield Conflict(path, None, ADDED if base_digest is None else CHANGED, *digests)
+    for path in sorted(reads.keys.keys() | reads.trees.keys() | reads.attrs.keys()):
         versions = [side.find_column(path) for side in (base, ours, theirs)]
         if versions[1] is not None and versions[2] is not None and versions[1].schema == versions[2].schema:
             yield from _compare(path, ours, versions[0], versions[1], versions[2], reads)
@@ -40,23 +40,26 @@ def _compare(
 ) -> Iterator[Conflict]:
     if path in reads.attrs:
         attrs = {} if base is None else base.attrs
-        for name in ours.attrs.keys() & theirs.attrs.keys():
-            if ours.attrs[name] == theirs.attrs[name] and (name not in attrs or attrs[name] != ours.attrs[name]):
+        found = reads.attrs[path]
+        for name in sorted(ours.attrs.keys() & theirs.attrs.keys()):
+            was, our_tree, yours = (side.get(name) for side in (attrs, ours.attrs, theirs.attrs))
+            if our_tree == yours != was == found.get(name):
                 yield Conflict(path, name_key(ATTRS, name), ATTRS)
-    if path not in reads.keys or (base is not None and base.schema != ours.schema):
+    if base is not None and base.schema != ours.schema:
         return
-    known, mine = reads.keys[path], content.open_tree(ours)
-    before = Tree.empty(mine.nodes, mine.format) if base is None else content.open_tree(base)
-    for key, old, new in _find_equal(before, mine, content.open_tree(theirs)):
-        if known is None or key in known:
-            was, is_now = (
-                None if value is None else digest_entry(content.nodes, ours.entry_format.decode(value)).hex()
-                for value in (old, new)
-            )
-            yield Conflict(path, key, ADDED if old is None else CHANGED, was, is_now, is_now)
+    tree = content.open_tree(ours)
+    base_tree = Tree.empty(tree.nodes, tree.format) if base is None else content.open_tree(base)
+    for key, old, new in _iter_equal(base_tree, tree, content.open_tree(theirs)):
+        if reads.finds(path, key, old):
+            before_hex, after_hex = (_digest(content, ours, value) for value in (old, new))
+            yield Conflict(path, key, ADDED if old is None else CHANGED, before_hex, after_hex, after_hex)
 
 
-def _find_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, bytes | None, bytes | None]]:
+def _digest(content: Snapshot, record: ColumnRecord, value: bytes | None) -> str | None:
+    return None if value is None else digest_entry(content.nodes, record.entry_format.decode(value)).hex()
+
+
+def _iter_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, bytes | None, bytes | None]]:
     """Yield the keys that both sides changed in one way, each with its value before and after; None is no value."""
     if theirs.root == base.root:
         return

@@ -96,7 +96,7 @@ class Workspace(ABC):
     """The unfinished merge; a `SessionWorkspace` has none."""
 
     drops: int = 0
-    """How often what was staged has been dropped, with its objects and chunks."""
+    """How often the stage has been dropped, with its objects and chunks."""
 
     @property
     @abstractmethod
@@ -174,6 +174,12 @@ class Workspace(ABC):
         return self._staged.find_state(path)
 
     @one_at_a_time
+    def note_read(self, path: str) -> None:
+        """Note that the record at a path is read, to tell later whether others changed it before it was written."""
+        if path not in self.reads.paths:
+            self.reads.paths[path] = self._staged.find_digest(path)
+
+    @one_at_a_time
     def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
         """Set the records at these paths, or none of them if one does not fit its format."""
         encoded = {path: record.encode() for path, record in records.items()}
@@ -239,17 +245,17 @@ class Workspace(ABC):
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
 
     def _merge_onto(self, tip: Snapshot, decide: Decide = decide_nothing) -> Snapshot:
-        """Return what is staged, put on top of what others have committed; raises `MergeConflictError`."""
+        """Return the stage on top of the commits of others; raises `MergeConflictError`."""
         from stockroom.content.merge.appends import move_appends  # here for start-up time
         from stockroom.content.merge.content import ContentMerge
-        from stockroom.content.merge.lost_updates import find_lost_updates
+        from stockroom.content.merge.lost_updates import iter_lost_updates
 
         appends = {path: edit.appended for path, edit in self._edits.items() if edit.appended}
         series, steps = self._series.find_appended()
         appends |= {f"{METRIC}/{name}": steps for name in series}
         ours = move_appends(self.base, self._staged, tip, self.objects, appends)
         arbiter = Arbiter(decide)
-        for conflict in find_lost_updates(self.base, ours, tip, self.reads):
+        for conflict in iter_lost_updates(self.base, ours, tip, self.reads):
             arbiter.choose(conflict)
         merged = ContentMerge(self.base, ours, tip, self.objects, decide).run()
         conflicts = [*merged.conflicts, *arbiter.conflicts]

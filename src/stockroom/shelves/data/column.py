@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from stockroom.content.column import check_attrs
 from stockroom.errors import InvalidInputError, SchemaError
-from stockroom.shelves.data.choose import choose_positions
 from stockroom.shelves.data.images import decode_image, decoded_shape
 from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested
 from stockroom.shelves.data.open_column import OpenColumn
@@ -74,7 +73,7 @@ class Column(Mapping[SampleKey, Sample]):
         return Column(self._opened, decodes=False)
 
     def freeze(self) -> Column:
-        """Return a column that keeps the keys and samples of now, whatever is staged later; itself if it is pinned."""
+        """Return a column that keeps the present keys and samples, even if more is staged; itself if it is pinned."""
         opened = self._opened.freeze()
         return self if opened is self._opened else Column(opened, decodes=self._decodes)
 
@@ -100,8 +99,7 @@ class Column(Mapping[SampleKey, Sample]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """A small JSON mapping of your own, versioned with the column. To change it, assign a whole mapping."""
-        self._opened.note_read(attrs=True)
-        return MappingProxyType(dict(self._opened.record.attrs))
+        return MappingProxyType(dict(self._opened.read_attrs()))
 
     @attrs.setter
     def attrs(self, attrs: Mapping[str, Any]) -> None:
@@ -212,7 +210,7 @@ class Column(Mapping[SampleKey, Sample]):
 
     def choose_positions(self, keys: KeyChoice = None, where: str | None = None) -> NDArray[np.int64]:
         """Return the positions of the samples that `keys` select and that meet the condition `where`."""
-        return choose_positions(self._opened, keys, where)
+        return self._opened.choose_positions(keys, where)
 
     def export(
         self,
@@ -251,7 +249,7 @@ class Column(Mapping[SampleKey, Sample]):
     def pin(self) -> tuple[Path, str]:
         """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
         self._opened.pin.check_open()
-        return self._opened.pin.repository.paths.root, self._opened.find_commit()
+        return self._opened.pin.repository.paths.root, self._opened.require_commit()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
@@ -363,8 +361,9 @@ class Column(Mapping[SampleKey, Sample]):
         return decode_image(sample, decoder, f"column {self.name!r}, key {key!r}")
 
     def _take(self, positions: NDArray[np.int64]) -> Batch:
-        self._opened.note_read()
-        batch, decoder = self._opened.reader.read_batch(positions), self._decoder
+        reader, decoder = self._opened.reader, self._decoder
+        self._opened.note_read(reader)
+        batch = reader.read_batch(positions)
         if decoder is None:
             return batch
         decoded: Any = zip(batch, positions.tolist(), strict=True)

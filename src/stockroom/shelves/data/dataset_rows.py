@@ -124,7 +124,7 @@ def _iter_samples(dataset: Any) -> Iterator[Any]:
 
 def _iter_table(columns: Mapping[Any, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a mapping from names to columns, lists or arrays of one length; raises `SchemaError`."""
-    plain = {name: as_array_like(values, f"column {name!r}") for name, values in columns.items()}
+    plain: dict[Any, Any] = {name: as_array_like(values, f"column {name!r}") for name, values in columns.items()}
     for name, values in plain.items():
         is_column = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
         if not isinstance(name, str) or not is_column:

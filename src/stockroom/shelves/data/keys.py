@@ -43,8 +43,9 @@ def check_key(key: object, key_type: str, *, column: str) -> Key:
 
 def check_pair(pair: Any, key_type: str, *, column: str) -> tuple[Key, object]:
     """Return a pair of a checked key and a sample; raises `SchemaError` if `pair` is not one."""
+    parts: Any = None if isinstance(pair, str | bytes) else pair  # two characters are no pair
     try:
-        key, value = None if isinstance(pair, str | bytes) else pair  # two characters are no pair
+        key, value = parts
     except (TypeError, ValueError) as error:
         raise SchemaError(
             f"column {column!r}: expected pairs of key and sample, found {describe_value(pair)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from stockroom.content.column_edit import ColumnEdit
 from stockroom.content.snapshot import DATA, name_path
 from stockroom.digest import ObjectDigest
 from stockroom.errors import ColumnNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
-from stockroom.shelves.data.keys import check_key, check_mask, parse_nested
+from stockroom.shelves.data.keys import KeyChoice, check_key, check_mask, parse_nested
 from stockroom.shelves.data.sample_reader import SampleReader
 from stockroom.shelves.data.values import check_unmasked, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.pin import Pin
-from stockroom.trees import Key, KeyType, Tree
+from stockroom.trees import Key, KeyType, Tree, find_unshared_key
 
 if TYPE_CHECKING:
     from stockroom.shelves.data.writer import ColumnWriter
@@ -29,7 +29,7 @@ class OpenColumn:
 
     Taken while the handle does not write, it is `pinned`: it always reads the handle's commit. Taken in a
     workspace, it reads the staged content, and later the commit that the handle is then pinned to. `freeze` pins it to
-    what is staged now.
+    the present content.
     """
 
     def __init__(self, pin: Pin, name: str, *, frozen: SampleReader | None = None) -> None:
@@ -47,18 +47,22 @@ class OpenColumn:
             self._get_edit()
 
     def freeze(self) -> OpenColumn:
-        """Return a source that keeps reading what the column holds now, whatever is staged later."""
+        """Return a source that keeps reading the present content, even if more is staged later."""
         reader = self.reader
-        self.note_read()
+        self.note_read(reader)
         return OpenColumn(self.pin, self.name, frozen=reader) if self.is_staged else self
 
-    def note_read(self, *, attrs: bool = False) -> None:
-        """Note in the workspace that the column's samples have been read, or its attrs."""
+    def note_read(self, reader: SampleReader) -> None:
+        """Note in the workspace that the column's samples are read together."""
         if self._workspace is not None and self.is_staged:
-            if attrs:
-                self._workspace.reads.attrs.add(self._path)
-            else:
-                self._workspace.reads.add_all(self._path)
+            self._workspace.reads.trees.setdefault(self._path, reader.tree)
+
+    def read_attrs(self) -> Mapping[str, Any]:
+        """Return the column's attrs, and note in the workspace that they were read."""
+        attrs = self.record.attrs
+        if self._workspace is not None and self.is_staged:
+            self._workspace.reads.attrs.setdefault(self._path, attrs)
+        return attrs
 
     @property
     def is_staged(self) -> bool:
@@ -133,9 +137,9 @@ class OpenColumn:
 
     def get_value(self, key: Key) -> bytes:
         """Return the entry under a key, to be read; raises `SampleNotFoundError` if there is none."""
-        if self._workspace is not None and self.is_staged:
-            self._workspace.reads.add_key(self._path, key)
         value = self.find_entry(key)
+        if self._workspace is not None and self.is_staged:
+            self._workspace.reads.add_key(self._path, key, value)
         if value is None:
             raise self.missing(key)
         return value
@@ -176,6 +180,28 @@ class OpenColumn:
             raise SchemaError(f"column {self.name!r}: expected a list of keys, found one {type(keys).__name__}")
         return self.get_positions(list(keys))
 
+    def choose_positions(self, keys: KeyChoice, where: str | None) -> NDArray[np.int64]:
+        """Return the positions of the samples that `keys` select and that meet the condition `where`."""
+        positions = self.get_selected(slice(None) if keys is None else keys)
+        if where is not None:
+            from stockroom.shelves.condition import choose_where  # here for start-up time
+
+            positions = positions[choose_where(where, self._read_along)[positions]]
+        return positions
+
+    def _read_along(self, name: str) -> NDArray[Any]:
+        """Return the values `(n,)` of another column under the keys of this one."""
+        other = OpenColumn(self.pin, name)
+        has_keys = other.record.key_type == self.record.key_type and find_unshared_key(other.tree, self.tree) is None
+        if not has_keys:
+            raise SchemaError(
+                f"columns {self.name!r} and {name!r} do not have the same keys, so {name!r} cannot choose samples"
+            )
+        values = np.asarray(other.reader.read_batch(np.arange(other.tree.count, dtype=np.int64)))
+        if values.ndim != 1 or other.record.decoder is not None:
+            raise SchemaError(f"column {name!r} holds arrays; a condition needs one value a sample")
+        return values
+
     def check_key(self, key: object) -> Key:
         """Return a key as the column stores it; raises `SchemaError` if it cannot be one."""
         return check_key(key, self.record.key_type, column=self.name)
@@ -187,8 +213,8 @@ class OpenColumn:
             f"column {self.name!r} has no sample under key {shown!r} (it has {self.tree.count} samples)"
         )
 
-    def find_commit(self) -> str:
-        """Return the commit that holds what this reads; raises `TypeError` if there is none."""
+    def require_commit(self) -> str:
+        """Return the commit that has these samples; raises `TypeError` if there is none."""
         if self.is_staged:
             raise TypeError(
                 f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"

@@ -265,8 +265,8 @@ class DataShelf(Shelf[Column]):
             _make_writer(workspace, edit, name).replace_all(keys, samples)
             return
         if isinstance(values, Column):
-            kept = {"codec": values.codec, "attrs": values.attrs, "decoder": values.decoder}
-            writer = self._create(name, values.schema, values.key_type, **kept)
+            codec, attrs, decoder = values.codec, values.attrs, values.decoder
+            writer = self._create(name, values.schema, values.key_type, codec=codec, attrs=attrs, decoder=decoder)
         else:
             schema, samples = _infer_bulk_schema(name, samples, keys)
             writer = self._create(name, schema, key_type)

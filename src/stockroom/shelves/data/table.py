@@ -110,7 +110,7 @@ class GrowingColumns:
     def put(self, name: str, samples: Mapping[int, Any]) -> None:
         """Put samples into rows that have been added without them."""
         if samples:
-            self._fit(name, list(samples.values())).update(samples)
+            self._fit(name, list(samples.values())).update(samples.items())
 
     def _add_values(self, name: str, values: Values) -> int:
         if not isinstance(values, np.ndarray):

@@ -150,7 +150,7 @@ def test_points_at_chosen_steps_are_a_conflict(stock: StockRoom) -> None:
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=12))
-def test_whoever_appends_when_nothing_is_lost_and_rows_stay_whole(table: StockRoom, steps) -> None:
+def test_nothing_is_lost_in_any_order_of_appends_and_rows_stay_whole(table: StockRoom, steps) -> None:
     """Each step is a session and how many rows it appends; 0 is a commit. The order is that of the commits."""
     before = read(table)
     sessions, waiting, expected = [table.session() for _ in range(3)], [[], [], []], []

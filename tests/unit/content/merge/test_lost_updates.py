@@ -1,4 +1,4 @@
-"""What a writer has read and changed, and others changed meanwhile, is a conflict though the values are equal."""
+"""A value that a writer read and changed, and others changed too, is a conflict even if the values are equal."""
 
 from __future__ import annotations
 
@@ -92,7 +92,16 @@ def set_sample(writer: StockRoom) -> None:
     writer.data["n"][3] = 7
 
 
-@pytest.mark.parametrize("change", [set_value, set_sample])
+def read_what_it_wrote(writer: StockRoom) -> None:
+    for number in (6, 7):
+        writer.experiment["count"] = number
+        writer.data["n"][3] = number
+        writer.data["n"].attrs = {"count": number}
+        assert (writer.experiment["count"], writer.data["n"][3]) == (number, number)
+        assert (list(writer.data["n"].values())[3], writer.data["n"].attrs["count"]) == (number, number)
+
+
+@pytest.mark.parametrize("change", [set_value, set_sample, read_what_it_wrote])
 def test_equal_values_that_do_not_follow_from_the_old_one_are_no_conflict(counted: StockRoom, change) -> None:
     with counted.session() as one, counted.session() as two:
         change(one)
