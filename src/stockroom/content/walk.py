@@ -28,7 +28,7 @@ from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.refs import Stage
 from stockroom.store.entry import EntryFormat, EntryKind
-from stockroom.trees import NodeCache, StateNode, Tree, diff_trees, iter_new_nodes
+from stockroom.trees import Node, NodeCache, Tree, diff_trees, iter_new_nodes
 from stockroom.trees.check import check_tree
 
 _CHUNKS_AT_ONCE: Final = 1 << 16
@@ -184,7 +184,7 @@ class Walk:
             if not node.level:
                 yield node.values
 
-    def _check_tree(self, tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, StateNode]]:
+    def _check_tree(self, tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
         return check_tree(tree, seen, begun=None if self._once else self._begun)
 
     def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:

@@ -32,12 +32,12 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
     for directory in sorted(tmp_directory.iterdir()):
         if _is_abandoned(directory):
             with suppress(UnreadableError):
-                published += _find_published(directory, packs_directory)
+                published += _list_published(directory, packs_directory)
                 shutil.rmtree(directory, ignore_errors=True)
     return published
 
 
-def _find_published(directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
+def _list_published(directory: Path, packs_directory: Path) -> list[tuple[PackDigest, Manifest]]:
     published = []
     for marker in directory.glob(f"*{PUBLISHING_SUFFIX}"):
         digest = parse_pack_name(marker.name.removesuffix(PUBLISHING_SUFFIX))

@@ -218,7 +218,7 @@ def _list_wrong(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
     except UnreadableError as error:
         return error
     except (CorruptionError, ValueError):
-        return rows if len(rows) == 1 else _find_wrong_one_by_one(pack, rows)
+        return rows if len(rows) == 1 else _list_wrong_one_by_one(pack, rows)
     digests = pack.manifest.digests[rows].tobytes()
     found = b"".join([blake3(content).digest() for content in contents])
     if found == digests:
@@ -226,7 +226,7 @@ def _list_wrong(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
     return [row for at, row in enumerate(rows) if found[32 * at : 32 * at + 32] != digests[32 * at : 32 * at + 32]]
 
 
-def _find_wrong_one_by_one(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
+def _list_wrong_one_by_one(pack: Pack, rows: list[int]) -> list[int] | UnreadableError:
     wrong: list[int] = []
     for row in rows:
         found = _list_wrong(pack, [row])
