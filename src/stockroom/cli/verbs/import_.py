@@ -41,6 +41,9 @@ def import_(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out, and list, what cannot be read.")
     ] = False,
+    limits: Annotated[
+        float, typer.Option(metavar="FACTOR", help="Allow files that you trust so many times what is allowed others.")
+    ] = 1.0,
     message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
@@ -49,12 +52,14 @@ def import_(
 
     A failure leaves no trace. Run again after it: what is already stored is not stored twice.
     """
+    from stockroom.importers.limits import Limits
     from stockroom.importers.registry import resolve_importer
     from stockroom.importers.run import import_into
     from stockroom.importers.source import ImportSpec
 
     importer = resolve_importer(source)
-    spec = ImportSpec(source, tuple(paths or ()), root, download, split, keep_encoded, skip_broken)
+    flags = (download, split, keep_encoded, skip_broken, Limits(limits))
+    spec = ImportSpec(source, tuple(paths or ()), root, *flags)
     with console.open_stock() as stock:
         before = stock.commit_id
         block = stock.enable_write(message or f"Import {source}", timeout_s)
