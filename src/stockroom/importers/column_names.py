@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from stockroom.errors import InvalidInputError, InvalidNameError
+from stockroom.importers.limits import DEFAULT, MAX_COLUMNS, Limits
 from stockroom.refs import check_name
 
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\]\\/{}]+|\.\.+|@(?=\{)")
 _MAX_LENGTH: Final = 60
 
 
-def name_columns(titles: Iterable[str], where: str) -> dict[str, str]:
+def name_columns(titles: Collection[str], where: str, limits: Limits = DEFAULT) -> dict[str, str]:
     """Map each title to the name of its column: the title, with `_` for anything that a name may not contain.
 
-    Raises `InvalidInputError` naming `where` if two titles, or their names, are the same.
+    Raises `InvalidInputError` naming `where` if two titles, or their names, are the same, or if there are too many.
     """
+    limits.check(len(titles), MAX_COLUMNS, "columns", where=where)
     names: dict[str, str] = {}
     taken: dict[str, str] = {}
     for number, title in enumerate(titles):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,12 +48,12 @@ class CsvImporter(Importer):
         """Return the table of the rows of all files in `spec.paths`, which must have the same titles."""
         paths = spec.list_paths(".csv")
         titles = _read_titles(paths[0])
+        names = list(name_columns(titles, str(paths[0]), spec.limits).values())
         for path in paths[1:]:
             if _read_titles(path) != titles:
                 raise InvalidInputError(
                     f"{path}: expected the titles of {paths[0]}, found others; import it separately"
                 )
-        names = list(name_columns(titles, str(paths[0])).values())
         table = _Table(paths, names, spec.skip_broken, [])
         kinds, count = table.detect_kinds()
         plans = [
@@ -112,7 +113,7 @@ def _read_titles(path: Path) -> list[str]:
     if not titles:
         raise InvalidInputError(f"{path}: expected column titles in the first line, found none")
     if len(set(titles)) < len(titles):
-        twice = next(title for title in titles if titles.count(title) > 1)
+        ((twice, _),) = Counter(titles).most_common(1)
         raise InvalidInputError(f"{path}: expected unique column titles, found {twice!r} twice")
     return titles
 

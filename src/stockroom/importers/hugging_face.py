@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
+from stockroom.importers.limits import Limits
 from stockroom.importers.parquet_files import NOT_WHOLE
 from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
@@ -36,24 +37,24 @@ class HuggingFaceImporter(Importer):
             raise InvalidInputError(f"expected one folder of a saved data set, found {len(spec.paths)}")
         folder = (spec.root or Path()) / spec.paths[0]
         if not (folder / "dataset_dict.json").is_file():
-            return [_open_split(folder, "")]
+            return [_open_split(folder, "", spec.limits)]
         splits = _read_field(folder / "dataset_dict.json", "splits", [])
         if spec.split is not None and spec.split not in splits:
             raise InvalidInputError(
                 f"{folder}: expected one of the splits {', '.join(map(str, splits))}, found {spec.split!r}"
             )
         chosen = splits if spec.split is None else [spec.split]
-        return [_open_split(_resolve_below(folder, split), f"{split}-") for split in chosen]
+        return [_open_split(_resolve_below(folder, split), f"{split}-", spec.limits) for split in chosen]
 
 
-def _open_split(folder: Path, prefix: str) -> TableSource:
+def _open_split(folder: Path, prefix: str, limits: Limits) -> TableSource:
     files = _list_files(folder)
     if not files:
         return TableSource(prefix.removesuffix("-") or folder.name, [], 0, lambda: iter(()), [f"{folder}: has no rows"])
     features = _read_field(folder / "dataset_info.json", "features", {})
     with _open_stream(files[0]) as stream:
         schema = stream.schema
-        names = {title: prefix + name for title, name in name_columns(schema.names, str(folder)).items()}
+        names = {title: prefix + name for title, name in name_columns(schema.names, str(folder), limits).items()}
         plans = [_plan(field, names[field.name], features.get(field.name)) for field in schema]
     return TableSource(
         prefix.removesuffix("-") or folder.name, plans, None, partial(_iter_batches, files, names, features)

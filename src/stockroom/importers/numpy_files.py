@@ -19,6 +19,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
 from stockroom.importers.source import ColumnSource, Importer, ImportSpec
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
@@ -34,7 +35,7 @@ class NumpyImporter(Importer):
         columns: list[ColumnSource] = []
         origins: dict[str, Path] = {}
         for path, file in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
-            for column in _open_file(file):
+            for column in _open_file(file, spec.limits):
                 if column.name in origins:
                     raise InvalidInputError(
                         f"{path} and {origins[column.name]} both become column {column.name!r}; rename one"
@@ -44,12 +45,13 @@ class NumpyImporter(Importer):
         return columns
 
 
-def _open_file(path: Path) -> list[ColumnSource]:
+def _open_file(path: Path, limits: Limits) -> list[ColumnSource]:
     match path.suffix:
         case ".npy":
             return [_open_npy(path)]
         case ".npz":
             with _open_zip(path) as archive:
+                limits.check(len(archive.infolist()), MAX_COLUMNS, "arrays", where=path)
                 return [_open_member(path, archive, member) for member in archive.infolist()]
         case _:
             raise InvalidInputError(f"{path}: expected a name ending in .npy or .npz")

@@ -36,7 +36,7 @@ class ParquetImporter(Importer):
                 )
             count += rows
         with translate_read_errors(paths[0], NOT_WHOLE):
-            names = name_columns(schema.names, str(paths[0]))
+            names = name_columns(schema.names, str(paths[0]), spec.limits)
             plans = [plan_column(field, names[field.name], {}) for field in schema]
         return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths, names))]
 

@@ -11,56 +11,77 @@ import math
 import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.limits import DEFAULT, Limits
 from stockroom.importers.streams import translate_read_errors
 
 MAX_PICKLE_NBYTES = 1 << 30
 """A larger pickle is rejected unread; the largest CIFAR file has 155 MB."""
 
+MAX_OPCODES = 4_000_000
+"""A pickle with more is rejected: each can make an object, out of a single byte."""
+
+_REFUSED = """
+    PERSID BINPERSID EXT1 EXT2 EXT4 INST OBJ NEWOBJ NEWOBJ_EX EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER
+"""
+_REFUSED_OPCODES = frozenset(_REFUSED.split())
+"""Opcodes that no pickle of arrays and plain containers has."""
+
 _MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _NUMERIC_KINDS = "biuf"
+_MAX_AXES = 32
+_MAX_KEY_PARTS = 3
+_MAX_NUMBER_KEY = 1 << 60  # only few keys below it have the same hash, and so make a dict slow
 
 
-def load_plain_pickle(path: Path) -> object:
+def load_plain_pickle(path: Path, limits: Limits = DEFAULT) -> object:
     """Load a pickle file of dict, list, tuple, str, bytes, numbers, and numeric numpy arrays among them.
 
     Text that Python 2 wrote is returned as bytes. Raises `InvalidInputError` naming the first other object that the
     pickle asks for, `CorruptionError` if its bytes are damaged.
     """
-    data = _read_pickle(path)
-    _scan(data, path)
+    data = _read_pickle(path, limits)
+    _scan(data, path, limits)
     try:
         return _convert(_RestrictedUnpickler(data).load(), {})
     except _NotPlainError as error:
-        raise InvalidInputError(
-            f"{path}: expected a pickle of numpy arrays and plain containers, found {error}; nothing was "
-            "executed; if you trust the file, convert it with numpy.savez"
-        ) from error
+        raise _refuse(path, error) from error
     except Exception as error:  # a hostile pickle can make the reader raise anything
-        raise CorruptionError(f"{path}: not a complete pickle of arrays: {error}", where=str(path)) from error
+        raise CorruptionError(f"{path}: not a complete pickle of arrays: {error!s:.300}", where=str(path)) from error
 
 
-def _read_pickle(path: Path) -> bytes:
+def _read_pickle(path: Path, limits: Limits) -> bytes:
     with translate_read_errors(path):
-        size = path.stat().st_size
-        if size > MAX_PICKLE_NBYTES:
-            raise InvalidInputError(f"{path}: expected a pickle of at most {MAX_PICKLE_NBYTES} bytes, found {size}")
+        limits.check(path.stat().st_size, MAX_PICKLE_NBYTES, "bytes of a pickle", where=path)
         return path.read_bytes()
 
 
-def _scan(data: bytes, path: Path) -> None:
-    """Check every length and memo index against the pickle's size, before the reader allocates by them."""
+def _scan(data: bytes, path: Path, limits: Limits) -> None:
+    """Check opcodes, every length and every memo index, before the reader allocates by them."""
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(data), 1):
+            if number > MAX_OPCODES:
+                limits.check(number, MAX_OPCODES, "opcodes of a pickle", where=path)
+            if opcode.name in _REFUSED_OPCODES:
+                raise _refuse(path, f"the opcode {opcode.name}")
             if opcode.name in _MEMO_OPCODES and not 0 <= int(argument or 0) <= len(data):
                 raise ValueError(f"memo index {argument} is out of bounds")
+    except InvalidInputError:
+        raise
     except Exception as error:  # genops passes on the errors of its argument decoders
-        raise CorruptionError(f"{path}: not a complete pickle: {error}", where=str(path)) from error
+        raise CorruptionError(f"{path}: not a complete pickle: {error!s:.300}", where=str(path)) from error
+
+
+def _refuse(path: Path, found: object) -> InvalidInputError:
+    return InvalidInputError(
+        f"{path}: expected a pickle of numpy arrays and plain containers, found {found}; nothing was executed; if you "
+        "trust the file, convert it with numpy.savez"
+    )
 
 
 class _NotPlainError(Exception):
@@ -109,9 +130,14 @@ class _PickledArray:
 
     def build(self) -> NDArray[Any]:
         _version, shape, dtype, is_fortran, raw = self.state
+        if not isinstance(raw, str | bytes | bytearray) or not isinstance(dtype, _PickledDtype):
+            raise _NotPlainError("an array of objects")
         values = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
         built = dtype.build()
-        if any(length < 0 for length in shape) or math.prod(shape) * built.itemsize != len(values):
+        if not isinstance(shape, tuple) or len(shape) > _MAX_AXES or not all(type(length) is int for length in shape):
+            raise ValueError("an array without a shape")
+        is_bounded = 0 in shape or all(0 <= length <= len(values) for length in shape)
+        if not is_bounded or min(shape, default=0) < 0 or math.prod(shape) * built.itemsize != len(values):
             raise ValueError(f"an array of shape {shape} and {built} has {len(values)} bytes")
         return np.frombuffer(values, built).reshape(shape, order="F" if is_fortran else "C")
 
@@ -159,7 +185,7 @@ class _EncodeLatin1(_Named):
 
     def __call__(self, text: object, encoding: object = "latin1") -> bytes:
         if not isinstance(text, str) or _text(encoding) not in {"latin1", "latin-1"}:
-            raise TypeError(f"expected latin1 text, found {encoding!r}")
+            raise TypeError("text in another encoding than latin1")
         return text.encode("latin1")
 
 
@@ -176,17 +202,50 @@ _ADMITTED: dict[tuple[str, str], _Named] = {
 }
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
-    """An unpickler that knows no names except those in `_ADMITTED`."""
+class _RestrictedUnpickler(pickle._Unpickler):
+    """An unpickler that knows no names except those in `_ADMITTED`, and no keys except plain ones.
+
+    It is Python's own, in Python: an interrupt ends it. A key is checked before it is hashed, which a tuple of tuples
+    could make take forever.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
+
+    def load_setitem(self) -> None:
+        _check_keys([self.stack[-2]])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_dict()  # type: ignore[misc]
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ADMITTED[module, name]
         except KeyError:
             raise _NotPlainError(f"{module}.{name}") from None
+
+
+def _check_keys(keys: list[Any]) -> None:
+    for key in keys:
+        parts = key if isinstance(key, tuple) and len(key) <= _MAX_KEY_PARTS else (key,)
+        if not all(map(_is_plain_key, parts)):
+            raise _NotPlainError(f"a key of type {type(key).__name__.lstrip('_')}")
+
+
+def _is_plain_key(key: object) -> bool:
+    return key is None or isinstance(key, str | bytes) or (isinstance(key, int | float) and abs(key) < _MAX_NUMBER_KEY)
 
 
 def _convert(value: object, converted: dict[int, object]) -> object:

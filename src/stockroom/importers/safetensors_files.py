@@ -56,7 +56,7 @@ class SafetensorsImporter(Importer):
                         f"{path} and {found[title][0]} both hold {title!r:.80}; import one at a time"
                     )
                 found[title] = path, tensor
-        names = name_columns(found, str(spec.paths[0]))
+        names = name_columns(found, str(spec.paths[0]), spec.limits)
         return [_describe(*found[title], name) for title, name in names.items()]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError
+from stockroom.importers.limits import DEFAULT, Limits
 from stockroom.shelves.data.table import ColumnPlan, Values
 
 BATCH_NBYTES = 8 << 20
@@ -34,7 +35,8 @@ class ImportSpec:
 
     `source` is a name such as `"torchvision.cifar10"` or `"numpy"`; `paths` are files named one by one; `root` is a
     folder to look in; `download` allows downloading missing files. `split` is the part of a data set that comes in
-    several; `keep_encoded` leaves images as the files they are; `skip_broken` skips input that cannot be read.
+    several; `keep_encoded` leaves images as the files they are; `skip_broken` skips input that cannot be read. `limits`
+    bound what a hostile file can take.
     """
 
     source: str
@@ -44,6 +46,7 @@ class ImportSpec:
     split: str | None = None
     keep_encoded: bool = False
     skip_broken: bool = False
+    limits: Limits = DEFAULT
 
     def list_paths(self, endings: str) -> list[Path]:
         """Return `paths`, relative to `root` if given. Raises `InvalidInputError`, which says `endings`, for none."""

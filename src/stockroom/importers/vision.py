@@ -15,6 +15,7 @@ import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.idx import IdxHeader, iter_idx, read_idx_header
+from stockroom.importers.limits import Limits
 from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, Source
 from stockroom.importers.torchvision.cifar import (
     IMAGE_SHAPE,
@@ -64,7 +65,7 @@ class VisionImporter(Importer):
             found = find_files(dataset, root)
         if found is None:
             raise missing_files_error(dataset, root)
-        columns = _describe_columns(dataset, found)
+        columns = _describe_columns(dataset, found, spec.limits)
         return [each for each in columns if spec.split is None or each.name.startswith(f"{name}-{spec.split}-")]
 
 
@@ -87,8 +88,8 @@ def _download(dataset: VisionSet, root: Path) -> None:
             ) from error
 
 
-def _describe_columns(dataset: VisionSet, found: FoundFiles) -> list[ColumnSource]:
-    classes = _read_classes(dataset, found)
+def _describe_columns(dataset: VisionSet, found: FoundFiles, limits: Limits) -> list[ColumnSource]:
+    classes = _read_classes(dataset, found, limits)
     columns: list[ColumnSource] = []
     for split, paths in found.splits.items():
         prefix = f"{dataset.name}-{split}"
@@ -96,7 +97,9 @@ def _describe_columns(dataset: VisionSet, found: FoundFiles) -> list[ColumnSourc
             columns += _describe_idx_split(prefix, paths, classes=classes)
         else:
             layout = dataset.cifar if found.layout.kind is FileKind.CIFAR_BINARY else None
-            columns += _describe_cifar_split(prefix, paths, layout, labels=dataset.labels, classes=classes)
+            columns += _describe_cifar_split(
+                prefix, paths, layout, labels=dataset.labels, classes=classes, limits=limits
+            )
     return columns
 
 
@@ -135,12 +138,16 @@ def _describe_cifar_split(
     *,
     labels: Mapping[str, str],
     classes: Mapping[str, list[str]],
+    limits: Limits,
 ) -> Iterator[ColumnSource]:
     """Yield the columns of a split's files: binary ones of `layout`, or python ones, whose count shows at the end."""
 
     def iter_field(field: str) -> Iterator[Batch]:
         for path in paths:
-            yield from iter_cifar_binary(path, layout, field=field) if layout else iter_cifar_python(path, field=field)
+            if layout:
+                yield from iter_cifar_binary(path, layout, field=field)
+            else:
+                yield from iter_cifar_python(path, field=field, limits=limits)
 
     count = sum(count_cifar_binary(path, layout) for path in paths) if layout else None
     yield ColumnSource(f"{prefix}-image", _UINT8, IMAGE_SHAPE, count, partial(iter_field, "data"))
@@ -155,10 +162,10 @@ def _label_column(
     return ColumnSource(name, _INT64, (), count, batches, attrs)
 
 
-def _read_classes(dataset: VisionSet, found: FoundFiles) -> dict[str, list[str]]:
+def _read_classes(dataset: VisionSet, found: FoundFiles, limits: Limits) -> dict[str, list[str]]:
     """Return the class names by label column, from the data set's own files if they exist."""
     classes = {"label": list(dataset.class_names)} if dataset.class_names else {}
     for label, path in found.classes.items():
         key = dataset.labels[label].removesuffix("s") + "_names"
-        classes[label] = read_cifar_classes(path, key)
+        classes[label] = read_cifar_classes(path, key, limits)
     return classes

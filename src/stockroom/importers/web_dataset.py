@@ -10,7 +10,6 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +17,16 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.limits import Limits
 from stockroom.importers.npy import iter_npy_stream, read_npy_header
 from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
+from stockroom.importers.tar_archive import open_tar
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
 
 MAX_MEMBER_NBYTES: Final = 1 << 30
+MAX_ROW_NBYTES: Final = 1 << 30
 _ENDING: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}")
 _IMAGES: Final = ("jpg", "jpeg", "png", "webp", "bmp")
 _MAX_ROWS_AT_ONCE: Final = 4096
@@ -39,11 +41,11 @@ class WebDatasetImporter(Importer):
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""
         paths = spec.list_paths(".tar")
-        endings, count = _list_endings(paths)
+        endings, count = _list_endings(paths, spec.limits)
         if not endings:
             raise InvalidInputError(f"{paths[0]}: expected files such as 0001.jpg and 0001.cls, found none")
         plans = [ColumnPlan("key", Schema("str", (None,))), *map(_plan, endings)]
-        return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths))]
+        return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths, spec.limits))]
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -70,27 +72,26 @@ def _name_column(ending: str) -> str:
     return f"{name}_" if name.endswith(".lock") or name == "key" else name
 
 
-def _list_endings(paths: Sequence[Path]) -> tuple[list[str], int]:
+def _list_endings(paths: Sequence[Path], limits: Limits) -> tuple[list[str], int]:
     """Return every ending in the archives, and the number of rows."""
     endings: dict[str, str] = {}
     count = 0
     for path in paths:
         base = None
-        for name, _ in _iter_members(path, read=False):
+        for name, _ in _iter_members(path, limits, read=False):
             found, ending = split_name(name)
             count += found != base
             base = found
             endings.setdefault(_name_column(ending), ending)
-            if len(endings) > _MAX_COLUMNS:
-                raise InvalidInputError(f"{path}: expected names such as 0001.jpg, found {len(endings)} extensions")
+            limits.check(len(endings), _MAX_COLUMNS, "extensions of names such as 0001.jpg", where=path)
     return list(endings.values()), count
 
 
-def _iter_batches(paths: Sequence[Path]) -> Iterator[dict[str, Values]]:
+def _iter_batches(paths: Sequence[Path], limits: Limits) -> Iterator[dict[str, Values]]:
     rows: list[dict[str, Any]] = []
     nbytes = 0
     for path in paths:
-        for row, size in _iter_rows(path):
+        for row, size in _iter_rows(path, limits):
             rows.append(row)
             nbytes += size
             if nbytes >= BATCH_NBYTES or len(rows) >= _MAX_ROWS_AT_ONCE:
@@ -100,21 +101,22 @@ def _iter_batches(paths: Sequence[Path]) -> Iterator[dict[str, Values]]:
         yield _transpose(rows)
 
 
-def _iter_rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+def _iter_rows(path: Path, limits: Limits) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield rows, each with its number of bytes. A row is a run of members with one base name."""
     row: dict[str, Any] = {}
     nbytes = 0
-    for name, data in _iter_members(path, read=True):
+    for name, data in _iter_members(path, limits, read=True):
         base, ending = split_name(name)
         if row and row["key"] != base:
             yield row, nbytes
             row, nbytes = {}, 0
         column = _name_column(ending)
+        nbytes += len(data)
+        limits.check(nbytes, MAX_ROW_NBYTES, "bytes of a row", where=f"{path}: {base!r:.80}")
         if column in row:
             raise CorruptionError(f"{path}: {name!r:.80} occurs twice, or also as {ending.upper()!r}", where=str(path))
         row["key"] = base
         row[column] = _decode(ending, data, f"{path}: {name!r:.80}")
-        nbytes += len(data)
     if row:
         yield row, nbytes
 
@@ -169,14 +171,14 @@ def _transpose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _iter_members(path: Path, *, read: bool) -> Iterator[tuple[str, bytes]]:
+def _iter_members(path: Path, limits: Limits, *, read: bool) -> Iterator[tuple[str, bytes]]:
     """Yield the names of regular files in an archive, without hidden ones, and their bytes if `read`."""
-    with _open_tar(path) as archive:
+    with open_tar(path, limits) as archive:
         for member in archive:
             name = member.name.removeprefix("./")
             if not member.isreg() or name.rpartition("/")[2].startswith("."):
                 continue
-            _check_member(path, member, split_name(name)[1])
+            _check_member(path, member, split_name(name)[1], limits)
             data = b""
             if read:
                 stream = archive.extractfile(member)
@@ -187,17 +189,9 @@ def _iter_members(path: Path, *, read: bool) -> Iterator[tuple[str, bytes]]:
             yield name, data
 
 
-def _check_member(path: Path, member: tarfile.TarInfo, ending: str) -> None:
+def _check_member(path: Path, member: tarfile.TarInfo, ending: str, limits: Limits) -> None:
     if not _ENDING.fullmatch(ending) or not _name_column(ending):
         raise InvalidInputError(f"{path}: expected names such as 0001.jpg, found {member.name!r:.80}")
-    if member.size > MAX_MEMBER_NBYTES or member.issparse():
-        raise InvalidInputError(f"{path}: expected files of at most 1 GiB, found {member.name!r:.80} of {member.size}")
-
-
-@contextmanager
-def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
-    with (
-        translate_read_errors(path, "not a complete tar archive"),
-        tarfile.open(path, "r|*", encoding="utf-8") as archive,
-    ):
-        yield archive
+    limits.check(member.size, MAX_MEMBER_NBYTES, "bytes of a file", where=f"{path}: {member.name!r:.80}")
+    if member.issparse():
+        raise InvalidInputError(f"{path}: expected plain files, found {member.name!r:.80}, which is sparse")

@@ -37,7 +37,7 @@ class ZarrImporter(Importer):
             raise InvalidInputError(f"{path}: no such file or folder")
         with translate_read_errors(path, _DAMAGE):
             arrays = _list_arrays(path, _open_node(path))
-            names = name_columns(arrays, str(path))
+            names = name_columns(arrays, str(path), spec.limits)
             return [_describe(path, title, array, names[title]) for title, array in arrays.items()]
 
 

@@ -39,6 +39,9 @@ def import_(
         bool, typer.Option("--keep-encoded", help="Keep images encoded; they are decoded when they are read.")
     ] = False,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Skip and list unreadable samples.")] = False,
+    limits: Annotated[
+        float, typer.Option(metavar="FACTOR", help="Multiply all limits by this, for files that you trust.")
+    ] = 1.0,
     message: Annotated[str | None, typer.Option("-m", "--message", help="The commit message.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
@@ -49,12 +52,14 @@ def import_(
 
     A failed import changes nothing. If you run it again, samples that are already stored are not stored twice.
     """
+    from stockroom.importers.limits import Limits
     from stockroom.importers.registry import resolve_importer
     from stockroom.importers.run import import_into
     from stockroom.importers.source import ImportSpec
 
     importer = resolve_importer(source)
-    spec = ImportSpec(source, tuple(paths or ()), root, download, split, keep_encoded, skip_broken)
+    flags = (download, split, keep_encoded, skip_broken, Limits(limits))
+    spec = ImportSpec(source, tuple(paths or ()), root, *flags)
     with console.open_stock() as stock:
         before = stock.commit_id
         block = stock.enable_write(message or f"Import {source}", timeout_s)

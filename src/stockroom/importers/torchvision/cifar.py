@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.limits import DEFAULT, Limits
 from stockroom.importers.restricted_pickle import load_plain_pickle
 from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import iter_rows, translate_read_errors
@@ -71,12 +72,12 @@ def _take_field(records: NDArray[Any], layout: CifarFormat, field: str) -> NDArr
     return records[:, layout.label_keys.index(field)].astype(np.int64)
 
 
-def iter_cifar_python(path: Path, *, field: str) -> Iterator[NDArray[Any]]:
+def iter_cifar_python(path: Path, *, field: str, limits: Limits = DEFAULT) -> Iterator[NDArray[Any]]:
     """Yield batches of `field` of a python file, shaped as by `iter_cifar_binary`.
 
     A pickle is read whole, which takes about three times the file's size in memory.
     """
-    members = _load_dict(path)
+    members = _load_dict(path, limits)
     images = _member(members, "data", path)
     if images.dtype != _UINT8 or images.ndim != 2 or images.shape[1] != _IMAGE_NBYTES:
         raise _unfit(path, "data", f"uint8 of shape (n, {_IMAGE_NBYTES})", images)
@@ -90,21 +91,21 @@ def iter_cifar_python(path: Path, *, field: str) -> Iterator[NDArray[Any]]:
     yield labels.astype(np.int64)
 
 
-def read_cifar_classes(path: Path, key: str) -> list[str]:
+def read_cifar_classes(path: Path, key: str, limits: Limits = DEFAULT) -> list[str]:
     """Read class names from a text file with one name a line, or from member `key` of a pickle."""
     if path.suffix == ".txt":
         with translate_read_errors(path):
             lines = path.read_text("utf-8", "replace").splitlines()
         return [line.strip() for line in lines if line.strip()]
-    names = _load_dict(path).get(key)
+    names = _load_dict(path, limits).get(key)
     if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise CorruptionError(f"{path}: expected a list of names under {key!r}, found none", where=str(path))
     return [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names]
 
 
-def _load_dict(path: Path) -> Mapping[str, object]:
+def _load_dict(path: Path, limits: Limits) -> Mapping[str, object]:
     """Load the dict in a python file, with keys as text whether Python 2 or 3 wrote them."""
-    loaded = load_plain_pickle(path)
+    loaded = load_plain_pickle(path, limits)
     if not isinstance(loaded, dict) or not all(isinstance(key, str | bytes) for key in loaded):
         raise InvalidInputError(
             f"{path}: expected a pickled dict keyed by name, as in CIFAR, found {type(loaded).__name__}"
@@ -115,7 +116,9 @@ def _load_dict(path: Path) -> Mapping[str, object]:
 def _member(members: Mapping[str, object], key: str, path: Path) -> NDArray[Any]:
     """Return the array under `key`, which may also be written as a flat list of integers."""
     if key not in members:
-        raise InvalidInputError(f"{path}: expected a member {key!r}, found {', '.join(sorted(members)) or 'none'}")
+        raise InvalidInputError(
+            f"{path}: expected a member {key!r}, found {', '.join(sorted(members))[:300] or 'none'}"
+        )
     match members[key]:
         case np.ndarray() as array:
             return array

@@ -27,7 +27,7 @@ _CONNECT_S: Final = 10.0
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-class Gate:
+class RequestGate:
     """Passes requests on as a rule says, and refuses all others. Listens once it is opened."""
 
     def __init__(self) -> None:

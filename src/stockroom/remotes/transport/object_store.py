@@ -22,7 +22,7 @@ from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
 from stockroom.remotes.mask import mask_secrets
 from stockroom.remotes.transport.gate import (
-    Gate,
+    RequestGate,
     Rule,
     is_proxied,
     refuse_others,
@@ -54,7 +54,7 @@ class ObjectStoreTransport:
         self._retrier = Retrier(settings.url)
         self._opening = threading.Lock()
         self._store: Any = None
-        self._gate = Gate()
+        self._gate = RequestGate()
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
 
     @property
@@ -263,7 +263,7 @@ def _delete(store: Any, path: str) -> None:
         obstore.delete(store, path)
 
 
-def _open_store(settings: RemoteSettings, gate: Gate) -> Any:
+def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
     try:
         from obstore import store
     except ModuleNotFoundError as error:
@@ -296,7 +296,7 @@ def _open_store(settings: RemoteSettings, gate: Gate) -> Any:
 
 
 def _open_s3(
-    store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any], gate: Gate
+    store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any], gate: RequestGate
 ) -> Any:
     endpoint = settings.endpoint_url or _read_endpoint("AWS_ENDPOINT_URL_S3") or _read_endpoint("AWS_ENDPOINT_URL")
     given: dict[str, Any] = {}
@@ -329,7 +329,7 @@ def _read_endpoint(variable: str) -> str | None:
     return endpoint
 
 
-def _bound_redirects(gate: Gate, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:
+def _bound_redirects(gate: RequestGate, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:
     """Let the client follow redirects to the remote's own host and where `rule` allows.
 
     With `passes_all`, requests to that host pass the gate too, so that it refuses the host's other ports: the client

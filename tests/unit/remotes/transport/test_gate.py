@@ -11,7 +11,7 @@ import pytest
 from tests.kit.strangers import Stranger, run_stranger
 
 from stockroom.errors import RemoteError
-from stockroom.remotes.transport.gate import Gate, is_proxied, refuse_others, refuse_private
+from stockroom.remotes.transport.gate import RequestGate, is_proxied, refuse_others, refuse_private
 from stockroom.remotes.transport.object_store import ObjectStoreTransport
 from stockroom.remotes.transport.url import RemoteSettings
 
@@ -116,7 +116,7 @@ def test_a_proxy_of_the_users_is_left_to_decide(monkeypatch: pytest.MonkeyPatch)
 def test_a_tunnel_carries_bytes_both_ways() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        url = Gate().open(refuse_others(f"https://127.0.0.1:{port}"))
+        url = RequestGate().open(refuse_others(f"https://127.0.0.1:{port}"))
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10) as client:
             client.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\nearly" % port)
             inside, _ = server.accept()
@@ -129,7 +129,7 @@ def test_a_tunnel_carries_bytes_both_ways() -> None:
 
 @pytest.mark.parametrize("request_", [b"", b"GET\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n", b"x" * 200_000])
 def test_a_request_that_is_none_is_dropped(request_: bytes) -> None:
-    url = Gate().open(refuse_private("https://example.org"))
+    url = RequestGate().open(refuse_private("https://example.org"))
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10) as client:
         try:
             client.sendall(request_)
