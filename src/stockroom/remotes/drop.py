@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stockroom.digest import PackDigest
-from stockroom.remotes.copies import find_equal_copies
+from stockroom.remotes.copies import list_equal_copies
 from stockroom.remotes.format.marks import ItemKind, MarkTable
-from stockroom.remotes.format.pack_files import LocalPack, find_unsent
+from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.pack_copy import check_copy
 from stockroom.remotes.progress import OnProgress, TransferTally
@@ -21,7 +21,7 @@ from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.upkeep.removal import forbid_removal
 
 _PATIENCE_S: Final = 60.0
@@ -54,7 +54,7 @@ def plan_drop(
     excess = None if keep_nbytes is None else sum(present.values()) - keep_nbytes
     if not wanted or (excess is not None and excess <= 0):
         return DropPlan((), 0, 0)
-    held = _find_held(repository, wanted)
+    held = _list_held(repository, wanted)
     chosen: list[PackDigest] = []
     nbytes = 0
     for digest in sorted(held, key=lambda digest: -present[digest]):
@@ -75,7 +75,7 @@ def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None 
     for name, settings in read_remotes(repository.paths).items():
         packs = _open_packs(repository, [pack for pack in plan.packs if plan.holders.get(pack) == name])
         if packs:
-            found = _find_sound(repository, open_transport(settings), packs, on_progress)
+            found = _list_sound(repository, open_transport(settings), packs, on_progress)
             sound.update({pack.digest: pack.pack.measure_present() for pack in packs if pack.digest in found})
     chosen = tuple(pack for pack in plan.packs if pack in sound)
     if chosen:
@@ -89,13 +89,13 @@ def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None 
     return DropPlan(chosen, sum(sound.values()), plan.kept + len(plan.packs) - len(chosen))
 
 
-def _find_sound(
+def _list_sound(
     repository: Repository, transport: Transport, packs: Sequence[LocalPack], on_progress: OnProgress | None
 ) -> set[PackDigest]:
     """Return those of `packs` with a sound copy on a remote."""
     tally = TransferTally("comparing", on_progress, total_files=len(packs), total_nbytes=0)
-    sound = find_equal_copies(transport, packs, lambda _: tally.add(files=1))
-    with session_folder(repository.tensors.tmp_directory) as folder:
+    sound = list_equal_copies(transport, packs, lambda _: tally.add(files=1))
+    with open_writer_folder(repository.tensors.tmp_directory) as folder:
         for pack in packs:
             if pack.digest not in sound and not check_copy(transport, pack.digest, pack.sizes, folder=folder)[0]:
                 sound.add(pack.digest)  # the one here is damaged
@@ -109,7 +109,7 @@ def _open_packs(repository: Repository, digests: Iterable[PackDigest]) -> list[L
         return [LocalPack.open(repository, each) for each in digests if locate_pack(directory, each).is_dir()]
 
 
-def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[PackDigest, str]:
+def _list_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[PackDigest, str]:
     """Return those of `packs` that a remote is known to hold, confirms now, and has not marked; with its name."""
     held: dict[PackDigest, str] = {}
     for name, settings in read_remotes(repository.paths).items():
@@ -118,7 +118,7 @@ def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[Pack
         asked = _open_packs(repository, [digest for digest in packs if digest in known and digest not in held])
         if asked:
             transport = open_transport(settings)
-            unsent = {pack.digest for pack in find_unsent(transport, asked)}
+            unsent = {pack.digest for pack in list_unsent(transport, asked)}
             marks = _read_newest_marks(transport, tracking)
             for digest in (pack.digest for pack in asked if pack.digest not in unsent):
                 if (ItemKind.PACK, digest) not in marks:

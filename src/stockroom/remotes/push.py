@@ -22,7 +22,7 @@ from stockroom.refs.objects import decode_object
 from stockroom.remotes.collisions import find_collision, leave_out_colliding
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
-from stockroom.remotes.format.pack_files import LocalPack, find_unsent
+from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.push_plan import PushContents
@@ -30,16 +30,16 @@ from stockroom.remotes.ref_state_log import (
     StateTakenError,
     check_exclusive,
     find_following_state,
-    find_newer_state,
     find_newest_state,
     is_current,
     make_vanished_error,
     publish_state,
     put_marks,
     read_marks,
+    read_newer_state,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
-from stockroom.remotes.remote_history import find_known_commits
+from stockroom.remotes.remote_history import list_known_commits
 from stockroom.remotes.sending import make_whole, open_contents, send_packs
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
@@ -48,7 +48,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.pack import StalePackError
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
@@ -156,7 +156,7 @@ class _Push:
             if refusal is None and not self._force:
                 refusal = find_refusal(refs, updates, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
-                state, is_newest = find_newer_state(self._transport, state), True
+                state, is_newest = read_newer_state(self._transport, state), True
                 continue
             if refusal is not None:
                 raise refusal
@@ -171,7 +171,7 @@ class _Push:
                 continue
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.02 * min(round_, 25)))  # noqa: S311 - so that many do not meet again
-                newest = find_newer_state(self._transport, taken.found)
+                newest = read_newer_state(self._transport, taken.found)
                 self._doubt(state, newest)
                 state, is_newest = newest, True
                 continue
@@ -217,7 +217,7 @@ class _Push:
             tips = [update.new for update in updates if update.new is not None]
         following = follow_updates(state, updates)
         with _noticing_gc(self._transport, state):
-            known = find_known_commits(self._repository, self._transport, None if self._again else state, tips)
+            known = list_known_commits(self._repository, self._transport, None if self._again else state, tips)
             contents, packs = open_contents(self._repository, tips, known, avoid=self._avoid)
             if not contents.commits:
                 return following
@@ -280,8 +280,8 @@ class _Push:
         described = self._tracking.read_described(entry.digest for entry in bundles)
         old = [pack for pack in packs if pack.digest in known and pack.digest not in self._sent]
         unsent = [pack for pack in packs if pack.digest not in known and pack.digest not in self._sent]
-        missing = find_unsent(self._transport, old) if old else []
-        missing += find_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
+        missing = list_unsent(self._transport, old) if old else []
+        missing += list_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
         missing = make_whole(self._repository, [pack for pack in missing if pack.digest not in self._avoid])
         self._nbytes += send_packs(self._transport, missing, self._on_progress)
         self._sent.update(pack.digest for pack in missing)
@@ -294,7 +294,7 @@ class _Push:
     ) -> tuple[BundleEntry, ...]:
         """Put the new metadata on the remote, merged with small bundles there. Return the new list of bundles."""
         entries = () if state is None else state.bundles
-        with session_folder(self._repository.tensors.tmp_directory) as folder:
+        with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
             self._write_bundle(writer, contents, packs)
             merged = plan_compaction(entries, writer.nbytes)

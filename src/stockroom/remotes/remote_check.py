@@ -18,7 +18,7 @@ from stockroom.remotes.format.bundle import RecordKind, decode_pack_files, open_
 from stockroom.remotes.format.pack_files import measure_files
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.metadata_copy import MetadataCopy
-from stockroom.remotes.pack_copy import PUSH_REPAIR, check_copy, find_wrong_files
+from stockroom.remotes.pack_copy import PUSH_REPAIR, check_copy, check_files
 from stockroom.remotes.ref_state_log import download_marks, find_following_state, find_state, get_newest_state
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
@@ -27,7 +27,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import VerifyReport, VerifyScope
 from stockroom.store.pack.manifest import decode_manifest
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.upkeep.verify import Damage
 
 _THREADS: Final = 8
@@ -84,7 +84,7 @@ def check_remote(
     state = get_newest_state(transport, tracking.read_state())
     while True:
         with (
-            session_folder(repository.tensors.tmp_directory) as folder,
+            open_writer_folder(repository.tensors.tmp_directory) as folder,
             MetadataCopy(folder, transport) as metadata,
             ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="verify") as pool,
         ):
@@ -123,7 +123,7 @@ class _Check:
                         f"{self._transport.url}: {entry.path}: expected {entry.nbytes} bytes, found "
                         f"{sizes.get(entry.path, 'no file')}"
                     )
-                self._metadata.bring(entry)
+                self._metadata.copy_bundle(entry)
                 self._read_descriptions(entry)
             except (CorruptionError, MissingFileError) as error:
                 self._note_metadata(f"bundle {entry.digest.hex()}", error)
@@ -169,7 +169,7 @@ class _Check:
         chosen = {path.name for path in scope.choose([Path(digest.hex()) for digest in digests])}
         report = self.findings.report
         for digest in sorted(self._described):
-            damage = find_wrong_files(found, digest, self._described[digest])
+            damage = check_files(found, digest, self._described[digest])
             if not damage and digest.hex() in chosen and digest not in verified:
                 damage, nbytes = check_copy(
                     self._transport, digest, self._described[digest], folder=self._folder, apply=self._pool.map

@@ -18,10 +18,10 @@ from stockroom.remotes.ref_state_log import StateTakenError, find_following_stat
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 
-def find_known_commits(
+def list_known_commits(
     repository: Repository, transport: Transport, state: RefState | None, tips: Sequence[CommitId]
 ) -> list[CommitId]:
     """Return commits that are here and that the remote has with all behind them: at least its own tips.
@@ -47,7 +47,7 @@ def find_known_commits(
 def read_history(repository: Repository, transport: Transport, state: RefState) -> set[CommitId]:
     """Return the commits that the refs of a state reach. Downloads its bundles, and keeps nothing of them."""
     parents: dict[CommitId, Collection[CommitId]] = {}
-    with session_folder(repository.tensors.tmp_directory) as folder:
+    with open_writer_folder(repository.tensors.tmp_directory) as folder:
         for entry in state.bundles:
             path, where = folder / entry.digest.hex(), f"{transport.url}: {entry.path}"
             download_file(transport, entry.path, path, entry.nbytes)

@@ -50,13 +50,13 @@ def clone(
             opened = _clone(url or "", directory, metadata_only, ref, options, show)
         with opened as stock:
             presence, commit, branch = stock.measure_presence(), stock.commit_id, stock.branch
-            left_out = stock.find_left_out()
+            left_out = stock.list_left_out()
     sizes = {"nbytes": presence.nbytes, "present_nbytes": presence.present_nbytes}
     console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
     tell_left_out(console, "origin", left_out)
     where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
-    place = directory or stock.path.name
-    console.say(f"cloned into {place}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")
+    folder = directory or stock.path.name
+    console.say(f"cloned into {folder}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")
 
 
 def _clone(
@@ -73,9 +73,9 @@ def _clone_here(
 ) -> StockRoom:
     """Clone beside the `head.stock` of this folder; first print the URL that this contacts."""
     from stockroom import StockRoom
-    from stockroom.shelves.stock.remotes import choose_remote, find_head
+    from stockroom.shelves.stock.remotes import choose_remote, locate_head
 
     if url is None:
-        found = choose_remote(find_head(Path()), None, endpoint_url=None, region=None)
+        found = choose_remote(locate_head(Path()), None, endpoint_url=None, region=None)
         console.say(f"cloning from {found.url}, as remote.stock says")
     return StockRoom.clone_here(Path(), url, metadata_only, on_progress=show, **options)

@@ -9,7 +9,7 @@ from typing import Final
 
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import AbsentDataError
-from stockroom.remotes.format.bundle import PackFiles
+from stockroom.remotes.format.bundle import BundlePack
 from stockroom.remotes.format.paths import pack_prefix
 from stockroom.remotes.transport.protocol import StoredFile, Transport
 from stockroom.repository.repository import Repository
@@ -62,13 +62,13 @@ class LocalPack:
         self._check_small_files()
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
 
-    def describe(self) -> PackFiles:
+    def describe(self) -> BundlePack:
         """Return the pack's description for a bundle. Raises `CorruptionError` if a file is damaged."""
         self._check_small_files()
         if self.pack.is_raw:
-            return PackFiles(self.zarr_json, self.chunks, b"")
+            return BundlePack(self.zarr_json, self.chunks, b"")
         blocks = len(self.pack.spans)  # checks the index
-        return PackFiles(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
+        return BundlePack(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
 
     def _check_small_files(self) -> None:
         for name, content, expected in (
@@ -88,7 +88,7 @@ def measure_files(digest: PackDigest, manifest: Manifest, *, zarr_json: Buffer, 
     }
 
 
-def find_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
+def list_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
     """Return those of `packs` that the remote does not hold with every file at its right size."""
     found = list_pack_files(transport, [pack.digest for pack in packs])
     return [pack for pack in packs if not has_all(found, pack.sizes)]
