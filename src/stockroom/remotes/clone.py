@@ -47,6 +47,7 @@ from stockroom.repository.paths import (
     prepare_repository,
 )
 from stockroom.repository.repository import Repository
+from stockroom.store.upkeep.removal import forbid_removal
 
 _MARKER_STEM: Final = "clone"
 _MARKER_NAME: Final = f"{_MARKER_STEM}.json"
@@ -245,7 +246,8 @@ def _clone_metadata(
         intake = Intake(
             repository, transport, tracking, keep=None if options.depth is None or tip is None else (tip, options.depth)
         )
-        state = intake.take_in_newest(state, on_progress)
+        with forbid_removal(repository.tensors, timeout_s=0):  # as every fetch does
+            state = intake.take_in_newest(state, on_progress)
         if kept is None:
             head, tip = _choose_head(state, options.ref, transport.url)
         if tip is not None and not repository.refs.has_commit(tip):
