@@ -48,6 +48,7 @@ from stockroom.repository.paths import (
     prepare_repository,
 )
 from stockroom.repository.repository import Repository
+from stockroom.store.upkeep.removal import forbid_removal
 
 _LOCK_NAME: Final = "clone.lock"
 _PACKS_AT_ONCE: Final = 64
@@ -243,7 +244,8 @@ def _clone_metadata(
         intake = Intake(
             repository, transport, tracking, keep=None if options.depth is None or tip is None else (tip, options.depth)
         )
-        state = intake.take_in_newest(state, on_progress)
+        with forbid_removal(repository.tensors, timeout_s=0):  # as every fetch does
+            state = intake.take_in_newest(state, on_progress)
         if kept is None:
             head, tip = _choose_head(state, options.ref, transport.url)
         if tip is not None and not repository.refs.has_commit(tip):

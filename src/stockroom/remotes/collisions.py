@@ -23,6 +23,8 @@ class LeftOut(NamedTuple):
 
 def find_collision(state: RefState | None, updates: Sequence[RefMove]) -> InvalidNameError | None:
     """Return the reason to refuse updates that would make a new name collide with another of the remote."""
+    if not any(update.old is None for update in updates):
+        return None
     existing = [] if state is None else [("branch", name) for name in state.branches] + [("tag", n) for n in state.tags]
     gone = {tuple(update.ref) for update in updates if update.new is None}
     taken = {(kind, fold_name(name)): name for kind, name in existing if (kind, name) not in gone}
@@ -45,6 +47,8 @@ def leave_out_colliding(refs: RefStore, moves: Iterable[RefMove]) -> tuple[list[
     Of two new names that collide, the one that comes first is kept.
     """
     ordered = sorted(moves, key=lambda move: move.new is not None)
+    if not any(move.old is None and move.new is not None for move in ordered):
+        return ordered, []
     gone = {move.ref for move in ordered if move.new is None}
     existing = [Ref("remote", name) for name in refs.remotes()] + [Ref("tag", name) for name in refs.tags()]
     taken = {(ref.kind, fold_name(ref.name)): ref.name for ref in existing if ref not in gone}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
 from stockroom.digest import PackDigest
-from stockroom.remotes.copies import find_equal_copies
+from stockroom.errors import ReadOnlyError
 from stockroom.remotes.format.marks import ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
@@ -47,7 +47,7 @@ def plan_drop(
 
     Only packs that a remote holds at this moment, with every file at its right size, are chosen. `drop` looks closer.
     """
-    with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
+    with _forbidding_removal(repository):
         repository.tensors.index.refresh()
         present = {pack.digest: pack.measure_present() for pack in repository.tensors.iter_packs()}
     wanted = [digest for digest in (present if candidates is None else candidates) if present.get(digest)]
@@ -104,7 +104,7 @@ def _find_sound(
 
 def _open_packs(repository: Repository, digests: Iterable[PackDigest]) -> list[LocalPack]:
     """Open packs, except those that gc has rewritten meanwhile."""
-    with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
+    with _forbidding_removal(repository):
         directory = repository.tensors.packs_directory
         return [LocalPack.open(repository, each) for each in digests if locate_pack(directory, each).is_dir()]
 
@@ -124,6 +124,14 @@ def _list_held(repository: Repository, packs: Sequence[PackDigest]) -> dict[Pack
                 if (ItemKind.PACK, digest) not in marks:
                     held[digest] = name
     return held
+
+
+def _forbidding_removal(repository: Repository) -> AbstractContextManager[object]:
+    """Keep other processes from removing packs, unless this user may only read here."""
+    try:
+        return forbid_removal(repository.tensors, timeout_s=_PATIENCE_S)
+    except ReadOnlyError:
+        return nullcontext()
 
 
 def _read_newest_marks(transport: Transport, tracking: Tracking) -> MarkTable:
