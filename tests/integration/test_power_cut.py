@@ -151,7 +151,7 @@ def list_done(state: State, what: str) -> list:
     return [value for name, *value in state.done if name == what]
 
 
-def find_commits(state: State) -> set[str]:
+def search_commits(state: State) -> set[str]:
     return {commit for (commit,) in list_done(state, "commit")}
 
 
@@ -180,7 +180,7 @@ def check_begin(world: Path, state: State) -> None:
         assert stock.settings["user.name"] == "a" or not list_done(state, "init")
         assert "origin" in stock.remotes or not list_done(state, "remote")
         assert stock.branch == "dev" or not list_done(state, "checkout")
-    check_repository(world / "repo", find_commits(state))
+    check_repository(world / "repo", search_commits(state))
 
 
 def copy(world: Path, name: str) -> StockRoom:
@@ -203,11 +203,11 @@ def check_transfer(world: Path, state: State) -> None:
         stock.fetch()
         assert stock.remote_branches["origin/main"] == head
         assert stock.verify().damage == []
-    check_repository(world / "repo", find_commits(state))
+    check_repository(world / "repo", search_commits(state))
 
 
 def check_clear(world: Path, state: State) -> None:
-    check_repository(world / "repo", find_commits(state))
+    check_repository(world / "repo", search_commits(state))
 
 
 WORKS = {

@@ -23,8 +23,8 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.writer_folder import collect_leftovers
 from stockroom.store.upkeep.mend import (
+    choose_free_name,
     clear_presence,
-    find_free_name,
     remake_metadata,
     remake_presence,
     salvage_rows,
@@ -66,7 +66,7 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
 
     Raises `LockedError` while another process writes to the stage, fetches, or removes packs.
     """
-    aside = repository.paths.state / _ASIDE
+    aside = repository.paths.folder / _ASIDE
     with acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S):
         set_aside_catalog = _mend_catalog(repository, aside)
         with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
@@ -86,9 +86,9 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
     except StockroomError as error:
         repository.forget_tensors()
         for name in ("catalog", "index"):
-            folder = repository.paths.state / name
+            folder = repository.paths.folder / name
             if folder.exists():
-                folder.rename(find_free_name(aside, name))
+                folder.rename(choose_free_name(aside, name))
         return [f"catalog: begun anew, since {error}"]
 
 
@@ -133,7 +133,7 @@ def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> 
     """Move damaged objects and commits aside, so that a remote's can take their place."""
     for kind, db in (("object", "objects"), ("commit", "commits")):
         for name in dict.fromkeys(_list_names(report.found, kind)):
-            path = find_free_name(aside / db, name)
+            path = choose_free_name(aside / db, name)
             if repository.refs.take_damaged(db, bytes.fromhex(name), partial(replace_own_file, path)):
                 report.done.append(f"{kind} {name}: moved to {path.relative_to(repository.paths.root)}")
     report.lost_records = sum("missing from this repository" in damage.what for damage in report.found)
