@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,7 @@ def fsck(
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
         raise CommandLineError("--repair looks at everything: leave --connectivity-only and --read-data-subset out")
+    _check_refs()
     with console.open_stock() as stock, console.progress("fsck") as progress:
 
         def show(done: int, total: int) -> None:
@@ -50,6 +52,19 @@ def fsck(
             damage = _tell_check(console, report)
     if damage:
         raise typer.Exit(exit_codes.CORRUPTION)
+
+
+def _check_refs() -> None:
+    """Raise `CorruptionError` if the file of names and history must not be opened: LMDB would trust it."""
+    from stockroom.errors import CorruptionError
+    from stockroom.kv import check_structure
+    from stockroom.repository.paths import locate_repository
+
+    try:
+        check_structure(locate_repository(Path.cwd()).refs)
+    except CorruptionError as error:
+        message = f"{error}; names and history cannot be repaired here: restore the file, or clone the repository again"
+        raise CorruptionError(message, where=error.where) from error
 
 
 def _tell_check(console: Console, report: VerifyReport) -> Sequence[Damage]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.errors import CorruptionError, LockedError, ReadOnlyError, StockroomError
+from stockroom.kv import check_structure
+from stockroom.repository.paths import CATALOG_NAME
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.connectivity import Connectivity
 from stockroom.repository.upkeep.lost_chunks import LostChunks
@@ -94,6 +96,8 @@ def verify_beside_others(
     report = verify_repository(repository, scope=scope, on_progress=on_progress)
     if report.ok or (scope is not None and scope.sample is not None):  # another random sample would have other packs
         return report
+    if any(damage.where == CATALOG_NAME for damage in report.damage):  # it must not be opened
+        return report
     try:
         with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
             repository.tensors.index.refresh()
@@ -106,10 +110,11 @@ def verify_beside_others(
 def _verify_catalog(repository: Repository, report: VerifyReport) -> bool:
     """Return whether the catalog can be read; if not, report it as damage."""
     try:
+        check_structure(repository.paths.folder / CATALOG_NAME)  # first: LMDB would trust a damaged file
         repository.tensors.catalog.read_packs()
         repository.tensors.catalog.read_tables()
     except StockroomError as error:
-        report.damage.append(Damage("catalog", str(error), REPAIR))
+        report.damage.append(Damage(CATALOG_NAME, str(error), REPAIR))
         return False
     return True
 

@@ -7,14 +7,22 @@ commits of others, and the branch is moved by compare-and-swap, repeatedly until
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from stockroom.content.merge.conflict import Decide, decide_nothing, explain_conflicts
+from stockroom.content.merge.conflict import Choice, Conflict, Decide, decide_nothing, explain_conflicts
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
+from stockroom.errors import (
+    ConflictError,
+    InvalidInputError,
+    LockedError,
+    NotFoundError,
+    NothingToCommitError,
+    ReadOnlyError,
+    RefChangedError,
+)
 from stockroom.files import make_folder
 from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, check_name, is_ancestor
@@ -26,12 +34,24 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import Workspace, check_message, one_at_a_time
+from stockroom.repository.writing.workspace import (
+    ATTEMPTS,
+    SESSION_STAGES,
+    Workspace,
+    check_message,
+    make_session_name,
+    one_at_a_time,
+)
+from stockroom.trees import Key
 
-_TURN_TIMEOUT_S: Final = 2.0
-_PAUSE_S: Final = 0.0005
-_ATTEMPTS: Final = 1000
+if TYPE_CHECKING:
+    from stockroom.content.merge.content import MergedContent
+
 _HEAD_MOVES: Final = 4
+_OUTRUN: Final = (
+    "Others committed it meanwhile: set the session's `strategy`, decide with its `resolve`, or change it again after "
+    "`reset`"
+)
 
 
 class SessionWorkspace(Workspace):
@@ -52,15 +72,18 @@ class SessionWorkspace(Workspace):
     ) -> None:
         check_name("branch", branch)
         self._pid = os.getpid()
-        self._decide = decide
-        self._stage_name = None if name is None else f"session/{name}"
+        self.decide = decide
+        """Decides conflicts with the commits of others, after `resolve`."""
+        self._decided: list[tuple[str, Key | None, Choice]] = []
+        self._name = name
+        self._stage_name = None if name is None else f"{SESSION_STAGES}{name}"
         self._lease = None if name is None else _take_name(repository, name, timeout_s)
         try:
             super().__init__(repository)
             follow_git_if_free(repository)
             tip = repository.refs.find_branch(branch)
             stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
-            self.head = Head(branch, tip if stage is None else stage.base)
+            self.head = self._start_head = Head(branch, tip if stage is None else stage.base)
             self.start_from(self.head.commit, None if stage is None else stage.root)
         except BaseException:
             self._release()
@@ -102,11 +125,8 @@ class SessionWorkspace(Workspace):
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
-        with FileLock(self.repository.paths.commit_lock) as lock:  # so that no session merges in vain
-            lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)  # nothing depends on it: compare-and-swap decides
-            self.head = self._land(message, metadata, author)
-            self._forget_edits()
-            self.start_from(self.head.commit)
+        with self._take_turn():
+            self._begin_at(self._land(message, metadata, author))
         _advance_head(self.repository, self.head.branch)
         self._renew_claim()
         assert self.head.commit is not None
@@ -117,15 +137,60 @@ class SessionWorkspace(Workspace):
         """Drop what is staged, and continue from the branch's tip."""
         self.check_open()
         self._drop_edits()
-        self.head = Head(self.head.branch, self.repository.refs.find_branch(self.head.branch))
-        self.start_from(self.head.commit)
+        self._begin_at(Head(self.head.branch, self.repository.refs.find_branch(self.head.branch)))
         self._write_stage()
+
+    @one_at_a_time
+    def keep(self) -> str:
+        """Keep what is staged under this session's name, or a new one; return how to go on."""
+        self.check_open()
+        return self._keep_as_session(self._name or make_session_name())
+
+    @one_at_a_time
+    def refresh(self) -> None:
+        """Put what is staged on top of the branch's tip, so that this session sees the commits of others.
+
+        Raises `MergeConflictError` if conflicts are undecided; then the session is unchanged.
+        """
+        self.check_open()
+        tip = self._find_tip()
+        if tip != self.head.commit:
+            self._stage_edits()
+            content = self._put_on(tip)
+            self.head, self.base = Head(self.head.branch, tip), self.repository.open_snapshot(tip, self.nodes)
+            self._staged = content
+            self._decided = []
+            self._forget_edits()
+
+    @one_at_a_time
+    def resolve(self, path: str, key: Key | None, choice: Choice) -> int:
+        """Decide the conflicts with the branch's tip at a path, or the one at a key; return how many are left.
+
+        `ours` is what this session staged. The decision holds until the next commit, `refresh` or `reset`.
+
+        Raises:
+            NotFoundError: nothing there is in conflict.
+            InvalidInputError: the choice cannot decide the conflict.
+        """
+        self.check_open()
+        self._stage_edits()
+        tip = self._find_tip()
+        if not any(_concerns(path, key, conflict) for conflict in self._merge(tip).conflicts):
+            where = path if key is None else f"{path}, {key!r}"
+            raise NotFoundError(f"{where}: not in conflict with what others committed")
+        self._decided.append((path, key, choice))
+        left = self._merge(tip).conflicts
+        if any(_concerns(path, key, conflict) for conflict in left):
+            del self._decided[-1]
+            raise InvalidInputError(f"{path}: cannot be decided as {choice!r}; choose another side, or set it yourself")
+        return len(left)
 
     @one_at_a_time
     def rollback(self) -> None:
         """Return to what was staged when the workspace was opened or last committed."""
         if self.is_open:
             self._drop_edits()
+            self.head, self.base = self._start_head, self._start_base
             self._staged = Snapshot(self.nodes, self._start)
             self._write_stage()
 
@@ -143,12 +208,8 @@ class SessionWorkspace(Workspace):
         """Commit on top of the branch's tip, whatever that is by the time it succeeds; return the new HEAD."""
         branch, refs, tie = self.head.branch, self.repository.refs, self.repository.find_tie()
         assert branch is not None
-        for _ in range(_ATTEMPTS):
-            tip = refs.find_branch(branch)
-            if tip is None and self.head.commit is not None:
-                raise ConflictError(
-                    f"branch {branch!r} was deleted meanwhile: commit to another one, or create it again"
-                )
+        for _ in range(ATTEMPTS):
+            tip = self._find_tip()
             content = self._put_on(tip)
             parents = [] if tip is None else [tip]
             record = self.repository.make_commit(
@@ -162,19 +223,40 @@ class SessionWorkspace(Workspace):
             except RefChangedError:  # another commit was faster: go on top of it
                 continue
             return Head(branch, record.commit_id)
-        raise RefChangedError(f"branch {branch!r} moved {_ATTEMPTS} times while this commit was put on it: try again")
+        raise RefChangedError(f"branch {branch!r} moved {ATTEMPTS} times while this commit was put on it: try again")
+
+    def _begin_at(self, head: Head) -> None:
+        self.head = self._start_head = head
+        self._decided = []
+        self._forget_edits()
+        self.start_from(head.commit)
+
+    def _find_tip(self) -> CommitId | None:
+        tip = self.repository.refs.find_branch(self.head.branch)
+        if tip is None and self.head.commit is not None:
+            raise ConflictError(
+                f"branch {self.head.branch!r} was deleted meanwhile: commit to another one, or create it again"
+            )
+        return tip
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
         """Return what is staged, merged with what others have committed since this session began."""
         if tip == self.head.commit:
             return self._staged
+        merged = self._merge(tip)
+        if merged.conflicts:
+            raise explain_conflicts(merged.conflicts, "commit", advice=_OUTRUN)
+        return merged.snapshot
+
+    def _merge(self, tip: CommitId | None) -> MergedContent:
         from stockroom.content.merge.content import ContentMerge  # here for start-up time
 
         theirs = self.repository.open_snapshot(tip, self.nodes)
-        merged = ContentMerge(self.base, self._staged, theirs, self.objects, self._decide).run()
-        if merged.conflicts:
-            raise explain_conflicts(merged.conflicts, "commit")
-        return merged.snapshot
+        return ContentMerge(self.base, self._staged, theirs, self.objects, self._choose).run()
+
+    def _choose(self, conflict: Conflict) -> Sequence[Choice]:
+        decided = [choice for path, key, choice in self._decided if _concerns(path, key, conflict)]
+        return decided or self.decide(conflict)
 
     def _write_stage(self) -> None:
         """Write the stage of a named session; an unnamed one has none on disk."""
@@ -186,6 +268,11 @@ class SessionWorkspace(Workspace):
     def _release(self) -> None:
         if self._lease is not None:
             self._lease.release()
+
+
+def _concerns(path: str, key: Key | None, conflict: Conflict) -> bool:
+    """Return whether a conflict is at a path and, unless None, a key."""
+    return conflict.path == path and (key is None or conflict.key == key or str(conflict.key) == str(key))
 
 
 def _advance_head(repository: Repository, branch: str | None) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from stockroom.content.merge.conflict import explain_conflicts, explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
@@ -23,7 +25,12 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import Workspace, check_message, one_at_a_time
+from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
+
+_OUTRUN: Final = (
+    "Sessions committed it meanwhile: `stock checkout -b NAME` and `stock commit` put what is staged on a branch of "
+    "its own, to be merged with a strategy"
+)
 
 
 class StageWorkspace(Workspace):
@@ -87,18 +94,11 @@ class StageWorkspace(Workspace):
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
-        branch = self.check_branch()
-        parents = [] if self.head.commit is None else [self.head.commit]
-        parents += () if self.merging is None else self.merging.parents
-        record = self.repository.make_commit(
-            self._staged.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
-        )
-        change = add_commit(record, branch=branch, old=self.head.commit)
-        kind = change.kind if self.merging is None else self.merging.kind
-        change = replace(change, kind=kind, stages={self.stage_name: None})
-        self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._continue_from)
+        self._flush_tensors()
+        with self._take_turn():
+            commit = self._land(message, metadata, author)
         self._renew_claim()
-        return record.commit_id
+        return commit
 
     @one_at_a_time
     def check_branch(self) -> str:
@@ -106,22 +106,64 @@ class StageWorkspace(Workspace):
 
         Raises `ConflictError` if HEAD is detached, `RefChangedError` if the branch is elsewhere.
         """
+        head = self._find_tip()
+        assert head.branch is not None
+        if head.commit != self.head.commit:
+            content = self._put_on(head.commit)
+            self.head, self.base = head, self.repository.open_snapshot(head.commit, self.nodes)
+            self._replace_staged(content)
+        return head.branch
+
+    @one_at_a_time
+    def keep(self) -> str:
+        """Keep what is staged in a session of a new name, or an unfinished merge on the stage; return where."""
+        self.check_open()
+        if self.snapshot.root == self._start:  # `_follow_branch` has kept it
+            return "on the stage, to be committed (`stock commit`) or dropped (`stock reset`)"
+        if self.merging is None:
+            return self._keep_as_session(make_session_name())
+        self.flush()
+        self._start, self._start_base, self._merging_before = self._staged.root, self.base, self.merging
+        return "on the stage: finish the merge there (`stock merge --continue`) or give it up (`stock merge --abort`)"
+
+    def _find_tip(self) -> Head:
+        """Return the branch that a commit goes to, at its tip; raises as `check_branch` does."""
         if self._is_tied:
             self._follow_branch()
         branch = self.head.branch
         if branch is None:
             raise explain_detached(self.repository)
         tip = self.repository.refs.find_branch(branch)
-        if tip is not None and tip != self.head.commit and self._is_behind(tip):
-            self._catch_up(Head(branch, tip))
-        elif tip != self.head.commit:
+        if tip != self.head.commit and (tip is None or not self._is_behind(tip)):
             found = "gone" if tip is None else f"at {tip.hex()}"
             raise RefChangedError(
                 f"branch {branch!r} is {found}, but head.stock says "
                 f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
                 "this work on a branch of its own"
             )
-        return branch
+        return Head(branch, tip)
+
+    def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> CommitId:
+        """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes."""
+        for _ in range(ATTEMPTS):
+            head = self._find_tip()
+            assert head.branch is not None
+            content = self._put_on(head.commit)
+            parents = [] if head.commit is None else [head.commit]
+            parents += () if self.merging is None else self.merging.parents
+            record = self.repository.make_commit(
+                content.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
+            )
+            change = add_commit(record, branch=head.branch, old=head.commit)
+            kind = change.kind if self.merging is None else self.merging.kind
+            change = replace(change, kind=kind, stages={self.stage_name: None})
+            new = Head(head.branch, record.commit_id)
+            try:
+                self._apply_and_follow(new, change, follow=partial(self._continue_from, content=content))
+            except RefChangedError:  # a session was faster: go on top of it
+                continue
+            return record.commit_id
+        raise RefChangedError(f"the branch moved {ATTEMPTS} times while this commit was put on it: try again")
 
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
@@ -150,6 +192,7 @@ class StageWorkspace(Workspace):
         if not self.is_open:
             return
         self._drop_edits()
+        self.head, self.base = self._written_head, self._start_base  # it may have caught up with its branch
         self._staged, self.merging = Snapshot(self.nodes, self._start), self._merging_before
         self._write_stage()
 
@@ -288,20 +331,30 @@ class StageWorkspace(Workspace):
         ours = self.head.commit
         return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
 
-    def _catch_up(self, head: Head) -> None:
-        """Put what is staged on top of the branch's tip. Raises `MergeConflictError` if both changed the same thing."""
+    def _put_on(self, tip: CommitId | None) -> Snapshot:
+        """Return what is staged on top of the branch's tip.
+
+        Raises `MergeConflictError` if sessions changed the same things there.
+        """
+        if tip == self.head.commit:
+            return self.snapshot
         from stockroom.content.merge.content import ContentMerge  # here for start-up time
 
-        tip = self.repository.open_snapshot(head.commit, self.nodes)
-        merged = ContentMerge(self.base, self._staged, tip, self.objects).run()
+        theirs = self.repository.open_snapshot(tip, self.nodes)
+        merged = ContentMerge(self.base, self.snapshot, theirs, self.objects).run()
         if merged.conflicts:
-            raise explain_conflicts(merged.conflicts, "commit")
-        self.head, self.base, self._staged = head, tip, merged.snapshot
-        self._forget_edits()
+            raise explain_conflicts(merged.conflicts, "commit", advice=_OUTRUN)
+        return merged.snapshot
 
-    def _continue_from(self, head: Head) -> None:
-        base = Snapshot(self.nodes, self._staged.root)
-        self.head, self.base, self._start = head, base, base.root
+    def _replace_staged(self, content: Snapshot) -> None:
+        if content.root != self._staged.root:
+            self._staged = content
+            self._forget_edits()
+
+    def _continue_from(self, head: Head, content: Snapshot) -> None:
+        self._replace_staged(content)
+        base = Snapshot(self.nodes, content.root)
+        self.head, self.base, self._start, self._start_base = head, base, base.root, base
         self._written_head = head
         self.merging = self._merging_before = None
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
 from stockroom.repository.paths import Identity, init_repository
-from stockroom.shelves.report import describe_changes
 from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MoveActions, make_options
@@ -181,8 +180,13 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     def enable_write(self, message: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Self]:
         """Open a write block: it commits at its end if anything changed, and pins the handle to the new commit.
 
-        An exception discards the block's changes. Raises `LockedError` if another writer holds the lease for longer
-        than `timeout_s`, or if this handle is writing already.
+        The commit goes on top of what sessions have committed meanwhile. An exception discards the block's changes. If
+        the commit itself fails, as after a conflict with a session, they are kept in a named session, which the error
+        names, and the stage is as it was before.
+
+        Raises:
+            LockedError: another writer holds the lease for longer than `timeout_s`, or this handle is writing already.
+            ConflictError: HEAD is detached.
         """
         self._pin.check_open()
         if self._ref is not None:
@@ -191,10 +195,17 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             )
         if self._pin.workspace is not None:
             raise LockedError("this handle is writing already: write blocks do not nest; use the one that is open")
+        from stockroom.repository.follow import explain_detached  # here for start-up time
+        from stockroom.repository.writing.workspace import check_words
+
+        if message is not None:
+            check_words(message, {})
         workspace = self._begin(timeout_s)
         try:
+            if workspace.head.branch is None:  # now rather than after the work
+                raise explain_detached(self._repository)
             yield self
-            workspace.finish(message or describe_changes(self.status().changes))
+            self._finish(workspace, message)
         except BaseException:
             with suppress(ClosedError):  # closed inside its block, so the changes are durable already
                 workspace.rollback()
