@@ -155,11 +155,26 @@ def test_a_detached_head_reads_and_refuses_to_commit_with_the_way_out(two):
     assert refused.returncode == 0
 
 
-def test_a_write_block_on_a_detached_head_keeps_what_it_wrote_on_the_stage(two):
-    project, first, _ = two
+def test_a_write_block_on_a_detached_head_is_refused_before_it_writes(two):
+    project, _, _ = two
     git(project, "checkout", "-q", "--detach", "main~1")
-    with pytest.raises(ConflictError, match=r"git switch -c NAME.*keeps"):
+    with pytest.raises(ConflictError, match="git switch -c NAME"):
         write(project, 7, "nowhere")
+    with StockRoom(project) as reader:
+        assert reader.status().clean
+
+
+def test_a_write_block_whose_head_git_detaches_keeps_what_it_wrote_on_the_stage(two):
+    project, first, _ = two
+    git(project, "reset", "-q", "--hard", "main~1")
+
+    def act() -> None:
+        with StockRoom(project) as handle, handle.enable_write():
+            handle.data["x"][0] = np.full(100, 7)
+            git(project, "checkout", "-q", "--detach")
+
+    with pytest.raises(ConflictError, match="kept on the stage"):
+        act()
     git(project, "switch", "-q", "-c", "rescue")
     stock(project, "commit", "-m", "rescued")
     assert read(project) == 7

@@ -279,12 +279,16 @@ class _Disk:
         return chance.choice([*lost, *torn, now])
 
 
-def _find(names: Names, item: int | str) -> list[str]:
-    """Return the paths of a file, or the entries of a folder."""
+def _find(names: Names, item: int | str) -> Names:
+    """Return the names of a file, or a folder and its entries."""
     if isinstance(item, int):
-        return [path for path, number in names.items() if number == item]
+        return {path: number for path, number in names.items() if number == item}
     above = "" if item == "." else f"{item}/"
-    return [path for path in names if path.startswith(above) and "/" not in path[len(above) :]] + [item in names]
+    return {
+        path: number
+        for path, number in names.items()
+        if path == item or (path.startswith(above) and "/" not in path[len(above) :])
+    }
 
 
 def iter_states(record: Record, *, seed: int = 0) -> Iterator[State]:

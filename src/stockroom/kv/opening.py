@@ -8,7 +8,8 @@ neither                                  reads without locks (a read-only file s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,9 @@ import lmdb
 from stockroom.errors import NotFoundError, StockroomError
 from stockroom.files import give_to_owner, make_folder
 from stockroom.kv.file_system import check_local, find_file_system
-from stockroom.kv.soundness import check_tail
+from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S, check_file, is_unwritten
 from stockroom.kv.translation import translate
+from stockroom.locks import FileLock
 
 GIB: Final = 1 << 30
 MAX_DATABASES: Final = 32
@@ -62,7 +64,8 @@ def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -
     try:
         if modes["lock"]:
             _reserve_lock_table(path / "lock.mdb", options.max_readers)
-        env = _open_checked(path, options, modes)
+        with nullcontext() if modes["readonly"] else _hold_if_unwritten(path):
+            env = _open_checked(path, options, modes)
         if is_new and not modes["readonly"]:
             for name in ("data.mdb", "lock.mdb"):
                 give_to_owner(path / name)
@@ -91,6 +94,20 @@ def open_databases(env: Any, names: Sequence[str]) -> dict[str, Any]:
     return handles
 
 
+@contextmanager
+def _hold_if_unwritten(path: Path) -> Iterator[None]:
+    """Keep others from beginning the same file; leave nothing of one that a power cut kept from being begun."""
+    data = path / "data.mdb"
+    if not is_unwritten(data):
+        yield
+        return
+    with FileLock(path / WRITE_LOCK_NAME) as lock:
+        lock.take(WRITE_PATIENCE_S, busy=f"{path}: another process is making it")
+        if data.exists() and is_unwritten(data):
+            os.truncate(data, 0)  # LMDB takes it for a new one
+        yield
+
+
 def _choose_modes(path: Path) -> dict[str, bool]:
     """Return lmdb's `readonly` and `lock` for what this user may do in the folder."""
     data, lock = path / "data.mdb", path / "lock.mdb"
@@ -99,9 +116,9 @@ def _choose_modes(path: Path) -> dict[str, bool]:
 
 
 def _open_checked(path: Path, options: OpenOptions, modes: dict[str, bool]) -> Any:
+    check_file(path, readonly=modes["readonly"])
     env = _open_with_a_map_that_fits(path, options, modes)
     try:
-        check_tail(path, env)
         if modes["lock"]:
             env.reader_check()
     except BaseException:

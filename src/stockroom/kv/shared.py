@@ -18,6 +18,7 @@ import lmdb
 from stockroom.errors import ClosedError, LockedError, ReadOnlyError, StockroomError
 from stockroom.kv.gate import Gate
 from stockroom.kv.opening import OpenOptions, open_databases, open_lmdb
+from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S
 from stockroom.kv.transaction import ReadTxn, WriteTxn
 from stockroom.kv.translation import translate
 from stockroom.locks import FileLock
@@ -26,10 +27,7 @@ T = TypeVar("T")
 
 MAX_BEGIN_ATTEMPTS: Final = 8
 FORK_PATIENCE_S: Final = 5.0
-WRITE_LOCK_NAME: Final = "write.lock"
 WRITE_PAUSE_S: Final = 0.002
-WRITE_PATIENCE_S: Final = 60.0
-"""A transaction takes milliseconds, or seconds where gc or a repair deletes many things."""
 
 
 class _Current(threading.local):

@@ -9,6 +9,7 @@ from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.errors import ReadOnlyError
+from stockroom.remotes.copies import list_equal_copies
 from stockroom.remotes.format.marks import ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
@@ -94,7 +95,7 @@ def _find_sound(
 ) -> set[PackDigest]:
     """Return those of `packs` with a sound copy on a remote."""
     tally = TransferTally("comparing", on_progress, total_files=len(packs), total_nbytes=0)
-    sound = find_equal_copies(transport, packs, lambda _: tally.add(files=1))
+    sound = list_equal_copies(transport, packs, lambda _: tally.add(files=1))
     with open_writer_folder(repository.tensors.tmp_directory) as folder:
         for pack in packs:
             if pack.digest not in sound and not check_copy(transport, pack.digest, pack.sizes, folder=folder)[0]:

@@ -97,7 +97,7 @@ def explain_detached(repository: Repository) -> ConflictError:
 
 def note_seen(paths: RepositoryPaths, head: Head) -> None:
     """Record what `head.stock` says on HEAD's branch."""
-    seen = _read_seen(paths) or {}
+    seen = _read_seen(paths)
     at = None if head.commit is None else head.commit.hex()
     if head.branch is None or (head.branch in seen and seen[head.branch] == at):
         return
@@ -110,19 +110,16 @@ def _has_gone_on(repository: Repository, head: Head, tip: CommitId) -> bool:
     """Return whether HEAD's branch moved ahead while git left HEAD where it was."""
     seen = _read_seen(repository.paths)
     at = None if head.commit is None else head.commit.hex()
-    if seen is not None and (head.branch not in seen or seen[head.branch] != at):
+    if head.branch not in seen or seen[head.branch] != at:
         return False
     return head.commit is None or is_ancestor(repository.refs, head.commit, tip)
 
 
-def _read_seen(paths: RepositoryPaths) -> dict[str, str | None] | None:
-    """Return the record, empty if there is none; None if a power cut left it unreadable, as it is not synced."""
+def _read_seen(paths: RepositoryPaths) -> dict[str, str | None]:
     try:
         return msgspec.json.decode(read_own_file(_locate_seen(paths)), type=dict[str, str | None])
-    except OSError:
+    except (OSError, MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}  # only a hint: without it the branch follows head.stock
-    except (MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _locate_seen(paths: RepositoryPaths) -> Path:

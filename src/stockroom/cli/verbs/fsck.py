@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,6 +52,7 @@ def fsck(
         raise CommandLineError("--repair and --remote cannot be combined; `stock push --repair` repairs a remote")
     if name is not None and not remote:
         raise CommandLineError(f"{name!r}: the name of a remote needs --remote")
+    _check_refs()
     with (
         console.open_stock(needs_head=not remote) as stock,
         console.progress("fsck") as progress,
@@ -73,6 +75,19 @@ def fsck(
             damage, unchecked = report.damage, report.unchecked
     if damage or unchecked:
         raise typer.Exit(exit_codes.CORRUPTION if damage else exit_codes.UNREADABLE)
+
+
+def _check_refs() -> None:
+    """Raise `CorruptionError` if the file of names and history must not be opened: LMDB would trust it."""
+    from stockroom.errors import CorruptionError
+    from stockroom.kv import check_structure
+    from stockroom.repository.paths import locate_repository
+
+    try:
+        check_structure(locate_repository(Path.cwd()).refs)
+    except CorruptionError as error:
+        message = f"{error}; names and history cannot be repaired here: restore the file, or clone the repository again"
+        raise CorruptionError(message, where=error.where) from error
 
 
 @contextmanager

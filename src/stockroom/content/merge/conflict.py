@@ -80,13 +80,14 @@ def name_kind(base: object, ours: object, theirs: object) -> str:
     return ADDED if base is None else CHANGED
 
 
-def explain_conflicts(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError:
+_ADVICE: Final = (
+    "Choose a side (strategy `ours` or `theirs`, or -X theirs=PATH), or use --no-commit and `stock resolve`"
+)
+
+
+def explain_conflicts(conflicts: Sequence[Conflict], kind: str, *, advice: str = _ADVICE) -> MergeConflictError:
     """Return the error for undecided conflicts."""
-    return MergeConflictError(
-        f"{kind}: {_sum_up(conflicts)}; nothing was changed. "
-        "Choose a side (strategy `ours` or `theirs`, or -X theirs=PATH), or use --no-commit and `stock resolve`",
-        conflicts=conflicts,
-    )
+    return MergeConflictError(f"{kind}: {_sum_up(conflicts)}; nothing was changed. {advice}", conflicts=conflicts)
 
 
 def explain_open(conflicts: Sequence[Conflict], kind: str) -> MergeConflictError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from functools import wraps
+from typing import Concatenate, Final, Literal, ParamSpec
 
 from stockroom.content.merge.base import CommonContent, read_common_content
 from stockroom.content.merge.conflict import Conflict, Decide, explain_conflicts
@@ -12,13 +15,15 @@ from stockroom.content.merge.states import Average
 from stockroom.content.merge.unfinished import CHERRY_PICK, MERGE, REVERT, Merging, record_conflicts
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError
+from stockroom.errors import ConflictError, RefChangedError
 from stockroom.refs import Ref, RefChange, RefMove, list_merge_bases
 from stockroom.repository.follow import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merging.resolve import get_merging
 from stockroom.repository.writing.stage_workspace import StageWorkspace
 
+P = ParamSpec("P")
+_REPEATS: Final = 20
 Outcome = Literal["up to date", "fast-forward", "merged", "staged"]
 FastForward = Literal["if possible", "never", "only"]
 
@@ -47,6 +52,22 @@ class MergeOptions:
     kind: str = MERGE
 
 
+def _again_when_outrun(command: Callable[Concatenate[StageWorkspace, P], Merge]) -> Callable[..., Merge]:
+    """Return `command` repeated, some times at most, while sessions move the branch before it can."""
+
+    @wraps(command)
+    def run(workspace: StageWorkspace, *args: P.args, **kwargs: P.kwargs) -> Merge:
+        for _ in range(_REPEATS):
+            with suppress(RefChangedError):
+                return command(workspace, *args, **kwargs)
+            if not workspace.is_clean:
+                break
+        return command(workspace, *args, **kwargs)
+
+    return run
+
+
+@_again_when_outrun
 def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: MergeOptions) -> Merge:
     """Merge the history of a commit, called `name`, into the checked-out branch.
 
@@ -79,6 +100,7 @@ def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: Merge
     return _merge_in(workspace, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
 
 
+@_again_when_outrun
 def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
     """Commit the opposite of a commit's changes against its first parent."""
     _check_branch(workspace)
@@ -90,6 +112,7 @@ def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -
     return _merge_in(workspace, common, before, options, kind=REVERT, parent=None, message=message)
 
 
+@_again_when_outrun
 def cherry_pick(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
     """Commit here the changes that a commit made against its first parent elsewhere."""
     _check_branch(workspace)

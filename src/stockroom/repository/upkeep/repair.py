@@ -15,7 +15,9 @@ from typing import Final
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, FormatVersionError, StockroomError, UnreadableError
 from stockroom.files import exists, replace_own_file
+from stockroom.kv import check_structure
 from stockroom.repository.lease import acquire_lease
+from stockroom.repository.paths import CATALOG_NAME
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import verify_repository
 from stockroom.store.pack.exchange import finish_exchanges
@@ -86,12 +88,13 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
 def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
     """Start a new catalog if the old one is damaged; return the repairs in words."""
     try:
+        check_structure(repository.paths.folder / CATALOG_NAME)
         repository.tensors.catalog.read_packs()
         repository.tensors.catalog.read_tables()
         return []
     except (CorruptionError, FormatVersionError) as error:
         repository.forget_tensors()
-        for name in ("catalog", "index"):
+        for name in (CATALOG_NAME, "index"):
             folder = repository.paths.folder / name
             if folder.exists():
                 folder.rename(choose_free_name(aside, name))

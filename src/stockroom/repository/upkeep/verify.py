@@ -24,6 +24,8 @@ from stockroom.errors import (
     UnreadableError,
 )
 from stockroom.files import exists
+from stockroom.kv import check_structure
+from stockroom.repository.paths import CATALOG_NAME
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.connectivity import Connectivity
 from stockroom.repository.upkeep.lost_chunks import LostChunks
@@ -118,6 +120,8 @@ def verify_beside_others(
     is_random = scope is not None and scope.sample is not None  # another sample would have other packs
     if not report.damage or is_random:
         return report
+    if any(damage.where == CATALOG_NAME for damage in report.damage):  # it must not be opened
+        return report
     try:
         with forbid_removal(repository.tensors, timeout_s=_PATIENCE_S):
             repository.tensors.index.refresh()
@@ -130,13 +134,14 @@ def verify_beside_others(
 def _verify_catalog(repository: Repository, report: VerifyReport) -> bool:
     """Return whether the catalog can be read; if not, report why."""
     try:
+        check_structure(repository.paths.folder / CATALOG_NAME)  # first: LMDB would trust a damaged file
         repository.tensors.catalog.read_packs()
         repository.tensors.catalog.read_tables()
     except FormatVersionError as error:  # noise may look like one, and it can be rebuilt
-        report.damage.append(Damage("catalog", str(error), REPAIR))
+        report.damage.append(Damage(CATALOG_NAME, str(error), REPAIR))
         return False
     except StockroomError as error:
-        _sort(report, Damage("catalog", str(error), REPAIR), error)
+        _sort(report, Damage(CATALOG_NAME, str(error), REPAIR), error)
         return False
     return True
 

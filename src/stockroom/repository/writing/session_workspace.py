@@ -7,15 +7,22 @@ commits of others, and the branch is moved by compare-and-swap, repeatedly until
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from stockroom.content.merge.conflict import Decide, decide_nothing, explain_kept
+from stockroom.content.merge.conflict import Choice, Conflict, Decide, decide_nothing, explain_conflicts
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, LockedError, NothingToCommitError, ReadOnlyError, RefChangedError
+from stockroom.errors import (
+    ConflictError,
+    InvalidInputError,
+    LockedError,
+    NotFoundError,
+    NothingToCommitError,
+    ReadOnlyError,
+    RefChangedError,
+)
 from stockroom.files import make_folder
 from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, check_name
@@ -28,19 +35,23 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import (
     ATTEMPTS,
-    TURN_PAUSE_S,
-    TURN_TIMEOUT_S,
+    SESSION_STAGES,
     Workspace,
     check_message,
+    make_session_name,
     one_at_a_time,
 )
+from stockroom.trees import Key
 
 _HEAD_MOVES: Final = 4
-_STAGE: Final = "session/"
+_OUTRUN: Final = (
+    "Others committed it meanwhile: set the session's `strategy`, decide with its `resolve`, or change it again after "
+    "`reset`"
+)
 
 
 class SessionWorkspace(Workspace):
-    """A writer with its own stage, on a branch. A branch that does not exist is made by the first commit, from HEAD.
+    """A writer with its own stage, on a branch. A branch that does not exist is created by the first commit, from HEAD.
 
     The stage of a named session outlives the process from `flush` on, until the session of that name commits or resets
     it. Only one process at a time can hold a name.
@@ -57,8 +68,11 @@ class SessionWorkspace(Workspace):
     ) -> None:
         check_name("branch", branch)
         self._pid = os.getpid()
-        self._decide = decide
-        self._stage_name = None if name is None else _STAGE + name
+        self.decide = decide
+        """Decides conflicts with the commits of others, after `resolve`."""
+        self._decided: list[tuple[str, Key | None, Choice]] = []
+        self._name = name
+        self._stage_name = None if name is None else f"{SESSION_STAGES}{name}"
         self._lease = None if name is None else _take_name(repository, name, timeout_s)
         try:
             super().__init__(repository)
@@ -67,7 +81,7 @@ class SessionWorkspace(Workspace):
             stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
             self._is_new = tip is None
             start = repository.follow(repository.read_head()).commit if tip is None else tip
-            self.head = Head(branch, start if stage is None else stage.base)
+            self.head = self._start_head = Head(branch, start if stage is None else stage.base)
             self.start_from(self.head.commit, None if stage is None else stage.root)
         except BaseException:
             self._release()
@@ -89,26 +103,11 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything; a named session keeps the changes if that is refused."""
-        if self.snapshot.root == self.base.root:
+        """Commit what this session changed, if anything."""
+        if self.snapshot.root != self.base.root:
+            self.commit(message, {})
+        else:
             self._write_stage()
-            return
-        try:
-            with suppress(NothingToCommitError):  # others have committed the same
-                self.commit(message, {})
-        except ConflictError as error:
-            name = self._keep()
-            way_on = f"the changes are kept in the session {name!r}: open it again, with a strategy"
-            raise explain_kept(error, f"{way_on} (`stock.session(name={name!r}, strategy=...)`)") from error
-
-    def _keep(self) -> str:
-        """Make the stage outlive this process, under a new name if it has none; return the name."""
-        if self._stage_name is None:
-            name = f"kept-{self._staged.root.hex()[:12]}"
-            self._lease = _take_name(self.repository, name, TURN_TIMEOUT_S)
-            self._stage_name = _STAGE + name
-        self.flush()
-        return self._stage_name.removeprefix(_STAGE)
 
     @one_at_a_time
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
@@ -124,11 +123,8 @@ class SessionWorkspace(Workspace):
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
-        with FileLock(self.repository.paths.commit_lock) as lock:  # so that no session merges in vain
-            lock.wait(TURN_TIMEOUT_S, pause_s=TURN_PAUSE_S)  # nothing depends on it: compare-and-swap decides
-            self.head = self._land(message, metadata, author)
-            self._forget_edits()
-            self.start_from(self.head.commit)
+        with self._take_turn():
+            self._begin_at(self._land(message, metadata, author))
         _advance_head(self.repository, self.head.branch)
         self._renew_claim()
         assert self.head.commit is not None
@@ -140,15 +136,60 @@ class SessionWorkspace(Workspace):
         self.check_open()
         self._drop_edits()
         tip = self.repository.refs.find_branch(self.head.branch)
-        self.head = Head(self.head.branch, self.head.commit if tip is None and self._is_new else tip)
-        self.start_from(self.head.commit)
+        self._begin_at(Head(self.head.branch, self.head.commit if tip is None and self._is_new else tip))
         self._write_stage()
+
+    @one_at_a_time
+    def keep(self) -> str:
+        """Keep what is staged under this session's name, or a new one; return how to go on."""
+        self.check_open()
+        return self._keep_as_session(self._name or make_session_name())
+
+    @one_at_a_time
+    def refresh(self) -> None:
+        """Put what is staged on top of the branch's tip, so that this session sees the commits of others.
+
+        Raises `MergeConflictError` if conflicts are undecided; then the session is unchanged.
+        """
+        self.check_open()
+        tip = self._find_tip()
+        if tip != self.head.commit:
+            self._stage_edits()
+            content = self._put_on(tip)
+            self.head, self.base = Head(self.head.branch, tip), self.repository.open_snapshot(tip, self.nodes)
+            self._staged = content
+            self._decided = []
+            self._forget_edits()
+
+    @one_at_a_time
+    def resolve(self, path: str, key: Key | None, choice: Choice) -> int:
+        """Decide the conflicts with the branch's tip at a path, or the one at a key; return how many are left.
+
+        `ours` is what this session staged. The decision holds until the next commit, `refresh` or `reset`.
+
+        Raises:
+            NotFoundError: nothing there is in conflict.
+            InvalidInputError: the choice cannot decide the conflict.
+        """
+        self.check_open()
+        self._stage_edits()
+        tip = self._find_tip()
+        if not any(_concerns(path, key, conflict) for conflict in self._merge(tip)[1]):
+            where = path if key is None else f"{path}, {key!r}"
+            raise NotFoundError(f"{where}: not in conflict with what others committed")
+        self._decided.append((path, key, choice))
+        _, left = self._merge(tip)
+        if any(_concerns(path, key, conflict) for conflict in left):
+            del self._decided[-1]
+            raise InvalidInputError(f"{path}: cannot be decided as {choice!r}; choose another side, or set it yourself")
+        return len(left)
 
     @one_at_a_time
     def rollback(self) -> None:
         """Return to what was staged when the workspace was opened or last committed."""
         if self.is_open:
             self._drop_edits()
+            self.head, self.base = self._start_head, self._start_base
             self._staged = Snapshot(self.nodes, self._start)
             self._write_stage()
 
@@ -167,11 +208,8 @@ class SessionWorkspace(Workspace):
         branch, refs, tie = self.head.branch, self.repository.refs, self.repository.find_tie()
         assert branch is not None
         for _ in range(ATTEMPTS):
-            tip = old = refs.find_branch(branch)
-            if tip is None and self._is_new:
-                tip = self.head.commit  # the first commit creates the branch, from HEAD
-            elif tip is None and self.head.commit is not None:
-                raise ConflictError(f"branch {branch!r} was deleted; commit to another branch, or create it again")
+            old = refs.find_branch(branch)
+            tip = self._check_tip(old)
             content = self._put_on(tip)
             parents = [] if tip is None else [tip]
             record = self.repository.make_commit(
@@ -188,11 +226,40 @@ class SessionWorkspace(Workspace):
             return Head(branch, record.commit_id)
         raise RefChangedError(f"branch {branch!r} moved {ATTEMPTS} times during this commit; try again")
 
+    def _begin_at(self, head: Head) -> None:
+        self.head = self._start_head = head
+        self._decided = []
+        self._forget_edits()
+        self.start_from(head.commit)
+
+    def _find_tip(self) -> CommitId | None:
+        return self._check_tip(self.repository.refs.find_branch(self.head.branch))
+
+    def _check_tip(self, tip: CommitId | None) -> CommitId | None:
+        """Return the commit to commit on top of, for a branch at `tip`: HEAD's, if the branch is not created yet."""
+        if tip is None and self._is_new:
+            return self.head.commit
+        if tip is None and self.head.commit is not None:
+            raise ConflictError(
+                f"branch {self.head.branch!r} was deleted; commit to another branch, or create it again"
+            )
+        return tip
+
     def _put_on(self, tip: CommitId | None) -> Snapshot:
         """Return what is staged, merged with what others have committed since this session began."""
         if tip == self.head.commit:
             return self._staged
-        return self._merge_onto(self.repository.open_snapshot(tip, self.nodes), self._decide)
+        content, conflicts = self._merge(tip)
+        if conflicts:
+            raise explain_conflicts(conflicts, "commit", advice=_OUTRUN)
+        return content
+
+    def _merge(self, tip: CommitId | None) -> tuple[Snapshot, list[Conflict]]:
+        return self._merge_onto(self.repository.open_snapshot(tip, self.nodes), self._choose)
+
+    def _choose(self, conflict: Conflict) -> Sequence[Choice]:
+        decided = [choice for path, key, choice in self._decided if _concerns(path, key, conflict)]
+        return decided or self.decide(conflict)
 
     def _write_stage(self) -> None:
         """Write the stage of a named session; an unnamed one has none on disk."""
@@ -204,6 +271,11 @@ class SessionWorkspace(Workspace):
     def _release(self) -> None:
         if self._lease is not None:
             self._lease.release()
+
+
+def _concerns(path: str, key: Key | None, conflict: Conflict) -> bool:
+    """Return whether a conflict is at a path and, unless None, a key."""
+    return conflict.path == path and (key is None or conflict.key == key or str(conflict.key) == str(key))
 
 
 def _advance_head(repository: Repository, branch: str | None) -> None:

@@ -9,19 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from stockroom.content.merge.conflict import explain_kept, explain_open
+from stockroom.content.merge.conflict import explain_conflicts, explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import (
-    ConflictError,
-    NothingToCommitError,
-    RefChangedError,
-    StockroomError,
-)
-from stockroom.locks import FileLock
+from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
 from stockroom.refs import RefChange, Stage, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
@@ -30,17 +25,12 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import (
-    ATTEMPTS,
-    TURN_PAUSE_S,
-    TURN_TIMEOUT_S,
-    Workspace,
-    check_message,
-    one_at_a_time,
-)
+from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
 
-_CONTENT: Final = ("head", "base", "_staged", "_edits", "_series", "reads")
-"""What a commit puts on top of others' changes, and has back if it is refused."""
+_OUTRUN: Final = (
+    "Sessions committed it meanwhile: `stock checkout -b NAME` and `stock commit` put what is staged on a branch of "
+    "its own, to be merged with a strategy"
+)
 
 
 class StageWorkspace(Workspace):
@@ -87,79 +77,28 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def finish(self, message: str) -> None:
-        """Commit what this workspace changed, if anything, along with what was staged before.
-
-        If the commit is refused, the changes stay on the stage, and the error says how to go on.
-        """
+        """Commit what this workspace changed, if anything, along with what was staged before."""
         self.check_open()
         root = self.snapshot.root
         if root in (self._start, self.base.root) and self.merging is None:
             self._write_stage()  # nothing changed, or all was undone: a flush may have put something else there
-            return
-        try:
-            with suppress(NothingToCommitError):  # sessions have committed the same
-                self.commit(message, {})
-        except ConflictError as error:
-            self._flush_tensors()
-            self._write_stage()
-            self._start, self._merging_before = self._staged.root, self.merging
-            raise explain_kept(error, self._describe_way_on()) from error
+        else:
+            self.commit(message, {})
 
     @one_at_a_time
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage on the checked-out branch, on top of what sessions have committed there meanwhile.
-
-        Raises:
-            NothingToCommitError: the stage equals HEAD, or what sessions have committed.
-            MergeConflictError: sessions changed the same things. The stage is unchanged.
-            RefChangedError: the branch is elsewhere.
-        """
+        """Commit the stage on the checked-out branch. Raises `NothingToCommitError` if it equals HEAD."""
         self.check_open()
         check_message(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
-        began = {name: getattr(self, name) for name in _CONTENT}
-        tried = [self.head]
-        try:
-            done = self._try_to_commit(message, metadata, author, tried)
-            if done is None:
-                with FileLock(self.repository.paths.commit_lock) as lock:  # so that sessions let this one pass
-                    lock.wait(TURN_TIMEOUT_S, pause_s=TURN_PAUSE_S)
-                    while done is None:
-                        vars(self).update(began)
-                        done = self._try_to_commit(message, metadata, author, tried)
-        except BaseException:
-            if self.head in tried:  # otherwise interrupted after the commit
-                vars(self).update(began)
-            raise
+        self._flush_tensors()
+        with self._take_turn():
+            commit = self._land(message, metadata, author)
         self._renew_claim()
-        return done
-
-    def _try_to_commit(
-        self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None, tried: list[Head]
-    ) -> CommitId | None:
-        """Commit on top of the branch as it is now; None if a session moved it on in the meantime."""
-        branch = self.check_branch()
-        tried.append(self.head)
-        if self._staged.root == self.base.root and self.merging is None:
-            raise NothingToCommitError("nothing to commit: the branch has the same changes by now")
-        parents = [] if self.head.commit is None else [self.head.commit]
-        parents += () if self.merging is None else self.merging.parents
-        record = self.repository.make_commit(
-            self._staged.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
-        )
-        change = add_commit(record, branch=branch, old=self.head.commit)
-        kind = change.kind if self.merging is None else self.merging.kind
-        change = replace(change, kind=kind, stages={self.stage_name: None})
-        try:
-            self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._continue_from)
-        except RefChangedError:
-            if len(tried) > ATTEMPTS:
-                raise
-            return None
-        return record.commit_id
+        return commit
 
     @one_at_a_time
     def check_branch(self) -> str:
@@ -167,22 +106,64 @@ class StageWorkspace(Workspace):
 
         Raises `ConflictError` if HEAD is detached, `RefChangedError` if the branch is elsewhere.
         """
+        head = self._find_tip()
+        assert head.branch is not None
+        if head.commit != self.head.commit:
+            content = self._put_on(head.commit)
+            self.head, self.base = head, self.repository.open_snapshot(head.commit, self.nodes)
+            self._replace_staged(content)
+        return head.branch
+
+    @one_at_a_time
+    def keep(self) -> str:
+        """Keep what is staged in a session of a new name, or an unfinished merge on the stage; return where."""
+        self.check_open()
+        if self.snapshot.root == self._start:  # `_follow_branch` has kept it
+            return "on the stage, to be committed (`stock commit`) or dropped (`stock reset`)"
+        if self.merging is None:
+            return self._keep_as_session(make_session_name())
+        self.flush()
+        self._start, self._start_base, self._merging_before = self._staged.root, self.base, self.merging
+        return "on the stage: finish the merge there (`stock merge --continue`) or give it up (`stock merge --abort`)"
+
+    def _find_tip(self) -> Head:
+        """Return the branch that a commit goes to, at its tip; raises as `check_branch` does."""
         if self._is_tied:
             self._follow_branch()
         branch = self.head.branch
         if branch is None:
             raise explain_detached(self.repository)
         tip = self.repository.refs.find_branch(branch)
-        if tip is not None and tip != self.head.commit and self._is_behind(tip):
-            self._catch_up(Head(branch, tip))
-        elif tip != self.head.commit:
+        if tip != self.head.commit and (tip is None or not self._is_behind(tip)):
             found = "gone" if tip is None else f"at {tip.hex()}"
             raise RefChangedError(
                 f"branch {branch!r} is {found}, but head.stock says "
                 f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a separate branch"
+                "this work on a branch of its own"
             )
-        return branch
+        return Head(branch, tip)
+
+    def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> CommitId:
+        """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes."""
+        for _ in range(ATTEMPTS):
+            head = self._find_tip()
+            assert head.branch is not None
+            content = self._put_on(head.commit)
+            parents = [] if head.commit is None else [head.commit]
+            parents += () if self.merging is None else self.merging.parents
+            record = self.repository.make_commit(
+                content.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
+            )
+            change = add_commit(record, branch=head.branch, old=head.commit)
+            kind = change.kind if self.merging is None else self.merging.kind
+            change = replace(change, kind=kind, stages={self.stage_name: None})
+            new = Head(head.branch, record.commit_id)
+            try:
+                self._apply_and_follow(new, change, follow=partial(self._continue_from, content=content))
+            except RefChangedError:  # a session was faster: go on top of it
+                continue
+            return record.commit_id
+        raise RefChangedError(f"the branch moved {ATTEMPTS} times while this commit was put on it: try again")
 
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
@@ -211,6 +192,7 @@ class StageWorkspace(Workspace):
         if not self.is_open:
             return
         self._drop_edits()
+        self.head, self.base = self._written_head, self._start_base  # it may have caught up with its branch
         self._staged, self.merging = Snapshot(self.nodes, self._start), self._merging_before
         self._write_stage()
 
@@ -231,7 +213,7 @@ class StageWorkspace(Workspace):
             raise _explain_stranded(self._stranded)
         if self.merging is not None:
             raise ConflictError(
-                f"a {self.merging.kind} is in progress: finish it (`stock merge --continue`) or abort it "
+                f"a {self.merging.kind} is under way: finish it (`stock merge --continue`) or give it up "
                 "(`stock merge --abort`)"
             )
         if self.snapshot.root != self.base.root:
@@ -342,32 +324,33 @@ class StageWorkspace(Workspace):
             with suppress(StockroomError):  # git may have moved HEAD to an absent commit
                 follow_branch(self.repository, self.repository.find_tie() if self._is_tied else None)
 
-    def _describe_way_on(self) -> str:
-        if self.head.branch is None or self._is_tied:
-            return "the changes are kept on the stage"
-        at = self.head.commit.hex()[:12] if self.head.commit else "the empty repository"
-        return (
-            f"the changes are kept on the stage, on top of {at}: commit them on a branch of their own (`stock checkout "
-            "-b NAME`, `stock commit`) and merge it, or drop them (`stock reset`)"
-        )
-
     def _is_behind(self, tip: CommitId) -> bool:
         """Return whether the branch has only moved ahead of HEAD, as sessions do."""
         ours = self.head.commit
         return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
 
-    def _catch_up(self, head: Head) -> None:
-        """Put what is staged on top of the branch's tip. Raises `MergeConflictError` if both changed the same thing."""
-        tip = self.repository.open_snapshot(head.commit, self.nodes)
-        merged = self._merge_onto(tip)
-        if self._staged.root == self.base.root:  # nothing is staged, and nothing is to come back
-            self._start = tip.root
-        self.head, self.base, self._staged = head, tip, merged
-        self._forget_edits()
+    def _put_on(self, tip: CommitId | None) -> Snapshot:
+        """Return what is staged on top of the branch's tip.
 
-    def _continue_from(self, head: Head) -> None:
-        base = Snapshot(self.nodes, self._staged.root)
-        self.head, self.base, self._start = head, base, base.root
+        Raises `MergeConflictError` if sessions changed the same things there.
+        """
+        if tip == self.head.commit:
+            return self.snapshot
+        self._stage_edits()
+        content, conflicts = self._merge_onto(self.repository.open_snapshot(tip, self.nodes))
+        if conflicts:
+            raise explain_conflicts(conflicts, "commit", advice=_OUTRUN)
+        return content
+
+    def _replace_staged(self, content: Snapshot) -> None:
+        if content.root != self._staged.root:
+            self._staged = content
+            self._forget_edits()
+
+    def _continue_from(self, head: Head, content: Snapshot) -> None:
+        self._replace_staged(content)
+        base = Snapshot(self.nodes, content.root)
+        self.head, self.base, self._start, self._start_base = head, base, base.root, base
         self._written_head = head
         self.merging = self._merging_before = None
         self._start_unit()
@@ -376,6 +359,6 @@ class StageWorkspace(Workspace):
 def _explain_stranded(stage: Stage) -> ConflictError:
     staged_on = stage.base.hex() if stage.base else "the empty repository"
     return ConflictError(
-        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
-        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
+        f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
+        "there (with git, if it tracks head.stock), to go on, or drop them with `stock reset`"
     )

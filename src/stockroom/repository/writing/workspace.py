@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
@@ -11,14 +13,14 @@ import numpy as np
 
 from stockroom.content.column import ColumnRecord, check_schema
 from stockroom.content.column_edit import ColumnEdit
-from stockroom.content.merge.conflict import Arbiter, Decide, decide_nothing, explain_conflicts
+from stockroom.content.merge.conflict import Arbiter, Conflict, Decide, decide_nothing
 from stockroom.content.merge.reads import Reads
 from stockroom.content.snapshot import METRIC, Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
-from stockroom.locks import make_fork_lock
-from stockroom.refs import ObjectStore
+from stockroom.locks import FileLock, make_fork_lock
+from stockroom.refs import ObjectStore, RefChange, Stage
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.claim import Claim
 from stockroom.repository.head import Head
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
     from stockroom.content.merge.unfinished import Merging
     from stockroom.store.tensor_writer import TensorWriter
 
+SESSION_STAGES: Final = "session/"
+"""Begins the names of the stages of named sessions."""
 ATTEMPTS: Final = 1000
-"""How often a commit is put on top of a branch that others move, before it is refused."""
-
-TURN_TIMEOUT_S: Final = 2.0
-TURN_PAUSE_S: Final = 0.0005
+"""How often a commit is put on a tip that moves meanwhile."""
+_TURN_TIMEOUT_S: Final = 2.0
+_PAUSE_S: Final = 0.0005
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,7 +77,7 @@ class Workspace(ABC):
         """Continue from the content of a commit, with `root` staged on top of it."""
         self.base = self.repository.open_snapshot(commit, self.nodes)
         self._staged = self.base if root is None else Snapshot(self.nodes, root)
-        self._start = self._staged.root
+        self._start, self._start_base = self._staged.root, self.base
 
     def _forget_edits(self) -> None:
         """Drop open columns and logged points, as the content below them has been replaced."""
@@ -114,6 +117,10 @@ class Workspace(ABC):
     @abstractmethod
     def finish(self, message: str) -> None:
         """Commit what this workspace changed, if anything."""
+
+    @abstractmethod
+    def keep(self) -> str:
+        """Make what is staged durable although it could not be committed; return where, in words."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -244,8 +251,8 @@ class Workspace(ABC):
             values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
             self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
 
-    def _merge_onto(self, tip: Snapshot, decide: Decide = decide_nothing) -> Snapshot:
-        """Return the stage on top of the commits of others; raises `MergeConflictError`."""
+    def _merge_onto(self, tip: Snapshot, decide: Decide = decide_nothing) -> tuple[Snapshot, list[Conflict]]:
+        """Return the stage on top of the commits of others, and the conflicts that prevent it."""
         from stockroom.content.merge.appends import move_appends  # here for start-up time
         from stockroom.content.merge.content import ContentMerge
         from stockroom.content.merge.lost_updates import iter_lost_updates
@@ -258,15 +265,32 @@ class Workspace(ABC):
         for conflict in iter_lost_updates(self.base, ours, tip, self.reads):
             arbiter.choose(conflict)
         merged = ContentMerge(self.base, ours, tip, self.objects, decide).run()
-        conflicts = [*merged.conflicts, *arbiter.conflicts]
-        if conflicts:
-            raise explain_conflicts(conflicts, "commit")
-        return merged.snapshot
+        return merged.snapshot, [*merged.conflicts, *arbiter.conflicts]
 
     def _flush_tensors(self) -> None:
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.flush()
+
+    def _keep_as_session(self, name: str) -> str:
+        """Store what is staged as the stage of a named session; return how to go on, in words."""
+        self._stage_edits()
+        self._flush_tensors()
+        stage = Stage(base=self.head.commit, root=self._staged.root)
+        change = RefChange(kind="stage", stages={f"{SESSION_STAGES}{name}": stage})
+        self.repository.refs.apply(change, objects=self.objects)
+        branch = self.head.branch
+        return (
+            f"in the session {name!r}: go on with stock.session(branch={branch!r}, name={name!r}), which takes a "
+            "strategy and can `resolve`, or `reset` it there"
+        )
+
+    @contextmanager
+    def _take_turn(self) -> Iterator[None]:
+        """Take turns with other commits, so that none merges in vain; compare-and-swap decides, so a wait may end."""
+        with FileLock(self.repository.paths.commit_lock) as lock:
+            lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)
+            yield
 
     def _renew_claim(self) -> None:
         """Renew the claim after a commit, when nothing else is relied on; gc may then delete newly marked things."""
@@ -292,6 +316,11 @@ class Workspace(ABC):
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.abort()
+
+
+def make_session_name() -> str:
+    """Return a new name for the session in which changes are kept that could not be committed."""
+    return f"kept-{os.urandom(4).hex()}"
 
 
 def check_message(message: object, metadata: Mapping[str, object]) -> None:

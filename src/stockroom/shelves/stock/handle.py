@@ -15,14 +15,14 @@ from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.printable import as_line
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import GitError, InvalidInputError, ReadOnlyError
+from stockroom.errors import GitError, InvalidInputError, ReadOnlyError, StockroomError
 from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.shelves.pin import Pin
-from stockroom.shelves.report import MergeUnderWay, Status
+from stockroom.shelves.report import MergeUnderWay, Status, describe_changes
 
 if TYPE_CHECKING:
     from stockroom.repository.writing.workspace import Workspace
@@ -223,6 +223,17 @@ class Handle:
         self._pin.snapshot = self._repository.open_snapshot(head.commit)
         self._pin.commit = None if head.commit is None else head.commit.hex()
         self._head = head
+
+    def _finish(self, workspace: Workspace, message: str | None) -> None:
+        """Commit what a session changed; if that fails, keep it, and say where."""
+        try:
+            workspace.finish(message or describe_changes(self.status().changes))
+        except StockroomError as error:
+            with suppress(StockroomError, OSError):  # a full disk, or the like
+                where = workspace.keep()
+                error.args = (f"{error.args[0]}. What was written is kept {where}", *error.args[1:])
+                raise error from None
+            raise
 
     def _writer(self) -> Workspace:
         self._pin.check_open()

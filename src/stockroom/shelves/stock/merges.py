@@ -69,7 +69,7 @@ class MoveActions(Handle):
         theirs = self._resolve(ref)
         with self._moving() as workspace:
             options = make_options(workspace, message, strategy, commits=commit, fast_forward=fast_forward)
-            return self._finish(workspace, merge(workspace, theirs, ref, options))
+            return self._report(workspace, merge(workspace, theirs, ref, options))
 
     def revert(self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True) -> Merge:
         """Commit the opposite of the changes in the commit `ref`; conflicts are handled as in `merge`."""
@@ -77,7 +77,7 @@ class MoveActions(Handle):
 
         target = self._resolve(ref)
         with self._moving() as workspace:
-            return self._finish(
+            return self._report(
                 workspace, revert(workspace, target, make_options(workspace, message, strategy, commit))
             )
 
@@ -90,7 +90,7 @@ class MoveActions(Handle):
         target = self._resolve(ref)
         with self._moving() as workspace:
             options = make_options(workspace, message, strategy, commit)
-            return self._finish(workspace, cherry_pick(workspace, target, options))
+            return self._report(workspace, cherry_pick(workspace, target, options))
 
     def resolve(self, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
         """Decide the open conflicts at `path`, or the one at `key`, and return how many remain open.
@@ -130,7 +130,7 @@ class MoveActions(Handle):
             branching.reset_to(workspace, target)
             self._pin_to(workspace.head)
 
-    def _finish(self, workspace: StageWorkspace, merge: Merge) -> Merge:
+    def _report(self, workspace: StageWorkspace, merge: Merge) -> Merge:
         self._pin_to(workspace.head)
         return merge
 

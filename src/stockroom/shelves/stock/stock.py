@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stockroom.errors import ClosedError, InvalidInputError, LockedError, ReadOnlyError
-from stockroom.repository.follow import explain_detached
 from stockroom.repository.paths import Identity, init_repository
-from stockroom.shelves.report import describe_changes
 from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MoveActions, make_options
@@ -180,14 +178,13 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     def enable_write(self, message: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Self]:
         """Open a write block: it commits at its end if anything changed, and pins the handle to the new commit.
 
-        An exception in the block discards its changes. If the commit at the end is refused, the changes stay on the
-        stage, and the error says how to go on.
+        The commit goes on top of the commits that sessions made meanwhile. An exception discards the block's changes.
+        If the commit itself fails, as after a conflict with a session, they are kept in a named session, which the
+        error names, and the stage is as it was before.
 
         Raises:
             LockedError: another writer holds the lease for longer than `timeout_s`, or this handle is writing already.
-            ConflictError: HEAD is detached, so there is no branch to commit to; raised at the start. Or, at the end,
-                the branch cannot take the commit.
-            MergeConflictError: at the end, sessions have changed the same things.
+            ConflictError: HEAD is detached.
         """
         self._pin.check_open()
         if self._ref is not None:
@@ -196,12 +193,17 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             )
         if self._pin.workspace is not None:
             raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
+        from stockroom.repository.follow import explain_detached  # here for start-up time
+        from stockroom.repository.writing.workspace import check_message
+
+        if message is not None:
+            check_message(message, {})
         workspace = self._begin(timeout_s)
         try:
-            if workspace.head.branch is None:
+            if workspace.head.branch is None:  # now rather than after the work
                 raise explain_detached(self._repository)
             yield self
-            workspace.finish(message or describe_changes(self.status().changes))
+            self._finish(workspace, message)
         except BaseException:
             with suppress(ClosedError):  # closed inside its block, so the changes are durable already
                 workspace.rollback()
