@@ -40,8 +40,8 @@ from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError
 from stockroom.remotes.format.bundle import (
     BundleEntry,
+    BundlePack,
     BundleWriter,
-    PackFiles,
     RecordKind,
     decode_pack_files,
     open_bundle,
@@ -302,7 +302,7 @@ DECODERS: dict[str, Decoder] = (
         ),
         "bundle": Decoder([_make_bundle()], _decode_bundle),
         "pack in a bundle": Decoder(
-            [PackFiles(b"{}", b"chunks", b"index").encode()],
+            [BundlePack(b"{}", b"chunks", b"index").encode()],
             lambda data: decode_pack_files(memoryview(data), where="here"),
         ),
         "request to the agent": Decoder(MESSAGES, _receive_request, (ConnectionLostError,)),

@@ -172,7 +172,7 @@ def test_a_fetch_leaves_out_what_collides_says_so_and_brings_the_rest(
         with StockRoom(path) as stock:
             assert set(stock.remote_branches) == {"origin/main", "origin/Fix", "origin/dev"}
             assert set(stock.tags) == {"V1"}
-            assert [left.ref for left in stock.find_left_out()] == ["branch/Main", "branch/fix", "tag/v1"]
+            assert [left.ref for left in stock.list_left_out()] == ["branch/Main", "branch/fix", "tag/v1"]
             commit(stock, path.name)
             stock.pull()
             stock.push()

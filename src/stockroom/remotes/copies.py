@@ -28,7 +28,7 @@ _GAP_NBYTES: Final = 32 << 10
 """A gap up to this size is read through: a separate request costs about as much as this many bytes."""
 
 
-def find_equal_copies(
+def list_equal_copies(
     transport: Transport, packs: Sequence[LocalPack], on_pack: Callable[[int], None] = lambda _: None
 ) -> set[PackDigest]:
     """Return those of `packs` with an equal copy on the remote, as far as they are present here.
@@ -47,7 +47,7 @@ def find_equal_copies(
     return equal
 
 
-def find_verified_copies(
+def list_verified_copies(
     repository: Repository, transport: Transport, among: Collection[PackDigest] | None = None
 ) -> set[PackDigest]:
     """Return the packs that are whole and sound here, and equal to the remote's copies by its own checksums.
@@ -84,7 +84,7 @@ def _is_equal(transport: Transport, stored: Mapping[str, StoredFile], pack: Loca
         return False
     contents: tuple[Buffer, ...] = (pack.zarr_json, pack.chunks, pack.pack.mapping)
     spans = [np.array([[0, nbytes]]) for nbytes in sizes.values()]
-    spans[-1] = pack.pack.find_present_spans()
+    spans[-1] = pack.pack.list_present_spans()
     try:
         return all(
             _is_content(transport, stored[path], content, some)

@@ -76,7 +76,7 @@ def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None 
     for name, settings in read_remotes(repository.paths).items():
         packs = _open_packs(repository, [pack for pack in plan.packs if plan.holders.get(pack) == name])
         if packs:
-            found = _find_sound(repository, open_remote(name, settings), packs, on_progress)
+            found = _list_sound(repository, open_remote(name, settings), packs, on_progress)
             sound.update({pack.digest: pack.pack.measure_present() for pack in packs if pack.digest in found})
     chosen = tuple(pack for pack in plan.packs if pack in sound)
     if chosen:
@@ -90,7 +90,7 @@ def drop(repository: Repository, plan: DropPlan, on_progress: OnProgress | None 
     return DropPlan(chosen, sum(sound.values()), plan.kept + len(plan.packs) - len(chosen))
 
 
-def _find_sound(
+def _list_sound(
     repository: Repository, transport: Transport, packs: Sequence[LocalPack], on_progress: OnProgress | None
 ) -> set[PackDigest]:
     """Return those of `packs` with a sound copy on a remote."""

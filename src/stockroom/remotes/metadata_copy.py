@@ -49,7 +49,7 @@ class MetadataCopy:
     def take_in(self, state: RefState) -> None:
         """Download the bundles of a state, and find what its refs reach."""
         for entry in state.bundles:
-            self.bring(entry)
+            self.copy_bundle(entry)
         Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
         self._reach.add_commits(state.list_tips())
 
@@ -123,7 +123,7 @@ class MetadataCopy:
         self._transport.put(entry.path, writer.path)
         return (entry,)
 
-    def bring(self, entry: BundleEntry) -> None:
+    def copy_bundle(self, entry: BundleEntry) -> None:
         """Download a bundle, unless that was done before."""
         path = self._copy.locate(entry)
         if path.exists():

@@ -17,7 +17,7 @@ from stockroom.store.upkeep.verify import Apply, Damage, check_pack
 PUSH_REPAIR: Final = "run `stock push --repair` where it is whole"
 
 
-def find_wrong_files(found: Mapping[str, StoredFile], digest: PackDigest, sizes: Mapping[str, int]) -> list[Damage]:
+def check_files(found: Mapping[str, StoredFile], digest: PackDigest, sizes: Mapping[str, int]) -> list[Damage]:
     """Return a problem for each file of a pack that is missing on a remote, or has another size."""
     problems = []
     for path, nbytes in sizes.items():

@@ -39,7 +39,7 @@ from stockroom.remotes.ref_state_log import (
     read_newer_state,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
-from stockroom.remotes.remote_history import find_known_commits
+from stockroom.remotes.remote_history import list_known_commits
 from stockroom.remotes.sending import make_whole, open_contents, send_packs
 from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
@@ -216,7 +216,7 @@ class _Push:
             tips = [update.new for update in updates if update.new is not None]
         following = follow_updates(state, updates)
         with _noticing_gc(self._transport, state):
-            known = find_known_commits(self._repository, self._transport, None if self._again else state, tips)
+            known = list_known_commits(self._repository, self._transport, None if self._again else state, tips)
             contents, packs = open_contents(self._repository, tips, known, avoid=self._avoid)
             if not contents.commits:
                 return following

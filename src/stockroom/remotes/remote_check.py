@@ -18,7 +18,7 @@ from stockroom.remotes.format.bundle import RecordKind, decode_pack_files, open_
 from stockroom.remotes.format.pack_files import measure_files
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.metadata_copy import MetadataCopy
-from stockroom.remotes.pack_copy import PUSH_REPAIR, check_copy, find_wrong_files
+from stockroom.remotes.pack_copy import PUSH_REPAIR, check_copy, check_files
 from stockroom.remotes.ref_state_log import download_marks, find_following_state, find_state, get_newest_state
 from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
@@ -122,7 +122,7 @@ class _Check:
                         f"{self._transport.url}: {entry.path}: expected {entry.nbytes} bytes, found "
                         f"{sizes.get(entry.path, 'no file')}"
                     )
-                self._metadata.bring(entry)
+                self._metadata.copy_bundle(entry)
                 self._read_descriptions(entry)
             except (CorruptionError, MissingFileError) as error:
                 self._note_metadata(f"bundle {entry.digest.hex()}", error)
@@ -168,7 +168,7 @@ class _Check:
         chosen = {path.name for path in scope.choose([Path(digest.hex()) for digest in digests])}
         report = self.findings.report
         for digest in sorted(self._described):
-            damage = find_wrong_files(found, digest, self._described[digest])
+            damage = check_files(found, digest, self._described[digest])
             if not damage and digest.hex() in chosen and digest not in verified:
                 damage, nbytes = check_copy(
                     self._transport, digest, self._described[digest], folder=self._folder, apply=self._pool.map

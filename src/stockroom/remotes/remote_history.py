@@ -21,7 +21,7 @@ from stockroom.repository.repository import Repository
 from stockroom.store.pack.writer_folder import open_writer_folder
 
 
-def find_known_commits(
+def list_known_commits(
     repository: Repository, transport: Transport, state: RefState | None, tips: Sequence[CommitId]
 ) -> list[CommitId]:
     """Return commits that are here and that the remote has with all behind them: at least its own tips.

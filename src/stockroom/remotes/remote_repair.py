@@ -12,7 +12,7 @@ from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, RemoteError, StockroomError
-from stockroom.remotes.copies import find_verified_copies
+from stockroom.remotes.copies import list_verified_copies
 from stockroom.remotes.format.pack_files import LocalPack
 from stockroom.remotes.format.paths import marks_path
 from stockroom.remotes.progress import OnProgress
@@ -111,7 +111,7 @@ class _Repair:
 
     def _check(self, only: Collection[PackDigest] | None) -> RemoteFindings:
         tracking = Tracking(self._repository.paths, self._report.remote)
-        verified = find_verified_copies(self._repository, self._transport, only)
+        verified = list_verified_copies(self._repository, self._transport, only)
         return check_remote(
             self._repository, self._transport, tracking, only=only, verified=verified, on_progress=self._on_verify
         )

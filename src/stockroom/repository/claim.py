@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from stockroom.digest import PackDigest
 from stockroom.errors import ReadOnlyError
 from stockroom.files import make_folder
 from stockroom.locks import FileLock
@@ -28,6 +29,8 @@ class Claim:
         self._marks = marks
         self._lock: FileLock | None = None
         self.round = -1
+        self.packs: list[PackDigest] = []
+        """The packs that the writer must not rely on: gc has marked them, or they are leaving."""
         self.renew()
 
     def renew(self) -> bool:
@@ -38,7 +41,9 @@ class Claim:
             lock.take(_TIMEOUT_S, busy=f"{self._directory}: another process is running gc; try again")
             self.release()
             self._lock, self.round = lock, current
-            if self._marks.read_round() == current:  # otherwise gc may not have seen this claim: try again
+            found, packs = self._marks.read_marked_packs()
+            if found == current:  # otherwise gc may not have seen this claim: try again
+                self.packs = [PackDigest(pack) for pack in packs]
                 return True
         return False
 

@@ -17,6 +17,7 @@ from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
 from stockroom.refs.commit import CommitRecord, MetadataValue
 from stockroom.refs.marks import MarkKind, MarkStore
+from stockroom.repository.claim import Claim
 from stockroom.repository.git.tie import Tie, describe_for_commit, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
@@ -79,19 +80,18 @@ class Repository:
         self._writer.avoid(self._marked_packs, lambda pack: self.marks.unmark(MarkKind.PACK, pack))
         return self._writer
 
-    def avoid_marked(self) -> None:
-        """Rely on no pack that gc has marked, or removed since the last call. For a writer that has its claim.
+    def avoid_marked(self, claim: Claim) -> None:
+        """Rely on no pack that gc has marked, or removed since the last call. For the writer that has this claim.
 
         Marks are read first: a pack whose mark is gone has left the catalog already.
         """
-        number, packs = self.marks.read_marked_packs()
-        self._marked_packs = [PackDigest(pack) for pack in packs]
-        if number != self._seen_round:
+        self._marked_packs = claim.packs
+        if claim.round != self._seen_round:
             tensors = self.__dict__.get("tensors")
             if tensors is not None:
                 tensors.index.refresh()
                 tensors.cache.forget()
-            self._seen_round = number
+            self._seen_round = claim.round
 
     def close(self) -> None:
         """Close all files."""

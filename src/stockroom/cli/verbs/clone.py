@@ -52,7 +52,7 @@ def clone(
             opened = _clone(url or "", directory, metadata_only, ref, options, show)
         with opened as stock:
             presence, commit, branch = stock.measure_presence(), stock.commit_id, stock.branch
-            left_out = stock.find_left_out()
+            left_out = stock.list_left_out()
     sizes = {"nbytes": presence.nbytes, "present_nbytes": presence.present_nbytes}
     console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
     tell_left_out(console, "origin", left_out)

@@ -37,14 +37,14 @@ def move_appends(base: Snapshot, ours: Snapshot, theirs: Snapshot, objects: Obje
     moved = ours
     for (shelf, start), table in tables.items():
         steps = theirs.iter_names(METRIC) if shelf == METRIC else ()  # a step is behind those of all metrics
-        shift = _find_shift(base, theirs, table, others=[f"{METRIC}/{name}" for name in steps])
+        shift = _measure_shift(base, theirs, table, others=[f"{METRIC}/{name}" for name in steps])
         if shift and (shelf != DATA or not _chooses_keys(base, ours, appends, start)):
             for path, keys in table.items():
                 moved = _move(moved, objects, path, keys, shift)
     return moved
 
 
-def _find_shift(base: Snapshot, theirs: Snapshot, table: Appends, *, others: Iterable[str]) -> int:
+def _measure_shift(base: Snapshot, theirs: Snapshot, table: Appends, *, others: Iterable[str]) -> int:
     """Return how far the appends to some columns must move; 0 if they need not, or are not behind all of `base`.
 
     They go behind the last keys of theirs in the same columns and in `others`.

@@ -68,9 +68,9 @@ def _iter_equal(base: Tree, ours: Tree, theirs: Tree) -> Iterator[tuple[Key, byt
             if not len(keys):
                 continue
             was, old = base.get_many(keys)
-            is_mine, mine = ours.get_many(keys)
-            is_yours, yours = theirs.get_many(keys)
-            same = (is_mine == is_yours) & (mine == yours).all(axis=1)
+            in_ours, our_values = ours.get_many(keys)
+            in_theirs, their_values = theirs.get_many(keys)
+            same = (in_ours == in_theirs) & (our_values == their_values).all(axis=1)
             for row in np.flatnonzero(same).tolist():
                 key = keys[row] if isinstance(keys[row], str) else int(keys[row])
-                yield key, old[row].tobytes() if was[row] else None, mine[row].tobytes() if is_mine[row] else None
+                yield key, old[row].tobytes() if was[row] else None, our_values[row].tobytes() if in_ours[row] else None

@@ -65,7 +65,7 @@ class BundleRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PackFiles:
+class BundlePack:
     """A pack's files without its rows: `zarr.json`, the chunk list, and the shard's index unless the pack is raw."""
 
     zarr_json: Buffer
@@ -78,13 +78,13 @@ class PackFiles:
         return _PACK.pack(*(len(part) for part in parts)) + b"".join(parts)
 
 
-def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
-    """Decode `PackFiles.encode`'s output as views. Raises `MalformedRecordError` naming `where` if it is malformed."""
+def decode_pack_files(payload: memoryview, *, where: str) -> BundlePack:
+    """Decode `BundlePack.encode`'s output as views. Raises `MalformedRecordError` naming `where` if it is malformed."""
     if len(payload) >= _PACK.size:
         zarr, chunks, index = _PACK.unpack_from(payload)
         if _PACK.size + zarr + chunks + index == len(payload):
             ends = (_PACK.size + zarr, _PACK.size + zarr + chunks)
-            return PackFiles(payload[_PACK.size : ends[0]], payload[ends[0] : ends[1]], payload[ends[1] :])
+            return BundlePack(payload[_PACK.size : ends[0]], payload[ends[0] : ends[1]], payload[ends[1] :])
     raise MalformedRecordError(f"{where}: malformed pack record; the remote is damaged", where=where)
 
 
@@ -119,7 +119,7 @@ class BundleWriter:
         if kind is RecordKind.PACK:
             self.packs.append(PackDigest(digest))
 
-    def add_pack(self, digest: PackDigest, files: PackFiles) -> None:
+    def add_pack(self, digest: PackDigest, files: BundlePack) -> None:
         """Add the record of a pack."""
         self.add(RecordKind.PACK, digest, files.encode())
 

@@ -10,7 +10,7 @@ from typing import Final
 from stockroom.digest import Buffer, PackDigest, check_digest, view_bytes
 from stockroom.errors import AbsentDataError
 from stockroom.files import refuse_unreadable
-from stockroom.remotes.format.bundle import PackFiles
+from stockroom.remotes.format.bundle import BundlePack
 from stockroom.remotes.format.paths import pack_prefix
 from stockroom.remotes.transport.protocol import StoredFile, Transport
 from stockroom.repository.repository import Repository
@@ -67,13 +67,13 @@ class LocalPack:
         self._check_small_files()
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
 
-    def describe(self) -> PackFiles:
+    def describe(self) -> BundlePack:
         """Return the pack's description for a bundle. Raises `CorruptionError` if a file is damaged."""
         self._check_small_files()
         if self.pack.is_raw:
-            return PackFiles(self.zarr_json, self.chunks, b"")
+            return BundlePack(self.zarr_json, self.chunks, b"")
         blocks = len(self.pack.spans)  # checks the index
-        return PackFiles(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
+        return BundlePack(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
 
     def _check_small_files(self) -> None:
         for name, content, expected in (

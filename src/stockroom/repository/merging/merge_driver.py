@@ -58,7 +58,7 @@ def merge_versions(repository: Repository, versions: Versions) -> CommitId | Non
         raise RefNotFoundError(f"commit {ref} is not in this repository: run `stock fetch`, then merge again", ref=ref)
     claim = Claim(repository.paths.folder, repository.marks)
     try:
-        repository.avoid_marked()
+        repository.avoid_marked(claim)
         return _merge(repository, versions)
     finally:
         claim.release()

@@ -38,7 +38,7 @@ class SeriesLog:
         self._given: int | None = None
         self._is_chosen = False
 
-    def find_appended(self) -> tuple[set[str], range]:
+    def list_appended(self) -> tuple[set[str], range]:
         """Return the series of this unit, and the steps given to their points; none if the caller chose any step."""
         if self._given is None or self._is_chosen or self._next_step is None:
             return set(), range(0)

@@ -106,7 +106,7 @@ class StageWorkspace(Workspace):
 
         Raises `ConflictError` if HEAD is detached, `RefChangedError` if the branch is elsewhere.
         """
-        head = self._find_tip()
+        head = self._resolve_tip()
         assert head.branch is not None
         if head.commit != self.head.commit:
             content = self._put_on(head.commit)
@@ -126,7 +126,7 @@ class StageWorkspace(Workspace):
         self._start, self._start_base, self._merging_before = self._staged.root, self.base, self.merging
         return "on the stage: finish the merge there (`stock merge --continue`) or give it up (`stock merge --abort`)"
 
-    def _find_tip(self) -> Head:
+    def _resolve_tip(self) -> Head:
         """Return the branch that a commit goes to, at its tip; raises as `check_branch` does."""
         if self._is_tied:
             self._follow_branch()
@@ -146,7 +146,7 @@ class StageWorkspace(Workspace):
     def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> CommitId:
         """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes."""
         for _ in range(ATTEMPTS):
-            head = self._find_tip()
+            head = self._resolve_tip()
             assert head.branch is not None
             content = self._put_on(head.commit)
             parents = [] if head.commit is None else [head.commit]

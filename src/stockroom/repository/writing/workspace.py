@@ -66,7 +66,7 @@ class Workspace(ABC):
         self.repository = repository
         self.lock = make_fork_lock()
         self._claim = Claim(repository.paths.folder, repository.marks)
-        repository.avoid_marked()
+        repository.avoid_marked(self._claim)
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
@@ -258,7 +258,7 @@ class Workspace(ABC):
         from stockroom.content.merge.lost_updates import iter_lost_updates
 
         appends = {path: edit.appended for path, edit in self._edits.items() if edit.appended}
-        series, steps = self._series.find_appended()
+        series, steps = self._series.list_appended()
         appends |= {f"{METRIC}/{name}": steps for name in series}
         ours = move_appends(self.base, self._staged, tip, self.objects, appends)
         arbiter = Arbiter(decide)
@@ -295,7 +295,7 @@ class Workspace(ABC):
     def _renew_claim(self) -> None:
         """Renew the claim after a commit, when nothing else is relied on; gc may then delete newly marked things."""
         if self._claim.renew():
-            self.repository.avoid_marked()
+            self.repository.avoid_marked(self._claim)
             if "tensors" in self.__dict__:
                 self.repository.open_writer()  # the same one, which then avoids newly marked packs
 

@@ -41,19 +41,19 @@ def publish_folder(part: Path, folder: Path) -> None:
         return
     old = set(_read_list(folder))
     _check_free(folder, new, old)
-    if old.union(_find_lists(folder)).issuperset(_iter_files(folder)):
+    if old.union(_glob_lists(folder)).issuperset(_iter_files(folder)):
         _write_list(part, new)
         if try_exchange(part, folder):
-            _remove(part, [*old, *_find_lists(part)])
+            _remove(part, [*old, *_glob_lists(part)])
             with suppress(OSError):  # a file has appeared in it meanwhile: it is not ours
                 part.rmdir()
             return
-        (part / _place_list(part)).unlink()
+        (part / _choose_list_path(part)).unlink()
     _write_list(folder, [*old, *new])
     for path in new:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (part / path).replace(folder / path)
-    stale = set(_find_lists(folder)) - {_place_list(folder)}
+    stale = set(_glob_lists(folder)) - {_choose_list_path(folder)}
     _write_list(folder, new)
     _remove(folder, [*old.difference(new), *stale])
     shutil.rmtree(part)
@@ -73,13 +73,14 @@ def _check_free(folder: Path, new: Iterable[str], old: Collection[str]) -> None:
     """Raise `InvalidInputError` if something other than a file of an earlier export has the name of a new file."""
     parents: set[Path] = set()
     for path in new:
-        place = folder / path
-        is_taken = os.path.lexists(place) and (path not in old or (place.is_dir() and not place.is_symlink()))
-        above = None if place.parent in parents else _find_obstacle(folder, place.parent)
-        parents.add(place.parent)
+        target = folder / path
+        is_taken = os.path.lexists(target) and (path not in old or (target.is_dir() and not target.is_symlink()))
+        above = None if target.parent in parents else _find_obstacle(folder, target.parent)
+        parents.add(target.parent)
         if is_taken or above is not None:
             raise InvalidInputError(
-                f"{above or place} is in the way, and no earlier export made it; move it away, or choose another folder"
+                f"{above or target} is in the way, and no earlier export made it; move it away, or choose another "
+                "folder"
             )
 
 
@@ -87,9 +88,9 @@ def _find_obstacle(folder: Path, parent: Path) -> Path | None:
     """Return the first folder from `folder` down to `parent` that is a file or a link, or None."""
     inside = parent.relative_to(folder).parts
     for count in range(1, len(inside) + 1):
-        place = folder.joinpath(*inside[:count])
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
-            return place
+        target = folder.joinpath(*inside[:count])
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            return target
     return None
 
 
@@ -97,19 +98,19 @@ def _remove(folder: Path, paths: Iterable[str]) -> None:
     """Remove files, and the folders that they leave empty."""
     parents: dict[Path, bool] = {}
     for path in paths:
-        place = folder / path
-        if place.parent not in parents:
-            parents[place.parent] = _find_obstacle(folder, place.parent) is None
-        if parents[place.parent]:
+        target = folder / path
+        if target.parent not in parents:
+            parents[target.parent] = _find_obstacle(folder, target.parent) is None
+        if parents[target.parent]:
             with suppress(OSError):  # it is gone, or a folder now
-                place.unlink()
+                target.unlink()
     above = {each for parent in parents for each in (parent, *parent.parents) if folder in each.parents}
     for each in sorted(above, key=lambda each: -len(each.parts)):
         with suppress(OSError):  # it holds other files
             each.rmdir()
 
 
-def _place_list(folder: Path) -> str:
+def _choose_list_path(folder: Path) -> str:
     """Return the path of the list. In a Zarr group it lies in the first array: readers take all names for members."""
     if not (folder / "zarr.json").is_file() or (folder / "c").is_dir():
         return LIST_NAME
@@ -117,7 +118,7 @@ def _place_list(folder: Path) -> str:
     return LIST_NAME if first is None else f"{first}/{LIST_NAME}"
 
 
-def _find_lists(folder: Path) -> list[str]:
+def _glob_lists(folder: Path) -> list[str]:
     """Return the paths of the lists in a folder: one, unless an export was killed."""
     is_zarr = (folder / "zarr.json").is_file()
     found = [*folder.glob(LIST_NAME), *(folder.glob(f"*/{LIST_NAME}") if is_zarr else ())]
@@ -125,12 +126,12 @@ def _find_lists(folder: Path) -> list[str]:
 
 
 def _write_list(folder: Path, files: Iterable[str]) -> None:
-    replace_own_file(folder / _place_list(folder), msgspec.json.encode(_List(1, sorted(set(files)))))
+    replace_own_file(folder / _choose_list_path(folder), msgspec.json.encode(_List(1, sorted(set(files)))))
 
 
 def _read_list(folder: Path) -> Iterator[str]:
     """Yield the files that an earlier export made, as far as its list can be read and names files in the folder."""
-    for path in _find_lists(folder):
+    for path in _glob_lists(folder):
         content = find_regular(folder / path, max_nbytes=_MAX_NBYTES)
         with suppress(msgspec.DecodeError, RecursionError):
             yield from filter(_is_inside, msgspec.json.decode(content or b"", type=_List).files)

@@ -133,7 +133,7 @@ class RemoteActions(Handle):
 
         return fetch(self._repository, remote, prune=prune, on_progress=on_progress)
 
-    def find_left_out(self, remote: str = "origin") -> list[LeftOut]:
+    def list_left_out(self, remote: str = "origin") -> list[LeftOut]:
         """Return the branches and tags of a remote, as last seen, that are not here because they collide.
 
         Such a name differs from another one here only in case or accents' form. Contacts no remote.

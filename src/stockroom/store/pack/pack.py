@@ -99,7 +99,7 @@ class Pack:
             return int(self.manifest.lengths.sum() - self.manifest.lengths[absent].sum())
         return self.mapped_nbytes * self.presence.count_present() // max(self.presence.units, 1)
 
-    def find_present_spans(self) -> NDArray[np.int64]:
+    def list_present_spans(self) -> NDArray[np.int64]:
         """Return `(n, 2)`: where the runs of present bytes of the shard begin and end, in order."""
         if self.presence is None:
             return np.array([[0, self.mapped_nbytes]], np.int64)

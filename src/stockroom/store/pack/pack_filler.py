@@ -27,7 +27,7 @@ from stockroom.files import identify
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_folder import PackFiles, find_files, open_folder
-from stockroom.store.pack.pack_lock import try_hold_places
+from stockroom.store.pack.pack_lock import try_lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
 
@@ -183,7 +183,7 @@ class PackFiller:
 
     def _remove_map(self) -> None:
         """Remove a complete map, but never that of another folder. It may as well stay, as while packs are moved."""
-        with suppress(StockroomError, OSError), try_hold_places(self._directory.parent.parent) as is_held:
+        with suppress(StockroomError, OSError), try_lock_packs(self._directory.parent.parent) as is_held:
             if is_held:
                 folder = open_folder(self._directory)
                 try:

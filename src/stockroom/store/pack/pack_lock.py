@@ -25,7 +25,7 @@ def lock_packs(packs_directory: Path, *, alone: bool) -> FileLock:
 
 
 @contextmanager
-def try_hold_places(packs_directory: Path) -> Iterator[bool]:
+def try_lock_packs(packs_directory: Path) -> Iterator[bool]:
     """Keep packs from leaving their places during the block if no process is moving any; tells whether it does."""
     with FileLock(packs_directory / _LOCK_NAME, is_shared=True) as lock:
         yield lock.try_take()

@@ -148,7 +148,7 @@ def test_a_remote_whose_block_has_another_row_gives_no_wrong_row_in_any_order(tm
         mirror.fetch(block)
         mirror.check()
     for wanted in (blocks, ()):
-        with pytest.raises(CorruptionError, match=r"remote 'origin'.*came damaged 3 times"):
+        with pytest.raises(CorruptionError, match=r"remote 'origin'.*arrived damaged 3 times"):
             mirror.fetch(*wanted)
         mirror.check()
     assert len(Pack(mirror.directory, mirror.digest).list_absent(np.array([row])))

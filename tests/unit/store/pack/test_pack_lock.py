@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stockroom.errors import LockedError
-from stockroom.store.pack.pack_lock import lock_packs, try_hold_places
+from stockroom.store.pack.pack_lock import lock_packs, try_lock_packs
 
 
 def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path, monkeypatch):
@@ -20,8 +20,8 @@ def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path, monkeypatch):
 
 
 def test_whoever_can_do_without_does_not_wait(tmp_path):
-    with try_hold_places(tmp_path) as is_held, lock_packs(tmp_path, alone=False):
+    with try_lock_packs(tmp_path) as is_held, lock_packs(tmp_path, alone=False):
         assert is_held
-    with lock_packs(tmp_path, alone=True), try_hold_places(tmp_path) as is_held:
+    with lock_packs(tmp_path, alone=True), try_lock_packs(tmp_path) as is_held:
         assert not is_held
     lock_packs(tmp_path, alone=True).release()
