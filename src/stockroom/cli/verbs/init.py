@@ -25,14 +25,14 @@ def init(
 
     has_author = locate(path.resolve()).config.exists()
     with StockRoom.init(path, name=name, email=email) as stock:
-        place, is_new = str(stock.path), stock.is_new
+        folder, is_new = str(stock.path), stock.is_new
     if is_new:
-        console.say(f"created a repository in {place}")
-        if find_work_tree(Path(place)) is not None:
+        console.say(f"created a repository in {folder}")
+        if find_work_tree(Path(folder)) is not None:
             console.say("`git add head.stock` ties it to git: it then follows git's branches and checkouts")
     else:
-        console.say(f"{place} is already a repository; {_describe_author(name or email, has_author)}")
-    console.answer({"path": place, "created": is_new})
+        console.say(f"{folder} is already a repository; {_describe_author(name or email, has_author)}")
+    console.answer({"path": folder, "created": is_new})
 
 
 def _describe_author(given: str | None, has_author: bool) -> str:
