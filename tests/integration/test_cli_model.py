@@ -119,7 +119,7 @@ def test_one_leaf_is_shown_with_its_values(root: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["show", "diff", "stats"])
 def test_a_model_that_is_not_there_is_named_on_one_line(verb: str, root: Path) -> None:
-    assert "no model 'run' there; did you mean run1?" in refuse(root, "model", verb, "run")
+    assert "no model 'run' in this commit; did you mean run1?" in refuse(root, "model", verb, "run")
     assert "has nothing under 'modle'" in refuse(root, "model", verb, "run1/modle")
     assert "no such branch, tag or commit" in refuse(root, "model", verb, "nope:run1")
 
