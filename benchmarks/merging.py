@@ -13,7 +13,7 @@ from row import SECONDS, Row
 from stockroom import StockRoom
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.kv import Environment
-from stockroom.refs import DATABASES, CommitRecord, ObjectStore, RefChange, RefStore, find_merge_bases
+from stockroom.refs import DATABASES, CommitRecord, ObjectStore, RefChange, RefStore, list_merge_bases
 
 CHANGES = 100
 ROUNDS = 15
@@ -165,4 +165,4 @@ def _make_record(tree: bytes, parents: Sequence[CommitId], number: int) -> Commi
 
 
 def _find_base(refs: RefStore, ours: CommitId, theirs: CommitId) -> None:
-    assert find_merge_bases(refs, ours, theirs) == list(refs.get_commit(theirs).parent_ids)
+    assert list_merge_bases(refs, ours, theirs) == list(refs.get_commit(theirs).parent_ids)

@@ -237,7 +237,7 @@ def push_to(source: Path, remote: Remote, transport: CountingTransport | None = 
             stock.add_remote("origin", remote.settings.url, **remote.options)
         else:
             stock.set_remote("origin", remote.settings.url, **remote.options)
-    repository = Repository.find(source)
+    repository = Repository.locate(source)
     try:
         push(repository, "origin", resolve_push(repository, None), transport=transport)
     finally:
@@ -313,7 +313,7 @@ def download_raw(store: Any, files: Sequence[Path], folder: Path) -> None:
     folder.mkdir()
     targets = {path: os.open(folder / str(number), os.O_CREAT | os.O_RDWR) for number, path in enumerate(files)}
 
-    def bring(span: tuple[Path, int, int]) -> None:
+    def fetch_planned(span: tuple[Path, int, int]) -> None:
         path, start, stop = span
         content = memoryview(obstore.get_range(store, raw_name(path), start=start, end=stop))
         os.pwrite(targets[path], content, start)
@@ -321,7 +321,7 @@ def download_raw(store: Any, files: Sequence[Path], folder: Path) -> None:
     sizes = [(path, path.stat().st_size) for path in files]
     spans = [(path, at, min(at + PIECE_NBYTES, size)) for path, size in sizes for at in range(0, size, PIECE_NBYTES)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(bring, spans):
+        for _ in pool.map(fetch_planned, spans):
             pass
     for target in targets.values():
         os.fdatasync(target)
@@ -343,12 +343,12 @@ def raw_name(path: Path) -> str:
 
 def find_ranges(column: Any, positions: NDArray[np.int64]) -> list[tuple[str, int, int]]:
     """Where each sample's bytes lie on the remote."""
-    tensors = column._source.access.tensors
-    locations = tensors.locate(column.find_chunks(positions))
+    tensors = column._opened.pin.tensors
+    locations = tensors.locate(column.list_chunks(positions))
     ranges = []
     for location in locations.tolist():
         pack = tensors.cache.get(location >> 32)
-        start, nbytes = pack.find_span(location & 0xFFFFFFFF)
+        start, nbytes = pack.get_span(location & 0xFFFFFFFF)
         name = pack.digest.hex()
         ranges.append((f"packs/{name[:2]}/{name}/{pack.layout.shard_name}", start, start + nbytes))
     return ranges

@@ -37,7 +37,7 @@ class PackCase:
     manifest: Manifest
     rows: list[bytes]
 
-    def find_damage(self, read: np.ndarray) -> str | None:
+    def list_damage(self, read: np.ndarray) -> str | None:
         """How an array read from the pack differs from what was put in."""
         stored = parse_dtype(self.manifest.layout.dtype)
         if read.dtype != stored:
@@ -132,7 +132,7 @@ def _try_case(read: Callable[[Path], np.ndarray], reader: str, case: PackCase) -
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            damage = case.find_damage(read(case.directory))
+            damage = case.list_damage(read(case.directory))
         except Exception as error:
             return f"{type(error).__name__}: {error}"
     said = [str(warning.message) for warning in caught]

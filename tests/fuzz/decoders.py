@@ -40,8 +40,8 @@ from stockroom.remotes.agent import protocol
 from stockroom.remotes.agent.protocol import ConnectionLostError
 from stockroom.remotes.format.bundle import (
     BundleEntry,
+    BundlePack,
     BundleWriter,
-    PackFiles,
     RecordKind,
     decode_pack_files,
     open_bundle,
@@ -162,7 +162,7 @@ class _Objects:
 def _decode_presence(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PRESENCE_NAME).write_bytes(data)
-        PresenceMap.open(Path(folder), 21).find_absent(np.arange(21))
+        PresenceMap.open(Path(folder), 21).list_absent(np.arange(21))
 
 
 def _make_bundle() -> bytes:
@@ -188,7 +188,7 @@ def _decode_file(name: str, read: Callable[[RepositoryPaths], Any]) -> Callable[
     def decode(data: bytes) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             paths = RepositoryPaths(Path(folder))
-            paths.state.mkdir()
+            paths.folder.mkdir()
             (paths.root / name).write_bytes(data)
             return read(paths)
 
@@ -253,7 +253,7 @@ DECODERS: dict[str, Decoder] = (
         ),
         "head.stock": Decoder(
             _read("history_v1/head.stock", "history_v1/detached.stock", "history_v1/fresh.stock"),
-            _decode_file("head.stock", lambda paths: HeadFile(paths.root, paths.state).read()),
+            _decode_file("head.stock", lambda paths: HeadFile(paths.root, paths.folder).read()),
         ),
         "head text": Decoder(
             _read("history_v1/head.stock"), lambda data: parse_head(data.decode("utf-8", "replace"), where="here")
@@ -302,7 +302,7 @@ DECODERS: dict[str, Decoder] = (
         ),
         "bundle": Decoder([_make_bundle()], _decode_bundle),
         "pack in a bundle": Decoder(
-            [PackFiles(b"{}", b"chunks", b"index").encode()],
+            [BundlePack(b"{}", b"chunks", b"index").encode()],
             lambda data: decode_pack_files(memoryview(data), where="here"),
         ),
         "request to the agent": Decoder(MESSAGES, _receive_request, (ConnectionLostError,)),

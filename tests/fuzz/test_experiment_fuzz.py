@@ -25,7 +25,7 @@ VALUE = {
 @pytest.mark.parametrize("seed", range(8))
 def test_a_mutated_value_is_shown_or_refused(stock: StockRoom, seed: int) -> None:
     flat = flatten(VALUE, where="here")
-    payloads = tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flat.sources)
+    payloads = tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flat.leaves)
     data = ValueRecord(flat.structure, payloads).encode()
     chance, shown = random.Random(seed), 0
     for _ in range(400):
@@ -34,7 +34,7 @@ def test_a_mutated_value_is_shown_or_refused(stock: StockRoom, seed: int) -> Non
             mutated[chance.randrange(len(mutated))] = chance.randrange(256)
         try:
             record = decode_value(bytes(mutated), where="here")
-            reader = LeafReader(stock._access.snapshot, record, stock._access.tensors)
+            reader = LeafReader(stock._pin.snapshot, record, stock._pin.tensors)
             cells = read_cells(reader, "x", bytes(32))
         except (CorruptionError, FormatVersionError):
             continue

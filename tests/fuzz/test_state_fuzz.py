@@ -22,10 +22,10 @@ from stockroom.content.state import StateRecord, ValueRecord, decode_state, deco
 from stockroom.content.structure import decode_structure, encode_structure
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
-from stockroom.repository.writing.session import WriteSession
+from stockroom.repository.writing.stage_workspace import StageWorkspace
 from stockroom.shelves.model.flatten import flatten
 from stockroom.shelves.model.leaf_reader import LeafReader
-from stockroom.shelves.model.state import State, StateSource
+from stockroom.shelves.model.state import OpenState, State
 
 FLAT = torch.arange(12.0)
 NOTED: Any = OrderedDict({"layer.weight": FLAT, "layer.bias": None, 7: {"\ud800": [FLAT[4:], FLAT[4:]]}})
@@ -41,7 +41,7 @@ SMALL = {
 STRUCTURE = encode_structure(flatten(SMALL, where="here").structure)
 VALUE = ValueRecord(
     flatten(SMALL, where="here").structure,
-    tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flatten(SMALL, where="here").sources),
+    tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flatten(SMALL, where="here").leaves),
 ).encode()
 STATE = StateRecord(bytes(range(32)), b"\xff" * 32, {"epoch": 3, "note": "ä", "nested": {"a": [1, None, 0.5]}}).encode()
 
@@ -211,16 +211,16 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StockRoom]:
         yield stock
 
 
-def session_of(stock: StockRoom) -> WriteSession:
-    session = stock._access.session
-    assert session is not None
-    return session
+def workspace_of(stock: StockRoom) -> StageWorkspace:
+    workspace = stock._pin.workspace
+    assert workspace is not None
+    return workspace
 
 
 def open_state(stock: StockRoom, record: Any) -> State:
-    session = session_of(stock)
-    reader = LeafReader(session.snapshot, record, stock._repository.tensors, session.read_pending_chunk)
-    source = StateSource(stock._repository, reader, kind="model", name="m", check_open=lambda: None)
+    workspace = workspace_of(stock)
+    reader = LeafReader(workspace.snapshot, record, stock._repository.tensors, workspace.read_unflushed_chunk)
+    source = OpenState(stock._repository, reader, kind="model", name="m", check_open=lambda: None)
     return State(source)
 
 
@@ -319,7 +319,7 @@ def test_a_mutated_value_is_read_or_refused(writer: StockRoom, seed: int) -> Non
 @pytest.mark.parametrize("seed", range(4))
 def test_a_mutated_structure_over_a_whole_tree_is_read_or_refused(writer: StockRoom, seed: int) -> None:
     rng = random.Random(100 + seed)
-    whole = session_of(writer).find_state("model/m")
+    whole = workspace_of(writer).find_state("model/m")
     assert isinstance(whole, StateRecord)
     decoded = given = 0
     for _ in range(1500):
@@ -327,21 +327,21 @@ def test_a_mutated_structure_over_a_whole_tree_is_read_or_refused(writer: StockR
         with suppress(MalformedRecordError):
             decode_structure(mutated, where="here")
             decoded += 1
-            digest: ObjectDigest = session_of(writer).objects.put_object(mutated)
+            digest: ObjectDigest = workspace_of(writer).objects.put_object(mutated)
             given += read_every_way(writer, msgspec.structs.replace(whole, structure=digest))
     assert decoded > 50
     assert given > 50
 
 
 def test_unmutated_it_is_read_in_every_way(writer: StockRoom) -> None:
-    whole = session_of(writer).find_state("model/m")
+    whole = workspace_of(writer).find_state("model/m")
     assert read_every_way(writer, whole) == read_every_way(writer, decode_value(VALUE, where="here")) == 7
 
 
 def test_what_refers_to_no_structure_is_malformed(writer: StockRoom, tmp_path: Path) -> None:
-    whole = session_of(writer).find_state("model/m")
+    whole = workspace_of(writer).find_state("model/m")
     assert isinstance(whole, StateRecord)
-    for wrong in (whole.root, session_of(writer).objects.put_object(STATE)):
+    for wrong in (whole.root, workspace_of(writer).objects.put_object(STATE)):
         with pytest.raises(MalformedRecordError):
             open_state(writer, msgspec.structs.replace(whole, structure=wrong))
     with pytest.raises(CorruptionError):

@@ -125,7 +125,7 @@ def test_a_mutated_presence_map_is_refused_or_describes_the_pack(broken):
         (Path(folder) / PRESENCE_NAME).write_bytes(broken)
         presence = _decode_or_refuse(lambda: PresenceMap.open(Path(folder), 100))
         if isinstance(presence, PresenceMap):
-            assert presence.find_absent(np.arange(100)).size <= 100
+            assert presence.list_absent(np.arange(100)).size <= 100
 
 
 @pytest.mark.parametrize("codec", list(Codec))

@@ -61,7 +61,7 @@ def _read_rows(directory: Path) -> bool:
     try:
         pack = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
         rows = list(range(min(pack.rows, len(ROWS))))
-        pack.find_units(np.array(rows, np.int64))
+        pack.list_units(np.array(rows, np.int64))
         return [bytes(data) for data in pack.read_rows(rows)] == ROWS
     except (CorruptionError, FormatVersionError):
         return False

@@ -92,9 +92,9 @@ def test_a_frozen_location_table_is_still_read():
 def test_a_frozen_presence_map_is_still_read(tmp_path):
     (tmp_path / "present").write_bytes((DATA / "present").read_bytes())
     presence = PresenceMap.open(tmp_path, 21)
-    here = np.setdiff1d(np.arange(21), presence.find_absent(np.arange(21)))
+    here = np.setdiff1d(np.arange(21), presence.list_absent(np.arange(21)))
     assert here.tolist() == [0, 3, 8, 20]
-    PresenceMap.create(fresh := _make_folder(tmp_path / "fresh"), 21).mark(here)
+    PresenceMap.create(fresh := _make_folder(tmp_path / "fresh"), 21).add(here)
     assert (fresh / "present").read_bytes() == (DATA / "present").read_bytes()
 
 

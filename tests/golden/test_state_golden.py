@@ -101,7 +101,7 @@ def check_content(stock: StockRoom) -> None:
 
 def find_objects(stock: StockRoom) -> dict[str, bytes]:
     """The canonical bytes of what is frozen, as the second commit of `fill` has them."""
-    snapshot = stock._access.snapshot
+    snapshot = stock._pin.snapshot
     digests = {
         name: snapshot.find_digest(path)
         for name, path in {"state": "model/net", "value": "experiment/hyper", "series": "metric/loss"}.items()

@@ -17,7 +17,7 @@ from tests.kit.programs import ask, read_json, refuse, run_stock
 
 from stockroom import StockRoom
 from stockroom.content.nodes import ScalarLeaf
-from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import write_leaves
 
 LARGE = np.random.default_rng(2).bytes(20 << 20)
@@ -343,10 +343,10 @@ def test_a_word_that_is_a_commit_and_a_name_has_to_be_told_apart(runs: Path, rep
 def test_an_artifact_of_a_foreign_repository_is_never_written_elsewhere(repo: Path, tmp_path: Path, name: str) -> None:
     name = name.format(tmp=tmp_path)
     with StockRoom(repo) as stock, stock.enable_write():
-        session = stock._access.writer()
-        source = LeafSource("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
-        record = write_leaves(session, ScalarLeaf("bytes"), [source], {"media_type": "text/plain"})
-        session.put_states({f"artifact/{name}": record, "artifact/good": record})
+        workspace = stock._pin.writer()
+        source = LeafBytes("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
+        record = write_leaves(workspace, ScalarLeaf("bytes"), [source], {"media_type": "text/plain"})
+        workspace.put_states({f"artifact/{name}": record, "artifact/good": record})
     before = {path for path in tmp_path.rglob("*") if ".stockroom" not in path.parts}
     refuse(repo, "exp", "export", "--to", tmp_path / "out")
     assert {path for path in tmp_path.rglob("*") if ".stockroom" not in path.parts} - before <= {tmp_path / "out"}

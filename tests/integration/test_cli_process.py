@@ -93,7 +93,7 @@ def test_help_and_version_import_neither_numpy_nor_the_library(tmp_path: Path) -
 WRITING = {
     "stockroom.store.tensor_writer",
     "stockroom.shelves.model.state_writer",
-    "stockroom.repository.writing.session",
+    "stockroom.repository.writing.stage_workspace",
 }
 MERGING = {"stockroom.content.merge.content", "stockroom.repository.merging.commands", "stockroom.trees.merge"}
 TRANSFER = {"stockroom.remotes.agent.fetcher", "stockroom.remotes.push", "secrets"}

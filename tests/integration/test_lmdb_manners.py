@@ -19,7 +19,7 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.errors import CorruptionError, LockedError, StockroomError
-from stockroom.kv import Environment, find_damage
+from stockroom.kv import Environment, list_damage
 
 DATABASES = ["things"]
 
@@ -322,7 +322,7 @@ def test_a_full_disk_is_said_loses_nothing_and_works_again_once_there_is_room(tm
     assert run_in_fork(child) == 0
     with open_env(tmp_path) as env:
         assert get(env, b"zzz") == b"v"
-    assert find_damage(tmp_path) == []
+    assert list_damage(tmp_path) == []
 
 
 def test_little_address_space_gives_a_smaller_map(tmp_path):

@@ -278,7 +278,7 @@ def test_a_module_takes_a_lazy_state_in_whatever_its_versions_say(path: Path) ->
 
 
 def count_chunks(stock: StockRoom, name: str) -> set[bytes]:
-    return {digest.tobytes() for digest in stock.model[name].find_chunks()}
+    return {digest.tobytes() for digest in stock.model[name].list_chunks()}
 
 
 def test_a_frozen_backbone_costs_nothing(path: Path) -> None:

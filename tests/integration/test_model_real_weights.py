@@ -131,7 +131,7 @@ def test_the_same_weights_from_another_package_are_stored_once(
     save(stock, "first", minilm)
     again = load_file(find("minilm-again") / "model.safetensors")
     assert save(stock, "second", again) < 64 << 10
-    assert stock._access.snapshot.find_digest("model/first") == stock._access.snapshot.find_digest("model/second")
+    assert stock._pin.snapshot.find_digest("model/first") == stock._pin.snapshot.find_digest("model/second")
     assert_same(stock.model["second"].load(), again)
 
 

@@ -120,14 +120,14 @@ def test_damage_that_shows_only_when_the_rest_of_a_row_comes_is_got_rid_of_by_dr
     (directory,) = (tmp_path / "remote/packs").glob("*/*")
     whole = Pack(directory, PackDigest(bytes.fromhex(directory.name)))
     size = whole.layout.block_nbytes
-    row, start = next((row, start) for row in range(20) if (start := whole.find_span(row)[0]) % size > size - 20_000)
+    row, start = next((row, start) for row in range(20) if (start := whole.get_span(row)[0]) % size > size - 20_000)
     block = start // size
     with StockRoom.clone(str(tmp_path / "remote"), tmp_path / "b", metadata_only=True) as clone:
         filler = PackFiller(tmp_path / "b/.stockroom/packs" / directory.parent.name / directory.name, whole.digest)
         (span,) = filler.plan_ranges(np.array([block]), gap_nbytes=0, max_nbytes=1)
         encoded = bytes(whole.mapping)[span.start : span.stop]
         assert not len(filler.accept(span, forge_block(whole, encoded, at=start % size)))
-        filler.settle()
+        filler.record_present()
         filler.close()
         with pytest.raises(CorruptionError, match="stock drop --all"):
             clone.data["scan"][row]

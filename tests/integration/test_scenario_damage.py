@@ -66,7 +66,7 @@ def run(path, *arguments):
 def find_pack(path, column):
     with StockRoom(path) as stock:
         digest = bytes.fromhex(stock.data[column].digest(0))
-        (pack,) = stock._repository.tensors.find_packs(np.frombuffer(digest, np.uint8).reshape(1, 32))
+        (pack,) = stock._repository.tensors.list_packs(np.frombuffer(digest, np.uint8).reshape(1, 32))
     return path / ".stockroom" / "packs" / pack.hex()[:2] / pack.hex()
 
 

@@ -29,7 +29,7 @@ from stockroom import (
     RepositoryNotFoundError,
     StockRoom,
 )
-from stockroom.repository.git.history import find_git_roots
+from stockroom.repository.git.history import read_git_roots
 
 
 @pytest.fixture
@@ -442,7 +442,7 @@ def test_the_log_shows_which_git_commit_carries_each_commit(two):
     git(project, "commit", "-q", "-a", "-m", "three")
     git(project, "revert", "--no-edit", "HEAD")
     with StockRoom(project) as opened:
-        found = opened.find_git_commits()
+        found = opened.list_git_commits()
     assert (found[second], found[third]) == (carriers[second], git(project, "rev-parse", "HEAD~1"))
 
 
@@ -477,10 +477,10 @@ def test_every_commit_in_any_corner_of_gits_history_is_a_root(two, tmp_path):
     eighth = "8" * 64
     (tmp_path / "linked" / "head.stock").write_text(f"<<<<<<< conflict\ncommit {eighth}\n")
     git(tmp_path / "linked", "add", "head.stock")
-    found = {commit.hex() for commit in find_git_roots(project)}
+    found = {commit.hex() for commit in read_git_roots(project)}
     assert found == {first, second, third, fourth, fifth, sixth, eighth}
     assert seventh not in found
-    assert find_git_roots(tmp_path) == frozenset()
+    assert read_git_roots(tmp_path) == frozenset()
 
 
 def test_roots_are_found_whatever_the_folder_is_called(tmp_path):
@@ -490,7 +490,7 @@ def test_roots_are_found_whatever_the_folder_is_called(tmp_path):
     StockRoom.init(folder).close()
     first = commit_data(folder, 1, "one")
     second = commit_data(folder, 2, "two")
-    assert {commit.hex() for commit in find_git_roots(folder)} == {first, second}
+    assert {commit.hex() for commit in read_git_roots(folder)} == {first, second}
     assert [commit["git"] for commit in stock_json(folder, "log")["commits"]] == [
         git(folder, "rev-parse", name) for name in ("HEAD", "HEAD~1")
     ]
@@ -515,7 +515,7 @@ def test_gc_keeps_what_only_gits_history_pins(two):
         assert next(opened.log(third)).message == "three"
     git(project, "checkout", "-q", "side")
     assert read(project) == 3
-    assert {commit.hex() for commit in find_git_roots(project)} >= {second, third}
+    assert {commit.hex() for commit in read_git_roots(project)} >= {second, third}
 
 
 # -- sessions
@@ -602,7 +602,7 @@ def test_a_hostile_head_is_an_error_of_one_line_and_moves_nothing(two, text):
         assert (refused.returncode, len(refused.stderr.splitlines())) == (15, 1), refused.stderr
     with StockRoom(project, ref=second) as opened:
         assert opened.branches == {"main": second}
-        assert len(opened.find_git_commits()) == 2
+        assert len(opened.list_git_commits()) == 2
     git(project, "reset", "-q", "--hard", "HEAD~1")
     assert read(project) == 2
 

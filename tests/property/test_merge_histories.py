@@ -20,7 +20,7 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.content.column import ColumnRecord
-from stockroom.content.merge.base import find_common_content
+from stockroom.content.merge.base import read_common_content
 from stockroom.content.merge.content import ContentMerge, put_record
 from stockroom.content.merge.strategy import make_decide
 from stockroom.content.nodes import DictNode, ScalarLeaf
@@ -29,7 +29,7 @@ from stockroom.content.state import STATE_ENTRIES, STATE_TREE, StateRecord, Valu
 from stockroom.content.structure import encode_structure
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import MergeConflictError
-from stockroom.refs import find_merge_bases
+from stockroom.refs import list_merge_bases
 from stockroom.refs.links import Link
 from stockroom.store.entry import EntryKind
 from stockroom.testing.memory_nodes import MemoryNodes
@@ -342,7 +342,7 @@ class Walk:
     def merge(self, mine: int, theirs: CommitId) -> None:
         ours = self.branches[mine]
         bases = self.history.find_bases(ours, theirs)
-        assert find_merge_bases(self.history, ours, theirs) == bases  # type: ignore[arg-type]
+        assert list_merge_bases(self.history, ours, theirs) == bases  # type: ignore[arg-type]
         if bases == [theirs] or bases == [ours]:
             self.branches[mine] = ours if bases == [theirs] else theirs
             return
@@ -360,7 +360,7 @@ class Walk:
 
     def merge_in_product(self, ours: CommitId, theirs: CommitId, bases: list[CommitId], choice: str | None) -> Any:
         history, objects = self.history, self.history.contents.objects
-        common = find_common_content(history, history.open, objects, bases)  # type: ignore[arg-type]
+        common = read_common_content(history, history.open, objects, bases)  # type: ignore[arg-type]
         merge = ContentMerge(
             common.snapshot,
             history.open(ours),
@@ -505,7 +505,7 @@ def test_the_same_holds_in_a_repository(stock: StockRoom, number: int) -> None:
         ours, other = stock.commit_id or "", "dev" if stock.branch == "main" else "main"
         theirs = stock.branches[other]
         refs = stock._repository.refs
-        bases = find_merge_bases(refs, CommitId(bytes.fromhex(ours)), CommitId(bytes.fromhex(theirs)))
+        bases = list_merge_bases(refs, CommitId(bytes.fromhex(ours)), CommitId(bytes.fromhex(theirs)))
         expected, conflicts = merge_contents(contents[bases[0].hex()], contents[ours], contents[theirs])
         found: set[Place] = set()
         try:

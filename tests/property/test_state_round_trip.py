@@ -370,9 +370,9 @@ def test_tensors_read_as_arrays_have_the_same_bytes(folder: Folder, state: Any) 
 @given(state=states(), others=st.lists(states(max_leaves=4), max_size=2), again=st.booleans())
 def test_a_record_depends_on_content_alone(folder: Folder, state: Any, others: list[Any], again: bool) -> None:
     def find_digest(stock: StockRoom, name: str) -> object:
-        session = stock._access.session
-        assert session is not None
-        return session.snapshot.find_digest(f"model/{name}")
+        workspace = stock._pin.workspace
+        assert workspace is not None
+        return workspace.snapshot.find_digest(f"model/{name}")
 
     with StockRoom(folder.path, enable_write=True) as stock:
         folder.number += 1
@@ -388,7 +388,7 @@ def test_a_record_depends_on_content_alone(folder: Folder, state: Any, others: l
         stock.model[f"third {number}"] = map_leaves(state, lambda leaf: leaf)
         assert find_digest(stock, f"third {number}") == first
         stock.commit(f"Example {number}")
-        assert stock._access.snapshot.find_digest(f"model/first {number}") == first
+        assert stock._pin.snapshot.find_digest(f"model/first {number}") == first
 
 
 @quick
@@ -398,7 +398,7 @@ def test_leaves_are_stored_alike_whatever_their_order(folder: Folder, entries: A
     with StockRoom(folder.path) as stock:
         with stock.enable_write():
             stock.model["one"], stock.model["other"] = dict(entries), dict(turned)
-        records = [stock._access.snapshot.find_state(f"model/{name}") for name in ("one", "other")]
+        records = [stock._pin.snapshot.find_state(f"model/{name}") for name in ("one", "other")]
         assert list(stock.model["other"]) == [key for key, _ in turned]
     assert records[0].root == records[1].root  # type: ignore[union-attr]
     assert (records[0] == records[1]) == (entries == turned or len(entries) < 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stockroom.testing.memory_nodes import MemoryNodes
 from stockroom.trees import KeyType, Node, NodeCache, TreeFormat, decode_node
-from stockroom.trees.boundary import find_ends
+from stockroom.trees.boundary import list_ends
 from stockroom.trees.int_keys import int_keys
 from stockroom.trees.level_writer import LevelWriter
 from stockroom.trees.str_keys import str_keys
@@ -65,7 +65,7 @@ def test_feeding_a_run_in_pieces_writes_the_same_nodes(seed: int, cuts: list[int
         writer.append(keys.slice(start, stop), values[start:stop])
     writer.finish()
     written, _ = writer.written()
-    ends = find_ends(keys, width, level=0)
+    ends = list_ends(keys, width, level=0)
     expected = [keys[end - 1] for end in ends]
     assert list(written.batch)[: len(expected)] == expected
     assert len(written) - len(expected) == (ends[-1:] != [len(keys)])

@@ -310,7 +310,7 @@ class Watched:
         self.watch(objects, "get_object", lambda digest: self.found.objects.add(digest))
         self.watch(objects, "get_objects", lambda digests: self.found.objects.update(digests))
         self.watch(objects, "get_encoded", lambda digests: self.encoded.update(digests))
-        for name in ("locate", "iter_copies", "find_packs"):
+        for name in ("locate", "iter_copies", "list_packs"):
             self.watch(tensors, name, lambda digests: self.found.chunks.update(split(digests)))
 
     @staticmethod

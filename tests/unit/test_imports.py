@@ -21,6 +21,7 @@ KEPT_APART = "Kept apart:"
 
 TESTS_OF_NO_MODULE = {
     "test_imports": "is about all of them",
+    "test_names": "is about all of them",
     "test_public_face": "is about the names that the package itself gives",
     "content/test_state_diff": "is the part of the tests of content.diff that is about states",
     "importers/test_archives": "is about web_dataset, zarr_arrays and safetensors_files, which are tested alike",

@@ -35,7 +35,7 @@ NOUNS: Final = {
 }
 """The first part of a path, and the noun for one thing on that shelf."""
 
-MODEL_FORM: Final = "[REV:]NAME[/PART]"
+MODEL_METAVAR: Final = "[REV:]NAME[/PART]"
 """The argument of the verbs under `stock model`: a model, or a container in it."""
 
 _ERRORS: Final[dict[str, type[NotFoundError]]] = {DATA_SHELF: ColumnNotFoundError, MODEL_SHELF: ModelNotFoundError}
@@ -129,7 +129,7 @@ class ModelPart:
         return "/".join(path for path in (self.part, leaf) if path)
 
 
-def find_model(stock: StockRoom, path: str) -> tuple[str, str]:
+def split_model(stock: StockRoom, path: str) -> tuple[str, str]:
     """Return the name of the model that `path` begins with, and the rest; `model/` in front is optional.
 
     Raises `ModelNotFoundError`, which suggests similar names.
@@ -143,7 +143,7 @@ def find_model(stock: StockRoom, path: str) -> tuple[str, str]:
 
 def open_part(stock: StockRoom, path: str) -> ModelPart:
     """Return the model at `path`, or the container in it; raises `ModelNotFoundError` or `LeafNotFoundError`."""
-    name, part = find_model(stock, path)
+    name, part = split_model(stock, path)
     state = stock.model[name]
     return ModelPart(name, part, state.at(part) if part else state)
 

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from stockroom import __version__
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.global_options import add_global_options, take_settings
+from stockroom.cli.global_options import add_global_options, take_option_values
 from stockroom.errors import did_you_mean, near_names
 
 
@@ -143,9 +143,9 @@ def _before_the_verb(context: typer.Context, version: bool, **options: Any) -> N
 
     The options below may stand before the verb or after it.
     """
-    context.obj = settings = take_settings(options)
+    context.obj = given = take_option_values(options)
     if version:
-        Console("version", settings).answer({"stockroom": __version__}, [f"stock {__version__}"])
+        Console("version", given).answer({"stockroom": __version__}, [f"stock {__version__}"])
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
@@ -153,7 +153,7 @@ def _before_the_verb(context: typer.Context, version: bool, **options: Any) -> N
 
 
 def _before_the_subverb(context: typer.Context, **options: Any) -> None:
-    context.obj = context.obj.joined(take_settings(options))
+    context.obj = context.obj.joined(take_option_values(options))
     if context.invoked_subcommand is None:
         path = f"stock {context.command.name}"
         raise CommandLineError(f"expected a verb after {path}, found none; {path} --help lists them")

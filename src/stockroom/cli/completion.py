@@ -85,14 +85,14 @@ def _collect(
 
 def _find_folder(context: typer.Context) -> Path | None:
     """Return the root of the repository that `-C` selects; None if `-C` was not given."""
-    from stockroom.repository.paths import find_repository
+    from stockroom.repository.paths import locate_repository
 
     folders: list[Path] = []
     level: typer.Context | None = context
     while level is not None:
         folders = [*(level.params.get("global_directories") or ()), *folders]
         level = level.parent  # type: ignore[assignment]
-    return find_repository(Path().joinpath(*folders)).root if folders else None
+    return locate_repository(Path().joinpath(*folders)).root if folders else None
 
 
 def _list_refs(stock: StockRoom) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stockroom.cli.global_options import Settings
+from stockroom.cli.global_options import OptionValues
 from stockroom.cli.render.printable import as_printable
 from stockroom.cli.render.progress import Progress, show_progress
 
@@ -30,12 +30,12 @@ class Console:
     """
 
     command: str
-    settings: Settings
+    given: OptionValues
 
     @property
     def json(self) -> bool:
         """Whether to print one JSON document."""
-        return self.settings.json
+        return self.given.json
 
     def line(self, text: str) -> None:
         """Write one line of data to stdout, with control characters escaped."""
@@ -49,8 +49,8 @@ class Console:
     @property
     def has_colours(self) -> bool:
         """Whether stdout is a terminal, and colors are wanted."""
-        is_wanted = self.settings.colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        return is_wanted and not self.settings.json and sys.stdout.isatty()
+        is_wanted = self.given.colour and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return is_wanted and not self.given.json and sys.stdout.isatty()
 
     def draw(self, lines: Iterable[str]) -> None:
         """Write lines that contain color codes unchanged; only for lines made by this program."""
@@ -80,12 +80,12 @@ class Console:
 
     def say(self, text: str) -> None:
         """Write a message to stderr, unless `-q` or `--json` is given."""
-        if not (self.settings.quiet or self.settings.json):
+        if not (self.given.quiet or self.given.json):
             sys.stderr.write(as_printable(text) + "\n")
 
     def progress(self, label: str) -> contextlib.AbstractContextManager[Progress]:
         """Show a bar on a terminal, otherwise a line every ten seconds; nothing with `-q`."""
-        return show_progress(label, bar=self.settings.progress, quiet=self.settings.quiet)
+        return show_progress(label, bar=self.given.progress, quiet=self.given.quiet)
 
     @contextlib.contextmanager
     def transfer(self, label: str) -> Iterator[Callable[[TransferProgress], None]]:

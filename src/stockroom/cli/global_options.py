@@ -15,7 +15,7 @@ COMPLETE_VARIABLE: Final = "_STOCK_COMPLETE"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class OptionValues:
     """The values of the global options; `directory` is relative to the directory where the program started."""
 
     directory: Path = Path()
@@ -25,9 +25,9 @@ class Settings:
     progress: bool = True
     colour: bool = True
 
-    def joined(self, later: Settings) -> Settings:
+    def joined(self, later: OptionValues) -> OptionValues:
         """Return these settings overridden by those given later on the command line."""
-        return Settings(
+        return OptionValues(
             directory=self.directory / later.directory,
             quiet=self.quiet or later.quiet,
             verbose=self.verbose or later.verbose,
@@ -82,10 +82,10 @@ def add_global_options(command: Callable[..., None], own: Sequence[Parameter], *
     return command
 
 
-def take_settings(options: dict[str, Any]) -> Settings:
+def take_option_values(options: dict[str, Any]) -> OptionValues:
     """Remove the global options from `options`; each `-C` is relative to the one before, as in git."""
     given = {option.name: options.pop(option.name) for option in GLOBAL_OPTIONS}
-    return Settings(
+    return OptionValues(
         directory=Path().joinpath(*(given["global_directories"] or ())),
         quiet=given["global_quiet"],
         verbose=given["global_verbose"],

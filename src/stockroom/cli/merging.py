@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from stockroom.repository.merging.commands import Merge
 
 
-def run_merge(console: Console, stock: StockRoom, theirs: str, bring_in: Callable[[], Merge]) -> None:
+def run_merge(console: Console, stock: StockRoom, theirs: str, start_merge: Callable[[], Merge]) -> None:
     """Run a merge, revert or cherry-pick, and print its outcome or its conflicts, which exit with 14."""
     branch, old = stock.branch, stock.commit_id
     try:
-        merge = bring_in()
+        merge = start_merge()
     except MergeConflictError as error:
         tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
         raise

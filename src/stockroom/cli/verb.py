@@ -20,7 +20,7 @@ import typer
 
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.global_options import COMPLETE_VARIABLE, Settings, add_global_options, take_settings
+from stockroom.cli.global_options import COMPLETE_VARIABLE, OptionValues, add_global_options, take_option_values
 
 
 def verb(
@@ -30,10 +30,10 @@ def verb(
 
     def make_command(function: Callable[..., None]) -> Callable[..., None]:
         def command(context: typer.Context, **options: Any) -> None:
-            before: Settings = context.obj
-            settings = before.joined(take_settings(options))
-            with _working_directory(settings):
-                function(Console(_full_name(context), settings), **options)
+            before: OptionValues = context.obj
+            given = before.joined(take_option_values(options))
+            with _working_directory(given):
+                function(Console(_full_name(context), given), **options)
 
         command.__doc__ = function.__doc__
         command.example = example  # type: ignore[attr-defined]
@@ -64,9 +64,9 @@ def _own_parameters(function: Callable[..., None], complete: Mapping[str, str]) 
     return [parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY) for parameter in own]
 
 
-def _working_directory(settings: Settings) -> contextlib.AbstractContextManager[None]:
-    if not settings.directory.parts:
+def _working_directory(given: OptionValues) -> contextlib.AbstractContextManager[None]:
+    if not given.directory.parts:
         return contextlib.nullcontext()
-    if not settings.directory.is_dir():
-        raise CommandLineError(f"-C needs a folder that exists, found none at {settings.directory}; check the path")
-    return contextlib.chdir(settings.directory)
+    if not given.directory.is_dir():
+        raise CommandLineError(f"-C needs a folder that exists, found none at {given.directory}; check the path")
+    return contextlib.chdir(given.directory)

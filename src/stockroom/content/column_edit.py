@@ -12,16 +12,16 @@ from stockroom.content.column import ColumnRecord
 from stockroom.digest import ObjectDigest
 from stockroom.trees import Key, KeysLike, NodeCache, Tree
 
-_MAX_PENDING = 1 << 16
+_MAX_UNAPPLIED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Savepoint:
     """A point in an edit to return to."""
 
     record: ColumnRecord
     tree: Tree
-    pending: Mapping[Key, bytes | None]
+    unapplied: Mapping[Key, bytes | None]
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class ColumnEdit:
     record: ColumnRecord
     staged: ColumnRecord | None = None
     _tree: Tree = field(init=False)
-    _pending: dict[Key, bytes | None] = field(init=False, default_factory=dict)
+    _unapplied: dict[Key, bytes | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._tree = Tree(self.nodes, self.record.tree_format, ObjectDigest(self.record.root))
@@ -40,20 +40,20 @@ class ColumnEdit:
     @property
     def tree(self) -> Tree:
         """The column's tree with all edits applied."""
-        if self._pending:
+        if self._unapplied:
             self._apply()
         return self._tree
 
     def find(self, key: Key) -> bytes | None:
         """Return the entry of a key, or None."""
-        if key in self._pending:
-            return self._pending[key]
+        if key in self._unapplied:
+            return self._unapplied[key]
         return self._tree.get(key)
 
     def put(self, key: Key, entry: bytes) -> None:
         """Set one entry."""
-        self._pending[key] = entry
-        if len(self._pending) >= _MAX_PENDING:
+        self._unapplied[key] = entry
+        if len(self._unapplied) >= _MAX_UNAPPLIED:
             self._apply()
 
     def put_many(self, keys: KeysLike, entries: NDArray[np.uint8]) -> None:
@@ -62,25 +62,25 @@ class ColumnEdit:
 
     def delete(self, key: Key) -> None:
         """Remove a key if it exists."""
-        self._pending[key] = None
+        self._unapplied[key] = None
 
     def clear(self) -> None:
         """Remove all keys."""
-        self._pending = {}
+        self._unapplied = {}
         self._tree = Tree.empty(self.nodes, self.record.tree_format)
 
     def adopt(self, other: ColumnEdit) -> None:
         """Replace all keys and entries with those of another edit of the same schema."""
         self._tree = other.tree
-        self._pending = {}
+        self._unapplied = {}
 
-    def mark(self) -> Mark:
+    def save(self) -> Savepoint:
         """Return the current point."""
-        return Mark(self.record, self._tree, dict(self._pending))
+        return Savepoint(self.record, self._tree, dict(self._unapplied))
 
-    def restore(self, mark: Mark) -> None:
-        """Return to a marked point."""
-        self.record, self._tree, self._pending = mark.record, mark.tree, dict(mark.pending)
+    def restore(self, savepoint: Savepoint) -> None:
+        """Return to a saved point."""
+        self.record, self._tree, self._unapplied = savepoint.record, savepoint.tree, dict(savepoint.unapplied)
 
     def finish(self) -> ColumnRecord:
         """Return the column's record with all edits applied."""
@@ -94,8 +94,8 @@ class ColumnEdit:
         return bool(self.record.attrs) and self.record.encode() != self.staged.encode()
 
     def _apply(self) -> None:
-        puts = {key: entry for key, entry in self._pending.items() if entry is not None}
-        deletes = [key for key, entry in self._pending.items() if entry is None]
+        puts = {key: entry for key, entry in self._unapplied.items() if entry is not None}
+        deletes = [key for key, entry in self._unapplied.items() if entry is None]
         values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(len(puts), self._tree.format.value_width)
         self._tree = self._tree.edit(list(puts), values, deletes=deletes)  # type: ignore[arg-type]
-        self._pending = {}
+        self._unapplied = {}

@@ -17,7 +17,7 @@ from stockroom.digest import ObjectDigest, compute_digest
 from stockroom.store.chunking import INLINE_MAX_NBYTES
 from stockroom.trees import DiffBatch, Key, KeyBatch, diff_trees, iter_range
 
-StateSide: TypeAlias = tuple[Snapshot, StateRecord | ValueRecord]
+ComparedState: TypeAlias = tuple[Snapshot, StateRecord | ValueRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ColumnDiff:
 class StateDiff:
     """The difference of one model, value or artifact, by the paths of leaves; a lone leaf has the name of the value."""
 
-    def __init__(self, name: str, old: StateSide | None, new: StateSide | None) -> None:
+    def __init__(self, name: str, old: ComparedState | None, new: ComparedState | None) -> None:
         self._name = name
         self._old = old
         self._new = new
@@ -154,7 +154,7 @@ class StateDiff:
 RecordDiff: TypeAlias = ColumnDiff | StateDiff
 
 
-def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[str], set[str], set[str]]:
+def compare_states(old: ComparedState | None, new: ComparedState | None) -> tuple[set[str], set[str], set[str]]:
     """Return the paths of the leaves that only `new` has, that only `old` has, and that differ; reads no leaf's bytes.
 
     A tied leaf is changed if the leaf it is tied to changed, or if it is now tied to another one.
@@ -163,10 +163,10 @@ def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[st
     bytes_differ = _compare_bytes(old, new)
     changed, moved = set(), set()
     for path in before.keys() & after.keys():
-        (source, form), (other_source, other_form) = before[path], after[path]
-        if form != other_form or (source == other_source and source in bytes_differ):
+        (stored, leaf), (other_stored, other_leaf) = before[path], after[path]
+        if leaf != other_leaf or (stored == other_stored and stored in bytes_differ):
             changed.add(path)
-        elif source != other_source:
+        elif stored != other_stored:
             moved.add(path)
     if moved and old is not None and new is not None:
         entries, other_entries = _read_entries(*old), _read_entries(*new)
@@ -174,7 +174,7 @@ def compare_states(old: StateSide | None, new: StateSide | None) -> tuple[set[st
     return after.keys() - before.keys(), before.keys() - after.keys(), changed
 
 
-def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
+def _list_leaves(side: ComparedState | None) -> dict[str, tuple[str, Leaf]]:
     """Return, by path, where a leaf's bytes are stored, and the leaf."""
     if side is None:
         return {}
@@ -182,7 +182,7 @@ def _list_leaves(side: StateSide | None) -> dict[str, tuple[str, Leaf]]:
     return {path: (structure.stored_path(path), structure.leaves[structure.origin(path)]) for path in structure.leaves}
 
 
-def _compare_bytes(old: StateSide | None, new: StateSide | None) -> set[str]:
+def _compare_bytes(old: ComparedState | None, new: ComparedState | None) -> set[str]:
     """Return the paths under which both sides store different bytes."""
     if old is None or new is None:
         return set()

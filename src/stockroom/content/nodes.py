@@ -35,20 +35,20 @@ class DictNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     kind: Literal["dict", "OrderedDict", "Counter"]
     keys: tuple[int | str, ...]
-    nodes: tuple[Node, ...]
-    metadata: Node | None
+    nodes: tuple[StateNode, ...]
+    metadata: StateNode | None
 
 
 class ListNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="l"):
     """A list."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[StateNode, ...]
 
 
 class TupleNode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="t"):
     """A tuple."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[StateNode, ...]
 
 
 class Constant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="c"):
@@ -99,26 +99,26 @@ class TiedLeaf(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 Leaf: TypeAlias = ScalarLeaf | ArrayLeaf | StridedLeaf | TiedLeaf
-Node: TypeAlias = DictNode | ListNode | TupleNode | Constant | Leaf
+StateNode: TypeAlias = DictNode | ListNode | TupleNode | Constant | Leaf
 
 
 _LOOKS_INT: Final = re.compile(r"-?[0-9]+")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-def list_nodes(node: Node) -> tuple[Node, ...]:
+def list_nodes(node: StateNode) -> tuple[StateNode, ...]:
     """Return the nodes in a container, in order; a leaf has none."""
     return node.nodes if isinstance(node, DictNode | ListNode | TupleNode) else ()
 
 
-def list_keys(node: Node) -> list[StateKey]:
+def list_keys(node: StateNode) -> list[StateKey]:
     """Return the keys of a dict, or the positions of a list or tuple."""
     if isinstance(node, DictNode):
         return [key if isinstance(key, int) else decode_text(key) for key in node.keys]
     return list(range(len(list_nodes(node))))
 
 
-def iter_parts(node: Node, path: str) -> Iterator[tuple[StateKey, str, Node]]:
+def iter_parts(node: StateNode, path: str) -> Iterator[tuple[StateKey, str, StateNode]]:
     """Yield the key or position, the path and the node of each item of the container at `path`."""
     for key, part in zip(list_keys(node), list_nodes(node), strict=True):
         yield key, join_path(path, key), part

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from stockroom.content.nodes import Leaf, Node, measure_leaf
+from stockroom.content.nodes import Leaf, StateNode, measure_leaf
 from stockroom.content.structure import Structure, check_structure
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import MalformedRecordError
@@ -47,7 +47,7 @@ class StateRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ValueRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A small nested state: its structure, and the bytes of its stored leaves in order."""
 
-    structure: Node
+    structure: StateNode
     payloads: tuple[bytes, ...]
 
     def encode(self) -> bytes:

@@ -38,7 +38,7 @@ from stockroom.content.nodes import (
     DictNode,
     Leaf,
     ListNode,
-    Node,
+    StateNode,
     StridedLeaf,
     TiedLeaf,
     TupleNode,
@@ -69,10 +69,10 @@ class Structure:
         stored: the leaves that have bytes of their own, in order, by the path those are stored under.
     """
 
-    def __init__(self, top: Node) -> None:
+    def __init__(self, top: StateNode) -> None:
         """List the nodes under `top`, whose depth must be bounded."""
         self.top = top
-        self.nodes: Mapping[str, Node] = {"": top, **dict(_walk(top, ""))}
+        self.nodes: Mapping[str, StateNode] = {"": top, **dict(_walk(top, ""))}
         self.leaves: Mapping[str, Leaf] = {path: node for path, node in self.nodes.items() if isinstance(node, Leaf)}
         stored: dict[str, Leaf] = {}
         for path, leaf in self.leaves.items():
@@ -80,7 +80,7 @@ class Structure:
                 stored.setdefault(leaf.base if isinstance(leaf, StridedLeaf) else path, leaf)
         self.stored: Mapping[str, Leaf] = stored
 
-    def walk(self, at: str = "") -> Iterator[tuple[str, Node]]:
+    def walk(self, at: str = "") -> Iterator[tuple[str, StateNode]]:
         """Yield the path and node of everything within the container at `at`, at any depth, in order."""
         return _walk(self.nodes[at], at)
 
@@ -111,13 +111,13 @@ class Structure:
 
 
 class _Top(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    node: Node
+    node: StateNode
 
 
 _FORMAT: Final = RecordFormat(_Top, magic=b"SRsu", version=1, name="structure", max_nbytes=48 << 20)
 
 
-def encode_structure(node: Node) -> bytes:
+def encode_structure(node: StateNode) -> bytes:
     """Return the canonical bytes of the object."""
     return _FORMAT.encode(_Top(node))
 
@@ -128,7 +128,7 @@ def decode_structure(data: bytes, *, where: str) -> Structure:
     return check_structure(_FORMAT.decode(data, where=where).node, where=where)
 
 
-def check_structure(top: Node, *, where: str) -> Structure:
+def check_structure(top: StateNode, *, where: str) -> Structure:
     """Return the structure under a decoded node. Raises `MalformedRecordError` naming `where` if it is inconsistent."""
     before: dict[str, Leaf] = {}
     try:
@@ -142,7 +142,9 @@ def check_structure(top: Node, *, where: str) -> Structure:
     return structure
 
 
-def _walk(node: Node, path: str, into: tuple[type[Node], ...] = _CONTAINERS) -> Iterator[tuple[str, Node]]:
+def _walk(
+    node: StateNode, path: str, into: tuple[type[StateNode], ...] = _CONTAINERS
+) -> Iterator[tuple[str, StateNode]]:
     if isinstance(node, into):
         for _, at, part in iter_parts(node, path):
             yield at, part
@@ -150,7 +152,7 @@ def _walk(node: Node, path: str, into: tuple[type[Node], ...] = _CONTAINERS) -> 
                 yield from _walk(part, at, into)
 
 
-def _check_containers(node: Node, depth: int = 0, *, is_note: bool = False) -> None:
+def _check_containers(node: StateNode, depth: int = 0, *, is_note: bool = False) -> None:
     """Raise `ValueError` if a container is malformed or a node is misplaced; `is_note` is within `_metadata`."""
     if isinstance(node, Constant):
         if not is_note and node.value is not None:

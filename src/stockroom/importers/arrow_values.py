@@ -58,7 +58,7 @@ def find_schema(kind: Any) -> Schema | None:
         return Schema("bytes", (None,))
     if types.is_null(kind):
         return None
-    dtype, axes = _find_numbers(kind)
+    dtype, axes = _describe_numbers(kind)
     if dtype is None:
         return Schema("str", (None,))
     return Schema(dtype, ()) if not axes else None if None in axes else Schema(dtype, axes)
@@ -77,7 +77,7 @@ def read_values(array: Any, field: Any) -> Values:
         if isinstance(kind, arrow.FixedShapeTensorType) and not array.null_count:
             return _restore(array.to_numpy_ndarray(), field)
         array, kind = array.storage, kind.storage_type
-    dtype, axes = _find_numbers(kind)
+    dtype, axes = _describe_numbers(kind)
     if dtype is None:
         return _read_text(array, kind)
     if axes:
@@ -85,7 +85,7 @@ def read_values(array: Any, field: Any) -> Values:
     return _read_scalars(array, dtype, field)
 
 
-def _find_numbers(kind: Any) -> tuple[str | None, tuple[int | None, ...]]:
+def _describe_numbers(kind: Any) -> tuple[str | None, tuple[int | None, ...]]:
     """Return the dtype of a type's numbers (None: no numbers), and the lengths of lists around them (None: any)."""
     types = load_arrow("arrow").types
     axes: list[int | None] = []

@@ -54,7 +54,7 @@ class CsvImporter(Importer):
                 )
         names = list(name_columns(titles, str(paths[0])).values())
         table = _Table(paths, names, spec.skip_broken, [])
-        kinds, count = table.find_kinds()
+        kinds, count = table.detect_kinds()
         plans = [
             ColumnPlan(name, Schema(kind, (None,) if kind == "str" else ()), {} if name == title else {"title": title})
             for name, title, kind in zip(names, titles, kinds, strict=True)
@@ -69,15 +69,15 @@ class _Table:
     skip_broken: bool
     skipped: list[str]
 
-    def find_kinds(self) -> tuple[list[str], int]:
+    def detect_kinds(self) -> tuple[list[str], int]:
         """Return the kind of each column, and the number of rows."""
         kinds: list[str | None] = [None] * len(self.names)
         count = 0
         for row in self._iter_rows():
             count += 1
-            for place, cell in enumerate(row):
-                if cell and kinds[place] != "str":
-                    kinds[place] = _widen(kinds[place], cell)
+            for index, cell in enumerate(row):
+                if cell and kinds[index] != "str":
+                    kinds[index] = _widen(kinds[index], cell)
         return [kind or "str" for kind in kinds], count
 
     def iter_batches(self, kinds: Sequence[str]) -> Iterator[dict[str, Values]]:

@@ -43,7 +43,7 @@ class HuggingFaceImporter(Importer):
                 f"{folder}: expected one of the splits {', '.join(map(str, splits))}, found {spec.split!r}"
             )
         chosen = splits if spec.split is None else [spec.split]
-        return [_open_split(_find_below(folder, split), f"{split}-") for split in chosen]
+        return [_open_split(_resolve_below(folder, split), f"{split}-") for split in chosen]
 
 
 def _open_split(folder: Path, prefix: str) -> TableSource:
@@ -112,13 +112,13 @@ def _read_images(array: Any, field: Any, file: Path) -> Values:
 def _list_files(folder: Path) -> list[Path]:
     """Return the Arrow files that the folder's state names, in order."""
     entries = _read_field(folder / "state.json", "_data_files", [])
-    files = [_find_below(folder, entry.get("filename") if isinstance(entry, dict) else None) for entry in entries]
+    files = [_resolve_below(folder, entry.get("filename") if isinstance(entry, dict) else None) for entry in entries]
     if not files:
         raise InvalidInputError(f"{folder}: expected Arrow files, found none named in its state.json")
     return files
 
 
-def _find_below(folder: Path, name: object) -> Path:
+def _resolve_below(folder: Path, name: object) -> Path:
     """Return the path of `name` directly in `folder`. Raises `CorruptionError` if `name` points elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name or "\x00" in name:
         raise CorruptionError(f"{folder}: expected a name in this folder, found {name!r:.80}", where=str(folder))

@@ -50,7 +50,7 @@ class ImageFolderImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource]:
         """Return the table of the images in the one folder that `spec` names. Reads the header of every file."""
-        folder = _find_folder(spec)
+        folder = _locate_folder(spec)
         load_pillow(f"{folder}")
         paths = list_images(folder)
         if not paths:
@@ -181,7 +181,7 @@ class _ImageTable:
         )
 
 
-def _find_folder(spec: ImportSpec) -> Path:
+def _locate_folder(spec: ImportSpec) -> Path:
     given = [*spec.paths] or ([Path()] if spec.root else [])
     if len(given) != 1:
         raise InvalidInputError(f"expected one folder of images to import, found {len(given)}")

@@ -33,8 +33,8 @@ class NumpyImporter(Importer):
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
         columns: list[ColumnSource] = []
         origins: dict[str, Path] = {}
-        for path, place in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
-            for column in _open_file(place):
+        for path, file in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
+            for column in _open_file(file):
                 if column.name in origins:
                     raise InvalidInputError(
                         f"{path} and {origins[column.name]} both become column {column.name!r}; rename one"

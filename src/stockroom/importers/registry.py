@@ -19,7 +19,7 @@ ENTRY_POINT_GROUP = "stockroom.importers"
 def list_sources() -> list[str]:
     """Return every source that can be imported here, sorted. Sources of plug-ins that fail to load are left out."""
     found: list[str] = []
-    for entry_point in _find_entry_points().values():
+    for entry_point in _read_entry_points().values():
         with suppress(InvalidInputError):
             found += _load(entry_point).sources
     return sorted(found)
@@ -30,7 +30,7 @@ def resolve_importer(source: str) -> Importer:
 
     Raises `InvalidInputError` if there is none, listing those that exist, or if its plug-in fails to load.
     """
-    entry_point = _find_entry_points().get(source.partition(".")[0])
+    entry_point = _read_entry_points().get(source.partition(".")[0])
     plug_in = None if entry_point is None else _load(entry_point)
     if plug_in is None or source not in plug_in.sources:
         raise _unknown_source(source)
@@ -43,7 +43,7 @@ class _PlugIn:
     sources: tuple[str, ...]
 
 
-def _find_entry_points() -> dict[str, EntryPoint]:
+def _read_entry_points() -> dict[str, EntryPoint]:
     """Return plug-ins by name. If two packages claim a name, the built-in one gets it."""
     found: dict[str, EntryPoint] = {}
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):

@@ -35,7 +35,7 @@ def load_plain_pickle(path: Path) -> object:
     data = _read_pickle(path)
     _scan(data, path)
     try:
-        return _settle(_RestrictedUnpickler(data).load(), {})
+        return _convert(_RestrictedUnpickler(data).load(), {})
     except _NotPlainError as error:
         raise InvalidInputError(
             f"{path}: expected a pickle of numpy arrays and plain containers, found {error}; nothing was "
@@ -89,7 +89,7 @@ class _PickledDtype:
     def __setstate__(self, state: tuple[object, ...]) -> None:
         self.byteorder = _text(state[1])
 
-    def settle(self) -> np.dtype[Any]:
+    def build(self) -> np.dtype[Any]:
         dtype = np.dtype(self.code)
         if dtype.kind not in _NUMERIC_KINDS:
             raise _NotPlainError(f"an array of dtype {self.code!r}")
@@ -97,7 +97,7 @@ class _PickledDtype:
 
 
 class _PickledArray:
-    """An array as a pickle spells it: shape, dtype and bytes, which are checked only when it is settled."""
+    """An array as a pickle spells it: shape, dtype and bytes, which are checked only when it is built."""
 
     __slots__ = ("state",)
 
@@ -107,13 +107,13 @@ class _PickledArray:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.state = state
 
-    def settle(self) -> NDArray[Any]:
+    def build(self) -> NDArray[Any]:
         _version, shape, dtype, is_fortran, raw = self.state
         values = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
-        settled = dtype.settle()
-        if any(length < 0 for length in shape) or math.prod(shape) * settled.itemsize != len(values):
-            raise ValueError(f"an array of shape {shape} and {settled} has {len(values)} bytes")
-        return np.frombuffer(values, settled).reshape(shape, order="F" if is_fortran else "C")
+        built = dtype.build()
+        if any(length < 0 for length in shape) or math.prod(shape) * built.itemsize != len(values):
+            raise ValueError(f"an array of shape {shape} and {built} has {len(values)} bytes")
+        return np.frombuffer(values, built).reshape(shape, order="F" if is_fortran else "C")
 
 
 class _MakeDtype(_Named):
@@ -189,24 +189,24 @@ class _RestrictedUnpickler(pickle.Unpickler):
             raise _NotPlainError(f"{module}.{name}") from None
 
 
-def _settle(value: object, settled: dict[int, object]) -> object:
+def _convert(value: object, converted: dict[int, object]) -> object:
     """Return `value` with containers rebuilt, and every pickled array in them made into an array.
 
-    `settled` maps the id of each finished object to its result, so an object shared in the pickle is converted once.
+    `converted` maps the id of each finished object to its result, so an object shared in the pickle is converted once.
     """
-    if id(value) not in settled:
-        settled[id(value)] = _settle_anew(value, settled)
-    return settled[id(value)]
+    if id(value) not in converted:
+        converted[id(value)] = _convert_new(value, converted)
+    return converted[id(value)]
 
 
-def _settle_anew(value: object, settled: dict[int, object]) -> object:
+def _convert_new(value: object, converted: dict[int, object]) -> object:
     match value:
         case _PickledArray():
-            return value.settle()
+            return value.build()
         case dict():
-            return {_settle(key, settled): _settle(item, settled) for key, item in value.items()}
+            return {_convert(key, converted): _convert(item, converted) for key, item in value.items()}
         case list() | tuple():
-            return type(value)([_settle(item, settled) for item in value])
+            return type(value)([_convert(item, converted) for item in value])
         case None | bool() | int() | float() | str() | bytes() | bytearray():
             return value
         case _:

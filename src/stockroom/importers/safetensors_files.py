@@ -33,7 +33,7 @@ _DTYPES: Final = {code: name for code, name in DTYPES.items() if name != TWO_IN_
 
 
 @dataclass(frozen=True, slots=True)
-class _Tensor:
+class _FileTensor:
     """A tensor of a file. Its values begin at `start`, counted from the file's start."""
 
     dtype: np.dtype[Any]
@@ -48,7 +48,7 @@ class SafetensorsImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
         """Return a column per tensor of the files `spec.paths`. Reads their headers."""
-        found: dict[str, tuple[Path, _Tensor]] = {}
+        found: dict[str, tuple[Path, _FileTensor]] = {}
         for path in spec.list_paths(".safetensors"):
             for title, tensor in _read_tensors(path).items():
                 if title in found:
@@ -60,12 +60,12 @@ class SafetensorsImporter(Importer):
         return [_describe(*found[title], name) for title, name in names.items()]
 
 
-def _describe(path: Path, tensor: _Tensor, name: str) -> ColumnSource:
+def _describe(path: Path, tensor: _FileTensor, name: str) -> ColumnSource:
     count, *shape = tensor.shape
     return ColumnSource(name, tensor.dtype, tuple(shape), count, partial(_iter_batches, path, tensor))
 
 
-def _iter_batches(path: Path, tensor: _Tensor) -> Iterator[Batch]:
+def _iter_batches(path: Path, tensor: _FileTensor) -> Iterator[Batch]:
     count, *shape = tensor.shape
     row_nbytes = tensor.dtype.itemsize * math.prod(shape)
     rows = count_batch_rows(tensor.dtype, shape)
@@ -77,7 +77,7 @@ def _iter_batches(path: Path, tensor: _Tensor) -> Iterator[Batch]:
             yield np.frombuffer(data, tensor.dtype).reshape(size, *shape)
 
 
-def _read_tensors(path: Path) -> dict[str, _Tensor]:
+def _read_tensors(path: Path) -> dict[str, _FileTensor]:
     with translate_read_errors(path), path.open("rb") as stream:
         nbytes = path.stat().st_size
         length = int.from_bytes(read_exactly(stream, 8, where=str(path)), "little")
@@ -100,7 +100,7 @@ def _parse_header(data: bytes, path: Path) -> dict[str, Any]:
     return header
 
 
-def _parse_entry(entry: Any, where: str, start: int, file_nbytes: int) -> _Tensor:
+def _parse_entry(entry: Any, where: str, start: int, file_nbytes: int) -> _FileTensor:
     with translate_read_errors(where, "expected dtype, shape and data_offsets, found others"):
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         lengths_fit = all(type(length) is int and 0 <= length < 1 << 40 for length in (*shape, begin, end))
@@ -114,4 +114,4 @@ def _parse_entry(entry: Any, where: str, start: int, file_nbytes: int) -> _Tenso
         )
     if not shape or 0 in shape[1:]:
         raise InvalidInputError(f"{where}: expected samples along the first axis, found shape {shape}")
-    return _Tensor(dtype, shape, start + begin)
+    return _FileTensor(dtype, shape, start + begin)

@@ -94,10 +94,10 @@ def _iter_batches(paths: Sequence[Path]) -> Iterator[dict[str, Values]]:
             rows.append(row)
             nbytes += size
             if nbytes >= BATCH_NBYTES or len(rows) >= _MAX_ROWS_AT_ONCE:
-                yield _turn(rows)
+                yield _transpose(rows)
                 rows, nbytes = [], 0
     if rows:
-        yield _turn(rows)
+        yield _transpose(rows)
 
 
 def _iter_rows(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
@@ -164,7 +164,7 @@ _DECODERS: Final[Mapping[str, Callable[[bytes, str], Any]]] = {
 }
 
 
-def _turn(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
+def _transpose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 

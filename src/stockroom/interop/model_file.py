@@ -29,7 +29,7 @@ def read_model_file(path: Path) -> ModelFile:
     Nothing in the file is ever executed, and its tensors are mapped, not read. Raises `InvalidInputError` for files of
     another kind, for pickles that ask for code, and if a library is missing; `CorruptionError` for damaged files.
     """
-    ending = _find_ending(path)
+    ending = _choose_ending(path)
     if not path.is_file():
         raise InvalidInputError(f"{path}: {'expected a file, found a folder' if path.is_dir() else 'no such file'}")
     return _read_safetensors(path) if ending == _SAFETENSORS else _read_checkpoint(path)
@@ -37,10 +37,10 @@ def read_model_file(path: Path) -> ModelFile:
 
 def name_model(path: Path) -> str:
     """Return the name for a model from a file: the file's name without its ending."""
-    return path.name[: -len(_find_ending(path))]
+    return path.name[: -len(_choose_ending(path))]
 
 
-def _find_ending(path: Path) -> str:
+def _choose_ending(path: Path) -> str:
     found = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), None)
     if found is None:
         raise InvalidInputError(f"expected a file ending in {', '.join(_ENDINGS)}, found {path}")

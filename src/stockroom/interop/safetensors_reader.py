@@ -29,18 +29,18 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     metadata: dict[str, Any] = header.pop("__metadata__", None) or {}
     data = np.frombuffer(mapped, np.uint8)[start:]
-    state: dict[str, Any] = {name: _make_tensor(path, name, form, data) for name, form in header.items()}
+    state: dict[str, Any] = {name: _make_tensor(path, name, spec, data) for name, spec in header.items()}
     return _take_notes(state, metadata)
 
 
-def _make_tensor(path: Path, name: str, form: dict[str, Any], data: NDArray[np.uint8]) -> RawTensor:
-    dtype = DTYPES.get(form["dtype"])
+def _make_tensor(path: Path, name: str, spec: dict[str, Any], data: NDArray[np.uint8]) -> RawTensor:
+    dtype = DTYPES.get(spec["dtype"])
     if dtype is None:
-        raise InvalidInputError(f"{path}: tensor {name!r} has the unsupported dtype {form['dtype']}; convert it first")
-    shape = tuple(form["shape"])
+        raise InvalidInputError(f"{path}: tensor {name!r} has the unsupported dtype {spec['dtype']}; convert it first")
+    shape = tuple(spec["shape"])
     if dtype == TWO_IN_A_BYTE and shape:
         shape = (*shape[:-1], shape[-1] // 2)
-    start, stop = form["data_offsets"]
+    start, stop = spec["data_offsets"]
     return RawTensor(dtype, shape, data[start:stop])
 
 

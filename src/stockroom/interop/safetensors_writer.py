@@ -134,11 +134,11 @@ def _describe(library: Any, tensors: Mapping[str, LeafInfo], zeros: NDArray[np.u
     make = getattr(library, "TensorSpec", None)
     described: dict[str, Any] = {}
     for name, leaf in tensors.items():
-        form = {"dtype": leaf.dtype, "shape": leaf.shape}
+        spec = {"dtype": leaf.dtype, "shape": leaf.shape}
         if make is None:
-            described[name] = form | {"data": bytes(_measure(leaf))}
+            described[name] = spec | {"data": bytes(_measure(leaf))}
         else:
-            described[name] = make(**form, data_ptr=zeros.ctypes.data, data_len=_measure(leaf))
+            described[name] = make(**spec, data_ptr=zeros.ctypes.data, data_len=_measure(leaf))
     return described
 
 

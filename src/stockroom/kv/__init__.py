@@ -5,7 +5,7 @@ Knows nothing of what keys and values mean.
 """
 
 from stockroom.kv.environment import Environment
-from stockroom.kv.soundness import find_damage
+from stockroom.kv.soundness import list_damage
 from stockroom.kv.transaction import MAX_KEY_NBYTES, ReadTxn, WriteTxn
 
-__all__ = ["MAX_KEY_NBYTES", "Environment", "ReadTxn", "WriteTxn", "find_damage"]
+__all__ = ["MAX_KEY_NBYTES", "Environment", "ReadTxn", "WriteTxn", "list_damage"]

@@ -11,7 +11,7 @@ from typing import Any
 from stockroom.errors import CorruptionError
 
 
-def find_damage(path: Path) -> list[str]:
+def list_damage(path: Path) -> list[str]:
     """Return the damage to the structure of the environment at `path`; empty if it is sound.
 
     Reads the whole file, and holds for that moment only: keep writers out. Needs py-lmdb 3; an older one finds nothing.
@@ -40,7 +40,7 @@ def check_tail(path: Path, env: Any) -> None:
         return
     readonly = env.flags()["readonly"]
     with nullcontext() if readonly else env.begin(write=True):
-        damage = find_damage(path)
+        damage = list_damage(path)
     if damage:
         message = f"{data}: expected {end} bytes, found {nbytes}; the file is truncated; run `stock fsck`"
         raise CorruptionError(message, where=str(data))

@@ -6,7 +6,7 @@ Knows no tensor bytes and no trees: the content of a commit is just a digest her
 from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.graph import LoggedCommit, iter_history, iter_log, sort_parents_first
-from stockroom.refs.merge_base import find_merge_bases, is_ancestor
+from stockroom.refs.merge_base import is_ancestor, list_merge_bases
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import Operation, plan_undo
@@ -29,10 +29,10 @@ __all__ = [
     "check_collision",
     "check_name",
     "decode_commit",
-    "find_merge_bases",
     "is_ancestor",
     "iter_history",
     "iter_log",
+    "list_merge_bases",
     "plan_undo",
     "resolve",
     "sort_parents_first",

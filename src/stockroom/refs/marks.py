@@ -27,7 +27,7 @@ _ROUND: Final = struct.Struct("<Q")
 _MARK: Final = struct.Struct("<QQ")
 
 
-class Kind(bytes, Enum):
+class MarkKind(bytes, Enum):
     """The kind of a marked item."""
 
     COMMIT = b"c"
@@ -53,13 +53,13 @@ class MarkStore:
         """Return the round in which marks were last changed; 0 before the first."""
         return self._env.view(read_round)
 
-    def read(self, kind: Kind) -> dict[bytes, Mark]:
+    def read(self, kind: MarkKind) -> dict[bytes, Mark]:
         """Return digest -> mark, of one kind."""
         return self._env.view(lambda txn: read_marks(txn, kind))
 
-    def read_doomed_packs(self) -> tuple[int, list[bytes]]:
+    def read_marked_packs(self) -> tuple[int, list[bytes]]:
         """Return the round, and the packs that no writer may rely on: all marked ones, and those leaving."""
-        return self._env.view(lambda txn: (read_round(txn), [*read_marks(txn, Kind.PACK), *_read_leaving(txn)]))
+        return self._env.view(lambda txn: (read_round(txn), [*read_marks(txn, MarkKind.PACK), *_read_leaving(txn)]))
 
     def read_leaving(self) -> set[bytes]:
         """Return the packs whose absent rows no remote will keep."""
@@ -70,18 +70,18 @@ class MarkStore:
         if self.read_leaving() != set(packs):
             self._env.update(lambda txn: _replace_leaving(txn, set(packs)))
 
-    def has(self, kind: Kind, digest: bytes) -> bool:
+    def has(self, kind: MarkKind, digest: bytes) -> bool:
         """Return whether something is marked."""
         return self._env.view(lambda txn: is_marked(txn, kind, digest))
 
-    def replace(self, found: Mapping[Kind, Collection[bytes]], *, now_ns: int) -> int:
+    def replace(self, found: Mapping[MarkKind, Collection[bytes]], *, now_ns: int) -> int:
         """Mark exactly these; those already marked keep their marks. Returns the current round."""
         return self._env.update(lambda txn: _replace(txn, found, now_ns))
 
-    def spare(self, kind: Kind, digest: bytes) -> None:
+    def unmark(self, kind: MarkKind, digest: bytes) -> None:
         """Remove a mark: a marked item is used again."""
         if self.has(kind, digest):
-            self._env.update(lambda txn: spare(txn, kind, digest))
+            self._env.update(lambda txn: unmark(txn, kind, digest))
 
 
 def read_round(txn: ReadTxn) -> int:
@@ -90,7 +90,7 @@ def read_round(txn: ReadTxn) -> int:
     return 0 if value is None else int(_unpack(_ROUND, value)[0])
 
 
-def read_marks(txn: ReadTxn, kind: Kind) -> dict[bytes, Mark]:
+def read_marks(txn: ReadTxn, kind: MarkKind) -> dict[bytes, Mark]:
     """Return digest -> mark, of one kind."""
     return {key[1:]: decode_mark(value) for key, value in txn.iterate(DATABASE, prefix=kind.value)}
 
@@ -100,12 +100,12 @@ def decode_mark(value: bytes) -> Mark:
     return Mark(*_unpack(_MARK, value))
 
 
-def is_marked(txn: ReadTxn, kind: Kind, digest: bytes) -> bool:
+def is_marked(txn: ReadTxn, kind: MarkKind, digest: bytes) -> bool:
     """Return whether something is marked."""
     return txn.get(DATABASE, kind.value + digest) is not None
 
 
-def spare(txn: WriteTxn, kind: Kind, digest: bytes) -> bool:
+def unmark(txn: WriteTxn, kind: MarkKind, digest: bytes) -> bool:
     """Remove a mark; returns whether there was one."""
     return txn.delete(DATABASE, kind.value + digest)
 
@@ -122,16 +122,16 @@ def _replace_leaving(txn: WriteTxn, packs: set[bytes]) -> None:
         txn.put(DATABASE, _LEAVING_KEY + pack, b"")
 
 
-def _unpack(form: struct.Struct, value: bytes) -> tuple[int, ...]:
-    if len(value) != form.size:
+def _unpack(fields: struct.Struct, value: bytes) -> tuple[int, ...]:
+    if len(value) != fields.size:
         where = "gc's marks"
-        raise MalformedRecordError(f"{where}: expected {form.size} bytes, found {len(value)}", where=where)
-    return form.unpack(value)
+        raise MalformedRecordError(f"{where}: expected {fields.size} bytes, found {len(value)}", where=where)
+    return fields.unpack(value)
 
 
-def _replace(txn: WriteTxn, found: Mapping[Kind, Collection[bytes]], now_ns: int) -> int:
+def _replace(txn: WriteTxn, found: Mapping[MarkKind, Collection[bytes]], now_ns: int) -> int:
     current, is_changed = read_round(txn) + 1, False
-    for kind in Kind:
+    for kind in MarkKind:
         old, new = set(read_marks(txn, kind)), set(found.get(kind, ()))
         for digest in old - new:
             txn.delete(DATABASE, kind.value + digest)

@@ -29,7 +29,7 @@ def is_ancestor(refs: RefStore, ancestor: CommitId, descendant: CommitId) -> boo
     return refs.view_links(lambda find: _reaches(find, descendant, ancestor))
 
 
-def find_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
+def list_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
     """Return the best common ancestors of two commits, in order of id: those that no other common ancestor follows.
 
     A---B---D  ours      the base is B: A is common too, but B follows it. In a criss-cross history, where two
@@ -38,10 +38,10 @@ def find_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs
 
     Several commits as `ours` count as one that has merged them all.
     """
-    mine = [ours] if isinstance(ours, bytes) else list(ours)
-    if theirs in mine:
+    our_commits = [ours] if isinstance(ours, bytes) else list(ours)
+    if theirs in our_commits:
         return [theirs]
-    return refs.view_links(lambda find: _paint(find, mine, theirs))
+    return refs.view_links(lambda find: _paint(find, our_commits, theirs))
 
 
 def _reaches(find: FindLink, start: CommitId, goal: CommitId) -> bool:
@@ -62,9 +62,9 @@ def _reaches(find: FindLink, start: CommitId, goal: CommitId) -> bool:
 
 def _paint(find: FindLink, ours: Sequence[CommitId], theirs: CommitId) -> list[CommitId]:
     """Return the bases: mark every commit with the sides that reach it, and everything a base reaches as stale."""
-    marks = dict.fromkeys(ours, _OURS) | {theirs: _THEIRS}
+    flags = dict.fromkeys(ours, _OURS) | {theirs: _THEIRS}
     queue = []
-    for commit in marks:
+    for commit in flags:
         generation, parents = find(commit)
         queue.append((-generation, commit, parents))
     heapq.heapify(queue)
@@ -72,20 +72,20 @@ def _paint(find: FindLink, ours: Sequence[CommitId], theirs: CommitId) -> list[C
     bases = []
     while fresh:
         _, commit, parents = heapq.heappop(queue)
-        mark = marks.pop(commit)  # all its descendants have been met: nothing will mark it again
-        if mark < _STALE:
+        flag = flags.pop(commit)  # all its descendants have been met: nothing will mark it again
+        if flag < _STALE:
             fresh -= 1
-            if mark == _COMMON:
+            if flag == _COMMON:
                 bases.append(commit)
-                mark |= _STALE
+                flag |= _STALE
         for parent in parents:
-            before = marks.get(parent)
+            before = flags.get(parent)
             if before is None:
-                marks[parent] = mark
+                flags[parent] = flag
                 generation, above = find(parent)
                 heapq.heappush(queue, (-generation, parent, above))
-                fresh += mark < _STALE
-            elif before | mark != before:
-                marks[parent] = before | mark
-                fresh -= before < _STALE <= mark
+                fresh += flag < _STALE
+            elif before | flag != before:
+                flags[parent] = before | flag
+                fresh -= before < _STALE <= flag
     return sorted(bases)

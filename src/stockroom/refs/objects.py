@@ -19,12 +19,12 @@ from typing import Final, TypeVar
 from stockroom.digest import ObjectDigest, check_digest, compute_digest
 from stockroom.errors import CorruptionError, InvalidInputError, malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
-from stockroom.refs.marks import Kind, is_marked, spare
+from stockroom.refs.marks import MarkKind, is_marked, unmark
 from stockroom.store.codecs import read_zstd_nbytes
 
 DATABASE: Final = "objects"
 MAX_OBJECT_NBYTES: Final = 64 << 20
-MAX_PENDING_NBYTES: Final = 32 << 20
+MAX_UNFLUSHED_NBYTES: Final = 32 << 20
 
 _HEADER: Final = struct.Struct("<BI")
 _RAW: Final = 0
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class ObjectStore:
-    """Metadata objects in LMDB, with a buffer of those not written yet.
+    """Metadata objects in LMDB, with a buffer of the unflushed ones.
 
     Objects are visible here as soon as they are put. They are on disk after `flush`, or with the transaction of
     `RefStore.apply`. One writer at a time; any number of readers.
@@ -48,8 +48,8 @@ class ObjectStore:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._pending: dict[ObjectDigest, bytes] = {}
-        self._pending_nbytes = 0
+        self._unflushed: dict[ObjectDigest, bytes] = {}
+        self._unflushed_nbytes = 0
         self.written_count = 0
         self.written_nbytes = 0
 
@@ -59,19 +59,19 @@ class ObjectStore:
         Raises:
             CorruptionError: the object is missing or damaged.
         """
-        pending = self._pending.get(digest)
-        if pending is not None:
-            return pending
+        unflushed = self._unflushed.get(digest)
+        if unflushed is not None:
+            return unflushed
         return decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
 
     def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
         """Return many objects' canonical bytes, read in one transaction; raises as `get_object` does."""
-        pending = self._pending
+        unflushed = self._unflushed
         stored = self._env.view(
-            lambda txn: [None if digest in pending else txn.get(DATABASE, digest) for digest in digests]
+            lambda txn: [None if digest in unflushed else txn.get(DATABASE, digest) for digest in digests]
         )
         return [
-            pending[digest] if digest in pending else decode_object(value, digest)
+            unflushed[digest] if digest in unflushed else decode_object(value, digest)
             for digest, value in zip(digests, stored, strict=True)
         ]
 
@@ -91,13 +91,13 @@ class ObjectStore:
         """Write database values encoded elsewhere, durably. The caller has verified them with `decode_object`."""
         self._env.update(lambda txn: write_objects(txn, encoded))
 
-    def find_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
+    def list_missing(self, digests: Sequence[ObjectDigest]) -> set[ObjectDigest]:
         """Return the digests among `digests` that are not on disk, or are marked."""
         return self._env.view(lambda txn: {digest for digest in digests if not _is_kept(txn, digest)})
 
     def contains(self, digest: ObjectDigest) -> bool:
-        """Return whether the object is here, written or pending."""
-        return digest in self._pending or self._env.view(lambda txn: txn.get(DATABASE, digest)) is not None
+        """Return whether the object is here, written or unflushed."""
+        return digest in self._unflushed or self._env.view(lambda txn: txn.get(DATABASE, digest)) is not None
 
     def put_object(self, data: bytes) -> ObjectDigest:
         """Put an object into the buffer, which spills to disk above 32 MiB; returns its digest.
@@ -108,49 +108,49 @@ class ObjectStore:
         if len(data) > MAX_OBJECT_NBYTES:
             raise InvalidInputError(f"expected a metadata object of at most 64 MiB, found {len(data)} bytes")
         digest = ObjectDigest(compute_digest(data))
-        if digest not in self._pending:
-            self._pending[digest] = bytes(data)
-            self._pending_nbytes += len(data)
-            if self._pending_nbytes > MAX_PENDING_NBYTES:
+        if digest not in self._unflushed:
+            self._unflushed[digest] = bytes(data)
+            self._unflushed_nbytes += len(data)
+            if self._unflushed_nbytes > MAX_UNFLUSHED_NBYTES:
                 self.flush()
         return digest
 
     @property
-    def pending_nbytes(self) -> int:
+    def unflushed_nbytes(self) -> int:
         """The bytes that are not on disk yet."""
-        return self._pending_nbytes
+        return self._unflushed_nbytes
 
     def flush(self) -> None:
-        """Write pending objects durably, in a separate transaction."""
-        while self._pending:
-            encoded = self.encode_pending()
-            known = self.list_pending(but=encoded)
+        """Write unflushed objects durably, in a separate transaction."""
+        while self._unflushed:
+            encoded = self.encode_unflushed()
+            known = self.list_unflushed(but=encoded)
             with suppress(VanishedError):
-                self.mark_written(self._env.update(lambda txn: _write_all(txn, encoded, known)))  # noqa: B023
+                self.forget_written(self._env.update(lambda txn: _write_all(txn, encoded, known)))  # noqa: B023
 
-    def discard_pending(self) -> None:
-        """Drop pending objects."""
-        self._pending = {}
-        self._pending_nbytes = 0
+    def discard_unflushed(self) -> None:
+        """Drop unflushed objects."""
+        self._unflushed = {}
+        self._unflushed_nbytes = 0
 
-    def encode_pending(self) -> dict[ObjectDigest, bytes]:
-        """Encode the pending objects that are not on disk or are marked, as digest -> database value.
+    def encode_unflushed(self) -> dict[ObjectDigest, bytes]:
+        """Encode the unflushed objects that are not on disk or are marked, as digest -> database value.
 
         Encoding happens before any write transaction, so no other writer waits for it.
         """
-        pending = self._pending
-        known = self._env.view(lambda txn: {d for d in pending if _is_kept(txn, d)})
-        return {digest: encode_object(data) for digest, data in pending.items() if digest not in known}
+        unflushed = self._unflushed
+        known = self._env.view(lambda txn: {d for d in unflushed if _is_kept(txn, d)})
+        return {digest: encode_object(data) for digest, data in unflushed.items() if digest not in known}
 
-    def list_pending(self, *, but: Collection[ObjectDigest]) -> list[ObjectDigest]:
-        """Return the digests of pending objects, except some."""
-        return [digest for digest in self._pending if digest not in but]
+    def list_unflushed(self, *, but: Collection[ObjectDigest]) -> list[ObjectDigest]:
+        """Return the digests of unflushed objects, except some."""
+        return [digest for digest in self._unflushed if digest not in but]
 
-    def mark_written(self, sizes: Sequence[int]) -> None:
+    def forget_written(self, sizes: Sequence[int]) -> None:
         """Empty the buffer after the transaction that wrote objects of these sizes is durable."""
         self.written_count += len(sizes)
         self.written_nbytes += sum(sizes)
-        self.discard_pending()
+        self.discard_unflushed()
 
     def iter_digests(self) -> Iterator[ObjectDigest]:
         """Yield the digests of all objects on disk, in order; in batches, so no transaction stays open."""
@@ -176,9 +176,9 @@ def check_known(txn: ReadTxn, known: Sequence[ObjectDigest]) -> None:
 
 
 def write_objects(txn: WriteTxn, encoded: dict[ObjectDigest, bytes]) -> list[int]:
-    """Write the objects that `encode_pending` returned, and remove their marks; returns the sizes of the new ones."""
+    """Write the objects that `encode_unflushed` returned, and remove their marks; returns the sizes of the new ones."""
     for digest in encoded:
-        spare(txn, Kind.OBJECT, digest)
+        unmark(txn, MarkKind.OBJECT, digest)
     return [len(value) for digest, value in sorted(encoded.items()) if txn.put_new(DATABASE, digest, value)]
 
 
@@ -188,7 +188,7 @@ def _write_all(txn: WriteTxn, encoded: dict[ObjectDigest, bytes], known: Sequenc
 
 
 def _is_kept(txn: ReadTxn, digest: ObjectDigest) -> bool:
-    return txn.get(DATABASE, digest) is not None and not is_marked(txn, Kind.OBJECT, digest)
+    return txn.get(DATABASE, digest) is not None and not is_marked(txn, MarkKind.OBJECT, digest)
 
 
 def encode_object(data: bytes) -> bytes:

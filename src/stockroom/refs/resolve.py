@@ -33,9 +33,9 @@ def resolve(refs: RefStore, spec: str, *, head: CommitId | None) -> CommitId:
     if match is None:
         raise _not_found(refs, spec, "expected a name followed by ~n and ^n")
     commit_id = _resolve_base(refs, match["base"], head=head)
-    for mark, digits in _STEP.findall(match["steps"]):
+    for sign, digits in _STEP.findall(match["steps"]):
         n = int(digits) if digits else 1
-        commit_id = _go_up(refs, commit_id, n, spec) if mark == "~" else _nth_parent(refs, commit_id, n, spec)
+        commit_id = _go_up(refs, commit_id, n, spec) if sign == "~" else _nth_parent(refs, commit_id, n, spec)
     return commit_id
 
 
@@ -57,7 +57,7 @@ def _resolve_digest(refs: RefStore, digits: str) -> CommitId:
     if len(digits) < MIN_PREFIX_DIGITS:
         rule = f"no such branch or tag, and a commit needs at least {MIN_PREFIX_DIGITS} digits"
         raise _not_found(refs, digits, rule)
-    found = refs.find_commits(digits, n=MAX_CANDIDATES)
+    found = refs.search_commits(digits, n=MAX_CANDIDATES)
     if not found:
         raise _not_found(refs, digits, "no such branch, tag or commit")
     if len(found) > 1:

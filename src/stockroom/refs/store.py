@@ -93,7 +93,7 @@ class RefStore:
         """Return whether the commit is in this repository."""
         return self._env.view(lambda txn: txn.get("commits", commit_id)) is not None
 
-    def find_commits(self, hex_prefix: str, *, n: int) -> list[CommitId]:
+    def search_commits(self, hex_prefix: str, *, n: int) -> list[CommitId]:
         """Return at most `n` commit ids, in order, whose hex form begins with `hex_prefix` (lower case)."""
         whole = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2])
 
@@ -156,7 +156,7 @@ class RefStore:
                 return
             start = encode_number(batch[-1].number - 1)
 
-    def settle(self) -> None:
+    def see_last_change(self) -> None:
         """Make reads here see the last change, even if its process was killed right after it reached the disk.
 
         LMDB shows such a change to no reader until the next writer looks for it.
@@ -164,7 +164,7 @@ class RefStore:
         self._env.update(lambda _: None)
 
     def apply(self, change: RefChange, *, objects: ObjectStore | None = None) -> tuple[Operation, ...]:
-        """Apply all of `change`, and write the pending `objects`, durably; or change nothing.
+        """Apply all of `change`, and write the unflushed `objects`, durably; or change nothing.
 
         Returns the operations added to the log, one for each move.
 
@@ -176,8 +176,8 @@ class RefStore:
         records = {record.commit_id: record for record in change.commits}
         now_ns = time.time_ns()
         while True:
-            encoded = objects.encode_pending() if objects is not None else {}
-            known = objects.list_pending(but=encoded) if objects is not None else []
+            encoded = objects.encode_unflushed() if objects is not None else {}
+            known = objects.list_unflushed(but=encoded) if objects is not None else []
 
             def run(txn: WriteTxn) -> tuple[list[int], tuple[Operation, ...]]:
                 check_known(txn, known)  # noqa: B023 - run in this round
@@ -187,7 +187,7 @@ class RefStore:
                 sizes, done = self._env.update(run)
                 break
         if objects is not None:
-            objects.mark_written(sizes)
+            objects.forget_written(sizes)
         return done
 
 

@@ -1,4 +1,4 @@
-"""Deletes unreachable commits and objects. A `Judge` from the layer above decides, inside the transaction.
+"""Deletes unreachable commits and objects. A `Liveness` from the layer above decides, inside the transaction.
 
 Commits are deleted first, in one transaction: after it, no ref can be moved to one of them. Their objects follow.
 """
@@ -13,19 +13,19 @@ from stockroom.digest import CommitId, ObjectDigest
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.refs.anchors import Anchors, read_anchors
 from stockroom.refs.links import DATABASE as LINKS
-from stockroom.refs.marks import Kind, is_marked, spare
+from stockroom.refs.marks import MarkKind, is_marked, unmark
 from stockroom.refs.objects import DATABASE as OBJECTS
 
 _OBJECTS_AT_ONCE: Final = 4096
 
 
-class Judge(Protocol):
+class Liveness(Protocol):
     """Decides which commits and objects are reachable."""
 
-    def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
+    def look_again(self, anchors: Anchors, unmarked: Collection[CommitId]) -> None:
         """Load the current anchors, and commits that were to be deleted and are used again."""
 
-    def is_needed(self, digest: bytes) -> bool:
+    def is_reachable(self, digest: bytes) -> bool:
         """Return whether a commit or an object is reachable."""
 
 
@@ -38,12 +38,12 @@ class Swept:
 
 
 class Sweeper:
-    """Deletes commits and objects that a judge does not need."""
+    """Deletes commits and objects that are not live."""
 
-    def __init__(self, env: Environment, judge: Judge, *, since_ns: int, after: int) -> None:
-        """Keep the commits of operations from `since_ns` on; the judge knows operations up to number `after`."""
+    def __init__(self, env: Environment, liveness: Liveness, *, since_ns: int, after: int) -> None:
+        """Keep the commits of operations from `since_ns` on; `liveness` knows operations up to number `after`."""
         self._env = env
-        self._judge = judge
+        self._liveness = liveness
         self._since_ns = since_ns
         self._after = after
 
@@ -63,22 +63,22 @@ class Sweeper:
         return read_anchors(txn, since_ns=self._since_ns, after=self._after)
 
     def _sweep_commits(self, txn: WriteTxn, commits: Sequence[CommitId]) -> int:
-        self._judge.look_again(self._look(txn), [c for c in commits if not is_marked(txn, Kind.COMMIT, c)])
-        gone = [commit for commit in commits if not self._judge.is_needed(commit)]
+        self._liveness.look_again(self._look(txn), [c for c in commits if not is_marked(txn, MarkKind.COMMIT, c)])
+        gone = [commit for commit in commits if not self._liveness.is_reachable(commit)]
         for commit in gone:
             txn.delete("commits", commit)
             txn.delete(LINKS, commit)
             txn.delete("shallow", commit)
-            spare(txn, Kind.COMMIT, commit)
+            unmark(txn, MarkKind.COMMIT, commit)
         return len(gone)
 
     def _sweep_objects(self, txn: WriteTxn, objects: Sequence[ObjectDigest]) -> int:
-        self._judge.look_again(self._look(txn), ())
-        marked = [digest for digest in objects if is_marked(txn, Kind.OBJECT, digest)]
-        gone = [digest for digest in marked if not self._judge.is_needed(digest)]
+        self._liveness.look_again(self._look(txn), ())
+        marked = [digest for digest in objects if is_marked(txn, MarkKind.OBJECT, digest)]
+        gone = [digest for digest in marked if not self._liveness.is_reachable(digest)]
         for digest in gone:
             txn.delete(OBJECTS, digest)
-            spare(txn, Kind.OBJECT, digest)
+            unmark(txn, MarkKind.OBJECT, digest)
         return len(gone)
 
 

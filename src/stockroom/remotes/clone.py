@@ -92,7 +92,7 @@ def clone(
             raise InvalidInputError(
                 f"{paths.root}: expected a new or empty folder to clone into, found one with files in it"
             )
-        _claim_folder(paths, settings)
+        _reserve_folder(paths, settings)
     try:
         _complete(paths, settings, options, None, transport, on_progress)
     except BaseException:
@@ -129,7 +129,7 @@ def clone_here(
     if not _is_unfinished(paths, settings):
         if is_repository(locate(paths.root)):
             raise InvalidInputError(f"{paths.root} is a repository already: `stock fetch` brings what is new")
-        _claim_folder(paths, settings)
+        _reserve_folder(paths, settings)
     _complete(paths, settings, options, head, transport, on_progress)
     return paths
 
@@ -145,24 +145,24 @@ def _complete(
     """Make a claimed folder a repository, on `head` if given. If that fails before it is one, remove its state."""
     if options.depth is not None and options.depth < 1:
         raise InvalidInputError(f"expected a depth of at least 1, found {options.depth}")
-    lock = FileLock(paths.state / _LOCK_NAME)
+    lock = FileLock(paths.folder / _LOCK_NAME)
     lock.take(0, busy=f"{paths.root}: another process is cloning into it")
     try:
         if not is_repository(paths):
             _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
         if not options.metadata_only:
-            bring_all(paths, on_progress)
-        (paths.state / _MARKER_NAME).unlink(missing_ok=True)
+            fetch_all(paths, on_progress)
+        (paths.folder / _MARKER_NAME).unlink(missing_ok=True)
     except BaseException:
         if not is_repository(paths):
-            shutil.rmtree(paths.state, ignore_errors=True)
+            shutil.rmtree(paths.folder, ignore_errors=True)
         raise
     finally:
         lock.release()
-        (paths.state / _LOCK_NAME).unlink(missing_ok=True)
+        (paths.folder / _LOCK_NAME).unlink(missing_ok=True)
 
 
-def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
+def fetch_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
     """Make every pack of a repository whole through its fetch agent, in batches, and report progress."""
     fetcher = make_agent_fetcher(paths)
     with closing(Repository(paths, fetcher=fetcher)) as repository:
@@ -184,7 +184,7 @@ def bring_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
 
 def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
     """Whether the folder holds an unfinished clone of this remote. Raises `InvalidInputError` if it is of another."""
-    marker = paths.state / _MARKER_NAME
+    marker = paths.folder / _MARKER_NAME
     if paths.root.exists() and not paths.root.is_dir():
         raise InvalidInputError(f"{paths.root}: expected a new folder, found a file")
     if not marker.exists():
@@ -203,18 +203,18 @@ def _is_unfinished(paths: RepositoryPaths, settings: RemoteSettings) -> bool:
     return True
 
 
-def _claim_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
+def _reserve_folder(paths: RepositoryPaths, settings: RemoteSettings) -> None:
     """Create the folder, with a marker that names the remote."""
     make_own_folder(paths)
-    replace_own_file(paths.state / _MARKER_NAME, msgspec.json.encode(_Marker(settings.url)))
+    replace_own_file(paths.folder / _MARKER_NAME, msgspec.json.encode(_Marker(settings.url)))
 
 
 def _is_barely_begun(paths: RepositoryPaths) -> bool:
     """Whether a folder is empty, or holds only the start of a clone that was killed before it wrote its marker."""
-    if {path.name for path in paths.root.iterdir()} - {paths.state.name}:
+    if {path.name for path in paths.root.iterdir()} - {paths.folder.name}:
         return False
     begun = {f"{_MARKER_STEM}.new", ".gitignore"}
-    return not paths.state.is_dir() or {path.name for path in paths.state.iterdir()} <= begun
+    return not paths.folder.is_dir() or {path.name for path in paths.folder.iterdir()} <= begun
 
 
 def _clone_metadata(

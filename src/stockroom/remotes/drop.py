@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.format.marks import ItemKind, MarkTable
-from stockroom.remotes.format.pack_files import LocalPack, find_unsent
+from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.ref_state_log import find_following_state, find_newest_state, read_marks
 from stockroom.remotes.settings import read_remotes
@@ -40,7 +40,7 @@ def plan_drop(
     excess = None if keep_nbytes is None else sum(present.values()) - keep_nbytes
     if not wanted or (excess is not None and excess <= 0):
         return DropPlan((), 0, 0)
-    held = _find_held(repository, wanted)
+    held = _list_held(repository, wanted)
     chosen: list[PackDigest] = []
     nbytes = 0
     for digest in sorted(held, key=lambda digest: -present[digest]):
@@ -60,7 +60,7 @@ def drop(repository: Repository, plan: DropPlan) -> None:
     repository.tensors.cache.forget()
 
 
-def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackDigest]:
+def _list_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackDigest]:
     """Return those of `packs` that a remote is known to hold, confirms now, and has not marked as unreachable."""
     held: set[PackDigest] = set()
     for name, settings in read_remotes(repository.paths).items():
@@ -69,7 +69,7 @@ def _find_held(repository: Repository, packs: Sequence[PackDigest]) -> set[PackD
         asked = [LocalPack.open(repository, digest) for digest in packs if digest in known and digest not in held]
         if asked:
             transport = open_transport(settings)
-            unsent = {pack.digest for pack in find_unsent(transport, asked)}
+            unsent = {pack.digest for pack in list_unsent(transport, asked)}
             marks = _read_newest_marks(transport, tracking)
             held.update(p.digest for p in asked if p.digest not in unsent and (ItemKind.PACK, p.digest) not in marks)
     return held

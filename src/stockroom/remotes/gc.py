@@ -27,11 +27,11 @@ from stockroom.remotes.metadata_copy import MetadataCopy
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
     find_following_state,
-    find_newer_state,
     get_newest_state,
     publish_state,
     put_marks,
     read_marks,
+    read_newer_state,
 )
 from stockroom.remotes.settings import get_remote
 from stockroom.remotes.tracking import Tracking
@@ -39,8 +39,8 @@ from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport
 from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
-from stockroom.repository.upkeep.roots import find_heads
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.repository.upkeep.roots import list_heads
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 GRACE: Final = timedelta(weeks=2)
 _ROUNDS: Final = 50
@@ -104,7 +104,7 @@ def collect_remote(
         transport = open_transport(get_remote(repository.paths, remote))
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; run gc on where it is kept")
-    with session_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
+    with open_writer_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
         tracking, grace_s = Tracking(repository.paths, remote), -(-grace // timedelta(seconds=1))
         collection = _Collection(repository, remote, tracking, transport, metadata, grace_s, on_stage)
         return collection.run(dry_run=dry_run)
@@ -127,7 +127,7 @@ class _Collection:
         state = get_newest_state(self._transport, self._tracking.read_state())
         now_s = int(time.time()) if dry_run else self._transport.read_clock_s()
         state, before, marks, files, rewritten = self._mark(state, now_s, dry_run=dry_run)
-        ripe = self._find_ripe(marks, files, now_s)
+        ripe = self._list_expired(marks, files, now_s)
         removed = [mark.item for mark in ripe] if dry_run else self._remove(state, ripe, files)
         if not dry_run:
             self._transport.remove_leftovers(now_s - self._grace_s)
@@ -158,14 +158,14 @@ class _Collection:
             before = read_marks(self._transport, state, self._tracking)
             self._metadata.take_in(state)
             if files is None:
-                self._metadata.keep(find_heads(self._repository))
+                self._metadata.keep(list_heads(self._repository))
                 files = self._list_files()
             if state.marks != in_force:  # another gc may have removed bundles that were put here but not published yet
                 self._metadata.put_again()
                 in_force = state.marks
             bundles, rewritten = self._metadata.rewrite(state, dry_run=dry_run)
             self._check_free(before, bundles, now_s)
-            kept: set[Item] = {(ItemKind.PACK, pack) for pack in self._metadata.find_live_packs()}
+            kept: set[Item] = {(ItemKind.PACK, pack) for pack in self._metadata.list_live_packs()}
             kept |= {(ItemKind.BUNDLE, entry.digest) for entry in bundles} | {(ItemKind.MARKS, state.marks or b"")}
             marks = _renew(before, files, kept, now_s)
             if not dry_run and (rewritten or _has_news(before, marks)):
@@ -181,7 +181,7 @@ class _Collection:
                 return attempt(state)
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.05 * round_))  # noqa: S311 - so that many do not meet again
-                state = find_newer_state(self._transport, taken.found)
+                state = read_newer_state(self._transport, taken.found)
             except MissingFileError:  # another gc removed files that only older states need
                 newer = find_following_state(self._transport, state)
                 if newer is None:
@@ -199,7 +199,7 @@ class _Collection:
                     f"{mark.until_s - now_s} s"
                 )
 
-    def _find_ripe(self, marks: MarkTable, files: Files, now_s: int) -> list[RemoteMark]:
+    def _list_expired(self, marks: MarkTable, files: Files, now_s: int) -> list[RemoteMark]:
         """Return marks that are old enough and free of other gcs. Old tables of marks only go along with others."""
         ripe = [
             mark

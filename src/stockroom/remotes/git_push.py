@@ -19,7 +19,7 @@ from stockroom.remotes.progress import OnProgress
 from stockroom.remotes.push import PushReport, push
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
-from stockroom.repository.git.history import find_pinned_between, read_pinned
+from stockroom.repository.git.history import read_pinned, read_pinned_between
 from stockroom.repository.git.tie import Tie
 from stockroom.repository.repository import Repository
 
@@ -60,14 +60,14 @@ class Needed:
     branches: Mapping[str, CommitId]
 
 
-def find_needed(tie: Tie, pushed: Sequence[PushedRef], git_remote: str) -> Needed:
+def list_needed(tie: Tie, pushed: Sequence[PushedRef], git_remote: str) -> Needed:
     """Return the commits that `head.stock` names in the git commits about to be pushed."""
     tips = [ref.git_commit for ref in pushed]
     pinned = {git_commit: commit for git_commit, commit in read_pinned(tie, tips).items() if commit is not None}
     branches = {
         ref.branch: pinned[ref.git_commit] for ref in pushed if ref.branch is not None and ref.git_commit in pinned
     }
-    return Needed(find_pinned_between(tie, tips, git_remote), branches)
+    return Needed(read_pinned_between(tie, tips, git_remote), branches)
 
 
 def push_needed(
@@ -91,7 +91,7 @@ def push_needed(
         report = _push_branches(repository, remote, needed.branches, on_progress)
     except RefChangedError as error:
         fetch(repository, remote, on_progress=on_progress)
-        if _find_lacking(repository, remote, needed.commits):
+        if _list_lacking(repository, remote, needed.commits):
             raise RefChangedError(
                 f"{error}; git's push would publish a head.stock without its data, so it was stopped"
             ) from error
@@ -127,10 +127,10 @@ def _push_branches(
 def _check_all_there(
     repository: Repository, remote: str, needed: Iterable[CommitId], on_progress: OnProgress | None
 ) -> None:
-    lacking = _find_lacking(repository, remote, needed)
+    lacking = _list_lacking(repository, remote, needed)
     if lacking:
         fetch(repository, remote, on_progress=on_progress)
-        lacking = _find_lacking(repository, remote, lacking)
+        lacking = _list_lacking(repository, remote, lacking)
     if lacking:
         commit = sorted(lacking)[0].hex()
         raise ConflictError(
@@ -140,7 +140,7 @@ def _check_all_there(
         )
 
 
-def _find_lacking(repository: Repository, remote: str, needed: Iterable[CommitId]) -> set[CommitId]:
+def _list_lacking(repository: Repository, remote: str, needed: Iterable[CommitId]) -> set[CommitId]:
     """Return the needed commits that are unreachable on the remote, as last seen."""
     refs, state = repository.refs, Tracking(repository.paths, remote).read_state()
     tips = [] if state is None else [tip for tip in state.list_tips() if refs.has_commit(tip)]

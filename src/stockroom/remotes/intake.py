@@ -11,7 +11,7 @@ from stockroom.digest import CommitId, ObjectDigest, PackDigest, check_digest
 from stockroom.errors import CorruptionError, NotFoundError
 from stockroom.refs import CommitRecord, RefChange, decode_commit, sort_parents_first
 from stockroom.refs.objects import decode_object
-from stockroom.remotes.format.bundle import Bundle, Record, RecordKind, decode_pack_files, open_bundle
+from stockroom.remotes.format.bundle import Bundle, BundleRecord, RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
 from stockroom.remotes.ref_state_log import find_following_state
@@ -21,7 +21,7 @@ from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.sparse_pack import create_sparse_pack
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 _MAX_BATCH_NBYTES: Final = 16 << 20
 _PACKS_AT_ONCE: Final = 8
@@ -72,7 +72,7 @@ class Intake:
         new = [entry for entry in state.bundles if entry.digest not in known]
         nbytes = sum(entry.nbytes for entry in new)
         tally = TransferTally("metadata", on_progress, total_files=len(new), total_nbytes=nbytes)
-        with session_folder(self._repository.tensors.tmp_directory) as folder:
+        with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             for entry in new:
                 with self._open(entry, folder / entry.digest.hex(), tally) as bundle:
                     self._take_bundle(bundle, entry, folder)
@@ -112,7 +112,7 @@ class Intake:
         tensors = self._repository.tensors
         registered = set(tensors.catalog.read_packs().values())
 
-        def create(record: Record) -> tuple[PackDigest, Manifest]:
+        def create(record: BundleRecord) -> tuple[PackDigest, Manifest]:
             digest, files = PackDigest(record.digest), decode_pack_files(record.payload, where=bundle.where)
             manifest = create_sparse_pack(
                 tensors.packs_directory,
@@ -138,7 +138,7 @@ class Intake:
 
     def _take_objects(self, batch: Mapping[ObjectDigest, bytes], where: str) -> None:
         objects = self._repository.objects
-        missing = objects.find_missing(list(batch))
+        missing = objects.list_missing(list(batch))
         for digest in missing:
             try:
                 decode_object(batch[digest], digest)

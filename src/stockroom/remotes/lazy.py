@@ -33,7 +33,7 @@ def make_agent_fetcher(paths: RepositoryPaths) -> AgentFetcher:
     from stockroom.remotes.settings import read_remotes
 
     return AgentFetcher(
-        paths.state,
+        paths.folder,
         has_remotes=lambda: bool(read_remotes(paths)),
         find_timeout_s=lambda: _read_settings(paths).fetch_timeout_s,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.remotes.format.bundle import BundleWriter, Record, RecordKind, open_bundle
+from stockroom.remotes.format.bundle import BundleRecord, BundleWriter, RecordKind, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.tracking import Tracking
@@ -49,7 +49,7 @@ class MetadataCopy:
     def take_in(self, state: RefState) -> None:
         """Download the bundles of a state, and find what its refs reach."""
         for entry in state.bundles:
-            self._bring(entry)
+            self._copy_bundle(entry)
         Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
         self._reach.add_commits(state.list_tips())
 
@@ -57,22 +57,22 @@ class MetadataCopy:
         """Count commits as needed, as far as the remote has them."""
         self._reach.add_commits([commit for commit in commits if self._repository.refs.has_commit(commit)])
 
-    def find_live_packs(self) -> set[PackDigest]:
+    def list_live_packs(self) -> set[PackDigest]:
         """Return the packs that hold anything needed."""
         known = self._repository.tensors.catalog.read_packs().items()
         return {pack for number, pack in known if self._reach.find_live(number) is not None}
 
     def rewrite(self, state: RefState, *, dry_run: bool) -> tuple[tuple[BundleEntry, ...], int]:
-        """Return the bundles of a state without unneeded records, and how many had to be rewritten for that.
+        """Return the bundles of a state without unreachable records, and how many had to be rewritten for that.
 
-        A bundle that describes an unneeded pack must be rewritten; others only if it is worth it.
+        A bundle that describes an unreachable pack must be rewritten; others only if it is worth it.
         """
-        packs: set[bytes] = set(self.find_live_packs())
+        packs: set[bytes] = set(self.list_live_packs())
         bundles: list[BundleEntry] = []
         count = 0
         for entry in state.bundles:
             known = self._rewritten.get(entry.digest)
-            if known is None or any(self._is_needed(kind, digest, packs) for kind, digest in known.left_out):
+            if known is None or any(self._is_reachable(kind, digest, packs) for kind, digest in known.left_out):
                 known = self._rewritten[entry.digest] = self._rewrite(entry, packs, dry_run=dry_run)
             bundles += known.bundles
             count += known.bundles != (entry,)
@@ -88,7 +88,7 @@ class MetadataCopy:
             left_out: list[tuple[RecordKind, bytes]] = []
             nbytes = 0
             for record in bundle.iter_records():
-                if not self._is_needed(record.kind, record.digest, packs):
+                if not self._is_reachable(record.kind, record.digest, packs):
                     left_out.append((record.kind, record.digest))
                     nbytes += len(record.payload)
             must = any(kind is RecordKind.PACK for kind, _ in left_out)
@@ -101,12 +101,12 @@ class MetadataCopy:
                 self._write(r for r in bundle.iter_records() if (r.kind, r.digest) not in gone), tuple(left_out)
             )
 
-    def _is_needed(self, kind: RecordKind, digest: bytes, packs: Collection[bytes]) -> bool:
+    def _is_reachable(self, kind: RecordKind, digest: bytes, packs: Collection[bytes]) -> bool:
         if kind is RecordKind.PACK:
             return digest in packs
         return digest in self._reach.commits or self._reach.has_object(digest)
 
-    def _write(self, records: Iterator[Record]) -> tuple[BundleEntry, ...]:
+    def _write(self, records: Iterator[BundleRecord]) -> tuple[BundleEntry, ...]:
         """Put a bundle of `records` on the remote. Return its entry, or nothing if there are no records."""
         writer = BundleWriter(self._folder / f"written{len(self._written)}")
         for record in records:
@@ -119,7 +119,7 @@ class MetadataCopy:
         self._transport.put(entry.path, writer.path)
         return (entry,)
 
-    def _bring(self, entry: BundleEntry) -> None:
+    def _copy_bundle(self, entry: BundleEntry) -> None:
         path = self._copy.locate(entry)
         if path.exists():
             return

@@ -50,7 +50,7 @@ def plan_prefetch(tensors: TensorStore, digests: NDArray[np.uint8], *, max_nbyte
     return PrefetchPlan(wanted, nbytes, read_nbytes, requests, left_out)
 
 
-def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
+def fetch_planned(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | None = None) -> None:
     """Carry out a plan, some packs at a time. Raises `AbsentDataError` if no remote has them."""
     count, done_units = len(plan.wanted), 0
     units = sum(len(some) for _, some in plan.wanted)
@@ -69,7 +69,7 @@ def bring(repository: Repository, plan: PrefetchPlan, on_progress: OnProgress | 
 def _iter_absent(tensors: TensorStore, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
     parts: dict[PackDigest, list[NDArray[np.int64]]] = {}
     for start in range(0, len(digests), _CHUNKS_AT_ONCE):
-        for pack, units in tensors.find_absent(digests[start : start + _CHUNKS_AT_ONCE]):
+        for pack, units in tensors.list_absent(digests[start : start + _CHUNKS_AT_ONCE]):
             parts.setdefault(pack, []).append(units)
     return [(pack, np.unique(np.concatenate(units))) for pack, units in parts.items()]
 

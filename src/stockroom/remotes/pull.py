@@ -12,7 +12,7 @@ from stockroom.remotes.fetch import FetchReport, fetch
 from stockroom.remotes.progress import OnProgress
 from stockroom.repository.merging.commands import MergeOptions, Outcome, merge
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.session import WriteSession
+from stockroom.repository.writing.stage_workspace import StageWorkspace
 
 PULL: Final = "pull"
 
@@ -30,7 +30,7 @@ class PullReport:
 
 def pull(
     repository: Repository,
-    session: WriteSession,
+    workspace: StageWorkspace,
     remote: str,
     options: MergeOptions,
     *,
@@ -44,7 +44,7 @@ def pull(
             made.
         RefNotFoundError: the remote has no branch of that name.
     """
-    branch, old = session.head.branch, session.head.commit
+    branch, old = workspace.head.branch, workspace.head.commit
     if branch is None:
         raise ConflictError("HEAD is detached: check out a branch to pull into")
     fetched = fetch(repository, remote, on_progress=on_progress)
@@ -53,10 +53,10 @@ def pull(
     if theirs is None:
         raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` makes it", ref=branch)
     try:
-        report = merge(session, theirs, name, replace(options, kind=PULL))
+        report = merge(workspace, theirs, name, replace(options, kind=PULL))
     except MergeConflictError as error:
         raise MergeConflictError(
             f"{error}; what was fetched is {name}: `stock merge {name} --no-commit` begins to merge it by hand",
             conflicts=error.conflicts,
         ) from error
-    return PullReport(fetched, branch, old, session.head.commit, report.outcome)
+    return PullReport(fetched, branch, old, workspace.head.commit, report.outcome)

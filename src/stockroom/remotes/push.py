@@ -21,7 +21,7 @@ from stockroom.errors import RefChangedError, RemoteError
 from stockroom.refs import Ref, RefChange, RefMove
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
-from stockroom.remotes.format.pack_files import LocalPack, find_unsent
+from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferTally
@@ -29,12 +29,12 @@ from stockroom.remotes.push_plan import PushContents, plan_push
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
     find_following_state,
-    find_newer_state,
     find_newest_state,
     is_current,
     publish_state,
     put_marks,
     read_marks,
+    read_newer_state,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
 from stockroom.remotes.settings import get_remote
@@ -43,7 +43,7 @@ from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.repository import Repository
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 
 _PUTS_AT_ONCE: Final = 8
 _FEW_PACKS: Final = 4
@@ -120,7 +120,7 @@ class _Push:
             updates = plan_updates(state, self._wanted)
             refusal = None if self._force else find_refusal(refs, updates, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
-                state, is_newest = find_newer_state(self._transport, state), True
+                state, is_newest = read_newer_state(self._transport, state), True
                 continue
             if refusal is not None:
                 raise refusal
@@ -132,7 +132,7 @@ class _Push:
                 publish_state(self._transport, following)
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.02 * min(round_, 25)))  # noqa: S311 - so that many do not meet again
-                newest = find_newer_state(self._transport, taken.found)
+                newest = read_newer_state(self._transport, taken.found)
                 self._doubt(state, newest)
                 state, is_newest = newest, True
                 continue
@@ -208,8 +208,8 @@ class _Push:
         described = self._tracking.read_described(entry.digest for entry in bundles)
         old = [pack for pack in packs if pack.digest in known and pack.digest not in self._sent]
         unsent = [pack for pack in packs if pack.digest not in known and pack.digest not in self._sent]
-        missing = find_unsent(self._transport, old) if old else []
-        missing += find_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
+        missing = list_unsent(self._transport, old) if old else []
+        missing += list_unsent(self._transport, unsent) if len(unsent) > _FEW_PACKS else unsent
         missing = self._make_whole(missing)
         self._put_files([file for pack in missing for file in pack.iter_files()])
         self._sent.update(pack.digest for pack in missing)
@@ -245,7 +245,7 @@ class _Push:
     ) -> tuple[BundleEntry, ...]:
         """Put the new metadata on the remote, merged with small bundles there. Return the new list of bundles."""
         entries = () if state is None else state.bundles
-        with session_folder(self._repository.tensors.tmp_directory) as folder:
+        with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
             self._write_bundle(writer, contents, packs)
             merged = plan_compaction(entries, writer.nbytes)

@@ -33,7 +33,7 @@ def plan_push(repository: Repository, tips: Sequence[CommitId], known: Collectio
         contents.objects.update(dict.fromkeys(digests))
 
     def add_chunks(digests: NDArray[np.uint8], _: object) -> None:
-        contents.packs.update(dict.fromkeys(repository.tensors.find_packs(digests, avoid=leaving)))
+        contents.packs.update(dict.fromkeys(repository.tensors.list_packs(digests, avoid=leaving)))
 
     walk = Walk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
     for commit, base in list_new_commits(repository.refs, tips, known).items():
@@ -71,12 +71,12 @@ def list_new_commits(
                 is_known[parent] = is_known[commit]
                 visit(parent)
             elif is_known[commit] and not is_known[parent]:
-                _mark_known(parent, found, is_known)
+                _spread_known(parent, found, is_known)
     new = {commit: parents for commit, parents in found.items() if not is_known[commit]}
     return {commit: next(iter(new[commit]), None) for commit in sort_parents_first(new)}
 
 
-def _mark_known(
+def _spread_known(
     start: CommitId, found: Mapping[CommitId, tuple[CommitId, ...]], is_known: dict[CommitId, bool]
 ) -> None:
     """Mark as known a commit that was taken for new, and all such commits behind it."""

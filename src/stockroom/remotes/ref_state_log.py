@@ -45,7 +45,7 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
     """
     if known is None:
         return _search(transport, _read_hint(transport))
-    newest = find_newer_state(transport, known)
+    newest = read_newer_state(transport, known)
     return newest if newest is not known or is_current(transport, known) else _search(transport, _read_hint(transport))
 
 
@@ -57,7 +57,7 @@ def get_newest_state(transport: Transport, known: RefState | None = None) -> Ref
     return state
 
 
-def find_newer_state(transport: Transport, known: RefState) -> RefState:
+def read_newer_state(transport: Transport, known: RefState) -> RefState:
     """Return the newest state from `known` on, which must be this remote's; if it is `known`, by one request.
 
     Doubles the step until a state is missing, then bisects.
@@ -82,7 +82,7 @@ def find_newer_state(transport: Transport, known: RefState) -> RefState:
 
 def find_following_state(transport: Transport, state: RefState) -> RefState | None:
     """Return the newest state of a remote after `state`, or None."""
-    newest = find_newer_state(transport, state)
+    newest = read_newer_state(transport, state)
     return None if newest.number == state.number else newest
 
 
@@ -157,9 +157,9 @@ def _search(transport: Transport, hint: int) -> RefState | None:
     if hint > 1:
         start = find_state(transport, hint)
         if start is not None:
-            return find_newer_state(transport, start)
+            return read_newer_state(transport, start)
     first = find_state(transport, 1)
-    return None if first is None else find_newer_state(transport, first)
+    return None if first is None else read_newer_state(transport, first)
 
 
 def _read_hint(transport: Transport) -> int:

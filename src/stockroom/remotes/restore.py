@@ -21,7 +21,7 @@ def repair(repository: Repository, *, on_progress: Callable[[int, int], None] | 
     if report.lost_packs or report.lost_records:
         for name in read_remotes(repository.paths):
             _restore(repository, name, report)
-        _bring(repository, report)
+        _fetch_rest(repository, report)
         repository.refs.rebuild_links()
     report.left = verify_beside_others(repository, on_progress=on_progress).damage
     return report
@@ -41,7 +41,7 @@ def _restore(repository: Repository, remote: str, report: RepairReport) -> None:
         )
 
 
-def _bring(repository: Repository, report: RepairReport) -> None:
+def _fetch_rest(repository: Repository, report: RepairReport) -> None:
     """Fetch the lost packs that are known again, whole."""
     repository.tensors.index.refresh()
     known = set(repository.tensors.catalog.read_packs().values())

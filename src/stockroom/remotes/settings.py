@@ -60,7 +60,7 @@ def remove_remote(paths: RepositoryPaths, name: str) -> None:
 
 def locate_settings(paths: RepositoryPaths) -> Path:
     """Return the path of the settings file, which need not exist."""
-    return paths.state / "remotes.json"
+    return paths.folder / "remotes.json"
 
 
 @functools.lru_cache(64)

@@ -27,12 +27,12 @@ class Tracking:
     """The knowledge of the remote `name`."""
 
     def __init__(self, paths: RepositoryPaths, name: str) -> None:
-        self._directory = paths.state / _DIRECTORY / name
+        self._directory = paths.folder / _DIRECTORY / name
         self._state = self._directory / "state"
         self._packs = self._directory / "packs"
         self._bundles = self._directory / "bundles"
         self._described = self._directory / "described"
-        self._marks = self._directory / "marks"
+        self._marks_file = self._directory / "marks"
 
     def read_state(self) -> RefState | None:
         """Read the ref state last seen, or None if there is no readable one."""
@@ -70,14 +70,14 @@ class Tracking:
     def read_marks(self, digest: bytes) -> bytes | None:
         """Return the remote's table of marks with that digest, if it was read before."""
         try:
-            content = self._marks.read_bytes()
+            content = self._marks_file.read_bytes()
         except OSError:
             return None
         return content if blake3(content).digest() == digest else None
 
     def write_marks(self, content: bytes) -> None:
         """Keep a table of marks."""
-        _replace(self._marks, content)
+        _replace(self._marks_file, content)
 
     def read_bundles(self) -> set[bytes]:
         """Return the bundles of the remote whose content is here."""
@@ -107,7 +107,7 @@ class Tracking:
 
 def forget_all_bundles(paths: RepositoryPaths) -> None:
     """Forget the bundles taken in from every remote, so that they are taken in again: some of their content is gone."""
-    for bundles in (paths.state / _DIRECTORY).glob("*/bundles"):
+    for bundles in (paths.folder / _DIRECTORY).glob("*/bundles"):
         bundles.unlink(missing_ok=True)
 
 

@@ -1,1 +1,1 @@
-"""The only place where bytes and history meet: opening, write sessions, HEAD, differences, verification."""
+"""The only place where bytes and history meet: opening, workspaces, HEAD, differences, verification."""

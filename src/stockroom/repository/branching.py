@@ -12,7 +12,7 @@ from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
 
 if TYPE_CHECKING:
-    from stockroom.repository.writing.session import WriteSession
+    from stockroom.repository.writing.stage_workspace import StageWorkspace
 
 
 def create_branch(repository: Repository, name: str, at: CommitId) -> None:
@@ -53,77 +53,77 @@ def delete_tag(repository: Repository, name: str) -> None:
     repository.refs.apply(changes.delete_tag(name, at=at))
 
 
-def checkout(session: WriteSession, name: str, *, create: bool) -> Head:
+def checkout(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
     """Move HEAD and return it; writes only `head.stock`, and the new branch if `create`.
 
     A new branch starts at HEAD and keeps what is staged; moving elsewhere needs a clean stage. In the tie, only git
     makes and switches branches: raises `ConflictError` with git's command.
     """
-    repository = session.repository
+    repository = workspace.repository
     if repository.find_tie() is not None:
-        return _stay(session, name, create=create)
+        return _stay(workspace, name, create=create)
     if create:
-        _make_branch_here(repository, name, session.head)
-        head = Head(name, session.head.commit)
+        _make_branch_here(repository, name, workspace.head)
+        head = Head(name, workspace.head.commit)
         repository.paths.head.write(head)
-        session.rename_head(head)
+        workspace.rename_head(head)
         return head
-    if not session.is_stranded:
-        session.check_clean()
-    head = _find_target(repository, name, session.head)
-    session.check_clean(head.commit)
-    if head != session.head:
+    if not workspace.is_stranded:
+        workspace.check_clean()
+    head = _resolve_target(repository, name, workspace.head)
+    workspace.check_clean(head.commit)
+    if head != workspace.head:
         repository.paths.head.write(head)
-    session.move_head(head)
+    workspace.move_head(head)
     return head
 
 
-def undo(session: WriteSession) -> Operation:
+def undo(workspace: StageWorkspace) -> Operation:
     """Undo the newest change of a ref that is not undone yet, and return it; HEAD follows if it was there."""
-    refs = session.repository.refs
+    refs = workspace.repository.refs
     change = plan_undo(refs.iter_operations())
     (move,) = change.moves
     kind, name = move.ref
-    moves_head = kind == "branch" and name == session.head.branch and move.old == session.head.commit
+    moves_head = kind == "branch" and name == workspace.head.branch and move.old == workspace.head.commit
     undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
     if moves_head:
-        session.check_clean()
+        workspace.check_clean()
         if undone.kind == "branch":
             raise ConflictError(f"undo would delete branch {name!r}, which is checked out; check out another")
     if moves_head:
-        session.move_branch(Head(name, move.new), change)
+        workspace.move_branch(Head(name, move.new), change)
     else:
         refs.apply(change)
     return undone
 
 
-def reset_to(session: WriteSession, target: CommitId) -> None:
+def reset_to(workspace: StageWorkspace, target: CommitId) -> None:
     """Move the checked-out branch, or a detached HEAD, to a commit, and drop what is staged."""
-    branch = session.head.branch
+    branch = workspace.head.branch
     if branch is None:
-        session.reset()
+        workspace.reset()
         head = Head(None, target)
-        session.repository.paths.head.write(head)
-        session.move_head(head)
+        workspace.repository.paths.head.write(head)
+        workspace.move_head(head)
         return
-    tip = session.repository.refs.find_branch(branch)  # sessions may have moved it past HEAD
-    if tip == session.head.commit == target:
-        session.reset()
+    tip = workspace.repository.refs.find_branch(branch)  # sessions may have moved it past HEAD
+    if tip == workspace.head.commit == target:
+        workspace.reset()
         return
     moves = () if tip == target else (RefMove(ref=Ref("branch", branch), old=tip, new=target),)
-    change = RefChange(kind="reset", moves=moves, stages={session.stage_name: None})
-    session.move_branch(Head(branch, target), change)
+    change = RefChange(kind="reset", moves=moves, stages={workspace.stage_name: None})
+    workspace.move_branch(Head(branch, target), change)
 
 
-def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
+def _stay(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
     """Return HEAD if `name` is the branch git is on. Otherwise raises `ConflictError` with git's command."""
     if create:
         raise ConflictError(
             f"git tracks head.stock here, so git creates branches: run `git switch -c {name}`; commits follow it"
         )
-    if name == session.head.branch:
-        return session.head
-    _find_target(session.repository, name, session.head)  # raises with near names if nothing is called that
+    if name == workspace.head.branch:
+        return workspace.head
+    _resolve_target(workspace.repository, name, workspace.head)  # raises with near names if nothing is called that
     raise ConflictError(
         f"git tracks head.stock here, so git moves HEAD: `git switch {name}` switches the data too. To move git's "
         f"branch to {name!r}, run `stock reset --hard {name}`; to only read {name!r}, pass its name "
@@ -131,7 +131,7 @@ def _stay(session: WriteSession, name: str, *, create: bool) -> Head:
     )
 
 
-def _find_target(repository: Repository, name: str, head: Head) -> Head:
+def _resolve_target(repository: Repository, name: str, head: Head) -> Head:
     """Return the HEAD for checking out `name`: on a branch, or detached at any other ref."""
     at = repository.refs.find_branch(name)
     if at is not None:

@@ -21,8 +21,8 @@ _TIMEOUT_S: Final = 60.0
 class Claim:
     """A claim that this process holds until `release` or its death."""
 
-    def __init__(self, state: Path, marks: MarkStore) -> None:
-        self._directory = state / _DIRECTORY
+    def __init__(self, folder: Path, marks: MarkStore) -> None:
+        self._directory = folder / _DIRECTORY
         self._marks = marks
         self._lock: FileLock | None = None
         self.round = -1
@@ -46,9 +46,9 @@ class Claim:
             self._lock.release()
 
 
-def find_oldest_round(state: Path, current: int) -> int:
+def read_oldest_round(folder: Path, current: int) -> int:
     """Return the oldest round that a living writer claims, or `current` if none is older."""
-    directory = state / _DIRECTORY
+    directory = folder / _DIRECTORY
     files = [path for path in directory.iterdir() if path.name.isdecimal()] if directory.is_dir() else []
     older = [path for path in files if int(path.name) < current]
     return min((int(path.name) for path in older if not _remove_if_free(path)), default=current)

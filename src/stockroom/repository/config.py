@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class Setting:
     """One setting: its name, its field in `Settings`, the parser of a typed value, and its help."""
 
     name: str
@@ -56,7 +56,7 @@ def write_settings(file: Path, settings: Settings) -> None:
     replace_own_file(file, msgspec.json.encode(settings))
 
 
-def find_key(name: str) -> Key:
+def get_setting(name: str) -> Setting:
     """Return the setting with this name. Raises `InvalidInputError` with similar names if there is none."""
     key = next((key for key in KEYS if key.name == name.lower()), None)
     if key is not None:
@@ -66,7 +66,7 @@ def find_key(name: str) -> Key:
     raise InvalidInputError(f"no setting {name!r}; {hint}")
 
 
-def change_setting(settings: Settings, key: Key, text: str | None) -> Settings:
+def change_setting(settings: Settings, key: Setting, text: str | None) -> Settings:
     """Return settings with one set from `text`, or unset for None. Raises `InvalidInputError` if `text` is invalid."""
     value = None if text is None else key.parse(text)
     return msgspec.structs.replace(settings, **{key.field: value})
@@ -96,9 +96,9 @@ def _parse_seconds(text: str) -> float:
 
 
 KEYS: Final = (
-    Key("user.name", "name", _parse_text, "Your name, recorded in commits."),
-    Key("user.email", "email", _parse_text, "Your email, recorded in commits."),
-    Key("fetch.lazy", "lazy_fetch", _parse_bool, "Download missing samples when they are read."),
-    Key("fetch.timeout", "fetch_timeout_s", _parse_seconds, "Seconds that a read waits without progress."),
+    Setting("user.name", "name", _parse_text, "Your name, recorded in commits."),
+    Setting("user.email", "email", _parse_text, "Your email, recorded in commits."),
+    Setting("fetch.lazy", "lazy_fetch", _parse_bool, "Download missing samples when they are read."),
+    Setting("fetch.timeout", "fetch_timeout_s", _parse_seconds, "Seconds that a read waits without progress."),
 )
 """All settings."""

@@ -58,7 +58,7 @@ def follow_git_if_free(repository: Repository) -> None:
         return
     with suppress(LockedError, ReadOnlyError), acquire_lease(repository.paths.lease, timeout_s=0):
         is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
-        follow_git(repository, tie, repository.settle_head(tie), is_staged=is_staged)
+        follow_git(repository, tie, repository.complete_head(tie), is_staged=is_staged)
 
 
 def check_unmoved(now: Head, began: Head) -> None:

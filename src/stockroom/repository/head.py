@@ -23,11 +23,11 @@ from stockroom.files import read_own_file, write_own_file
 HEAD_NAME = "head.stock"
 REMOTE_NAME = "remote.stock"
 """Another file beside it that git tracks (`remotes/format/remote_file.py`)."""
-PENDING_NAME = "head.pending"
+PREPARED_NAME = "head.pending"
 _MAGIC = "stockroom head"
 _VERSION = 1
 _MAX_NBYTES = 4096
-_CONFLICT_MARK = "<<<<<<< "
+_CONFLICT_MARKER = "<<<<<<< "
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def parse_head(text: str, *, where: str) -> Head:
 
 def _explain_conflict(text: str) -> str:
     """Return advice about a file that git left in conflict; empty for any other file."""
-    if _CONFLICT_MARK not in text:
+    if _CONFLICT_MARKER not in text:
         return ""
     theirs = re.findall(r"^commit ([0-9a-f]{64})$", text.partition("\n=======\n")[2], re.MULTILINE)
     return (
@@ -78,24 +78,24 @@ def _explain_conflict(text: str) -> str:
 class HeadFile:
     """The HEAD of one work tree."""
 
-    def __init__(self, work_tree: Path, state_directory: Path) -> None:
+    def __init__(self, work_tree: Path, folder: Path) -> None:
         self.path = work_tree / HEAD_NAME
-        self._pending = state_directory / PENDING_NAME
+        self._prepared = folder / PREPARED_NAME
 
     def read(self) -> Head:
         """Return the HEAD in the file."""
         return self._read(self.path)
 
-    def find_pending(self) -> Head | None:
+    def find_prepared(self) -> Head | None:
         """Return the next HEAD if a move is under way or unfinished; None if no next HEAD was written in full."""
         try:
-            return self._read(self._pending)
+            return self._read(self._prepared)
         except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError):
             return None
 
     def prepare(self, head: Head) -> None:
         """Write the next HEAD beside the present one, and sync it."""
-        write_own_file(self._pending, head.format().encode(), sync=True)
+        write_own_file(self._prepared, head.format().encode(), sync=True)
 
     def complete(self) -> None:
         """Make the prepared HEAD the present one.
@@ -103,11 +103,11 @@ class HeadFile:
         The folder is not synced: if a power cut undoes the rename, the prepared file is back, and the next reader
         renames it.
         """
-        self._pending.rename(self.path)
+        self._prepared.rename(self.path)
 
     def cancel(self) -> None:
         """Delete a prepared HEAD whose move did not happen."""
-        self._pending.unlink(missing_ok=True)
+        self._prepared.unlink(missing_ok=True)
 
     def write(self, head: Head) -> None:
         """Replace the HEAD."""

@@ -19,11 +19,11 @@ from stockroom.repository.config import read_settings, write_settings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head, HeadFile
 
-STATE_NAME = ".stockroom"
+FOLDER_NAME = ".stockroom"
 DEFAULT_BRANCH = "main"
 _STAGE_NAME = "work"
 _MAIN_WORK_TREE = "."
-"""The name of git's main work tree if a linked one holds the state; no linked work tree can have it."""
+"""The name of git's main work tree if a linked one holds the repository's folder; no linked work tree can have it."""
 _FORMAT_NAME = "format"
 _FORMAT_TEXT = "stockroom repository 1\n"
 _MAX_FORMAT_NBYTES = 4096
@@ -40,7 +40,7 @@ class Identity(msgspec.Struct, frozen=True):
 class RepositoryPaths:
     """The files of the repository whose work tree is `root`.
 
-    Work trees of one git repository share one state. `home` is the work tree that holds it, or None if `root` does;
+    Work trees of one git repository share one folder. `home` is the work tree that holds it, or None if `root` does;
     `work_tree` is git's name for this one.
     """
 
@@ -49,14 +49,14 @@ class RepositoryPaths:
     work_tree: str | None = None
 
     @cached_property
-    def state(self) -> Path:
+    def folder(self) -> Path:
         """The folder of everything except HEAD. git never tracks it, and each machine has its own."""
-        return (self.home or self.root) / STATE_NAME
+        return (self.home or self.root) / FOLDER_NAME
 
     @cached_property
     def own(self) -> Path:
         """The folder of files for this work tree alone: its lease, and an unfinished move of its HEAD."""
-        return self.root / STATE_NAME
+        return self.root / FOLDER_NAME
 
     @property
     def stage_name(self) -> str:
@@ -66,7 +66,7 @@ class RepositoryPaths:
     @cached_property
     def refs(self) -> Path:
         """The LMDB environment of names and history."""
-        return self.state / "refs"
+        return self.folder / "refs"
 
     @cached_property
     def lease(self) -> Path:
@@ -75,17 +75,17 @@ class RepositoryPaths:
 
     def session_lease(self, name: str) -> Path:
         """Return the lock file of the session called `name`."""
-        return self.state / "sessions" / f"{compute_digest(name.encode()).hex()}.lock"
+        return self.folder / "sessions" / f"{compute_digest(name.encode()).hex()}.lock"
 
     @cached_property
-    def turn(self) -> Path:
+    def commit_lock(self) -> Path:
         """The lock file that makes sessions commit one at a time."""
-        return self.state / "commit.lock"
+        return self.folder / "commit.lock"
 
     @cached_property
     def config(self) -> Path:
         """The repository's own settings, as JSON."""
-        return self.state / "config.json"
+        return self.folder / "config.json"
 
     @cached_property
     def head(self) -> HeadFile:
@@ -97,7 +97,7 @@ class RepositoryPaths:
         settings = read_settings(self.config)
         if settings.name is not None and settings.email is not None:
             return Identity(settings.name, settings.email)
-        user = _find_user()
+        user = _read_user()
         return Identity(settings.name or user, settings.email or f"{user}@{os.uname().nodename}")
 
     def write_identity(self, identity: Identity) -> None:
@@ -106,11 +106,11 @@ class RepositoryPaths:
         write_settings(self.config, replace(settings, name=identity.name, email=identity.email))
 
 
-def find_repository(start: Path) -> RepositoryPaths:
+def locate_repository(start: Path) -> RepositoryPaths:
     """Return the repository that contains `start`. Raises `RepositoryNotFoundError` if there is none."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):
-        if (folder / STATE_NAME / _FORMAT_NAME).is_file() or (folder / HEAD_NAME).is_file():
+        if (folder / FOLDER_NAME / _FORMAT_NAME).is_file() or (folder / HEAD_NAME).is_file():
             return open_paths(folder)
     raise RepositoryNotFoundError(
         f"no repository in {resolved} or any folder above it; run `stock init` to create one there"
@@ -122,10 +122,10 @@ def open_paths(root: Path) -> RepositoryPaths:
     paths = locate(root)
     if not is_repository(paths):
         raise RepositoryNotFoundError(_explain_missing_state(root))
-    found = read_own_file(paths.state / _FORMAT_NAME, max_nbytes=_MAX_FORMAT_NBYTES).decode("utf-8", "replace")
+    found = read_own_file(paths.folder / _FORMAT_NAME, max_nbytes=_MAX_FORMAT_NBYTES).decode("utf-8", "replace")
     if found != _FORMAT_TEXT:
         raise FormatVersionError(
-            f"{paths.state}: expected format {_FORMAT_TEXT.strip()!r}, found {found[:60]!r}; upgrade Stockroom"
+            f"{paths.folder}: expected format {_FORMAT_TEXT.strip()!r}, found {found[:60]!r}; upgrade Stockroom"
         )
     return paths
 
@@ -165,7 +165,7 @@ def init_repository(root: Path) -> tuple[RepositoryPaths, bool]:
 
 def is_repository(paths: RepositoryPaths) -> bool:
     """Return whether a complete repository exists."""
-    return (paths.state / _FORMAT_NAME).is_file()
+    return (paths.folder / _FORMAT_NAME).is_file()
 
 
 def prepare_repository(paths: RepositoryPaths) -> None:
@@ -174,12 +174,12 @@ def prepare_repository(paths: RepositoryPaths) -> None:
 
     make_own_folder(paths)
     paths.refs.mkdir(parents=True, exist_ok=True)
-    TensorStore(paths.state).close()  # creates its folders
+    TensorStore(paths.folder).close()  # creates its folders
 
 
 def complete_repository(paths: RepositoryPaths) -> None:
     """Turn a prepared repository into a complete one: the last step, after its HEAD was written."""
-    replace_own_file(paths.state / _FORMAT_NAME, _FORMAT_TEXT.encode())
+    replace_own_file(paths.folder / _FORMAT_NAME, _FORMAT_TEXT.encode())
 
 
 def make_own_folder(paths: RepositoryPaths) -> None:
@@ -203,13 +203,13 @@ def _explain_missing_state(root: Path) -> str:
     has_remote = (root / REMOTE_NAME).is_file()
     command = "stock clone --here" if has_remote else "stock clone --here URL"
     return (
-        f"{root} has a {HEAD_NAME} but no {STATE_NAME}: its data was not cloned; run `{command}` there to clone it "
+        f"{root} has a {HEAD_NAME} but no {FOLDER_NAME}: its data was not cloned; run `{command}` there to clone it "
         f"from {f'the remote in {REMOTE_NAME}' if has_remote else 'its remote'}, or delete {HEAD_NAME} and run "
         "`stock init` to start over"
     )
 
 
-def _find_user() -> str:
+def _read_user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -16,11 +16,11 @@ from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefN
 from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
 from stockroom.refs.commit import CommitRecord, MetadataValue
-from stockroom.refs.marks import Kind, MarkStore
+from stockroom.refs.marks import MarkKind, MarkStore
 from stockroom.repository.git.tie import Tie, describe_for_commit, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
 from stockroom.repository.lease import acquire_lease
-from stockroom.repository.paths import Identity, RepositoryPaths, find_repository, open_paths
+from stockroom.repository.paths import Identity, RepositoryPaths, locate_repository, open_paths
 from stockroom.trees import NodeCache
 
 if TYPE_CHECKING:
@@ -47,13 +47,15 @@ class Repository:
         self.nodes = NodeCache(self.objects)
         self._writer: TensorWriter | None = None
         self._writer_pid = 0
-        self._heeded_round = 0
-        self._doomed: list[PackDigest] = []
+        self._seen_round = 0
+        self._marked_packs: list[PackDigest] = []
 
     @classmethod
-    def find(cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None) -> Repository:
+    def locate(
+        cls, path: Path | None, *, make_fetcher: Callable[[RepositoryPaths], Fetcher] | None = None
+    ) -> Repository:
         """Return the repository at `path`, or, for None, the one that contains the working directory."""
-        paths = find_repository(Path.cwd() if path is None else path)
+        paths = locate_repository(Path.cwd() if path is None else path)
         return cls(paths, fetcher=None if make_fetcher is None else make_fetcher(paths))
 
     @classmethod
@@ -66,30 +68,30 @@ class Repository:
         """The chunks; opened on first use, since history does not need them."""
         from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
-        return TensorStore(self.paths.state, fetcher=self._fetcher)
+        return TensorStore(self.paths.folder, fetcher=self._fetcher)
 
     def open_writer(self) -> TensorWriter:
-        """Return the writer of chunks, made once per process and kept for the next write session."""
+        """Return the writer of chunks, made once per process and kept for the next workspace."""
         from stockroom.store.tensor_writer import TensorWriter  # here for start-up time
 
         if self._writer is None or self._writer_pid != os.getpid():
             self._writer, self._writer_pid = TensorWriter(self.tensors), os.getpid()
-        self._writer.avoid(self._doomed, lambda pack: self.marks.spare(Kind.PACK, pack))
+        self._writer.avoid(self._marked_packs, lambda pack: self.marks.unmark(MarkKind.PACK, pack))
         return self._writer
 
-    def heed_marks(self) -> None:
+    def avoid_marked(self) -> None:
         """Rely on no pack that gc has marked, or removed since the last call. For a writer that has its claim.
 
         Marks are read first: a pack whose mark is gone has left the catalog already.
         """
-        number, doomed = self.marks.read_doomed_packs()
-        self._doomed = [PackDigest(pack) for pack in doomed]
-        if number != self._heeded_round:
+        number, packs = self.marks.read_marked_packs()
+        self._marked_packs = [PackDigest(pack) for pack in packs]
+        if number != self._seen_round:
             tensors = self.__dict__.get("tensors")
             if tensors is not None:
                 tensors.index.refresh()
                 tensors.cache.forget()
-            self._heeded_round = number
+            self._seen_round = number
 
     def close(self) -> None:
         """Close all files."""
@@ -108,23 +110,23 @@ class Repository:
     def read_head(self) -> Head:
         """Return HEAD, after finishing a move that a killed process left unfinished."""
         head = self.paths.head.read()
-        pending = self._find_effective(head)
-        if pending is None:
+        prepared = self._find_effective(head)
+        if prepared is None:
             return head
         try:
             lease = acquire_lease(self.paths.lease, timeout_s=0)
         except (LockedError, ReadOnlyError):  # its writer is alive, or nothing can be written here
-            return pending
+            return prepared
         with lease:
-            return self.settle_head(self.find_tie())
+            return self.complete_head(self.find_tie())
 
-    def settle_head(self, tie: Tie | None) -> Head:
+    def complete_head(self, tie: Tie | None) -> Head:
         """Return HEAD, with git's branch in the tie, after finishing a move of it. Only for the lease's holder."""
         head = self.paths.head.read()
-        pending = self._find_effective(head)
-        if pending is not None:
+        prepared = self._find_effective(head)
+        if prepared is not None:
             self.paths.head.complete()
-        return _follow(pending or head, tie)
+        return _follow(prepared or head, tie)
 
     def find_tie(self) -> Tie | None:
         """Return the tie to git if it is in force now."""
@@ -189,28 +191,28 @@ class Repository:
 
         def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
             is_writer = nodes is not self.nodes
-            marked = [commit for commit in commits if is_writer and self.marks.has(Kind.COMMIT, commit)]
+            marked = [commit for commit in commits if is_writer and self.marks.has(MarkKind.COMMIT, commit)]
             return marked, [self.read_commit(commit) for commit in commits]
 
         marked, records = self.env.view(read)
         for commit in marked:
-            self.marks.spare(Kind.COMMIT, commit)
+            self.marks.unmark(MarkKind.COMMIT, commit)
         if marked:  # gc may have been faster
             records = [self.read_commit(commit) for commit in commits]
         return {commit: Snapshot(nodes, record.tree_digest) for commit, record in zip(commits, records, strict=True)}
 
     def _find_effective(self, head: Head) -> Head | None:
         """Return the prepared HEAD if the refs have already moved to it from `head`, otherwise None."""
-        pending = self.paths.head.find_pending()
-        if pending is None or pending == head or pending.branch is None:
+        prepared = self.paths.head.find_prepared()
+        if prepared is None or prepared == head or prepared.branch is None:
             return None
-        if pending.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
+        if prepared.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
             return None
-        ref = str(Ref("branch", pending.branch))
+        ref = str(Ref("branch", prepared.branch))
         last = next((operation for operation in self.refs.iter_operations() if operation.ref == ref), None)
-        if last is None or (last.old, last.new) != (head.commit, pending.commit):
+        if last is None or (last.old, last.new) != (head.commit, prepared.commit):
             return None
-        return pending
+        return prepared
 
 
 def _follow(head: Head, tie: Tie | None) -> Head:

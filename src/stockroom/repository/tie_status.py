@@ -9,13 +9,13 @@ from typing import Literal
 from stockroom.digest import CommitId
 from stockroom.refs import is_ancestor
 from stockroom.repository.git.history import read_pinned
-from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, find_hooks_folder, has_driver, is_ours
+from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, has_driver, is_ours, locate_hooks_folder
 from stockroom.repository.git.program import find_git_output
 from stockroom.repository.git.tie import Tie, find_tie
 from stockroom.repository.git.work_tree import GitWorkTree, find_work_tree
 from stockroom.repository.repository import Repository
 
-Place = Literal["none", "same", "ahead", "behind", "elsewhere"]
+BranchPosition = Literal["none", "same", "ahead", "behind", "elsewhere"]
 """The position of a branch relative to HEAD; `none` if the branch does not exist yet."""
 
 
@@ -43,7 +43,7 @@ class TieStatus:
     head: CommitId | None = None
     is_here: bool = True
     committed: CommitId | None = None
-    branch_place: Place = "none"
+    branch_place: BranchPosition = "none"
     is_staged: bool = False
     staged_on: CommitId | None = None
     shares: Path | None = None
@@ -60,7 +60,7 @@ def describe_tie(repository: Repository) -> TieStatus:
         return TieStatus(None)
     head = repository.follow(paths.head.read())
     stage = repository.refs.get_stage(paths.stage_name)
-    hooks = find_hooks_folder(work_tree)
+    hooks = locate_hooks_folder(work_tree)
     return TieStatus(
         work_tree=work_tree.root,
         is_tied=tie is not None,
@@ -68,7 +68,7 @@ def describe_tie(repository: Repository) -> TieStatus:
         head=head.commit,
         is_here=head.commit is None or repository.refs.has_commit(head.commit),
         committed=None if tie is None else _read_committed(tie),
-        branch_place=_find_place(repository, head.branch, head.commit),
+        branch_place=_compare_branch(repository, head.branch, head.commit),
         is_staged=stage is not None,
         staged_on=None if stage is None else stage.base,
         shares=paths.home,
@@ -78,7 +78,7 @@ def describe_tie(repository: Repository) -> TieStatus:
     )
 
 
-def find_tie_for_hook(work_tree: GitWorkTree, root: Path) -> Tie:
+def read_tie_for_hook(work_tree: GitWorkTree, root: Path) -> Tie:
     """Return the tie of a repository with something installed, even if `head.stock` is not tracked now."""
     below = root.relative_to(work_tree.root)
     return find_tie(root) or Tie(work_tree, "" if below == Path() else below.as_posix(), None)
@@ -90,7 +90,7 @@ def _read_committed(tie: Tie) -> CommitId | None:
     return read_pinned(tie, ["HEAD"])["HEAD"]
 
 
-def _find_place(repository: Repository, branch: str | None, head: CommitId | None) -> Place:
+def _compare_branch(repository: Repository, branch: str | None, head: CommitId | None) -> BranchPosition:
     refs = repository.refs
     at = refs.find_branch(branch)
     if at is None:

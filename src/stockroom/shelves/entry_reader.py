@@ -1,6 +1,6 @@
 """Reads the bytes behind the entries of trees: from an entry to its chunks, and from chunks to bytes.
 
-The unflushed chunks of a write session are read as if the store already held them.
+The unflushed chunks of a workspace are read as if the store already held them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stockroom.store.private_read import StoredTensor, read_private
 from stockroom.store.tensor_store import TensorStore
 from stockroom.trees import NodeStore
 
-Buffer: TypeAlias = bytearray | NDArray[np.uint8]
+SampleBuffer: TypeAlias = bytearray | NDArray[np.uint8]
 FindUnflushed: TypeAlias = Callable[[bytes], bytes | None]
 
 
@@ -32,7 +32,7 @@ class EntryReader:
 
     @property
     def reads_unflushed(self) -> bool:
-        """Whether this also reads the unflushed chunks of a write session."""
+        """Whether this also reads the unflushed chunks of a workspace."""
         return self._find is not None
 
     def read(self, entries: Sequence[Entry]) -> list[NDArray[np.uint8]]:
@@ -49,7 +49,7 @@ class EntryReader:
 
     def read_tensors(self, wanted: Sequence[StoredTensor]) -> list[NDArray[np.uint8]]:
         """Return bytes as `read` does, for tensors whose chunks are given, all or some."""
-        unflushed = [self._find_unflushed(tensor.digests) for tensor in wanted]
+        unflushed = [self._read_unflushed(tensor.digests) for tensor in wanted]
         is_stored = [all(data is None for data in found) for found in unflushed]
         stored = [tensor for tensor, whole in zip(wanted, is_stored, strict=True) if whole]
         read = iter(read_private(self._tensors, stored))
@@ -58,15 +58,15 @@ class EntryReader:
             for tensor, found, whole in zip(wanted, unflushed, is_stored, strict=True)
         ]
 
-    def copy(self, entries: Sequence[Entry]) -> list[Buffer]:
+    def copy(self, entries: Sequence[Entry]) -> list[SampleBuffer]:
         """Return the bytes of samples as `read` does, but copy single chunks, and decode a block once for all in it."""
         single = [entry for entry in entries if entry.kind is EntryKind.CHUNK]
         digests = np.frombuffer(b"".join([entry.payload for entry in single]), np.uint8).reshape(-1, DIGEST_NBYTES)
         chunks = StoredTensor(digests, np.array([entry.nbytes for entry in single], np.int64))
-        copied = iter(self._copy(chunks, self._find_unflushed(digests)))
+        copied = iter(self._copy(chunks, self._read_unflushed(digests)))
         return [next(copied) if entry.kind is EntryKind.CHUNK else self.read([entry])[0] for entry in entries]
 
-    def view(self, entry: Entry) -> Buffer:
+    def view(self, entry: Entry) -> SampleBuffer:
         """Return the raw bytes behind an entry, read-only; no copy if its chunk is stored raw."""
         if entry.kind is not EntryKind.CHUNK or self._find is not None:
             return self.copy([entry])[0]
@@ -88,9 +88,9 @@ class EntryReader:
     def _is_unflushed(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
         if self._find is None:
             return np.zeros(len(digests), bool)
-        return np.array([data is not None for data in self._find_unflushed(digests)], bool)
+        return np.array([data is not None for data in self._read_unflushed(digests)], bool)
 
-    def _find_unflushed(self, digests: NDArray[np.uint8]) -> list[bytes | None]:
+    def _read_unflushed(self, digests: NDArray[np.uint8]) -> list[bytes | None]:
         find = self._find
         return [None] * len(digests) if find is None else [find(digest.tobytes()) for digest in digests]
 

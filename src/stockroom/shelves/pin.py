@@ -1,4 +1,4 @@
-"""The common part of a handle's shelves: the pinned snapshot or open write session, and names in order."""
+"""The common part of a handle's shelves: the pinned snapshot or open workspace, and names in order."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ V = TypeVar("V")
 
 
 @dataclass(slots=True, eq=False)
-class Access:
+class Pin:
     """Shared by a handle and everything taken from it, so that closing the handle closes all of them."""
 
     repository: Repository
     snapshot: Snapshot
     commit: str | None = None
-    session: Workspace | None = None
+    workspace: Workspace | None = None
     is_closed: bool = False
 
     @property
@@ -46,23 +46,23 @@ class Access:
     def source(self) -> Snapshot | Workspace:
         """The stage while writing, otherwise the snapshot."""
         self.check_open()
-        return self.snapshot if self.session is None else self.session
+        return self.snapshot if self.workspace is None else self.workspace
 
     @property
     def content(self) -> Snapshot:
         """The content to read as one snapshot; while writing, it includes everything staged."""
         self.check_open()
-        return self.snapshot if self.session is None else self.session.snapshot
+        return self.snapshot if self.workspace is None else self.workspace.snapshot
 
     def guard(self, record: StateRecord) -> Callable[[], None]:
         """Return a check that raises `ClosedError` once a state taken now is unreadable, as after an undone block."""
-        session = self.session
-        if session is None:
+        workspace = self.workspace
+        if workspace is None:
             return self.check_open
 
         def check() -> None:
             self.check_open()
-            if self.session is not session and not self.repository.objects.contains(ObjectDigest(record.structure)):
+            if self.workspace is not workspace and not self.repository.objects.contains(ObjectDigest(record.structure)):
                 raise ClosedError("this was staged in a write block that failed; take it from the shelf again")
 
         return check
@@ -75,15 +75,15 @@ class Access:
         return list(self.source.iter_names(shelf))
 
     def writer(self) -> Workspace:
-        """Return the write session; raises `ReadOnlyError` if this handle only reads."""
+        """Return the workspace; raises `ReadOnlyError` if this handle only reads."""
         self.check_open()
-        if self.session is None:
+        if self.workspace is None:
             raise ReadOnlyError(
                 "this handle only reads: write inside `with stock.enable_write():`, or open with "
                 "StockRoom(enable_write=True)"
             )
-        self.session.check_open()
-        return self.session
+        self.workspace.check_open()
+        return self.workspace
 
     def missing(self, kind: str, shelf: str, name: object, error: type[E]) -> E:
         """Return the error for a name that is not on a shelf; the message suggests similar names."""
@@ -99,33 +99,33 @@ class Access:
 class Shelf(Mapping[str, V]):
     """The names on one shelf, in order. A subclass reads the thing under a name, called `_noun` in errors."""
 
-    __slots__ = ("_access",)
+    __slots__ = ("_pin",)
 
     _shelf: ClassVar[str]
     _noun: ClassVar[str]
     _not_found: ClassVar[type[NotFoundError]]
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, pin: Pin) -> None:
+        self._pin = pin
 
     def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
-        if not isinstance(name, str) or not session.delete(f"{self._shelf}/{name}"):
+        workspace = self._pin.writer()
+        if not isinstance(name, str) or not workspace.delete(f"{self._shelf}/{name}"):
             raise self._missing(name)
 
     def __iter__(self) -> Iterator[str]:
-        for name in self._access.list_names(self._shelf):
-            self._access.check_open()
+        for name in self._pin.list_names(self._shelf):
+            self._pin.check_open()
             yield name
 
     def __len__(self) -> int:
-        return len(self._access.list_names(self._shelf))
+        return len(self._pin.list_names(self._shelf))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._access.content.find_digest(f"{self._shelf}/{name}") is not None
+        return isinstance(name, str) and self._pin.content.find_digest(f"{self._shelf}/{name}") is not None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self)})"
 
     def _missing(self, name: object) -> NotFoundError:
-        return self._access.missing(self._noun, self._shelf, name, self._not_found)
+        return self._pin.missing(self._noun, self._shelf, name, self._not_found)

@@ -44,7 +44,7 @@ class StoredTensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PlacedTensor:
+class LocatedTensor:
     """The place of a tensor: contiguous at `offset` of the raw pack `number`, or, if that is -1, chunk by chunk."""
 
     nbytes: int
@@ -64,17 +64,17 @@ def read_private(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[N
 
     Absent bytes are fetched in one request; raises `AbsentDataError` if they cannot be fetched.
     """
-    return tensors.retry_when_moved(lambda: read_placed(tensors, place_tensors(tensors, wanted)))
+    return tensors.retry_when_moved(lambda: read_located(tensors, locate_tensors(tensors, wanted)))
 
 
-def place_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[PlacedTensor]:
+def locate_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[LocatedTensor]:
     """Return the place of each tensor; reads and fetches nothing."""
     if not wanted:
         return []
     lengths = np.concatenate([tensor.lengths for tensor in wanted])
     locations = tensors.locate(np.concatenate([tensor.digests for tensor in wanted]), lengths)
     starts = np.cumsum([0, *(len(tensor.lengths) for tensor in wanted)])
-    offsets = _find_offsets(tensors, locations)
+    offsets = _get_offsets(tensors, locations)
     numbers = (locations >> ROW_BITS).astype(np.int64)
     breaks = (offsets[:-1] + lengths[:-1] != offsets[1:]) | (numbers[:-1] != numbers[1:])
     broken = np.cumsum(np.concatenate([[0], breaks]))  # breaks before each chunk; a tensor without any has equal ends
@@ -84,27 +84,27 @@ def place_tensors(tensors: TensorStore, wanted: Sequence[StoredTensor]) -> list[
     sums = np.add.reduceat(lengths, first).tolist()
     spans = itertools.pairwise(starts.tolist())
     return [
-        PlacedTensor(nbytes, number, offset, locations[start:stop], lengths[start:stop])
+        LocatedTensor(nbytes, number, offset, locations[start:stop], lengths[start:stop])
         for nbytes, number, offset, (start, stop) in zip(sums, numbers[first].tolist(), at, spans, strict=True)
     ]
 
 
-def read_placed(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> list[NDArray[np.uint8]]:
+def read_located(tensors: TensorStore, located: Sequence[LocatedTensor]) -> list[NDArray[np.uint8]]:
     """Do as `read_private` for tensors whose places are known; raises `StalePackError` if they have moved since."""
-    _fetch(tensors, placed)
-    out = [np.empty(0, np.uint8)] * len(placed)
+    _fetch(tensors, located)
+    out = [np.empty(0, np.uint8)] * len(located)
     mapped: dict[int, list[int]] = {}
-    for position, tensor in enumerate(placed):
+    for position, tensor in enumerate(located):
         if tensor.offset == _IN_PARTS:
             out[position] = _join(tensors, tensor)
         else:
             mapped.setdefault(tensor.number, []).append(position)
     for number, positions in mapped.items():
-        _map_tensors(tensors.cache.get(number), placed, positions, out)
+        _map_tensors(tensors.cache.get(number), located, positions, out)
     return out
 
 
-def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _get_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the offset of each chunk in its pack's shard; -1 if the pack is encoded."""
     numbers = locations >> ROW_BITS
     rows = (locations & ROW_MASK).astype(np.int64)
@@ -113,27 +113,27 @@ def _find_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArra
         pack = tensors.cache.get(number)
         if pack.is_raw:
             mine = numbers == number
-            offsets[mine] = pack.find_offsets(rows[mine])
+            offsets[mine] = pack.get_offsets(rows[mine])
     return offsets
 
 
-def _fetch(tensors: TensorStore, placed: Sequence[PlacedTensor]) -> None:
+def _fetch(tensors: TensorStore, located: Sequence[LocatedTensor]) -> None:
     """Fetch absent bytes, all in one request."""
-    numbers = {number for tensor in placed for number in _list_packs(tensor)}
+    numbers = {number for tensor in located for number in _list_packs(tensor)}
     partial = {number for number in numbers if tensors.cache.get(number).presence is not None}
-    needed = [tensor.locations for tensor in placed if partial.intersection(_list_packs(tensor))]
+    needed = [tensor.locations for tensor in located if partial.intersection(_list_packs(tensor))]
     if needed:
         tensors.ensure_located(np.concatenate(needed))
 
 
-def _list_packs(tensor: PlacedTensor) -> list[int]:
+def _list_packs(tensor: LocatedTensor) -> list[int]:
     if tensor.offset != _IN_PARTS:
         return [tensor.number]
     packs: list[int] = np.unique(tensor.locations >> ROW_BITS).tolist()
     return packs
 
 
-def _join(tensors: TensorStore, tensor: PlacedTensor) -> NDArray[np.uint8]:
+def _join(tensors: TensorStore, tensor: LocatedTensor) -> NDArray[np.uint8]:
     """Return the chunks joined, each copied or decoded into its place."""
     out = np.empty(tensor.nbytes, np.uint8)
     start = 0
@@ -144,29 +144,29 @@ def _join(tensors: TensorStore, tensor: PlacedTensor) -> NDArray[np.uint8]:
 
 
 def _map_tensors(
-    pack: Pack, placed: Sequence[PlacedTensor], positions: Sequence[int], out: list[NDArray[np.uint8]]
+    pack: Pack, located: Sequence[LocatedTensor], positions: Sequence[int], out: list[NDArray[np.uint8]]
 ) -> None:
     """Map tensors that are neighbors in a pack together, and copy those too small for a map."""
-    for group in _find_neighbours(placed, positions):
-        start, stop = placed[group[0]].offset, placed[group[-1]].end
+    for group in _group_neighbours(located, positions):
+        start, stop = located[group[0]].offset, located[group[-1]].end
         memory = None
-        if sum(placed[position].nbytes for position in group) >= _MAP_AT_LEAST:
+        if sum(located[position].nbytes for position in group) >= _MAP_AT_LEAST:
             memory = _map_part(pack, start, stop - start)
         for position in group:
-            tensor = placed[position]
+            tensor = located[position]
             if memory is None:
                 out[position] = pack.mapping[tensor.offset : tensor.end].copy()
             else:
                 out[position] = memory[tensor.offset - start : tensor.end - start]
 
 
-def _find_neighbours(placed: Sequence[PlacedTensor], positions: Sequence[int]) -> list[list[int]]:
+def _group_neighbours(located: Sequence[LocatedTensor], positions: Sequence[int]) -> list[list[int]]:
     """Group tensors that follow each other in one pack. Equal ones share a place there, but must not share memory."""
     groups: list[list[int]] = []
     apart: list[list[int]] = []
     end = -_GAP - 1
-    for position in sorted(positions, key=lambda position: placed[position].offset):
-        tensor = placed[position]
+    for position in sorted(positions, key=lambda position: located[position].offset):
+        tensor = located[position]
         if tensor.offset < end:
             apart.append([position])
             continue

@@ -18,12 +18,12 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.index.unregistered import find_unregistered
+from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.pack import Pack, StalePackError, raise_absent
 from stockroom.store.pack.pack_cache import GatherPlan, OpenPacks, PackCache
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class TensorStore:
         return self.retry_when_moved(lambda: self._locate(digests, row_nbytes))
 
     def _locate(self, digests: NDArray[np.uint8], row_nbytes: NDArray[np.int64] | int | None) -> NDArray[np.uint64]:
-        locations = self._search.find_all(digests, self.index.refresh, self.recover)
+        locations = self._search.locate_all(digests, self.index.refresh, self.recover)
         if row_nbytes is not None:
             self._search.check_lengths(digests, locations, row_nbytes)
         return locations
@@ -105,7 +105,7 @@ class TensorStore:
         opened = self.cache.open_packs(unique)
         for number in unique:
             if opened.addresses[number] <= 0 and opened.packs[number].presence is None:
-                opened.find_address(number)
+                opened.get_address(number)
         starts = opened.addresses[numbers]
         if starts.min() <= 0:
             return None
@@ -136,11 +136,11 @@ class TensorStore:
         """Raise `AbsentDataError`, saying why, unless these units of packs are on this machine."""
         for digest, units in wanted:
             pack = Pack(locate_pack(self.packs_directory, digest), digest)
-            absent = pack.find_absent_units(units)
+            absent = pack.list_absent_units(units)
             if len(absent):
                 raise_absent(pack, absent, why=why)
 
-    def find_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
+    def list_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
         """Return the packs that hold these chunks; packs to `avoid` only for chunks that no others hold."""
         avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
         locations = self._search.find(digests, outside=avoided) if avoided else self.locate(digests)
@@ -149,7 +149,7 @@ class TensorStore:
             locations[is_left] = self.locate(digests[is_left])
         return [self.cache.get(int(number)).digest for number in np.unique(locations >> ROW_BITS)]
 
-    def find_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
+    def list_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
         """Return the packs of these chunks that are not entirely present."""
         return [pack for pack, _, _ in self._iter_packs(locations) if pack.presence is not None]
 
@@ -196,13 +196,13 @@ class TensorStore:
 
     def is_present(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return whether each chunk's bytes are on this machine, as `(n,)`."""
-        return self.retry_when_moved(lambda: self._find_present(self.locate(digests)))
+        return self.retry_when_moved(lambda: self._mask_present(self.locate(digests)))
 
-    def _find_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def _mask_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
         present = np.zeros(len(locations), bool)
         for pack, rows, where in self._iter_packs(locations):
-            absent = pack.find_absent(rows)
-            units = [pack.find_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
+            absent = pack.list_absent(rows)
+            units = [pack.list_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
             present[where] = [not np.isin(unit, absent).any() for unit in units] if len(absent) else True
         return present
 
@@ -218,23 +218,23 @@ class TensorStore:
         """Announce that chunks will be read soon, and whether more will follow; they may be fetched meanwhile."""
         with suppress(StalePackError):
             for partial in self._group_partial(locations):
-                if wanted := _find_absent(partial):
+                if wanted := _list_absent(partial):
                     self.fetcher.hint([(pack.digest, units) for pack, units in wanted], goes_on=goes_on)
 
     def is_partial(self) -> bool:
         """Return whether any pack here has a presence map; a pack without one is whole."""
         return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
 
-    def find_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+    def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""
-        found = [(pack.digest, pack.find_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
+        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
         return [(pack, units) for pack, units in found if len(units)]
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
         """Make synced packs findable, except packs already rewritten into others, which hold their chunks."""
         if not packs:
             return
-        with hold_places(self.packs_directory, alone=False):
+        with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
             self.index.register(here)
         registered = {digest for digest, _ in here}
@@ -247,7 +247,7 @@ class TensorStore:
 
     def recover(self) -> int:
         """Register every pack on disk that the catalog lacks; returns their number."""
-        found = find_unregistered(self.packs_directory, set(self.catalog.read_packs().values()))
+        found = list_unregistered(self.packs_directory, set(self.catalog.read_packs().values()))
         self.register(found)
         return len(found)
 
@@ -293,7 +293,7 @@ class TensorStore:
         mine = {int(number): others[numbers[others] == number] for number in np.unique(numbers[others])}
         self._ensure_present([(opened.packs[number], rows[which]) for number, which in mine.items()])
         for number, which in mine.items():
-            starts[which] = opened.find_address(number)
+            starts[which] = opened.get_address(number)
         direct = np.flatnonzero(starts > 0)
         if len(direct):
             row_nbytes = out.shape[1]
@@ -323,7 +323,7 @@ class TensorStore:
 
     def _ensure_present(self, needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> None:
         """Fetch the absent rows of all these packs in one request."""
-        wanted = _find_absent(needed)
+        wanted = _list_absent(needed)
         for _ in range(_FETCHES_AT_MOST):
             if not wanted:
                 return
@@ -332,21 +332,21 @@ class TensorStore:
             except (AbsentDataError, RemoteError):
                 numbers = {digest: number for number, digest in self.catalog.read_packs().items()}
                 known = [(pack, rows) for pack, rows in needed if pack.digest in numbers]
-                if not self._search.shun({numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in known}):
+                if not self._search.avoid({numbers[pack.digest]: pack.manifest.digests[rows] for pack, rows in known}):
                     raise
                 raise StalePackError(wanted[0][0].digest) from None
-            wanted = _find_absent(needed)
+            wanted = _list_absent(needed)
         if not wanted:
             return
         for pack, absent in wanted:
-            if len(Pack(pack.directory, pack.digest).find_absent_units(absent)):
+            if len(Pack(pack.directory, pack.digest).list_absent_units(absent)):
                 raise_absent(pack, absent, why=self.fetcher.why)
         self.cache.forget()  # the folder that this process has open was dropped and replaced by another
         raise StalePackError(wanted[0][0].digest)
 
 
-def _find_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:
-    absent = [(pack, pack.find_absent(rows)) for pack, rows in needed if pack.presence is not None]
+def _list_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:
+    absent = [(pack, pack.list_absent(rows)) for pack, rows in needed if pack.presence is not None]
     return [(pack, units) for pack, units in absent if len(units)]
 
 

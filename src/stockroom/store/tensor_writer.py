@@ -24,22 +24,22 @@ from stockroom.store.chunk_run import ChunkRun, Hashing, RunHasher, SideThreads,
 from stockroom.store.chunking import ChunkList, measure_chunk, split_tensor
 from stockroom.store.dtypes import format_storage, parse_dtype
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, align_row, locate_pack
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.pack_writer import PackWriter, SealedPack
-from stockroom.store.pack.place_lock import hold_places
-from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, open_session
+from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, collect_leftovers, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 
-_WAITING_ROWS = 512
-_WAITING_NBYTES = 8 << 20
+_BUFFER_ROWS = 512
+_BUFFER_NBYTES = 8 << 20
 _MAX_OPEN_PACKS = 16
 _MAX_SYNCING = 2
 
-OnSpared: TypeAlias = Callable[[PackDigest], None]
+OnReused: TypeAlias = Callable[[PackDigest], None]
 """Called with a pack that was about to be removed and is used again."""
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _RowBuffer:
     """Rows of one stream not yet looked up in the store."""
 
     rows: dict[bytes, bytes] = field(default_factory=dict)
@@ -52,39 +52,39 @@ class TensorWriter:
     def __init__(self, store: TensorStore) -> None:
         self._store = store
         store.register(collect_leftovers(store.tmp_directory, store.packs_directory))
-        self._directory, self._lock = open_session(store.tmp_directory)
+        self._directory, self._lock = create_writer_folder(store.tmp_directory)
         self._serial = 0
         self._open: dict[Stream, PackWriter] = {}
-        self._waiting: dict[Stream, _Waiting] = {}
+        self._buffers: dict[Stream, _RowBuffer] = {}
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
         self._syncer = SideThreads(1, thread_name_prefix="stockroom-sync")
         self._behind = SideThreads(1, thread_name_prefix="stockroom-write")
         self._hasher = RunHasher()
         self._failure: BaseException | None = None
         self._avoided: dict[int, PackDigest] = {}
-        self._spare: OnSpared = lambda _: None
+        self._on_reused: OnReused = lambda _: None
         self.written_nbytes = 0
 
-    def avoid(self, packs: Collection[PackDigest], spare: OnSpared) -> None:
+    def avoid(self, packs: Collection[PackDigest], on_reused: OnReused) -> None:
         """Put chunks again, from now on, that only these packs hold, since the packs are about to be removed.
 
-        `spare` is called with such a pack if the same pack is written again, before it is in its place.
+        `on_reused` is called with such a pack if the same pack is written again, before it is in its place.
         """
         known, avoided = self._store.catalog.read_packs() if packs else {}, frozenset(packs)
         self._avoided = {number: digest for number, digest in known.items() if digest in avoided}
-        self._spare = spare
+        self._on_reused = on_reused
 
     def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
         """Put one chunk; returns its digest."""
         digest = blake3(data).digest()
         if not self._has(digest):
-            waiting = self._waiting.get(stream)
-            if waiting is None:
-                waiting = self._waiting[stream] = _Waiting()
-            if digest not in waiting.rows:
-                waiting.rows[digest] = data
-                waiting.nbytes += len(data)
-                if len(waiting.rows) >= _WAITING_ROWS or waiting.nbytes >= _WAITING_NBYTES:
+            buffer = self._buffers.get(stream)
+            if buffer is None:
+                buffer = self._buffers[stream] = _RowBuffer()
+            if digest not in buffer.rows:
+                buffer.rows[digest] = data
+                buffer.nbytes += len(data)
+                if len(buffer.rows) >= _BUFFER_ROWS or buffer.nbytes >= _BUFFER_NBYTES:
                     self._drain(stream)
         return ChunkDigest(digest)
 
@@ -93,7 +93,7 @@ class TensorWriter:
         self._drain(stream)
         digests = [blake3(row).digest() for row in rows]
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-        fresh = self._find_fresh(digests, joined)
+        fresh = self._select_new(digests, joined)
         start = 0
         with self._remember_failure():
             while start < len(fresh):
@@ -134,7 +134,7 @@ class TensorWriter:
         for stream in {run.stream for run in runs}:
             self._drain(stream)
         joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-        fresh = set(self._find_fresh(digests, joined))
+        fresh = set(self._select_new(digests, joined))
         first = 0
         with self._remember_failure():
             for run in runs:
@@ -145,20 +145,20 @@ class TensorWriter:
     def _take_run(self, run: ChunkRun, positions: Sequence[int]) -> None:
         nbytes = sum(align_row(len(run.chunks[position])) for position in positions)
         if 0 < nbytes <= PACK_TARGET_NBYTES:
-            self._find_room(run.stream, nbytes)
+            self._make_room(run.stream, nbytes)
         for position in positions:
             self._take(run.chunks[position], run.digests[position], run.stream)
 
     @property
     def is_flushed(self) -> bool:
         """Whether the store can find every chunk put so far."""
-        return not (self._waiting or self._open or self._syncing)
+        return not (self._buffers or self._open or self._syncing)
 
     def read(self, digest: bytes) -> bytes | None:
         """Return the raw bytes of an unflushed chunk; None if there is no such chunk."""
-        for waiting in self._waiting.values():
-            if digest in waiting.rows:
-                return waiting.rows[digest]
+        for buffer in self._buffers.values():
+            if digest in buffer.rows:
+                return buffer.rows[digest]
         for writer in self._open.values():
             data = writer.find_row(digest)
             if data is not None:
@@ -169,7 +169,7 @@ class TensorWriter:
 
     def flush(self) -> None:
         """Make every chunk put so far durable and findable; raises `StockroomError` if an earlier write failed."""
-        for stream in list(self._waiting):
+        for stream in list(self._buffers):
             self._drain(stream)
         with self._remember_failure():
             for stream in list(self._open):
@@ -178,7 +178,7 @@ class TensorWriter:
 
     def abort(self) -> None:
         """Forget chunks in unsealed packs, and remove their files. Sealed packs are kept if they can be."""
-        self._waiting.clear()
+        self._buffers.clear()
         for writer in self._open.values():
             writer.abort()
         self._open.clear()
@@ -204,15 +204,15 @@ class TensorWriter:
         self._lock.release()
 
     def _drain(self, stream: Stream) -> None:
-        """Look up the waiting rows of a stream, and append those that the store lacks."""
-        if stream not in self._waiting:
+        """Look up the buffered rows of a stream, and append those that the store lacks."""
+        if stream not in self._buffers:
             return
         with self._remember_failure():
-            waiting = self._waiting.pop(stream)
-            digests = list(waiting.rows)
+            buffer = self._buffers.pop(stream)
+            digests = list(buffer.rows)
             joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
-            for position in self._find_fresh(digests, joined):
-                self._take(waiting.rows[digests[position]], digests[position], stream)
+            for position in self._select_new(digests, joined):
+                self._take(buffer.rows[digests[position]], digests[position], stream)
 
     @contextmanager
     def _remember_failure(self) -> Iterator[None]:
@@ -237,7 +237,7 @@ class TensorWriter:
         for _, writer in self._syncing:
             yield writer
 
-    def _find_fresh(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
+    def _select_new(self, digests: Sequence[bytes], joined: NDArray[np.uint8]) -> Sequence[int]:
         """Return the positions of chunks that neither the store nor this writer has, each digest once, ascending."""
         self._store.index.refresh()  # others may have written since
         known = self._store.contains(joined, outside=self._avoided)
@@ -256,7 +256,7 @@ class TensorWriter:
         return fresh
 
     def _take(self, data: Buffer, digest: bytes, stream: Stream) -> None:
-        writer, _ = self._find_room(stream, len(data))
+        writer, _ = self._make_room(stream, len(data))
         writer.append_row(data, digest)
         self.written_nbytes += len(data)
 
@@ -264,7 +264,7 @@ class TensorWriter:
         self, rows: NDArray[np.uint8], digests: Sequence[bytes], fresh: Sequence[int], stream: Stream
     ) -> int:
         """Append as many of the new rows as the open pack has room for; returns their number."""
-        writer, room = self._find_room(stream, rows.shape[1])
+        writer, room = self._make_room(stream, rows.shape[1])
         count = min(room, len(fresh))
         first, last = fresh[0], fresh[count - 1]
         if last - first == count - 1:
@@ -275,7 +275,7 @@ class TensorWriter:
         self.written_nbytes += count * rows.shape[1]
         return count
 
-    def _find_room(self, stream: Stream, row_nbytes: int) -> tuple[PackWriter, int]:
+    def _make_room(self, stream: Stream, row_nbytes: int) -> tuple[PackWriter, int]:
         writer = self._open.get(stream)
         if writer is not None:
             room = writer.count_room(row_nbytes)
@@ -318,8 +318,8 @@ class TensorWriter:
         if sealed.digest not in self._avoided.values():
             writer.publish(sealed, target)
             return sealed
-        with hold_places(self._store.packs_directory, alone=False):  # this very pack is about to be removed
-            self._spare(sealed.digest)
+        with lock_packs(self._store.packs_directory, alone=False):  # this very pack is about to be removed
+            self._on_reused(sealed.digest)
             writer.publish(sealed, target)
         return sealed
 

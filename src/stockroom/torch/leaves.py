@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stockroom.content.nodes import measure_element
 from stockroom.errors import SchemaError
-from stockroom.shelves.model.tensor_library import TensorForm
+from stockroom.shelves.model.tensor_library import TensorInfo
 
 try:
     import torch
@@ -29,8 +29,8 @@ _WORDS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 class TorchLibrary:
     """The `TensorLibrary` of torch."""
 
-    def describe(self, tensor: torch.Tensor, *, where: str) -> TensorForm:
-        """Return its form. Raises `SchemaError` if it is sparse, quantized, nested, meta, lazy or of an unknown dtype.
+    def describe(self, tensor: torch.Tensor, *, where: str) -> TensorInfo:
+        """Return its info. Raises `SchemaError` if it is sparse, quantized, nested, meta, lazy or of an unknown dtype.
 
         Errors name `where`. Memory read as its conjugate or negative counts as different from the same memory read
         directly.
@@ -43,7 +43,7 @@ class TorchLibrary:
             raise SchemaError(f"{where}: torch dtype {name} cannot be stored; convert it with `.to(...)`") from error
         storage = tensor.untyped_storage()
         memory = (str(tensor.device), storage.data_ptr(), storage.nbytes(), tensor.is_conj(), tensor.is_neg())
-        return TensorForm(
+        return TensorInfo(
             name, itemsize, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()), memory
         )
 

@@ -35,7 +35,7 @@ _SIZES = np.arange(MIN_NODE_SIZE, MAX_NODE_SIZE + _STEP, _STEP, dtype=np.int64)
 _HAZARDS = np.array([(4 * size**3 << 32) // _SCALE**4 for size in _SIZES.tolist()], dtype=np.int64)
 
 
-def find_ends(keys: Keys, item_width: int, *, level: int) -> list[int]:
+def list_ends(keys: Keys, item_width: int, *, level: int) -> list[int]:
     """Return the index after each item that closes a node, for items that begin at a node's start.
 
     `item_width` is the size of a value in bytes. Items after the last end belong to a node not yet closed.

@@ -44,7 +44,7 @@ def _read_children(tree: Tree, node: Node, indices: list[int]) -> Iterator[tuple
 def _check_bounds(node: Node, index: int, child: Node) -> None:
     """Raise unless a child's keys end at its parent's key for it, and begin after the previous one."""
     last = child.keys[len(child) - 1]
-    starts_late = index == 0 or not child.keys.find_right(node.keys[index - 1])
+    starts_late = index == 0 or not child.keys.count_up_to(node.keys[index - 1])
     if last != node.keys[index] or not starts_late:
         raise MalformedRecordError(
             f"node {node.child_digests[index].hex()}: expected keys up to {node.keys[index]!r}, found up to {last!r}"

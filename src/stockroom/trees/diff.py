@@ -76,7 +76,7 @@ class _Side:
     def window_end(self, above: Key | None) -> Key | None:
         """Return the last key of the window of items after `above`; None if it covers all the remaining items."""
         keys = self.items.keys
-        stop = _WINDOW + (0 if above is None else keys.find_right(above))
+        stop = _WINDOW + (0 if above is None else keys.count_up_to(above))
         return keys[stop - 1] if stop < len(keys) else None
 
 
@@ -132,26 +132,26 @@ def _iter_windows(sides: list[_Side], span: _Span) -> Iterator[_Span]:
 def _reach(items: Node, span: _Span) -> tuple[int, int]:
     """Return which items may lie within `span`; above the leaves this includes one that extends past its end."""
     keys = items.keys
-    start = 0 if span.above is None else keys.find_right(span.above)
+    start = 0 if span.above is None else keys.count_up_to(span.above)
     if span.upto is None:
         return start, len(keys)
     if not items.level:
-        return start, keys.find_right(span.upto)
+        return start, keys.count_up_to(span.upto)
     return start, max(start, min(keys.find(span.upto) + 1, len(keys)))
 
 
 def _drop_common(old: _Side, new: _Side) -> tuple[_Side, _Side]:
     """Return both sides without the children they share."""
-    places, found = old.items.keys.locate(new.items.keys)
-    found[found] = (old.items.values[places[found]] == new.items.values[found]).all(axis=1)
+    indices, found = old.items.keys.locate(new.items.keys)
+    found[found] = (old.items.values[indices[found]] == new.items.values[found]).all(axis=1)
     is_left = np.ones(len(old), np.bool_)
-    is_left[places[found]] = False
+    is_left[indices[found]] = False
     return old.keep(is_left), new.keep(~found)
 
 
 def _compare(old: Node, new: Node) -> Iterator[DiffBatch]:
-    places, found = old.keys.locate(new.keys)
-    common_old, common_new = places[found], np.flatnonzero(found)
+    indices, found = old.keys.locate(new.keys)
+    common_old, common_new = indices[found], np.flatnonzero(found)
     is_removed = np.ones(len(old), np.bool_)
     is_removed[common_old] = False
     old_values, new_values = old.values[common_old], new.values[common_new]

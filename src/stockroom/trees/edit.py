@@ -59,10 +59,10 @@ def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
         edits = _edit_level(nodes, top, edits, level=level)
         if not len(edits):
             return None
-    return _settle_root(nodes, top, edits)
+    return _build_root_above(nodes, top, edits)
 
 
-def _settle_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
+def _build_root_above(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
     """Return the root above the remaining nodes of the old root's level; `edits` puts all of them."""
     written = np.flatnonzero(~edits.is_delete)
     if not len(written):
@@ -139,11 +139,11 @@ def _merge(node: Node, edits: Edits) -> Node:
 def _insert(array: NDArray[np.int64], positions: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
     if not len(values):
         return array
-    places = positions + np.arange(len(values))
+    indices = positions + np.arange(len(values))
     joined = np.empty(len(array) + len(values), np.int64)
     is_old = np.ones(len(joined), np.bool_)
-    is_old[places] = False
-    joined[places] = values
+    is_old[indices] = False
+    joined[indices] = values
     joined[is_old] = array
     return joined
 

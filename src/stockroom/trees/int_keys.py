@@ -70,7 +70,7 @@ class IntKeys:
             return _search(self.array, key, "left")
         return bisect_left(self._as_list(), key)
 
-    def find_right(self, key: Key) -> int:
+    def count_up_to(self, key: Key) -> int:
         """Return the number of keys up to and including `key`."""
         if self._list is None and len(self.array) > _LONGEST_LIST:
             return _search(self.array, key, "right")

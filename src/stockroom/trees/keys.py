@@ -73,7 +73,7 @@ class Keys(Protocol):
         """Return the number of keys below `key` (the keys are sorted)."""
         ...
 
-    def find_right(self, key: Key) -> int:
+    def count_up_to(self, key: Key) -> int:
         """Return the number of keys up to and including `key` (the keys are sorted)."""
         ...
 

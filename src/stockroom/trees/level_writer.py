@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.trees.boundary import find_ends
+from stockroom.trees.boundary import list_ends
 from stockroom.trees.format import TreeFormat
 from stockroom.trees.keys import Key, Keys
 from stockroom.trees.node import CHILD_WIDTH, Node, item_width, join_nodes
@@ -39,7 +39,7 @@ class LevelWriter:
         if self._tail is not None:
             run = join_nodes([self._tail, run])
         start = 0
-        for end in find_ends(run.keys, item_width(self._format, self._level), level=self._level):
+        for end in list_ends(run.keys, item_width(self._format, self._level), level=self._level):
             self._write(run.slice(start, end))
             start = end
         self._tail = run.slice(start, len(run)) if start < len(run) else None

@@ -39,7 +39,7 @@ def find_leaf(nodes: NodeCache, node: Node, key: Key) -> tuple[Node, int, int] |
     return node, row, below
 
 
-def find_leaf_at(nodes: NodeCache, node: Node, position: int) -> tuple[Node, int]:
+def get_leaf_at(nodes: NodeCache, node: Node, position: int) -> tuple[Node, int]:
     """Return the leaf with the key at `position`, 0 up to the tree's count, and its row there."""
     while node.level:
         ends = node.child_ends_list

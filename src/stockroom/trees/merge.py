@@ -31,14 +31,14 @@ class KeyConflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Resolution:
     """The result for a key in conflict: a value, or None to delete it."""
 
     value: bytes | None
 
 
-Settle: TypeAlias = Callable[[KeyConflict], Settled | None]
-"""Settles a conflict, or returns None to leave it."""
+Resolve: TypeAlias = Callable[[KeyConflict], Resolution | None]
+"""Resolves a conflict, or returns None to leave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class MergedTree:
     conflicts: tuple[KeyConflict, ...]
 
 
-def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: Iterable[Key] = ()) -> MergedTree:
+def merge_trees(base: Tree, ours: Tree, theirs: Tree, resolve: Resolve, disputed: Iterable[Key] = ()) -> MergedTree:
     """Merge the changes of both sides into `base`; equal changes are no conflict.
 
     Reads and writes O(changes * depth) nodes; new nodes go to the store of `ours`. `disputed` are keys with no agreed
@@ -60,7 +60,7 @@ def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: 
         return MergedTree(ours, ())
     if base.root == ours.root and not unknown:
         return MergedTree(theirs, ())
-    merge = _Merge(ours, settle)
+    merge = _Merge(ours, resolve)
     for batch in diff_trees(base, theirs):
         change = _lay_out(batch, base, theirs)
         merge.take(change if not unknown else change.keep(_is_outside(change.keys, unknown)))
@@ -70,13 +70,13 @@ def merge_trees(base: Tree, ours: Tree, theirs: Tree, settle: Settle, disputed: 
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class _KeyValues:
     """The values of some keys: which exist `(n,)`, and their values `(n, width)`, zeros if missing."""
 
     found: NDArray[np.bool_]
     values: Rows
 
-    def equals(self, other: _Side) -> NDArray[np.bool_]:
+    def equals(self, other: _KeyValues) -> NDArray[np.bool_]:
         """Return where both sides have the same."""
         is_same: NDArray[np.bool_] = (self.found == other.found) & (self.values == other.values).all(axis=1)
         return is_same
@@ -85,9 +85,9 @@ class _Side:
         """Return the value of one key, or None."""
         return self.values[row].tobytes() if self.found[row] else None
 
-    def keep(self, chosen: NDArray[np.bool_]) -> _Side:
+    def keep(self, chosen: NDArray[np.bool_]) -> _KeyValues:
         """Return the same of the chosen keys."""
-        return _Side(self.found[chosen], self.values[chosen])
+        return _KeyValues(self.found[chosen], self.values[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class _Change:
     """Keys that their side changed, with their values before and after."""
 
     keys: Keys
-    before: _Side
-    after: _Side
+    before: _KeyValues
+    after: _KeyValues
 
     def keep(self, chosen: NDArray[np.bool_]) -> _Change:
         """Return the same of the chosen keys."""
@@ -109,7 +109,7 @@ class _Merge:
     """The edits of `ours`, collected during the merge."""
 
     ours: Tree
-    settle: Settle
+    resolve: Resolve
     put_keys: list[Keys] = field(default_factory=list)
     put_values: list[Rows] = field(default_factory=list)
     deletes: list[Keys] = field(default_factory=list)
@@ -126,7 +126,7 @@ class _Merge:
 
     def take_disputed(self, theirs: Tree, keys: Keys) -> None:
         """Decide those of these keys in which the sides differ."""
-        ours, after = self._look_up(keys), _Side(*theirs.get_many(keys.batch))
+        ours, after = self._look_up(keys), _KeyValues(*theirs.get_many(keys.batch))
         for row in np.flatnonzero(~ours.equals(after)).tolist():
             self._decide(keys, row, None, ours.at(row), after.at(row))
 
@@ -137,10 +137,10 @@ class _Merge:
         puts, deletes = nothing.concat(self.put_keys), nothing.concat(self.deletes)
         return MergedTree(self.ours.edit(puts.batch, values, deletes=deletes.batch), tuple(self.conflicts))
 
-    def _look_up(self, keys: Keys) -> _Side:
-        return _Side(*self.ours.get_many(keys.batch))
+    def _look_up(self, keys: Keys) -> _KeyValues:
+        return _KeyValues(*self.ours.get_many(keys.batch))
 
-    def _put(self, keys: Keys, after: _Side, chosen: NDArray[np.bool_]) -> None:
+    def _put(self, keys: Keys, after: _KeyValues, chosen: NDArray[np.bool_]) -> None:
         puts, deletes = np.flatnonzero(chosen & after.found), np.flatnonzero(chosen & ~after.found)
         self.put_keys.append(keys.take(puts))
         self.put_values.append(after.values[puts])
@@ -148,14 +148,14 @@ class _Merge:
 
     def _decide(self, keys: Keys, row: int, base: bytes | None, ours: bytes | None, theirs: bytes | None) -> None:
         conflict = KeyConflict(keys[row], base, ours, theirs)
-        settled = self.settle(conflict)
-        if settled is None:
+        resolution = self.resolve(conflict)
+        if resolution is None:
             self.conflicts.append(conflict)
-        elif settled.value is None:
+        elif resolution.value is None:
             self.deletes.append(keys.slice(row, row + 1))
         else:
             self.put_keys.append(keys.slice(row, row + 1))
-            self.put_values.append(np.frombuffer(settled.value, np.uint8).reshape(1, -1))
+            self.put_values.append(np.frombuffer(resolution.value, np.uint8).reshape(1, -1))
 
 
 def _lay_out(batch: DiffBatch, base: Tree, theirs: Tree) -> _Change:
@@ -168,8 +168,8 @@ def _lay_out(batch: DiffBatch, base: Tree, theirs: Tree) -> _Change:
     after = [theirs.get_many(batch.added_keys)[1] if added else nothing[0], nothing[1], batch.new_values]
     return _Change(
         keys,
-        _Side(np.repeat([False, True, True], [added, removed, changed]), np.concatenate(before)),
-        _Side(np.repeat([True, False, True], [added, removed, changed]), np.concatenate(after)),
+        _KeyValues(np.repeat([False, True, True], [added, removed, changed]), np.concatenate(before)),
+        _KeyValues(np.repeat([True, False, True], [added, removed, changed]), np.concatenate(after)),
     )
 
 

@@ -72,7 +72,7 @@ class NodePath:
         """Return how many of `sorted_keys` belong to this node or to one left of it."""
         if self.is_last:
             return len(sorted_keys)
-        return sorted_keys.find_right(self._parents[-1].keys[self._indices[-1]])
+        return sorted_keys.count_up_to(self._parents[-1].keys[self._indices[-1]])
 
     def _descend(self, root: Node, choose: Callable[[Node], int]) -> None:
         self._parents.clear()

@@ -77,7 +77,7 @@ class StrKeys:
         """Return the number of keys below `key`."""
         return bisect_left(self.texts, key)
 
-    def find_right(self, key: Key) -> int:
+    def count_up_to(self, key: Key) -> int:
         """Return the number of keys up to and including `key`."""
         return bisect_right(self.texts, key)
 

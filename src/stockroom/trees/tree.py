@@ -14,7 +14,7 @@ from stockroom.trees.directory import LeafDirectory, read_directory
 from stockroom.trees.edit import edit_root, make_edits
 from stockroom.trees.format import TreeFormat
 from stockroom.trees.keys import Key, KeysLike
-from stockroom.trees.lookup import find_leaf, find_leaf_at, iter_hits
+from stockroom.trees.lookup import find_leaf, get_leaf_at, iter_hits
 from stockroom.trees.node import Node, parent_of_root
 from stockroom.trees.store import NodeCache, NodeStore, cached
 
@@ -105,7 +105,7 @@ class Tree:
         """Return the key at `position` in key order and its value; raises `InvalidInputError` if out of range."""
         if not 0 <= position < self.count:
             raise InvalidInputError(f"position: expected 0 to {self.count}, found {position}")
-        leaf, row = find_leaf_at(self.nodes, self.top, position)
+        leaf, row = get_leaf_at(self.nodes, self.top, position)
         return leaf.keys[row], leaf.values[row].tobytes()
 
     def position_of(self, key: Key) -> int | None:

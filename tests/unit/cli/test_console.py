@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from stockroom.cli.console import Console
-from stockroom.cli.global_options import Settings
+from stockroom.cli.global_options import OptionValues
 
 
 def test_with_json_the_answer_is_the_document_and_no_line_is_made(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +18,7 @@ def test_with_json_the_answer_is_the_document_and_no_line_is_made(capsys: pytest
         made.append("lines")
         yield "one"
 
-    Console("tag", Settings(json=True)).answer(lambda: {"tags": []}, iter_lines)
+    Console("tag", OptionValues(json=True)).answer(lambda: {"tags": []}, iter_lines)
     assert json.loads(capsys.readouterr().out) == {"version": 1, "command": "tag", "tags": []}
     assert made == []
 
@@ -30,11 +30,11 @@ def test_without_json_the_answer_is_the_lines_and_no_document_is_made(capsys: py
         made.append("document")
         return {}
 
-    Console("tag", Settings()).answer(make_document, ["one", "two"])
+    Console("tag", OptionValues()).answer(make_document, ["one", "two"])
     assert capsys.readouterr().out == "one\ntwo\n"
     assert made == []
 
 
 def test_an_answer_without_lines_is_silent_in_text(capsys: pytest.CaptureFixture[str]) -> None:
-    Console("undo", Settings()).answer({"undone": 1})
+    Console("undo", OptionValues()).answer({"undone": 1})
     assert capsys.readouterr() == ("", "")

@@ -10,14 +10,16 @@ import pytest
 from stockroom.cli import main
 from stockroom.cli.app import GROUPS, VERBS
 from stockroom.cli.failures import CommandLineError
-from stockroom.cli.global_options import Settings
+from stockroom.cli.global_options import OptionValues
 from stockroom.cli.verbs.commit import parse_author, resolve_author
 
 
 def test_later_settings_stand_on_earlier_ones() -> None:
-    before = Settings(Path("a"), quiet=True, progress=False)
-    assert before.joined(Settings(Path("b"), json=True)) == Settings(Path("a/b"), quiet=True, json=True, progress=False)
-    assert before.joined(Settings(Path("/b"))).directory == Path("/b")
+    before = OptionValues(Path("a"), quiet=True, progress=False)
+    assert before.joined(OptionValues(Path("b"), json=True)) == OptionValues(
+        Path("a/b"), quiet=True, json=True, progress=False
+    )
+    assert before.joined(OptionValues(Path("/b"))).directory == Path("/b")
 
 
 @pytest.mark.parametrize("name", [*VERBS, *GROUPS, "experiment"])

@@ -10,13 +10,13 @@ import pytest
 from stockroom.digest import CommitId
 from stockroom.errors import CorruptionError, MalformedRecordError
 from stockroom.kv import Environment
-from stockroom.refs import DATABASES, RefChange, RefStore, find_merge_bases, is_ancestor
+from stockroom.refs import DATABASES, RefChange, RefStore, is_ancestor, list_merge_bases
 
 
 def bases(history, ours, theirs):
     names = {commit_id: name for name, commit_id in history.ids.items()}
     mine = [history.ids[name] for name in ours]
-    found = find_merge_bases(history.refs, mine[0] if len(mine) == 1 else mine, history.ids[theirs])
+    found = list_merge_bases(history.refs, mine[0] if len(mine) == 1 else mine, history.ids[theirs])
     return "".join(sorted(names[commit_id] for commit_id in found))
 
 
@@ -156,7 +156,7 @@ def test_an_environment_made_without_the_database_of_links_gets_it(tmp_path):
     old = [name for name in DATABASES if name != "links"]
     Environment.open(tmp_path / "refs", databases=old, metasync=False).close()
     with Environment.open(tmp_path / "refs", databases=DATABASES, metasync=False) as env:
-        assert find_merge_bases(RefStore(env), CommitId(bytes(32)), CommitId(bytes(32)))
+        assert list_merge_bases(RefStore(env), CommitId(bytes(32)), CommitId(bytes(32)))
 
 
 def test_a_commit_whose_parents_are_left_out_ends_the_walk(history):

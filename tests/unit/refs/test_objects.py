@@ -28,12 +28,12 @@ def test_a_pending_object_is_read_here_and_nowhere_else(history):
     assert not on_disk(history).contains(digest)
     history.objects.flush()
     assert on_disk(history).get_object(digest) == b"node"
-    assert history.objects.pending_nbytes == 0
+    assert history.objects.unflushed_nbytes == 0
 
 
 def test_discarded_objects_are_gone(history):
     digest = history.objects.put_object(b"node")
-    history.objects.discard_pending()
+    history.objects.discard_unflushed()
     assert not history.objects.contains(digest)
 
 
@@ -74,7 +74,7 @@ def test_the_same_object_is_written_once(history):
 def test_pending_objects_spill_to_disk_above_the_limit(history):
     digests = [history.objects.put_object(os.urandom(8 << 20)) for _ in range(5)]
     assert on_disk(history).contains(digests[0])
-    assert history.objects.pending_nbytes == 0
+    assert history.objects.unflushed_nbytes == 0
     last = history.objects.put_object(b"small")
     assert not on_disk(history).contains(last)
     assert len(history.objects.get_object(digests[0])) == 8 << 20

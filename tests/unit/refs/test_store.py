@@ -121,7 +121,7 @@ def test_pending_objects_become_durable_with_the_commit_that_needs_them(history)
     record = msgspec.structs.replace(history.record("first"), tree=tree)
     history.refs.apply(add_commit(record, branch="main", old=None), objects=history.objects)
     assert ObjectStore(history.env).get_object(tree) == b"another tree"
-    assert history.objects.pending_nbytes == 0
+    assert history.objects.unflushed_nbytes == 0
 
 
 def test_a_ref_never_leads_to_what_is_not_here(history):

@@ -10,16 +10,16 @@ import pytest
 
 from stockroom import AbsentDataError, InvalidInputError, MalformedRecordError, StockRoom
 from stockroom.remotes.agent.fetcher import read_stall_s
-from stockroom.repository.config import KEYS, Settings, change_setting, find_key, read_settings, write_settings
+from stockroom.repository.config import KEYS, Settings, change_setting, get_setting, read_settings, write_settings
 
 
 def test_settings_read_back_as_they_were_written(tmp_path: Path) -> None:
     settings = Settings()
     for key, text in (("user.name", " Ada "), ("fetch.lazy", "OFF"), ("fetch.timeout", "1.5")):
-        settings = change_setting(settings, find_key(key), text)
+        settings = change_setting(settings, get_setting(key), text)
     write_settings(tmp_path / "config.json", settings)
     assert read_settings(tmp_path / "config.json") == Settings(name="Ada", lazy_fetch=False, fetch_timeout_s=1.5)
-    assert change_setting(settings, find_key("user.name"), None).name is None
+    assert change_setting(settings, get_setting("user.name"), None).name is None
 
 
 def test_no_file_is_nothing_set_and_damage_is_named(tmp_path: Path) -> None:
@@ -44,14 +44,14 @@ def test_no_file_is_nothing_set_and_damage_is_named(tmp_path: Path) -> None:
 )
 def test_values_that_make_no_sense_are_refused(key: str, text: str) -> None:
     with pytest.raises(InvalidInputError, match="expected"):
-        change_setting(Settings(), find_key(key), text)
+        change_setting(Settings(), get_setting(key), text)
 
 
 def test_an_unknown_key_names_those_near_to_it() -> None:
     with pytest.raises(InvalidInputError, match=r"did you mean user\.name"):
-        find_key("user.nmae")
+        get_setting("user.nmae")
     with pytest.raises(InvalidInputError, match=r"there are user\.name"):
-        find_key("colour")
+        get_setting("colour")
 
 
 def test_commits_are_signed_as_is_set_and_by_the_machines_user_otherwise(stock: StockRoom) -> None:

@@ -171,10 +171,10 @@ def test_a_write_block_left_by_a_forked_child_is_still_the_parents(stock):
         pid = os.fork()
         if pid == 0:
             try:
-                stock._access.session.finish("by the child")  # what the end of the block does
+                stock._pin.workspace.finish("by the child")  # what the end of the block does
             except ClosedError:
-                stock._access.session.rollback()
-                stock._access.session.close()
+                stock._pin.workspace.rollback()
+                stock._pin.workspace.close()
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)

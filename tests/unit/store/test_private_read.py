@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from stockroom.errors import CorruptionError
 from stockroom.store.chunk_run import ChunkRun, Stream
-from stockroom.store.private_read import StoredTensor, map_private, place_tensors, read_private
+from stockroom.store.private_read import StoredTensor, locate_tensors, map_private, read_private
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 
@@ -172,12 +172,12 @@ def test_chunks_that_lie_apart_are_joined(store: TensorStore) -> None:
 def test_chunks_whose_lengths_leave_gaps_in_the_pack_are_joined(store: TensorStore) -> None:
     odd = [make_noise(100_001, 1), make_noise(100_001, 2), make_noise(5)]  # rows of a pack begin at multiples of 64
     (stored,) = put_tensors(store, [odd])
-    (placed,) = place_tensors(store, [stored])
-    assert placed.offset == -1
+    (located,) = locate_tensors(store, [stored])
+    assert located.offset == -1
     assert read_private(store, [stored])[0].tobytes() == b"".join(odd)
     even = [make_noise(64_000, 1), make_noise(64_000, 2), make_noise(5, 3)]
     (stored,) = put_tensors(store, [even])
-    assert place_tensors(store, [stored])[0].offset == 0
+    assert locate_tensors(store, [stored])[0].offset == 0
     assert read_private(store, [stored])[0].tobytes() == b"".join(even)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stockroom.testing.memory_nodes import MemoryNodes
 from stockroom.trees import KeyType, NodeCache, Tree, TreeFormat, iter_range
-from stockroom.trees.merge import KeyConflict, Settled, merge_trees
+from stockroom.trees.merge import KeyConflict, Resolution, merge_trees
 
 WIDTH = 8
 COUNT = 200_000
@@ -104,8 +104,8 @@ def test_laws(seed: int, key_type: KeyType) -> None:
     one, other = merge_trees(x, y, z, leave), merge_trees(x, z, y, leave)
     swapped = {(c.key, c.base, c.theirs, c.ours) for c in other.conflicts}
     assert {(c.key, c.base, c.ours, c.theirs) for c in one.conflicts} == swapped
-    ours = merge_trees(x, y, z, lambda found: Settled(found.ours))
-    theirs = merge_trees(x, z, y, lambda found: Settled(found.theirs))
+    ours = merge_trees(x, y, z, lambda found: Resolution(found.ours))
+    theirs = merge_trees(x, z, y, lambda found: Resolution(found.theirs))
     assert ours.tree == theirs.tree
     assert ours.conflicts == theirs.conflicts == ()
 
@@ -130,7 +130,7 @@ def test_what_is_decided_stands_and_the_rest_is_as_ours() -> None:
     base = build(store, {1: number(0), 2: number(0), 3: number(0), 4: number(0)})
     ours = build(store, {1: number(1), 2: number(1), 3: number(1)})
     theirs = build(store, {1: number(2), 2: number(2), 4: number(2)})
-    decisions = {1: Settled(number(2)), 2: Settled(None), 4: Settled(number(2))}
+    decisions = {1: Resolution(number(2)), 2: Resolution(None), 4: Resolution(number(2))}
     merged = merge_trees(base, ours, theirs, lambda found: decisions.get(found.key))
     assert as_dict(merged.tree) == {1: number(2), 3: number(1), 4: number(2)}
     assert [conflict.key for conflict in merged.conflicts] == [3]

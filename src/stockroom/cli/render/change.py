@@ -69,8 +69,8 @@ def summary_text(changes: Sequence[Change]) -> str:
 
 def iter_key_lines(record: RecordDiff) -> Iterator[str]:
     """Yield the keys of one column's diff, or a model's leaves, as `+ 5`, `- 6`, `~ 7`, in that order."""
-    for mark, keys in (("+", record.added), ("-", record.removed), ("~", record.changed)):
-        yield from (f"  {mark} {format_key(key)}" for key in keys)
+    for sign, keys in (("+", record.added), ("-", record.removed), ("~", record.changed)):
+        yield from (f"  {sign} {format_key(key)}" for key in keys)
 
 
 def keys_document(record: RecordDiff) -> dict[str, object]:

@@ -88,11 +88,11 @@ def open_sides(ours: str | None, theirs: str | None) -> Iterator[Describe]:
         def describe(conflict: Conflict) -> tuple[str, str]:
             digests = conflict.ours, conflict.theirs
             by_digest = describe_by_digest(conflict)
-            mine, yours = (
+            our_text, their_text = (
                 (None if side is None or digest is None else _find_text(side, conflict, digest)) or shown
                 for side, digest, shown in zip(sides, digests, by_digest, strict=True)
             )
-            return mine, yours
+            return our_text, their_text
 
         yield describe
 

@@ -19,7 +19,7 @@ _VALUE_WIDTH: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ListedItem:
     """One thing in a commit: its path, a few words about it, and the same as JSON."""
 
     path: str
@@ -32,28 +32,30 @@ class Item:
         return (format_key(self.path), *self.words)
 
 
-def list_columns(stock: StockRoom) -> list[Item]:
+def list_columns(stock: StockRoom) -> list[ListedItem]:
     """Return the columns with schema, count and size."""
     columns = [stock.data[name] for name in stock.data]
-    return [Item(f"data/{column.name}", column_line(column)[1:], column_document(column)) for column in columns]
+    return [ListedItem(f"data/{column.name}", column_line(column)[1:], column_document(column)) for column in columns]
 
 
-def list_versions(stock: StockRoom) -> list[Item]:
+def list_versions(stock: StockRoom) -> list[ListedItem]:
     """Return the columns with count and the digest of their content."""
     items = []
     for name, column in stock.data.items():
         document = {"name": name, "count": len(column), "root": column.root}
         words = (format_count(len(column), "sample"), f"root {column.root[:SHORT_DIGITS]}")
-        items.append(Item(f"data/{name}", words, document))
+        items.append(ListedItem(f"data/{name}", words, document))
     return items
 
 
-def list_models(stock: StockRoom) -> list[Item]:
+def list_models(stock: StockRoom) -> list[ListedItem]:
     """Return the models with leaves, size and metadata."""
-    return [Item(f"model/{name}", model_cells(state), model_document(state)) for name, state in stock.model.items()]
+    return [
+        ListedItem(f"model/{name}", model_cells(state), model_document(state)) for name, state in stock.model.items()
+    ]
 
 
-def list_values(stock: StockRoom) -> list[Item]:
+def list_values(stock: StockRoom) -> list[ListedItem]:
     """Return the values of the experiment, shortened; reads no chunks."""
     from stockroom.cli.render.experiment import as_json, shorten
     from stockroom.shelves.experiment.cells import format_cell
@@ -64,11 +66,11 @@ def list_values(stock: StockRoom) -> list[Item]:
         parts = [f"{name[len(key) + 1 :]}={format_cell(cell)}" for name, cell in cells.items()]
         text = format_cell(cells[key]) if key in cells else " ".join(parts)
         document = {"name": key, "cells": as_json(cells)}
-        items.append(Item(f"experiment/{key}", (shorten(text, _VALUE_WIDTH),), document))
+        items.append(ListedItem(f"experiment/{key}", (shorten(text, _VALUE_WIDTH),), document))
     return items
 
 
-def list_metrics(stock: StockRoom) -> list[Item]:
+def list_metrics(stock: StockRoom) -> list[ListedItem]:
     """Return the metrics with their last value and number of points."""
     from stockroom.cli.render.experiment import summary_document
     from stockroom.shelves.experiment.cells import format_cell
@@ -77,14 +79,14 @@ def list_metrics(stock: StockRoom) -> list[Item]:
     for name in stock.experiment.metrics:
         summary = stock.experiment.metrics.summary(name)
         words = (format_count(summary.count, "point"), f"last {format_cell(summary.last)} at step {summary.last_step}")
-        items.append(Item(f"metric/{name}", words, {"name": name, **summary_document(summary)}))
+        items.append(ListedItem(f"metric/{name}", words, {"name": name, **summary_document(summary)}))
     return items
 
 
-def list_artifacts(stock: StockRoom) -> list[Item]:
+def list_artifacts(stock: StockRoom) -> list[ListedItem]:
     """Return the artifacts with media type and size."""
     return [
-        Item(
+        ListedItem(
             f"artifact/{each.name}",
             (each.media_type, format_nbytes(each.nbytes)),
             {"name": each.name, **artifact_document(each)},
@@ -98,7 +100,7 @@ def artifact_document(artifact: Artifact) -> dict[str, object]:
     return {"media_type": artifact.media_type, "nbytes": artifact.nbytes, "digest": artifact.digest}
 
 
-LISTERS: Final[dict[str, tuple[str, Callable[[StockRoom], Sequence[Item]]]]] = {
+LISTERS: Final[dict[str, tuple[str, Callable[[StockRoom], Sequence[ListedItem]]]]] = {
     "data": ("columns", list_columns),
     "model": ("models", list_models),
     "experiment": ("values", list_values),

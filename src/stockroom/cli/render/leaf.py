@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 def describe_leaf(state: State, leaf: LeafInfo) -> tuple[dict[str, object], dict[str, object]]:
     """Return a leaf's dtype, shape and size, and a summary of its values, as JSON."""
-    form = {"dtype": leaf.dtype, "shape": list(leaf.shape), "nbytes": leaf.nbytes, "tied_to": leaf.tied_to}
+    fields = {"dtype": leaf.dtype, "shape": list(leaf.shape), "nbytes": leaf.nbytes, "tied_to": leaf.tied_to}
     if leaf.library == "python":
-        return form, summarise_scalar(state.read(leaf.path))
+        return fields, summarise_scalar(state.read(leaf.path))
     if not is_measurable(leaf):
-        return form, {}
+        return fields, {}
     stats = measure(partial(state.iter_pieces, leaf.path), leaf.dtype, bins=1)
     if stats.count == 1:
-        return form, {"value": json_value(state.read(leaf.path, as_numpy=True))}
-    return form, stats_document(stats)
+        return fields, {"value": json_value(state.read(leaf.path, as_numpy=True))}
+    return fields, stats_document(stats)
 
 
 def summarise_scalar(value: Any) -> dict[str, object]:

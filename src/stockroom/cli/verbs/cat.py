@@ -13,9 +13,9 @@ import typer
 from stockroom.cli.address import (
     DATA_SHELF,
     MODEL_SHELF,
-    find_model,
     parse_key,
     parse_path_address,
+    split_model,
     split_path,
     split_shelf,
 )
@@ -46,9 +46,9 @@ def cat(
     """
     if raw and console.json:
         raise CommandLineError("expected --raw or --json, found both; give one")
-    place = parse_path_address(address)
-    with console.open_stock(place.ref) as stock:
-        shelf, rest = split_shelf(place.path or DATA_SHELF)
+    parsed = parse_path_address(address)
+    with console.open_stock(parsed.ref) as stock:
+        shelf, rest = split_shelf(parsed.path or DATA_SHELF)
         if shelf in ("metric", "artifact"):
             (_print_metric if shelf == "metric" else _print_artifact)(console, stock, rest)
             return
@@ -79,7 +79,7 @@ def _read_leaf(stock: StockRoom, path: str) -> Any:
     wanted += "`stock model export` writes whole models"
     if not path:
         raise CommandLineError(wanted)
-    name, part = find_model(stock, path)
+    name, part = split_model(stock, path)
     state = stock.model[name]
     try:
         return state.read(part, as_numpy=True)

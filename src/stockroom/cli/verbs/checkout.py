@@ -21,6 +21,6 @@ def checkout(
     with console.open_stock() as stock:
         stock.checkout(name, create=create)
         branch, commit_id = stock.branch, stock.commit_id
-    place = f"branch {branch}" if branch else "no branch"
-    console.say(f"{'made and moved to' if create else 'moved to'} {place}, at {short_id(commit_id)}")
+    described = f"branch {branch}" if branch else "no branch"
+    console.say(f"{'made and moved to' if create else 'moved to'} {described}, at {short_id(commit_id)}")
     console.answer({"branch": branch, "commit": commit_id, "created": create})

@@ -52,8 +52,8 @@ def clone(
     sizes = {"nbytes": presence.nbytes, "present_nbytes": presence.present_nbytes}
     console.answer({"path": str(stock.path), "branch": branch, "commit": commit, **sizes})
     where = f"{branch or 'no branch'} at {short_id(commit) if commit else 'no commit yet'}"
-    place = directory or stock.path.name
-    console.say(f"cloned into {place}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")
+    folder = directory or stock.path.name
+    console.say(f"cloned into {folder}, on {where}; here: {format_part(presence.present_nbytes, presence.nbytes)}")
 
 
 def _clone(
@@ -70,9 +70,9 @@ def _clone_here(
 ) -> StockRoom:
     """Clone beside the `head.stock` of this folder; first print the URL that this contacts."""
     from stockroom import StockRoom
-    from stockroom.shelves.stock.remotes import choose_remote, find_head
+    from stockroom.shelves.stock.remotes import choose_remote, locate_head
 
     if url is None:
-        found = choose_remote(find_head(Path()), None, endpoint_url=None, region=None)
+        found = choose_remote(locate_head(Path()), None, endpoint_url=None, region=None)
         console.say(f"cloning from {found.url}, as remote.stock says")
     return StockRoom.clone_here(Path(), url, metadata_only, on_progress=show, **options)

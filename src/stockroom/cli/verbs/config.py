@@ -27,13 +27,13 @@ def config(
     """
     if (list_ and (key is not None or unset)) or (unset and (key is None or value is not None)):
         raise CommandLineError("expected KEY, KEY VALUE, --unset KEY or --list; do one thing at a time")
-    from stockroom.repository.config import find_key  # here for start-up time
+    from stockroom.repository.config import get_setting  # here for start-up time
 
     with console.open_stock(needs_head=False) as stock:
         if key is not None and (unset or value is not None):
             stock.change_setting(key, value)
         settings = stock.settings
-        shown = settings if key is None else {key.lower(): settings[find_key(key).name]}
+        shown = settings if key is None else {key.lower(): settings[get_setting(key).name]}
     document, known = {"settings": dict(shown)}, {name: value for name, value in shown.items() if value is not None}
     if key is None:
         console.answer(document, (f"{name}={format_setting(setting)}" for name, setting in known.items()))

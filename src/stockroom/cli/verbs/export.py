@@ -43,16 +43,16 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write samples of a column, in key order, to a file or a folder that appears whole or not at all."""
-    place = parse_path_address(address)
-    shelf, _, name = place.path.partition("/")
+    parsed = parse_path_address(address)
+    shelf, _, name = parsed.path.partition("/")
     if shelf in _OTHER_VERBS and name:
-        raise InvalidInputError(f"{place.path} is no column: {_OTHER_VERBS[shelf]} writes it to a file")
+        raise InvalidInputError(f"{parsed.path} is no column: {_OTHER_VERBS[shelf]} writes it to a file")
     if _UNKNOWN_KINDS.fullmatch(to.suffix):
         raise CommandLineError(
             f"expected a file to end in .npy, .npz, .parquet, .zarr or .tar, or a folder, found {to}"
         )
-    with console.open_stock(place.ref) as stock, console.progress("export") as progress:
-        column = stock.data[place.path.removeprefix("data/")]
+    with console.open_stock(parsed.ref) as stock, console.progress("export") as progress:
+        column = stock.data[parsed.path.removeprefix("data/")]
         count = column.export(
             to,
             keys=None if keys is None else parse_keys(keys, column.key_type),

@@ -25,14 +25,14 @@ def init(
 
     has_author = locate(path.resolve()).config.exists()
     with StockRoom.init(path, name=name, email=email) as stock:
-        place, is_new = str(stock.path), stock.is_new
+        folder, is_new = str(stock.path), stock.is_new
     if is_new:
-        console.say(f"made a repository in {place}")
-        if find_work_tree(Path(place)) is not None:
+        console.say(f"made a repository in {folder}")
+        if find_work_tree(Path(folder)) is not None:
             console.say("`git add head.stock` ties it to git: then git's branches and checkouts are its own")
     else:
-        console.say(f"{place} is a repository already; {_describe_author(name or email, has_author)}")
-    console.answer({"path": place, "created": is_new})
+        console.say(f"{folder} is a repository already; {_describe_author(name or email, has_author)}")
+    console.answer({"path": folder, "created": is_new})
 
 
 def _describe_author(given: str | None, has_author: bool) -> str:

@@ -29,7 +29,7 @@ def log(
     """Show the commits that lead to a ref, newest first; with git's commit that carries each, if one does."""
     with console.open_stock() as stock:
         commits = stock.log(ref, n)
-        carriers = {} if oneline and not console.json else _find_carriers(console, stock)
+        carriers = {} if oneline and not console.json else _read_carriers(console, stock)
         names = read_names(stock) if sys.stdout.isatty() and not console.json else {}
         texts = ((commit, _describe(commit, names, carriers, oneline=oneline)) for commit in commits)
         console.answer(
@@ -38,9 +38,9 @@ def log(
         )
 
 
-def _find_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:
+def _read_carriers(console: Console, stock: StockRoom) -> Mapping[str, str]:
     try:
-        return stock.find_git_commits()
+        return stock.list_git_commits()
     except GitError as error:
         console.say(f"git's commits are left out: {error}")
         return {}

@@ -37,19 +37,19 @@ def ls(
     n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="List at most so many keys.")] = None,
 ) -> None:
     """List what a commit holds: columns, models, values, metrics, artifacts; of one column or model what is in it."""
-    place = parse_path_address(address)
-    with console.open_stock(place.ref) as stock:
-        shelf, rest = split_shelf(place.path) if place.path else ("", "")
+    parsed = parse_path_address(address)
+    with console.open_stock(parsed.ref) as stock:
+        shelf, rest = split_shelf(parsed.path) if parsed.path else ("", "")
         if preview and not (shelf == DATA_SHELF and rest):
             raise CommandLineError("--preview looks at samples: name a column, as data/image")
         if not rest:
             list_shelves(console, stock, [shelf] if shelf else list(LISTERS))
         elif shelf == DATA_SHELF:
-            _list_samples(console, stock, place.path, preview=preview, n=n)
+            _list_samples(console, stock, parsed.path, preview=preview, n=n)
         elif shelf == MODEL_SHELF:
             _list_leaves(console, stock, rest, n=n)
         else:
-            raise CommandLineError(f"ls lists shelves, columns and models, found {place.path!r}; try `stock show`")
+            raise CommandLineError(f"ls lists shelves, columns and models, found {parsed.path!r}; try `stock show`")
 
 
 def list_shelves(console: Console, stock: StockRoom, shelves: Sequence[str]) -> None:
@@ -73,8 +73,8 @@ def _list_samples(console: Console, stock: StockRoom, path: str, *, preview: boo
 
 
 def _list_leaves(console: Console, stock: StockRoom, path: str, *, n: int | None) -> None:
-    place = open_part(stock, path)
-    _list_keys(console, place.path, place.state.paths()[:n])
+    part = open_part(stock, path)
+    _list_keys(console, part.path, part.state.paths()[:n])
 
 
 def _list_keys(console: Console, path: str, keys: Sequence[int | str]) -> None:

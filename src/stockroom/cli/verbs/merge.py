@@ -53,8 +53,8 @@ def merge(
         else:
             chosen, text = parse_strategy(strategy, choice), join_message(message)
             how = _choose_fast_forward(no_ff=no_ff, ff_only=ff_only)
-            bring_in = partial(stock.merge, ref, text, chosen, commit=not no_commit, fast_forward=how)
-            run_merge(console, stock, ref, bring_in)
+            start_merge = partial(stock.merge, ref, text, chosen, commit=not no_commit, fast_forward=how)
+            run_merge(console, stock, ref, start_merge)
 
 
 def _choose_fast_forward(*, no_ff: bool, ff_only: bool) -> Literal["if possible", "never", "only"]:
@@ -65,30 +65,30 @@ def _choose_fast_forward(*, no_ff: bool, ff_only: bool) -> Literal["if possible"
 
 def _continue(console: Console, stock: StockRoom, message: str | None) -> None:
     branch, old = stock.branch, stock.commit_id
-    under_way = stock.find_merge()
+    unfinished = stock.find_merge()
     try:
         commit_id = stock.continue_merge(message)
     except MergeConflictError as error:
-        theirs = None if under_way is None else under_way.commit
+        theirs = None if unfinished is None else unfinished.commit
         tell_conflicts(console, error, branch=branch, commit_id=old, theirs=theirs)
         raise
-    subject = subject_of(message or (under_way.message if under_way else ""))
+    subject = subject_of(message or (unfinished.message if unfinished else ""))
     console.say(f"[{branch} {short_id(commit_id)}] {subject}")
     console.answer(outcome_document("merged", branch=branch, old=old, commit_id=commit_id), [commit_id])
 
 
 def _abort(console: Console, stock: StockRoom) -> None:
-    under_way = stock.find_merge()
+    unfinished = stock.find_merge()
     stock.abort_merge()
-    if under_way is None:  # it began in the meantime
+    if unfinished is None:  # it began in the meantime
         raise NotFoundError("no merge was under way")
-    console.say(f"gave up the {under_way.kind}; nothing is staged")
-    console.answer({"aborted": merge_document(under_way)})
+    console.say(f"gave up the {unfinished.kind}; nothing is staged")
+    console.answer({"aborted": merge_document(unfinished)})
 
 
 def _show(console: Console, stock: StockRoom) -> None:
-    under_way = stock.find_merge()
-    if under_way is None:
+    unfinished = stock.find_merge()
+    if unfinished is None:
         console.say("no merge is under way; `stock merge REF` begins one")
-    lines = () if under_way is None else iter_merge_lines(under_way, stock.commit_id)
-    console.answer({"merge": merge_document(under_way)}, lines)
+    lines = () if unfinished is None else iter_merge_lines(unfinished, stock.commit_id)
+    console.answer({"merge": merge_document(unfinished)}, lines)

@@ -38,7 +38,9 @@ def reset(
 def _tell(console: Console, stock: StockRoom, changes: list[Change], old: str | None) -> None:
     dropped = f"dropped: {summary_text(changes)}" if changes else "nothing was staged"
     if old is not None:
-        place = f"branch {stock.branch}" if stock.branch else "HEAD"
-        dropped += f"; {place} is at {short_id(stock.commit_id)} (was {short_id(old)}), `stock undo` takes that back"
+        branch_name = f"branch {stock.branch}" if stock.branch else "HEAD"
+        dropped += (
+            f"; {branch_name} is at {short_id(stock.commit_id)} (was {short_id(old)}), `stock undo` takes that back"
+        )
     console.say(dropped)
     console.answer({"dropped": changes_document(changes), "branch": stock.branch, "commit": stock.commit_id})

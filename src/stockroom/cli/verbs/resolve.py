@@ -61,7 +61,7 @@ def resolve(
             _tell(console, stock, resolved=[])
         return
     with console.open_writer(timeout_s) as stock:
-        chosen = find_conflicts(_get_merge(stock).conflicts, path)
+        chosen = select_conflicts(_get_merge(stock).conflicts, path)
         if value is not None:
             _put_value(stock, _get_only(chosen, path), value)
         key = None if path == chosen[0].path else chosen[0].key
@@ -69,7 +69,7 @@ def resolve(
         _tell(console, stock, resolved=chosen)
 
 
-def find_conflicts(conflicts: Sequence[Conflict], text: str) -> list[Conflict]:
+def select_conflicts(conflicts: Sequence[Conflict], text: str) -> list[Conflict]:
     """Return the conflicts at `PATH` or `PATH:KEY`, for the longest path that matches; raises `NotFoundError`."""
     paths = {conflict.path for conflict in conflicts if text == conflict.path or text.startswith(f"{conflict.path}:")}
     path = max(paths, key=len, default=text)

@@ -15,7 +15,7 @@ from stockroom.cli.console import Console
 from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines
 from stockroom.cli.render.column import column_document, column_line, format_shape
 from stockroom.cli.render.commit import commit_document, iter_commit_lines
-from stockroom.cli.render.contents import LISTERS, Item, artifact_document, list_versions
+from stockroom.cli.render.contents import LISTERS, ListedItem, artifact_document, list_versions
 from stockroom.cli.render.printable import format_key
 from stockroom.cli.render.table import iter_table_lines
 from stockroom.cli.verb import verb
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TEXT_LENGTH: Final = 200
 _CURVE_WIDTH: Final = 60
-_MARKS: Final = {"added": "+"}
+_SIGNS: Final = {"added": "+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +76,18 @@ def show(
 
     On a terminal with colours, samples that are pictures are drawn.
     """
-    place = parse_address(address)
+    parsed = parse_address(address)
     output = PictureOutput(png, opens=open_)
-    with console.open_stock(place.ref) as stock:
-        if not place.path:
+    with console.open_stock(parsed.ref) as stock:
+        if not parsed.path:
             output.refuse()
-            _show_commit(console, stock, place.ref)
+            _show_commit(console, stock, parsed.ref)
             return
         try:
-            _show_path(console, stock, place.path, output)
+            _show_path(console, stock, parsed.path, output)
         except NotFoundError as error:
-            if place.path in stock.branches or place.path in stock.tags:
-                raise NotFoundError(f"{error}; the branch or tag of that name is '{place.path}:'") from error
+            if parsed.path in stock.branches or parsed.path in stock.tags:
+                raise NotFoundError(f"{error}; the branch or tag of that name is '{parsed.path}:'") from error
             raise
 
 
@@ -137,13 +137,13 @@ def _show_sample(console: Console, column: Column, key: int | str, output: Pictu
     from stockroom.cli.render.sample import sample_document  # imports numpy
 
     sample = column[key]
-    form = sample_document(sample)
+    fields = sample_document(sample)
     digest, png = column.digest(key), output.write(sample)
     files = {} if png is None else {"png": str(png)}
-    document = {"path": f"data/{column.name}", "key": key, "digest": digest, **form, **files}
-    summary = form.pop("summary")
-    form["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
-    rows = [*form.items(), ("digest", digest), *_pairs(summary), *files.items()]
+    document = {"path": f"data/{column.name}", "key": key, "digest": digest, **fields, **files}
+    summary = fields.pop("summary")
+    fields["shape"] = format_shape(() if isinstance(sample, str | bytes) else sample.shape)
+    rows = [*fields.items(), ("digest", digest), *_pairs(summary), *files.items()]
     console.answer(document, _iter_fact_lines(f"data/{column.name}/{format_key(key)}", rows))
     if not console.json:
         _show_look(console, sample)
@@ -186,15 +186,15 @@ def _show_commit(console: Console, stock: StockRoom, ref: str) -> None:
     )
 
 
-def _item_documents(items: Sequence[Item], kinds: Mapping[str, str]) -> list[dict[str, object]]:
+def _item_documents(items: Sequence[ListedItem], kinds: Mapping[str, str]) -> list[dict[str, object]]:
     """Return the items as JSON, with the commit's change to each: null if it did not change."""
     return [item.document | {"change": kinds.get(item.path)} for item in items]
 
 
-def _iter_item_lines(items: Sequence[Item], kinds: Mapping[str, str]) -> Iterator[str]:
-    marks = [_MARKS.get(kinds[item.path], "~") if item.path in kinds else " " for item in items]
-    for mark, line in zip(marks, iter_table_lines([item.cells for item in items]), strict=True):
-        yield f" {mark} {line}"
+def _iter_item_lines(items: Sequence[ListedItem], kinds: Mapping[str, str]) -> Iterator[str]:
+    signs = [_SIGNS.get(kinds[item.path], "~") if item.path in kinds else " " for item in items]
+    for sign, line in zip(signs, iter_table_lines([item.cells for item in items]), strict=True):
+        yield f" {sign} {line}"
 
 
 def _show_item(console: Console, stock: StockRoom, shelf: str, name: str) -> None:

@@ -26,38 +26,38 @@ def status(
 ) -> None:
     """Show the branch, its commit, and what is staged on top."""
     with console.open_stock() as stock:
-        state = stock.status()
-        changes = changes_of_diff(state.changes)
+        status = stock.status()
+        changes = changes_of_diff(status.changes)
         presence = stock.measure_presence()
     document = {
-        "branch": state.branch,
-        "commit": state.commit_id,
-        "clean": state.clean,
-        "staged_on": state.staged_on,
+        "branch": status.branch,
+        "commit": status.commit_id,
+        "clean": status.clean,
+        "staged_on": status.staged_on,
         "changes": changes_document(changes),
-        "merge": merge_document(state.merge),
+        "merge": merge_document(status.merge),
         "presence": asdict(presence),
     }
-    console.answer(document, chain(() if short else _iter_head_lines(state, presence), iter_stat_lines(changes)))
+    console.answer(document, chain(() if short else _iter_head_lines(status, presence), iter_stat_lines(changes)))
 
 
-def _iter_head_lines(state: Status, presence: Presence) -> Iterator[str]:
+def _iter_head_lines(status: Status, presence: Presence) -> Iterator[str]:
     """Yield the lines above the staged changes."""
-    where = f"On branch {state.branch}" if state.branch else "HEAD is on no branch"
-    yield f"{where}, at {short_id(state.commit_id) if state.commit_id else 'no commit yet'}"
+    where = f"On branch {status.branch}" if status.branch else "HEAD is on no branch"
+    yield f"{where}, at {short_id(status.commit_id) if status.commit_id else 'no commit yet'}"
     if presence.whole_packs < presence.packs:
         yield f"Here: {format_part(presence.present_nbytes, presence.nbytes)}; the rest comes when it is read"
-    if state.merge is not None:
-        yield from iter_merge_lines(state.merge, state.commit_id)
-    yield _describe_stage(state)
+    if status.merge is not None:
+        yield from iter_merge_lines(status.merge, status.commit_id)
+    yield _describe_stage(status)
 
 
-def _describe_stage(state: Status) -> str:
+def _describe_stage(status: Status) -> str:
     """Return the line directly above the staged changes."""
-    if state.clean:
+    if status.clean:
         return "Nothing staged"
-    if state.staged_on == state.commit_id:
+    if status.staged_on == status.commit_id:
         return "Staged, `stock commit` keeps it:"
     return (
-        f"Staged on {short_id(state.staged_on)}, where HEAD has moved from: go back there, or drop it (`stock reset`):"
+        f"Staged on {short_id(status.staged_on)}, where HEAD has moved from: go back there, or drop it (`stock reset`):"
     )

@@ -11,7 +11,7 @@ from stockroom.content.merge.conflict import ATTRS, METADATA, Conflict
 from stockroom.content.merge.content import ContentMerge, Disputed
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.refs import ObjectStore, RefStore, find_merge_bases
+from stockroom.refs import ObjectStore, RefStore, list_merge_bases
 from stockroom.trees import Key
 
 OpenSnapshot: TypeAlias = Callable[[CommitId | None], Snapshot]
@@ -28,7 +28,7 @@ class CommonContent:
     disputed: Disputed = field(default_factory=dict)
 
 
-def find_common_content(
+def read_common_content(
     refs: RefStore, open_snapshot: OpenSnapshot, objects: ObjectStore, bases: Sequence[CommitId], depth: int = 0
 ) -> CommonContent:
     """Return the content of the merge base, or the merge of several bases, as in a criss-cross history.
@@ -38,10 +38,10 @@ def find_common_content(
     """
     content = CommonContent(open_snapshot(bases[0]))
     for position, other in enumerate(bases[1:], 1):
-        before = find_merge_bases(refs, bases[:position], other) if depth < _MAX_DEPTH else []
+        before = list_merge_bases(refs, bases[:position], other) if depth < _MAX_DEPTH else []
         base = CommonContent(open_snapshot(None))
         if before:
-            base = find_common_content(refs, open_snapshot, objects, before, depth + 1)
+            base = read_common_content(refs, open_snapshot, objects, before, depth + 1)
         merge = ContentMerge(base.snapshot, content.snapshot, open_snapshot(other), objects, disputed=base.disputed)
         merged = merge.run()
         content = CommonContent(merged.snapshot, _dispute(content.disputed, merged.conflicts))

@@ -15,7 +15,7 @@ from stockroom.content.merge.three_way import find_side
 from stockroom.content.snapshot import Snapshot
 from stockroom.errors import InvalidInputError
 from stockroom.trees import Key, Tree
-from stockroom.trees.merge import KeyConflict, Settled, merge_trees
+from stockroom.trees.merge import KeyConflict, Resolution, merge_trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class ColumnMerge:
         base = self.base if self.base is not None and self.base.schema == ours.schema else None
         before = Tree.empty(self.content.nodes, ours.tree_format) if base is None else self.content.open_tree(base)
 
-        def settle(found: KeyConflict) -> Settled | None:
+        def resolve(found: KeyConflict) -> Resolution | None:
             side = arbiter.choose(self._describe(found))
-            return None if side is None else Settled(found.ours if side == "ours" else found.theirs)
+            return None if side is None else Resolution(found.ours if side == "ours" else found.theirs)
 
-        merged = merge_trees(before, self.content.open_tree(ours), self.content.open_tree(theirs), settle, disputed)
+        merged = merge_trees(before, self.content.open_tree(ours), self.content.open_tree(theirs), resolve, disputed)
         attrs = merge_mappings(
             self.path, ATTRS, arbiter, base={} if base is None else base.attrs, ours=ours.attrs, theirs=theirs.attrs
         )

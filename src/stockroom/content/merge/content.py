@@ -31,7 +31,7 @@ from stockroom.digest import ObjectDigest
 from stockroom.refs import ObjectStore
 from stockroom.refs.names import find_colliding
 from stockroom.trees import Key, KeyType
-from stockroom.trees.merge import KeyConflict, Settled, merge_trees
+from stockroom.trees.merge import KeyConflict, Resolution, merge_trees
 
 Disputed: TypeAlias = Mapping[str, frozenset[Key | None]]
 """By path, the keys whose value in the base is not common to both sides; None is the whole path."""
@@ -67,11 +67,11 @@ class ContentMerge:
     def run(self) -> MergedContent:
         """Merge everything."""
         self.objects.read_at_once(lambda: [side.tree.top for side in (self.base, self.ours, self.theirs)])
-        merged = merge_trees(self.base.tree, self.ours.tree, self.theirs.tree, self._settle_path, self.disputed)
+        merged = merge_trees(self.base.tree, self.ours.tree, self.theirs.tree, self._resolve_path, self.disputed)
         snapshot = self._refuse_collisions(Snapshot(self.ours.nodes, merged.tree.root))
         return MergedContent(snapshot, tuple(sorted(self._arbiter.conflicts, key=_order)))
 
-    def _settle_path(self, found: KeyConflict) -> Settled | None:
+    def _resolve_path(self, found: KeyConflict) -> Resolution | None:
         """Return the merge of a path that both sides changed; undecided conflicts are recorded."""
         path = str(found.key)
         if found.ours is None or found.theirs is None:
@@ -95,17 +95,17 @@ class ContentMerge:
 
     def _merge_columns(
         self, path: str, base: Record | None, ours: ColumnRecord, theirs: ColumnRecord, found: KeyConflict
-    ) -> Settled | None:
+    ) -> Resolution | None:
         if ours.schema != theirs.schema:
             return self._decide_whole(path, SCHEMA, found)
         merge = ColumnMerge(path, self.ours, base if isinstance(base, ColumnRecord) else None, ours, theirs)
         key_class = int if ours.key_type == KeyType.INT else str
         merged = merge.run(self._arbiter, [key for key in self._list_disputed(path) if isinstance(key, key_class)])
-        return Settled(self.objects.put_object(merged.encode()))
+        return Resolution(self.objects.put_object(merged.encode()))
 
     def _merge_states(
         self, path: str, base: Record | None, ours: StateRecord, theirs: StateRecord, found: KeyConflict
-    ) -> Settled | None:
+    ) -> Resolution | None:
         before = read_side(self.base, base) if isinstance(base, StateRecord) else None
         arbiter = Arbiter(self.decide)
         disputed = frozenset(map(str, self._list_disputed(path)))
@@ -114,15 +114,15 @@ class ContentMerge:
         if merged is None:
             return self._decide_whole(path, STRUCTURE, found)
         self._arbiter.conflicts += arbiter.conflicts
-        return Settled(self.objects.put_object(merged.write(self.ours, self.objects).encode()))
+        return Resolution(self.objects.put_object(merged.write(self.ours, self.objects).encode()))
 
     def _list_disputed(self, path: str) -> list[Key]:
         return [key for key in self.disputed.get(path, ()) if key is not None]
 
-    def _decide_whole(self, path: str, kind: str, found: KeyConflict) -> Settled | None:
+    def _decide_whole(self, path: str, kind: str, found: KeyConflict) -> Resolution | None:
         digests = [None if value is None else value.hex() for value in (found.base, found.ours, found.theirs)]
         side = self._arbiter.choose(Conflict(path, None, kind, *digests))
-        return None if side is None else Settled(found.ours if side == "ours" else found.theirs)
+        return None if side is None else Resolution(found.ours if side == "ours" else found.theirs)
 
     def _refuse_collisions(self, merged: Snapshot) -> Snapshot:
         """Return `merged` with one column dropped of any two whose names collide: theirs, unless theirs is chosen."""

@@ -26,10 +26,12 @@ def merge_mappings(
     """Return the merged mapping; undecided conflicts are recorded under `kind` and the key, and keep ours."""
     merged: dict[str, Any] = {}
     for name in dict.fromkeys([*ours, *theirs]):
-        before, mine, yours = (_encode(side, name) for side in (base, ours, theirs))
-        side = find_side(before, mine, yours)
+        base_value, our_value, their_value = (_encode(side, name) for side in (base, ours, theirs))
+        side = find_side(base_value, our_value, their_value)
         if side is None:
-            digests = [None if value is None else compute_digest(value).hex() for value in (before, mine, yours)]
+            digests = [
+                None if value is None else compute_digest(value).hex() for value in (base_value, our_value, their_value)
+            ]
             side = arbiter.choose(Conflict(path, name_key(kind, name), kind, *digests))
         source = theirs if side == "theirs" else ours
         if name in source:

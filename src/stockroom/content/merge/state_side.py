@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stockroom.content.entries import digest_entry
-from stockroom.content.nodes import Leaf, Node, TiedLeaf
+from stockroom.content.nodes import Leaf, StateNode, TiedLeaf
 from stockroom.content.snapshot import Snapshot
 from stockroom.content.state import STATE_ENTRIES, StateRecord
 from stockroom.content.structure import Structure, encode_structure
@@ -24,7 +24,7 @@ class StateSide:
     entries: Mapping[str, bytes]
     metadata: Mapping[str, Any]
 
-    def find_entry(self, path: str) -> bytes:
+    def get_entry(self, path: str) -> bytes:
         """Return the entry of the leaf at `path`, wherever it is stored."""
         return self.entries[self.structure.stored_path(path)]
 
@@ -34,22 +34,22 @@ class StateSide:
             if isinstance(self.structure.leaves[path], TiedLeaf):
                 if not through_ties:
                     continue
-                if self._find_form(path) != other._find_form(path):
+                if self._get_leaf(path) != other._get_leaf(path):
                     return False
-            if self.find_entry(path) != other.find_entry(path):
+            if self.get_entry(path) != other.get_entry(path):
                 return False
         return True
 
-    def digest(self, at: str, node: Node | None) -> str | None:
+    def digest(self, at: str, node: StateNode | None) -> str | None:
         """Return the digest of a leaf's raw bytes, or of all content of a container; None for no node."""
         if node is None:
             return None
         if isinstance(node, Leaf):
-            return digest_entry(self.objects, STATE_ENTRIES.decode(self.find_entry(at))).hex()
-        entries = map(self.find_entry, self.structure.list_leaves(at))
+            return digest_entry(self.objects, STATE_ENTRIES.decode(self.get_entry(at))).hex()
+        entries = map(self.get_entry, self.structure.list_leaves(at))
         return compute_digest(b"".join([encode_structure(node), *entries])).hex()
 
-    def _find_form(self, path: str) -> Leaf:
+    def _get_leaf(self, path: str) -> Leaf:
         """Return the leaf at `path`, or the one that it is tied to."""
         return self.structure.leaves[self.structure.origin(path)]
 

@@ -21,8 +21,8 @@ from stockroom.content.nodes import (
     ArrayLeaf,
     DictNode,
     ListNode,
-    Node,
     StateKey,
+    StateNode,
     TiedLeaf,
     TupleNode,
     encode_key,
@@ -41,17 +41,17 @@ from stockroom.trees import Tree
 Average: TypeAlias = Callable[[ArrayLeaf, bytes, bytes], bytes]
 """Makes the entry of the mean of two like tensors from their entries."""
 
-Nodes: TypeAlias = tuple[Node | None, Node | None, Node | None]
+Nodes: TypeAlias = tuple[StateNode | None, StateNode | None, StateNode | None]
 """The nodes of base, ours and theirs at one path."""
 
-_Here: TypeAlias = tuple[Node | None, StateSide | None]
+_Here: TypeAlias = tuple[StateNode | None, StateSide | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MergedState:
     """The result of merging a state."""
 
-    top: Node
+    top: StateNode
     entries: dict[str, bytes]
     metadata: dict[str, Any]
 
@@ -96,7 +96,7 @@ class StateMerge:
         metadata = dict(self.ours.metadata) if self.only is not None else self._merge_metadata()
         return MergedState(top, {path: self._entries[path] for path in structure.stored}, metadata)
 
-    def _merge(self, at: str, nodes: Nodes) -> Node | None:
+    def _merge(self, at: str, nodes: Nodes) -> StateNode | None:
         side = self._find_side(at, nodes)
         if side is not None:
             return self._take(side, at, nodes)
@@ -106,7 +106,7 @@ class StateMerge:
             return self._merge_dicts(at, base if isinstance(base, DictNode) else None, ours, theirs)
         if not is_wanted and _are_alike(nodes):
             return self._merge_sequences(at, nodes)
-        return self._settle(at, nodes) if self.only is None or is_wanted else self._take("ours", at, nodes)
+        return self._decide_node(at, nodes) if self.only is None or is_wanted else self._take("ours", at, nodes)
 
     def _find_side(self, at: str, nodes: Nodes) -> Side | None:
         """Return the side that a whole node comes from, or None if it must be merged or decided."""
@@ -122,37 +122,39 @@ class StateMerge:
             return "ours" if is_same(ours, theirs) else None
         return find_side(base, ours, theirs, is_same)
 
-    def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> Node:
-        before, mine, yours = (_as_dict(node) for node in (base, ours, theirs))
-        merged: dict[StateKey, Node] = {}
-        for key in dict.fromkeys([*mine, *yours]):
-            node = self._merge(join_path(at, key), (before.get(key), mine.get(key), yours.get(key)))
+    def _merge_dicts(self, at: str, base: DictNode | None, ours: DictNode, theirs: DictNode) -> StateNode:
+        base_nodes, our_nodes, their_nodes = (_as_dict(node) for node in (base, ours, theirs))
+        merged: dict[StateKey, StateNode] = {}
+        for key in dict.fromkeys([*our_nodes, *their_nodes]):
+            node = self._merge(join_path(at, key), (base_nodes.get(key), our_nodes.get(key), their_nodes.get(key)))
             if node is not None:
                 merged[key] = node
         notes = self._merge_notes(at, (None if base is None else base.metadata, ours.metadata, theirs.metadata))
         return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), notes)
 
-    def _merge_sequences(self, at: str, nodes: Nodes) -> Node:
+    def _merge_sequences(self, at: str, nodes: Nodes) -> StateNode:
         base, ours, theirs = nodes
         assert ours is not None
         assert theirs is not None
-        before: Sequence[Node | None] = [None] * len(list_nodes(ours)) if base is None else list_nodes(base)
+        before: Sequence[StateNode | None] = [None] * len(list_nodes(ours)) if base is None else list_nodes(base)
         three = zip(before, list_nodes(ours), list_nodes(theirs), strict=True)
         parts = [self._merge(join_path(at, position), here) for position, here in enumerate(three)]
         kept = tuple(part for part in parts if part is not None)
         return ListNode(kept) if isinstance(ours, ListNode) else TupleNode(kept)
 
-    def _merge_notes(self, at: str, notes: Nodes) -> Node | None:
+    def _merge_notes(self, at: str, notes: Nodes) -> StateNode | None:
         """Return the merged notes that a state dict has besides its leaves, such as the versions of modules."""
         base, ours, theirs = notes
         side = "ours" if self.only is not None else find_side(base, ours, theirs)
         if side is not None:
             return theirs if side == "theirs" else ours
         if isinstance(ours, DictNode) and isinstance(theirs, DictNode):
-            before, mine, yours = (_as_dict(node) for node in notes)
-            merged: dict[StateKey, Node] = {}
-            for key in dict.fromkeys([*mine, *yours]):
-                node = self._merge_notes(join_path(at, key), (before.get(key), mine.get(key), yours.get(key)))
+            base_nodes, our_nodes, their_nodes = (_as_dict(node) for node in notes)
+            merged: dict[StateKey, StateNode] = {}
+            for key in dict.fromkeys([*our_nodes, *their_nodes]):
+                node = self._merge_notes(
+                    join_path(at, key), (base_nodes.get(key), our_nodes.get(key), their_nodes.get(key))
+                )
                 if node is not None:
                     merged[key] = node
             return DictNode(ours.kind, tuple(map(encode_key, merged)), tuple(merged.values()), ours.metadata)
@@ -160,7 +162,7 @@ class StateMerge:
         self._is_broken |= side is None  # notes cannot be resolved one by one
         return theirs if side == "theirs" else ours
 
-    def _settle(self, at: str, nodes: Nodes) -> Node | None:
+    def _decide_node(self, at: str, nodes: Nodes) -> StateNode | None:
         base, ours, theirs = nodes
         digests = [
             None if side is None else side.digest(at, node)
@@ -180,7 +182,7 @@ class StateMerge:
         self._put(at, self.average(ours, self.ours.entries[at], self.theirs.entries[at]))
         return True
 
-    def _take(self, side: Side, at: str, nodes: Nodes) -> Node | None:
+    def _take(self, side: Side, at: str, nodes: Nodes) -> StateNode | None:
         """Return the node of one side, and put the entries of its leaves."""
         node = nodes[1 if side == "ours" else 2]
         if node is not None:
@@ -188,7 +190,7 @@ class StateMerge:
             structure = source.structure
             for path in structure.list_leaves(at):
                 if not isinstance(structure.leaves[path], TiedLeaf):
-                    self._put(structure.stored_path(path), source.find_entry(path))
+                    self._put(structure.stored_path(path), source.get_entry(path))
         return node
 
     def _put(self, path: str, entry: bytes) -> None:
@@ -207,7 +209,7 @@ class StateMerge:
         return merge_mappings(self.path, METADATA, self.arbiter, base=base, ours=ours, theirs=theirs)
 
 
-def _as_dict(node: Node | None) -> dict[StateKey, Node]:
+def _as_dict(node: StateNode | None) -> dict[StateKey, StateNode]:
     return dict(zip(list_keys(node), list_nodes(node), strict=True)) if isinstance(node, DictNode) else {}
 
 

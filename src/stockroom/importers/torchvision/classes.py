@@ -34,7 +34,7 @@ _SPLIT_PARAMETERS: Final = ("split", "image_set", "mode")
 
 def open_class(name: str, spec: ImportSpec) -> list[TableSource]:
     """Return the table of each split, or of the one that `spec` names, with columns such as `svhn-train-image`."""
-    make = _find_class(name)
+    make = _load_class(name)
     parameters = _list_parameters(make)
     arguments: dict[str, Any] = {"download": True} if spec.download and "download" in parameters else {}
     if "root" in parameters:
@@ -85,7 +85,7 @@ def _choose_names(sample: Any) -> list[str]:
     return ["image", *(f"target{number}" for number in range(1, len(sample)))]
 
 
-def _find_class(name: str) -> Any:
+def _load_class(name: str) -> Any:
     try:
         datasets = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
@@ -120,7 +120,7 @@ def _list_splits(
     chosen = ""
     arguments: dict[str, Any] = {}
     if key is not None:
-        chosen = split or _find_default(parameters[key], make, name)
+        chosen = split or _choose_default(parameters[key], make, name)
         arguments = {key: chosen}
     if "train" not in parameters:
         return [(chosen, arguments)]
@@ -130,7 +130,7 @@ def _list_splits(
     return [("-".join(filter(None, (chosen, side))), arguments | {"train": side == "train"}) for side in sides]
 
 
-def _find_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
+def _choose_default(parameter: inspect.Parameter, make: Any, name: str) -> str:
     if isinstance(parameter.default, str):
         return parameter.default
     known = getattr(make, "splits", ())

@@ -132,7 +132,7 @@ VISION_SETS: Mapping[str, VisionSet] = {
 
 def find_files(dataset: VisionSet, root: Path) -> FoundFiles | None:
     """Return the first layout of `dataset` that is complete under `root`, or None."""
-    for layout, folder in _iter_places(dataset, root):
+    for layout, folder in _iter_candidates(dataset, root):
         paths = {name: _find_file(folder, name, layout.suffixes) for name in layout.file_names()}
         present = {name: path for name, path in paths.items() if path}
         if len(present) == len(paths):
@@ -147,7 +147,7 @@ def find_files(dataset: VisionSet, root: Path) -> FoundFiles | None:
 def missing_files_error(dataset: VisionSet, root: Path) -> InvalidInputError:
     """Return the error for when `find_files` finds nothing. It lists the files looked for, and where."""
     missing = []
-    for layout, folder in _iter_places(dataset, root):
+    for layout, folder in _iter_candidates(dataset, root):
         absent = [name for name in layout.file_names() if not _find_file(folder, name, layout.suffixes)]
         gz = " (or .gz)" if ".gz" in layout.suffixes else ""
         missing.append(f"{folder} lacks {', '.join(absent)}{gz}")
@@ -157,7 +157,7 @@ def missing_files_error(dataset: VisionSet, root: Path) -> InvalidInputError:
     )
 
 
-def _iter_places(dataset: VisionSet, root: Path) -> Iterator[tuple[Layout, Path]]:
+def _iter_candidates(dataset: VisionSet, root: Path) -> Iterator[tuple[Layout, Path]]:
     for layout in dataset.layouts:
         yield layout, root / layout.folder
         yield layout, root

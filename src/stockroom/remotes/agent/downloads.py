@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from stockroom import errors
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
+from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.agent.protocol import OnWorking
-from stockroom.remotes.agent.sources import Source
 from stockroom.remotes.agent.unit_queue import Job, OpenPack, Priority, UnitQueue
 from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
@@ -51,15 +51,15 @@ class Figures:
 class Downloads:
     """Fills the packs under one folder. Only one process at a time may have one for a folder; its threads share it.
 
-    `find_sources`, called for each of the requests that `threads` run at once, returns the remotes to ask for a pack,
+    `list_remotes`, called for each of the requests that `threads` run at once, returns the remotes to ask for a pack,
     the most likely first.
     """
 
     def __init__(
-        self, packs_directory: Path, find_sources: Callable[[PackDigest], Sequence[Source]], *, threads: int = 16
+        self, packs_directory: Path, list_remotes: Callable[[PackDigest], Sequence[OpenRemote]], *, threads: int = 16
     ) -> None:
         self._packs_directory = packs_directory
-        self._find_sources = find_sources
+        self._list_remotes = list_remotes
         self._packs: dict[PackDigest, OpenPack] = {}
         self._opening = threading.RLock()
         self._queue = UnitQueue()
@@ -86,14 +86,14 @@ class Downloads:
         """
         for _ in range(_ROUNDS):
             priority = Priority.BULK if is_bulk else Priority.NOW
-            jobs = [job for digest, units in wanted for job in self._claim(digest, units, priority)]
+            jobs = [job for digest, units in wanted for job in self._request(digest, units, priority)]
             if not jobs:
                 return
             try:
                 self._wait(jobs, stall_s=stall_s, on_working=on_working)
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
-                    pack.settle()
+                    pack.record_present()
         raise CorruptionError("rows fetched a moment ago are gone again and again: is something else removing them?")
 
     def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
@@ -104,7 +104,7 @@ class Downloads:
         for digest, units in wanted:
             chosen = self._open(digest).filler.trim(units, PIECE_NBYTES) if goes_on else units
             if len(chosen):
-                self._claim(digest, chosen, Priority.SOON)
+                self._request(digest, chosen, Priority.SOON)
 
     def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
         """Run `change`, which replaces a pack's folder, while no job writes to the pack."""
@@ -113,7 +113,7 @@ class Downloads:
             if pack is not None:
                 for job in list(pack.jobs):
                     job.done.wait()
-                pack.settle()
+                pack.record_present()
             with self._opening:
                 if pack is None or not pack.jobs:
                     change()
@@ -131,7 +131,7 @@ class Downloads:
             if pack is None:
                 self._close_idle()
                 filler = PackFiller(locate_pack(self._packs_directory, digest), digest)
-                pack = self._packs[digest] = OpenPack(digest, filler, claimed=np.zeros(filler.units, bool))
+                pack = self._packs[digest] = OpenPack(digest, filler, requested=np.zeros(filler.units, bool))
             return pack
 
     def _close_idle(self) -> None:
@@ -140,24 +140,24 @@ class Downloads:
         for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
             self._packs.pop(digest).filler.close()
 
-    def _claim(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
+    def _request(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
         """Queue jobs that bring the absent `units`. Return them, running ones included; return none for hints."""
         with self._opening:  # so that no thread closes or replaces the pack before its jobs are visible
-            going, new = self._claim_of(self._open(digest), units, priority)
+            going, new = self._plan_jobs(self._open(digest), units, priority)
         self._queue.put([*(job for job in going if job.priority > priority), *new], priority)
         return [] if priority is Priority.SOON else going + new
 
-    def _claim_of(self, pack: OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[Job], list[Job]]:
+    def _plan_jobs(self, pack: OpenPack, units: NDArray[np.int64], priority: Priority) -> tuple[list[Job], list[Job]]:
         with pack.lock:
-            absent = pack.filler.find_absent(units if len(units) else np.arange(pack.filler.units))
+            absent = pack.filler.list_absent(units if len(units) else np.arange(pack.filler.units))
             if not len(absent):
                 return [], []
             waits = priority is not Priority.SOON
             going = [job for job in pack.jobs if np.isin(job.span.units, absent).any()] if waits else []
-            free = absent[~pack.claimed[absent]]
+            free = absent[~pack.requested[absent]]
             new = [Job(pack, span, priority) for span in self._plan(pack, free)]
             for job in new:
-                pack.claimed[job.span.units] = True
+                pack.requested[job.span.units] = True
             pack.jobs.update(new)
             pack.requests += len(new)
         return going, new
@@ -167,7 +167,7 @@ class Downloads:
         if not len(free):
             return []
         gap_nbytes = min(GAP_NBYTES * (1 + pack.requests // _REQUESTS_A_WIDENING), _MAX_GAP_NBYTES)
-        return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.claimed)
+        return pack.filler.plan_ranges(free, gap_nbytes=gap_nbytes, max_nbytes=PIECE_NBYTES, taken=pack.requested)
 
     def _work(self) -> None:
         while (job := self._queue.take()) is not None:
@@ -181,9 +181,9 @@ class Downloads:
 
     def _download(self, job: Job) -> None:
         pack, failures = job.pack, list[StockroomError]()
-        for source in self._find_sources(pack.digest):
+        for remote in self._list_remotes(pack.digest):
             try:
-                self._download_from(source, job)
+                self._download_from(remote, job)
             except StockroomError as error:
                 failures.append(error)
             else:
@@ -195,21 +195,21 @@ class Downloads:
             pack=pack.digest.hex(),
         )
 
-    def _download_from(self, source: Source, job: Job) -> None:
+    def _download_from(self, remote: OpenRemote, job: Job) -> None:
         """Download the units of a job; retry a few times if any arrive damaged."""
         pack, span = job.pack, job.span
         for _ in range(_TRIES):
             try:
-                content = source.transport.get_range(pack.path, span.start, span.stop)
+                content = remote.transport.get_range(pack.path, span.start, span.stop)
             except MissingFileError as error:
                 raise AbsentDataError(
-                    f"pack {pack.digest.hex()[:12]}: remote {source.name!r} does not have it ({error})",
-                    remote=source.name,
+                    f"pack {pack.digest.hex()[:12]}: remote {remote.name!r} does not have it ({error})",
+                    remote=remote.name,
                     pack=pack.digest.hex(),
                 ) from error
             except RemoteError as error:
                 name = pack.digest.hex()[:12]
-                raise type(error)(f"pack {name} from remote {source.name!r}: {error}") from error
+                raise type(error)(f"pack {name} from remote {remote.name!r}: {error}") from error
             self.figures.requests += 1
             self.figures.nbytes += span.nbytes
             bad = pack.filler.accept(span, content)
@@ -217,10 +217,10 @@ class Downloads:
                 return
             self.figures.bad_units += len(bad)
         raise CorruptionError(
-            f"remote {source.name!r} ({source.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
+            f"remote {remote.name!r} ({remote.transport.url}), pack {pack.digest.hex()}: {len(bad)} of its rows came "
             f"damaged {_TRIES} times; push again from a clone that has them, or, if they are whole elsewhere, "
             "`stock drop --all` here: they come anew",
-            where=f"{source.name}: pack {pack.digest.hex()}",
+            where=f"{remote.name}: pack {pack.digest.hex()}",
         )
 
     def _wait(self, jobs: Sequence[Job], *, stall_s: float, on_working: OnWorking | None) -> None:
@@ -246,7 +246,7 @@ class Downloads:
     def _explain(self, job: Job) -> str:
         """Describe why a job takes so long, as far as is known."""
         name = job.pack.digest.hex()[:12]
-        for source in self._find_sources(job.pack.digest):
-            trouble = source.transport.describe_trouble() or "no answer"
-            return f"pack {name} from remote {source.name!r} ({source.transport.url}): {trouble}"
+        for remote in self._list_remotes(job.pack.digest):
+            trouble = remote.transport.describe_trouble() or "no answer"
+            return f"pack {name} from remote {remote.name!r} ({remote.transport.url}): {trouble}"
         return f"pack {name}: no remote"

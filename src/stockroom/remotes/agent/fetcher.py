@@ -28,15 +28,19 @@ _LIVES: Final = 2
 
 
 class AgentFetcher:
-    """Asks the fetch agent of the repository whose state folder is `state`. Connects on first use.
+    """Asks the fetch agent of the repository whose folder is `folder`. Connects on first use.
 
     `find_timeout_s` returns the repository's own setting of how long a read waits, or None.
     """
 
     def __init__(
-        self, state: Path, *, has_remotes: Callable[[], bool], find_timeout_s: Callable[[], float | None] = lambda: None
+        self,
+        folder: Path,
+        *,
+        has_remotes: Callable[[], bool],
+        find_timeout_s: Callable[[], float | None] = lambda: None,
     ) -> None:
-        self._state = state
+        self._path = folder
         self._has_remotes = has_remotes
         self._find_timeout_s = find_timeout_s
         self._idle: list[socket.socket] = []
@@ -90,7 +94,7 @@ class AgentFetcher:
         """Start the agent ahead of need if there is a remote. Does not wait, and ignores failures."""
         with suppress(StockroomError, OSError):
             if self._has_remotes():
-                start_agent(self._state)
+                start_agent(self._path)
 
     def close(self) -> None:
         """Disconnect from the agent, which ends once it has no clients."""
@@ -118,8 +122,8 @@ class AgentFetcher:
                     raise _make_error(answer)
                 return answer
         raise UnreachableError(
-            f"the fetch agent of {self._state.parent} ended twice while it worked ({cause}); its last words are in "
-            f"{self._state / AGENT_DIRECTORY / LOG_NAME}"
+            f"the fetch agent of {self._path.parent} ended twice while it worked ({cause}); its last words are in "
+            f"{self._path / AGENT_DIRECTORY / LOG_NAME}"
         )
 
     def _borrow(self) -> socket.socket:
@@ -130,10 +134,10 @@ class AgentFetcher:
         with suppress(IndexError):
             return self._idle.pop()
         try:
-            return connect(self._state)
+            return connect(self._path)
         except OSError as error:
             raise AbsentDataError(
-                f"{self._state}: nothing can be fetched into it, since this user may not write there ({error.strerror})"
+                f"{self._path}: nothing can be fetched into it, since this user may not write there ({error.strerror})"
             ) from error
 
 

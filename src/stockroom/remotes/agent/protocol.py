@@ -131,7 +131,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes, what: str) -> T:
 
 def pack_wanted(wanted: Wanted) -> list[Runs]:
     """Encode units of packs for the wire."""
-    return [(digest, _find_runs(units).astype("<i8").tobytes()) for digest, units in wanted]
+    return [(digest, _split_runs(units).astype("<i8").tobytes()) for digest, units in wanted]
 
 
 def parse_wanted(runs: Sequence[Runs], *, max_units: int = 1 << 24) -> list[tuple[PackDigest, NDArray[np.int64]]]:
@@ -139,7 +139,7 @@ def parse_wanted(runs: Sequence[Runs], *, max_units: int = 1 << 24) -> list[tupl
     return [(PackDigest(digest), _expand_runs(data, max_units)) for digest, data in runs]
 
 
-def _find_runs(units: NDArray[np.int64]) -> NDArray[np.int64]:
+def _split_runs(units: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return `(runs, 2)`: first and one past the last of each run of adjacent units, from sorted `units`."""
     if not len(units):
         return np.empty((0, 2), np.int64)

@@ -28,11 +28,11 @@ _BACKLOG: Final = 512
 
 
 def run_agent(state_directory: str) -> None:
-    """Serve the repository with that state folder until no client is left. The caller holds the agent's lock."""
-    state = Path(state_directory)
-    path = choose_socket_path(state)
+    """Serve the repository with that folder until no client is left. The caller holds the agent's lock."""
+    folder = Path(state_directory)
+    path = choose_socket_path(folder)
     listener = _listen(path)
-    agent = _Agent(state, listener)
+    agent = _Agent(folder, listener)
     threading.Thread(target=agent.open_downloads, daemon=True).start()  # slow imports, while clients connect
     try:
         agent.serve()
@@ -59,8 +59,8 @@ def _listen(path: Path) -> socket.socket:
 class _Agent:
     """The current clients, and the downloads they share."""
 
-    def __init__(self, state: Path, listener: socket.socket) -> None:
-        self._state = state
+    def __init__(self, folder: Path, listener: socket.socket) -> None:
+        self._path = folder
         self._listener = listener
         self._clients = 0
         self._counting = threading.Lock()
@@ -71,7 +71,7 @@ class _Agent:
     def serve(self) -> None:
         """Serve clients until there has been none for a while, or the repository is gone."""
         self._listener.settimeout(0.5)
-        while not self._is_idle() and (self._state / AGENT_DIRECTORY / LOCK_NAME).exists():
+        while not self._is_idle() and (self._path / AGENT_DIRECTORY / LOCK_NAME).exists():
             try:
                 connection, _ = self._listener.accept()
             except TimeoutError:
@@ -133,7 +133,7 @@ class _Agent:
         from stockroom.store.pack.sparse_pack import hollow_out
 
         for digest in map(PackDigest, packs):
-            downloads.replace(digest, lambda digest=digest: hollow_out(self._state, digest))  # type: ignore[misc]
+            downloads.replace(digest, lambda digest=digest: hollow_out(self._path, digest))  # type: ignore[misc]
         gc.collect()  # past errors may hold maps of dropped packs, and with them disk space
 
     def open_downloads(self) -> Downloads:
@@ -141,10 +141,10 @@ class _Agent:
         with self._opening:
             if self._downloads is None:
                 from stockroom.remotes.agent.downloads import Downloads
-                from stockroom.remotes.agent.sources import SourceList
+                from stockroom.remotes.agent.open_remotes import OpenRemotes
 
-                sources = SourceList(self._state)
-                self._downloads = Downloads(self._state / "packs", sources.find)
+                remotes = OpenRemotes(self._path)
+                self._downloads = Downloads(self._path / "packs", remotes.list_for)
             return self._downloads
 
 

@@ -1,6 +1,6 @@
 """Finds and starts a repository's fetch agent. It is never started by forking this process.
 
-The socket is in the repository's state folder. If its path would be too long for a socket, it is in a folder of the
+The socket is in the repository's folder. If its path would be too long for a socket, it is in a folder of the
 user's own under the system's temporary folder. Only the owner has access to either.
 """
 
@@ -31,9 +31,9 @@ _MAX_LOG_NBYTES: Final = 1 << 20
 _PAUSES_S: Final = (0.002, 0.005, 0.01, 0.02)
 
 
-def choose_socket_path(state: Path) -> Path:
+def choose_socket_path(stockroom_folder: Path) -> Path:
     """Return the path of the socket on which a repository's agent listens."""
-    path = state.resolve() / AGENT_DIRECTORY / f"socket-{PROTOCOL}"
+    path = stockroom_folder.resolve() / AGENT_DIRECTORY / f"socket-{PROTOCOL}"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_NBYTES:
         return path
     folder = Path(tempfile.gettempdir()) / f"stockroom-{os.getuid()}"
@@ -45,23 +45,23 @@ def choose_socket_path(state: Path) -> Path:
     return folder / f"{name}-{PROTOCOL}"
 
 
-def connect(state: Path) -> socket.socket:
+def connect(folder: Path) -> socket.socket:
     """Return a connection to the repository's agent, after its welcome. Start the agent if there is none.
 
     Raises:
         RemoteError: the agent does not start, or is of another version.
     """
     deadline_s = time.monotonic() + _STARTING_S
-    path, attempt = choose_socket_path(state), 0
+    path, attempt = choose_socket_path(folder), 0
     while True:
         connection = _try_to_connect(path)
         if connection is not None:
             return connection
         if time.monotonic() > deadline_s:
             raise RemoteError(
-                f"the fetch agent does not start; its last words are in {state / AGENT_DIRECTORY / LOG_NAME}"
+                f"the fetch agent does not start; its last words are in {folder / AGENT_DIRECTORY / LOG_NAME}"
             )
-        start_agent(state)
+        start_agent(folder)
         time.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
         attempt += 1
 
@@ -85,12 +85,12 @@ def _open_log(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def start_agent(state: Path) -> None:
+def start_agent(folder: Path) -> None:
     """Start an agent, unless one is running or another process is about to start one. Returns before it listens.
 
     The lock that keeps the agent unique is taken here and inherited. From that moment an agent is running.
     """
-    directory = state / AGENT_DIRECTORY
+    directory = folder / AGENT_DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(directory / LOCK_NAME, mode=0o600)
     try:
@@ -100,7 +100,7 @@ def start_agent(state: Path) -> None:
             if os.fstat(stderr.fileno()).st_size > _MAX_LOG_NBYTES:
                 stderr.truncate(0)
             process = subprocess.Popen(  # noqa: S603 - this very Python
-                [sys.executable, "-m", "stockroom.remotes.agent", str(state.resolve()), str(lock.fileno())],
+                [sys.executable, "-m", "stockroom.remotes.agent", str(folder.resolve()), str(lock.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

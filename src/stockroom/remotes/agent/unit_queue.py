@@ -45,7 +45,7 @@ class Job:
             is_last = all(other.done.is_set() for other in self.pack.jobs)
         if is_last or self.error is not None or self.priority is Priority.SOON:
             try:
-                self.pack.settle()
+                self.pack.record_present()
             except OSError as error:  # a full disk: nothing is marked; a waiting caller asks again
                 self.error = error
 
@@ -59,23 +59,23 @@ class OpenPack:
     lock: threading.Lock = field(default_factory=threading.Lock)
     jobs: set[Job] = field(default_factory=set)
     requests: int = 0
-    claimed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    requested: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     @property
     def path(self) -> str:
         """The path of its shard on a remote."""
         return f"{pack_prefix(self.digest)}{self.filler.shard_name}"
 
-    def settle(self) -> None:
+    def record_present(self) -> None:
         """Sync and mark the downloaded units, and forget the jobs that brought them."""
         with self.lock:
             ended = [job for job in self.jobs if job.done.is_set()]
         try:
-            self.filler.settle()
+            self.filler.record_present()
         finally:
             with self.lock:
                 for job in ended:
-                    self.claimed[job.span.units] = False
+                    self.requested[job.span.units] = False
                     self.jobs.discard(job)
 
 

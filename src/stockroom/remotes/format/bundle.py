@@ -56,7 +56,7 @@ class RecordKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class BundleRecord:
     """One record; the payload is a view of the bundle."""
 
     kind: RecordKind
@@ -65,7 +65,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class PackFiles:
+class BundlePack:
     """A pack's files without its rows: `zarr.json`, the chunk list, and the shard's index unless the pack is raw."""
 
     zarr_json: Buffer
@@ -78,13 +78,13 @@ class PackFiles:
         return _PACK.pack(*(len(part) for part in parts)) + b"".join(parts)
 
 
-def decode_pack_files(payload: memoryview, *, where: str) -> PackFiles:
-    """Decode `PackFiles.encode`'s output as views. Raises `MalformedRecordError` naming `where` if it is malformed."""
+def decode_pack_files(payload: memoryview, *, where: str) -> BundlePack:
+    """Decode `BundlePack.encode`'s output as views. Raises `MalformedRecordError` naming `where` if it is malformed."""
     if len(payload) >= _PACK.size:
         zarr, chunks, index = _PACK.unpack_from(payload)
         if _PACK.size + zarr + chunks + index == len(payload):
             ends = (_PACK.size + zarr, _PACK.size + zarr + chunks)
-            return PackFiles(payload[_PACK.size : ends[0]], payload[ends[0] : ends[1]], payload[ends[1] :])
+            return BundlePack(payload[_PACK.size : ends[0]], payload[ends[0] : ends[1]], payload[ends[1] :])
     raise MalformedRecordError(f"{where}: malformed pack record; the remote is damaged", where=where)
 
 
@@ -119,7 +119,7 @@ class BundleWriter:
         if kind is RecordKind.PACK:
             self.packs.append(PackDigest(digest))
 
-    def add_pack(self, digest: PackDigest, files: PackFiles) -> None:
+    def add_pack(self, digest: PackDigest, files: BundlePack) -> None:
         """Add the record of a pack."""
         self.add(RecordKind.PACK, digest, files.encode())
 
@@ -148,7 +148,7 @@ class Bundle:
         self.count = count
         self.where = where
 
-    def iter_records(self) -> Iterator[Record]:
+    def iter_records(self) -> Iterator[BundleRecord]:
         """Yield every record, in order. Raises `MalformedRecordError` if one does not lie in the file."""
         view, offset = self._view, _HEADER.size
         for _ in range(self.count):
@@ -158,7 +158,7 @@ class Bundle:
             kind, nbytes, digest = _RECORD.unpack_from(view, offset)
             if nbytes > len(view) - start or kind not in (1, 2, 3):
                 raise self._malformed(f"a record of kind {kind} and {nbytes} bytes")
-            yield Record(RecordKind(kind), digest, view[start : start + nbytes])
+            yield BundleRecord(RecordKind(kind), digest, view[start : start + nbytes])
             offset = start + nbytes
         if offset != len(view):
             raise self._malformed("has bytes after its last record")

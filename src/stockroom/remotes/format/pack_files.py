@@ -9,7 +9,7 @@ from typing import Final
 
 from stockroom.digest import Buffer, PackDigest
 from stockroom.errors import AbsentDataError
-from stockroom.remotes.format.bundle import PackFiles
+from stockroom.remotes.format.bundle import BundlePack
 from stockroom.remotes.format.paths import pack_prefix
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.repository import Repository
@@ -61,15 +61,15 @@ class LocalPack:
             )
         yield from zip(self.sizes, (self.zarr_json, self.chunks, self.pack.mapping), strict=True)
 
-    def describe(self) -> PackFiles:
+    def describe(self) -> BundlePack:
         """Return the pack's description for a bundle."""
         if self.pack.is_raw:
-            return PackFiles(self.zarr_json, self.chunks, b"")
+            return BundlePack(self.zarr_json, self.chunks, b"")
         blocks = self.pack.layout.count_blocks(self.pack.manifest.units)
-        return PackFiles(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
+        return BundlePack(self.zarr_json, self.chunks, self.pack.mapping[-index_nbytes(blocks) :])
 
 
-def find_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
+def list_unsent(transport: Transport, packs: Sequence[LocalPack]) -> list[LocalPack]:
     """Return those of `packs` that the remote does not hold with every file at its right size.
 
     A few packs are listed one by one, in parallel. For many packs the remote is listed once.

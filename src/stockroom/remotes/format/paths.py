@@ -16,12 +16,12 @@ def state_path(number: int) -> str:
 
 def bundle_path(digest: bytes) -> str:
     """Return the path of a bundle."""
-    return _place("bundles", digest)
+    return _join_path("bundles", digest)
 
 
 def marks_path(digest: bytes) -> str:
     """Return the path of a table of marks."""
-    return _place("marks", digest)
+    return _join_path("marks", digest)
 
 
 def pack_prefix(digest: bytes) -> str:
@@ -29,6 +29,6 @@ def pack_prefix(digest: bytes) -> str:
     return f"packs/{pack_path(digest)}/"
 
 
-def _place(folder: str, digest: bytes) -> str:
+def _join_path(folder: str, digest: bytes) -> str:
     name = digest.hex()
     return f"{folder}/{name[:2]}/{name}"

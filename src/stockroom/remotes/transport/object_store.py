@@ -279,7 +279,7 @@ def _open_s3(store: Any, settings: RemoteSettings, bucket: str, prefix: str | No
         common["client_options"]["allow_http"] = endpoint.startswith("http://")
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     given["region"] = region or "us-east-1"
-    provider = _find_profile_credentials()
+    provider = _load_profile_credentials()
     if provider is not None:
         given["credential_provider"] = provider
     elif not _has_s3_credentials():
@@ -300,7 +300,7 @@ def _has_s3_credentials() -> bool:
     return any(name in os.environ for name in names) or (product.exists() and "Amazon" in product.read_text())
 
 
-def _find_profile_credentials() -> Any:
+def _load_profile_credentials() -> Any:
     """Return the credentials of a profile in the shared files, if the environment has none and boto3 can read them."""
     has_files = any(Path(p).expanduser().exists() for p in ("~/.aws/credentials", "~/.aws/config"))
     wants_profile = "AWS_PROFILE" in os.environ or (has_files and "AWS_ACCESS_KEY_ID" not in os.environ)

@@ -21,7 +21,7 @@ def download_file(
     """Write the `nbytes` of a remote's file to `target`. The caller verifies them."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
-    def bring(start: int) -> None:
+    def fetch_part(start: int) -> None:
         stop = min(start + _PIECE_NBYTES, nbytes)
         view, offset = view_bytes(transport.get_range(path, start, stop)), start
         while view:
@@ -33,9 +33,9 @@ def download_file(
     try:
         starts = range(0, nbytes, _PIECE_NBYTES)
         if starts:
-            bring(starts[-1])  # first: a remote may claim a size that its file does not have
+            fetch_part(starts[-1])  # first: a remote may claim a size that its file does not have
         with ThreadPoolExecutor(_PIECES_AT_ONCE) as pool:
-            for _ in pool.map(bring, starts[:-1]):
+            for _ in pool.map(fetch_part, starts[:-1]):
                 pass
     finally:
         os.close(fd)

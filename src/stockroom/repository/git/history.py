@@ -25,7 +25,7 @@ _LOG_TIMEOUT_S: Final = 20.0
 _AS_THEY_ARE: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--no-show-signature")
 
 
-def find_git_roots(root: Path) -> frozenset[CommitId]:
+def read_git_roots(root: Path) -> frozenset[CommitId]:
     """Return the commits that git's history pins for a repository at `root`; they must not be pruned.
 
     It reads every version of `head.stock` that is reachable from a branch, tag, stash, reflog or index of the git
@@ -40,10 +40,10 @@ def find_git_roots(root: Path) -> frozenset[CommitId]:
     for other in work_tree.iter_roots():
         if (other / ".git").exists():
             blobs |= _list_indexed(other, path)
-    return _find_named(work_tree, blobs)
+    return _read_named(work_tree, blobs)
 
 
-def find_carriers(tie: Tie) -> dict[CommitId, str]:
+def read_carriers(tie: Tie) -> dict[CommitId, str]:
     """Return our commits with their carriers (full hex), from the newest 10,000 file versions on branches and tags."""
     path = tie.locate(HEAD_NAME)
     asked = ("--all", "--full-history", "-m", "-p", "-U0", "--format=%x00%H", f"--max-count={_MAX_LOGGED}")
@@ -64,10 +64,10 @@ def read_pinned(tie: Tie, git_commits: Sequence[str]) -> dict[str, CommitId | No
     return {commit: named[0] if len(named) == 1 else None for commit, named in zip(git_commits, found, strict=True)}
 
 
-def find_pinned_between(tie: Tie, tips: Sequence[str], remote: str) -> frozenset[CommitId]:
+def read_pinned_between(tie: Tie, tips: Sequence[str], remote: str) -> frozenset[CommitId]:
     """Return the commits in any `head.stock` of git commits reachable from `tips` but not from a remote's branches."""
     blobs = _list_versions(tie.work_tree, tie.locate(HEAD_NAME), [*tips, "--not", f"--remotes={remote}"])
-    return _find_named(tie.work_tree, blobs)
+    return _read_named(tie.work_tree, blobs)
 
 
 def _list_versions(work_tree: GitWorkTree, path: str, which: Sequence[str]) -> set[str]:
@@ -83,7 +83,7 @@ def _list_indexed(folder: Path, path: str) -> set[str]:
     return {line.split(b" ", 2)[1].decode() for line in listed.split(b"\0") if line}
 
 
-def _find_named(work_tree: GitWorkTree, blobs: Iterable[str]) -> frozenset[CommitId]:
+def _read_named(work_tree: GitWorkTree, blobs: Iterable[str]) -> frozenset[CommitId]:
     return frozenset(commit for named in _read_objects(work_tree, sorted(blobs)) for commit in named)
 
 

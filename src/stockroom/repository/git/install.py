@@ -25,7 +25,7 @@ _ATTRIBUTES_NAME: Final = ".gitattributes"
 _ATTRIBUTE: Final = f"/{HEAD_NAME} merge=stockroom".encode()
 _SECTION: Final = "merge.stockroom"
 _FOLDERS_KEY: Final = "stockroom.folder"
-_MARK: Final = "# Made by `stock git install`; `stock git uninstall` takes it away."
+_SIGNATURE: Final = "# Made by `stock git install`; `stock git uninstall` takes it away."
 _MAX_NBYTES: Final = 1 << 20
 
 
@@ -130,7 +130,7 @@ def plan_uninstall(work_tree: GitWorkTree, root: Path) -> list[Step]:
         return steps
     if _read_setting(work_tree, f"{_SECTION}.driver") or _read_setting(work_tree, f"{_SECTION}.name"):
         steps.append(SetSetting(work_tree, _SECTION, None))
-    hooks = [find_hooks_folder(work_tree) / name for name in (PRE_PUSH, POST_CHECKOUT)]
+    hooks = [locate_hooks_folder(work_tree) / name for name in (PRE_PUSH, POST_CHECKOUT)]
     return steps + [WriteFile(path, None) for path in hooks if is_ours(path)]
 
 
@@ -145,7 +145,7 @@ def list_folders(work_tree: GitWorkTree) -> list[Path]:
     return [Path(os.path.normpath(work_tree.root / name)) for name in _read_setting(work_tree, _FOLDERS_KEY)]
 
 
-def find_hooks_folder(work_tree: GitWorkTree) -> Path:
+def locate_hooks_folder(work_tree: GitWorkTree) -> Path:
     """Return the folder where git looks for hooks."""
     found = run_git(work_tree.root, "rev-parse", "--git-path", "hooks").removesuffix(b"\n")
     return work_tree.root / os.fsdecode(found)
@@ -154,17 +154,17 @@ def find_hooks_folder(work_tree: GitWorkTree) -> Path:
 def is_ours(hook: Path) -> bool:
     """Return whether we installed a hook."""
     content = find_regular(hook, max_nbytes=_MAX_NBYTES)
-    return content is not None and _MARK.encode() in content.splitlines()[:2]
+    return content is not None and _SIGNATURE.encode() in content.splitlines()[:2]
 
 
 def _plan_hook(work_tree: GitWorkTree, name: str, program: Sequence[str]) -> list[Step]:
-    path = find_hooks_folder(work_tree) / name
+    path = locate_hooks_folder(work_tree) / name
     command = shlex.join([*program, "git", "hook", name, "--"]) + ' "$@"'
     gone = f"stock: {program[0]} is gone: run `stock git install --hooks` again, or delete {path}"
     text = "\n".join(
         [
             "#!/bin/sh",
-            _MARK,
+            _SIGNATURE,
             f"[ -x {shlex.quote(program[0])} ] || {{ printf '%s\\n' {shlex.quote(gone)} >&2; exit 1; }}",
             f"exec {command}",
             "",

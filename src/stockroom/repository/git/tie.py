@@ -41,7 +41,7 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True)
-class GitState:
+class GitPosition:
     """git's checked-out commit, None before the first one, and whether tracked files differ from it."""
 
     commit: str | None
@@ -61,7 +61,7 @@ def find_tie(root: Path) -> Tie | None:
     return Tie(work_tree, tie.folder, _find_branch(work_tree)) if tracked else None
 
 
-def read_git_state(tie: Tie) -> GitState:
+def read_git_position(tie: Tie) -> GitPosition:
     """Return git's state. Stockroom's own files do not make it dirty, nor do untracked files."""
     arguments = ("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--no-renames")
     lines = run_git(tie.work_tree.root, *arguments, timeout_s=_STATUS_TIMEOUT_S).split(b"\0")
@@ -74,7 +74,7 @@ def read_git_state(tie: Tie) -> GitState:
         elif line[:2] in (b"1 ", b"u "):
             fields = 8 if line[:1] == b"1" else 10
             is_dirty = is_dirty or line.split(b" ", fields)[-1] not in own
-    return GitState(commit, is_dirty)
+    return GitPosition(commit, is_dirty)
 
 
 def describe_for_commit(tie: Tie) -> dict[str, MetadataValue]:
@@ -83,12 +83,12 @@ def describe_for_commit(tie: Tie) -> dict[str, MetadataValue]:
     if tie.branch is not None:
         described["git_branch"] = os.fsencode(tie.branch).decode("utf-8", "replace")
     try:
-        state = read_git_state(tie)
+        position = read_git_position(tie)
     except GitError:  # git is not installed, or refuses a folder that another user owns
         return described
-    if state.commit is not None:
-        described["git_commit"] = state.commit
-        described["git_dirty"] = state.is_dirty
+    if position.commit is not None:
+        described["git_commit"] = position.commit
+        described["git_dirty"] = position.is_dirty
     return described
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stockroom.content.merge.base import CommonContent, find_common_content
+from stockroom.content.merge.base import CommonContent, read_common_content
 from stockroom.content.merge.conflict import Conflict, Decide, explain_conflicts
 from stockroom.content.merge.content import ContentMerge
 from stockroom.content.merge.states import Average
@@ -13,11 +13,11 @@ from stockroom.content.merge.unfinished import CHERRY_PICK, MERGE, REVERT, Mergi
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError
-from stockroom.refs import Ref, RefChange, RefMove, find_merge_bases
+from stockroom.refs import Ref, RefChange, RefMove, list_merge_bases
 from stockroom.repository.follow import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merging.resolve import get_merging
-from stockroom.repository.writing.session import WriteSession
+from stockroom.repository.writing.stage_workspace import StageWorkspace
 
 Outcome = Literal["up to date", "fast-forward", "merged", "staged"]
 FastForward = Literal["if possible", "never", "only"]
@@ -47,73 +47,75 @@ class MergeOptions:
     kind: str = MERGE
 
 
-def merge(session: WriteSession, theirs: CommitId, name: str, options: MergeOptions) -> Merge:
+def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: MergeOptions) -> Merge:
     """Merge the history of a commit, called `name`, into the checked-out branch.
 
     Raises:
         MergeConflictError: undecided conflicts prevent the commit; nothing is changed.
         ConflictError: changes are staged, HEAD is detached, no history is shared, or only a fast-forward was allowed.
     """
-    branch = _check_branch(session)
-    ours = session.head.commit
-    bases = [] if ours is None else find_merge_bases(session.repository.refs, ours, theirs)
-    if theirs in bases and session.merging is None:
-        return _report("up to date", session)
+    branch = _check_branch(workspace)
+    ours = workspace.head.commit
+    bases = [] if ours is None else list_merge_bases(workspace.repository.refs, ours, theirs)
+    if theirs in bases and workspace.merging is None:
+        return _report("up to date", workspace)
     is_ahead = ours is None or (ours in bases and options.fast_forward != "never")
-    session.check_clean(theirs if is_ahead else None)
+    workspace.check_clean(theirs if is_ahead else None)
     if is_ahead:
         move = RefMove(ref=Ref("branch", branch), old=ours, new=theirs)
-        session.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
-        return _report("fast-forward", session)
+        workspace.move_branch(Head(branch, theirs), RefChange(kind=options.kind, moves=(move,), note=name))
+        return _report("fast-forward", workspace)
     if options.fast_forward == "only":
         raise ConflictError(f"cannot fast-forward: {branch!r} has commits that {name!r} does not have")
     if not bases:
         raise ConflictError(f"{branch!r} and {name!r} share no history")
-    opened = session.repository.open_snapshots([theirs, *bases], session.nodes)
+    opened = workspace.repository.open_snapshots([theirs, *bases], workspace.nodes)
 
     def open_snapshot(commit: CommitId | None) -> Snapshot:
-        return opened[commit] if commit in opened else _open(session, commit)
+        return opened[commit] if commit in opened else _open(workspace, commit)
 
-    common = find_common_content(session.repository.refs, open_snapshot, session.objects, bases)
+    common = read_common_content(workspace.repository.refs, open_snapshot, workspace.objects, bases)
     message = options.message or f"Merge {name} into {branch}"
-    return _bring_in(session, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
+    return _merge_in(workspace, common, opened[theirs], options, kind=MERGE, parent=theirs, message=message)
 
 
-def revert(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:
+def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
     """Commit the opposite of a commit's changes against its first parent."""
-    _check_branch(session)
-    record = session.repository.read_commit(commit)
-    before = _open(session, record.parent_ids[0] if record.parents else None)
+    _check_branch(workspace)
+    record = workspace.repository.read_commit(commit)
+    before = _open(workspace, record.parent_ids[0] if record.parents else None)
     subject = record.message.split("\n", 1)[0]
     message = options.message or f'Revert "{subject}"\n\nThis reverts commit {commit.hex()}.'
-    common = CommonContent(_open(session, commit))
-    return _bring_in(session, common, before, options, kind=REVERT, parent=None, message=message)
+    common = CommonContent(_open(workspace, commit))
+    return _merge_in(workspace, common, before, options, kind=REVERT, parent=None, message=message)
 
 
-def cherry_pick(session: WriteSession, commit: CommitId, options: MergeOptions) -> Merge:
+def cherry_pick(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
     """Commit here the changes that a commit made against its first parent elsewhere."""
-    _check_branch(session)
-    record = session.repository.read_commit(commit)
-    common = CommonContent(_open(session, record.parent_ids[0] if record.parents else None))
+    _check_branch(workspace)
+    record = workspace.repository.read_commit(commit)
+    common = CommonContent(_open(workspace, record.parent_ids[0] if record.parents else None))
     message = options.message or record.message
-    return _bring_in(session, common, _open(session, commit), options, kind=CHERRY_PICK, parent=None, message=message)
+    return _merge_in(
+        workspace, common, _open(workspace, commit), options, kind=CHERRY_PICK, parent=None, message=message
+    )
 
 
-def continue_merge(session: WriteSession, message: str | None = None) -> CommitId:
+def continue_merge(workspace: StageWorkspace, message: str | None = None) -> CommitId:
     """Commit the unfinished merge. Raises `MergeConflictError` while conflicts are open."""
-    merging = get_merging(session)
-    return session.commit(message or merging.message, {})
+    merging = get_merging(workspace)
+    return workspace.commit(message or merging.message, {})
 
 
-def abort_merge(session: WriteSession) -> str:
+def abort_merge(workspace: StageWorkspace) -> str:
     """Abort the unfinished merge, drop what was staged with it, and return its kind."""
-    kind = get_merging(session).kind
-    session.reset()
+    kind = get_merging(workspace).kind
+    workspace.reset()
     return kind
 
 
-def _bring_in(
-    session: WriteSession,
+def _merge_in(
+    workspace: StageWorkspace,
     common: CommonContent,
     theirs: Snapshot,
     options: MergeOptions,
@@ -123,16 +125,16 @@ def _bring_in(
     message: str,
 ) -> Merge:
     """Stage the merge of HEAD's content with theirs, and commit it if asked to; changes nothing if it fails."""
-    session.check_clean()
+    workspace.check_clean()
     try:
         merged = ContentMerge(
-            common.snapshot, session.base, theirs, session.objects, options.decide, options.average, common.disputed
+            common.snapshot, workspace.base, theirs, workspace.objects, options.decide, options.average, common.disputed
         ).run()
         if merged.conflicts and options.commits:
             raise explain_conflicts(merged.conflicts, kind)
-        if parent is None and not merged.conflicts and merged.snapshot.root == session.base.root:
-            session.discard()
-            return _report("up to date", session)
+        if parent is None and not merged.conflicts and merged.snapshot.root == workspace.base.root:
+            workspace.discard()
+            return _report("up to date", workspace)
         merging = Merging(
             kind=kind,
             theirs=theirs.root,
@@ -140,32 +142,32 @@ def _bring_in(
             message=message,
             open_conflicts=record_conflicts(merged.conflicts),
         )
-        session.stage_merge(merged.snapshot, merging)
+        workspace.stage_merge(merged.snapshot, merging)
         if options.commits:
-            session.commit(message, {})
-            return _report("merged", session)
-        session.flush()
+            workspace.commit(message, {})
+            return _report("merged", workspace)
+        workspace.flush()
     except BaseException:
-        session.stage_merge(session.base, None)
-        session.discard()
+        workspace.stage_merge(workspace.base, None)
+        workspace.discard()
         raise
-    return _report("staged", session, merged.conflicts)
+    return _report("staged", workspace, merged.conflicts)
 
 
-def _report(outcome: Outcome, session: WriteSession, conflicts: tuple[Conflict, ...] = ()) -> Merge:
-    at = session.head.commit
+def _report(outcome: Outcome, workspace: StageWorkspace, conflicts: tuple[Conflict, ...] = ()) -> Merge:
+    at = workspace.head.commit
     return Merge(outcome, None if at is None else at.hex(), conflicts)
 
 
-def _check_branch(session: WriteSession) -> str:
-    """Return the branch that is merged into; if nothing is staged, bring the session up to date with it first."""
-    branch = session.head.branch
+def _check_branch(workspace: StageWorkspace) -> str:
+    """Return the branch that is merged into; if nothing is staged, bring the workspace up to date with it first."""
+    branch = workspace.head.branch
     if branch is None:
-        raise explain_detached(session.repository)
-    if session.is_clean:
-        session.check_branch()
+        raise explain_detached(workspace.repository)
+    if workspace.is_clean:
+        workspace.check_branch()
     return branch
 
 
-def _open(session: WriteSession, commit: CommitId | None) -> Snapshot:
-    return session.repository.open_snapshot(commit, session.nodes)
+def _open(workspace: StageWorkspace, commit: CommitId | None) -> Snapshot:
+    return workspace.repository.open_snapshot(commit, workspace.nodes)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from stockroom.content.merge.base import CommonContent, find_common_content
+from stockroom.content.merge.base import CommonContent, read_common_content
 from stockroom.content.merge.conflict import explain_conflicts
 from stockroom.content.merge.content import ContentMerge
 from stockroom.content.merge.unfinished import MERGE
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, RefNotFoundError
-from stockroom.refs import ObjectStore, RefChange, find_merge_bases, is_ancestor
+from stockroom.refs import ObjectStore, RefChange, is_ancestor, list_merge_bases
 from stockroom.repository.claim import Claim
 from stockroom.repository.repository import Repository
 from stockroom.trees import NodeCache
@@ -29,7 +29,7 @@ class Versions:
     theirs: CommitId | None
 
 
-def find_missing(repository: Repository, versions: Versions) -> list[CommitId]:
+def list_missing(repository: Repository, versions: Versions) -> list[CommitId]:
     """Return the commits that are not in this repository."""
     named = (versions.base, versions.ours, versions.theirs)
     return [commit for commit in named if commit is not None and not repository.refs.has_commit(commit)]
@@ -52,13 +52,13 @@ def merge_versions(repository: Repository, versions: Versions) -> CommitId | Non
         return ours
     if ours == base:
         return theirs
-    missing = find_missing(repository, versions)
+    missing = list_missing(repository, versions)
     if missing:
         ref = missing[0].hex()
         raise RefNotFoundError(f"commit {ref} is not in this repository: run `stock fetch`, then merge again", ref=ref)
-    claim = Claim(repository.paths.state, repository.marks)
+    claim = Claim(repository.paths.folder, repository.marks)
     try:
-        repository.heed_marks()
+        repository.avoid_marked()
         return _merge(repository, versions)
     finally:
         claim.release()
@@ -75,17 +75,17 @@ def _merge(repository: Repository, versions: Versions) -> CommitId | None:
     if not _is_common(repository, versions) or ours is None or theirs is None:
         common, parents = CommonContent(open_content(versions.base)), [ours]
     else:
-        bases = find_merge_bases(refs, ours, theirs)
+        bases = list_merge_bases(refs, ours, theirs)
         if theirs in bases or ours in bases:
             return ours if theirs in bases else theirs
         if not bases:
             raise ConflictError("the two sides share no history")
-        common, parents = find_common_content(refs, open_content, objects, bases), [ours, theirs]
-    mine = open_content(ours)
-    merged = ContentMerge(common.snapshot, mine, open_content(theirs), objects, disputed=common.disputed).run()
+        common, parents = read_common_content(refs, open_content, objects, bases), [ours, theirs]
+    our_content = open_content(ours)
+    merged = ContentMerge(common.snapshot, our_content, open_content(theirs), objects, disputed=common.disputed).run()
     if merged.conflicts:
         raise explain_conflicts(merged.conflicts, MERGE)
-    if len(parents) == 1 and merged.snapshot.root == mine.root:
+    if len(parents) == 1 and merged.snapshot.root == our_content.root:
         return ours
     known = [parent for parent in parents if parent is not None]
     record = repository.make_commit(merged.snapshot.root, known, message=_MESSAGE, metadata={})

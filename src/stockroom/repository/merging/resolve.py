@@ -17,19 +17,19 @@ from stockroom.content.state import StateRecord
 from stockroom.digest import ObjectDigest
 from stockroom.errors import InvalidInputError, NotFoundError
 from stockroom.refs.names import find_colliding
-from stockroom.repository.writing.session import WriteSession
+from stockroom.repository.writing.stage_workspace import StageWorkspace
 from stockroom.trees import Key
 
 
-def get_merging(session: WriteSession) -> Merging:
+def get_merging(workspace: StageWorkspace) -> Merging:
     """Return the unfinished merge. Raises `NotFoundError` if there is none."""
-    if session.merging is None:
+    if workspace.merging is None:
         raise NotFoundError("no merge is in progress; `stock merge REF --no-commit` starts one")
-    return session.merging
+    return workspace.merging
 
 
 def resolve(
-    session: WriteSession, path: str, key: Key | None, choice: Choice | None, average: Average | None = None
+    workspace: StageWorkspace, path: str, key: Key | None, choice: Choice | None, average: Average | None = None
 ) -> int:
     """Decide the open conflicts at a path, or the one at a key; return how many are still open in all.
 
@@ -40,21 +40,21 @@ def resolve(
         NotFoundError: there is no unfinished merge, or nothing there is in conflict.
         InvalidInputError: the choice cannot decide the conflict.
     """
-    merging = get_merging(session)
+    merging = get_merging(workspace)
     chosen = [c for c in merging.conflicts if c.path == path and (key is None or _is_key(c, key))]
     if not chosen:
         raise NotFoundError(
             f"no open conflict at {path}{'' if key is None else f', {key!r}'}; `stock merge` lists them"
         )
-    content = session.snapshot if choice is None else _take(session, merging, path, chosen, choice, average)
+    content = workspace.snapshot if choice is None else _take(workspace, merging, path, chosen, choice, average)
     left = [conflict for conflict in merging.conflicts if conflict not in chosen]
-    session.stage_merge(content, merging.leave(left))
-    session.flush()
+    workspace.stage_merge(content, merging.leave(left))
+    workspace.flush()
     return len(left)
 
 
 def _take(
-    session: WriteSession,
+    workspace: StageWorkspace,
     merging: Merging,
     path: str,
     chosen: Sequence[Conflict],
@@ -62,10 +62,10 @@ def _take(
     average: Average | None,
 ) -> Snapshot:
     """Return the staged content with the conflicts at a path decided."""
-    source = session.base if choice == "ours" else Snapshot(session.nodes, ObjectDigest(merging.theirs))
+    source = workspace.base if choice == "ours" else Snapshot(workspace.nodes, ObjectDigest(merging.theirs))
     if any(conflict.key is None for conflict in chosen):
-        return _take_whole(session.snapshot, source, path, choice)
-    digests = session.snapshot.find_digest(path), source.find_digest(path)
+        return _take_whole(workspace.snapshot, source, path, choice)
+    digests = workspace.snapshot.find_digest(path), source.find_digest(path)
     staged, wanted = (None if digest is None else source.read_record(digest) for digest in digests)
     conflicts = list(chosen)
     record: ColumnRecord | StateRecord
@@ -73,10 +73,10 @@ def _take(
         record = take_samples(source, path, staged, wanted, conflicts)
     elif isinstance(staged, StateRecord) and isinstance(wanted, StateRecord):
         merged = _take_leaves(source, path, (staged, wanted), conflicts, choice, average)
-        record = merged.write(session.snapshot, session.objects)
+        record = merged.write(workspace.snapshot, workspace.objects)
     else:
         raise _explain(path, choice)
-    return put_record(session.snapshot, path, session.objects.put_object(record.encode()))
+    return put_record(workspace.snapshot, path, workspace.objects.put_object(record.encode()))
 
 
 def _take_whole(staged: Snapshot, source: Snapshot, path: str, choice: Choice) -> Snapshot:

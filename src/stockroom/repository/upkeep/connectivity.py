@@ -30,7 +30,7 @@ from stockroom.store.upkeep.verify import REPAIR, Damage
 from stockroom.trees import iter_range
 
 _MOST_NAMED: Final = 5
-_BRING_BACK: Final = (
+_RESTORE_ADVICE: Final = (
     "add a remote that has it and run `stock fsck --repair`, or write the same samples again from a backup"
 )
 
@@ -191,7 +191,7 @@ class Connectivity:
             found = getattr(error, "where", "") or ""
             if found.startswith("metadata object "):
                 self._depend(found.removeprefix("metadata "))
-            repair = _BRING_BACK if isinstance(error, LostChunksError) else repair
+            repair = _RESTORE_ADVICE if isinstance(error, LostChunksError) else repair
             needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
             self.damage.append(Damage(where, str(error), repair, needed_by))
 

@@ -18,14 +18,14 @@ from typing import Final, TypeAlias
 from stockroom.digest import CommitId, ObjectDigest, PackDigest
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.refs.anchors import Anchors
-from stockroom.refs.marks import Kind, Mark
+from stockroom.refs.marks import Mark, MarkKind
 from stockroom.refs.sweep import Sweeper, Swept
-from stockroom.repository.claim import find_oldest_round
+from stockroom.repository.claim import read_oldest_round
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
-from stockroom.repository.upkeep.roots import find_heads
+from stockroom.repository.upkeep.roots import list_heads
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.writer_folder import collect_leftovers, session_folder
+from stockroom.store.pack.writer_folder import collect_leftovers, open_writer_folder
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 from stockroom.store.upkeep.repack import RepackPlan, plan_repack, rewrite_packs
 
@@ -33,7 +33,7 @@ GRACE: Final = timedelta(weeks=2)
 _PATIENCE_S: Final = 10.0
 _PACKS_AT_ONCE: Final = 512
 
-Found: TypeAlias = Mapping[Kind, Collection[bytes]]
+Found: TypeAlias = Mapping[MarkKind, Collection[bytes]]
 OnStage: TypeAlias = Callable[[str, int, int], None]
 """Called with the current step, how much of it is done, and how much there is."""
 
@@ -73,35 +73,35 @@ class GcPlan:
         self.reach = Reachable(repository)
         self.after = 0
         anchors = self._open_sweeper().read_anchors()
-        self.reach.add_commits(find_heads(repository))
+        self.reach.add_commits(list_heads(repository))
         self._add_hard(anchors)
-        self.unled = self._find_unled()
+        self.unreachable = self._list_unreachable()
         self.repack = plan_repack(repository.tensors, find_live=self.reach.find_live) if repack else RepackPlan(())
         self._add_recent(anchors)
 
-    def choose(self, marks: Mapping[Kind, Mapping[bytes, Mark]], *, oldest: int) -> Found:
+    def choose(self, marks: Mapping[MarkKind, Mapping[bytes, Mark]], *, oldest: int) -> Found:
         """Return the things to delete: marked for the grace period, and by `oldest`, the oldest claim's round."""
-        old: dict[Kind, set[bytes]] = {
-            kind: {digest for digest in self.unled[kind] if self._is_old(kind, digest, marks[kind], oldest)}
-            for kind in Kind
+        old: dict[MarkKind, set[bytes]] = {
+            kind: {digest for digest in self.unreachable[kind] if self._is_old(kind, digest, marks[kind], oldest)}
+            for kind in MarkKind
         }
         for commit in self.repository.refs.iter_commit_ids():
-            if commit not in old[Kind.COMMIT] and commit not in self.reach.commits:
+            if commit not in old[MarkKind.COMMIT] and commit not in self.reach.commits:
                 with suppress(CorruptionError):  # what stays for now stays as complete as it is
                     self.reach.add_commits([commit])
         return {
-            Kind.COMMIT: {digest for digest in old[Kind.COMMIT] if not self.is_needed(digest)},
-            Kind.OBJECT: {digest for digest in old[Kind.OBJECT] if not self.is_needed(digest)},
-            Kind.PACK: {digest for digest in old[Kind.PACK] if not self.is_live(digest)},
+            MarkKind.COMMIT: {digest for digest in old[MarkKind.COMMIT] if not self.is_reachable(digest)},
+            MarkKind.OBJECT: {digest for digest in old[MarkKind.OBJECT] if not self.is_reachable(digest)},
+            MarkKind.PACK: {digest for digest in old[MarkKind.PACK] if not self.is_live(digest)},
         }
 
-    def look_again(self, anchors: Anchors, spared: Collection[CommitId]) -> None:
+    def look_again(self, anchors: Anchors, unmarked: Collection[CommitId]) -> None:
         """Add the anchors as they are now, and commits that were to go and are used again."""
         self._add_hard(anchors)
         self._add_recent(anchors)
-        self.reach.add_commits([commit for commit in spared if self.repository.refs.has_commit(commit)])
+        self.reach.add_commits([commit for commit in unmarked if self.repository.refs.has_commit(commit)])
 
-    def is_needed(self, digest: bytes) -> bool:
+    def is_reachable(self, digest: bytes) -> bool:
         """Return whether a commit or an object is reachable."""
         return digest in self.reach.commits or self.reach.has_object(digest)
 
@@ -109,14 +109,14 @@ class GcPlan:
         """Return whether a row of a pack is reachable."""
         return self.reach.find_live(self.packs[PackDigest(pack)]) is not None
 
-    def sweep(self, doomed: Found) -> Swept:
+    def sweep(self, deletable: Found) -> Swept:
         """Delete commits and objects."""
-        commits = sorted(map(CommitId, doomed[Kind.COMMIT]))
-        return self._open_sweeper().sweep(commits, sorted(map(ObjectDigest, doomed[Kind.OBJECT])))
+        commits = sorted(map(CommitId, deletable[MarkKind.COMMIT]))
+        return self._open_sweeper().sweep(commits, sorted(map(ObjectDigest, deletable[MarkKind.OBJECT])))
 
     def refresh(self) -> None:
         """Add the refs, stages and HEAD as they are now."""
-        self.reach.add_commits(find_heads(self.repository))
+        self.reach.add_commits(list_heads(self.repository))
         self.look_again(self._open_sweeper().read_anchors(), ())
 
     def measure(self, pack: bytes) -> int:
@@ -139,19 +139,19 @@ class GcPlan:
         self.reach.add_commits([commit for commit in anchors.recent if self.repository.refs.has_commit(commit)])
         self.after = max(self.after, anchors.operation)
 
-    def _find_unled(self) -> dict[Kind, set[bytes]]:
+    def _list_unreachable(self) -> dict[MarkKind, set[bytes]]:
         refs, objects = self.repository.refs, self.repository.objects
         return {
-            Kind.COMMIT: {commit for commit in refs.iter_commit_ids() if commit not in self.reach.commits},
-            Kind.OBJECT: {digest for digest in objects.iter_digests() if not self.reach.has_object(digest)},
-            Kind.PACK: {pack for pack in self.packs if not self.is_live(pack)},
+            MarkKind.COMMIT: {commit for commit in refs.iter_commit_ids() if commit not in self.reach.commits},
+            MarkKind.OBJECT: {digest for digest in objects.iter_digests() if not self.reach.has_object(digest)},
+            MarkKind.PACK: {pack for pack in self.packs if not self.is_live(pack)},
         }
 
-    def _is_old(self, kind: Kind, digest: bytes, marks: Mapping[bytes, Mark], oldest: int) -> bool:
+    def _is_old(self, kind: MarkKind, digest: bytes, marks: Mapping[bytes, Mark], oldest: int) -> bool:
         mark = marks.get(digest)
         if mark is None or mark.round > oldest:
             return False
-        return mark.since_ns <= self.since_ns or (kind is Kind.PACK and self.is_aged(digest))
+        return mark.since_ns <= self.since_ns or (kind is MarkKind.PACK and self.is_aged(digest))
 
     def is_aged(self, pack: bytes) -> bool:
         """Return whether a pack's files are older than the grace period."""
@@ -177,15 +177,15 @@ def plan_gc(
 def preview_gc(plan: GcPlan) -> GcReport:
     """Return the report of applying a plan if no writer were active."""
     new = Mark(plan.now_ns, 0)
-    marks = {kind: dict.fromkeys(plan.unled[kind], new) | plan.repository.marks.read(kind) for kind in Kind}
-    doomed = plan.choose(marks, oldest=plan.repository.marks.read_round())
-    packs = doomed[Kind.PACK]
+    marks = {kind: dict.fromkeys(plan.unreachable[kind], new) | plan.repository.marks.read(kind) for kind in MarkKind}
+    deletable = plan.choose(marks, oldest=plan.repository.marks.read_round())
+    packs = deletable[MarkKind.PACK]
     return GcReport(
-        commits=len(doomed[Kind.COMMIT]),
-        objects=len(doomed[Kind.OBJECT]),
+        commits=len(deletable[MarkKind.COMMIT]),
+        objects=len(deletable[MarkKind.OBJECT]),
         packs=len(packs),
         nbytes=sum(map(plan.measure, packs)),
-        waiting=len(plan.unled[Kind.PACK]) - len(packs),
+        waiting=len(plan.unreachable[MarkKind.PACK]) - len(packs),
         held=0,
         repacked=len(plan.repack.packs),
         made=0,
@@ -217,27 +217,29 @@ class _Run:
     def run(self) -> GcReport:
         plan, marks = self._plan, self._plan.repository.marks
         rewritten = {pack.digest for pack in plan.repack.packs}
-        current = marks.replace({**plan.unled, Kind.PACK: plan.unled[Kind.PACK] | rewritten}, now_ns=plan.now_ns)
-        oldest = find_oldest_round(plan.repository.paths.state, current)
+        current = marks.replace(
+            {**plan.unreachable, MarkKind.PACK: plan.unreachable[MarkKind.PACK] | rewritten}, now_ns=plan.now_ns
+        )
+        oldest = read_oldest_round(plan.repository.paths.folder, current)
         plan.refresh()
-        marked = {kind: marks.read(kind) for kind in Kind}
+        marked = {kind: marks.read(kind) for kind in MarkKind}
         held = plan.choose(marked, oldest=current)  # first, as the next choice keeps more
-        doomed = plan.choose(marked, oldest=oldest)
-        if any(doomed.values()):
+        deletable = plan.choose(marked, oldest=oldest)
+        if any(deletable.values()):
             self._before_removal()
-        swept = plan.sweep(doomed)
-        removed, nbytes = self._remove([pack for pack in doomed[Kind.PACK] if not plan.is_live(pack)])
-        droppable = {p for p in rewritten if p in marked[Kind.PACK] and marked[Kind.PACK][p].round <= oldest}
+        swept = plan.sweep(deletable)
+        removed, nbytes = self._remove([pack for pack in deletable[MarkKind.PACK] if not plan.is_live(pack)])
+        droppable = {p for p in rewritten if p in marked[MarkKind.PACK] and marked[MarkKind.PACK][p].round <= oldest}
         repacked, made = self._rewrite({PackDigest(pack) for pack in droppable if plan.is_aged(pack)})
-        left = {kind: set(marks.read(kind)) & plan.unled[kind] for kind in Kind}
+        left = {kind: set(marks.read(kind)) & plan.unreachable[kind] for kind in MarkKind}
         marks.replace(left, now_ns=plan.now_ns)
         return GcReport(
             commits=swept.commits,
             objects=swept.objects,
             packs=removed,
             nbytes=nbytes,
-            waiting=len(plan.unled[Kind.PACK]) - len(held[Kind.PACK]),
-            held=len(held[Kind.PACK]) - len(doomed[Kind.PACK]),
+            waiting=len(plan.unreachable[MarkKind.PACK]) - len(held[MarkKind.PACK]),
+            held=len(held[MarkKind.PACK]) - len(deletable[MarkKind.PACK]),
             repacked=repacked,
             made=made,
             dry_run=False,
@@ -248,14 +250,14 @@ class _Run:
         tensors, marks = self._plan.repository.tensors, self._plan.repository.marks
         known = tensors.catalog.read_packs()
         numbered = [(self._plan.packs[PackDigest(pack)], PackDigest(pack)) for pack in packs]
-        doomed = [(number, pack) for number, pack in numbered if known.get(number) == pack]
-        sizes = {pack: self._plan.measure(pack) for _, pack in doomed}
+        deletable = [(number, pack) for number, pack in numbered if known.get(number) == pack]
+        sizes = {pack: self._plan.measure(pack) for _, pack in deletable}
         removed: list[PackDigest] = []
-        with session_folder(tensors.tmp_directory) as folder:
-            for start in range(0, len(doomed), _PACKS_AT_ONCE):
-                self._on_stage("removing packs", len(removed), len(doomed))
-                some = dict(doomed[start : start + _PACKS_AT_ONCE])
-                gone = remove_packs(tensors, some, folder, is_doomed=lambda pack: marks.has(Kind.PACK, pack))
+        with open_writer_folder(tensors.tmp_directory) as folder:
+            for start in range(0, len(deletable), _PACKS_AT_ONCE):
+                self._on_stage("removing packs", len(removed), len(deletable))
+                some = dict(deletable[start : start + _PACKS_AT_ONCE])
+                gone = remove_packs(tensors, some, folder, may_delete=lambda pack: marks.has(MarkKind.PACK, pack))
                 removed += gone.values()
         return len(removed), sum(sizes[pack] for pack in removed)
 
@@ -268,9 +270,9 @@ class _Run:
             plan.repository.tensors,
             plan.repack,
             find_kept=lambda pack: plan.reach.find_live(pack.number) if pack.digest in droppable else None,
-            outside=[plan.packs[PackDigest(pack)] for pack in plan.unled[Kind.PACK]],
-            on_made=lambda pack: marks.spare(Kind.PACK, pack),
-            is_doomed=lambda pack: marks.has(Kind.PACK, pack),
+            outside=[plan.packs[PackDigest(pack)] for pack in plan.unreachable[MarkKind.PACK]],
+            on_made=lambda pack: marks.unmark(MarkKind.PACK, pack),
+            may_delete=lambda pack: marks.has(MarkKind.PACK, pack),
             on_progress=lambda done, total: self._on_stage("rewriting packs", done, total),
         )
         return len(report.removed), len(report.made)

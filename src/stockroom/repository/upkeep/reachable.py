@@ -57,11 +57,11 @@ class Reachable:
         is_found = np.zeros(len(digests), bool)
         for positions, locations in self._tensors.iter_copies(digests):
             is_found[positions] = True
-            self._mark(locations)
+            self._add_live(locations)
         if not is_found.all():
-            self._mark(self._tensors.locate(digests[~is_found]))  # raises if a chunk is nowhere
+            self._add_live(self._tensors.locate(digests[~is_found]))  # raises if a chunk is nowhere
 
-    def _mark(self, locations: NDArray[np.uint64]) -> None:
+    def _add_live(self, locations: NDArray[np.uint64]) -> None:
         numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
         for number in np.unique(numbers).tolist():
             live = self._live.get(number)

@@ -21,8 +21,8 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.writer_folder import collect_leftovers
 from stockroom.store.upkeep.mend import (
+    choose_free_name,
     clear_presence,
-    find_free_name,
     remake_metadata,
     remake_presence,
     salvage_rows,
@@ -64,7 +64,7 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
 
     Raises `LockedError` while another process writes to the stage, fetches, or removes packs.
     """
-    aside = repository.paths.state / _ASIDE
+    aside = repository.paths.folder / _ASIDE
     with acquire_lease(repository.paths.lease, timeout_s=_PATIENCE_S):
         set_aside_catalog = _mend_catalog(repository, aside)
         with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
@@ -84,9 +84,9 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
     except StockroomError as error:
         repository.forget_tensors()
         for name in ("catalog", "index"):
-            folder = repository.paths.state / name
+            folder = repository.paths.folder / name
             if folder.exists():
-                folder.rename(find_free_name(aside, name))
+                folder.rename(choose_free_name(aside, name))
         return [f"catalog: replaced ({error})"]
 
 
@@ -133,7 +133,7 @@ def _mend_records(repository: Repository, report: RepairReport, aside: Path) -> 
         for name in dict.fromkeys(_list_names(report.found, kind)):
             value = repository.refs.take_damaged(db, bytes.fromhex(name))
             if value is not None:
-                path = find_free_name(aside / db, name)
+                path = choose_free_name(aside / db, name)
                 path.write_bytes(value)
                 report.done.append(f"{kind} {name}: moved to {path.relative_to(repository.paths.root)}")
     report.lost_records = sum("missing from this repository" in damage.what for damage in report.found)

@@ -84,7 +84,7 @@ def measure_usage(repository: Repository, snapshot: Snapshot) -> Usage:
     tips = {f"branch/{name}": tip for name, tip in refs.branches().items()}
     tips |= {f"tag/{name}": tip for name, tip in refs.tags().items()}
     histories = {name: _read_history(repository, tip) for name, tip in tips.items()}
-    owners = _find_owners(histories)
+    owners = _number_owners(histories)
     own, history = _measure_parts(repository, owners)
     numbers = {name: number for number, name in enumerate(histories, start=1)}
     branches = {
@@ -204,7 +204,7 @@ def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
     ]
 
 
-def _find_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[CommitId, int]:
+def _number_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[CommitId, int]:
     """Return each commit with the number, from 1, of the only history that has it, or `_SHARED`."""
     owners: dict[CommitId, int] = {}
     for number, history in enumerate(histories.values(), start=1):

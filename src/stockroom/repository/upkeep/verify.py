@@ -76,8 +76,8 @@ def verify_repository(
     has_catalog = _verify_catalog(repository, report)
     found = _verify_packs(repository, report, lost, scope or VerifyScope(), on_progress)
     if has_catalog:
-        found += _find_missing_packs(repository, lost)
-        report.damage += _find_index_damage(repository)
+        found += _list_missing_packs(repository, lost)
+        report.damage += _check_index(repository)
     found += _verify_objects(repository, report)
     connectivity = Connectivity(repository, lost if has_catalog else None)
     connectivity.run()
@@ -121,7 +121,7 @@ def _verify_packs(
     scope: VerifyScope,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[Damage]:
-    directories = list_pack_directories(repository.paths.state / "packs")
+    directories = list_pack_directories(repository.paths.folder / "packs")
     chosen = scope.choose(directories)
     damage: list[Damage] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="stockroom-verify") as pool:
@@ -137,7 +137,7 @@ def _verify_packs(
     return damage
 
 
-def _find_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage]:
+def _list_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage]:
     damage = []
     for number, digest in repository.tensors.catalog.read_packs().items():
         is_missing = not locate_pack(repository.tensors.packs_directory, digest).is_dir()
@@ -147,7 +147,7 @@ def _find_missing_packs(repository: Repository, lost: LostChunks) -> list[Damage
     return damage
 
 
-def _find_index_damage(repository: Repository) -> list[Damage]:
+def _check_index(repository: Repository) -> list[Damage]:
     try:
         return [Damage("index", problem, REPAIR) for problem in repository.tensors.index.iter_problems()]
     except StockroomError as error:

@@ -1,1 +1,1 @@
-"""Writers: their workspace, sessions, lease and claim."""
+"""Writers: their workspaces, lease and claim."""

@@ -12,11 +12,11 @@ from stockroom.content.series import as_number, as_step, make_series_record, put
 from stockroom.content.snapshot import METRIC
 from stockroom.refs.names import check_free_name
 
-_MAX_WAITING: Final = 1 << 16
+_MAX_UNAPPLIED: Final = 1 << 16
 
 
 class _Columns(Protocol):
-    """The methods that the log uses of the session that holds it."""
+    """The methods that the log uses of the workspace that holds it."""
 
     def iter_names(self, shelf: str) -> list[str]: ...
     def find_column(self, path: str) -> ColumnEdit | None: ...
@@ -24,53 +24,53 @@ class _Columns(Protocol):
 
 
 class SeriesLog:
-    """The points a write session has logged and not yet applied to its columns."""
+    """The points logged in a workspace and not yet applied to its columns."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[array[int], array[float]]] = {}
+        self._unapplied: dict[str, tuple[array[int], array[float]]] = {}
         self._count = 0
         self._next_step: int | None = None
 
-    def log(self, session: _Columns, values: Mapping[str, object], step: int | None) -> int:
+    def log(self, workspace: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
-        waiting = self._waiting
+        unapplied = self._unapplied
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
         for name in values:
-            if name not in waiting:
+            if name not in unapplied:
                 check_free_name("metric", name)
-        step = as_step(self._find_next_step(session) if step is None else step)
+        step = as_step(self._choose_next_step(workspace) if step is None else step)
         for name, number in zip(values, numbers, strict=True):
-            series = waiting.get(name)
+            series = unapplied.get(name)
             if series is None:
-                series = waiting[name] = (array("q"), array("d"))
+                series = unapplied[name] = (array("q"), array("d"))
             series[0].append(step)
             series[1].append(number)
         if self._next_step is not None and step >= self._next_step and numbers:
             self._next_step = step + 1
         self._count += len(numbers)
-        if self._count >= _MAX_WAITING:
-            self.work_in(session)
+        if self._count >= _MAX_UNAPPLIED:
+            self.work_in(workspace)
         return step
 
-    def work_in(self, session: _Columns) -> None:
-        """Apply the logged points to the session's columns."""
-        waiting = self._waiting
-        if waiting:
-            for name, (steps, values) in waiting.items():
-                put_points(_open(session, name), steps, values)
-            self._waiting, self._count = {}, 0  # last: after an interrupt the next call repeats it all
+    def work_in(self, workspace: _Columns) -> None:
+        """Apply the logged points to the workspace's columns."""
+        unapplied = self._unapplied
+        if unapplied:
+            for name, (steps, values) in unapplied.items():
+                put_points(_open(workspace, name), steps, values)
+            self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 
-    def _find_next_step(self, session: _Columns) -> int:
+    def _choose_next_step(self, workspace: _Columns) -> int:
         if self._next_step is None:
-            self.work_in(session)
-            last = [_open(session, name).tree.last_key for name in session.iter_names(METRIC)]
+            self.work_in(workspace)
+            last = [_open(workspace, name).tree.last_key for name in workspace.iter_names(METRIC)]
             self._next_step = max((int(step) + 1 for step in last if step is not None), default=0)
         return self._next_step
 
 
-def _open(session: _Columns, name: str) -> ColumnEdit:
+def _open(workspace: _Columns, name: str) -> ColumnEdit:
     path = f"{METRIC}/{name}"
-    return session.find_column(path) or session.create_column(path, make_series_record())
+    return workspace.find_column(path) or workspace.create_column(path, make_series_record())

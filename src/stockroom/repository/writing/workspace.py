@@ -34,28 +34,28 @@ T = TypeVar("T")
 W = TypeVar("W", bound="Workspace")
 
 
-def in_turn(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
+def one_at_a_time(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
     """Return `method` limited to one thread at a time."""
 
     @wraps(method)
     def run(self: W, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.turn:
+        with self.lock:
             return method(self, *args, **kwargs)
 
     return run
 
 
 class Workspace(ABC):
-    """A writer's changes on top of `base`, the content of the commit in `head`; every session is one.
+    """A writer's changes on top of `base`, the content of the commit in `head`.
 
-    Threads may share it: each of its methods, and any other change to what is staged, waits for its `turn`.
+    Threads may share it: each of its methods, and any other change to what is staged, waits for its `lock`.
     """
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.turn = make_fork_lock()
-        self._claim = Claim(repository.paths.state, repository.marks)
-        repository.heed_marks()
+        self.lock = make_fork_lock()
+        self._claim = Claim(repository.paths.folder, repository.marks)
+        repository.avoid_marked()
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
@@ -76,7 +76,7 @@ class Workspace(ABC):
     """The branch that a commit moves, and the commit that the content is on top of."""
 
     merging: Merging | None = None
-    """The unfinished merge; a `BranchSession` has none."""
+    """The unfinished merge; a `SessionWorkspace` has none."""
 
     @property
     @abstractmethod
@@ -85,7 +85,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Make what is staged durable, as far as this session can."""
+        """Make what is staged durable, as far as this workspace can."""
 
     @abstractmethod
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
@@ -93,7 +93,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything."""
+        """Commit what this workspace changed, if anything."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -101,7 +101,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Return to what was staged when the session began or last committed."""
+        """Return to what was staged when the workspace was opened or last committed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -118,18 +118,18 @@ class Workspace(ABC):
             raise ClosedError("this writer belongs to another process or is closed; open the repository again to write")
 
     @property
-    @in_turn
+    @one_at_a_time
     def snapshot(self) -> Snapshot:
         """The staged content with all edits applied."""
         self._stage_edits()
         return self._staged
 
-    @in_turn
+    @one_at_a_time
     def iter_names(self, shelf: str) -> list[str]:
         """Return the current names on a shelf, in order."""
         return list(self.snapshot.iter_names(shelf))
 
-    @in_turn
+    @one_at_a_time
     def find_column(self, path: str) -> ColumnEdit | None:
         """Return the column or series at a path, for reading and writing, or None."""
         edit = self._edits.get(path)
@@ -140,7 +140,7 @@ class Workspace(ABC):
             edit = self._edits[path] = ColumnEdit(self.nodes, record, staged=record)
         return edit
 
-    @in_turn
+    @one_at_a_time
     def create_column(self, path: str, record: ColumnRecord) -> ColumnEdit:
         """Create an empty column with the schema in `record`, at an unused path."""
         check_schema(record)
@@ -148,18 +148,18 @@ class Workspace(ABC):
         edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
         return edit
 
-    @in_turn
+    @one_at_a_time
     def find_state(self, path: str) -> StateRecord | ValueRecord | None:
         """Return the record of the state at a path, or None."""
         return self._staged.find_state(path)
 
-    @in_turn
+    @one_at_a_time
     def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
         """Set the records at these paths, or none of them if one does not fit its format."""
         encoded = {path: record.encode() for path, record in records.items()}
         self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
 
-    @in_turn
+    @one_at_a_time
     def delete(self, path: str) -> bool:
         """Delete a path; return whether it existed."""
         self._series.work_in(self)
@@ -169,20 +169,20 @@ class Workspace(ABC):
             self._stage({}, [path])
         return edit is not None or known is not None
 
-    @in_turn
+    @one_at_a_time
     def log(self, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each of some series, and return their step."""
         return self._series.log(self, values, step)
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the store can find all chunks put in this session."""
+        """Whether the store can find all chunks put in this workspace."""
         writer = self.__dict__.get("tensors")
         return writer is None or writer.is_flushed
 
-    @in_turn
-    def read_pending_chunk(self, digest: bytes) -> bytes | None:
-        """Return the bytes of a chunk put in this session, if the store cannot find it yet."""
+    @one_at_a_time
+    def read_unflushed_chunk(self, digest: bytes) -> bytes | None:
+        """Return the bytes of a chunk put in this workspace, if the store cannot find it yet."""
         writer: TensorWriter | None = self.__dict__.get("tensors")
         if writer is None:
             return None
@@ -192,7 +192,7 @@ class Workspace(ABC):
             raise ClosedError("this sample was unflushed when its writer was forked; flush or commit before you fork")
         return None
 
-    @in_turn
+    @one_at_a_time
     def wait_for_writes(self) -> None:
         """Wait until arrays given to the tensor writer have been written out of the caller's memory."""
         writer = self.__dict__.get("tensors")
@@ -226,7 +226,7 @@ class Workspace(ABC):
     def _renew_claim(self) -> None:
         """Renew the claim after a commit, when nothing else is relied on; gc may then delete newly marked things."""
         if self._claim.renew():
-            self.repository.heed_marks()
+            self.repository.avoid_marked()
             if "tensors" in self.__dict__:
                 self.repository.open_writer()  # the same one, which then avoids newly marked packs
 
@@ -241,14 +241,14 @@ class Workspace(ABC):
 
     def _drop_edits(self) -> None:
         self._forget_edits()
-        self.objects.discard_pending()
+        self.objects.discard_unflushed()
         Snapshot.empty(self.nodes)  # puts the empty root again, which the base may need and which was just discarded
         writer = self.__dict__.get("tensors")
         if writer is not None:
             writer.abort()
 
 
-def check_words(message: object, metadata: Mapping[str, object]) -> None:
+def check_message(message: object, metadata: Mapping[str, object]) -> None:
     """Raise `InvalidInputError` unless these can be a commit's message and metadata."""
     if not isinstance(message, str):
         raise InvalidInputError(f"expected a commit message, found {message!r}")

@@ -52,13 +52,13 @@ def plan_widening(record: ColumnRecord, shape: tuple[int | None, ...], column: s
     return None if shape == record.shape else Cast(msgspec.structs.replace(record, shape=shape), keeps_bytes=False)
 
 
-def cast_column(session: Workspace, column: Column, cast: Cast, *, lossy: bool) -> ColumnEdit:
+def cast_column(workspace: Workspace, column: Column, cast: Cast, *, lossy: bool) -> ColumnEdit:
     """Return an edit that holds the samples of `column` after the cast."""
-    fresh = ColumnEdit(session.nodes, cast.record)
+    fresh = ColumnEdit(workspace.nodes, cast.record)
     if cast.keeps_bytes:
         return fresh  # the entries stay, only the dtype's name changes
     fresh.clear()
-    writer = ColumnWriter(session, fresh, column.name)
+    writer = ColumnWriter(workspace, fresh, column.name)
     keys: Any = iter(column.keys_as_stored())
     count = len(column)
     size = max(1, _BATCH_NBYTES * count // max(1, column.nbytes, count << 4))
@@ -72,7 +72,7 @@ def cast_column(session: Workspace, column: Column, cast: Cast, *, lossy: bool) 
                 (key, _cast_one(sample, key, cast, column.name, lossy=lossy))
                 for key, sample in zip(named, batch, strict=True)
             )
-    session.wait_for_writes()
+    workspace.wait_for_writes()
     return fresh
 
 

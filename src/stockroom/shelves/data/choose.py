@@ -9,31 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import SchemaError
-from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.keys import KeyChoice
+from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.trees import find_unshared_key
 
 
-def choose_positions(source: ColumnSource, keys: KeyChoice, where: str | None) -> NDArray[np.int64]:
+def choose_positions(column: OpenColumn, keys: KeyChoice, where: str | None) -> NDArray[np.int64]:
     """Return the positions of the samples that `keys` select and that meet the condition `where`."""
     if keys is None or isinstance(keys, slice):
-        positions = np.arange(*(keys or slice(None)).indices(source.tree.count), dtype=np.int64)
+        positions = np.arange(*(keys or slice(None)).indices(column.tree.count), dtype=np.int64)
     else:
-        positions = source.find_positions(list(keys))
+        positions = column.get_positions(list(keys))
     if where is not None:
         from stockroom.shelves.condition import choose_where  # here for start-up time
 
-        positions = positions[choose_where(where, partial(_read_along, source))[positions]]
+        positions = positions[choose_where(where, partial(_read_along, column))[positions]]
     return positions
 
 
-def _read_along(source: ColumnSource, name: str) -> NDArray[Any]:
-    """Return the values `(n,)` of another column under the keys of `source`."""
-    other = ColumnSource(source.access, name)
-    has_keys = other.record.key_type == source.record.key_type and find_unshared_key(other.tree, source.tree) is None
+def _read_along(column: OpenColumn, name: str) -> NDArray[Any]:
+    """Return the values `(n,)` of another column under the keys of `column`."""
+    other = OpenColumn(column.pin, name)
+    has_keys = other.record.key_type == column.record.key_type and find_unshared_key(other.tree, column.tree) is None
     if not has_keys:
         raise SchemaError(
-            f"columns {source.name!r} and {name!r} have different keys, so {name!r} cannot select samples"
+            f"columns {column.name!r} and {name!r} have different keys, so {name!r} cannot select samples"
         )
     values = np.asarray(other.reader.read_batch(np.arange(other.tree.count, dtype=np.int64)))
     if values.ndim != 1 or other.record.decoder is not None:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from stockroom.content.column import check_attrs
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.choose import choose_positions
-from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import decode_image, decoded_shape
 from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested
+from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.sample_reader import Batch, Sample
 from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
@@ -36,8 +36,8 @@ class Column(Mapping[SampleKey, Sample]):
     A column taken from a handle that does not write never changes. Arrays belong to the caller, except those of `view`.
     """
 
-    def __init__(self, source: ColumnSource, *, decodes: bool = True) -> None:
-        self._source = source
+    def __init__(self, opened: OpenColumn, *, decodes: bool = True) -> None:
+        self._opened = opened
         self._decodes = decodes
 
     # -- schema
@@ -45,76 +45,76 @@ class Column(Mapping[SampleKey, Sample]):
     @property
     def name(self) -> str:
         """The column's name."""
-        return self._source.name
+        return self._opened.name
 
     @property
     def dtype(self) -> np.dtype[Any] | str:
         """The samples' numpy dtype, or `str` or `bytes` for text. Images decode to uint8, with rare exceptions."""
-        record = self._source.record
+        record = self._opened.record
         if self._decoder is not None:
             return np.dtype(np.uint8)
-        return record.dtype if record.is_text else self._source.reader.dtype
+        return record.dtype if record.is_text else self._opened.reader.dtype
 
     @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape of one sample; None for an axis of any length. `()` for text."""
         if self._decoder is not None:
             return decoded_shape(self._decoder)
-        return () if self._source.record.is_text else self._source.record.shape
+        return () if self._opened.record.is_text else self._opened.record.shape
 
     @property
     def decoder(self) -> str | None:
         """The decoder that turns the stored bytes into arrays: `image`, `image:RGB`, ...; None if there is none."""
-        return self._source.record.decoder
+        return self._opened.record.decoder
 
     @property
     def encoded(self) -> Column:
         """The same column without its decoder: it returns and takes the stored bytes."""
-        return Column(self._source, decodes=False)
+        return Column(self._opened, decodes=False)
 
     @property
     def schema(self) -> Schema:
         """The samples' dtype name and shape, from which a column of the same kind can be created."""
-        return Schema(self._source.record.dtype, self._source.record.shape)
+        return Schema(self._opened.record.dtype, self._opened.record.shape)
 
     @property
     def key_type(self) -> str:
         """`int` or `str`."""
-        return self._source.record.key_type
+        return self._opened.record.key_type
 
     @property
     def codec(self) -> str:
         """How new samples are encoded. Setting it does not change the encoding of samples already stored."""
-        return self._source.record.codec
+        return self._opened.record.codec
 
     @codec.setter
     def codec(self, codec: str) -> None:
-        self._source.writer.set_record(codec=check_codec(codec))
+        self._opened.writer.set_record(codec=check_codec(codec))
 
     @property
     def attrs(self) -> Mapping[str, Any]:
         """A small JSON mapping of your own, versioned with the column. To change it, assign a whole mapping."""
-        return MappingProxyType(dict(self._source.record.attrs))
+        return MappingProxyType(dict(self._opened.record.attrs))
 
     @attrs.setter
     def attrs(self, attrs: Mapping[str, Any]) -> None:
-        self._source.writer.set_record(attrs=check_attrs(attrs, column=self.name))
+        self._opened.writer.set_record(attrs=check_attrs(attrs, column=self.name))
 
     @property
     def nbytes(self) -> int:
         """The number of raw bytes of all samples, before deduplication and encoding."""
-        return self._source.reader.sum_nbytes()
+        return self._opened.reader.sum_nbytes()
 
     @property
     def root(self) -> str:
         """The hex digest of the column's tree; equal keys and samples give equal roots, however they were written."""
-        return self._source.tree.root.hex()
+        return self._opened.tree.root.hex()
 
     # -- reading
 
     def __getitem__(self, key: Any) -> Any:
-        pinned = self._source.pinned
-        if type(key) is int and pinned is not None and pinned.has_int_keys and not self._source.access.is_closed:
+        pinned = self._opened.pinned
+        if type(key) is int and pinned is not None and pinned.has_int_keys and not self._opened.pin.is_closed:
             # A fast path for training loops without batches; the code below returns the same.
             position = pinned.find_position(key)
             if position is not None:
@@ -123,10 +123,10 @@ class Column(Mapping[SampleKey, Sample]):
         if isinstance(key, slice):
             return self._take(np.arange(*key.indices(len(self)), dtype=np.int64))
         if isinstance(key, np.ndarray) or is_tensor(key):
-            return self._take(self._source.find_selected(to_array(key) if is_tensor(key) else key))
+            return self._take(self._opened.get_selected(to_array(key) if is_tensor(key) else key))
         if isinstance(key, list):
-            return self._take(self._source.find_positions(key))
-        return self._read(self._source.check_key(key))
+            return self._take(self._opened.get_positions(key))
+        return self._read(self._opened.check_key(key))
 
     def take(self, positions: Any, *, pad: Any = None) -> Batch:
         """Return the samples at positions in key order: `(n, *shape)`, or a list if shapes vary.
@@ -147,55 +147,55 @@ class Column(Mapping[SampleKey, Sample]):
             array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
         positions = array.astype(np.int64, copy=False)
         with suppress(IndexError):  # the check below has a better message
-            planned = self._source.reader.read_planned(positions)
+            planned = self._opened.reader.read_planned(positions)
             if planned is not None:
                 return planned
         return self._take(check_positions(positions, len(self), column=self.name))
 
     def view(self, key: SampleKey) -> Sample:
         """Return the sample under `key`, read-only; not copied if its chunk is stored raw."""
-        reader = self._source.entry_reader
-        sample = self._decode(reader.view_entry(self._source.find_value(self._source.check_key(key))), key)
+        reader = self._opened.entry_reader
+        sample = self._decode(reader.view_entry(self._opened.get_value(self._opened.check_key(key))), key)
         if isinstance(sample, np.ndarray):
             sample.flags.writeable = False
         return sample
 
     def peek(self, key: SampleKey, *, max_nbytes: int) -> Sample | None:
         """Return `view(key)`, or None if the sample is larger or not on this machine; fetches nothing."""
-        reader = self._source.entry_reader
-        sample = reader.peek_entry(self._source.find_value(self._source.check_key(key)), max_nbytes)
+        reader = self._opened.entry_reader
+        sample = reader.peek_entry(self._opened.get_value(self._opened.check_key(key)), max_nbytes)
         return None if sample is None else self._decode(sample, key)
 
     def digest(self, key: SampleKey) -> str:
         """Return the hex BLAKE3-256 digest of the sample's raw bytes; does not need those bytes here."""
-        reader, value = self._source.reader, self._source.find_value(self._source.check_key(key))
+        reader, value = self._opened.reader, self._opened.get_value(self._opened.check_key(key))
         return reader.digest_entry(value).hex()
 
     def present(self, keys: Iterable[SampleKey] | None = None) -> float:
         """Return the fraction, by bytes, of the samples under `keys` (None: all) that is on this machine."""
-        return self._source.reader.measure_present(self.choose_positions(keys))
+        return self._opened.reader.measure_present(self.choose_positions(keys))
 
     def prefetch(self, keys: Iterable[SampleKey] | None = None, *, on_progress: OnProgress | None = None) -> None:
         """Fetch the samples under `keys` (None: all) to this machine; raises `AbsentDataError` if that is not possible.
 
         `on_progress` is called from time to time with a `TransferProgress`.
         """
-        from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
 
-        tensors, digests = self._source.access.tensors, self._source.reader.find_stored(self.choose_positions(keys))
-        bring(self._source.access.repository, plan_prefetch(tensors, digests), on_progress)
+        tensors, digests = self._opened.pin.tensors, self._opened.reader.list_stored(self.choose_positions(keys))
+        fetch_planned(self._opened.pin.repository, plan_prefetch(tensors, digests), on_progress)
 
-    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def list_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind samples, in order of `positions`; none for inline ones."""
-        return self._source.reader.find_chunks(positions)
+        return self._opened.reader.list_chunks(positions)
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
         """Return a `ReadAhead` for reading `positions` (None: all) in order; None if all samples are present."""
-        return self._source.reader.read_ahead(positions)
+        return self._opened.reader.read_ahead(positions)
 
     def positions_of(self, keys: Iterable[SampleKey]) -> NDArray[np.int64]:
         """Return the position of each key in key order, for `take`; raises `SampleNotFoundError` for an unknown key."""
-        return self._source.find_positions(list(keys))
+        return self._opened.get_positions(list(keys))
 
     def keys_at(self, positions: NDArray[np.int64]) -> list[SampleKey]:
         """Return the keys of the samples at these positions, which must not be negative."""
@@ -204,11 +204,11 @@ class Column(Mapping[SampleKey, Sample]):
 
     def stored_keys_at(self, positions: NDArray[np.int64]) -> list[Key]:
         """Return the keys of the samples at these positions; a tuple is returned as the text that is stored."""
-        return [self._source.tree.at(position)[0] for position in positions.tolist()]
+        return [self._opened.tree.at(position)[0] for position in positions.tolist()]
 
     def choose_positions(self, keys: KeyChoice = None, where: str | None = None) -> NDArray[np.int64]:
         """Return the positions of the samples that `keys` select and that meet the condition `where`."""
-        return choose_positions(self._source, keys, where)
+        return choose_positions(self._opened, keys, where)
 
     def export(
         self,
@@ -232,44 +232,44 @@ class Column(Mapping[SampleKey, Sample]):
             force: replace an existing target.
             on_progress: called from time to time with the number of samples written and the total.
         """
-        from stockroom.shelves.export import check_place, write_samples
+        from stockroom.shelves.export import check_target, write_samples
         from stockroom.shelves.export.samples import Samples
 
         path = Path(path)
-        check_place(path, self._source.access.repository.paths.root, force=force)
+        check_target(path, self._opened.pin.repository.paths.root, force=force)
         return write_samples(Samples(self, self.choose_positions(keys, where), on_progress), path)
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """Return a key that only one of the two columns has; None if they have the same keys."""
-        return find_unshared_key(self._source.tree, other._source.tree)
+        return find_unshared_key(self._opened.tree, other._opened.tree)
 
     def pin(self) -> tuple[Path, str]:
         """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
-        self._source.access.check_open()
-        if self._source.is_staged:
+        self._opened.pin.check_open()
+        if self._opened.is_staged:
             raise TypeError(
                 f"column {self.name!r} cannot be pickled during a write; commit, then take it from a reader"
             )
-        reader = self._source.reader
+        reader = self._opened.reader
         if reader.commit is None:
             raise TypeError(f"column {self.name!r} cannot be pickled before it is committed; commit first")
-        return self._source.access.repository.paths.root, reader.commit
+        return self._opened.pin.repository.paths.root, reader.commit
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
 
     def __contains__(self, key: object) -> bool:
         try:
-            return self._source.find_entry(self._source.check_key(key)) is not None
+            return self._opened.find_entry(self._opened.check_key(key)) is not None
         except InvalidInputError:  # an invalid key is not in the column
             return False
 
     def __len__(self) -> int:
-        return self._source.tree.count
+        return self._opened.tree.count
 
     def check_open(self) -> None:
         """Raise `ClosedError` if the handle that the column was taken from is closed."""
-        self._source.access.check_open()
+        self._opened.pin.check_open()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""
@@ -294,13 +294,13 @@ class Column(Mapping[SampleKey, Sample]):
 
     def keys_as_stored(self) -> Iterator[Key]:
         """Yield the keys in order; a tuple comes as the text that is stored."""
-        for keys, _ in iter_positions(self._source.tree):
+        for keys, _ in iter_positions(self._opened.tree):
             for key in keys.tolist() if isinstance(keys, np.ndarray) else keys:
-                self._source.access.check_open()
+                self._opened.pin.check_open()
                 yield key
 
     def __repr__(self) -> str:
-        shape = "" if self._source.record.is_text else f", shape={format_shape(self.shape)}"
+        shape = "" if self._opened.record.is_text else f", shape={format_shape(self.shape)}"
         return f"Column({self.name!r}, dtype={self.dtype}{shape}, keys={self.key_type}, n={len(self)})"
 
     def _repr_html_(self) -> str:
@@ -318,42 +318,42 @@ class Column(Mapping[SampleKey, Sample]):
     # -- writing
 
     def __setitem__(self, key: SampleKey, value: object) -> None:
-        self._source.writer.put(self._source.check_key(key), value)
+        self._opened.writer.put(self._opened.check_key(key), value)
 
     def __delitem__(self, key: SampleKey) -> None:
-        checked = self._source.check_key(key)
-        if not self._source.writer.delete(checked):
-            raise self._source.missing(checked)
+        checked = self._opened.check_key(key)
+        if not self._opened.writer.delete(checked):
+            raise self._opened.missing(checked)
 
     def update(self, values: Mapping[SampleKey, object] | Iterable[tuple[SampleKey, object]]) -> None:
         """Set many samples; if one is refused, none is set."""
         pairs = values.items() if isinstance(values, Mapping) else values
-        key_type, name = self._source.record.key_type, self.name
-        self._source.writer.put_all(check_pair(pair, key_type, column=name) for pair in pairs)
+        key_type, name = self._opened.record.key_type, self.name
+        self._opened.writer.put_all(check_pair(pair, key_type, column=name) for pair in pairs)
 
     def extend(self, values: object) -> range:
         """Add samples after the greatest key, and return their keys; only for columns with int keys.
 
         `values` is an array stacked on axis 0, or any iterable of samples. If one is refused, none is added.
         """
-        if self._source.record.key_type != KeyType.INT:
+        if self._opened.record.key_type != KeyType.INT:
             raise SchemaError(f"column {self.name!r} has str keys: use update({{key: sample}}) instead of extend")
-        return self._source.writer.extend(values)
+        return self._opened.writer.extend(values)
 
     # -- internals
 
     def _read(self, key: Key) -> Sample:
-        source = self._source
-        if source.is_staged:
-            sample = source.entry_reader.read_entry(source.find_value(key))
+        opened = self._opened
+        if opened.is_staged:
+            sample = opened.entry_reader.read_entry(opened.get_value(key))
         else:
-            sample = source.reader.read_one(source.find_position(key))
+            sample = opened.reader.read_one(opened.get_position(key))
         return self._decode(sample, key)
 
     @property
     def _decoder(self) -> str | None:
         """The decoder to apply; None if this column is `encoded`."""
-        return self._source.record.decoder if self._decodes else None
+        return self._opened.record.decoder if self._decodes else None
 
     def _decode(self, sample: Sample, key: SampleKey) -> Sample:
         decoder = self._decoder
@@ -362,11 +362,11 @@ class Column(Mapping[SampleKey, Sample]):
         return decode_image(sample, decoder, f"column {self.name!r}, key {key!r}")
 
     def _take(self, positions: NDArray[np.int64]) -> Batch:
-        batch, decoder = self._source.reader.read_batch(positions), self._decoder
+        batch, decoder = self._opened.reader.read_batch(positions), self._decoder
         if decoder is None:
             return batch
-        placed: Any = zip(batch, positions.tolist(), strict=True)
-        return [decode_image(data, decoder, f"column {self.name!r}, position {place}") for data, place in placed]
+        decoded: Any = zip(batch, positions.tolist(), strict=True)
+        return [decode_image(data, decoder, f"column {self.name!r}, position {index}") for data, index in decoded]
 
     def _iter_samples(self) -> Iterator[Sample]:
         count, ahead = len(self), self.read_ahead()

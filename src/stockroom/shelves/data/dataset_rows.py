@@ -52,10 +52,10 @@ def iter_batches(
         rows.append(row)
         nbytes += sum(map(measure_value, row.values()))
         if nbytes >= BATCH_NBYTES or len(rows) >= BATCH_ROWS:
-            yield _turn(rows)
+            yield _transpose(rows)
             rows, nbytes = [], 0
     if rows:
-        yield _turn(rows)
+        yield _transpose(rows)
 
 
 def _iter_samples(dataset: Any) -> Iterator[Any]:
@@ -82,7 +82,7 @@ def _iter_fields(sample: Any, names: Sequence[str] | None, number: int) -> Itera
         yield from _iter_nested("", sample, number, 0)
         return
     values = sample if isinstance(sample, tuple | list) else (sample,)
-    given = names or (["item"] if len(values) == 1 else [f"item{place}" for place in range(len(values))])
+    given = names or (["item"] if len(values) == 1 else [f"item{index}" for index in range(len(values))])
     if len(given) != len(values):
         raise SchemaError(f"sample {number}: expected {len(given)} values ({', '.join(given)}), found {len(values)}")
     for name, value in zip(given, values, strict=True):
@@ -124,6 +124,6 @@ def _make_array_or_text(value: Any, where: str) -> Any:
         raise SchemaError(f"{where}: expected JSON values ({error})") from error
 
 
-def _turn(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _transpose(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}

@@ -38,7 +38,7 @@ class LeafVectors:
         """Resolve the leaf nodes that hold `positions`."""
         if self.is_whole or not len(positions):
             return
-        leaves = self._find_leaves(positions)
+        leaves = self._locate_leaves(positions)
         missing = np.unique(leaves[~self._filled[leaves]])
         for start in range(0, len(missing), 256):
             some = missing[start : start + 256]
@@ -51,7 +51,7 @@ class LeafVectors:
 
     def _fill_alone(self, positions: NDArray[np.int64]) -> None:
         """Resolve only these positions, in leaf nodes that hold damaged samples."""
-        leaves = self._find_leaves(positions)
+        leaves = self._locate_leaves(positions)
         for leaf in np.unique(leaves).tolist():
             mine = positions[leaves == leaf]
             values = self._tree.read_leaf(self._directory.digests[leaf].tobytes()).values  # raises if damaged
@@ -60,7 +60,7 @@ class LeafVectors:
             else:
                 self.values[mine] = values[mine - self._starts[leaf]]
 
-    def _find_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _locate_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._directory.starts, positions, side="right") - 1
 
     def _fill_leaves(self, leaves: NDArray[np.int64]) -> None:

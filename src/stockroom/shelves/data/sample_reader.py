@@ -17,7 +17,7 @@ from stockroom.content.entries import digest_entry, list_chunks
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.shelves.data.leaf_vectors import LeafVectors
 from stockroom.shelves.data.values import Array, decode_text
-from stockroom.shelves.entry_reader import Buffer, EntryReader, FindUnflushed
+from stockroom.shelves.entry_reader import EntryReader, FindUnflushed, SampleBuffer
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
@@ -78,22 +78,22 @@ class SampleReader:
     def measure_present(self, positions: NDArray[np.int64]) -> float:
         """Return the fraction, by bytes, of the chunks behind these positions that is present; 1.0 without chunks."""
         nbytes = self.format.measure(self._load_values(positions))
-        digests, owners = self._find_digests(positions)
+        digests, owners = self._read_digests(positions)
         if not len(digests):
             return 1.0
         is_here = self._entries.is_present(digests)
         weights = nbytes[owners] / np.bincount(owners, minlength=len(positions))[owners]
         return float((weights * is_here).sum() / weights.sum())
 
-    def find_stored(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def list_stored(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind these positions, without unflushed ones."""
-        return self._entries.drop_unflushed(self.find_chunks(positions))
+        return self._entries.drop_unflushed(self.list_chunks(positions))
 
-    def find_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def list_chunks(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind these positions, in order."""
         if self.format.kind is EntryKind.CHUNK:
             return self._load_values(positions)
-        return self._find_digests(positions)[0]
+        return self._read_digests(positions)[0]
 
     def read_ahead(self, positions: NDArray[np.int64] | None = None) -> ReadAhead | None:
         """Return a `ReadAhead` for reading `positions` (None: all) in order; None if all samples are present."""
@@ -120,7 +120,7 @@ class SampleReader:
             vectors.fill(positions)
             self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
             return
-        digests, _ = self._find_digests(positions)
+        digests, _ = self._read_digests(positions)
         if len(digests) and not self.reads_unflushed:
             self._tensors.hint(self._tensors.locate(digests), goes_on=goes_on)
 
@@ -191,7 +191,7 @@ class SampleReader:
             return self.format.item_nbytes * self.tree.count
         return int(self.format.measure(self._load(np.arange(self._count, dtype=np.int64))).sum())
 
-    def _find_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def _read_digests(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the digests `(n, 32)` of the chunks behind `positions`, and the index `(n,)` of each one's sample."""
         entries = [self.format.decode(value.tobytes()) for value in self._load_values(positions)]
         digests = [
@@ -241,7 +241,7 @@ class SampleReader:
         with suppress(StalePackError):
             self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
             if self._plan is None:
-                self._partial = self._tensors.find_partial(vectors.locations)
+                self._partial = self._tensors.list_partial(vectors.locations)
                 self._may_plan = bool(self._partial)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -280,7 +280,7 @@ class SampleReader:
             return np.stack(samples) if samples else np.empty((0, *self._shape), self.dtype)
         return samples
 
-    def _build(self, entry: Entry, data: Buffer) -> Sample:
+    def _build(self, entry: Entry, data: SampleBuffer) -> Sample:
         """Return the sample whose raw bytes are `data`."""
         if self.record.is_text:
             return decode_text(self.record, data if isinstance(data, bytearray) else data.tobytes())

@@ -15,9 +15,9 @@ from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.data.column import Column
-from stockroom.shelves.data.column_source import ColumnSource
 from stockroom.shelves.data.images import check_decoder
 from stockroom.shelves.data.keys import format_nested
+from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.values import Schema, as_array_like, format_shape, infer_schema, widen_schema
 from stockroom.shelves.pin import Shelf
 from stockroom.store.codecs import AUTO
@@ -44,10 +44,10 @@ class DataShelf(Shelf[Column]):
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, tuple) and len(name) > 1:
-            return Column(ColumnSource(self._access, name[0]))[_key_after(name)]
+            return Column(OpenColumn(self._pin, name[0]))[_key_after(name)]
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, or (name, key), found {name!r}")
-        return Column(ColumnSource(self._access, name))
+        return Column(OpenColumn(self._pin, name))
 
     def __setitem__(self, name: Any, values: object) -> None:
         if isinstance(name, tuple) and len(name) > 1:
@@ -56,13 +56,13 @@ class DataShelf(Shelf[Column]):
             self._assign(name, values)
 
     def __delitem__(self, name: str) -> None:
-        session = self._access.writer()
+        workspace = self._pin.writer()
         if name not in self:
             raise self._missing(name)
-        session.delete(f"{DATA}/{name}")
+        workspace.delete(f"{DATA}/{name}")
 
     def __contains__(self, name: object) -> bool:
-        source = self._access.source
+        source = self._pin.source
         return isinstance(name, str) and source.find_column(f"{DATA}/{name}") is not None
 
     def _repr_html_(self) -> str:
@@ -115,7 +115,7 @@ class DataShelf(Shelf[Column]):
         attrs: Mapping[str, Any] | None = None,
         decoder: str | None = None,
     ) -> ColumnWriter:
-        session = self._access.writer()
+        workspace = self._pin.writer()
         key_type = keys if isinstance(keys, str) else getattr(keys, "__name__", repr(keys))
         record = ColumnRecord(
             dtype=schema.dtype,
@@ -128,7 +128,7 @@ class DataShelf(Shelf[Column]):
         )
         self._check_new(name)
         check_schema(record)
-        return _make_writer(session, session.create_column(f"{DATA}/{name}", record), name)
+        return _make_writer(workspace, workspace.create_column(f"{DATA}/{name}", record), name)
 
     def rename(self, old: str, new: str) -> Column:
         """Rename the column `old` to `new` and return it; writes no sample."""
@@ -141,11 +141,11 @@ class DataShelf(Shelf[Column]):
 
         Raises `ColumnNotFoundError`, `InvalidNameError`, or `InvalidInputError` if `name` is taken.
         """
-        session = self._access.writer()
-        with session.turn:
-            edit = self._find_edit(source)
+        workspace = self._pin.writer()
+        with workspace.lock:
+            edit = self._get_edit(source)
             self._check_new(name)
-            session.create_column(f"{DATA}/{name}", edit.record).adopt(edit)
+            workspace.create_column(f"{DATA}/{name}", edit.record).adopt(edit)
         return self[name]  # type: ignore[no-any-return]
 
     def cast(self, name: str, dtype: Any, *, lossy: bool = False) -> Column:
@@ -199,31 +199,31 @@ class DataShelf(Shelf[Column]):
         """Apply the cast that `plan` returns for a column's record, and return the column."""
         from stockroom.shelves.data.casting import cast_column  # here for start-up time
 
-        session = self._access.writer()
-        with session.turn:
-            cast = plan(self._find_edit(name).finish())
+        workspace = self._pin.writer()
+        with workspace.lock:
+            cast = plan(self._get_edit(name).finish())
             if cast is not None:
-                fresh = cast_column(session, Column(ColumnSource(self._access, name), decodes=False), cast, lossy=lossy)
-                session.delete(f"{DATA}/{name}")
-                session.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
+                fresh = cast_column(workspace, Column(OpenColumn(self._pin, name), decodes=False), cast, lossy=lossy)
+                workspace.delete(f"{DATA}/{name}")
+                workspace.create_column(f"{DATA}/{name}", cast.record).adopt(fresh)
         return self[name]  # type: ignore[no-any-return]
 
     def take_out(self, name: str) -> ColumnEdit | None:
         """Remove a column if it exists, and return its edit for `put_back`."""
-        session = self._access.writer()
-        edit = session.find_column(f"{DATA}/{name}")
-        session.delete(f"{DATA}/{name}")
+        workspace = self._pin.writer()
+        edit = workspace.find_column(f"{DATA}/{name}")
+        workspace.delete(f"{DATA}/{name}")
         return edit
 
     def put_back(self, name: str, edit: ColumnEdit | None) -> None:
         """Restore the column that `take_out` returned, replacing any column of that name."""
-        session = self._access.writer()
-        session.delete(f"{DATA}/{name}")
+        workspace = self._pin.writer()
+        workspace.delete(f"{DATA}/{name}")
         if edit is not None:
-            session.create_column(f"{DATA}/{name}", edit.finish()).adopt(edit)
+            workspace.create_column(f"{DATA}/{name}", edit.finish()).adopt(edit)
 
-    def _find_edit(self, name: str) -> ColumnEdit:
-        edit = self._access.writer().find_column(f"{DATA}/{name}")
+    def _get_edit(self, name: str) -> ColumnEdit:
+        edit = self._pin.writer().find_column(f"{DATA}/{name}")
         if edit is None:
             raise self._missing(name)
         return edit
@@ -233,20 +233,20 @@ class DataShelf(Shelf[Column]):
         check_name("column", name)
         if name in self:
             raise InvalidInputError(f"column {name!r} already exists; delete it first, or assign to it")
-        check_collision("column", name, self._access.list_names(DATA))
+        check_collision("column", name, self._pin.list_names(DATA))
 
     def _assign(self, name: str, values: object) -> None:
         """Make `values` the column's content; creates the column if needed, with a schema inferred from them."""
-        session = self._access.writer()
+        workspace = self._pin.writer()
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, found {name!r}")
         keys, samples = _split_keys(name, values)
-        edit = session.find_column(f"{DATA}/{name}")
+        edit = workspace.find_column(f"{DATA}/{name}")
         key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
         if edit is not None:
             if key_type != edit.record.key_type and keys != []:
                 raise SchemaError(f"column {name!r} has {edit.record.key_type} keys; to change them, delete it first")
-            _make_writer(session, edit, name).replace_all(keys, samples)
+            _make_writer(workspace, edit, name).replace_all(keys, samples)
             return
         decoder = None
         if isinstance(values, Column):
@@ -257,7 +257,7 @@ class DataShelf(Shelf[Column]):
         try:
             writer.replace_all(keys, samples)
         except BaseException:
-            session.delete(f"{DATA}/{name}")
+            workspace.delete(f"{DATA}/{name}")
             raise
 
 
@@ -268,10 +268,10 @@ def list_columns(shelf: DataShelf) -> Iterator[tuple[object, ...]]:
         yield f"data/{name}", column.dtype, shape, len(column)
 
 
-def _make_writer(session: Workspace, edit: ColumnEdit, name: str) -> ColumnWriter:
+def _make_writer(workspace: Workspace, edit: ColumnEdit, name: str) -> ColumnWriter:
     from stockroom.shelves.data.writer import ColumnWriter  # here for start-up time
 
-    return ColumnWriter(session, edit, name)
+    return ColumnWriter(workspace, edit, name)
 
 
 def _key_after(name: tuple[Any, ...]) -> Any:

@@ -94,7 +94,7 @@ class GrowingColumns:
         if len(there) == len(values) and len(column) == self._rows:
             column.extend(there)
         else:
-            column.update((self._rows + place, value) for place, value in enumerate(values) if value is not None)
+            column.update((self._rows + offset, value) for offset, value in enumerate(values) if value is not None)
         return there.nbytes if isinstance(there, np.ndarray) else sum(map(measure_value, there))
 
     def _fit(self, name: str, values: Values) -> Column:

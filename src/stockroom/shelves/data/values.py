@@ -142,8 +142,8 @@ def pad_samples(
         np.max([sample.shape for sample in samples], axis=0).tolist() if samples else [length or 0 for length in shape]
     )
     batch = _fill((len(samples), *longest), pad, dtype, where)
-    for place, sample in zip(batch, samples, strict=True):
-        place[(*map(slice, sample.shape), ...)] = sample
+    for target, sample in zip(batch, samples, strict=True):
+        target[(*map(slice, sample.shape), ...)] = sample
     return batch
 
 

@@ -1,4 +1,4 @@
-"""Writes samples into a column of a write session: checks the schema, puts the bytes, records the entries.
+"""Writes samples into a column of a workspace: checks the schema, puts the bytes, records the entries.
 
 Every method that takes many samples is all or nothing: after an error the column is as it was before the call. Threads
 take turns by whole calls, so an iterable of samples must not wait for another thread's write.
@@ -34,8 +34,8 @@ _MAX_KEY = (1 << 63) - 1
 class ColumnWriter:
     """Stages changes to one column."""
 
-    def __init__(self, session: Workspace, edit: ColumnEdit, name: str) -> None:
-        self._session = session
+    def __init__(self, workspace: Workspace, edit: ColumnEdit, name: str) -> None:
+        self._workspace = workspace
         self.edit = edit
         self._name = name
         record = edit.record  # codec and attrs may change later, the schema does not
@@ -48,12 +48,12 @@ class ColumnWriter:
     def put(self, key: Key, value: object) -> None:
         """Set one sample."""
         self._check_key_range(key)
-        with self._session.turn:
+        with self._workspace.lock:
             self.edit.put(key, self._encode(value, key))
 
     def delete(self, key: Key) -> bool:
         """Delete one sample, and return whether it was there."""
-        with self._session.turn:
+        with self._workspace.lock:
             if self.edit.find(key) is None:
                 return False
             self.edit.delete(key)
@@ -70,10 +70,10 @@ class ColumnWriter:
 
         `values` may read the column itself, which does not change until all values are read.
         """
-        fresh = ColumnEdit(self._session.nodes, self._record)
+        fresh = ColumnEdit(self._workspace.nodes, self._record)
         fresh.clear()
-        writer = ColumnWriter(self._session, fresh, self._name)
-        with self._session.turn:
+        writer = ColumnWriter(self._workspace, fresh, self._name)
+        with self._workspace.lock:
             if keys is None:
                 writer.extend(values)
             else:
@@ -99,12 +99,12 @@ class ColumnWriter:
 
     def put_batch(self, keys: Sequence[Key], batch: Array) -> None:
         """Set samples stacked on axis 0, in the column's dtype and shape, under as many distinct keys."""
-        with self._session.turn:
+        with self._workspace.lock:
             self.edit.put_many(keys, self._encode_batch(batch))  # type: ignore[arg-type]
 
     def set_record(self, **changes: Any) -> None:
         """Change the column's codec or attrs."""
-        with self._session.turn:
+        with self._workspace.lock:
             self.edit.record = msgspec.structs.replace(self.edit.record, **changes)
 
     @property
@@ -126,7 +126,7 @@ class ColumnWriter:
         if kind is EntryKind.CHUNK:
             if self._stream.codec != self._record.codec:
                 self._stream = self._choose_stream()
-            payload: bytes = self._session.tensors.put_row(bytes(data), self._stream)
+            payload: bytes = self._workspace.tensors.put_row(bytes(data), self._stream)
         elif kind is EntryKind.INLINE:
             payload = bytes(data)
         else:
@@ -144,8 +144,8 @@ class ColumnWriter:
 
     def _put_large(self, data: Buffer, shape: tuple[int, ...]) -> bytes:
         dtype = "uint8" if self._record.is_text else self._record.dtype
-        chunks = self._session.tensors.put_tensor(data, shape, dtype=dtype, codec=self._record.codec)
-        return self._session.objects.put_object(chunks.encode())
+        chunks = self._workspace.tensors.put_tensor(data, shape, dtype=dtype, codec=self._record.codec)
+        return self._workspace.objects.put_object(chunks.encode())
 
     def _extend_array(self, values: Array, first: int) -> range:
         batch = as_batch(self._record, values, f"column {self._name!r}")
@@ -157,7 +157,7 @@ class ColumnWriter:
                 keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
                 self.edit.put_many(keys, self._encode_batch(part))
         finally:
-            self._session.wait_for_writes()  # after the return the caller may change the array
+            self._workspace.wait_for_writes()  # after the return the caller may change the array
         return range(first, first + len(batch))
 
     def _encode_batch(self, batch: Array) -> NDArray[np.uint8]:
@@ -166,18 +166,18 @@ class ColumnWriter:
         kind = record.entry_format.kind
         if kind is EntryKind.INLINE or kind is EntryKind.CHUNK:
             rows = as_bytes(np.ascontiguousarray(batch)).reshape(len(batch), record.entry_format.item_nbytes or 0)
-            return rows if kind is EntryKind.INLINE else self._session.tensors.put_rows(rows, self._choose_stream())
+            return rows if kind is EntryKind.INLINE else self._workspace.tensors.put_rows(rows, self._choose_stream())
         entries = b"".join([self._encode(sample, position) for position, sample in enumerate(batch)])
         return np.frombuffer(entries, np.uint8).reshape(len(batch), record.entry_format.width)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        with self._session.turn:
-            mark = self.edit.mark()
+        with self._workspace.lock:
+            savepoint = self.edit.save()
             try:
                 yield
             except BaseException:
-                self.edit.restore(mark)
+                self.edit.restore(savepoint)
                 raise
 
     def _check_key_range(self, key: Key) -> None:

@@ -30,7 +30,7 @@ from stockroom.files import open_whole
 from stockroom.refs.names import check_free_name
 from stockroom.repository.writing.workspace import Workspace
 from stockroom.shelves.model.leaf_reader import LeafReader, open_leaves
-from stockroom.shelves.pin import Access, Shelf
+from stockroom.shelves.pin import Pin, Shelf
 from stockroom.store.entry import Entry
 
 UNKNOWN_MEDIA_TYPE: Final = "application/octet-stream"
@@ -51,12 +51,12 @@ class Artifact:
     media_type: str
     nbytes: int
     digest: str
-    _access: Access = field(compare=False)
+    _pin: Pin = field(compare=False)
     _reader: LeafReader = field(compare=False)
 
     def read(self) -> bytes:
         """Return all bytes, verified; raises `AbsentDataError` or `DigestMismatchError`."""
-        self._access.check_open()
+        self._pin.check_open()
         data = self._reader.read([_PATH])[_PATH].tobytes()
         self._check(compute_digest(data))
         return data
@@ -74,7 +74,7 @@ class Artifact:
 
     def write_to(self, file: BinaryIO) -> None:
         """Write all bytes to an open file, in parts; raises as `read` does, a wrong digest only after the last part."""
-        self._access.check_open()
+        self._pin.check_open()
         whole = blake3()
         for piece in self._reader.iter_bytes(_PATH, _SAVED_NBYTES):
             whole.update(view_bytes(piece))
@@ -97,35 +97,35 @@ class Artifacts(Shelf[Artifact]):
     _not_found = ValueNotFoundError
 
     def __getitem__(self, name: str) -> Artifact:
-        content = self._access.content
+        content = self._pin.content
         record = content.find_state(f"{ARTIFACT}/{name}") if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
-        reader = open_leaves(self._access, record)
+        reader = open_leaves(self._pin, record)
         if not isinstance(record, StateRecord) or reader.structure.top != ScalarLeaf("bytes"):
             raise MalformedRecordError(f"artifact {name!r}: expected the bytes of a file; run `stock fsck`")
-        entry: Entry = reader.find_entries([_PATH])[_PATH]
+        entry: Entry = reader.get_entries([_PATH])[_PATH]
         media_type = record.metadata.get("media_type")
         known = media_type if _is_media_type(media_type) else UNKNOWN_MEDIA_TYPE
-        return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._access, reader)
+        return Artifact(name, known, entry.nbytes, reader.digest_entries([entry])[0], self._pin, reader)
 
 
-def write_artifact(session: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
+def write_artifact(workspace: Workspace, name: str, source: str | Path | bytes, media_type: str | None) -> StateRecord:
     """Put the bytes of a file, in parts, and return the record to stage."""
     check_free_name("artifact", name)
     _check_parts(name)
     metadata = {"media_type": _choose_media_type(name, source, media_type)}
     if isinstance(source, bytes | bytearray | memoryview):
         data = np.frombuffer(bytes(source), np.uint8)
-        return _write(session, len(data), [data], metadata)
+        return _write(workspace, len(data), [data], metadata)
     if not isinstance(source, str | Path):
         raise InvalidInputError(f"artifact {name!r}: expected a path or bytes, found {type(source).__name__}")
     with _open_file(name, Path(source)) as file:
         nbytes = os.fstat(file.fileno()).st_size
-        return _write(session, nbytes, _FilePieces(file, nbytes), metadata)
+        return _write(workspace, nbytes, _FilePieces(file, nbytes), metadata)
 
 
-def find_place(folder: Path, name: str) -> Path:
+def choose_target(folder: Path, name: str) -> Path:
     """Return the path for `name` below `folder`, and create its parents.
 
     Names may come from strangers: raises `InvalidNameError` if the path would be outside the folder or in a repository.
@@ -153,13 +153,13 @@ def _check_parts(name: str) -> None:
         raise InvalidNameError(f"file name {name!r}: must not be inside a repository; choose another name")
 
 
-def _write(session: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
-    from stockroom.shelves.model.flatten import LeafSource  # here for start-up time
+def _write(workspace: Workspace, nbytes: int, pieces: Any, metadata: dict[str, Any]) -> StateRecord:
+    from stockroom.shelves.model.flatten import LeafBytes  # here for start-up time
     from stockroom.shelves.model.state_writer import write_leaves
 
-    source = LeafSource(_PATH, "uint8", (nbytes,), nbytes, pieces)
-    with session.turn:
-        return write_leaves(session, ScalarLeaf("bytes"), [source], metadata)
+    leaf = LeafBytes(_PATH, "uint8", (nbytes,), nbytes, pieces)
+    with workspace.lock:
+        return write_leaves(workspace, ScalarLeaf("bytes"), [leaf], metadata)
 
 
 @dataclass(frozen=True, slots=True)

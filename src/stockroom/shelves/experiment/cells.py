@@ -18,8 +18,8 @@ from stockroom.content.nodes import (
     Constant,
     DictNode,
     ListNode,
-    Node,
     ScalarLeaf,
+    StateNode,
     StridedLeaf,
     TupleNode,
     iter_parts,
@@ -58,7 +58,7 @@ def read_cells(reader: LeafReader, name: str, digest: bytes) -> dict[str, Cell]:
     count = sum(1 for node in structure.nodes.values() if not list_nodes(node))  # leaves, constants, empty containers
     if count > MAX_PARTS:
         return {name: Outline(f"{_name_container(structure.top)} of {count} parts", digest.hex())}
-    maker = _CellMaker(reader, reader.find_entries(list(structure.stored)))
+    maker = _CellMaker(reader, reader.get_entries(list(structure.stored)))
     return dict(maker.iter_cells(structure.top, "", name))
 
 
@@ -69,7 +69,7 @@ class _CellMaker:
     reader: LeafReader
     entries: Mapping[str, Entry]
 
-    def iter_cells(self, node: Node, path: str, name: str) -> Iterator[tuple[str, Cell]]:
+    def iter_cells(self, node: StateNode, path: str, name: str) -> Iterator[tuple[str, Cell]]:
         """Yield the cells of a node; `name` is the name of the whole node."""
         if isinstance(node, DictNode) or any(isinstance(part, _CONTAINERS) for part in list_nodes(node)):
             for key, at, part in iter_parts(node, path):
@@ -113,5 +113,5 @@ def format_cell(cell: Cell) -> str:
     return str(cell)
 
 
-def _name_container(node: Node) -> str:
+def _name_container(node: StateNode) -> str:
     return "dict" if isinstance(node, DictNode) else "list" if isinstance(node, ListNode) else "tuple"

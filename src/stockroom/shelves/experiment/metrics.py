@@ -69,8 +69,8 @@ class MetricSummary:
         return self._reduce(np.fmax)
 
     def pick(self, choice: MetricChoice, name: str) -> float:
-        """Return one value of the series; `best` is the choice of `find_best_choice` for `name`."""
-        chosen = find_best_choice(name) if choice == "best" else choice
+        """Return one value of the series; `best` is the choice of `choose_best_end` for `name`."""
+        chosen = choose_best_end(name) if choice == "best" else choice
         return self.last if chosen == "last" else self.min if chosen == "min" else self.max
 
     @cached_property
@@ -99,14 +99,14 @@ class Metrics(Shelf[Series]):
         return MetricSummary(self._open(name))
 
     def _open(self, name: object) -> Tree:
-        content = self._access.content
+        content = self._pin.content
         digest = content.find_digest(f"{METRIC}/{name}") if isinstance(name, str) else None
         if digest is None:
             raise self._missing(name)
         return open_series(content, digest)
 
     def _missing(self, name: object) -> NotFoundError:
-        if isinstance(name, str) and self._access.content.find_digest(f"{EXPERIMENT}/{name}") is not None:
+        if isinstance(name, str) and self._pin.content.find_digest(f"{EXPERIMENT}/{name}") is not None:
             return ValueNotFoundError(f"no metric {name!r} here; {name!r} is a value: use stock.experiment[{name!r}]")
         return super()._missing(name)
 
@@ -130,7 +130,7 @@ def read_series(tree: Tree) -> Series:
     return Series(np.concatenate(steps), np.concatenate(values))
 
 
-def find_best_choice(name: str) -> Literal["min", "max"]:
+def choose_best_end(name: str) -> Literal["min", "max"]:
     """Return which end of a metric is best, judged by its name: `min` for losses and errors, otherwise `max`."""
     lowered = name.lower()
     return "min" if any(word in lowered for word in LOW_IS_GOOD) else "max"

@@ -17,7 +17,7 @@ from stockroom.shelves.experiment.cells import Cell, read_cells
 from stockroom.shelves.experiment.metrics import Metrics
 from stockroom.shelves.model.leaf_reader import open_leaves
 from stockroom.shelves.model.leaf_values import LoadOptions
-from stockroom.shelves.model.state import StateSource
+from stockroom.shelves.model.state import OpenState
 from stockroom.shelves.pin import Shelf
 
 if TYPE_CHECKING:
@@ -48,20 +48,20 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
         Raises `ValueNotFoundError` or `AbsentDataError`.
         """
-        access = self._access
-        record = access.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
+        pin = self._pin
+        record = pin.source.find_state(f"{EXPERIMENT}/{key}") if isinstance(key, str) else None
         if record is None:
             raise self._missing(key)
-        reader = open_leaves(access, record)
-        opened = StateSource(access.repository, reader, kind="value", name=key, check_open=access.check_open)
+        reader = open_leaves(pin, record)
+        opened = OpenState(pin.repository, reader, kind="value", name=key, check_open=pin.check_open)
         return opened.make("", LoadOptions(as_numpy=as_numpy))
 
     def outline(self, key: str) -> dict[str, Cell]:
         """Return the table cells of one value by dotted name; every name begins with `key`. Reads no chunks."""
-        digest = self._access.content.find_digest(f"{EXPERIMENT}/{key}")
+        digest = self._pin.content.find_digest(f"{EXPERIMENT}/{key}")
         if digest is None:
             raise self._missing(key)
-        return read_cells(open_leaves(self._access, self._access.content.read_state(digest)), key, digest)
+        return read_cells(open_leaves(self._pin, self._pin.content.read_state(digest)), key, digest)
 
     def __setitem__(self, key: str, value: object) -> None:
         self.update({key: value})
@@ -73,14 +73,14 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
         Raises `SchemaError` naming the value and the path in it, `InvalidNameError`, or `ReadOnlyError`.
         """
-        session = self._access.writer()
+        workspace = self._pin.writer()
         records = {
-            f"{EXPERIMENT}/{key}": _write(session, key, value) for key, value in {**dict(values), **more}.items()
+            f"{EXPERIMENT}/{key}": _write(workspace, key, value) for key, value in {**dict(values), **more}.items()
         }
-        session.put_states(records)
+        workspace.put_states(records)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._access.source.find_state(f"{EXPERIMENT}/{key}") is not None
+        return isinstance(key, str) and self._pin.source.find_state(f"{EXPERIMENT}/{key}") is not None
 
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} values", ((name,) for name in self))
@@ -96,13 +96,13 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         """
         if type(values) is not dict and not isinstance(values, Mapping):
             raise InvalidInputError(f"expected a mapping of names and numbers, found {type(values).__name__}")
-        return self._access.writer().log(values, step)
+        return self._pin.writer().log(values, step)
 
     @property
     def metrics(self) -> Metrics:
         """The metrics by name: `steps, values = metrics["loss"]`."""
-        self._access.check_open()
-        return Metrics(self._access)
+        self._pin.check_open()
+        return Metrics(self._pin)
 
     def artifact(self, name: str, source: str | Path | bytes, media_type: str | None = None) -> None:
         """Save a file under a name; replaces an artifact of that name.
@@ -114,14 +114,14 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
         Raises `InvalidNameError`, `InvalidInputError` if there is no such file, or `ReadOnlyError`.
         """
-        session = self._access.writer()
-        session.put_states({f"{ARTIFACT}/{name}": write_artifact(session, name, source, media_type)})
+        workspace = self._pin.writer()
+        workspace.put_states({f"{ARTIFACT}/{name}": write_artifact(workspace, name, source, media_type)})
 
     @property
     def artifacts(self) -> Artifacts:
         """The artifacts by name."""
-        self._access.check_open()
-        return Artifacts(self._access)
+        self._pin.check_open()
+        return Artifacts(self._pin)
 
     # -- comparing
 
@@ -136,20 +136,20 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         """
         from stockroom.shelves.experiment.table import read_table  # here for start-up time
 
-        self._access.check_open()
+        self._pin.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of rows, or None for all, found {n}")
-        return read_table(self._access, [refs] if isinstance(refs, str) else refs, n)
+        return read_table(self._pin, [refs] if isinstance(refs, str) else refs, n)
 
     def _missing(self, key: object) -> NotFoundError:
         for shelf, attribute in ((METRIC, "metrics"), (ARTIFACT, "artifacts")):
-            if isinstance(key, str) and self._access.content.find_digest(f"{shelf}/{key}") is not None:
+            if isinstance(key, str) and self._pin.content.find_digest(f"{shelf}/{key}") is not None:
                 return ValueNotFoundError(f"no value {key!r} here; .{attribute} has it: use .{attribute}[{key!r}]")
         return super()._missing(key)
 
 
-def _write(session: Workspace, key: str, value: object) -> StateRecord | ValueRecord:
+def _write(workspace: Workspace, key: str, value: object) -> StateRecord | ValueRecord:
     from stockroom.shelves.model.state_writer import write_value  # here for start-up time
 
     check_free_name("value", key)
-    return write_value(session, value, where=f"value {key!r}")
+    return write_value(workspace, value, where=f"value {key!r}")

@@ -20,7 +20,7 @@ from stockroom.shelves.condition import parse_where
 from stockroom.shelves.experiment.cells import Cell, format_cell, read_cells
 from stockroom.shelves.experiment.metrics import MetricChoice, MetricSummary, open_series
 from stockroom.shelves.model.leaf_reader import LeafReader
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Pin
 from stockroom.shelves.report import Commit, describe_commit
 
 _MISSING: Final = object()
@@ -163,20 +163,18 @@ class ExperimentTable(Sequence[ExperimentRow]):
         raise InvalidInputError(f"none of these commits has a value or metric {name!r}; {hint}")
 
 
-def read_table(access: Access, refs: Iterable[str] | None, n: int | None) -> ExperimentTable:
+def read_table(pin: Pin, refs: Iterable[str] | None, n: int | None) -> ExperimentTable:
     """Return the table of the commits that `refs` name, or of the pinned commit's history; at most `n` rows."""
-    reader = _RowReader(access)
-    rows = [reader.read(entry, ref) for entry, ref in islice(_iter_commits(access, refs, n), n)]
+    reader = _RowReader(pin)
+    rows = [reader.read(entry, ref) for entry, ref in islice(_iter_commits(pin, refs, n), n)]
     values = {name for row in rows for name in row.values}
     metrics = {name for row in rows for name in row.metrics}
     return ExperimentTable(rows, sorted(values), sorted(metrics))
 
 
-def _iter_commits(
-    access: Access, refs: Iterable[str] | None, n: int | None
-) -> Iterator[tuple[LoggedCommit, str | None]]:
-    repository = access.repository
-    head = None if access.commit is None else CommitId(bytes.fromhex(access.commit))
+def _iter_commits(pin: Pin, refs: Iterable[str] | None, n: int | None) -> Iterator[tuple[LoggedCommit, str | None]]:
+    repository = pin.repository
+    head = None if pin.commit is None else CommitId(bytes.fromhex(pin.commit))
     if refs is None:
         for entry in () if head is None else iter_log(repository.refs, head, n=n):
             yield entry, None
@@ -190,17 +188,17 @@ def _iter_commits(
 class _RowReader:
     """Reads rows; content that commits share is read once, and is one object in all their rows."""
 
-    access: Access
+    pin: Pin
     cells: dict[tuple[str, ObjectDigest], Mapping[str, Cell]] = field(default_factory=dict)
     series: dict[ObjectDigest, MetricSummary] = field(default_factory=dict)
 
     def read(self, entry: LoggedCommit, ref: str | None) -> ExperimentRow:
-        snapshot = Snapshot(self.access.repository.nodes, entry.record.tree_digest)
+        snapshot = Snapshot(self.pin.repository.nodes, entry.record.tree_digest)
         values: dict[str, Cell] = {}
         for key in snapshot.iter_digests(EXPERIMENT):
             cells = self.cells.get(key)
             if cells is None:
-                reader = LeafReader(snapshot, snapshot.read_state(key[1]), self.access.tensors)
+                reader = LeafReader(snapshot, snapshot.read_state(key[1]), self.pin.tensors)
                 cells = self.cells[key] = read_cells(reader, *key)
             values.update(cells)
         metrics = {name: self._summarise(snapshot, digest) for name, digest in snapshot.iter_digests(METRIC)}

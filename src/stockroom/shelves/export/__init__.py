@@ -37,17 +37,17 @@ def write_samples(samples: Samples, path: Path) -> int:
     return len(samples)
 
 
-def check_place(path: Path, root: Path, *, force: bool) -> None:
+def check_target(path: Path, root: Path, *, force: bool) -> None:
     """Raise `InvalidInputError` if `path` must not be written or replaced; `root` is the repository's folder."""
     is_there = path.is_symlink() or path.exists()
     if is_there and not force and not (path.is_dir() and not any(path.iterdir())):
         raise InvalidInputError(f"{path} already exists; choose another name, or replace it (--force)")
     if is_there and path.is_dir() and path.suffix.lower() in FILE_WRITERS:
         raise InvalidInputError(f"expected a file path, found the folder {path}; add a file name")
-    root, place = root.resolve(), path.resolve()
-    if is_there and path.is_dir() and any(place in (folder, *folder.parents) for folder in (root, Path.cwd())):
+    root, target = root.resolve(), path.resolve()
+    if is_there and path.is_dir() and any(target in (folder, *folder.parents) for folder in (root, Path.cwd())):
         raise InvalidInputError(f"{path} contains the repository or the working directory; choose another folder")
-    if root / ".stockroom" in (place, *place.parents):
+    if root / ".stockroom" in (target, *target.parents):
         raise InvalidInputError(f"{path} is inside the repository's own folder; choose another folder")
     if not path.parent.is_dir():
         raise InvalidInputError(f"{path}: the folder {path.parent} does not exist; create it first")

@@ -21,7 +21,7 @@ def name_file(key: int | str, *, keeps_dots: bool = True) -> str:
     """
     text = str(key)
     inside = _PLAIN_INSIDE | {"."} if keeps_dots else _PLAIN_INSIDE
-    name = "".join(c if _is_plain(c) or (c in inside and place) else _escape(c) for place, c in enumerate(text))
+    name = "".join(c if _is_plain(c) or (c in inside and index) else _escape(c) for index, c in enumerate(text))
     data = name.encode()
     if len(data) > _MAX_NBYTES:
         digest = compute_digest(text.encode("utf-8", "surrogatepass")).hex()[:32]

@@ -94,8 +94,8 @@ class Samples:
     def iter_samples(self) -> Iterator[tuple[int | str, Any]]:
         """Yield keys and samples, one by one."""
         for keys, batch in self.iter_batches():
-            for place, key in enumerate(keys):
-                yield key, batch[place, ...] if isinstance(batch, np.ndarray) else batch[place]
+            for row, key in enumerate(keys):
+                yield key, batch[row, ...] if isinstance(batch, np.ndarray) else batch[row]
 
     def refuse(self, kind: str, hint: str) -> InvalidInputError:
         """Return the error for a kind of file that cannot hold these samples."""

@@ -27,14 +27,14 @@ def write_folder(samples: Samples, folder: Path) -> None:
     for key, sample in samples.iter_samples():
         data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None)
         name = name_file(key)
-        place = folder / (name if name.lower().endswith(suffix) else name + suffix)
-        if place.exists():  # for a key such as 3 after one such as 3.png
-            place = folder / f"{name}{suffix}{suffix}"
+        target = folder / (name if name.lower().endswith(suffix) else name + suffix)
+        if target.exists():  # for a key such as 3 after one such as 3.png
+            target = folder / f"{name}{suffix}{suffix}"
         try:
-            with place.open("xb") as file:
+            with target.open("xb") as file:
                 file.write(data)
         except FileExistsError as error:
-            raise InvalidInputError(f"two keys would share the file {place.name}; export one of them alone") from error
+            raise InvalidInputError(f"two keys would share the file {target.name}; export one of them alone") from error
 
 
 def write_tar(samples: Samples, path: Path) -> None:
@@ -52,7 +52,7 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
     if isinstance(sample, str):
         return sample.encode("utf-8", "surrogatepass"), ".txt"
     if isinstance(sample, bytes):
-        return sample, _find_suffix(sample) if is_file else ".bin"
+        return sample, _choose_suffix(sample) if is_file else ".bin"
     if in_archive and sample.ndim == 0 and sample.dtype.kind in "iu":
         return str(int(sample)).encode(), ".cls"
     if is_image(sample):
@@ -62,7 +62,7 @@ def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tu
     return buffer.getvalue(), ".npy"
 
 
-def _find_suffix(data: bytes) -> str:
+def _choose_suffix(data: bytes) -> str:
     """Return the ending for a file with these bytes: `.png`, `.jpg`, ... or `.bin` if they are not an image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stockroom.content.nodes import measure_leaf, name_storage
 from stockroom.content.state import STATE_ENTRIES
 from stockroom.shelves.entry_reader import EntryReader
-from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import put_leaf
 from stockroom.store.dtypes import parse_dtype
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _PIECE: Final = 1 << 20
 
 
-def make_average(session: Workspace) -> Average:
+def make_average(workspace: Workspace) -> Average:
     """Return a function that averages two tensors of one floating dtype, in float64 and rounded once at the end."""
 
     def average(leaf: ArrayLeaf, ours: bytes, theirs: bytes) -> bytes:
-        reader = EntryReader(session.nodes, session.repository.tensors)
+        reader = EntryReader(workspace.nodes, workspace.repository.tensors)
         one, other = reader.read([STATE_ENTRIES.decode(ours), STATE_ENTRIES.decode(theirs)])
         nbytes = measure_leaf(leaf)
         assert nbytes is not None
         pieces = _MeanPieces(one, other, parse_dtype(name_storage(leaf.dtype)))
-        return put_leaf(session, LeafSource("", leaf.dtype, leaf.shape, nbytes, pieces))
+        return put_leaf(workspace, LeafBytes("", leaf.dtype, leaf.shape, nbytes, pieces))
 
     return average
 

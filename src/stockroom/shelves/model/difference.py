@@ -86,8 +86,8 @@ def _identify(leaf: LeafInfo) -> tuple[object, ...]:
 
 def _find_view(state: State, path: str) -> tuple[object, ...] | None:
     """Return the layout of a strided leaf in its memory, which the digest does not cover; None for other leaves."""
-    form = state.find_form(path)
-    return (form.strides, form.offset) if isinstance(form, StridedLeaf) else None
+    leaf = state.get_leaf(path)
+    return (leaf.strides, leaf.offset) if isinstance(leaf, StridedLeaf) else None
 
 
 def _compare(old_state: State, new_state: State, old: LeafInfo, new: LeafInfo) -> LeafDifference:

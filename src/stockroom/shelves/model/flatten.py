@@ -1,4 +1,4 @@
-"""Splits a nested state into its structure and the sources of its leaves' bytes.
+"""Splits a nested state into its structure and the bytes of its leaves.
 
 Copies only scalars. Tensors that share memory are recognized: the same view twice becomes a tied leaf, and overlapping
 views become strided leaves over one stored base.
@@ -23,9 +23,9 @@ from stockroom.content.nodes import (
     DictNode,
     Leaf,
     ListNode,
-    Node,
     ScalarLeaf,
     StateKey,
+    StateNode,
     StridedLeaf,
     TiedLeaf,
     TupleNode,
@@ -37,7 +37,7 @@ from stockroom.content.nodes import (
 from stockroom.content.structure import MAX_DEPTH, MAX_EXTENT
 from stockroom.errors import SchemaError
 from stockroom.shelves.model.state import State
-from stockroom.shelves.model.tensor_library import RawTensor, TensorForm, is_tensor, load_torch
+from stockroom.shelves.model.tensor_library import RawTensor, TensorInfo, is_tensor, load_torch
 from stockroom.store.dtypes import format_dtype
 from stockroom.trees.str_keys import MAX_KEY_NBYTES
 
@@ -47,8 +47,8 @@ _DICT_KINDS: Final[dict[type, Literal["OrderedDict", "Counter"]]] = {OrderedDict
 
 
 @dataclass(frozen=True, slots=True)
-class LeafSource:
-    """The source of one stored leaf's bytes: `pieces` are flat uint8 arrays, in order.
+class LeafBytes:
+    """The bytes of one stored leaf: `pieces` are flat uint8 arrays, in order.
 
     `shape` and `dtype`, a dtype that columns have, decide how the bytes are cut into chunks.
     """
@@ -62,18 +62,18 @@ class LeafSource:
 
 @dataclass(frozen=True, slots=True)
 class FlatState:
-    """A structure and its sources, in the order of their leaves."""
+    """A structure and the bytes of its leaves, in order."""
 
-    structure: Node
-    sources: list[LeafSource]
+    structure: StateNode
+    leaves: list[LeafBytes]
 
 
 def flatten(state: object, *, where: str) -> FlatState:
-    """Return `state` split into structure and sources; raises `SchemaError` naming `where` and the bad value's path."""
+    """Return `state` split into structure and leaves; raises `SchemaError` naming `where` and the bad value's path."""
     flat = _Flattener(where)
     top = flat.take(state, "", 0)
-    flat.settle_memory()
-    return FlatState(_freeze(top), [slot.source for slot in flat.slots if slot.source is not None])
+    flat.choose_tensor_leaves()
+    return FlatState(_freeze(top), [slot.content for slot in flat.slots if slot.content is not None])
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +82,7 @@ class _Slot:
 
     path: str
     leaf: Leaf | Constant | None = None
-    source: LeafSource | None = None
+    content: LeafBytes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -101,15 +101,15 @@ class _Tensor:
 
     slot: _Slot
     value: Any
-    form: TensorForm
+    info: TensorInfo
 
     @property
     def view(self) -> tuple[object, ...]:
-        return (self.form.dtype, self.form.shape, self.form.strides, self.form.offset)
+        return (self.info.dtype, self.info.shape, self.info.strides, self.info.offset)
 
     @property
     def end(self) -> int:
-        return self.form.offset + self.form.span
+        return self.info.offset + self.info.span
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class _Flattener:
         self.slots.append(slot)
         return slot
 
-    def settle_memory(self) -> None:
+    def choose_tensor_leaves(self) -> None:
         """Decide the kinds of tensor leaves, now that all tensors sharing a memory are known."""
         for tensors in self.memories.values():
             unique: dict[tuple[object, ...], _Tensor] = {}
@@ -149,8 +149,8 @@ class _Flattener:
                 first = unique.setdefault(tensor.view, tensor)
                 if first is not tensor:
                     tensor.slot.leaf = TiedLeaf(encode_text(first.slot.path))
-            for together in _find_overlaps(list(unique.values())):
-                self._settle_together(together)
+            for together in _group_overlaps(list(unique.values())):
+                self._store_together(together)
 
     def _take_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> _Group:
         keys = [self._check_key(key, path) for key in value]
@@ -184,7 +184,7 @@ class _Flattener:
             self._take_array(value, slot)
         elif isinstance(value, RawTensor):
             slot.leaf = ArrayLeaf("torch", value.dtype, value.shape)
-            slot.source = LeafSource(slot.path, value.dtype, value.shape, value.data.nbytes, (value.data,))
+            slot.content = LeafBytes(slot.path, value.dtype, value.shape, value.data.nbytes, (value.data,))
         elif value is None:
             slot.leaf = Constant(None)
         elif isinstance(value, np.generic) and not isinstance(value, str | bytes):
@@ -201,16 +201,16 @@ class _Flattener:
             self._put_bytes(slot, found[1])
 
     def _take_tensor(self, value: Any, slot: _Slot) -> None:
-        form = load_torch().describe(value, where=self._at(slot.path))
-        if len(form.shape) > MAX_AXES:
-            raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(form.shape)}")
-        if measure_extent(form.dtype, form.shape) > MAX_EXTENT:
-            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {form.shape} is too large to store")
-        tensor = _Tensor(slot, value, form)
-        if 0 in form.shape:
-            self._settle_alone(tensor)
+        info = load_torch().describe(value, where=self._at(slot.path))
+        if len(info.shape) > MAX_AXES:
+            raise SchemaError(f"{self._at(slot.path)}: expected at most {MAX_AXES} axes, found {len(info.shape)}")
+        if measure_extent(info.dtype, info.shape) > MAX_EXTENT:
+            raise SchemaError(f"{self._at(slot.path)}: a tensor of shape {info.shape} is too large to store")
+        tensor = _Tensor(slot, value, info)
+        if 0 in info.shape:
+            self._store_alone(tensor)
         else:
-            self.memories[(form.memory, form.dtype)].append(tensor)
+            self.memories[(info.memory, info.dtype)].append(tensor)
 
     def _take_array(self, value: NDArray[Any], slot: _Slot) -> None:
         name = self._name_dtype(value, slot.path)
@@ -221,35 +221,35 @@ class _Flattener:
             return
         self.arrays[view] = (slot, value)  # kept alive, so that no other array reuses its memory
         slot.leaf = ArrayLeaf("numpy", name, value.shape)
-        slot.source = LeafSource(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
+        slot.content = LeafBytes(slot.path, name, value.shape, value.nbytes, _ArrayPieces(value))
 
-    def _settle_together(self, tensors: Sequence[_Tensor]) -> None:
+    def _store_together(self, tensors: Sequence[_Tensor]) -> None:
         """Store tensors that overlap as one base; a single tensor is stored alone unless it repeats its elements."""
-        if len(tensors) == 1 and tensors[0].form.span >= math.prod(tensors[0].form.shape):
-            self._settle_alone(tensors[0])
+        if len(tensors) == 1 and tensors[0].info.span >= math.prod(tensors[0].info.shape):
+            self._store_alone(tensors[0])
             return
-        start, stop = min(t.form.offset for t in tensors), max(t.end for t in tensors)
+        start, stop = min(t.info.offset for t in tensors), max(t.end for t in tensors)
         first = tensors[0]
         origin = encode_text(first.slot.path)
         for tensor in tensors:
-            form = tensor.form
+            info = tensor.info
             tensor.slot.leaf = StridedLeaf(
-                form.dtype, form.shape, form.strides, form.offset - start, stop - start, origin
+                info.dtype, info.shape, info.strides, info.offset - start, stop - start, origin
             )
         pieces = _TensorPieces(partial(load_torch().iter_memory, first.value, (start, stop)))
-        first.slot.source = LeafSource(
-            first.slot.path, first.form.dtype, (stop - start,), (stop - start) * first.form.itemsize, pieces
+        first.slot.content = LeafBytes(
+            first.slot.path, first.info.dtype, (stop - start,), (stop - start) * first.info.itemsize, pieces
         )
 
-    def _settle_alone(self, tensor: _Tensor) -> None:
-        form = tensor.form
-        tensor.slot.leaf = ArrayLeaf("torch", form.dtype, form.shape)
+    def _store_alone(self, tensor: _Tensor) -> None:
+        info = tensor.info
+        tensor.slot.leaf = ArrayLeaf("torch", info.dtype, info.shape)
         pieces = _TensorPieces(partial(load_torch().iter_bytes, tensor.value))
-        nbytes = form.itemsize * math.prod(form.shape)
-        tensor.slot.source = LeafSource(tensor.slot.path, form.dtype, form.shape, nbytes, pieces)
+        nbytes = info.itemsize * math.prod(info.shape)
+        tensor.slot.content = LeafBytes(tensor.slot.path, info.dtype, info.shape, nbytes, pieces)
 
     def _put_bytes(self, slot: _Slot, data: bytes) -> None:
-        slot.source = LeafSource(slot.path, "uint8", (len(data),), len(data), (np.frombuffer(data, np.uint8),))
+        slot.content = LeafBytes(slot.path, "uint8", (len(data),), len(data), (np.frombuffer(data, np.uint8),))
 
     def _check_key(self, key: object, path: str) -> StateKey:
         if isinstance(key, np.integer):
@@ -331,12 +331,12 @@ def _is_constant(value: object) -> bool:
     return value is None or type(value) in (bool, float)
 
 
-def _find_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
+def _group_overlaps(tensors: list[_Tensor]) -> Iterator[list[_Tensor]]:
     """Yield groups of tensors that overlap in one memory, each in the order of the state."""
     together: list[_Tensor] = []
     end = 0
-    for tensor in sorted(tensors, key=lambda tensor: tensor.form.offset):
-        if together and tensor.form.offset >= end:
+    for tensor in sorted(tensors, key=lambda tensor: tensor.info.offset):
+        if together and tensor.info.offset >= end:
             yield _in_order(together, tensors)
             together = []
         together.append(tensor)
@@ -350,7 +350,7 @@ def _in_order(some: Sequence[_Tensor], tensors: Sequence[_Tensor]) -> list[_Tens
     return [tensor for tensor in tensors if id(tensor) in chosen]
 
 
-def _freeze(part: _Slot | _Group) -> Node:
+def _freeze(part: _Slot | _Group) -> StateNode:
     if isinstance(part, _Slot):
         assert part.leaf is not None
         return part.leaf

@@ -30,7 +30,7 @@ class LeafInfo:
 def iter_info(reader: LeafReader, paths: Sequence[str]) -> Iterator[LeafInfo]:
     """Yield the description of each leaf in `paths`, in order."""
     structure = reader.structure
-    entries = reader.find_entries(structure.list_stored(paths))
+    entries = reader.get_entries(structure.list_stored(paths))
     digests = dict(zip(entries, reader.digest_entries(entries.values()), strict=True))
     for path in paths:
         origin, stored = structure.origin(path), structure.stored_path(path)

@@ -17,14 +17,14 @@ from stockroom.content.structure import Structure
 from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import CorruptionError
 from stockroom.shelves.entry_reader import EntryReader, FindUnflushed
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Pin
 from stockroom.store.chunking import ChunkList
 from stockroom.store.entry import Entry, EntryKind
 from stockroom.store.pack.pack import StalePackError
-from stockroom.store.private_read import PlacedTensor, StoredTensor, place_tensors, read_placed
+from stockroom.store.private_read import LocatedTensor, StoredTensor, locate_tensors, read_located
 from stockroom.store.tensor_store import TensorStore
 
-_READS_BEFORE_PLACING: Final = 4
+_READS_BEFORE_LOCATING: Final = 4
 """After this many reads, all leaves are located at once; for fewer reads that would be slower."""
 
 _NO_DIGESTS: Final = np.empty((0, DIGEST_NBYTES), np.uint8)
@@ -46,7 +46,7 @@ class LeafReader:
         self.tensors = tensors
         self._entries = EntryReader(snapshot.nodes, tensors, find_unflushed)
         self._reads = 0
-        self._placed: dict[str, PlacedTensor] = {}
+        self._located: dict[str, LocatedTensor] = {}
         self._inline: dict[str, bytes] = {}
 
     @cached_property
@@ -57,46 +57,46 @@ class LeafReader:
     def read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """Return the raw bytes of leaves, each `(nbytes,)` and writable; absent chunks are fetched in one request."""
         self._reads += 1
-        if self._reads > _READS_BEFORE_PLACING and not self._entries.reads_unflushed:
-            return self._read_placed(paths)
+        if self._reads > _READS_BEFORE_LOCATING and not self._entries.reads_unflushed:
+            return self._read_located(paths)
         return self._read(paths)
 
     def _read(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
-        entries = self.find_entries(paths)
+        entries = self.get_entries(paths)
         return dict(zip(entries, self._entries.read(list(entries.values())), strict=True))
 
-    def _read_placed(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    def _read_located(self, paths: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
         """Return `_read`, but from the locations of all leaves, which the first call finds."""
         found = {path: np.frombuffer(bytearray(self._inline[path]), np.uint8) for path in paths if path in self._inline}
         others = [path for path in paths if path not in found]
         try:
-            if not self._placed.keys() >= set(others):
-                self._place_all()
-                return self._read_placed(paths)
-            read = read_placed(self.tensors, [self._placed[path] for path in others])
+            if not self._located.keys() >= set(others):
+                self._locate_all()
+                return self._read_located(paths)
+            read = read_located(self.tensors, [self._located[path] for path in others])
         except StalePackError:  # packs were rewritten meanwhile
-            self._placed = {}
+            self._located = {}
             return self._read(paths)
         return found | dict(zip(others, read, strict=True))
 
-    def _place_all(self) -> None:
-        entries = self.find_entries(list(self.structure.stored))
+    def _locate_all(self) -> None:
+        entries = self.get_entries(list(self.structure.stored))
         self._inline = {path: e.payload for path, e in entries.items() if e.kind is EntryKind.INLINE}
         stored = {
             path: list_chunks(self._snapshot.nodes, e) for path, e in entries.items() if e.kind is not EntryKind.INLINE
         }
-        self._placed = dict(zip(stored, place_tensors(self.tensors, list(stored.values())), strict=True))
+        self._located = dict(zip(stored, locate_tensors(self.tensors, list(stored.values())), strict=True))
 
     def read_rows(self, path: str, rows: NDArray[np.int64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return rows of axis 0 of a leaf, `(n * row_nbytes,)`, writable; reads only the chunks that hold them."""
         if not len(rows) or not row_nbytes:
             return np.empty(0, np.uint8)
-        entry = self.find_entries([path])[path]
+        entry = self.get_entries([path])[path]
         if entry.kind is not EntryKind.CHUNK_LIST:
             picked: NDArray[np.uint8] = self.read([path])[path].reshape(-1, row_nbytes)[rows].reshape(-1)
             return picked
         chunks = read_chunk_list(self._snapshot.nodes, entry)
-        needed = _find_chunks(rows, row_nbytes, chunks)
+        needed = _locate_chunks(rows, row_nbytes, chunks)
         runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
         stored = as_stored(chunks)
         read = self._entries.read_tensors([StoredTensor(stored.digests[run], stored.lengths[run]) for run in runs])
@@ -104,7 +104,7 @@ class LeafReader:
 
     def iter_bytes(self, path: str, nbytes: int) -> Iterator[NDArray[np.uint8]]:
         """Yield a leaf's raw bytes in order, writable, in pieces of about `nbytes`, or one chunk if that is more."""
-        entry = self.find_entries([path])[path]
+        entry = self.get_entries([path])[path]
         if entry.kind is not EntryKind.CHUNK_LIST:
             yield self.read([path])[path]
             return
@@ -114,7 +114,7 @@ class LeafReader:
             part = slice(start, start + step)
             yield self._entries.read_tensors([StoredTensor(stored.digests[part], stored.lengths[part])])[0]
 
-    def find_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
+    def get_entries(self, paths: Sequence[str]) -> dict[str, Entry]:
         """Return the entries of leaves, all of them inline for a value record; raises `CorruptionError`."""
         if isinstance(self.record, ValueRecord):
             payloads = dict(zip(self.structure.stored, self.record.payloads, strict=True))
@@ -143,29 +143,29 @@ class LeafReader:
             if is_there
         }
 
-    def find_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+    def list_chunks(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return the digests `(n, 32)` of the chunks behind leaves, in order; inline leaves have none."""
-        chunks = [list_chunks(self._snapshot.nodes, entry).digests for entry in self.find_entries(paths).values()]
+        chunks = [list_chunks(self._snapshot.nodes, entry).digests for entry in self.get_entries(paths).values()]
         joined: NDArray[np.uint8] = np.concatenate([_NO_DIGESTS, *chunks])
         return joined
 
-    def find_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
-        """Return `find_chunks` without the unflushed chunks."""
-        return self._entries.drop_unflushed(self.find_chunks(paths))
+    def list_stored(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+        """Return `list_chunks` without the unflushed chunks."""
+        return self._entries.drop_unflushed(self.list_chunks(paths))
 
     def digest_entries(self, entries: Iterable[Entry]) -> list[str]:
         """Return the hex BLAKE3-256 digest of the raw bytes behind each entry; does not need those bytes here."""
         return [digest_entry(self._snapshot.nodes, entry).hex() for entry in entries]
 
 
-def open_leaves(access: Access, record: StateRecord | ValueRecord) -> LeafReader:
-    """Return the reader of a state's leaves, including unflushed ones of the write session."""
-    session = access.session
-    find = None if session is None or session.is_flushed else session.read_pending_chunk
-    return LeafReader(access.content, record, access.tensors, find)
+def open_leaves(pin: Pin, record: StateRecord | ValueRecord) -> LeafReader:
+    """Return the reader of a state's leaves, including unflushed ones of the workspace."""
+    workspace = pin.workspace
+    find = None if workspace is None or workspace.is_flushed else workspace.read_unflushed_chunk
+    return LeafReader(pin.content, record, pin.tensors, find)
 
 
-def _find_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
+def _locate_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:
     """Return the positions of the chunks that hold any of the rows, ascending."""
     starts = np.bincount(rows * row_nbytes // chunks.chunk_nbytes, minlength=len(chunks.digests) + 1)
     stops = np.bincount(((rows + 1) * row_nbytes - 1) // chunks.chunk_nbytes + 1, minlength=len(chunks.digests) + 1)

@@ -18,9 +18,9 @@ from stockroom.content.nodes import (
     DictNode,
     Leaf,
     ListNode,
-    Node,
     ScalarLeaf,
     StateKey,
+    StateNode,
     StridedLeaf,
     TiedLeaf,
     TupleNode,
@@ -228,7 +228,7 @@ _SCALARS: Final[Mapping[str, Callable[[bytes], Any]]] = {
 }
 
 
-def assemble(node: Node, path: str, make: Callable[[str, Node], Any], wanted: set[str] | None = None) -> Any:
+def assemble(node: StateNode, path: str, make: Callable[[str, StateNode], Any], wanted: set[str] | None = None) -> Any:
     """Return a node as Python containers; `make` returns the values of leaves, which are used unchanged.
 
     With `wanted`, only the nodes at these paths are in it; they must include the containers around them.

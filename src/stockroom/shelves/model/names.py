@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from stockroom.content.nodes import ListNode, Node, StateKey, TupleNode, join_path, list_keys, list_nodes
+from stockroom.content.nodes import ListNode, StateKey, StateNode, TupleNode, join_path, list_keys, list_nodes
 from stockroom.content.structure import Structure
 from stockroom.errors import LeafNotFoundError, near_names
 
@@ -43,7 +43,7 @@ class NodeNames:
         """Return a full path as shown to users, relative to this container."""
         return path.removeprefix(f"{self._path}/") if self._path else path
 
-    def find(self, key: object) -> tuple[str, Node] | None:
+    def find(self, key: object) -> tuple[str, StateNode] | None:
         """Return the full path and node under a key of the container; negative positions count from a list's end."""
         if isinstance(key, np.integer):
             key = int(key)
@@ -81,7 +81,7 @@ class NodeNames:
         at = f" at {self._path!r}" if self._path else ""
         return LeafNotFoundError(f"{self._owner} has nothing under {name!r}{at}; {hint}")
 
-    def _iter_matches(self, name: object, inside: Mapping[str, Node]) -> Iterator[str]:
+    def _iter_matches(self, name: object, inside: Mapping[str, StateNode]) -> Iterator[str]:
         if not isinstance(name, str):
             return
         exact = self.absolute(name)

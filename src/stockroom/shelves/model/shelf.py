@@ -10,7 +10,7 @@ from stockroom.content.state import StateRecord
 from stockroom.errors import ModelNotFoundError
 from stockroom.refs.names import check_free_name
 from stockroom.shelves.model.leaf_reader import open_leaves
-from stockroom.shelves.model.state import State, StateSource
+from stockroom.shelves.model.state import OpenState, State
 from stockroom.shelves.pin import Shelf
 
 
@@ -27,13 +27,13 @@ class ModelShelf(Shelf[State]):
     _not_found = ModelNotFoundError
 
     def __getitem__(self, name: str) -> State:
-        access = self._access
-        record = access.source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
+        pin = self._pin
+        record = pin.source.find_state(f"{MODEL}/{name}") if isinstance(name, str) else None
         if record is None:
             raise self._missing(name)
-        reader = open_leaves(access, record)
-        check = access.guard(record) if isinstance(record, StateRecord) else access.check_open
-        return State(StateSource(access.repository, reader, kind="model", name=name, check_open=check))
+        reader = open_leaves(pin, record)
+        check = pin.guard(record) if isinstance(record, StateRecord) else pin.check_open
+        return State(OpenState(pin.repository, reader, kind="model", name=name, check_open=check))
 
     def __setitem__(self, name: str, state: object) -> None:
         self.save(name, state)
@@ -47,15 +47,15 @@ class ModelShelf(Shelf[State]):
         """
         from stockroom.shelves.model.state_writer import write_state  # here for start-up time
 
-        session = self._access.writer()
+        workspace = self._pin.writer()
         check_free_name("model", name)
         if isinstance(state, State):
             state = state.load()
-        record = write_state(session, state, where=f"model {name!r}", metadata=metadata)
-        session.put_states({f"{MODEL}/{name}": record})
+        record = write_state(workspace, state, where=f"model {name!r}", metadata=metadata)
+        workspace.put_states({f"{MODEL}/{name}": record})
 
     def __contains__(self, name: object) -> bool:
-        source = self._access.source
+        source = self._pin.source
         return isinstance(name, str) and source.find_state(f"{MODEL}/{name}") is not None
 
     def _repr_html_(self) -> str:

@@ -15,9 +15,9 @@ from stockroom.content.nodes import (
     DictNode,
     Leaf,
     ListNode,
-    Node,
     ScalarLeaf,
     StateKey,
+    StateNode,
     TupleNode,
     iter_parts,
     measure_leaf,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _WINDOW_NBYTES: Final = 64 << 20
 
 
-class StateSource:
+class OpenState:
     """The state that all views of one stored state share."""
 
     def __init__(
@@ -78,7 +78,7 @@ class StateSource:
         nbytes = sum(measure_leaf(leaf) or 0 for leaf in leaves.values()) // len(paths)
 
         def hint(positions: np.ndarray[Any, np.dtype[np.int64]], goes_on: bool) -> None:
-            digests = self.reader.find_stored(self.structure.list_stored(paths[n] for n in positions.tolist()))
+            digests = self.reader.list_stored(self.structure.list_stored(paths[n] for n in positions.tolist()))
             if len(digests):
                 tensors.hint(tensors.locate(digests), goes_on=goes_on)
 
@@ -107,21 +107,21 @@ class State(Mapping[StateKey, Any]):
     If the top of a state is a list or tuple, its keys are positions. If it is a single leaf, there are no keys.
     """
 
-    def __init__(self, source: StateSource, path: str = "") -> None:
-        self._source = source
-        self._node = source.structure.nodes[path]
+    def __init__(self, opened: OpenState, path: str = "") -> None:
+        self._opened = opened
+        self._node = opened.structure.nodes[path]
         self._path = path
-        self._names = NodeNames(source.structure, path, owner=f"{source.kind} {source.name!r}")
+        self._names = NodeNames(opened.structure, path, owner=f"{opened.kind} {opened.name!r}")
 
     @property
     def name(self) -> str:
         """The name it is saved under."""
-        return self._source.name
+        return self._opened.name
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The small JSON mapping it was saved with; read-only."""
-        return MappingProxyType(dict(getattr(self._source.reader.record, "metadata", {})))
+        return MappingProxyType(dict(getattr(self._opened.reader.record, "metadata", {})))
 
     @property
     def _metadata(self) -> Any:
@@ -131,8 +131,8 @@ class State(Mapping[StateKey, Any]):
     @property
     def nbytes(self) -> int:
         """The number of raw bytes of all leaves in it; memory that several leaves share counts once."""
-        stored = self._source.structure.list_stored(self._names.leaves)
-        entries = self._source.reader.find_entries(stored)
+        stored = self._opened.structure.list_stored(self._names.leaves)
+        entries = self._opened.reader.get_entries(stored)
         return sum(entry.nbytes for entry in entries.values())
 
     def load(
@@ -149,9 +149,9 @@ class State(Mapping[StateKey, Any]):
 
         Raises `LeafNotFoundError`, `InvalidInputError` for rows out of range, or `AbsentDataError`.
         """
-        self._source.check_open()
+        self._opened.check_open()
         wanted = None if names is None else self._names.choose(names)
-        return self._source.make(self._path, LoadOptions(rows, as_numpy), wanted)
+        return self._opened.make(self._path, LoadOptions(rows, as_numpy), wanted)
 
     def copy(self) -> Any:
         """Return `load()`; optimizers call this before they load a state."""
@@ -163,20 +163,20 @@ class State(Mapping[StateKey, Any]):
         In a key, `~` is written `~0` and `/` is written `~1`. A str key that is empty or looks like a number has `~2`
         in front.
         """
-        self._source.check_open()
+        self._opened.check_open()
         return [self._names.relative(path) for path in self._names.leaves]
 
     def none_paths(self) -> list[str]:
         """Return the paths of all None values, which `paths` leaves out."""
-        self._source.check_open()
-        walk = self._source.structure.walk(self._path)
+        self._opened.check_open()
+        walk = self._opened.structure.walk(self._path)
         return [self._names.relative(path) for path, node in walk if isinstance(node, Constant)]
 
     def leaves(self, names: StateKey | Iterable[StateKey] | None = None) -> Iterator[LeafInfo]:
         """Yield the description of each leaf, or of those that `names` select as in `load`, in order; reads no data."""
-        self._source.check_open()
-        source = self._source
-        for leaf in iter_info(source.reader, self._list_paths(names)):
+        self._opened.check_open()
+        opened = self._opened
+        for leaf in iter_info(opened.reader, self._list_paths(names)):
             yield replace(leaf, path=self._names.relative(leaf.path)) if self._path else leaf
 
     def iter_pieces(self, path: str, nbytes: int = PIECE_NBYTES) -> Iterator[np.ndarray[Any, Any]]:
@@ -184,85 +184,85 @@ class State(Mapping[StateKey, Any]):
 
         Raises `LeafNotFoundError` if there is none, or `AbsentDataError`.
         """
-        source, at = self._source, self._names.absolute(path)
-        source.check_open()
-        if isinstance(source.structure.leaves.get(at, ScalarLeaf("int")), ScalarLeaf):
+        opened, at = self._opened, self._names.absolute(path)
+        opened.check_open()
+        if isinstance(opened.structure.leaves.get(at, ScalarLeaf("int")), ScalarLeaf):
             raise self._names.missing(path)
-        if source.ahead is not None:
-            source.ahead.see(np.array([source.positions[at]], np.int64))
-        yield from iter_pieces(source.reader, at, nbytes=nbytes)
+        if opened.ahead is not None:
+            opened.ahead.see(np.array([opened.positions[at]], np.int64))
+        yield from iter_pieces(opened.reader, at, nbytes=nbytes)
 
     def at(self, path: str) -> State:
         """Return the dict, list or tuple at a path, as a lazy state; raises `LeafNotFoundError` if there is none."""
-        self._source.check_open()
+        self._opened.check_open()
         at = self._names.absolute(path)
-        if not path or not isinstance(self._source.structure.nodes.get(at), DictNode | ListNode | TupleNode):
+        if not path or not isinstance(self._opened.structure.nodes.get(at), DictNode | ListNode | TupleNode):
             raise self._names.missing(path)
-        return State(self._source, at)
+        return State(self._opened, at)
 
     def read(self, path: str, *, as_numpy: bool = False) -> Any:
         """Return the leaf or None at a path; raises `LeafNotFoundError` for containers too, or `AbsentDataError`."""
-        source, at = self._source, self._names.absolute(path)
-        source.check_open()
-        if at not in source.structure.leaves:
+        opened, at = self._opened, self._names.absolute(path)
+        opened.check_open()
+        if at not in opened.structure.leaves:
             if path in self.none_paths():
                 return None
             raise self._names.missing(path)
-        maker = ValueMaker(source.reader, LoadOptions(as_numpy=as_numpy))
+        maker = ValueMaker(opened.reader, LoadOptions(as_numpy=as_numpy))
         maker.read([at])
-        return maker.make(at, source.structure.leaves[at])
+        return maker.make(at, opened.structure.leaves[at])
 
-    def find_form(self, path: str) -> Leaf:
+    def get_leaf(self, path: str) -> Leaf:
         """Return the leaf at a path as the structure has it; for a tied leaf, the one it is tied to."""
-        structure = self._source.structure
+        structure = self._opened.structure
         return structure.leaves[structure.origin(self._names.absolute(path))]
 
     def present(self) -> float:
         """Return the fraction of its chunks that is on this machine; 1.0 if it has none."""
-        self._source.check_open()
-        digests = self.find_chunks()
-        return float(self._source.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
+        self._opened.check_open()
+        digests = self.list_chunks()
+        return float(self._opened.reader.tensors.is_present(digests).mean()) if len(digests) else 1.0
 
     def prefetch(
         self, names: StateKey | Iterable[StateKey] | None = None, *, on_progress: OnProgress | None = None
     ) -> None:
         """Fetch the leaves that `names` select, as in `load` (None: all), to this machine; raises `AbsentDataError`."""
-        from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
 
-        digests, source = self.find_chunks(names), self._source
-        bring(source.repository, plan_prefetch(source.reader.tensors, digests), on_progress)
+        digests, opened = self.list_chunks(names), self._opened
+        fetch_planned(opened.repository, plan_prefetch(opened.reader.tensors, digests), on_progress)
 
-    def find_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def list_chunks(self, names: StateKey | Iterable[StateKey] | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the digests `(n, 32)` of the stored chunks behind all leaves, or behind those that `names` select."""
-        self._source.check_open()
-        return self._source.reader.find_stored(self._source.structure.list_stored(self._list_paths(names)))
+        self._opened.check_open()
+        return self._opened.reader.list_stored(self._opened.structure.list_stored(self._list_paths(names)))
 
     # -- as a mapping
 
     def __getitem__(self, key: Any) -> Any:
-        source = self._source
-        source.check_open()
+        opened = self._opened
+        opened.check_open()
         found = self._names.find(key)
         if found is None:
             raise self._names.missing(key)
         path, node = found
         if isinstance(node, DictNode):
-            return State(source, path)
-        if source.ahead is not None and path in source.positions:
-            source.ahead.see(np.array([source.positions[path]], np.int64))
-        return next(source.iter_lazily([path]))
+            return State(opened, path)
+        if opened.ahead is not None and path in opened.positions:
+            opened.ahead.see(np.array([opened.positions[path]], np.int64))
+        return next(opened.iter_lazily([path]))
 
     def __contains__(self, key: object) -> bool:
-        self._source.check_open()
+        self._opened.check_open()
         return self._names.find(key) is not None
 
     def __iter__(self) -> Iterator[StateKey]:
         for key in self._names.keys:
-            self._source.check_open()
+            self._opened.check_open()
             yield key
 
     def __len__(self) -> int:
-        self._source.check_open()
+        self._opened.check_open()
         return len(self._names.keys)
 
     def values(self) -> ValuesView[Any]:
@@ -275,7 +275,7 @@ class State(Mapping[StateKey, Any]):
 
     def iter_items(self) -> Iterator[tuple[StateKey, Any]]:
         """Yield keys and values in order; reads leaves in windows of about 64 MiB."""
-        structure = self._source.structure
+        structure = self._opened.structure
         group: dict[StateKey, str] = {}
         nbytes = 0
         for key, path, _ in iter_parts(self._node, self._path):
@@ -288,21 +288,21 @@ class State(Mapping[StateKey, Any]):
         yield from self._make_group(group)
 
     def _make_group(self, group: Mapping[StateKey, str]) -> Iterator[tuple[StateKey, Any]]:
-        self._source.check_open()
-        for key, value in zip(group, self._source.iter_lazily(group.values()), strict=True):
-            self._source.check_open()
+        self._opened.check_open()
+        for key, value in zip(group, self._opened.iter_lazily(group.values()), strict=True):
+            self._opened.check_open()
             yield key, value
 
     def __repr__(self) -> str:
         at = f" at {self._path!r}" if self._path else ""
-        return f"<State of {self._source.kind} {self._source.name!r}{at}: {len(self._names.leaves)} leaves>"
+        return f"<State of {self._opened.kind} {self._opened.name!r}{at}: {len(self._names.leaves)} leaves>"
 
     def __deepcopy__(self, memo: object) -> Any:
         return self.load()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"a lazy state of {self._source.kind} {self._source.name!r} cannot be pickled: call `.load()` first"
+            f"a lazy state of {self._opened.kind} {self._opened.name!r} cannot be pickled: call `.load()` first"
         )
 
     # -- internals
@@ -330,11 +330,11 @@ class _StateItems(ItemsView[StateKey, Any]):
         return self._mapping.iter_items()
 
 
-def _assemble_lazily(source: StateSource, node: Node, path: str, maker: ValueMaker) -> Any:
+def _assemble_lazily(opened: OpenState, node: StateNode, path: str, maker: ValueMaker) -> Any:
     """Return lists and tuples with their leaves; dicts become lazy states."""
     if isinstance(node, DictNode):
-        return State(source, path)
+        return State(opened, path)
     if isinstance(node, ListNode | TupleNode):
-        parts = [_assemble_lazily(source, part, at, maker) for _, at, part in iter_parts(node, path)]
+        parts = [_assemble_lazily(opened, part, at, maker) for _, at, part in iter_parts(node, path)]
         return parts if isinstance(node, ListNode) else tuple(parts)
     return node.value if isinstance(node, Constant) else maker.make(path, node)

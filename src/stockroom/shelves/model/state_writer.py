@@ -1,4 +1,4 @@
-"""Puts a nested state into a write session: its leaves as chunks, its structure, and the record that refers to both.
+"""Puts a nested state into a workspace: its leaves as chunks, its structure, and the record that refers to both.
 
 Leaves are written in windows of about 64 MiB, hashed in parallel, two windows at a time. So memory stays bounded even
 if the bytes are not on the host.
@@ -15,13 +15,13 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from stockroom.content.attrs import check_json
-from stockroom.content.nodes import Node, measure_element, name_storage
+from stockroom.content.nodes import StateNode, measure_element, name_storage
 from stockroom.content.state import MAX_VALUE_NBYTES, STATE_ENTRIES, STATE_TREE, StateRecord, ValueRecord
 from stockroom.content.structure import encode_structure
 from stockroom.digest import ObjectDigest, view_bytes
 from stockroom.errors import InvalidInputError
 from stockroom.repository.writing.workspace import Workspace
-from stockroom.shelves.model.flatten import LeafSource, flatten
+from stockroom.shelves.model.flatten import LeafBytes, flatten
 from stockroom.store.chunk_run import ChunkRun, Hashing, Stream, make_chunk_list
 from stockroom.store.chunking import measure_chunk
 from stockroom.store.codecs import AUTO
@@ -37,7 +37,7 @@ _EMPTY: Final = np.empty(0, np.uint8)
 
 
 def write_state(
-    session: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
+    workspace: Workspace, state: object, *, where: str, metadata: Mapping[str, Any] | None = None
 ) -> StateRecord:
     """Put a state of any size, and return the record to stage; raises `SchemaError` naming `where`.
 
@@ -45,95 +45,95 @@ def write_state(
     """
     checked = check_json(dict(metadata or {}), where=where, name="metadata")
     flat = flatten(state, where=where)
-    with session.turn:
-        return write_leaves(session, flat.structure, flat.sources, checked)
+    with workspace.lock:
+        return write_leaves(workspace, flat.structure, flat.leaves, checked)
 
 
-def write_value(session: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
+def write_value(workspace: Workspace, value: object, *, where: str) -> StateRecord | ValueRecord:
     """Put a value: a small one whole in its record, any other as `write_state` does."""
     flat = flatten(value, where=where)
-    is_small = sum(source.nbytes for source in flat.sources) <= MAX_VALUE_NBYTES
+    is_small = sum(leaf.nbytes for leaf in flat.leaves) <= MAX_VALUE_NBYTES
     if is_small and len(encode_structure(flat.structure)) <= _MAX_VALUE_STRUCTURE_NBYTES:
-        payloads = tuple(b"".join(piece.tobytes() for piece in source.pieces) for source in flat.sources)
+        payloads = tuple(b"".join(piece.tobytes() for piece in leaf.pieces) for leaf in flat.leaves)
         return ValueRecord(flat.structure, payloads)
-    with session.turn:
-        return write_leaves(session, flat.structure, flat.sources, {})
+    with workspace.lock:
+        return write_leaves(workspace, flat.structure, flat.leaves, {})
 
 
 def write_leaves(
-    session: Workspace, structure: Node, sources: Iterable[LeafSource], metadata: dict[str, Any]
+    workspace: Workspace, structure: StateNode, leaves: Iterable[LeafBytes], metadata: dict[str, Any]
 ) -> StateRecord:
     """Put leaves and their structure, and return the record that refers to both."""
     encoded = encode_structure(structure)  # first: puts nothing if the structure cannot be recorded
-    writer = _LeafWriter(session)
+    writer = _LeafWriter(workspace)
     try:
-        entries = writer.put_all(sources)
+        entries = writer.put_all(leaves)
     finally:
-        session.wait_for_writes()  # after the return the caller may change the tensors
+        workspace.wait_for_writes()  # after the return the caller may change the tensors
     values = np.frombuffer(b"".join(entries.values()), np.uint8).reshape(len(entries), STATE_TREE.value_width)
-    tree = Tree.build(session.nodes, STATE_TREE, keys=list(entries), values=values)
-    return StateRecord(session.objects.put_object(encoded), tree.root, metadata)
+    tree = Tree.build(workspace.nodes, STATE_TREE, keys=list(entries), values=values)
+    return StateRecord(workspace.objects.put_object(encoded), tree.root, metadata)
 
 
-def put_leaf(session: Workspace, source: LeafSource) -> bytes:
+def put_leaf(workspace: Workspace, leaf: LeafBytes) -> bytes:
     """Put the bytes of one leaf, and return its entry."""
-    entries = _LeafWriter(session).put_all([source])
-    session.wait_for_writes()
-    return entries[source.path]
+    entries = _LeafWriter(workspace).put_all([leaf])
+    workspace.wait_for_writes()
+    return entries[leaf.path]
 
 
 @dataclass(slots=True, eq=False)
 class _Large:
     """A leaf of several chunks, put one window at a time."""
 
-    source: LeafSource
+    leaf: LeafBytes
     chunk_nbytes: int
     whole: blake3 = field(default_factory=blake3)
     digests: list[bytes] = field(default_factory=list)
     is_begun: bool = False
 
 
-_Window: TypeAlias = list[tuple[ChunkRun, LeafSource | _Large]]
+_Window: TypeAlias = list[tuple[ChunkRun, LeafBytes | _Large]]
 
 
 class _LeafWriter:
-    def __init__(self, session: Workspace) -> None:
-        self._session = session
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._entries: dict[str, bytes] = {}
         self._window: _Window = []
         self._started: tuple[_Window, Hashing] | None = None
         self._nbytes = 0
 
-    def put_all(self, sources: Iterable[LeafSource]) -> dict[str, bytes]:
+    def put_all(self, leaves: Iterable[LeafBytes]) -> dict[str, bytes]:
         """Put the chunks of all leaves, and return the entries by path."""
-        for source in sources:
-            self._put(source)
+        for leaf in leaves:
+            self._put(leaf)
         self._start_window()
         self._put_started()
         return self._entries
 
-    def _put(self, source: LeafSource) -> None:
-        kind = choose_kind(source.nbytes)
+    def _put(self, leaf: LeafBytes) -> None:
+        kind = choose_kind(leaf.nbytes)
         if kind is EntryKind.CHUNK_LIST:
-            self._put_large(source)
+            self._put_large(leaf)
             return
-        pieces = list(source.pieces)
+        pieces = list(leaf.pieces)
         data = pieces[0] if len(pieces) == 1 else np.concatenate([_EMPTY, *pieces])
-        if len(data) != source.nbytes:
-            raise _changed(source)
+        if len(data) != leaf.nbytes:
+            raise _changed(leaf)
         if kind is EntryKind.INLINE:
-            self._entries[source.path] = STATE_ENTRIES.encode(kind, (source.nbytes,), data.tobytes())
+            self._entries[leaf.path] = STATE_ENTRIES.encode(kind, (leaf.nbytes,), data.tobytes())
         else:
-            self._add(ChunkRun([view_bytes(data)], _choose_stream(source)), source)
+            self._add(ChunkRun([view_bytes(data)], _choose_stream(leaf)), leaf)
 
-    def _put_large(self, source: LeafSource) -> None:
-        chunk_nbytes = measure_chunk(source.shape, measure_element(source.dtype))
-        large, stream = _Large(source, chunk_nbytes), _choose_stream(source)
-        if self._nbytes + source.nbytes > _WINDOW_NBYTES:
+    def _put_large(self, leaf: LeafBytes) -> None:
+        chunk_nbytes = measure_chunk(leaf.shape, measure_element(leaf.dtype))
+        large, stream = _Large(leaf, chunk_nbytes), _choose_stream(leaf)
+        if self._nbytes + leaf.nbytes > _WINDOW_NBYTES:
             self._start_window()  # keeps a tensor that fits into one pack together
         chunks: list[memoryview] = []
         nbytes = taken = 0
-        for chunk in _cut(source.pieces, chunk_nbytes):
+        for chunk in _cut(leaf.pieces, chunk_nbytes):
             chunks.append(chunk)
             nbytes += len(chunk)
             taken += len(chunk)
@@ -142,10 +142,10 @@ class _LeafWriter:
                 chunks, nbytes = [], 0
         if chunks:
             self._add(ChunkRun(chunks, stream, whole=large.whole), large)
-        if taken != source.nbytes:
-            raise _changed(source)
+        if taken != leaf.nbytes:
+            raise _changed(leaf)
 
-    def _add(self, run: ChunkRun, owner: LeafSource | _Large) -> None:
+    def _add(self, run: ChunkRun, owner: LeafBytes | _Large) -> None:
         self._window.append((run, owner))
         self._nbytes += run.nbytes
         if self._nbytes >= _WINDOW_NBYTES or len(self._window) >= _WINDOW_RUNS:
@@ -161,7 +161,7 @@ class _LeafWriter:
             for _, owner in window:
                 if isinstance(owner, _Large):
                     owner.is_begun = True
-            self._started = window, self._session.tensors.start_hashing([run for run, _ in window])
+            self._started = window, self._workspace.tensors.start_hashing([run for run, _ in window])
         if before is not None:
             self._put_hashed(*before)
 
@@ -171,24 +171,24 @@ class _LeafWriter:
             self._put_hashed(*started)
 
     def _put_hashed(self, window: _Window, hashing: Hashing) -> None:
-        self._session.tensors.put_hashed(hashing)
+        self._workspace.tensors.put_hashed(hashing)
         for run, owner in window:
-            if isinstance(owner, LeafSource):
+            if isinstance(owner, LeafBytes):
                 self._entries[owner.path] = STATE_ENTRIES.encode(EntryKind.CHUNK, (owner.nbytes,), run.digests[0])
                 continue
             owner.digests += run.digests
-            if len(owner.digests) * owner.chunk_nbytes >= owner.source.nbytes:
+            if len(owner.digests) * owner.chunk_nbytes >= owner.leaf.nbytes:
                 self._finish(owner)
 
     def _finish(self, large: _Large) -> None:
-        source = large.source
-        chunks = make_chunk_list(source.nbytes, large.chunk_nbytes, large.whole, large.digests)
-        digest: ObjectDigest = self._session.objects.put_object(chunks.encode())
-        self._entries[source.path] = STATE_ENTRIES.encode(EntryKind.CHUNK_LIST, (source.nbytes,), digest)
+        leaf = large.leaf
+        chunks = make_chunk_list(leaf.nbytes, large.chunk_nbytes, large.whole, large.digests)
+        digest: ObjectDigest = self._workspace.objects.put_object(chunks.encode())
+        self._entries[leaf.path] = STATE_ENTRIES.encode(EntryKind.CHUNK_LIST, (leaf.nbytes,), digest)
 
 
-def _choose_stream(source: LeafSource) -> Stream:
-    return Stream(format_storage(name_storage(source.dtype)), None, AUTO)
+def _choose_stream(leaf: LeafBytes) -> Stream:
+    return Stream(format_storage(name_storage(leaf.dtype)), None, AUTO)
 
 
 def _cut(pieces: Iterable[NDArray[np.uint8]], chunk_nbytes: int) -> Iterator[memoryview]:
@@ -204,5 +204,5 @@ def _cut(pieces: Iterable[NDArray[np.uint8]], chunk_nbytes: int) -> Iterator[mem
         yield view_bytes(rest)
 
 
-def _changed(source: LeafSource) -> InvalidInputError:
-    return InvalidInputError(f"leaf {source.path!r} changed size during the save; save it again")
+def _changed(leaf: LeafBytes) -> InvalidInputError:
+    return InvalidInputError(f"leaf {leaf.path!r} changed size during the save; save it again")

@@ -175,8 +175,8 @@ def _count_bins(pieces: Iterable[Reals], least: float, greatest: float, *, bins:
     edges = _choose_edges(least, greatest, bins)
     counts = np.zeros(bins, np.int64)
     for values in pieces:
-        places = np.searchsorted(edges, _keep_finite(values), "right") - 1
-        counts += np.bincount(np.minimum(places, bins - 1), minlength=bins)
+        indices = np.searchsorted(edges, _keep_finite(values), "right") - 1
+        counts += np.bincount(np.minimum(indices, bins - 1), minlength=bins)
     return Histogram(edges, counts)
 
 

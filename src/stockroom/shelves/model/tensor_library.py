@@ -19,7 +19,7 @@ _MODULE: Final = "stockroom.torch.leaves"
 
 
 @dataclass(frozen=True, slots=True)
-class TensorForm:
+class TensorInfo:
     """The type and memory layout of a tensor; `strides` and `offset` count elements of its `memory`."""
 
     dtype: str
@@ -47,8 +47,8 @@ class RawTensor:
 class TensorLibrary(Protocol):
     """The operations that Stockroom needs from torch."""
 
-    def describe(self, tensor: Any, *, where: str) -> TensorForm:
-        """Return the tensor's form; raises `SchemaError` naming `where` for a tensor without plain values."""
+    def describe(self, tensor: Any, *, where: str) -> TensorInfo:
+        """Return the tensor's info; raises `SchemaError` naming `where` for a tensor without plain values."""
         ...
 
     def iter_bytes(self, tensor: Any, nbytes: int) -> Iterator[NDArray[np.uint8]]:

@@ -20,7 +20,7 @@ from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.shelves.pin import Access
+from stockroom.shelves.pin import Pin
 from stockroom.shelves.report import MergeUnderWay, Status
 
 if TYPE_CHECKING:
@@ -44,20 +44,20 @@ class Handle:
         self._ref = ref
         self._needs_head = needs_head
         self._head = Head(None, None)
-        repository = Repository.find(path, make_fetcher=choose_fetcher(lazy))
-        self._access = Access(repository, repository.open_snapshot(None))
+        repository = Repository.locate(path, make_fetcher=choose_fetcher(lazy))
+        self._pin = Pin(repository, repository.open_snapshot(None))
 
     # -- position and shelves
 
     @property
     def path(self) -> Path:
         """The root of the work tree."""
-        return self._access.repository.paths.root
+        return self._pin.repository.paths.root
 
     @property
     def commit_id(self) -> str | None:
         """The full hex digest of the commit this handle is pinned to; None before the first commit."""
-        self._access.check_open()
+        self._pin.check_open()
         return None if self._head.commit is None else self._head.commit.hex()
 
     @property
@@ -66,8 +66,8 @@ class Handle:
 
         If git tracks `head.stock`, it is the branch that git is on now.
         """
-        self._access.check_open()
-        if self._ref is not None or self._access.session is not None:
+        self._pin.check_open()
+        if self._ref is not None or self._pin.workspace is not None:
             return self._head.branch
         with suppress(GitError):  # without git, reading must still work
             return self._repository.follow(self._head).branch
@@ -78,45 +78,45 @@ class Handle:
         """The data shelf."""
         from stockroom.shelves.data.shelf import DataShelf  # here for start-up time
 
-        self._access.check_open()
-        return DataShelf(self._access)
+        self._pin.check_open()
+        return DataShelf(self._pin)
 
     @property
     def model(self) -> ModelShelf:
         """The model shelf."""
         from stockroom.shelves.model.shelf import ModelShelf  # here for start-up time
 
-        self._access.check_open()
-        return ModelShelf(self._access)
+        self._pin.check_open()
+        return ModelShelf(self._pin)
 
     @property
     def experiment(self) -> ExperimentShelf:
         """The experiment shelf."""
         from stockroom.shelves.experiment.shelf import ExperimentShelf  # here for start-up time
 
-        self._access.check_open()
-        return ExperimentShelf(self._access)
+        self._pin.check_open()
+        return ExperimentShelf(self._pin)
 
     def refresh(self) -> None:
         """Pin the handle to the newest HEAD, or ref if it was opened on one. Columns taken earlier do not change."""
-        if self._access.session is None:
-            self._pin()
+        if self._pin.workspace is None:
+            self._repin()
 
     def close(self) -> None:
         """Make staged changes durable, then close the handle and everything taken from it."""
-        if self._access.is_closed:
+        if self._pin.is_closed:
             return
-        session, self._access.session = self._access.session, None
+        workspace, self._pin.workspace = self._pin.workspace, None
         try:
-            if session is not None:
+            if workspace is not None:
                 try:
-                    if session.is_open:
-                        session.flush()
+                    if workspace.is_open:
+                        workspace.flush()
                 finally:
-                    session.close()
+                    workspace.close()
         finally:
-            self._access.is_closed = True
-            self._access.repository.close()
+            self._pin.is_closed = True
+            self._pin.repository.close()
 
     def __enter__(self) -> Self:
         return self
@@ -130,9 +130,9 @@ class Handle:
         )
 
     def __repr__(self) -> str:
-        if self._access.is_closed:
+        if self._pin.is_closed:
             return f"<StockRoom {self.path} closed>"
-        mode = "writing" if self._access.session else "reading"
+        mode = "writing" if self._pin.workspace else "reading"
         return (
             f"<StockRoom {self.path} {self._head.branch or 'detached'} {(self.commit_id or 'no commit')[:12]} {mode}>"
         )
@@ -141,7 +141,7 @@ class Handle:
         from stockroom.content.html_table import MAX_ROWS, format_table  # here for start-up time
         from stockroom.shelves.data.shelf import TABLE_HEADINGS, list_columns
 
-        if self._access.is_closed:
+        if self._pin.is_closed:
             return None
         title = f"{self.path} · {self.branch or 'detached'} · {(self.commit_id or 'no commit')[:12]}"
         rows = [*islice(list_columns(self.data), MAX_ROWS)]
@@ -168,8 +168,8 @@ class Handle:
 
     def status(self) -> Status:
         """Return the staged changes by shelf and name, and the unfinished merge."""
-        stage = None if self._access.session is not None else self._find_stage()
-        base = self._access.snapshot if stage is None else self._repository.open_snapshot(stage.base)
+        stage = None if self._pin.workspace is not None else self._find_stage()
+        base = self._pin.snapshot if stage is None else self._repository.open_snapshot(stage.base)
         staged_on = self._head.commit if stage is None else stage.base
         return Status(
             self.branch,
@@ -181,8 +181,8 @@ class Handle:
 
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
-        if self._access.session is not None:
-            merging = self._access.session.merging
+        if self._pin.workspace is not None:
+            merging = self._pin.workspace.merging
         else:
             stage = self._find_stage()
             staged = None if stage is None else stage.merging
@@ -194,44 +194,44 @@ class Handle:
 
     def reset(self) -> None:
         """Discard all staged changes."""
-        if self._access.session is not None:
-            self._access.session.reset()
+        if self._pin.workspace is not None:
+            self._pin.workspace.reset()
             return
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
-        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
+        workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
-            session.reset()
+            workspace.reset()
         finally:
-            session.close()
+            workspace.close()
 
     # -- internals
 
     @property
     def _repository(self) -> Repository:
         """The repository; raises `ClosedError` if the handle is closed."""
-        self._access.check_open()
-        return self._access.repository
+        self._pin.check_open()
+        return self._pin.repository
 
-    def _pin(self) -> None:
+    def _repin(self) -> None:
         repository = self._repository
         head = repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref))
         is_missing = head.commit is not None and not self._needs_head and not repository.refs.has_commit(head.commit)
         self._pin_to(Head(head.branch, None) if is_missing else head)
 
     def _pin_to(self, head: Head) -> None:
-        self._access.snapshot = self._repository.open_snapshot(head.commit)
-        self._access.commit = None if head.commit is None else head.commit.hex()
+        self._pin.snapshot = self._repository.open_snapshot(head.commit)
+        self._pin.commit = None if head.commit is None else head.commit.hex()
         self._head = head
 
     def _writer(self) -> Workspace:
-        self._access.check_open()
-        if self._access.session is None:
+        self._pin.check_open()
+        if self._pin.workspace is None:
             raise ReadOnlyError(
                 "this handle only reads: use `with stock.enable_write():`, or open with StockRoom(enable_write=True)"
             )
-        self._access.session.check_open()
-        return self._access.session
+        self._pin.workspace.check_open()
+        return self._pin.workspace
 
     def _resolve(self, ref: str) -> CommitId:
         return self._repository.resolve(ref, self._head)
@@ -242,8 +242,8 @@ class Handle:
         return self._repository.open_snapshot(self._resolve(ref))
 
     def _read_stage(self) -> Snapshot:
-        if self._access.session is not None:
-            return self._access.session.snapshot
+        if self._pin.workspace is not None:
+            return self._pin.workspace.snapshot
         stage = self._find_stage()
         if stage is None:
             return self._repository.open_snapshot(self._head.commit)

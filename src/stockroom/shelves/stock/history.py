@@ -19,7 +19,7 @@ class HistoryActions(Handle):
 
     def log(self, ref: str = "HEAD", n: int | None = None) -> Iterator[Commit]:
         """Yield the commits reachable from `ref`, newest first, children before parents; at most `n`."""
-        self._access.check_open()
+        self._pin.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
         if ref == "HEAD" and self._head.commit is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stockroom.content.merge.conflict import Choice
     from stockroom.content.merge.strategy import Strategy
     from stockroom.repository.merging.commands import FastForward, Merge, MergeOptions
-    from stockroom.repository.writing.session import WriteSession
+    from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.trees import Key
 
 
@@ -26,15 +26,15 @@ class MoveActions(Handle):
 
         Raises `ConflictError` if changes are staged.
         """
-        with self._moving() as session:
+        with self._moving() as workspace:
             self._ref = None
-            self._pin_to(branching.checkout(session, name, create=create))
+            self._pin_to(branching.checkout(workspace, name, create=create))
 
     def undo(self) -> Operation:
         """Undo the last change of a ref, and return that operation; HEAD moves too if it was on this ref."""
-        with self._moving() as session:
-            undone = branching.undo(session)
-            self._pin_to(session.head)
+        with self._moving() as workspace:
+            undone = branching.undo(workspace)
+            self._pin_to(workspace.head)
             return undone
 
     def merge(
@@ -67,17 +67,19 @@ class MoveActions(Handle):
         from stockroom.repository.merging.commands import merge  # here for start-up time
 
         theirs = self._resolve(ref)
-        with self._moving() as session:
-            options = make_options(session, message, strategy, commits=commit, fast_forward=fast_forward)
-            return self._finish(session, merge(session, theirs, ref, options))
+        with self._moving() as workspace:
+            options = make_options(workspace, message, strategy, commits=commit, fast_forward=fast_forward)
+            return self._finish(workspace, merge(workspace, theirs, ref, options))
 
     def revert(self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True) -> Merge:
         """Commit the opposite of the changes in the commit `ref`; conflicts are handled as in `merge`."""
         from stockroom.repository.merging.commands import revert  # here for start-up time
 
         target = self._resolve(ref)
-        with self._moving() as session:
-            return self._finish(session, revert(session, target, make_options(session, message, strategy, commit)))
+        with self._moving() as workspace:
+            return self._finish(
+                workspace, revert(workspace, target, make_options(workspace, message, strategy, commit))
+            )
 
     def cherry_pick(
         self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
@@ -86,9 +88,9 @@ class MoveActions(Handle):
         from stockroom.repository.merging.commands import cherry_pick  # here for start-up time
 
         target = self._resolve(ref)
-        with self._moving() as session:
-            options = make_options(session, message, strategy, commit)
-            return self._finish(session, cherry_pick(session, target, options))
+        with self._moving() as workspace:
+            options = make_options(workspace, message, strategy, commit)
+            return self._finish(workspace, cherry_pick(workspace, target, options))
 
     def resolve(self, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
         """Decide the open conflicts at `path`, or the one at `key`, and return how many remain open.
@@ -99,24 +101,24 @@ class MoveActions(Handle):
         from stockroom.repository.merging.resolve import resolve  # here for start-up time
         from stockroom.shelves.model.averaging import make_average
 
-        with self._moving() as session:
-            return resolve(session, path, key, choice, make_average(session))
+        with self._moving() as workspace:
+            return resolve(workspace, path, key, choice, make_average(workspace))
 
     def continue_merge(self, message: str | None = None) -> str:
         """Commit the unfinished merge, return its full hex digest; raises `MergeConflictError` for open conflicts."""
         from stockroom.repository.merging.commands import continue_merge  # here for start-up time
 
-        with self._moving() as session:
-            commit = continue_merge(session, message)
-            self._pin_to(session.head)
+        with self._moving() as workspace:
+            commit = continue_merge(workspace, message)
+            self._pin_to(workspace.head)
             return commit.hex()
 
     def abort_merge(self) -> None:
         """Discard the unfinished merge and everything staged with it; raises `NotFoundError` if there is none."""
         from stockroom.repository.merging.commands import abort_merge  # here for start-up time
 
-        with self._moving() as session:
-            abort_merge(session)
+        with self._moving() as workspace:
+            abort_merge(workspace)
 
     def reset_to(self, ref: str) -> None:
         """Move the branch that is checked out, or a detached HEAD, to `ref`, and discard all staged changes.
@@ -124,41 +126,41 @@ class MoveActions(Handle):
         This is `git reset --hard`. `undo` restores the branch, but not the staged changes.
         """
         target = self._resolve(ref)
-        with self._moving() as session:
-            branching.reset_to(session, target)
-            self._pin_to(session.head)
+        with self._moving() as workspace:
+            branching.reset_to(workspace, target)
+            self._pin_to(workspace.head)
 
-    def _finish(self, session: WriteSession, merge: Merge) -> Merge:
-        self._pin_to(session.head)
+    def _finish(self, workspace: StageWorkspace, merge: Merge) -> Merge:
+        self._pin_to(workspace.head)
         return merge
 
     @contextmanager
-    def _moving(self) -> Iterator[WriteSession]:
-        """Yield the session that moves HEAD: this handle's own, or a temporary one."""
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+    def _moving(self) -> Iterator[StageWorkspace]:
+        """Yield the workspace that moves HEAD: this handle's own, or a temporary one."""
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
-        if self._access.session is not None:
-            self._access.session.check_open()
-            assert isinstance(self._access.session, WriteSession)
-            yield self._access.session
+        if self._pin.workspace is not None:
+            self._pin.workspace.check_open()
+            assert isinstance(self._pin.workspace, StageWorkspace)
+            yield self._pin.workspace
             return
-        session = WriteSession(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
+        workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S, only_moving=True)
         try:
-            yield session
+            yield workspace
         finally:
-            session.close()
+            workspace.close()
 
 
 def make_options(
-    session: WriteSession,
+    workspace: StageWorkspace,
     message: str | None,
     strategy: Strategy,
     commits: bool = True,
     fast_forward: FastForward = "if possible",
 ) -> MergeOptions:
-    """Return the merge options of a handle; averages are put through `session`."""
+    """Return the merge options of a handle; averages are put through `workspace`."""
     from stockroom.content.merge.strategy import make_decide
     from stockroom.repository.merging.commands import MergeOptions  # here for start-up time
     from stockroom.shelves.model.averaging import make_average
 
-    return MergeOptions(make_decide(strategy), make_average(session), message, commits, fast_forward)
+    return MergeOptions(make_decide(strategy), make_average(workspace), message, commits, fast_forward)

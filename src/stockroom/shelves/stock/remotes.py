@@ -40,7 +40,7 @@ class RemoteActions(Handle):
         from stockroom.remotes.settings import add_remote
         from stockroom.remotes.transport.url import parse_remote_settings
 
-        self._access.check_open()
+        self._pin.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         add_remote(self._repository.paths, name, settings)
         _publish(self, name)
@@ -50,7 +50,7 @@ class RemoteActions(Handle):
         from stockroom.remotes.settings import set_remote
         from stockroom.remotes.transport.url import parse_remote_settings
 
-        self._access.check_open()
+        self._pin.check_open()
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
         set_remote(self._repository.paths, name, settings)
         _publish(self, name)
@@ -133,14 +133,14 @@ class RemoteActions(Handle):
             max_nbytes: fetch no more than this.
             dry_run: only report what it would fetch.
         """
-        from stockroom.remotes.prefetch import bring, plan_prefetch
+        from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
         from stockroom.shelves.stock.selection import choose
 
-        self._access.check_open()
+        self._pin.check_open()
         chosen = choose(self, path, keys, where)
         plan = plan_prefetch(self._repository.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:
-            bring(self._repository, plan, on_progress)
+            fetch_planned(self._repository, plan, on_progress)
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(self, path: str | None = None, *, keep_nbytes: int | None = None, dry_run: bool = False) -> DropReport:
@@ -153,14 +153,14 @@ class RemoteActions(Handle):
 
         candidates = None
         if path is not None:
-            candidates = self._repository.tensors.find_packs(choose(self, path, None, None).digests)
+            candidates = self._repository.tensors.list_packs(choose(self, path, None, None).digests)
         plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
         if not dry_run:
             drop(self._repository, plan)
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
 
 
-def find_head(start: Path) -> Path:
+def locate_head(start: Path) -> Path:
     """Return the folder, `start` or one above, that holds `head.stock`; raises `RepositoryNotFoundError`."""
     resolved = start.resolve()
     for folder in (resolved, *resolved.parents):

@@ -13,14 +13,14 @@ from stockroom.shelves.report import describe_changes
 from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MoveActions, make_options
-from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, find_head
+from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, locate_head
 from stockroom.shelves.stock.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
     from stockroom.content.merge.strategy import Strategy
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.pull import PullReport
-    from stockroom.repository.writing.session import WriteSession
+    from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.shelves.stock.session import Session
 
 
@@ -54,7 +54,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             raise InvalidInputError("ref (to read a commit) and enable_write (to write on HEAD) cannot be combined")
         super().__init__(None if path is None else Path(path), lazy=lazy, ref=ref, needs_head=needs_head)
         try:
-            self._pin()
+            self._repin()
             if enable_write:
                 self._begin(timeout_s)
                 close_at_exit(self)
@@ -136,7 +136,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         """
         from stockroom.remotes.clone import CloneOptions, clone_here
 
-        root = find_head(Path(path))
+        root = locate_head(Path(path))
         settings = choose_remote(root, url, endpoint_url=endpoint_url, region=region)
         options = CloneOptions(metadata_only=metadata_only, depth=depth)
         stock = cls(clone_here(settings, root, options, on_progress=on_progress).root)
@@ -159,14 +159,14 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         """
         from stockroom.remotes.pull import pull
 
-        self._bring_head(remote, on_progress)
-        with self._moving() as session:
-            options = make_options(session, None, strategy, fast_forward="only" if ff_only else "if possible")
-            report = pull(self._repository, session, remote, options, on_progress=on_progress)
-            self._pin_to(session.head)
+        self._fetch_head(remote, on_progress)
+        with self._moving() as workspace:
+            options = make_options(workspace, None, strategy, fast_forward="only" if ff_only else "if possible")
+            report = pull(self._repository, workspace, remote, options, on_progress=on_progress)
+            self._pin_to(workspace.head)
             return report
 
-    def _bring_head(self, remote: str, on_progress: OnProgress | None) -> None:
+    def _fetch_head(self, remote: str, on_progress: OnProgress | None) -> None:
         """Fetch if HEAD is on a commit that is not here, as after `git pull`."""
         head = self._repository.read_head()
         if head.commit is not None and not self._repository.refs.has_commit(head.commit):
@@ -182,26 +182,26 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
         An exception discards the block's changes. Raises `LockedError` if another writer holds the lease for longer
         than `timeout_s`, or if this handle is writing already.
         """
-        self._access.check_open()
+        self._pin.check_open()
         if self._ref is not None:
             raise ReadOnlyError(
                 f"this handle is pinned to {self._ref!r}; open the repository without ref to write on HEAD"
             )
-        if self._access.session is not None:
+        if self._pin.workspace is not None:
             raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
-        session = self._begin(timeout_s)
+        workspace = self._begin(timeout_s)
         try:
             yield self
-            session.finish(message or describe_changes(self.status().changes))
+            workspace.finish(message or describe_changes(self.status().changes))
         except BaseException:
             with suppress(ClosedError):  # closed inside its block, so the changes are durable already
-                session.rollback()
+                workspace.rollback()
             raise
         finally:
-            self._access.session = None
-            session.close()
-            if not self._access.is_closed:
-                self._pin()
+            self._pin.workspace = None
+            workspace.close()
+            if not self._pin.is_closed:
+                self._repin()
 
     def session(
         self,
@@ -230,15 +230,15 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
 
         return Session(self, branch, name, message=message, strategy=strategy, timeout_s=timeout_s)
 
-    def _begin(self, timeout_s: float) -> WriteSession:
-        from stockroom.repository.writing.session import WriteSession  # here for start-up time
+    def _begin(self, timeout_s: float) -> StageWorkspace:
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
-        session = WriteSession(self._repository, timeout_s=timeout_s)
+        workspace = StageWorkspace(self._repository, timeout_s=timeout_s)
         try:
-            self._access.session = session
-            self._pin_to(session.head)
+            self._pin.workspace = workspace
+            self._pin_to(workspace.head)
         except BaseException:
-            self._access.session = None
-            session.close()
+            self._pin.workspace = None
+            workspace.close()
             raise
-        return session
+        return workspace

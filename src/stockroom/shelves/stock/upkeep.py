@@ -115,7 +115,7 @@ class UpkeepActions(Handle):
         """
         from stockroom.repository.upkeep.verify import VerifyScope, verify_beside_others
 
-        self._access.check_open()
+        self._pin.check_open()
         if sample is not None and not 0 < sample <= 1:
             raise InvalidInputError(f"expected a fraction of packs above 0 and up to 1, found {sample}")
         if subset is not None and not 1 <= subset[0] <= subset[1]:
@@ -130,7 +130,7 @@ class UpkeepActions(Handle):
         """
         from stockroom.repository.upkeep.usage import measure_usage
 
-        return measure_usage(self._repository, self._access.snapshot)
+        return measure_usage(self._repository, self._pin.snapshot)
 
     def measure_commits(self, ref: str = "HEAD") -> dict[str, Tally]:
         """Return what each commit reachable from `ref` added to those before it, by full hex digest; oldest first."""
@@ -149,20 +149,20 @@ class UpkeepActions(Handle):
 
     def change_setting(self, key: str, value: str | None) -> None:
         """Set one of the settings, or unset it for None; raises `InvalidInputError` for an invalid key or value."""
-        from stockroom.repository.config import change_setting, find_key, read_settings, write_settings
+        from stockroom.repository.config import change_setting, get_setting, read_settings, write_settings
 
         config = self._repository.paths.config
-        write_settings(config, change_setting(read_settings(config), find_key(key), value))
+        write_settings(config, change_setting(read_settings(config), get_setting(key), value))
 
-    def find_git_commits(self) -> Mapping[str, str]:
+    def list_git_commits(self) -> Mapping[str, str]:
         """Return the commits that git's history names, each with its carrier, the first git commit to do so, in hex.
 
         Empty if git does not track `head.stock`. Raises `GitError` if git cannot be run.
         """
-        from stockroom.repository.git.history import find_carriers
+        from stockroom.repository.git.history import read_carriers
 
         tie = self._repository.find_tie()
-        carriers = {} if tie is None else find_carriers(tie)
+        carriers = {} if tie is None else read_carriers(tie)
         return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
 
     def describe_tie(self) -> TieStatus:

@@ -154,10 +154,10 @@ def _get_counter(txn: ReadTxn, key: bytes) -> int:
     return _decode_number(_U64, value) if value else 0
 
 
-def _decode_number(form: struct.Struct, data: bytes) -> int:
-    if len(data) != form.size:
+def _decode_number(fields: struct.Struct, data: bytes) -> int:
+    if len(data) != fields.size:
         raise _malformed(f"a number of {len(data)} bytes")
-    return int(form.unpack(data)[0])
+    return int(fields.unpack(data)[0])
 
 
 def _decode_digest(data: bytes) -> PackDigest:

@@ -27,7 +27,7 @@ class ChunkSearch:
     def __init__(self, index: LocationIndex, cache: PackCache) -> None:
         self._index = index
         self._cache = cache
-        self._shunned: frozenset[int] = frozenset()
+        self._avoided: frozenset[int] = frozenset()
 
     def find(
         self, digests: NDArray[np.uint8], *, outside: Collection[int] = (), skip_damaged: bool = False
@@ -47,16 +47,16 @@ class ChunkSearch:
             found[positions[confirmed]] = candidates[confirmed]
         return found
 
-    def find_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
-        """Return the location of every chunk, preferring packs that are not shunned.
+    def locate_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
+        """Return the location of every chunk, preferring packs that are not avoided.
 
         While some chunks are not found, each of `renewals` loads additions of other processes and returns whether there
         were any. Raises `LostChunksError` if chunks are still not found.
         """
-        locations = self.find(digests, outside=self._shunned)
+        locations = self.find(digests, outside=self._avoided)
         if not (locations == NOWHERE).any():
             return locations
-        found = self._find_renewed(digests, renewals)
+        found = self._locate_renewed(digests, renewals)
         missing = digests[found == NOWHERE]
         if len(missing):
             raise make_lost_error(missing)
@@ -84,18 +84,18 @@ class ChunkSearch:
                     where=name,
                 )
 
-    def shun(self, wanted: Mapping[int, NDArray[np.uint8]]) -> bool:
+    def avoid(self, wanted: Mapping[int, NDArray[np.uint8]]) -> bool:
         """Avoid packs, by number, if other packs hold all chunks wanted of them; returns whether there are any."""
-        outside = self._shunned | wanted.keys()
+        outside = self._avoided | wanted.keys()
         found = {
             number
             for number, digests in wanted.items()
             if (self.find(digests, outside=outside, skip_damaged=True) != NOWHERE).all()
         }
-        self._shunned |= found
+        self._avoided |= found
         return bool(found)
 
-    def _find_renewed(
+    def _locate_renewed(
         self, digests: NDArray[np.uint8], renewals: Collection[Callable[[], object]]
     ) -> NDArray[np.uint64]:
         for renew in renewals:

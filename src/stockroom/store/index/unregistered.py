@@ -13,7 +13,7 @@ from stockroom.store.pack.layout import parse_pack_name
 from stockroom.store.pack.manifest import Manifest, find_intact_manifest
 
 
-def find_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
+def list_unregistered(packs_directory: Path, known: Collection[PackDigest]) -> list[tuple[PackDigest, Manifest]]:
     """Return the readable packs under `packs_directory` that are not `known`; `stock fsck` handles unreadable ones."""
     found: list[tuple[PackDigest, Manifest]] = []
     for directory in sorted(packs_directory.glob("[0-9a-f][0-9a-f]/*")):

@@ -74,7 +74,7 @@ class Pack:
         if self.presence is None:
             return self.mapped_nbytes
         if self.is_raw and self.manifest.lengths is not None:
-            absent = self.presence.find_absent(np.arange(self.rows))
+            absent = self.presence.list_absent(np.arange(self.rows))
             return int(self.manifest.lengths.sum() - self.manifest.lengths[absent].sum())
         return self.mapped_nbytes * self.presence.count_present() // max(self.presence.units, 1)
 
@@ -89,7 +89,7 @@ class Pack:
             return np.full(len(rows), self.layout.unit_nbytes, np.int64)
         return self.manifest.lengths[rows].astype(np.int64)
 
-    def find_span(self, row: int) -> tuple[int, int]:
+    def get_span(self, row: int) -> tuple[int, int]:
         """Return `(offset, nbytes)` of a row among the pack's raw bytes."""
         if self.manifest.offsets is None or self.manifest.lengths is None:
             nbytes = self.layout.unit_nbytes
@@ -99,7 +99,7 @@ class Pack:
             raise CorruptionError(f"{self.directory}: row {row} is outside the pack; run `stock fsck`")
         return span
 
-    def find_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def get_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the offset of each of `rows` within the pack's raw bytes."""
         if self.manifest.offsets is None or self.manifest.lengths is None:
             return rows * self.layout.unit_nbytes
@@ -122,7 +122,7 @@ class Pack:
 
     def view_row(self, row: int) -> NDArray[np.uint8]:
         """Return a read-only view of a row of a raw pack, without a copy."""
-        offset, nbytes = self.find_span(row)
+        offset, nbytes = self.get_span(row)
         return self._shard[offset : offset + nbytes]
 
     def read_row(self, row: int) -> bytearray:
@@ -138,29 +138,29 @@ class Pack:
         decoded: dict[int, memoryview] = {}
         return [self._read_encoded(row, decoded) for row in rows]
 
-    def find_units(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_units(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
         if self.is_raw:
             return rows
         size = self.layout.block_nbytes
         if not self.layout.is_ragged:
             return np.unique(rows // self.layout.block_units)
-        spans = [self.find_span(row) for row in rows.tolist()]
+        spans = [self.get_span(row) for row in rows.tolist()]
         blocks = [range(start // size, -(-(start + nbytes) // size)) for start, nbytes in spans]
         return np.unique(np.array([block for run in blocks for block in run], np.int64))
 
-    def find_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the units that `rows` need and that are not on this machine."""
         if self.presence is None:
             return np.empty(0, np.int64)
-        return self.find_absent_units(self.find_units(rows))
+        return self.list_absent_units(self.list_units(rows))
 
-    def find_absent_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the units among `units` that are not on this machine, sorted and unique."""
         presence = self.presence
         if presence is None:
             return np.empty(0, np.int64)
-        absent = presence.find_absent(units)
+        absent = presence.list_absent(units)
         if not len(absent) and presence.is_complete:
             self.presence = None  # it has been filled: from now on it is a whole pack
         return absent
@@ -174,7 +174,7 @@ class Pack:
         return decode_index(bytes(self._shard[body_nbytes:]), body_nbytes=body_nbytes, where=str(self.directory))
 
     def _read_encoded(self, row: int, decoded: dict[int, memoryview]) -> bytearray:
-        offset, nbytes = self.find_span(row)
+        offset, nbytes = self.get_span(row)
         size = self.layout.block_nbytes
         out = bytearray()
         while nbytes > 0:

@@ -45,7 +45,7 @@ class OpenPacks:
         self._windows = {}
         self.addresses[number] = pack.address if gatherable else -1
 
-    def find_address(self, number: int) -> int:
+    def get_address(self, number: int) -> int:
         """Return the start of an open pack's rows if they can be gathered, whether or not all are present; else 0."""
         pack = self.packs[number]
         if not pack.is_raw or pack.layout.is_ragged:

@@ -48,11 +48,11 @@ class PackFiller:
         self.shard_name = self.pack.layout.shard_name
         self._directory = directory
         self._lock = threading.Lock()
-        self._settling = threading.Lock()
-        self._marks: PresenceMap | None = None
+        self._recording = threading.Lock()
+        self._presence: PresenceMap | None = None
         self._fd = -1
         if self.pack.presence is not None:
-            self._marks = PresenceMap.open(directory, self.units, writable=True)
+            self._presence = PresenceMap.open(directory, self.units, writable=True)
             self._fd = os.open(directory / self.shard_name, os.O_RDWR | os.O_CLOEXEC)
         self._written: list[NDArray[np.int64]] = []
 
@@ -62,13 +62,13 @@ class PackFiller:
             os.close(self._fd)
             self._fd = -1
 
-    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique; raises `CorruptionError` if the pack lacks one."""
         if len(units) and not 0 <= int(units.min()) <= int(units.max()) < self.units:
             raise CorruptionError(f"pack {self.pack.digest.hex()}: expected units below {self.units}, found others")
-        if self._marks is None:
+        if self._presence is None:
             return np.empty(0, np.int64)
-        return self._marks.find_absent(units)
+        return self._presence.list_absent(units)
 
     def measure(self, units: NDArray[np.int64]) -> int:
         """Return the number of bytes that `units` take in the shard."""
@@ -102,12 +102,12 @@ class PackFiller:
         for run in np.split(np.arange(len(units)), np.flatnonzero(is_cut) + 1):
             for first, last in _split_run(starts[run], stops[run], max_nbytes):
                 inside = np.arange(units[run[first]], units[run[last]] + 1)
-                absent = inside if len(inside) == last - first + 1 else self.find_absent(inside)
+                absent = inside if len(inside) == last - first + 1 else self.list_absent(inside)
                 ranges.append(ByteRange(int(starts[run[first]]), int(stops[run[last]]), absent))
         return ranges
 
     def accept(self, span: ByteRange, content: Buffer) -> NDArray[np.int64]:
-        """Write the units of `span` whose digests match; returns the others. `settle` marks the written ones.
+        """Write the units of `span` whose digests match; returns the others. `record_present` marks the written ones.
 
         Raises:
             OSError: the disk is full, or the like; nothing is marked.
@@ -121,18 +121,18 @@ class PackFiller:
             self._written.append(span.units[good])
         return span.units[~good]
 
-    def settle(self) -> NDArray[np.int64]:
+    def record_present(self) -> NDArray[np.int64]:
         """Sync the units accepted so far and mark them present; returns them."""
-        with self._settling:  # a caller with nothing left to mark has waited for the one who marked it
+        with self._recording:  # a caller with nothing left to mark has waited for the one who marked it
             with self._lock:
                 written, self._written = self._written, []
             if not written:
                 return np.empty(0, np.int64)
-            assert self._marks is not None
+            assert self._presence is not None
             units = np.concatenate(written)
             os.fdatasync(self._fd)
-            self._marks.mark(units)
-            if self._marks.is_complete:
+            self._presence.add(units)
+            if self._presence.is_complete:
                 (self._directory / PRESENCE_NAME).unlink(missing_ok=True)
             return units
 
@@ -196,13 +196,13 @@ class PackFiller:
         """Yield the rows that lie in `blocks`, wholly or in part, and the blocks that each row takes."""
         size, last = self.pack.layout.block_nbytes, -1
         for block in blocks.tolist():
-            first, stop = self._find_rows(block * size, (block + 1) * size)
+            first, stop = self._get_row_range(block * size, (block + 1) * size)
             for row in range(max(first, last + 1), stop):
-                offset, nbytes = self.pack.find_span(row)
+                offset, nbytes = self.pack.get_span(row)
                 yield row, range(offset // size, -(-(offset + nbytes) // size))
                 last = row
 
-    def _find_rows(self, start: int, stop: int) -> tuple[int, int]:
+    def _get_row_range(self, start: int, stop: int) -> tuple[int, int]:
         """Return the first row that touches these raw bytes of the pack, and one past the last."""
         offsets, lengths = self.pack.manifest.offsets, self.pack.manifest.lengths
         if offsets is None or lengths is None:
@@ -213,13 +213,13 @@ class PackFiller:
 
     def _is_right(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
         """Return whether a row matches its digest; True while a block it needs is absent, which will check it."""
-        offset, nbytes = self.pack.find_span(row)
+        offset, nbytes = self.pack.get_span(row)
         size = self.pack.layout.block_nbytes
         hasher = blake3()
         for block in blocks:
             raw = decoded.get(block)
             if raw is None:
-                if len(self.find_absent(np.array([block], np.int64))):
+                if len(self.list_absent(np.array([block], np.int64))):
                     return True
                 raw = view_bytes(self.pack.decode_block(block))
             hasher.update(raw[max(offset - block * size, 0) : max(offset + nbytes - block * size, 0)])

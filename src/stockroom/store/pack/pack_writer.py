@@ -104,7 +104,7 @@ class PackWriter:
     def seal(self) -> SealedPack:
         """Finish the files without syncing them, and parse back the manifest."""
         units = self._shard.nbytes // self._layout.itemsize if self._layout.is_ragged else self.rows
-        layout = self._settle_layout(units)
+        layout = self._finish_layout(units)
         shard_nbytes = self._shard.finish(layout, units)
         metadata = encode_zarr_metadata(layout, units)
         (self.directory / METADATA_NAME).write_bytes(metadata)
@@ -146,8 +146,8 @@ class PackWriter:
             shutil.rmtree(sealed.directory, ignore_errors=True)
         _sync_path(target.parent)
 
-    def _settle_layout(self, units: int) -> PackLayout:
-        self._shard.settle()
+    def _finish_layout(self, units: int) -> PackLayout:
+        self._shard.resolve_codec()
         assert self._shard.codec is not None
         layout = replace(self._layout, codec=self._shard.codec)
         return layout.fit_raw_blocks(units) if layout.codec is Codec.RAW else layout

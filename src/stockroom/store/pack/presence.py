@@ -58,7 +58,7 @@ class PresenceMap:
             raise malformed(str(where), expected, "something else", _ADVICE)
         return cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units)
 
-    def mark(self, units: NDArray[np.int64]) -> None:
+    def add(self, units: NDArray[np.int64]) -> None:
         """Record `units` as present. Their bytes must be on disk already, and the map open for writing."""
         if not self._bits.flags.writeable:  # numpy's `at` does not check, and the process would crash
             raise ReadOnlyError("this presence map is read-only; open it with writable=True")
@@ -70,7 +70,7 @@ class PresenceMap:
             raise ReadOnlyError("this presence map is read-only; open it with writable=True")
         np.bitwise_and.at(self._bits, units >> 3, ~(1 << (units & 7)).astype(np.uint8))
 
-    def find_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+    def list_absent(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the absent units among `units`, sorted and unique."""
         absent = (self._bits[units >> 3] >> (units & 7).astype(np.uint8)) & 1 == 0
         return np.unique(units[absent])

@@ -39,7 +39,7 @@ class ShardWriter:
         self._itemsize = layout.itemsize
         self._block_nbytes = layout.block_nbytes
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        self._pending = bytearray()
+        self._buffer = bytearray()
         self._file_nbytes = 0
         self._spans: list[tuple[int, int]] = []
 
@@ -47,9 +47,9 @@ class ShardWriter:
         """Append raw bytes. Large ones are written in the background: they must not change before `wait`."""
         view = view_bytes(data)
         self.nbytes += len(view)
-        if self.codec is None and len(self._pending) + len(view) >= _AUTO_SAMPLE_NBYTES:
-            missing = _AUTO_SAMPLE_NBYTES - len(self._pending)
-            self.codec = choose_codec(self._pending + view[:missing], self._itemsize)
+        if self.codec is None and len(self._buffer) + len(view) >= _AUTO_SAMPLE_NBYTES:
+            missing = _AUTO_SAMPLE_NBYTES - len(self._buffer)
+            self.codec = choose_codec(self._buffer + view[:missing], self._itemsize)
         if self.codec is Codec.RAW and len(view) >= _WRITE_BUFFER_NBYTES:
             self._flush_raw()
             self._write_behind(view)
@@ -57,7 +57,7 @@ class ShardWriter:
         if self.codec is not None and self.codec is not Codec.RAW:
             self._encode(view)
             return
-        self._pending += view
+        self._buffer += view
         if self.codec is not None:
             self._drain(final=False)
 
@@ -75,7 +75,7 @@ class ShardWriter:
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return raw bytes written earlier."""
         if self.codec is None:
-            return bytes(self._pending[offset : offset + nbytes])
+            return bytes(self._buffer[offset : offset + nbytes])
         if self.codec is Codec.RAW:
             self._flush_raw()
             self.wait()
@@ -87,11 +87,11 @@ class ShardWriter:
 
     def finish(self, layout: PackLayout, units: int) -> int:
         """Write padding and the index for `units` units; returns the size of the file."""
-        self.settle()
+        self.resolve_codec()
         self.wait()
         blocks = layout.count_blocks(units)
         padding = blocks * layout.block_nbytes - self.nbytes
-        self._pending += bytes(padding)
+        self._buffer += bytes(padding)
         self._drain(final=True)
         if self.codec is Codec.RAW:
             starts = np.arange(blocks, dtype=np.uint64) * np.uint64(layout.block_nbytes)
@@ -113,35 +113,35 @@ class ShardWriter:
             fd, self._fd = self._fd, -1  # first: after an interrupt, a second close must not close another file
             os.close(fd)
 
-    def settle(self) -> None:
+    def resolve_codec(self) -> None:
         """Resolve `auto` to a codec, from the bytes taken so far."""
         if self.codec is None:
-            self.codec = choose_codec(self._pending[:_AUTO_SAMPLE_NBYTES], self._itemsize)
+            self.codec = choose_codec(self._buffer[:_AUTO_SAMPLE_NBYTES], self._itemsize)
 
     def _drain(self, *, final: bool) -> None:
         if self.codec is Codec.RAW:
-            if final or len(self._pending) >= _WRITE_BUFFER_NBYTES:
+            if final or len(self._buffer) >= _WRITE_BUFFER_NBYTES:
                 self._flush_raw()
             return
-        pending, self._pending = self._pending, bytearray()
-        self._encode(memoryview(pending))
+        buffer, self._buffer = self._buffer, bytearray()
+        self._encode(memoryview(buffer))
 
     def _encode(self, data: memoryview) -> None:
-        """Encode the blocks that pending bytes and `data` fill, without copying `data`; the rest becomes pending."""
+        """Encode the blocks that the buffer and `data` fill, without copying `data`; the rest is buffered."""
         size = self._block_nbytes
-        if len(self._pending) >= size:  # from before a codec was chosen
+        if len(self._buffer) >= size:  # from before a codec was chosen
             self._drain(final=False)
-        start = min(size - len(self._pending), len(data)) if self._pending else 0
+        start = min(size - len(self._buffer), len(data)) if self._buffer else 0
         if start:
-            self._pending += data[:start]
-            if len(self._pending) < size:
+            self._buffer += data[:start]
+            if len(self._buffer) < size:
                 return
-            block, self._pending = self._pending, bytearray()
+            block, self._buffer = self._buffer, bytearray()
             self._append_block(block)
         while start + size <= len(data):
             self._append_block(data[start : start + size])
             start += size
-        self._pending += data[start:]
+        self._buffer += data[start:]
 
     def _append_block(self, block: Buffer) -> None:
         assert self.codec is not None
@@ -151,9 +151,9 @@ class ShardWriter:
 
     def _flush_raw(self) -> None:
         self.wait()
-        if self._pending:
-            self._append(self._pending)
-            self._pending = bytearray()
+        if self._buffer:
+            self._append(self._buffer)
+            self._buffer = bytearray()
 
     def _append(self, data: Buffer) -> None:
         view = view_bytes(data)
@@ -165,7 +165,7 @@ class ShardWriter:
     def _read_block(self, block: int) -> Buffer:
         if block >= len(self._spans):
             start = (block - len(self._spans)) * self._block_nbytes
-            return self._pending[start : start + self._block_nbytes]
+            return self._buffer[start : start + self._block_nbytes]
         assert self.codec is not None
         offset, nbytes = self._spans[block]
         return decode_block(self.codec, os.pread(self._fd, nbytes, offset), self._block_nbytes, where=str(self.path))

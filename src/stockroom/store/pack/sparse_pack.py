@@ -23,7 +23,7 @@ from stockroom.store.pack.manifest import MANIFEST_NAME, Manifest, decode_manife
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.pack.shard import decode_index, encode_index, index_nbytes
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME
 
 _ENCODING_OVERHEAD_NBYTES = 1024
@@ -33,7 +33,7 @@ _malformed = partial(malformed, advice="the remote is damaged")
 
 def create_sparse_pack(
     packs_directory: Path,
-    session_directory: Path,
+    writer_folder: Path,
     digest: PackDigest,
     *,
     zarr_json: Buffer,
@@ -44,7 +44,7 @@ def create_sparse_pack(
     """Create the folder of pack `digest`, synced and all absent, unless it is there; returns its manifest.
 
     Args:
-        session_directory: a writer's own folder (`writer_folder.open_session`), on the file system of the packs.
+        writer_folder: a writer's own folder (`create_writer_folder`), on the file system of the packs.
         zarr_json: the pack's metadata file.
         chunks: the pack's manifest file.
         index: the last bytes of its shard; empty for a raw pack, whose index follows from its layout.
@@ -60,17 +60,15 @@ def create_sparse_pack(
         return manifest
     check_digest(zarr_json, manifest.zarr_digest, where=f"{where}, {METADATA_NAME} of pack {digest.hex()}")
     tail = _check_index(manifest, index, where=f"{where}, shard index of pack {digest.hex()}")
-    _publish(
-        build_sparse_pack(session_directory, digest, manifest, zarr_json=zarr_json, chunks=chunks, tail=tail), target
-    )
+    _publish(build_sparse_pack(writer_folder, digest, manifest, zarr_json=zarr_json, chunks=chunks, tail=tail), target)
     return manifest
 
 
 def build_sparse_pack(
-    session_directory: Path, digest: PackDigest, manifest: Manifest, *, zarr_json: Buffer, chunks: Buffer, tail: bytes
+    writer_folder: Path, digest: PackDigest, manifest: Manifest, *, zarr_json: Buffer, chunks: Buffer, tail: bytes
 ) -> Path:
-    """Create a synced folder of a pack's files in `session_directory`, without its rows; `tail` ends its shard."""
-    directory = session_directory / f"sparse-{digest.hex()}"
+    """Create a synced folder of a pack's files in `writer_folder`, without its rows; `tail` ends its shard."""
+    directory = writer_folder / f"sparse-{digest.hex()}"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     write_own_file(directory / MANIFEST_NAME, view_bytes(chunks), sync=True)
@@ -88,10 +86,10 @@ def hollow_out(root: Path, digest: PackDigest) -> None:
     """
     target = locate_pack(root / "packs", digest)
     pack = Pack(target, digest)
-    with session_folder(root / "tmp") as session:
+    with open_writer_folder(root / "tmp") as folder:
         tail_nbytes = index_nbytes(pack.layout.count_blocks(pack.manifest.units))
         folder = build_sparse_pack(
-            session,
+            folder,
             digest,
             pack.manifest,
             zarr_json=(target / METADATA_NAME).read_bytes(),

@@ -34,7 +34,7 @@ def collect_leftovers(tmp_directory: Path, packs_directory: Path) -> list[tuple[
     return published
 
 
-def open_session(tmp_directory: Path) -> tuple[Path, FileLock]:
+def create_writer_folder(tmp_directory: Path) -> tuple[Path, FileLock]:
     """Create a temporary folder; returns it and the lock that shows that its owner lives."""
     name = f"{os.getpid()}-{os.urandom(4).hex()}"
     hidden = tmp_directory / f".{name}"
@@ -47,9 +47,9 @@ def open_session(tmp_directory: Path) -> tuple[Path, FileLock]:
 
 
 @contextmanager
-def session_folder(tmp_directory: Path) -> Iterator[Path]:
+def open_writer_folder(tmp_directory: Path) -> Iterator[Path]:
     """Provide a temporary folder for the block; if this process dies in it, the next writer removes the folder."""
-    directory, lock = open_session(tmp_directory)
+    directory, lock = create_writer_folder(tmp_directory)
     try:
         yield directory
     finally:

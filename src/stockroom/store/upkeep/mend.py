@@ -17,14 +17,14 @@ from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import MANIFEST_NAME
 from stockroom.store.pack.pack import Pack
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.pack.sparse_pack import count_units
-from stockroom.store.pack.writer_folder import session_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.pack.zarr_metadata import METADATA_NAME, encode_zarr_metadata
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.verify import check_pack, find_bad_rows, is_metadata_right
+from stockroom.store.upkeep.verify import check_pack, is_metadata_right, mask_bad_rows
 
 
 def remake_metadata(directory: Path) -> bool:
@@ -50,7 +50,7 @@ def clear_presence(directory: Path) -> bool:
         if pack.presence is None:
             return False
         presence = PresenceMap.open(directory, count_units(pack.manifest), writable=True)
-        presence.clear(pack.find_units(np.flatnonzero(find_bad_rows(pack))))
+        presence.clear(pack.list_units(np.flatnonzero(mask_bad_rows(pack))))
     except (StockroomError, OSError, ValueError):
         return False
     return not check_pack(directory).damage
@@ -59,7 +59,7 @@ def clear_presence(directory: Path) -> bool:
 def remake_presence(directory: Path, tmp_directory: Path) -> bool:
     """Rebuild a partial pack's unreadable map from the rows that match their digests; returns whether it is sound."""
     digest = PackDigest(bytes.fromhex(directory.name))
-    with session_folder(tmp_directory) as folder:
+    with open_writer_folder(tmp_directory) as folder:
         copy = folder / directory.name
         copy.mkdir()
         try:
@@ -67,10 +67,10 @@ def remake_presence(directory: Path, tmp_directory: Path) -> bool:
                 if file.name != PRESENCE_NAME:
                     os.link(file, copy / file.name)
             pack = Pack(copy, digest)
-            bad = find_bad_rows(pack)
+            bad = mask_bad_rows(pack)
             presence = PresenceMap.create(copy, count_units(pack.manifest))
-            good_units, bad_units = (pack.find_units(np.flatnonzero(rows)) for rows in (~bad, bad))
-            presence.mark(np.setdiff1d(good_units, bad_units))
+            good_units, bad_units = (pack.list_units(np.flatnonzero(rows)) for rows in (~bad, bad))
+            presence.add(np.setdiff1d(good_units, bad_units))
             (copy / PRESENCE_NAME).replace(directory / PRESENCE_NAME)
         except (StockroomError, OSError, ValueError):
             return False
@@ -83,7 +83,7 @@ def salvage_rows(store: TensorStore, directory: Path) -> tuple[int, int]:
     if compute_digest((directory / MANIFEST_NAME).read_bytes()) != digest:
         return 0, 0
     pack = Pack(directory, digest)
-    good = np.flatnonzero(~find_bad_rows(pack)).tolist()
+    good = np.flatnonzero(~mask_bad_rows(pack)).tolist()
     layout = pack.layout
     stream = Stream(layout.dtype, layout.item_shape, str(layout.codec))
     writer = TensorWriter(store)
@@ -101,17 +101,17 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
     """Move a pack from the store into the folder `aside`; returns its new path, or None if it was not on disk."""
     numbers = [number for number, known in store.catalog.read_packs().items() if known == digest]
     directory = locate_pack(store.packs_directory, digest)
-    with hold_places(store.packs_directory, alone=True):
+    with lock_packs(store.packs_directory, alone=True):
         store.index.unregister(numbers)
         store.cache.forget()
         if not directory.exists():
             return None
-        target = find_free_name(aside, directory.name)
+        target = choose_free_name(aside, directory.name)
         directory.rename(target)
         return target
 
 
-def find_free_name(folder: Path, name: str) -> Path:
+def choose_free_name(folder: Path, name: str) -> Path:
     """Return a free path in `folder`, called `name` or nearly so; creates the folder if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / name, 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from stockroom.digest import PackDigest
 from stockroom.locks import FileLock
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.place_lock import hold_places
+from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.tensor_store import TensorStore
 
 _LOCK_NAME = "removal.lock"
@@ -33,29 +33,29 @@ def forbid_removal(store: TensorStore, *, timeout_s: float) -> FileLock:
 def remove_packs(
     store: TensorStore,
     packs: Mapping[int, PackDigest],
-    session_directory: Path,
+    writer_folder: Path,
     *,
-    is_doomed: Callable[[PackDigest], bool] = lambda _: True,
+    may_delete: Callable[[PackDigest], bool] = lambda _: True,
 ) -> dict[int, PackDigest]:
-    """Unregister packs, by number, then delete their folders by way of `session_directory`, a writer's own.
+    """Unregister packs, by number, then delete their folders by way of `writer_folder`, a writer's own.
 
-    Returns the removed packs. A pack stays if `is_doomed`, asked when no process can start to rely on it, is false.
+    Returns the removed packs. A pack stays if `may_delete`, asked when no process can start to rely on it, is false.
     """
-    with hold_places(store.packs_directory, alone=True):
-        doomed = {number: digest for number, digest in packs.items() if is_doomed(digest)}
-        if doomed:
-            store.index.unregister(list(doomed))
+    with lock_packs(store.packs_directory, alone=True):
+        deletable = {number: digest for number, digest in packs.items() if may_delete(digest)}
+        if deletable:
+            store.index.unregister(list(deletable))
             store.cache.forget()
-            for digest in doomed.values():
+            for digest in deletable.values():
                 with suppress(FileNotFoundError):
-                    locate_pack(store.packs_directory, digest).rename(_find_way_out(session_directory, digest))
-    for digest in doomed.values():
-        shutil.rmtree(_find_way_out(session_directory, digest), ignore_errors=True)
-    return doomed
+                    locate_pack(store.packs_directory, digest).rename(_make_exit_path(writer_folder, digest))
+    for digest in deletable.values():
+        shutil.rmtree(_make_exit_path(writer_folder, digest), ignore_errors=True)
+    return deletable
 
 
-def _find_way_out(session_directory: Path, digest: PackDigest) -> Path:
-    return session_directory / f"removed-{digest.hex()}"
+def _make_exit_path(writer_folder: Path, digest: PackDigest) -> Path:
+    return writer_folder / f"removed-{digest.hex()}"
 
 
 def _lock(packs_directory: Path, timeout_s: float, *, is_shared: bool) -> FileLock:

@@ -22,12 +22,12 @@ from stockroom.store.codecs import AUTO, check_codec
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.pack_writer import PackWriter
-from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, open_session
+from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 
 SMALL_NBYTES = PACK_TARGET_NBYTES // 2
-_MAX_DEAD_PART = 0.25
+_MAX_UNREACHABLE_PART = 0.25
 _BATCH_NBYTES = 8 << 20
 
 OnProgress: TypeAlias = Callable[[int, int], None]
@@ -121,7 +121,7 @@ def rewrite_packs(
     find_kept: FindKept = lambda _: None,
     outside: Collection[int] = (),
     on_made: Callable[[PackDigest], None] = lambda _: None,
-    is_doomed: Callable[[PackDigest], bool] = lambda _: True,
+    may_delete: Callable[[PackDigest], bool] = lambda _: True,
     on_progress: OnProgress | None = None,
 ) -> RepackReport:
     """Carry out `plan`; the caller holds the removal lock.
@@ -130,13 +130,13 @@ def rewrite_packs(
         find_kept: returns which rows of a pack, `(rows,)`, are kept; None for all.
         outside: packs whose copies of rows do not count, since the packs are about to be removed.
         on_made: called with each new pack before it is in its place.
-        is_doomed: asked for each old pack when no process can start to rely on it; if false, the pack stays.
+        may_delete: asked for each old pack when no process can start to rely on it; if false, the pack stays.
     """
     rewriter = _Rewriter(store, plan, find_kept, outside, on_made)
     try:
         _rewrite(rewriter, plan, on_progress)
-        removed = {pack.number: pack.digest for pack in rewriter.find_superseded()}
-        removed = remove_packs(store, removed, rewriter.directory, is_doomed=is_doomed)
+        removed = {pack.number: pack.digest for pack in rewriter.list_superseded()}
+        removed = remove_packs(store, removed, rewriter.directory, may_delete=may_delete)
     finally:
         rewriter.close()
     return RepackReport(tuple(rewriter.made), tuple(removed.values()))
@@ -171,7 +171,7 @@ def _describe(number: int, pack: Pack, codec: str | None) -> PlannedPack:
 def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
     """Return whether more than a quarter of a pack's bytes are in rows that are not needed."""
     nbytes = pack.measure_rows(np.arange(pack.rows))
-    return int(nbytes[~live].sum()) > _MAX_DEAD_PART * int(nbytes.sum())
+    return int(nbytes[~live].sum()) > _MAX_UNREACHABLE_PART * int(nbytes.sum())
 
 
 class _Rewriter:
@@ -192,7 +192,7 @@ class _Rewriter:
         self._outside = frozenset(outside)
         self._on_made = on_made
         self._partial = store.catalog.read_packs().keys() - {number for number, _ in _iter_whole_packs(store)}
-        self.directory, self._lock = open_session(store.tmp_directory)
+        self.directory, self._lock = create_writer_folder(store.tmp_directory)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
         self._writer: PackWriter | None = None
         self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
@@ -222,7 +222,7 @@ class _Rewriter:
         self._store.register([(sealed.digest, sealed.manifest)])
         self.made.append(sealed.digest)
 
-    def find_superseded(self) -> list[PlannedPack]:
+    def list_superseded(self) -> list[PlannedPack]:
         """Return the planned packs that are no longer needed."""
         superseded = []
         for planned in self._plan.packs:

@@ -97,10 +97,10 @@ def check_pack(directory: Path, *, read_rows: bool = True, apply: Apply = map) -
     return PackFindings(tuple(damage), pack.manifest.digests[bad], nbytes)
 
 
-def find_bad_rows(pack: Pack) -> NDArray[np.bool_]:
+def mask_bad_rows(pack: Pack) -> NDArray[np.bool_]:
     """Return which rows are absent, cannot be decoded or do not match their digest, as `(rows,)`. Reads row by row."""
     bad = np.ones(pack.rows, bool)
-    for row in _find_present_rows(pack, np.arange(pack.rows)).tolist():
+    for row in _list_present_rows(pack, np.arange(pack.rows)).tolist():
         try:
             bad[row] = compute_digest(pack.read_row(row)) != pack.manifest.digests[row].tobytes()
         except (StockroomError, OSError, ValueError):
@@ -112,21 +112,21 @@ def _check_rows(pack: Pack, bad: list[int], apply: Apply) -> int:
     """Append rows that do not match their digest to `bad`; returns the bytes read."""
     nbytes = 0
     for start in range(0, pack.rows, _ROWS_AT_ONCE):
-        rows = _find_present_rows(pack, np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows)))
+        rows = _list_present_rows(pack, np.arange(start, min(start + _ROWS_AT_ONCE, pack.rows)))
         nbytes += int(pack.measure_rows(rows).sum())
         parts = _split(pack, rows)
-        for found in apply(lambda part: _find_wrong(pack, part), parts):
+        for found in apply(lambda part: _list_wrong(pack, part), parts):
             bad += found
     return nbytes
 
 
-def _find_wrong(pack: Pack, rows: list[int]) -> list[int]:
+def _list_wrong(pack: Pack, rows: list[int]) -> list[int]:
     try:
         contents = _view_rows(pack, rows) if pack.is_raw else pack.read_rows(rows)
     except (StockroomError, OSError, ValueError):
         if len(rows) == 1:
             return rows
-        return [row for one in rows for row in _find_wrong(pack, [one])]
+        return [row for one in rows for row in _list_wrong(pack, [one])]
     digests = pack.manifest.digests[rows].tobytes()
     found = b"".join([blake3(content).digest() for content in contents])
     if found == digests:
@@ -150,11 +150,11 @@ def _split(pack: Pack, rows: NDArray[np.int64]) -> list[list[int]]:
     return [part.tolist() for part in np.split(rows, np.flatnonzero(np.diff(parts)) + 1) if len(part)]
 
 
-def _find_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _list_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     if pack.presence is None:
         return rows
-    absent = pack.find_absent(rows)
-    return np.array([row for row in rows if not np.isin(pack.find_units(np.array([row])), absent).any()], np.int64)
+    absent = pack.list_absent(rows)
+    return np.array([row for row in rows if not np.isin(pack.list_units(np.array([row])), absent).any()], np.int64)
 
 
 def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:
@@ -183,7 +183,7 @@ def _is_padding_zero(pack: Pack) -> bool:
     """Return whether a raw pack holds only zeros between and after its rows, which no digest covers."""
     end = 0
     for row in range(pack.rows) if pack.layout.is_ragged else ():
-        start, nbytes = pack.find_span(row)
+        start, nbytes = pack.get_span(row)
         if pack.mapping[end:start].any():
             return False
         end = start + nbytes

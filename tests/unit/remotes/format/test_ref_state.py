@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, DigestMismatchError, FormatVersionError, MalformedRecordError
 from stockroom.remotes.format.bundle import (
+    BundlePack,
     BundleWriter,
-    PackFiles,
     RecordKind,
     decode_pack_files,
     merge_bundle,
@@ -82,7 +82,7 @@ def write_bundle(path: Path, count: int = 5) -> BundleEntry:
     for number in range(count):
         payload = bytes([number]) * (number * 100)
         writer.add(RecordKind.OBJECT, blake3(payload).digest(), payload)
-    writer.add_pack(PackDigest(TIP), PackFiles(b"{}", b"chunks", b"index"))
+    writer.add_pack(PackDigest(TIP), BundlePack(b"{}", b"chunks", b"index"))
     writer.add(RecordKind.COMMIT, TIP[::-1], b"commit")
     writer.add(RecordKind.COMMIT, TIP[::-1], b"commit")
     return writer.finish()

@@ -12,7 +12,7 @@ from tests.kit.gitting import git, make_project, read, write
 from stockroom import GitError, StockRoom
 from stockroom.repository.git.index import is_tracked, search_index
 from stockroom.repository.git.program import run_git
-from stockroom.repository.git.tie import find_tie, read_git_state
+from stockroom.repository.git.tie import find_tie, read_git_position
 from stockroom.repository.git.work_tree import find_work_tree
 
 NAMES = ["head.stock", "a/head.stock", "-dash", "with space", "ünï", "z/last"]
@@ -231,7 +231,7 @@ def test_without_the_program_git_everything_but_gits_state_works(tmp_path, monke
         assert opened.branch == "side"
         assert next(opened.log()).metadata == {"git_branch": "side"}
         with pytest.raises(GitError, match="install it"):
-            opened.find_git_commits()
+            opened.list_git_commits()
 
 
 def test_what_a_repositorys_own_settings_name_is_not_run_to_open_or_look(tmp_path):
@@ -246,7 +246,7 @@ def test_what_a_repositorys_own_settings_name_is_not_run_to_open_or_look(tmp_pat
         opened.status()
     write(project, 2, "two")
     with StockRoom(project) as opened:
-        opened.find_git_commits()
+        opened.list_git_commits()
     assert not marker.exists()
 
 
@@ -256,10 +256,10 @@ def test_the_state_of_git_leaves_out_our_own_files(tmp_path):
     (project / "remote.stock").write_text("x")
     (project / "train -x.py").write_text("x")
     git(project, "add", "-A")
-    assert read_git_state(find_tie(project)).commit is None
+    assert read_git_position(find_tie(project)).commit is None
     git(project, "commit", "-q", "-m", "one")
     commit = git(project, "rev-parse", "HEAD")
     for name, is_dirty in [("head.stock", False), ("remote.stock", False), ("untracked", False), ("train -x.py", True)]:
         (project / name).write_text("changed")
-        state = read_git_state(find_tie(project))
+        state = read_git_position(find_tie(project))
         assert (state.commit, state.is_dirty) == (commit, is_dirty), name

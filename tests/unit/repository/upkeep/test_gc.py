@@ -14,7 +14,7 @@ from tests.kit.packs import measure_packs
 from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundError, StockRoom
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
-from stockroom.refs.marks import Kind
+from stockroom.refs.marks import MarkKind
 from stockroom.repository.upkeep.gc import apply_gc, plan_gc, preview_gc
 from stockroom.store.upkeep.removal import lock_removal
 from stockroom.store.upkeep.verify import list_pack_directories
@@ -105,7 +105,7 @@ def test_marking_starts_the_clock_and_use_stops_it(stock):
     stock.gc()
     stock.create_branch("again", commit)
     stock.gc()
-    assert stock._repository.marks.read(Kind.COMMIT) == {}
+    assert stock._repository.marks.read(MarkKind.COMMIT) == {}
     stock.delete_branch("again", force=True)
     assert later(stock, weeks=3).commits == 0  # first marked now, as far as it knows
     assert later(stock, weeks=6).commits == 1
@@ -247,7 +247,7 @@ def test_a_writer_that_begins_after_the_marks_puts_anew_what_is_marked(stock, ho
     again = rows(2) if how == "same" else np.concatenate([rows(9)[:5], rows(2)])
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["again"] = again
-        writer._access.session._flush_tensors()  # in its place, and nothing leads to it
+        writer._pin.workspace._flush_tensors()  # in its place, and nothing leads to it
         report = stock.gc(grace=NOW)
         assert report.packs == (0 if how == "same" else 1)  # the very same pack is spared
         writer.commit("again")
@@ -276,8 +276,8 @@ def test_a_handle_that_had_a_pack_open_when_it_went_does_not_rely_on_it(stock):
 def test_objects_spilled_before_a_commit_are_not_taken_under_the_writer(stock):
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["many"] = rows(3)
-        writer._access.session.snapshot  # noqa: B018 - works the edits in
-        writer._access.session.objects.flush()
+        writer._pin.workspace.snapshot  # noqa: B018 - works the edits in
+        writer._pin.workspace.objects.flush()
         assert stock.gc(grace=NOW).objects == 0
         writer.commit("many")
     assert (read(stock.path, "main", "many") == rows(3)).all()
@@ -287,12 +287,12 @@ def test_objects_spilled_before_a_commit_are_not_taken_under_the_writer(stock):
 def test_an_object_that_goes_between_looking_and_writing_is_written(stock):
     make_dead_branch(stock)
     repository = stock._repository
-    (dead,) = set(plan_gc(repository, grace=NOW).unled[Kind.COMMIT])
+    (dead,) = set(plan_gc(repository, grace=NOW).unreachable[MarkKind.COMMIT])
     tree = repository.refs.get_commit(dead).tree_digest
     data = repository.objects.get_object(tree)
     writer = type(repository.objects)(repository.env)
     writer.put_object(data)
-    encode = writer.encode_pending
+    encode = writer.encode_unflushed
     calls = []
 
     def encode_and_lose():
@@ -302,7 +302,7 @@ def test_an_object_that_goes_between_looking_and_writing_is_written(stock):
         calls.append(len(encoded))
         return encoded
 
-    writer.encode_pending = encode_and_lose
+    writer.encode_unflushed = encode_and_lose
     writer.flush()
     assert calls == [0, 1]
     assert repository.objects.get_object(tree) == data
@@ -316,7 +316,7 @@ def test_a_cherry_pick_of_a_marked_commit_keeps_it(stock):
         session.repository.open_snapshot(type(commit)(commit) and bytes.fromhex(commit), session.nodes)
         assert stock.gc(grace=NOW).commits == 0
     finally:
-        stock._access.session = None
+        stock._pin.workspace = None
         session.close()
     assert stock.gc(grace=NOW).commits == 1
 
@@ -329,11 +329,11 @@ def test_a_doomed_commit_that_is_used_at_the_last_moment_stays_whole(stock, monk
     sweep = plan.sweep
 
     def use_it_first(doomed):
-        assert len(doomed[Kind.COMMIT]) == 1
+        assert len(doomed[MarkKind.COMMIT]) == 1
         if how == "branch":
             stock.create_branch("saved", commit)
         else:
-            stock._repository.marks.spare(Kind.COMMIT, bytes.fromhex(commit))
+            stock._repository.marks.unmark(MarkKind.COMMIT, bytes.fromhex(commit))
         return sweep(doomed)
 
     monkeypatch.setattr(plan, "sweep", use_it_first)
@@ -388,7 +388,7 @@ def test_leftovers_of_dead_writers_go(stock):
 def test_an_orphan_pack_is_as_old_as_its_files(stock):
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["gone"] = rows(6)
-        writer._access.session._flush_tensors()
+        writer._pin.workspace._flush_tensors()
         writer.reset()
     stock.gc()
     assert len(packs(stock)) == 2

@@ -14,7 +14,7 @@ from stockroom import CorruptionError, StockRoom
 from stockroom.content.state import STATE_TREE, StateRecord
 from stockroom.content.structure import encode_structure
 from stockroom.digest import ObjectDigest
-from stockroom.repository.writing.session import WriteSession
+from stockroom.repository.writing.stage_workspace import StageWorkspace
 from stockroom.shelves.model.flatten import flatten
 from stockroom.store.entry import EntryKind
 from stockroom.trees import Tree
@@ -28,20 +28,20 @@ STATE = {
     "large": np.arange(2 << 20),
 }
 
-Change = Callable[[WriteSession, StateRecord], StateRecord]
+Change = Callable[[StageWorkspace, StateRecord], StateRecord]
 
 
 def structure_of(state: object) -> Change:
-    def change(session: WriteSession, record: StateRecord) -> StateRecord:
-        digest = session.objects.put_object(encode_structure(flatten(state, where="here").structure))
+    def change(workspace: StageWorkspace, record: StateRecord) -> StateRecord:
+        digest = workspace.objects.put_object(encode_structure(flatten(state, where="here").structure))
         return msgspec.structs.replace(record, structure=digest)
 
     return change
 
 
 def entry(path: str, encoded: bytes | None) -> Change:
-    def change(session: WriteSession, record: StateRecord) -> StateRecord:
-        tree = session.snapshot.open_tree(record)
+    def change(workspace: StageWorkspace, record: StateRecord) -> StateRecord:
+        tree = workspace.snapshot.open_tree(record)
         values = np.frombuffer(encoded or b"", np.uint8).reshape(-1, STATE_TREE.value_width)
         edited: Tree = tree.edit([path] if encoded else [], values, deletes=[] if encoded else [path])
         return msgspec.structs.replace(record, root=edited.root)
@@ -49,11 +49,11 @@ def entry(path: str, encoded: bytes | None) -> Change:
     return change
 
 
-def lost_structure(_: WriteSession, record: StateRecord) -> StateRecord:
+def lost_structure(_: StageWorkspace, record: StateRecord) -> StateRecord:
     return msgspec.structs.replace(record, structure=bytes(32))
 
 
-def lost_tree(_: WriteSession, record: StateRecord) -> StateRecord:
+def lost_tree(_: StageWorkspace, record: StateRecord) -> StateRecord:
     return msgspec.structs.replace(record, root=ObjectDigest(b"\7" * 32))
 
 
@@ -85,9 +85,9 @@ def damage(stock: StockRoom, change: Change) -> None:
     with stock.enable_write("Models"):
         stock.model["healthy"] = STATE
         stock.model["m"] = STATE
-        session: Any = stock._access.session
-        record = session.find_state("model/m")
-        session.put_states({"model/m": change(session, record)})
+        workspace: Any = stock._pin.workspace
+        record = workspace.find_state("model/m")
+        workspace.put_states({"model/m": change(workspace, record)})
 
 
 @pytest.mark.parametrize("what", DAMAGE)

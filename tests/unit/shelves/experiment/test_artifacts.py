@@ -19,8 +19,8 @@ from stockroom import (
     ValueNotFoundError,
 )
 from stockroom.content.nodes import ScalarLeaf
-from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, find_place
-from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.experiment.artifacts import UNKNOWN_MEDIA_TYPE, choose_target
+from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import write_leaves, write_value
 
 LARGE = np.random.default_rng(1).bytes((20 << 20) + 3)
@@ -119,7 +119,7 @@ def test_a_name_that_leads_elsewhere_is_refused(stock: StockRoom, name: str) -> 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_finds_no_place_and_makes_no_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidNameError):
-        find_place(tmp_path / "out", name)
+        choose_target(tmp_path / "out", name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,8 +127,8 @@ def test_a_link_does_not_lead_an_export_out_of_its_folder(tmp_path: Path) -> Non
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path)
     with pytest.raises(InvalidNameError, match="a link in it points outside"):
-        find_place(tmp_path / "out", "link/stolen.txt")
-    assert find_place(tmp_path / "out", "a/b.txt") == tmp_path / "out" / "a" / "b.txt"
+        choose_target(tmp_path / "out", "link/stolen.txt")
+    assert choose_target(tmp_path / "out", "a/b.txt") == tmp_path / "out" / "a" / "b.txt"
 
 
 def test_what_is_no_file_is_refused(stock: StockRoom, tmp_path: Path) -> None:
@@ -184,11 +184,11 @@ def test_saving_replaces_a_file_and_leaves_no_half_one(stock: StockRoom, tmp_pat
 
 def test_what_is_no_file_in_a_foreign_repository_is_told_as_damage(stock: StockRoom) -> None:
     with stock.enable_write():
-        session = stock._access.writer()
-        session.put_states({"artifact/value": write_value(session, [1], where="x")})
-        source = LeafSource("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
-        records = [write_leaves(session, ScalarLeaf("bytes"), [source], {"media_type": kind}) for kind in (3, "a\nb")]
-        session.put_states({f"artifact/odd{number}": record for number, record in enumerate(records)})
+        workspace = stock._pin.writer()
+        workspace.put_states({"artifact/value": write_value(workspace, [1], where="x")})
+        source = LeafBytes("", "uint8", (1,), 1, [np.zeros(1, np.uint8)])
+        records = [write_leaves(workspace, ScalarLeaf("bytes"), [source], {"media_type": kind}) for kind in (3, "a\nb")]
+        workspace.put_states({f"artifact/odd{number}": record for number, record in enumerate(records)})
     with pytest.raises(MalformedRecordError, match="expected the bytes of a file"):
         stock.experiment.artifacts["value"]
     assert [stock.experiment.artifacts[f"odd{number}"].media_type for number in (0, 1)] == [UNKNOWN_MEDIA_TYPE] * 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stockroom import InvalidInputError, SchemaError, Series, StockRoom, ValueNotFoundError
-from stockroom.shelves.experiment.metrics import find_best_choice
+from stockroom.shelves.experiment.metrics import choose_best_end
 
 
 def as_pairs(series: Series) -> list[tuple[int, float]]:
@@ -118,8 +118,8 @@ def test_flushed_points_outlive_their_writer_and_others_do_not(stock: StockRoom)
     writer.experiment.log({"loss": 1.0}, 0)
     writer.flush()
     writer.experiment.log({"loss": 2.0}, 1)
-    writer._access.session.close()  # as if it had been killed
-    writer._access.session = None
+    writer._pin.workspace.close()  # as if it had been killed
+    writer._pin.workspace = None
     writer.close()
     with StockRoom(stock.path, enable_write=True) as again:
         assert as_pairs(again.experiment.metrics["loss"]) == [(0, 1.0)]
@@ -154,4 +154,4 @@ def test_a_summary_tells_last_least_and_greatest_without_nan(stock: StockRoom) -
     [("loss", "min"), ("val/Loss", "min"), ("rmse", "min"), ("word_error_rate", "min"), ("acc", "max"), ("f1", "max")],
 )
 def test_the_best_of_a_metric_goes_by_its_name(name: str, best: str) -> None:
-    assert find_best_choice(name) == best
+    assert choose_best_end(name) == best

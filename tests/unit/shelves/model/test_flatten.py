@@ -25,7 +25,7 @@ def forms_of(state: object) -> dict[str, Any]:
 
 
 def bytes_of(state: object) -> dict[str, bytes]:
-    return {source.path: b"".join(piece.tobytes() for piece in source.pieces) for source in take(state).sources}
+    return {source.path: b"".join(piece.tobytes() for piece in source.pieces) for source in take(state).leaves}
 
 
 def nest(depth: int) -> object:
@@ -240,7 +240,7 @@ def test_arrays_in_any_layout_give_their_bytes(array: np.ndarray) -> None:
 
 def test_a_large_array_in_another_layout_comes_in_pieces() -> None:
     array = np.asfortranarray(np.arange(3 << 20, dtype=np.uint32).reshape(1024, -1))
-    (source,) = take({"a": array}).sources
+    (source,) = take({"a": array}).leaves
     pieces = list(source.pieces)
     assert [len(piece) <= 4 << 20 for piece in pieces] == [True] * 4
     assert b"".join(piece.tobytes() for piece in pieces) == array.tobytes()

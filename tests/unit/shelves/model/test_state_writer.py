@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from stockroom import InvalidInputError, StockRoom
 from stockroom.content.state import STATE_ENTRIES
-from stockroom.shelves.model.flatten import LeafSource
+from stockroom.shelves.model.flatten import LeafBytes
 from stockroom.shelves.model.state_writer import put_leaf
 from stockroom.store.entry import EntryKind
 
@@ -50,7 +50,7 @@ def test_leaves_of_any_sizes_in_any_order_come_back(stock: StockRoom, order: str
         assert leaves[f"~2{key}"].digest == blake3(array).hexdigest(), key
     with stock.enable_write():
         stock.model["again"] = dict(reversed(state.items()))
-    records: Any = [stock._access.snapshot.find_state(f"model/{name}") for name in ("m", "again")]
+    records: Any = [stock._pin.snapshot.find_state(f"model/{name}") for name in ("m", "again")]
     assert records[0].root == records[1].root
 
 
@@ -60,7 +60,7 @@ def test_pieces_that_end_anywhere_give_the_same_chunks(stock: StockRoom) -> None
     with StockRoom(stock.path, enable_write=True) as writer:
         for cuts in ([0, len(whole)], [0, 1, 5 * MIB, 5 * MIB + 3, len(whole)], range(0, len(whole) + 1000, 1_000_003)):
             pieces = [whole[start:stop] for start, stop in pairwise([*cuts, len(whole)])]
-            source = LeafSource("leaf", "uint8", whole.shape, len(whole), pieces)
+            source = LeafBytes("leaf", "uint8", whole.shape, len(whole), pieces)
             entries.append(put_leaf(writer._writer(), source))
     assert len(set(entries)) == 1
     assert STATE_ENTRIES.decode(entries[0]).kind is EntryKind.CHUNK_LIST
@@ -69,7 +69,7 @@ def test_pieces_that_end_anywhere_give_the_same_chunks(stock: StockRoom) -> None
 @pytest.mark.parametrize("nbytes", [20, 2000, 9 * MIB])
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_leaf_that_changes_its_size_meanwhile_is_refused(stock: StockRoom, nbytes: int, change: int) -> None:
-    source = LeafSource("a/b", "uint8", (nbytes,), nbytes, [make_array(nbytes + change, 0)])
+    source = LeafBytes("a/b", "uint8", (nbytes,), nbytes, [make_array(nbytes + change, 0)])
     with StockRoom(stock.path, enable_write=True) as writer, pytest.raises(InvalidInputError, match="'a/b' changed"):
         put_leaf(writer._writer(), source)
 
@@ -80,7 +80,7 @@ def test_a_row_that_moved_by_one_shares_nothing_but_what_stayed_does(stock: Stoc
         stock.model["m"] = {"a": tensor}
         stock.model["cut"] = {"a": tensor[:-100]}
         stock.model["shifted"] = {"a": tensor[1:]}
-    chunks = {name: {digest.tobytes() for digest in stock.model[name].find_chunks()} for name in stock.model}
+    chunks = {name: {digest.tobytes() for digest in stock.model[name].list_chunks()} for name in stock.model}
     assert len(chunks["m"]) == 3
     assert len(chunks["m"] & chunks["cut"]) == 2
     assert not chunks["m"] & chunks["shifted"]

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from stockroom.store.index.unregistered import find_unregistered
+from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.tensor_store import TensorStore
 
 
@@ -42,4 +42,4 @@ def test_a_pack_whose_name_is_not_its_digest_is_never_taken_in(store, put, rows,
     pack.rename(pack.with_name("ab" * 32))
     (pack.parent / ("cd" * 32)).mkdir()
     (pack.parent / "notes.txt").write_text("a stranger's file")
-    assert find_unregistered(store.packs_directory, ()) == []
+    assert list_unregistered(store.packs_directory, ()) == []

@@ -51,12 +51,12 @@ def hollow(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, PackDi
 
 
 def fill(filler: PackFiller, whole: bytes, units: np.ndarray, **options: int) -> np.ndarray:
-    absent = filler.find_absent(units)
+    absent = filler.list_absent(units)
     plan = filler.plan_ranges(absent, **({"gap_nbytes": 0, "max_nbytes": 1 << 20} | options))
     assert set(np.concatenate([span.units for span in plan] or [absent])) >= set(absent)
     bad = [filler.accept(span, whole[span.start : span.stop]) for span in plan]
     assert not any(len(units) for units in bad)
-    return filler.settle()
+    return filler.record_present()
 
 
 def test_filled_in_any_order_the_pack_is_the_same_file(hollow: tuple[Path, PackDigest, bytes]) -> None:
@@ -77,13 +77,13 @@ def test_a_wrong_byte_is_refused_wherever_it_is(hollow: tuple[Path, PackDigest, 
     for at in range(11, len(whole), len(whole) // 23):
         changed = bytearray(whole)
         changed[at] ^= 16
-        for span in filler.plan_ranges(filler.find_absent(everything), gap_nbytes=0, max_nbytes=1 << 16):
+        for span in filler.plan_ranges(filler.list_absent(everything), gap_nbytes=0, max_nbytes=1 << 16):
             if span.start <= at < span.stop:
                 bad = filler.accept(span, bytes(changed[span.start : span.stop]))
                 covers = [u for u in span.units if filler._starts[u] <= at < filler._stops[u]]
                 assert set(covers) <= set(bad.tolist())
                 break
-        filler.settle()
+        filler.record_present()
         assert list(iter_pack_damage(directory)) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
@@ -100,14 +100,14 @@ def test_a_block_that_holds_other_bytes_is_refused(tmp_path: Path, ragged: bool,
     forged = bytearray(whole)
     start, stop = int(filler._starts[block]), int(filler._stops[block])
     size = filler.pack.layout.block_nbytes
-    spans = [filler.pack.find_span(row) for row in range(filler.pack.rows)]
+    spans = [filler.pack.get_span(row) for row in range(filler.pack.rows)]
     at = next(start for start, nbytes in spans if block * size <= start <= (block + 1) * size - nbytes) - block * size
     forged[start:stop] = forge_block(filler.pack, whole[start:stop], at=at)
     plan = filler.plan_ranges(everything, gap_nbytes=0, max_nbytes=1)  # a block each
     bad = np.concatenate([filler.accept(span, bytes(forged[span.start : span.stop])) for span in plan]).tolist()
     assert block in bad
     assert len(bad) <= 4  # it, and those that share a row with it
-    filler.settle()
+    filler.record_present()
     assert list(iter_pack_damage(directory)) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
@@ -132,7 +132,7 @@ def test_an_answer_cut_short_is_refused(hollow: tuple[Path, PackDigest, bytes]) 
     filler = PackFiller(directory, digest)
     (span, *_) = filler.plan_ranges(np.arange(filler.units), gap_nbytes=0, max_nbytes=1 << 16)
     assert len(filler.accept(span, whole[span.start : span.stop - 1])) == len(span.units)
-    assert len(filler.settle()) == 0
+    assert len(filler.record_present()) == 0
 
 
 def test_units_that_no_such_pack_has_are_refused(hollow: tuple[Path, PackDigest, bytes]) -> None:
@@ -140,7 +140,7 @@ def test_units_that_no_such_pack_has_are_refused(hollow: tuple[Path, PackDigest,
     filler = PackFiller(directory, digest)
     for units in ([-1], [filler.units]):
         with pytest.raises(CorruptionError, match="expected units below"):
-            filler.find_absent(np.array(units))
+            filler.list_absent(np.array(units))
 
 
 def test_ranges_read_through_small_gaps_but_not_through_what_is_taken(tmp_path: Path) -> None:

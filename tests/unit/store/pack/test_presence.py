@@ -58,13 +58,13 @@ class MirrorFetcher:
     def _fill(self, pack: PackDigest, units: np.ndarray) -> None:
         self.asked.append((pack, units.tolist()))
         opened = Pack(locate_pack(self.packs_directory, pack), pack)
-        spans = [opened.find_span(unit) if opened.is_raw else opened.spans[unit].tolist() for unit in units.tolist()]
+        spans = [opened.get_span(unit) if opened.is_raw else opened.spans[unit].tolist() for unit in units.tolist()]
         with (opened.directory / opened.layout.shard_name).open("r+b") as file:
             for offset, nbytes in spans:
                 file.seek(offset)
                 file.write(self.whole[pack][offset : offset + nbytes])
         count = opened.rows if opened.is_raw else len(opened.spans)
-        PresenceMap.open(opened.directory, count, writable=True).mark(units)
+        PresenceMap.open(opened.directory, count, writable=True).add(units)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_only_the_units_of_the_rows_asked_for_are_fetched_and_only_once(
     digests = put(given, codec=codec)
     wanted = np.array([5, 3, 110, 3])
     whole = fetcher.hollow_out(only_pack())
-    units = np.unique(wanted) if codec == "raw" else whole.find_units(np.unique(wanted))
+    units = np.unique(wanted) if codec == "raw" else whole.list_units(np.unique(wanted))
     assert 0 < len(units) < (300 if codec == "raw" else len(whole.spans))
     store.fetcher = fetcher
     for _ in range(2):
@@ -142,16 +142,16 @@ def test_marks_are_seen_by_every_open_map_and_counted(tmp_path):
     written = PresenceMap.create(tmp_path, 1001)
     seen = PresenceMap.open(tmp_path, 1001)
     units = np.array([1000, 0, 7, 8, 7], np.int64)
-    assert seen.find_absent(units).tolist() == [0, 7, 8, 1000]
-    written.mark(units)
-    assert seen.find_absent(np.array([0, 1, 7, 8, 9, 1000])).tolist() == [1, 9]
+    assert seen.list_absent(units).tolist() == [0, 7, 8, 1000]
+    written.add(units)
+    assert seen.list_absent(np.array([0, 1, 7, 8, 9, 1000])).tolist() == [1, 9]
     assert seen.count_present() == PresenceMap.open(tmp_path, 1001).count_present() == 4
 
 
 def test_a_reader_cannot_write_into_the_map(tmp_path):
     PresenceMap.create(tmp_path, 10)
     with pytest.raises(ReadOnlyError, match="writable=True"):
-        PresenceMap.open(tmp_path, 10).mark(np.array([3]))
+        PresenceMap.open(tmp_path, 10).add(np.array([3]))
 
 
 @pytest.mark.parametrize("content", [b"", b"SRPRESNT", b"X" * 18, b"SRPRESNT" + (12).to_bytes(8, "little") + b"\0\0"])

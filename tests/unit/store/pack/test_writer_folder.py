@@ -6,7 +6,7 @@ import os
 import time
 
 from stockroom.store.chunk_run import Stream
-from stockroom.store.pack.writer_folder import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers, open_session
+from stockroom.store.pack.writer_folder import LOCK_NAME, PUBLISHING_SUFFIX, collect_leftovers, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 
@@ -56,13 +56,13 @@ def test_a_pack_published_but_not_registered_is_registered_by_the_next_writer(st
     digests = put(rows)
     pack = only_pack()
     store.index.unregister(list(store.catalog.read_packs()))
-    session, lock = open_session(store.tmp_directory)
-    (session / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
-    (session / f"{'ab' * 32}{PUBLISHING_SUFFIX}").touch()  # it died before this one was in place
+    folder, lock = create_writer_folder(store.tmp_directory)
+    (folder / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
+    (folder / f"{'ab' * 32}{PUBLISHING_SUFFIX}").touch()  # it died before this one was in place
     lock.release()
     TensorWriter(store).close()
     assert store.contains(digests).all()
-    assert not session.exists()
+    assert not folder.exists()
 
 
 def test_a_damaged_leftover_does_not_keep_writers_out(store, put, rows, only_pack):
@@ -70,11 +70,11 @@ def test_a_damaged_leftover_does_not_keep_writers_out(store, put, rows, only_pac
     pack = only_pack()
     store.index.unregister(list(store.catalog.read_packs()))
     (pack / "chunks").write_bytes(b"torn")
-    session, lock = open_session(store.tmp_directory)
-    (session / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
+    folder, lock = create_writer_folder(store.tmp_directory)
+    (folder / f"{pack.name}{PUBLISHING_SUFFIX}").touch()
     lock.release()
     assert collect_leftovers(store.tmp_directory, store.packs_directory) == []
-    assert not session.exists()
+    assert not folder.exists()
 
 
 def test_a_folder_not_yet_locked_is_left_alone_until_it_is_old(tmp_path):

@@ -17,7 +17,7 @@ from stockroom.cli.render.units import format_count
 from stockroom.cli.verb import verb
 from stockroom.errors import InvalidInputError, RefNotFoundError, ValueNotFoundError
 from stockroom.files import open_whole
-from stockroom.shelves.experiment.artifacts import find_place
+from stockroom.shelves.experiment.artifacts import choose_target
 
 if TYPE_CHECKING:
     from stockroom import ExperimentShelf, StockRoom
@@ -47,9 +47,9 @@ def export(
             raise RefNotFoundError("HEAD has no commit yet; `stock commit` makes the first", ref=ref)
         folder = to or Path(f"experiment-{short_id(stock.commit_id)}")
         exports = list(_iter_exports(stock.experiment, _choose(stock.experiment, names)))
-        places = _find_places(folder, exports, force=force)
-        for each, place in zip(exports, places, strict=True):
-            with open_whole(place) as file:
+        targets = _choose_targets(folder, exports, force=force)
+        for each, target in zip(exports, targets, strict=True):
+            with open_whole(target) as file:
                 each.write(file)
     console.say(f"wrote {format_count(len(exports), 'file')} to {folder}")
     console.answer({"folder": str(folder), "files": [each.name for each in exports]})
@@ -122,12 +122,12 @@ def _write_csv(shelf: ExperimentShelf, name: str, file: BinaryIO) -> None:
         file.write(f"{step},{value!r}\n".encode())
 
 
-def _find_places(folder: Path, exports: list[_Export], *, force: bool) -> list[Path]:
+def _choose_targets(folder: Path, exports: list[_Export], *, force: bool) -> list[Path]:
     """Return the path of each file; raises `InvalidInputError`, before any is written, if one is taken."""
-    places = [find_place(folder, export.name) for export in exports]
-    for place in places:
-        if places.count(place) > 1:
-            raise InvalidInputError(f"two of them would be {place}; export them one at a time, by name")
-        if place.is_dir() or (place.exists() and not force):
-            raise InvalidInputError(f"{place} exists already; choose another folder, or --force to replace it")
-    return places
+    targets = [choose_target(folder, export.name) for export in exports]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise InvalidInputError(f"two of them would be {target}; export them one at a time, by name")
+        if target.is_dir() or (target.exists() and not force):
+            raise InvalidInputError(f"{target} exists already; choose another folder, or --force to replace it")
+    return targets

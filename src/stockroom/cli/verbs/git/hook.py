@@ -58,13 +58,13 @@ def _push_first(console: Console, work_tree: GitWorkTree, git_remote: str) -> No
 
 
 def _push_one(console: Console, work_tree: GitWorkTree, root: Path, pushed: list[PushedRef], git_remote: str) -> None:
-    from stockroom.remotes.git_push import find_needed, push_needed
+    from stockroom.remotes.git_push import list_needed, push_needed
     from stockroom.repository.paths import is_repository, locate
     from stockroom.repository.repository import Repository
-    from stockroom.repository.tie_status import find_tie_for_hook
+    from stockroom.repository.tie_status import read_tie_for_hook
 
-    tie, paths = find_tie_for_hook(work_tree, root), locate(root)
-    needed = find_needed(tie, pushed, git_remote)
+    tie, paths = read_tie_for_hook(work_tree, root), locate(root)
+    needed = list_needed(tie, pushed, git_remote)
     if not needed.commits and not is_repository(paths):
         return
     if not is_repository(paths):
@@ -92,9 +92,9 @@ def _tell_one(console: Console, work_tree: GitWorkTree, root: Path, old: str, ne
     from stockroom.repository.git.history import read_pinned
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository
-    from stockroom.repository.tie_status import find_tie_for_hook
+    from stockroom.repository.tie_status import read_tie_for_hook
 
-    tie = find_tie_for_hook(work_tree, root)
+    tie = read_tie_for_hook(work_tree, root)
     pinned = read_pinned(tie, [old, new])
     before, now = pinned[old], pinned[new]
     if now is None or now == before:

@@ -37,7 +37,7 @@ def install(
     from stockroom.repository.git.install import POST_CHECKOUT, PRE_PUSH, plan_install
     from stockroom.repository.paths import locate
 
-    work_tree, root = find_place()
+    work_tree, root = locate_work_tree()
     wanted = [name for name, is_wanted in ((PRE_PUSH, hooks), (POST_CHECKOUT, summary)) if is_wanted]
     steps = plan_install(work_tree, root, PROGRAM, hooks=wanted)
     take_steps(console, steps, dry_run=dry_run)
@@ -47,12 +47,12 @@ def install(
         console.say("commit .gitattributes with git, so that it holds for everybody who has this installed")
 
 
-def find_place() -> tuple[GitWorkTree, Path]:
+def locate_work_tree() -> tuple[GitWorkTree, Path]:
     """Return the git work tree and the repository that contain the working directory."""
     from stockroom.repository.git.work_tree import find_work_tree
-    from stockroom.repository.paths import find_repository
+    from stockroom.repository.paths import locate_repository
 
-    root = find_repository(Path.cwd()).root
+    root = locate_repository(Path.cwd()).root
     work_tree = find_work_tree(root)
     if work_tree is None:
         raise CommandLineError(f"{root} lies in no work tree of git: `git init` makes one")

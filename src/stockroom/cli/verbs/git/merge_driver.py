@@ -43,23 +43,23 @@ def merge_driver(
 
 def _merge(console: Console, base: Path, ours: Path, theirs: Path, path: Path) -> Head:
     from stockroom.repository.head import Head
-    from stockroom.repository.merging.merge_driver import Versions, find_missing, merge_versions
+    from stockroom.repository.merging.merge_driver import Versions, list_missing, merge_versions
     from stockroom.repository.paths import open_paths
     from stockroom.repository.repository import Repository
 
-    mine, other = _read(ours, f"our {path}"), _read(theirs, f"their {path}")
+    our_head, their_head = _read(ours, f"our {path}"), _read(theirs, f"their {path}")
     common = None
     with suppress(StockroomError):  # there may be none, or several that differ
         common = _read(base, f"the common {path}").commit
     with closing(Repository(open_paths((Path.cwd() / path).parent.resolve()))) as repository:
-        versions = Versions(common, mine.commit, other.commit)
-        if find_missing(repository, versions):
+        versions = Versions(common, our_head.commit, their_head.commit)
+        if list_missing(repository, versions):
             _fetch(console, repository)
         try:
             merged = merge_versions(repository, versions)
         except MergeConflictError as error:
-            raise _explain(error, path, other) from error
-        return Head(repository.follow(mine).branch or mine.branch, merged)
+            raise _explain(error, path, their_head) from error
+        return Head(repository.follow(our_head).branch or our_head.branch, merged)
 
 
 def _fetch(console: Console, repository: Repository) -> None:

@@ -12,7 +12,7 @@ from stockroom.cli.verb import verb
 if TYPE_CHECKING:
     from stockroom.repository.tie_status import TieStatus
 
-_PLACES: Final = {
+_POSITIONS: Final = {
     "none": "does not exist here yet; the next commit makes it",
     "same": "stands at that commit",
     "ahead": "stands ahead of it; the next commit moves it to where head.stock leads",
@@ -37,7 +37,7 @@ def _iter_lines(status: TieStatus, remote: str | None) -> Iterator[str]:
         yield "The tie is not in force: git does not track head.stock. `git add head.stock` ties the two."
     else:
         yield "The tie is in force: git tracks head.stock."
-        yield from _iter_place_lines(status)
+        yield from _iter_position_lines(status)
     if status.shares is not None:
         yield f"This work tree uses the data in {status.shares}; what it stages is its own."
     yield f"Remote: {remote or 'none called origin; `stock remote add origin URL` sets one'}."
@@ -46,7 +46,7 @@ def _iter_lines(status: TieStatus, remote: str | None) -> Iterator[str]:
     yield f"Hook post-checkout: {_say(status.has_post_checkout, 'stock git install --summary')}."
 
 
-def _iter_place_lines(status: TieStatus) -> Iterator[str]:
+def _iter_position_lines(status: TieStatus) -> Iterator[str]:
     head = short_id(_hex(status.head)) if status.head else "no commit"
     here = "" if status.is_here else ", which is not here yet: `stock fetch` brings it"
     yield f"head.stock: {head}{here}."
@@ -58,7 +58,7 @@ def _iter_place_lines(status: TieStatus) -> Iterator[str]:
     if status.branch is None:
         yield "Git's HEAD is detached: reading works; to commit, make a branch with `git switch -c NAME`."
     else:
-        yield f"Git is on branch {status.branch}. The branch of that name here {_PLACES[status.branch_place]}."
+        yield f"Git is on branch {status.branch}. The branch of that name here {_POSITIONS[status.branch_place]}."
     if status.is_staged and status.staged_on != status.head:
         on = short_id(_hex(status.staged_on)) if status.staged_on else "the empty repository"
         yield f"Staged changes belong on {on}: go back there with git to commit them, or drop them with `stock reset`."

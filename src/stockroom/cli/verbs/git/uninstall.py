@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stockroom.cli.console import Console
 from stockroom.cli.verb import verb
-from stockroom.cli.verbs.git.install import DryRunOption, find_place, take_steps
+from stockroom.cli.verbs.git.install import DryRunOption, locate_work_tree, take_steps
 
 
 @verb(example="stock git uninstall")
@@ -12,4 +12,4 @@ def uninstall(console: Console, dry_run: DryRunOption = False) -> None:
     """Take back what `stock git install` did; hooks and settings of others stay."""
     from stockroom.repository.git.install import plan_uninstall
 
-    take_steps(console, plan_uninstall(*find_place()), dry_run=dry_run)
+    take_steps(console, plan_uninstall(*locate_work_tree()), dry_run=dry_run)

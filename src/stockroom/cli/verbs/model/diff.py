@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli import exit_codes
-from stockroom.cli.address import MODEL_FORM, Address, ModelPart, open_part, parse_path_address
+from stockroom.cli.address import MODEL_METAVAR, Address, ModelPart, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.printable import format_key
@@ -27,10 +27,12 @@ _HEADINGS = ("kind", "name", "dtype", "shape", "norm", "relative", "max abs", "e
 @verb(example="stock model diff v1:resnet v2:resnet", complete={"a": "models", "b": "models"})
 def diff(
     console: Console,
-    a: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="The old side; or the new one, if no other is given.")],
+    a: Annotated[
+        str, typer.Argument(metavar=MODEL_METAVAR, help="The old side; or the new one, if no other is given.")
+    ],
     b: Annotated[
         str | None,
-        typer.Argument(metavar=f"[{MODEL_FORM}]", help="The new side. Without it A against its first parent."),
+        typer.Argument(metavar=f"[{MODEL_METAVAR}]", help="The new side. Without it A against its first parent."),
     ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where anything differs.")] = False,
 ) -> None:
@@ -52,18 +54,18 @@ def diff(
         raise typer.Exit(exit_codes.FAILED)
 
 
-def _open(console: Console, stack: ExitStack, place: Address) -> ModelPart:
-    return open_part(stack.enter_context(console.open_stock(place.ref)), place.path)
+def _open(console: Console, stack: ExitStack, parsed: Address) -> ModelPart:
+    return open_part(stack.enter_context(console.open_stock(parsed.ref)), parsed.path)
 
 
 def _open_parent(console: Console, stack: ExitStack, address: str) -> ModelPart | None:
     """Return the model as in the first parent of its commit, or None."""
-    place = parse_path_address(address)
-    stock = stack.enter_context(console.open_stock(place.ref))
+    parsed = parse_path_address(address)
+    stock = stack.enter_context(console.open_stock(parsed.ref))
     parents = next(stock.log(n=1)).parents
     with suppress(NotFoundError):
         if parents:
-            return _open(console, stack, Address(parents[0], place.path))
+            return _open(console, stack, Address(parents[0], parsed.path))
     return None
 
 
@@ -84,18 +86,18 @@ def _cells(entry: LeafDifference) -> tuple[str, ...]:
 
     leaf = entry.new or entry.old
     assert leaf is not None
-    form = (entry.kind, format_key(entry.path or "(all)"), _format_forms(entry, "dtype"), _format_forms(entry, "shape"))
+    cells = (entry.kind, format_key(entry.path or "(all)"), _format_both(entry, "dtype"), _format_both(entry, "shape"))
     if entry.values is not None:
-        return (*form, f"{json_value(entry.values[0])} -> {json_value(entry.values[1])}", "", "", "", "")
+        return (*cells, f"{json_value(entry.values[0])} -> {json_value(entry.values[1])}", "", "", "", "")
     found = entry.difference
     if found is None:
-        return (*form, "", "", "", "", "")
+        return (*cells, "", "", "", "", "")
     numbers = map(format_number, (found.norm, found.relative_norm, found.max_abs))
     nan = f"{found.nan_old} -> {found.nan_new}" if found.nan_old or found.nan_new else ""
-    return (*form, *numbers, f"{found.changed} of {found.count}", nan)
+    return (*cells, *numbers, f"{found.changed} of {found.count}", nan)
 
 
-def _format_forms(entry: LeafDifference, field: str) -> str:
+def _format_both(entry: LeafDifference, field: str) -> str:
     """Return a leaf's dtype or shape, or both sides if they differ."""
     leaves = [leaf for leaf in (entry.old, entry.new) if leaf is not None]
     return " -> ".join(dict.fromkeys(leaf.dtype if field == "dtype" else format_shape(leaf.shape) for leaf in leaves))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stockroom.cli.address import MODEL_FORM, ModelPart, open_part, parse_path_address
+from stockroom.cli.address import MODEL_METAVAR, ModelPart, open_part, parse_path_address
 from stockroom.cli.console import Console
 from stockroom.cli.render.column import format_shape
 from stockroom.cli.render.printable import format_key
@@ -24,7 +24,7 @@ _HEADINGS = ("name", "dtype", "shape", "mean", "std", "min", "max", "zeros", "na
 @verb(example="stock model stats resnet 'layer1.*' --bins 10", complete={"address": "models"})
 def stats(
     console: Console,
-    address: Annotated[str, typer.Argument(metavar=MODEL_FORM, help="Which model, or which part of it.")],
+    address: Annotated[str, typer.Argument(metavar=MODEL_METAVAR, help="Which model, or which part of it.")],
     patterns: Annotated[
         list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Only these tensors, as 'encoder.*'.")
     ] = None,
@@ -36,22 +36,22 @@ def stats(
     """
     where = parse_path_address(address)
     with console.open_stock(where.ref) as stock:
-        place = open_part(stock, where.path)
-        found = list(_iter_stats(console, place, patterns, bins))
+        part = open_part(stock, where.path)
+        found = list(_iter_stats(console, part, patterns, bins))
     console.answer(
-        lambda: {"path": place.path, "tensors": [_document(leaf, stats) for leaf, stats in found]},
+        lambda: {"path": part.path, "tensors": [_document(leaf, stats) for leaf, stats in found]},
         lambda: iter_headed_lines(_HEADINGS, [_cells(leaf, stats) for leaf, stats in found]),
     )
 
 
 def _iter_stats(
-    console: Console, place: ModelPart, patterns: list[str] | None, bins: int
+    console: Console, part: ModelPart, patterns: list[str] | None, bins: int
 ) -> Iterator[tuple[LeafInfo, TensorStats | None]]:
     from stockroom.shelves.model.stats import iter_stats
 
     nbytes = 0
     with console.progress("stats") as progress:
-        for number, (leaf, stats) in enumerate(iter_stats(place.state, patterns or None, bins=bins)):
+        for number, (leaf, stats) in enumerate(iter_stats(part.state, patterns or None, bins=bins)):
             nbytes += leaf.nbytes
             progress.update("stats", number + 1, nbytes=nbytes)
             yield leaf, stats
@@ -60,24 +60,24 @@ def _iter_stats(
 def _document(leaf: LeafInfo, stats: TensorStats | None) -> dict[str, object]:
     from stockroom.cli.render.leaf import json_float, stats_document
 
-    form: dict[str, object] = {"path": leaf.path, "dtype": leaf.dtype, "shape": list(leaf.shape)}
+    fields: dict[str, object] = {"path": leaf.path, "dtype": leaf.dtype, "shape": list(leaf.shape)}
     if stats is None:
-        return form
+        return fields
     histogram = stats.histogram
     counted = histogram and {
         "edges": [json_float(edge) for edge in histogram.edges.tolist()],
         "counts": histogram.counts.tolist(),
     }
-    return form | stats_document(stats) | {"histogram": counted}
+    return fields | stats_document(stats) | {"histogram": counted}
 
 
 def _cells(leaf: LeafInfo, stats: TensorStats | None) -> tuple[str, ...]:
     from stockroom.cli.render.bars import draw_bars  # here for start-up time
     from stockroom.cli.render.leaf import format_number
 
-    form = (format_key(leaf.path or "(all)"), leaf.dtype, format_shape(leaf.shape))
+    cells = (format_key(leaf.path or "(all)"), leaf.dtype, format_shape(leaf.shape))
     if stats is None:
-        return (*form, *[""] * (len(_HEADINGS) - len(form)))
+        return (*cells, *[""] * (len(_HEADINGS) - len(cells)))
     numbers = map(format_number, (stats.mean, stats.std, stats.least, stats.greatest))
     bars = "" if stats.histogram is None else f"|{draw_bars(stats.histogram.counts.tolist())}|"
-    return (*form, *numbers, f"{stats.zero_fraction:.1%}", str(stats.nan), str(stats.inf), bars)
+    return (*cells, *numbers, f"{stats.zero_fraction:.1%}", str(stats.nan), str(stats.inf), bars)

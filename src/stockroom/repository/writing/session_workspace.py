@@ -25,7 +25,7 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
+from stockroom.repository.writing.workspace import Workspace, check_message, one_at_a_time
 
 _TURN_TIMEOUT_S: Final = 2.0
 _PAUSE_S: Final = 0.0005
@@ -33,7 +33,7 @@ _ATTEMPTS: Final = 1000
 _HEAD_MOVES: Final = 4
 
 
-class BranchSession(Workspace):
+class SessionWorkspace(Workspace):
     """A writer with its own stage, on a branch.
 
     The stage of a named session outlives the process from `flush` on, until the session of that name commits or resets
@@ -71,7 +71,7 @@ class BranchSession(Workspace):
         """Whether this process may still write here."""
         return not self._is_closed and self._pid == os.getpid()
 
-    @in_turn
+    @one_at_a_time
     def flush(self) -> None:
         """Write out what is staged; the stage of a named session then outlives the process."""
         self.check_open()
@@ -79,7 +79,7 @@ class BranchSession(Workspace):
         self._flush_tensors()
         self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def finish(self, message: str) -> None:
         """Commit what this session changed, if anything."""
         if self.snapshot.root != self.base.root:
@@ -87,7 +87,7 @@ class BranchSession(Workspace):
         else:
             self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit this session's changes on top of its branch's tip, and return the commit's id.
 
@@ -97,21 +97,21 @@ class BranchSession(Workspace):
             ConflictError: the branch was deleted.
         """
         self.check_open()
-        check_words(message, metadata)
+        check_message(message, metadata)
         if self.snapshot.root == self.base.root:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
-        with FileLock(self.repository.paths.turn) as lock:  # so that no session merges in vain
+        with FileLock(self.repository.paths.commit_lock) as lock:  # so that no session merges in vain
             lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)  # nothing depends on it: compare-and-swap decides
             self.head = self._land(message, metadata, author)
             self._forget_edits()
             self.start_from(self.head.commit)
-        _bring_head_along(self.repository, self.head.branch)
+        _advance_head(self.repository, self.head.branch)
         self._renew_claim()
         assert self.head.commit is not None
         return self.head.commit
 
-    @in_turn
+    @one_at_a_time
     def reset(self) -> None:
         """Drop what is staged, and continue from the branch's tip."""
         self.check_open()
@@ -120,15 +120,15 @@ class BranchSession(Workspace):
         self.start_from(self.head.commit)
         self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def rollback(self) -> None:
-        """Return to what was staged when the session began or last committed."""
+        """Return to what was staged when the workspace was opened or last committed."""
         if self.is_open:
             self._drop_edits()
             self._staged = Snapshot(self.nodes, self._start)
             self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def close(self) -> None:
         """Stop writing. A named session loses unflushed changes, an unnamed one all uncommitted changes."""
         if self.is_open:
@@ -185,7 +185,7 @@ class BranchSession(Workspace):
             self._lease.release()
 
 
-def _bring_head_along(repository: Repository, branch: str | None) -> None:
+def _advance_head(repository: Repository, branch: str | None) -> None:
     """Move HEAD with its branch, if it is on this one, nothing is staged there, and no writer is active there.
 
     After a move it looks again, for commits by others that could not move HEAD in the meantime.
@@ -205,7 +205,7 @@ def _bring_head_along(repository: Repository, branch: str | None) -> None:
 
 def _move_head(repository: Repository, tie: Tie | None) -> bool:
     """Move HEAD to its branch's tip, and return whether it moved. Only for the lease's holder."""
-    head = repository.settle_head(tie)
+    head = repository.complete_head(tie)
     is_staged = repository.refs.get_stage(repository.paths.stage_name) is not None
     if tie is not None:
         return follow_git(repository, tie, head, is_staged=is_staged) != head

@@ -1,4 +1,4 @@
-"""A write session: the working stage, and everything that changes it or commits it.
+"""The workspace on the working stage, and everything that changes it or commits it.
 
 The stage is a root, like a commit's, on top of the commit it started from. `flush` makes it durable, `commit` gives it
 a commit record and moves the branch. Order on disk: packs, index, metadata and refs in one transaction, then HEAD.
@@ -23,10 +23,10 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import Workspace, check_words, in_turn
+from stockroom.repository.writing.workspace import Workspace, check_message, one_at_a_time
 
 
-class WriteSession(Workspace):
+class StageWorkspace(Workspace):
     """A writer that holds the lease of the working stage until `close`."""
 
     def __init__(
@@ -37,17 +37,17 @@ class WriteSession(Workspace):
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
-            repository.refs.settle()
+            repository.refs.see_last_change()
             self._tie = repository.find_tie()
             self._is_tied = self._tie is not None
-            self.head = repository.settle_head(self._tie)
+            self.head = repository.complete_head(self._tie)
             stage = None if drop_stage else self._find_stage(only_moving=only_moving)
             root = None if stage is None else stage.root
             self.start_from(self.head.commit, root)  # fails before a branch moves to an absent commit
-            self._placed = follow_git(repository, self._tie, self.head, is_staged=stage is not None)
-            if self._placed.commit != self.head.commit:
-                self.start_from(self._placed.commit)
-            self.head = self._placed
+            self._written_head = follow_git(repository, self._tie, self.head, is_staged=stage is not None)
+            if self._written_head.commit != self.head.commit:
+                self.start_from(self._written_head.commit)
+            self.head = self._written_head
             if stage is not None and stage.merging is not None:
                 self.merging = read_merging(self.objects, stage.merging)
         except BaseException:
@@ -57,10 +57,10 @@ class WriteSession(Workspace):
 
     @property
     def is_open(self) -> bool:
-        """Whether this session, in this process, still holds the lease."""
+        """Whether this workspace, in this process, still holds the lease."""
         return self._lease.is_held
 
-    @in_turn
+    @one_at_a_time
     def flush(self) -> None:
         """Make the stage durable: it outlives this process until it is committed or reset."""
         self.check_open()
@@ -68,9 +68,9 @@ class WriteSession(Workspace):
         self._flush_tensors()
         self._write_stage()
 
-    @in_turn
+    @one_at_a_time
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything, along with what was staged before."""
+        """Commit what this workspace changed, if anything, along with what was staged before."""
         self.check_open()
         root = self.snapshot.root
         if root in (self._start, self.base.root) and self.merging is None:
@@ -78,11 +78,11 @@ class WriteSession(Workspace):
         else:
             self.commit(message, {})
 
-    @in_turn
+    @one_at_a_time
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage on the checked-out branch. Raises `NothingToCommitError` if it equals HEAD."""
         self.check_open()
-        check_words(message, metadata)
+        check_message(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
@@ -96,11 +96,11 @@ class WriteSession(Workspace):
         change = add_commit(record, branch=branch, old=self.head.commit)
         kind = change.kind if self.merging is None else self.merging.kind
         change = replace(change, kind=kind, stages={self.stage_name: None})
-        self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._settle)
+        self._apply_and_follow(Head(branch, record.commit_id), change, follow=self._continue_from)
         self._renew_claim()
         return record.commit_id
 
-    @in_turn
+    @one_at_a_time
     def check_branch(self) -> str:
         """Return the branch that a commit goes to, after catching up with it if sessions moved it ahead.
 
@@ -123,19 +123,19 @@ class WriteSession(Workspace):
             )
         return branch
 
-    @in_turn
+    @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
         """Replace what is staged by merged content and the unfinished merge."""
         self.check_open()
         self._staged, self.merging = content, merging
         self._forget_edits()
 
-    @in_turn
+    @one_at_a_time
     def discard(self) -> None:
         """Drop edits, and objects put and not staged."""
         self._drop_edits()
 
-    @in_turn
+    @one_at_a_time
     def reset(self) -> None:
         """Drop everything staged, and the unfinished merge."""
         self.check_open()
@@ -144,9 +144,9 @@ class WriteSession(Workspace):
         if self.repository.refs.get_stage(self.stage_name) is not None:
             self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
 
-    @in_turn
+    @one_at_a_time
     def rollback(self) -> None:
-        """Return to what was staged when the session began or last committed, on disk too."""
+        """Return to what was staged when the workspace was opened or last committed, on disk too."""
         if not self.is_open:
             return
         self._drop_edits()
@@ -163,7 +163,7 @@ class WriteSession(Workspace):
         """Whether there are staged changes that belong on another commit than HEAD."""
         return self._stranded is not None
 
-    @in_turn
+    @one_at_a_time
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` if anything is staged, unless it is staged on `target` and HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
@@ -176,28 +176,28 @@ class WriteSession(Workspace):
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
-    @in_turn
+    @one_at_a_time
     def rename_head(self, head: Head) -> None:
         """Continue from a HEAD at the same commit under another branch's name; the stage is unchanged."""
         assert head.commit == self.head.commit
-        self.head = self._placed = head
+        self.head = self._written_head = head
 
-    @in_turn
+    @one_at_a_time
     def move_head(self, head: Head) -> None:
         """Continue from another HEAD, already written to its file."""
         self._drop_edits()
         self.start_from(head.commit)
-        self.head = self._placed = head
+        self.head = self._written_head = head
         self.merging = self._merging_before = None
 
-    @in_turn
+    @one_at_a_time
     def move_branch(self, head: Head, change: RefChange) -> None:
         """Apply a change that moves the checked-out branch, and continue from its new position."""
         if self._is_tied:
             self._look_again()
         self._apply_and_follow(head, change, follow=self.move_head)
 
-    @in_turn
+    @one_at_a_time
     def close(self) -> None:
         """Release the lease. Unflushed changes are lost."""
         if not self.is_open:  # in a forked child: the files are the parent's
@@ -256,9 +256,9 @@ class WriteSession(Workspace):
     def _look_again(self) -> Head:
         """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
         self._tie = self.repository.find_tie()
-        head = self.repository.settle_head(self._tie)
+        head = self.repository.complete_head(self._tie)
         if self._tie is not None:
-            check_unmoved(head, self._placed)
+            check_unmoved(head, self._written_head)
         return head
 
     def _follow_branch(self) -> None:
@@ -276,12 +276,12 @@ class WriteSession(Workspace):
 
     def _follow_sessions(self) -> None:
         """In the tie, move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
-        refs, began = self.repository.refs, self._placed
+        refs, began = self.repository.refs, self._written_head
         if self._is_tied and refs.find_branch(began.branch) != began.commit:
             with suppress(StockroomError):  # git may have moved HEAD to an absent commit
                 tie = self.repository.find_tie()
                 is_staged = refs.get_stage(self.stage_name) is not None
-                follow_git(self.repository, tie, self.repository.settle_head(tie), is_staged=is_staged)
+                follow_git(self.repository, tie, self.repository.complete_head(tie), is_staged=is_staged)
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Return whether the branch has only moved ahead of HEAD, as sessions do."""
@@ -299,10 +299,10 @@ class WriteSession(Workspace):
         self.head, self.base, self._staged = head, tip, merged.snapshot
         self._forget_edits()
 
-    def _settle(self, head: Head) -> None:
+    def _continue_from(self, head: Head) -> None:
         base = Snapshot(self.nodes, self._staged.root)
         self.head, self.base, self._start = head, base, base.root
-        self._placed = head
+        self._written_head = head
         self.merging = self._merging_before = None
 
 

@@ -1,4 +1,4 @@
-"""The lock on the places of packs: held while packs move in or out, so no process sees a half-done move."""
+"""The lock on the folders of packs: held while packs move in or out, so no process sees a half-done move."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _TIMEOUT_S: Final = 300.0
 """gc takes every pack it removes out of the catalog and its place in one hold: seconds for many thousands."""
 
 
-def hold_places(packs_directory: Path, *, alone: bool) -> FileLock:
-    """Keep packs from leaving their places until this lock is released; with `alone`, also from arriving.
+def lock_packs(packs_directory: Path, *, alone: bool) -> FileLock:
+    """Keep packs from leaving their folder until this lock is released; with `alone`, also from arriving.
 
     Raises `LockedError` if another process holds it for five minutes.
     """

@@ -15,32 +15,32 @@ from stockroom.repository.paths import RepositoryPaths
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OpenRemote:
     """An open remote."""
 
     name: str
     transport: Transport
 
 
-class SourceList:
-    """The remotes of the repository whose state folder is `state`, as its settings are at the moment."""
+class OpenRemotes:
+    """The remotes of the repository whose folder is `folder`, as its settings are at the moment."""
 
-    def __init__(self, state: Path) -> None:
-        self._paths = RepositoryPaths(state.parent)
+    def __init__(self, folder: Path) -> None:
+        self._paths = RepositoryPaths(folder.parent)
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
-        self._sources: list[Source] = []
+        self._remotes: list[OpenRemote] = []
 
-    def find(self, pack: PackDigest) -> Sequence[Source]:
+    def list_for(self, pack: PackDigest) -> Sequence[OpenRemote]:
         """Return the remotes to ask for a pack: those known to have it first, then in the order of the settings."""
-        sources = self._read()
-        if len(sources) < 2:
-            return sources
+        remotes = self._read()
+        if len(remotes) < 2:
+            return remotes
         from stockroom.remotes.tracking import Tracking  # here for start-up time
 
-        return sorted(sources, key=lambda source: pack not in Tracking(self._paths, source.name).read_packs())
+        return sorted(remotes, key=lambda remote: pack not in Tracking(self._paths, remote.name).read_packs())
 
-    def _read(self) -> list[Source]:
+    def _read(self) -> list[OpenRemote]:
         """Return all remotes, reopened if the settings have changed."""
         try:
             found = locate_settings(self._paths).stat()
@@ -50,6 +50,6 @@ class SourceList:
         with self._lock:
             if stamp != self._stamp:
                 remotes = read_remotes(self._paths)
-                self._sources = [Source(name, open_transport(settings)) for name, settings in remotes.items()]
+                self._remotes = [OpenRemote(name, open_transport(settings)) for name, settings in remotes.items()]
                 self._stamp = stamp
-            return self._sources
+            return self._remotes
