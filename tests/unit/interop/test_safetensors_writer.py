@@ -138,7 +138,7 @@ def test_names_with_odd_characters_come_and_go(key: str, stock: StockRoom, tmp_p
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"w": np.ones(2, complex)}, "complex128, which 'w' has"),
+        ({"w": np.ones(2, complex)}, "complex128, the dtype of 'w'"),
         ({"w": np.array(["2020"], "datetime64[D]")}, r"datetime64\[D\]"),
         ({"a.b": np.ones(1), "a": {"b": np.ones(1)}}, "'a.b' and 'a/b' would both"),
         ({"__metadata__": np.ones(1)}, "__metadata__"),

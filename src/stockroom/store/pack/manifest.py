@@ -105,7 +105,7 @@ def decode_manifest(data: Any, *, where: str) -> Manifest:
     if version != _VERSION:
         raise FormatVersionError(f"{where}: expected version {_VERSION}, found {version}; upgrade Stockroom")
     if ragged > 1 or codec >= len(_CODECS) or axes > _MAX_AXES or rows >= _MAX_ROWS or (ragged and axes):
-        raise malformed(where, "a known kind, codec, axis count and row count", f"{ragged, codec, axes, rows}")
+        raise malformed(where, "a known kind and codec, and valid axes and rows", f"{ragged, codec, axes, rows}")
     per_row = DIGEST_NBYTES + (16 if ragged else 0)
     expected = _HEADER.size + 8 * axes + rows * per_row
     if len(view) != expected:
