@@ -24,7 +24,10 @@ class _Columns(Protocol):
 
 
 class SeriesLog:
-    """The points logged in a workspace and not yet applied to its columns."""
+    """The points logged in a workspace and not yet applied to its columns.
+
+    `restarted` are the series that the session has begun again since it opened or committed.
+    """
 
     def __init__(self) -> None:
         self._unapplied: dict[str, tuple[array[int], array[float]]] = {}
@@ -35,6 +38,7 @@ class SeriesLog:
     def start_unit(self) -> None:
         """Take the points so far as those of an earlier run, as after a commit."""
         self._begun: set[str] = set()
+        self.restarted: set[str] = set()
         self._given: int | None = None
         self._is_chosen = False
 
@@ -49,17 +53,18 @@ class SeriesLog:
 
         The default step is one more than the greatest of any series. If one value is invalid, no point is added.
         """
-        if any(type(name) is not str for name in values):  # members of str enums, by their values
-            values = {str.__str__(name) if isinstance(name, str) else name: value for name, value in values.items()}
         numbers = [value if type(value) is float else as_number(name, value) for name, value in values.items()]
-        for name in values:
-            if name not in self._unapplied:
+        fresh = [name for name in values if name not in self._unapplied]
+        if fresh:
+            for name in fresh:
                 check_free_name("metric", name)
-        is_given = step is None
-        step = as_step(self._choose_next_step(workspace) if step is None else step)
-        if is_given and self._given is None:
-            self._given = step
-        self._is_chosen = self._is_chosen or not is_given
+            values = {str.__str__(name): value for name, value in values.items()}  # members of str enums, by value
+        if step is None:
+            step = as_step(self._choose_next_step(workspace))
+            if self._given is None:
+                self._given = step
+        else:
+            step, self._is_chosen = as_step(step), True
         unapplied = self._unapplied  # only now: finding the next step may apply the points in it
         for name, number in zip(values, numbers, strict=True):
             series = unapplied.get(name)
@@ -79,7 +84,8 @@ class SeriesLog:
         unapplied = self._unapplied
         if unapplied:
             for name, (steps, values) in unapplied.items():
-                put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun)
+                if put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun):
+                    self.restarted.add(name)
             self._begun |= unapplied.keys()
             self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 

@@ -27,7 +27,7 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import Workspace, check_message, one_at_a_time
 
-_LOCK_TIMEOUT_S: Final = 2.0
+_TURN_TIMEOUT_S: Final = 2.0
 _PAUSE_S: Final = 0.0005
 _ATTEMPTS: Final = 1000
 _HEAD_MOVES: Final = 4
@@ -104,7 +104,7 @@ class SessionWorkspace(Workspace):
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
         with FileLock(self.repository.paths.commit_lock) as lock:  # so that no session merges in vain
-            lock.wait(_LOCK_TIMEOUT_S, pause_s=_PAUSE_S)  # nothing depends on it: compare-and-swap decides
+            lock.wait(_TURN_TIMEOUT_S, pause_s=_PAUSE_S)  # nothing depends on it: compare-and-swap decides
             self.head = self._land(message, metadata, author)
             self._forget_edits()
             self.start_from(self.head.commit)

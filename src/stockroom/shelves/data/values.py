@@ -23,6 +23,8 @@ Array: TypeAlias = NDArray[Any]
 
 _PYTHON_DTYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
 _MAX_AXES = 32
+_LEAST, _MOST = 1e-37, 1e38
+"""float32 and float64 round the numbers between these, but never to zero or infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +206,9 @@ def _coerce_number(dtype: np.dtype[Any], value: Any, where: str) -> Array:
     """Return a Python number as a 0-d array, if the dtype holds it without changing its kind."""
     kinds = {bool: "b", int: "iufcV", float: "fcV", complex: "c"}[type(value)]
     if dtype.kind in kinds:
-        if dtype == np.float64 and type(value) is float:
-            return np.array(value)
+        is_wide = dtype.kind == "f" and dtype.itemsize >= 4
+        if is_wide and type(value) is float and (_LEAST < value < _MOST or -_MOST < value < -_LEAST):
+            return np.array(value, dtype)
         try:
             with np.errstate(all="ignore"):
                 array = np.array(value, dtype)
