@@ -6,7 +6,7 @@ they would have counted to 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -19,11 +19,20 @@ from stockroom.content.snapshot import Snapshot
 from stockroom.trees import Key, Tree, diff_trees
 
 
-def iter_lost_updates(base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads) -> Iterator[Conflict]:
+def iter_lost_updates(
+    base: Snapshot, ours: Snapshot, theirs: Snapshot, reads: Reads, restarted: Iterable[str] = ()
+) -> Iterator[Conflict]:
     """Yield a conflict for each thing that ours read as `base` has it, and that both sides have changed in one way.
 
-    A merge finds those that they changed in different ways.
+    A merge finds those that they changed in different ways. Also yields one for each series that ours has `restarted`
+    and theirs has changed: a merge by step would mix two runs.
     """
+    for path in sorted(restarted):
+        base_digest, our_digest, their_digest = (side.find_digest(path) for side in (base, ours, theirs))
+        if base_digest != their_digest:
+            yield Conflict(
+                path, None, CHANGED, *(None if d is None else d.hex() for d in (base_digest, our_digest, their_digest))
+            )
     for path, found in sorted(reads.paths.items()):
         base_digest, our_digest, their_digest = (side.find_digest(path) for side in (base, ours, theirs))
         if our_digest == their_digest != base_digest == found:

@@ -24,7 +24,10 @@ class _Columns(Protocol):
 
 
 class SeriesLog:
-    """The points logged in a workspace and not yet applied to its columns."""
+    """The points logged in a workspace and not yet applied to its columns.
+
+    `restarted` are the series that the session has begun again since it opened or committed.
+    """
 
     def __init__(self) -> None:
         self._unapplied: dict[str, tuple[array[int], array[float]]] = {}
@@ -35,6 +38,7 @@ class SeriesLog:
     def start_unit(self) -> None:
         """Take the points so far as those of an earlier run, as after a commit."""
         self._begun: set[str] = set()
+        self.restarted: set[str] = set()
         self._given: int | None = None
         self._is_chosen = False
 
@@ -80,7 +84,8 @@ class SeriesLog:
         unapplied = self._unapplied
         if unapplied:
             for name, (steps, values) in unapplied.items():
-                put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun)
+                if put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun):
+                    self.restarted.add(name)
             self._begun |= unapplied.keys()
             self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
 

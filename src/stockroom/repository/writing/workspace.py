@@ -262,7 +262,8 @@ class Workspace(ABC):
         appends |= {f"{METRIC}/{name}": steps for name in series}
         ours = move_appends(self.base, self._staged, tip, self.objects, appends)
         arbiter = Arbiter(decide)
-        for conflict in iter_lost_updates(self.base, ours, tip, self.reads):
+        restarted = [f"{METRIC}/{name}" for name in self._series.restarted]
+        for conflict in iter_lost_updates(self.base, ours, tip, self.reads, restarted):
             arbiter.choose(conflict)
         merged = ContentMerge(self.base, ours, tip, self.objects, decide).run()
         return merged.snapshot, [*merged.conflicts, *arbiter.conflicts]

@@ -215,7 +215,8 @@ class OpenColumn:
 
     def require_commit(self) -> str:
         """Return the commit that has these samples; raises `TypeError` if there is none."""
-        if self.is_staged:
+        written_in = self._workspace or self._frozen_in
+        if written_in is not None and self.pin.workspace is written_in:
             raise TypeError(
                 f"column {self.name!r} is being written and cannot be pickled: commit, then take it from a reader"
             )

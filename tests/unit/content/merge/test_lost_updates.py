@@ -119,3 +119,17 @@ def test_a_strategy_decides_about_lost_updates_too(counted: StockRoom) -> None:
         one.commit("One")
     counted.refresh()
     assert (counted.experiment["count"], counted.data["n"][3]) == (1, 4)
+
+
+def test_two_runs_in_one_metric_are_a_conflict(stock: StockRoom) -> None:
+    with stock.enable_write():
+        for step in range(5):
+            stock.experiment.log({"loss": 1.0}, step)
+    with stock.session() as one, stock.session() as two:
+        one.experiment.log({"loss": 2.0}, 5)
+        for step in range(3):
+            two.experiment.log({"loss": 3.0}, step)
+        one.commit("The first run goes on")
+        with pytest.raises(MergeConflictError, match="metric/loss"):
+            two.commit("A second run")
+        two.reset()
