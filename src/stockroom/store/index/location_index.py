@@ -134,7 +134,7 @@ class LocationIndex:
     def _rebuild(self, txn: WriteTxn) -> None:
         """Replace all tables by one rebuilt from the registered packs' manifests, leaving out damaged packs.
 
-        Raises `UnreadableError`, and changes nothing, if one cannot be read now: it would be left out for good.
+        Raises `UnreadableError`, and changes nothing, if one cannot be read now: it would be left out forever.
         """
         tables = []
         for number, digest in list_packs(txn).items():
