@@ -44,7 +44,7 @@ def read_git_roots(root: Path) -> frozenset[CommitId]:
     return _read_named(work_tree, blobs)
 
 
-def read_named(text: bytes) -> frozenset[CommitId]:
+def parse_named(text: bytes) -> frozenset[CommitId]:
     """Return the commits that a version of `head.stock` names, in conflict or not."""
     return frozenset(CommitId(bytes.fromhex(one.decode())) for one in _NAMED.findall(text))
 

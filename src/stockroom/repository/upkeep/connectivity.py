@@ -87,7 +87,7 @@ class Connectivity:
                 self._walk_history(commit)
 
     def _check_other_heads(self) -> None:
-        """Check what gc keeps for other work trees and for git's history, as far as it is here."""
+        """Check the commits that gc keeps for other work trees and for git's history, if they are here."""
         for name, commit in iter_heads(self._repository):
             if self._repository.refs.has_commit(commit):
                 with self._on_the_way(name):

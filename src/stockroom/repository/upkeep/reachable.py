@@ -21,7 +21,7 @@ from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 class Reachable:
     """Grows with every commit and stage added to it; adding something twice is free.
 
-    Raises `CorruptionError` if anything on the way is missing or damaged. What was reached by then counts as reached,
+    Raises `CorruptionError` if anything on the way is missing or damaged. Everything reached before counts as reached,
     and adding the same again raises again.
     """
 
@@ -39,7 +39,7 @@ class Reachable:
                 self._walk.add_content(record.tree_digest)
                 self.commits.add(commit)
         except CorruptionError:
-            self._walk.flush()  # what was reached of it is reached
+            self._walk.flush()  # the chunks found before the damage are reached
             raise
         self._walk.flush()
 

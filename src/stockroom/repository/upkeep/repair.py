@@ -25,11 +25,11 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.writer_folder import collect_leftovers
 from stockroom.store.upkeep.mend import (
+    bring_back,
     choose_free_name,
     clear_presence,
     remake_metadata,
     remake_presence,
-    restore,
     salvage_rows,
     set_aside,
 )
@@ -76,7 +76,7 @@ def repair_repository(repository: Repository, *, on_progress: Callable[[int, int
         set_aside_catalog = _mend_catalog(repository, aside)
         with lock_removal(repository.tensors, timeout_s=_PATIENCE_S):
             finish_exchanges(repository.tensors.packs_directory)
-            done = set_aside_catalog + _restore(repository, aside)
+            done = set_aside_catalog + _bring_back(repository, aside)
             verified = verify_repository(repository, on_progress=on_progress)
             report = RepairReport(verified.damage, done)
             _mend_packs(repository, report, aside, unread=set(_list_names(verified.unchecked, "pack")))
@@ -101,8 +101,8 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
         return [f"catalog: replaced ({error})"]
 
 
-def _restore(repository: Repository, aside: Path) -> list[str]:
-    back = restore(repository.tensors, aside / "packs")
+def _bring_back(repository: Repository, aside: Path) -> list[str]:
+    back = bring_back(repository.tensors, aside / "packs")
     return [f"pack {digest.hex()}: is sound, and was moved back from {_ASIDE}" for digest in back]
 
 

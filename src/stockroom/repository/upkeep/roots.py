@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stockroom.digest import CommitId
 from stockroom.errors import MalformedRecordError, RepositoryNotFoundError
 from stockroom.files import find_regular, refuse_unreadable
-from stockroom.repository.git.history import read_git_roots, read_named
+from stockroom.repository.git.history import parse_named, read_git_roots
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
@@ -24,7 +24,7 @@ def list_heads(repository: Repository) -> set[CommitId]:
 
 
 def iter_heads(repository: Repository) -> Iterator[tuple[str, CommitId]]:
-    """Yield the commits of `list_heads`, here or not, and what names each.
+    """Yield the commits of `list_heads`, here or not, each with a description of the place that names it.
 
     Raises, since there may be more:
         GitError: git cannot be asked.
@@ -56,7 +56,7 @@ def _read_heads(paths: RepositoryPaths) -> Iterator[CommitId]:
         except RepositoryNotFoundError:  # no file
             continue
         except MalformedRecordError:  # as git leaves it in conflict
-            yield from read_named(find_regular(paths.head.path, max_nbytes=_MAX_HEAD_NBYTES, must_know=True) or b"")
+            yield from parse_named(find_regular(paths.head.path, max_nbytes=_MAX_HEAD_NBYTES, must_know=True) or b"")
             continue
         except OSError as error:
             refuse_unreadable(error, paths.head.path)

@@ -154,7 +154,7 @@ class LocationIndex:
         """Replace all tables by one rebuilt from the registered packs' manifests.
 
         A pack whose manifest is damaged leaves the catalog, so that its chunks are written again. Raises
-        `UnreadableError`, and changes nothing, if one cannot be read now: it would be left out for good.
+        `UnreadableError`, and changes nothing, if one cannot be read now: it would be left out forever.
         """
         tables = []
         for number, digest in list_packs(txn).items():

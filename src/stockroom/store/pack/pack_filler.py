@@ -271,7 +271,7 @@ class PackFiller:
         return np.unique(np.array(wrong, np.int64))
 
     def _can_read(self, row: int, blocks: range, decoded: dict[int, memoryview]) -> bool:
-        """Return whether a row matches its digest, as its blocks are on disk; keeps what it decodes in `decoded`."""
+        """Return whether a row matches its digest, as its blocks are on disk; adds decoded blocks to `decoded`."""
         try:
             for block in blocks:
                 if block not in decoded:

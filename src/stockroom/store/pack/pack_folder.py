@@ -92,7 +92,7 @@ def read_file(directory: Path, name: str) -> bytes:
 
 
 class ReadFile:
-    """An open file that is read and not mapped: what cannot be read is an error, where a map would end the process.
+    """An open file that is read and not mapped: an unreadable part is an error, where a map would end the process.
 
     Slices are read-only arrays of their own. Threads may share it.
     """

@@ -131,7 +131,7 @@ def set_aside(store: TensorStore, digest: PackDigest, aside: Path) -> Path | Non
         return target
 
 
-def restore(store: TensorStore, aside: Path) -> list[PackDigest]:
+def bring_back(store: TensorStore, aside: Path) -> list[PackDigest]:
     """Move packs in the folder `aside` that are sound back to their places, unless they are whole there; returns them.
 
     They were taken out for a reason that has passed, such as a failing cable.
