@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pytest
+import zarr
 from pyarrow import parquet
 from tests.kit.hostile import Hostile
 
@@ -271,3 +273,51 @@ def test_an_archive_of_too_many_arrays_is_refused(stock: StockRoom, tmp_path: Pa
             archive.writestr(f"{number}.npy", b"")
     with pytest.raises(InvalidInputError, match="expected at most 10000 arrays"):
         bring_in(stock, "numpy", tmp_path / "a.npz")
+
+
+def write_zarr(folder: Path, compressor: Any, version: int = 2) -> Path:
+    options = {"compressors": compressor} if version == 2 else {"compressors": (compressor,)}
+    zarr.create_array(folder / "a.zarr", data=np.arange(100), chunks=(100,), zarr_format=version, **options)
+    return folder / "a.zarr"
+
+
+@pytest.mark.parametrize(
+    "compressor",
+    [numcodecs.Blosc(), numcodecs.Zstd(), numcodecs.LZ4(), numcodecs.BZ2(), numcodecs.LZMA()],
+    ids=lambda codec: codec.codec_id,
+)
+def test_a_chunk_that_becomes_far_more_than_its_array_says_is_not_decoded(
+    stock: StockRoom, tmp_path: Path, compressor: Any
+) -> None:
+    path = write_zarr(tmp_path, compressor)
+    (path / "0").write_bytes(compressor.encode(bytes(64 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptionError, match="expected a chunk of 800 bytes, found"):
+            bring_in(stock, "zarr", path)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_chunk_of_zarr_3_is_bounded_too(stock: StockRoom, tmp_path: Path) -> None:
+    path = write_zarr(tmp_path, zarr.codecs.BloscCodec(cname="zstd"), version=3)
+    (path / "c" / "0").write_bytes(numcodecs.Blosc().encode(bytes(64 << 20)))
+    with pytest.raises(CorruptionError, match="expected a chunk of 800 bytes, found"):
+        bring_in(stock, "zarr", path)
+
+
+def test_an_array_that_is_compressed_twice_is_refused(stock: StockRoom, tmp_path: Path) -> None:
+    path = write_zarr(tmp_path, numcodecs.Zlib())
+    document = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(document | {"filters": [{"id": "bz2", "level": 1}]}))
+    with pytest.raises(InvalidInputError, match="expected one compressor, found bz2, zlib"):
+        bring_in(stock, "zarr", path)
+
+
+def test_an_array_of_nothing_but_its_fill_value_is_bounded(stock: StockRoom, tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", shape=(1 << 40,), chunks=(1000,), dtype="f4")
+    with pytest.raises(
+        InvalidInputError, match=r"a\.zarr: expected at most 1073741824 bytes out of a file of its size"
+    ):
+        bring_in(stock, "zarr", tmp_path / "a.zarr")

@@ -35,6 +35,8 @@ class ParquetImporter(Importer):
                     f"{path}: expected the columns of {paths[0]}, found others; import it separately"
                 )
             count += rows
+        values, stored = count * len(schema.names), sum(path.stat().st_size for path in paths)
+        spec.limits.check_expansion(values, paths[0], stored_nbytes=stored)  # each takes a byte at least
         with translate_read_errors(paths[0], NOT_WHOLE):
             names = name_columns(schema.names, str(paths[0]), spec.limits)
             plans = [plan_column(field, names[field.name], {}) for field in schema]

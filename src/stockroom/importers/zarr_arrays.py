@@ -15,11 +15,10 @@ from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, count_batch_rows
 from stockroom.importers.streams import translate_read_errors
-from stockroom.importers.zarr_codecs import open_checked
+from stockroom.importers.zarr_codecs import MAX_CHUNK_NBYTES, open_checked
 from stockroom.store.dtypes import format_dtype
 
 _MAX_ARRAYS: Final = 10_000
-_MAX_CHUNK_NBYTES: Final = 1 << 30
 _DAMAGE: Final = "cannot be read as Zarr"
 
 
@@ -38,7 +37,17 @@ class ZarrImporter(Importer):
         with translate_read_errors(path, _DAMAGE):
             arrays = _list_arrays(path, _open_node(path))
             names = name_columns(arrays, str(path), spec.limits)
-            return [_describe(path, title, array, names[title]) for title, array in arrays.items()]
+            columns = [_describe(path, title, array, names[title]) for title, array in arrays.items()]
+        nbytes = sum(column.dtype.itemsize * math.prod(column.shape) * (column.count or 0) for column in columns)
+        spec.limits.check_expansion(nbytes, path, stored_nbytes=_measure_stored(path))
+        return columns
+
+
+def _measure_stored(path: Path) -> int:
+    """Return the bytes of a zip file, or of all files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
 
 
 def _open_node(path: Path) -> Any:
@@ -73,7 +82,7 @@ def _describe(path: Path, title: str, array: Any, name: str) -> ColumnSource:
         format_dtype(dtype)
     except SchemaError as error:
         raise InvalidInputError(f"{where}: expected numbers, found {dtype}") from error
-    if dtype.itemsize * math.prod(array.chunks) > _MAX_CHUNK_NBYTES:
+    if dtype.itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
         raise InvalidInputError(f"{where}: expected chunks of at most 1 GiB, found {array.chunks} of {dtype}")
     native = dtype if dtype.kind == "V" else dtype.newbyteorder("=")
     return ColumnSource(name, native, array.shape[1:], array.shape[0], partial(_iter_batches, path, array, native))

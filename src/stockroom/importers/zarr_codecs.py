@@ -5,14 +5,20 @@ zarr makes whatever codec the metadata names, from any installed package; one of
 
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
+import math
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.store.codecs import read_zstd_nbytes
 
 _OF_BOTH: Final = """
     adler32 astype bitround blosc bz2 crc32 crc32c delta fixedscaleoffset fletcher32 gzip jenkins_lookup3 lz4 lzma
@@ -27,18 +33,51 @@ V3_CODECS: Final = frozenset(_OF_V3.split()) | {f"numcodecs.{name}" for name in 
 
 _DOCUMENTS: Final = (".zarray", ".zmetadata", "zarr.json")
 _V3_FIELDS: Final = ("codecs", "index_codecs", "chunk_key_encoding")
+_COMPRESSORS: Final = frozenset(["blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"])
+_WITHOUT_SIZE: Final = frozenset(["bz2", "lzma"])
+_HEAD_NBYTES: Final = 18
+_WIDEST_FILTER: Final = 16
+"""How many times wider than an item a filter may have stored it."""
+
+_SLACK_NBYTES: Final = 1 << 20
+_MEMORY_NBYTES: Final = 256 << 20
+MAX_CHUNK_NBYTES: Final = 1 << 30
+"""The largest chunk that is decoded."""
+
 _KEY_ENCODINGS: Final = frozenset({"default", "v2"})
 
 
 class CheckedStore(WrapperStore[Any]):
-    """A store for reading whose metadata names no codec outside the list."""
+    """A store for reading whose metadata names no codec outside the list, and whose chunks do not become too large."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self._chunks: dict[str, Chunks] = {}
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        """Return the bytes under `key`; raises `InvalidInputError` if they name a codec that is not decoded."""
+        """Return the bytes under `key`.
+
+        Raises `InvalidInputError` if they name a codec that is not decoded, `CorruptionError` if they are a chunk that
+        decodes to far more than its array's metadata says.
+        """
         content = await self._store.get(key, prototype, byte_range)
-        if content is not None and key.rpartition("/")[2] in _DOCUMENTS:
-            check_codecs(content.to_bytes(), f"{str(self._store).partition('://')[2]}/{key}")
+        if content is None:
+            return None
+        folder, _, name = key.rpartition("/")
+        where = f"{str(self._store).partition('://')[2]}/{key}"
+        if name in _DOCUMENTS:
+            document = content.to_bytes()
+            check_codecs(document, where)
+            self._chunks |= {f"{folder}/{inner}".strip("/"): each for inner, each in list_chunks(document, where)}
+        elif byte_range is None and not name.startswith(".") and (chunks := self._find_chunks(folder)) is not None:
+            is_read = chunks.compressor in _WITHOUT_SIZE
+            check_chunk(content.to_bytes() if is_read else content[:_HEAD_NBYTES].to_bytes(), chunks, where)
         return content
+
+    def _find_chunks(self, folder: str) -> Chunks | None:
+        while folder and folder not in self._chunks:
+            folder = folder.rpartition("/")[0]
+        return self._chunks.get(folder)
 
     async def _get_many(self, requests: Iterable[tuple[str, Any, Any]]) -> AsyncGenerator[tuple[str, Any], None]:
         for key, prototype, byte_range in requests:
@@ -83,3 +122,76 @@ def _as_list(value: Any) -> list[Any]:
 
 def _name(codec: Any, key: str) -> object:
     return codec.get(key) if isinstance(codec, dict) else codec
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """How the chunks of an array are compressed, and the size that its metadata gives each."""
+
+    compressor: str
+    nbytes: int
+
+
+def list_chunks(document: bytes, where: str) -> Iterator[tuple[str, Chunks]]:
+    """Yield the chunks of the arrays in a metadata document, each by the folder below it.
+
+    Raises `InvalidInputError` naming `where` if an array is compressed twice: the second time has no bound.
+    """
+    content = json.loads(document)
+    if not isinstance(content, dict):
+        return
+    listed = content.get("metadata") or (content.get("consolidated_metadata") or {}).get("metadata") or {}
+    for path, found in ("", content), *listed.items():
+        names = _list_compressors(found)
+        if len(names) > 1:
+            raise InvalidInputError(f"{where}: expected one compressor, found {', '.join(names)}")
+        if names:
+            yield path.removesuffix(".zarray").strip("/"), Chunks(names[0], _measure_chunk(found))
+
+
+def _list_compressors(document: Any) -> list[str]:
+    """Return the names of an array's compressors; those inside shards are not seen."""
+    codecs = [*_as_list(document.get("filters")), *_as_list(document.get("compressor"))]
+    names = [_name(codec, "id") for codec in codecs] + [
+        _name(codec, "name") for codec in _as_list(document.get("codecs"))
+    ]
+    plain = (str(name).removeprefix("numcodecs.") for name in names)
+    return [name for name in plain if name in _COMPRESSORS]
+
+
+def _measure_chunk(document: Any) -> int:
+    """Return the bytes of a decoded chunk, by its metadata; those of the largest chunk if it does not say."""
+    try:
+        shape = document["chunks"] if "chunks" in document else document["chunk_grid"]["configuration"]["chunk_shape"]
+        itemsize = np.dtype(document["dtype"] if "dtype" in document else document["data_type"]).itemsize
+        return min(int(itemsize) * math.prod(map(int, shape)), MAX_CHUNK_NBYTES)
+    except (KeyError, TypeError, ValueError):
+        return MAX_CHUNK_NBYTES
+
+
+def check_chunk(content: bytes, chunks: Chunks, where: str) -> None:
+    """Raise `CorruptionError` naming `where` if a chunk decodes to far more bytes than its metadata says.
+
+    `content` may be its first bytes alone if its format states the size there.
+    """
+    most = chunks.nbytes * _WIDEST_FILTER + _SLACK_NBYTES
+    found = _measure_decoded(content, chunks.compressor, most)
+    if found > most:
+        raise CorruptionError(f"{where}: expected a chunk of {chunks.nbytes} bytes, found {found} or more", where=where)
+
+
+def _measure_decoded(content: bytes, compressor: str, most: int) -> int:
+    """Return the decoded size that a chunk states; for those that state none, of its first `most` + 1 bytes."""
+    match compressor:
+        case "blosc":
+            return int.from_bytes(content[4:8], "little")
+        case "lz4":
+            return int.from_bytes(content[:4], "little")
+        case "zstd":
+            return read_zstd_nbytes(content[:18]) or 0
+        case "bz2":
+            return len(bz2.BZ2Decompressor().decompress(content, most + 1))
+        case "lzma":
+            return len(lzma.LZMADecompressor(memlimit=_MEMORY_NBYTES).decompress(content, most + 1))
+        case _:  # deflate, which expands by `limits.MAX_EXPANSION` at most
+            return 0

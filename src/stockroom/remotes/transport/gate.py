@@ -6,6 +6,7 @@ Requests to the remote's own host need not pass the gate. If they do, they are p
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 import threading
@@ -21,6 +22,11 @@ Rule: TypeAlias = Callable[[str, int], Address | None]
 
 _REFUSAL: Final = b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _HOP: Final = re.compile(rb"\r\n(?:proxy-)?connection:[^\r\n]*", re.IGNORECASE)
+_AWS_CREDENTIALS: Final = re.compile(
+    r"169\.254\.(169\.254|170\.2|170\.23)|fd00:ec2::(254|23)|sts(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?"
+)
+"""Where AWS gives credentials to the machine itself, to a container, and for the identity of a web service."""
+
 _MAX_HEAD_NBYTES: Final = 64 << 10
 _PIECE_NBYTES: Final = 256 << 10
 _CONNECT_S: Final = 10.0
@@ -82,6 +88,17 @@ def refuse_others(own: str) -> Rule:
     parts = urlsplit(own)
     address = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     return lambda host, port: address if (host, port) == address else None
+
+
+def refuse_but_aws(own: str) -> Rule:
+    """Return the rule that allows the server of the URL `own`, and those that give a machine its AWS credentials."""
+    choose_own, given = refuse_others(own), urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname
+
+    def choose(host: str, port: int) -> Address | None:
+        is_source = _AWS_CREDENTIALS.fullmatch(host) is not None or (given is not None and host == given)
+        return choose_own(host, port) or ((host, port) if is_source else None)
+
+    return choose
 
 
 def refuse_private(own: str) -> Rule:

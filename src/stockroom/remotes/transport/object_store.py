@@ -25,6 +25,7 @@ from stockroom.remotes.transport.gate import (
     RequestGate,
     Rule,
     is_proxied,
+    refuse_but_aws,
     refuse_others,
     refuse_private,
     resolve,
@@ -41,6 +42,8 @@ _STATUS: Final = re.compile(
 )
 _MD5: Final = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_AZURE_KEYS: Final = re.compile(r"AZURE_STORAGE_(?:ACCOUNT_KEY|ACCESS_KEY|MASTER_KEY|KEY|SAS_KEY|SAS_TOKEN)")
+
 _used_in: int | None = None
 """The process that first used obstore, whose runtime does not survive a fork."""
 
@@ -292,7 +295,7 @@ def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
         return _open_s3(store, settings, parts.netloc, prefix, common, gate)
     if parts.scheme == "gs":
         return _open_gcs(store, settings, parts.netloc, prefix, common)
-    return _open_azure(store, settings, parts.netloc, prefix, common)
+    return _open_azure(store, settings, parts.netloc, prefix, common, gate)
 
 
 def _open_s3(
@@ -310,10 +313,11 @@ def _open_s3(
         given["credential_provider"] = provider
     elif not _has_s3_credentials():
         given["skip_signature"] = True  # a public bucket; otherwise the server reports that credentials are missing
-    is_alone = provider is not None or "AWS_ACCESS_KEY_ID" in os.environ or "skip_signature" in given
-    if endpoint and is_alone:  # otherwise the client asks other hosts for credentials
-        has_token = provider is not None or "AWS_SESSION_TOKEN" in os.environ
-        _bound_redirects(gate, common["client_options"], endpoint, refuse_others(endpoint), passes_all=has_token)
+    if endpoint:
+        is_alone = provider is not None or "AWS_ACCESS_KEY_ID" in os.environ or "skip_signature" in given
+        rule = refuse_others(endpoint) if is_alone else refuse_but_aws(endpoint)
+        has_token = not is_alone or (_gives_token(provider) if provider else "AWS_SESSION_TOKEN" in os.environ)
+        _bound_redirects(gate, common["client_options"], endpoint, rule, passes_all=has_token)
     return store.S3Store(bucket, prefix=prefix, **given, **common)
 
 
@@ -370,6 +374,14 @@ def _load_profile_credentials() -> Any:
         return None
 
 
+def _gives_token(provider: Any) -> bool:
+    """Return whether a profile's credentials have a session token, as temporary ones have."""
+    try:
+        return bool(provider().get("token"))
+    except Exception:  # the first request says what is wrong
+        return True
+
+
 def _open_gcs(store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any]) -> Any:
     given: dict[str, Any] = {}
     if settings.endpoint_url:
@@ -383,10 +395,13 @@ def _open_gcs(store: Any, settings: RemoteSettings, bucket: str, prefix: str | N
 
 
 def _open_azure(
-    store: Any, settings: RemoteSettings, container: str, prefix: str | None, common: dict[str, Any]
+    store: Any, settings: RemoteSettings, container: str, prefix: str | None, common: dict[str, Any], gate: RequestGate
 ) -> Any:
     given: dict[str, Any] = {}
-    if settings.endpoint_url:
-        given["endpoint"] = settings.endpoint_url
-        common["client_options"]["allow_http"] = settings.endpoint_url.startswith("http://")
+    endpoint = settings.endpoint_url
+    if endpoint:
+        given["endpoint"] = endpoint
+        common["client_options"]["allow_http"] = endpoint.startswith("http://")
+        if any(_AZURE_KEYS.fullmatch(name) for name in os.environ):  # otherwise it asks other hosts for credentials
+            _bound_redirects(gate, common["client_options"], endpoint, refuse_others(endpoint), passes_all=True)
     return store.AzureStore(container, prefix=prefix, **given, **common)

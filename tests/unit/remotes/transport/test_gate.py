@@ -6,12 +6,13 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.kit.strangers import Stranger, run_stranger
 
 from stockroom.errors import RemoteError
-from stockroom.remotes.transport.gate import RequestGate, is_proxied, refuse_others, refuse_private
+from stockroom.remotes.transport.gate import RequestGate, is_proxied, refuse_but_aws, refuse_others, refuse_private
 from stockroom.remotes.transport.object_store import ObjectStoreTransport
 from stockroom.remotes.transport.url import RemoteSettings
 
@@ -38,6 +39,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "the-session-token")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "dGhlLWtleQ==")
 
 
 def open_kind(kind: str, server: Stranger) -> ObjectStoreTransport:
@@ -45,7 +48,7 @@ def open_kind(kind: str, server: Stranger) -> ObjectStoreTransport:
     return ObjectStoreTransport(RemoteSettings(url, None if kind == "http" else server.url))
 
 
-@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("kind", ["s3", "az", "http"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_port_of_a_private_host_is_not_followed(
     named: Stranger, other: Stranger, kind: str, status: int
@@ -59,7 +62,7 @@ def test_a_redirect_to_another_port_of_a_private_host_is_not_followed(
     assert (len(named.requests), other.requests) == (2, [])
 
 
-@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("kind", ["s3", "az", "http"])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "[::1]", "10.0.0.1", "169.254.169.254", "0x7f.1"])
 def test_a_redirect_to_another_private_host_is_not_followed_without_a_token_either(
     named: Stranger, other: Stranger, kind: str, host: str, monkeypatch: pytest.MonkeyPatch
@@ -71,7 +74,7 @@ def test_a_redirect_to_another_private_host_is_not_followed_without_a_token_eith
     assert other.requests == []
 
 
-@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("kind", ["s3", "az", "http"])
 def test_a_tunnel_to_another_host_is_refused_too(named: Stranger, other: Stranger, kind: str) -> None:
     named.redirect = 302, f"https://localhost:{other.server_port}/x"
     with pytest.raises(RemoteError, match="not followed"):
@@ -79,14 +82,14 @@ def test_a_tunnel_to_another_host_is_refused_too(named: Stranger, other: Strange
     assert other.requests == []
 
 
-@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("kind", ["s3", "az", "http"])
 def test_a_redirect_on_the_same_server_is_followed(named: Stranger, kind: str) -> None:
     named.redirect, named.content = (307, f"{named.url}/elsewhere"), b"0123456789"
     assert open_kind(kind, named).get("a", max_nbytes=100) == b"0123456789"
     assert [path for path, _ in named.requests][1:] == ["/elsewhere"]
 
 
-@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("kind", ["s3", "az", "http"])
 def test_what_passes_the_gate_arrives_as_it_was_sent(named: Stranger, kind: str) -> None:
     named.content = os.urandom(5 << 20)
     transport = open_kind(kind, named)
@@ -137,6 +140,32 @@ def test_a_request_that_is_none_is_dropped(request_: bytes) -> None:
             assert client.recv(100) == b""
         except ConnectionError:
             pass
+
+
+def test_an_s3_client_may_ask_the_hosts_that_give_a_machine_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.9:5/x")
+    rule = refuse_but_aws("http://192.168.0.1:9000")
+    for host in ("169.254.169.254", "169.254.170.2", "sts.amazonaws.com", "sts.eu-west-1.amazonaws.com", "127.0.0.9"):
+        assert rule(host, 80) == (host, 80)
+    for host in ("169.254.1.1", "sts.amazonaws.com.evil.example", "x.sts.amazonaws.com", "192.168.0.1", "127.0.0.1"):
+        assert rule(host, 80) is None, host
+
+
+def test_a_redirect_is_not_followed_with_the_credentials_of_a_role_either(
+    named: Stranger, other: Stranger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{other.url}/credentials")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+    other.content = b'{"AccessKeyId": "a", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}'
+    named.redirect = 302, f"http://localhost:{other.server_port}/x"
+    with pytest.raises(RemoteError, match="not followed"):
+        open_kind("s3", named).get("a", max_nbytes=100)
+    assert [path for path, _ in other.requests] == ["/credentials"]
+    assert named.requests[0][1]["x-amz-security-token"] == "t"
 
 
 def test_only_public_addresses_are_allowed_beside_the_own_one() -> None:
