@@ -14,8 +14,9 @@ from tests.kit.servers import BUCKET, Proxy
 
 from stockroom import CorruptionError, StockRoom
 from stockroom.cli import main
+from stockroom.remotes.format.ref_state import make_following
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_state_log import find_newest_state
+from stockroom.remotes.ref_state_log import find_newest_state, publish_state
 from stockroom.remotes.ref_updates import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
@@ -265,6 +266,24 @@ def test_what_is_not_sound_here_either_is_said_and_the_rest_is_healed(
     flip(find_shard(source.path / ".stockroom"), at=9)
     assert source.repair_remote().ok
     check_whole(folder, tmp_path / "d", ["first"])
+
+
+def test_a_history_with_a_gap_is_found_and_healed(source: StockRoom, folder: dict[str, Any], tmp_path: Path) -> None:
+    """As a push from a shallow clone left it, before such pushes were refused."""
+    source.push()
+    add_columns(source, "second", seed=1)
+    source.push()
+    transport = open_transport(RemoteSettings(folder["url"]))
+    state = find_newest_state(transport)
+    assert state is not None
+    publish_state(transport, make_following(state, bundles=state.bundles[1:]))
+    with pytest.raises(CorruptionError, match="history is not whole"):
+        StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder)
+    assert source.push().moved == ()
+    assert [damage.where for damage in source.verify_remote().damage] == ["state 3"]
+    report = source.repair_remote()
+    assert (report.ok, report.done) == (True, ["metadata: published again as state 4"])
+    check_whole(folder, tmp_path / "b", ["first", "second"])
 
 
 def test_a_shallow_clone_and_one_without_every_branch_heal_packs_but_not_history(
