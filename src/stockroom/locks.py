@@ -162,6 +162,12 @@ class FileLock:
         """Return the holder's note; it decides nothing, and may be anything."""
         return os.pread(self._fd, _MAX_NOTE_NBYTES, 0)
 
+    def unlock(self) -> None:
+        """Release the lock, and keep the file open to take it again."""
+        if self.is_held:
+            self._pid = -1
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
     def release(self) -> None:
         """Release the lock; harmless when repeated, and in a forked child."""
         if self.is_held:

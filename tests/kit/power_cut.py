@@ -112,14 +112,11 @@ class Recorder:
     def _commit(self, *, is_whole: bool) -> None:
         """Note the LMDB files that have changed, for the one that has just been committed to is among them."""
         for path, number in self._names.items():
-            if path.endswith("data.mdb") and number is not None and (is_whole or self._has_changed(number)):
-                self._read(number)
-                self.record.events.append(("commit", number, self._current[number], is_whole))
-
-    def _has_changed(self, number: int) -> bool:
-        before = self._current[number]
-        self._read(number)
-        return self._current[number] != before
+            if path.endswith("data.mdb") and number is not None:
+                digest = self.record.add(Path(self._world, path).read_bytes())
+                if is_whole or digest != self._current[number]:
+                    self._current[number] = digest
+                    self.record.events.append(("commit", number, digest, is_whole))
 
     def look(self) -> None:
         """Note changed names, and changed contents."""
@@ -135,10 +132,11 @@ class Recorder:
                 self._count += 1
                 number = self._count
             numbers[found.st_ino] = names[path] = number
-            if self._seen.get(number) != (found.st_mtime_ns, found.st_size) and not path.endswith("data.mdb"):
+            if path.endswith("data.mdb"):
+                if number not in self._current:
+                    self._note(number, bytes(META_NBYTES))  # LMDB orders its writes: content counts once committed
+            elif self._seen.get(number) != (found.st_mtime_ns, found.st_size):
                 self._seen[number] = found.st_mtime_ns, found.st_size
-                self._note(number, Path(self._world, path).read_bytes())
-            elif number not in self._current:
                 self._note(number, Path(self._world, path).read_bytes())
         self._numbers = numbers
         if names != self._names:
@@ -237,6 +235,7 @@ class _Disk:
                 if digest is not None:
                     self.safe[item] = [digest]
             case ("commit", number, digest, is_whole):
+                self.current[number] = digest
                 self._pass_barrier(number)
                 before = self.safe.get(number, [])[-1:]
                 undone = [] if is_whole else [self._undo(one, digest) for one in before]

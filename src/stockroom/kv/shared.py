@@ -49,6 +49,7 @@ class SharedEnvironment:
         self._current = _Current()
         self._quiet = False
         self._broken = False
+        self._write_lock: FileLock | None = None
         self._has_write_lock = False
         self._is_upgradable = False
         self._databases: dict[str, Any] = {}
@@ -96,14 +97,16 @@ class SharedEnvironment:
         if self.readonly:  # LMDB refuses
             yield
             return
-        with FileLock(self.path / WRITE_LOCK_NAME) as lock:
-            busy = f"{self.path}: another process is writing there; end it if it has stopped"
-            lock.take(WRITE_PATIENCE_S if timeout_s is None else timeout_s, busy=busy, pause_s=WRITE_PAUSE_S)
-            self._has_write_lock = True
-            try:
-                yield
-            finally:
-                self._has_write_lock = False
+        lock, self._write_lock = self._write_lock or FileLock(self.path / WRITE_LOCK_NAME), None
+        busy = f"{self.path}: another process is writing there; end it if it has stopped"
+        lock.take(WRITE_PATIENCE_S if timeout_s is None else timeout_s, busy=busy, pause_s=WRITE_PAUSE_S)
+        self._has_write_lock = True
+        try:
+            yield
+        finally:
+            self._has_write_lock = False
+            lock.unlock()
+            self._write_lock = lock
 
     def _upgrade(self) -> None:
         """Open the files for writing if they were opened only for reading. The caller holds the write lock."""
@@ -276,6 +279,8 @@ class SharedEnvironment:
     def close(self) -> None:
         """Close the files. The caller is `alone`."""
         self._lmdb.close()
+        if self._write_lock is not None:
+            self._write_lock.release()
 
     def quiesce(self) -> None:
         """Let running transactions end before a fork, so the child does not inherit them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ from stockroom.store.index.catalog import (
     list_tables,
     name_table,
     next_sequence,
-    read_generation,
     remove_pack,
     replace_tables,
 )
@@ -46,6 +46,14 @@ from stockroom.store.pack.manifest import Manifest, read_manifest
 
 _INLINE_ROWS = 1024
 _MERGE_MAX_ROWS = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class _Replaced:
+    """The tables before an update, and the one that it added."""
+
+    before: Sequence[TableRecord]
+    new: TableRecord
 
 
 class LocationIndex:
@@ -123,7 +131,7 @@ class LocationIndex:
                 if not is_whole or not np.array_equal(prefixes[start:stop], compute_prefixes(manifest.digests)):
                     yield f"location tables lack chunks of pack {digest.hex()}"
 
-    def _change(self, change: Callable[[WriteTxn], None]) -> None:
+    def _change(self, change: Callable[[WriteTxn], _Replaced | None]) -> None:
         """Run `change` and load its result. If a table is lost or damaged, all are rebuilt first."""
         try:
             self._update(change)
@@ -132,25 +140,19 @@ class LocationIndex:
             self._update(change)
         self.refresh()
 
-    def _update(self, change: Callable[[WriteTxn], None]) -> None:
-        """Run `change`, then delete the files of tables that left the catalog in an earlier update.
+    def _update(self, change: Callable[[WriteTxn], _Replaced | None]) -> None:
+        """Run `change`. If it wrote a file, delete those of tables that left the catalog in an earlier update.
 
         A power cut may undo this update, but none before it: the tables that it replaces are still needed then.
         """
+        replaced = self._catalog.update(change)
+        if replaced is not None and replaced.new.file is not None:
+            needed = {table.file for table in (*replaced.before, replaced.new)}
+            for path in self._directory.glob(f"*{TABLE_SUFFIX}"):
+                if path.name < replaced.new.file and path.name not in needed:
+                    path.unlink(missing_ok=True)
 
-        def run(txn: WriteTxn) -> tuple[set[str | None], str]:
-            before, generation = list_tables(txn), read_generation(txn)
-            change(txn)
-            now = read_generation(txn)
-            needed = {table.file for table in [*before, *list_tables(txn)]}
-            return needed, name_table(now) if now > generation else ""  # without a change nothing comes to disk
-
-        needed, end = self._catalog.update(run)
-        for path in self._directory.glob(f"*{TABLE_SUFFIX}"):
-            if path.name < end and path.name not in needed:
-                path.unlink(missing_ok=True)
-
-    def _rebuild(self, txn: WriteTxn) -> None:
+    def _rebuild(self, txn: WriteTxn) -> _Replaced:
         """Replace all tables by one rebuilt from the registered packs' manifests.
 
         A pack whose manifest is damaged leaves the catalog, so that its chunks are written again. Raises
@@ -164,10 +166,12 @@ class LocationIndex:
                 remove_pack(txn, number)
             else:
                 tables.append(sort_table(compute_prefixes(manifest.digests), pack_locations(number, manifest.rows)))
+        before = list_tables(txn)
         table = self._store_table(next_sequence(txn), merge_tables(tables))
-        replace_tables(txn, list_tables(txn), table)
+        replace_tables(txn, before, table)
+        return _Replaced(before, table)
 
-    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
+    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> _Replaced | None:
         prefixes, locations = [], []
         for digest, manifest in packs:
             number, is_new = add_pack(txn, digest)
@@ -175,13 +179,16 @@ class LocationIndex:
                 prefixes.append(compute_prefixes(manifest.digests))
                 locations.append(pack_locations(number, manifest.rows))
         if not prefixes:
-            return
+            return None
         new = sort_table(np.concatenate(prefixes), np.concatenate(locations))
-        merged = _plan_merge(list_tables(txn), new.rows)
+        before = list_tables(txn)
+        merged = _plan_merge(before, new.rows)
         table = merge_tables([*(self._open_table(record) for record in merged), new]) if merged else new
-        replace_tables(txn, merged, self._store_table(next_sequence(txn), table))
+        stored = self._store_table(next_sequence(txn), table)
+        replace_tables(txn, merged, stored)
+        return _Replaced(before, stored)
 
-    def _drop_packs(self, txn: WriteTxn, numbers: Sequence[int]) -> None:
+    def _drop_packs(self, txn: WriteTxn, numbers: Sequence[int]) -> _Replaced:
         for number in numbers:
             remove_pack(txn, number)
         records = list_tables(txn)
@@ -189,7 +196,9 @@ class LocationIndex:
         whole = merge_tables([self._open_table(record) for record in records])
         keep = ~np.isin(whole.locations >> ROW_BITS, gone)
         table = LocationTable(whole.prefixes[keep], whole.locations[keep])
-        replace_tables(txn, records, self._store_table(next_sequence(txn), table))
+        stored = self._store_table(next_sequence(txn), table)
+        replace_tables(txn, records, stored)
+        return _Replaced(records, stored)
 
     def _store_table(self, sequence: int, table: LocationTable) -> TableRecord:
         if table.rows <= _INLINE_ROWS:
