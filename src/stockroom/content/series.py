@@ -24,21 +24,13 @@ def make_series_record() -> ColumnRecord:
     return ColumnRecord("float64", (), "int", AUTO, bytes(DIGEST_NBYTES), {})
 
 
-def put_points(edit: ColumnEdit, steps: array[int], values: array[float], *, may_begin: bool = False) -> bool:
-    """Set points of one series; the last one wins if a step repeats. Returns whether the series began again.
-
-    With `may_begin`, points that start at the series' first step begin the series again: the points it has are those of
-    an earlier run, and are removed.
-    """
+def put_points(edit: ColumnEdit, steps: array[int], values: array[float]) -> None:
+    """Set points of one series; the last one wins if a step repeats."""
     keys, entries = np.frombuffer(steps, np.int64), np.frombuffer(values, "<f8")
-    begins = may_begin and len(keys) > 0 and bool(keys[0] == edit.tree.first_key)
-    if begins:
-        edit.clear()
     if len(keys) > 1 and not (np.diff(keys) > 0).all():
         backwards, first = np.unique(keys[::-1], return_index=True)
         keys, entries = backwards, entries[::-1][first]
     edit.put_many(keys, np.ascontiguousarray(entries).view(np.uint8).reshape(-1, 8))
-    return begins
 
 
 def as_number(name: str, value: Any) -> float:

@@ -33,6 +33,7 @@ class SeriesLog:
         self._unapplied: dict[str, tuple[array[int], array[float]]] = {}
         self._count = 0
         self._next_step: int | None = None
+        self._firsts: dict[str, tuple[array[int], array[float]]] = {}  # applied, but only one step of each series
         self.start_unit()
 
     def start_unit(self) -> None:
@@ -46,7 +47,7 @@ class SeriesLog:
         """Return the series of this unit, and the steps given to their points; none if the caller chose any step."""
         if self._given is None or self._is_chosen or self._next_step is None:
             return set(), range(0)
-        return self._begun | self._unapplied.keys(), range(self._given, self._next_step)
+        return self._begun | self._firsts.keys() | self._unapplied.keys(), range(self._given, self._next_step)
 
     def log(self, workspace: _Columns, values: Mapping[str, object], step: int | None) -> int:
         """Add one point to each series named in `values`, and return their step.
@@ -80,14 +81,31 @@ class SeriesLog:
         return step
 
     def work_in(self, workspace: _Columns) -> None:
-        """Apply the logged points to the workspace's columns."""
-        unapplied = self._unapplied
-        if unapplied:
-            for name, (steps, values) in unapplied.items():
-                if put_points(_open(workspace, name), steps, values, may_begin=name not in self._begun):
-                    self.restarted.add(name)
-            self._begun |= unapplied.keys()
-            self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
+        """Apply the logged points to the workspace's columns.
+
+        One point alone corrects a series, as far as can be told. Only with a second one may it be another run's first.
+        """
+        if not self._unapplied:
+            return
+        firsts: dict[str, tuple[array[int], array[float]]] = {}
+        for name, points in self._unapplied.items():
+            edit, first = _open(workspace, name), self._firsts.get(name)
+            may_begin = name not in self._begun and (first is not None or points[0][0] == edit.tree.first_key)
+            steps, values = points if first is None else (first[0] + points[0], first[1] + points[1])
+            is_one = min(steps) == max(steps)
+            if may_begin and is_one:
+                firsts[name] = steps, values
+            if may_begin and not is_one:
+                edit.clear()
+                self.restarted.add(name)
+            put_points(edit, steps, values)
+        self._begun |= self._unapplied.keys() - firsts.keys()
+        self._firsts = {name: points for name, points in self._firsts.items() if name not in self._begun} | firsts
+        self._unapplied, self._count = {}, 0  # last: after an interrupt the next call repeats it all
+
+    def forget(self, name: str) -> None:
+        """Take a series as deleted."""
+        self._firsts.pop(name, None)
 
     def _choose_next_step(self, workspace: _Columns) -> int:
         if self._next_step is None:

@@ -176,7 +176,7 @@ class SessionWorkspace(Workspace):
         tip = self._find_tip()
         if not any(_concerns(path, key, conflict) for conflict in self._merge(tip)[1]):
             where = path if key is None else f"{path}, {key!r}"
-            raise NotFoundError(f"{where}: not in conflict with what others committed")
+            raise NotFoundError(f"{where}: no conflict with the commits of others")
         self._decided.append((path, key, choice))
         _, left = self._merge(tip)
         if any(_concerns(path, key, conflict) for conflict in left):

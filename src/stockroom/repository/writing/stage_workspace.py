@@ -124,7 +124,7 @@ class StageWorkspace(Workspace):
             return self._keep_as_session(make_session_name())
         self.flush()
         self._start, self._start_base, self._merging_before = self._staged.root, self.base, self.merging
-        return "on the stage: finish the merge there (`stock merge --continue`) or give it up (`stock merge --abort`)"
+        return "on the stage: finish the merge there (`stock merge --continue`) or abort it (`stock merge --abort`)"
 
     def _resolve_tip(self) -> Head:
         """Return the branch that a commit goes to, at its tip; raises as `check_branch` does."""
@@ -139,7 +139,7 @@ class StageWorkspace(Workspace):
             raise RefChangedError(
                 f"branch {branch!r} is {found}, but head.stock says "
                 f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a branch of its own"
+                "this work on a separate branch"
             )
         return Head(branch, tip)
 
@@ -163,7 +163,7 @@ class StageWorkspace(Workspace):
             except RefChangedError:  # a session was faster: go on top of it
                 continue
             return record.commit_id
-        raise RefChangedError(f"the branch moved {ATTEMPTS} times while this commit was put on it: try again")
+        raise RefChangedError(f"the branch moved {ATTEMPTS} times during this commit; try again")
 
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
@@ -213,7 +213,7 @@ class StageWorkspace(Workspace):
             raise _explain_stranded(self._stranded)
         if self.merging is not None:
             raise ConflictError(
-                f"a {self.merging.kind} is under way: finish it (`stock merge --continue`) or give it up "
+                f"a {self.merging.kind} is in progress: finish it (`stock merge --continue`) or abort it "
                 "(`stock merge --abort`)"
             )
         if self.snapshot.root != self.base.root:
@@ -359,6 +359,6 @@ class StageWorkspace(Workspace):
 def _explain_stranded(stage: Stage) -> ConflictError:
     staged_on = stage.base.hex() if stage.base else "the empty repository"
     return ConflictError(
-        f"staged changes belong on {staged_on}, but HEAD is elsewhere: check out that commit, or a branch that is "
-        "there (with git, if it tracks head.stock), to go on, or drop them with `stock reset`"
+        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
+        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
     )

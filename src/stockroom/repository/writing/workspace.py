@@ -196,6 +196,7 @@ class Workspace(ABC):
     def delete(self, path: str) -> bool:
         """Delete a path; return whether it existed."""
         self._series.work_in(self)
+        self._series.forget(path.removeprefix(f"{METRIC}/"))
         edit = self._edits.pop(path, None)
         known = self._staged.find_digest(path)
         if known is not None:

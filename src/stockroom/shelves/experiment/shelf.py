@@ -92,8 +92,8 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         """Add a point to each of these metrics, and return its step.
 
         Points are buffered. They are durable after a commit, `flush()` or the end of the write block. At one step the
-        last point wins. A second run begins a metric again: if the first point that a writer logs after it opened or
-        committed is at the metric's first step, the points of before are removed. Without `step`, the step is one more
+        last point wins. A second run begins a metric again: if a writer, after it opened or committed, logs the first
+        step of the metric and then other steps, all earlier points are removed. Without `step`, the step is one more
         than the greatest of any metric. Raises `SchemaError` for values that are not real numbers, `InvalidNameError`
         or `ReadOnlyError`, and then adds nothing.
         """

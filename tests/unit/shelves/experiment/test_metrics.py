@@ -71,6 +71,7 @@ def test_no_point_is_lost_between_a_step_that_is_given_and_one_that_is_not(stock
     ("second", "expected"),
     [
         (range(4), [0, 1, 2, 3]),  # shorter
+        (range(1), [*range(10)]),  # one point is corrected
         (range(0, 8, 4), [0, 4]),  # and more rarely
         (range(-1, 4, 2), [*range(-1, 10)]),  # steps between, as of another process
         (range(10, 12), [*range(12)]),  # the same run goes on
@@ -86,6 +87,7 @@ def test_a_second_run_begins_a_metric_again(stock: StockRoom, second: range, exp
     with stock.session() if is_session else stock.enable_write() as writer:
         for step in second:
             writer.experiment.log({"loss": 2.0}, step)
+            writer.flush()
     stock.refresh()
     points = dict(as_pairs(stock.experiment.metrics["loss"]))
     assert list(points) == expected
