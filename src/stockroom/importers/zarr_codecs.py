@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
-from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.errors import InvalidInputError
 from stockroom.store.codecs import read_zstd_nbytes
 
 _OF_BOTH: Final = """
@@ -57,7 +57,7 @@ class CheckedStore(WrapperStore[Any]):
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """Return the bytes under `key`.
 
-        Raises `InvalidInputError` if they name a codec that is not decoded, `CorruptionError` if they are a chunk that
+        Raises `InvalidInputError` if they name a codec that is not decoded, `ValueError` if they are a chunk that
         decodes to far more than its array's metadata says.
         """
         content = await self._store.get(key, prototype, byte_range)
@@ -71,7 +71,7 @@ class CheckedStore(WrapperStore[Any]):
             self._chunks |= {f"{folder}/{inner}".strip("/"): each for inner, each in list_chunks(document, where)}
         elif byte_range is None and not name.startswith(".") and (chunks := self._find_chunks(folder)) is not None:
             is_read = chunks.compressor in _WITHOUT_SIZE
-            check_chunk(content.to_bytes() if is_read else content[:_HEAD_NBYTES].to_bytes(), chunks, where)
+            check_chunk(content.to_bytes() if is_read else content[:_HEAD_NBYTES].to_bytes(), chunks, key)
         return content
 
     def _find_chunks(self, folder: str) -> Chunks | None:
@@ -170,14 +170,14 @@ def _measure_chunk(document: Any) -> int:
 
 
 def check_chunk(content: bytes, chunks: Chunks, where: str) -> None:
-    """Raise `CorruptionError` naming `where` if a chunk decodes to far more bytes than its metadata says.
+    """Raise `ValueError` naming `where` if a chunk decodes to far more bytes than its metadata says.
 
     `content` may be its first bytes alone if its format states the size there.
     """
     most = chunks.nbytes * _WIDEST_FILTER + _SLACK_NBYTES
     found = _measure_decoded(content, chunks.compressor, most)
     if found > most:
-        raise CorruptionError(f"{where}: expected a chunk of {chunks.nbytes} bytes, found {found} or more", where=where)
+        raise ValueError(f"{where}: expected a chunk of {chunks.nbytes} bytes, found {found} or more")
 
 
 def _measure_decoded(content: bytes, compressor: str, most: int) -> int:
