@@ -349,9 +349,12 @@ class Oracle(RuleBasedStateMachine):
                 merged = read_content(reader)
         assert merged is not None, "a conflict was committed"
         clone.head = tip
-        if merged != self.commits[tip]:
-            with StockRoom(clone.path, ref=clone.branch) as reader:
-                self._advance(clone, reader.commit_id, merged)
+        with StockRoom(clone.path, ref=clone.branch) as reader:
+            found = reader.commit_id
+        if found == tip:
+            assert merged == self.commits[tip], "a change was dropped"
+        else:
+            self._advance(clone, found, merged)
 
     @rule(which=clones, ours=some_changes, theirs=some_changes)
     def two_sessions(self, which, ours, theirs):
