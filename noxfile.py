@@ -95,16 +95,29 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", "-m", "tests.fuzz.coverage_guided", *session.posargs, success_codes=[0, 77])
 
 
-@nox.session
-def explore(session: nox.Session) -> None:
-    """Every property and fuzz test on examples drawn at random, again and again for 5 minutes; `-- --minutes 30`."""
-    parser = argparse.ArgumentParser(prog="nox -s explore --")
+def search(session: nox.Session, *arguments: str) -> None:
+    """Run tests on examples drawn at random, again and again, for `-- --minutes` (5)."""
+    parser = argparse.ArgumentParser(prog=f"nox -s {session.name} --")
     parser.add_argument("--minutes", type=float, default=5)
     given, rest = parser.parse_known_args(session.posargs)
     install(session, torch=True, extra="test")
     end = time.monotonic() + 60 * given.minutes
     while time.monotonic() < end:  # by whole rounds
-        session.run("pytest", "-n", "2", "--hypothesis-profile", "explore", "-m", "hypothesis", *rest)
+        session.run("pytest", "--hypothesis-profile", "explore", *arguments, *rest)
+
+
+@nox.session
+def explore(session: nox.Session) -> None:
+    """Every property and fuzz test on examples drawn at random, again and again for 5 minutes; `-- --minutes 30`."""
+    search(session, "-n", "2", "-m", "hypothesis")
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """Two clones and a remote at random, beside plain dictionaries, for 5 minutes; `-- --minutes 60`."""
+    session.env.setdefault("STOCKROOM_ORACLE_EXAMPLES", "100")
+    session.env.setdefault("STOCKROOM_ORACLE_STEPS", "60")
+    search(session, "-s", "-o", "timeout=3600", "tests/property/test_oracle.py")
 
 
 @nox.session
