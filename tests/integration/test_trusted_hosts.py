@@ -194,3 +194,20 @@ def test_a_name_of_a_remote_is_quoted_in_the_command_to_type(foreign: Path, stra
     put_remote(foreign, "s3://bucket/x", stranger.url, name="x; touch y")
     done = run_stock(foreign, "fetch", "x; touch y")
     assert "run `stock remote trust 'x; touch y'`" in done.stderr
+
+
+@pytest.mark.parametrize("home", ["home", "", None])
+def test_a_list_in_the_folder_of_a_stranger_is_none(
+    foreign: Path, stranger: Stranger, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    put_remote(foreign, "s3://bucket/x", stranger.url)
+    for place in ("~/.local/state", "home/.local/state", "state", ".local/state"):
+        (foreign / place / "stockroom").mkdir(parents=True)
+        (foreign / place / "stockroom/trusted-hosts").write_text(f"{stranger.url}\n")
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    assert run_stock(foreign, "fetch").returncode == 12
+    assert stranger.requests == []

@@ -7,6 +7,7 @@ environment are named too, and so are those of the providers themselves.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from contextlib import suppress
@@ -71,14 +72,19 @@ def note_given(settings: RemoteSettings) -> None:
 
 
 def locate_named() -> Path:
-    """Return the path of the list, which need not exist."""
+    """Return the path of the list, which need not exist. Raises `FileNotFoundError` if the user has no home folder."""
     given = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".local/state"
+    base = Path(given if given.startswith("/") else os.path.expanduser("~/.local/state"))  # noqa: PTH111 - never raises
+    if not base.is_absolute():  # a relative one would lie in the folder of a stranger
+        raise FileNotFoundError(errno.ENOENT, f"no home folder: name the host in {HOSTS_VARIABLE}")
     return base / "stockroom/trusted-hosts"
 
 
 def _read_named() -> set[str]:
-    content = find_regular(locate_named(), max_nbytes=_MAX_NBYTES) or b""
+    try:
+        content = find_regular(locate_named(), max_nbytes=_MAX_NBYTES) or b""
+    except FileNotFoundError:
+        return set()
     return set(content.decode("utf-8", "replace").split("\n"))
 
 
