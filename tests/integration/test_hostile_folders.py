@@ -201,6 +201,7 @@ def outside(tmp_path: Path) -> Path:
 
 WRITTEN = [
     "writer.lock",
+    "refs/write.lock",
     "head.pending",
     "agent/lock",
     "agent/log",

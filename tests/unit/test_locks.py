@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -207,6 +208,29 @@ def test_who_waits_gives_up_at_the_deadline_and_says_who_was_in_the_way(path):
             lock.take(0.01, busy="busy now")
         assert caught.value.pid == pid
         assert pid in ({child} if sys.platform == "linux" else {child, None})
+
+
+def test_a_lock_that_is_unlocked_is_free_and_can_be_taken_again(path):
+    lock = take(path)
+    lock.unlock()
+    lock.unlock()
+    assert not lock.is_held
+    assert is_free(path)
+    assert lock.try_take()
+    assert not is_free(path)
+    lock.release()
+    assert is_free(path)
+
+
+def test_a_lock_file_is_closed_to_those_who_may_not_write_it(path):
+    for number, (umask, mode) in enumerate([(0o022, 0o600), (0o002, 0o660), (0, 0o666), (0o077, 0o600)]):
+        before = os.umask(umask)
+        try:
+            made = path.with_name(f"{number}.lock")
+            FileLock(made).release()
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(made.stat().st_mode) == mode
 
 
 def test_a_link_in_the_place_of_a_lock_file_is_refused_and_not_followed(path):
