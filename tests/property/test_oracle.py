@@ -486,9 +486,19 @@ class Oracle(RuleBasedStateMachine):
         if there is not None and there not in self._ancestors(tip):
             with pytest.raises(RefChangedError):
                 clone.stock.push(ref=clone.branch)
+            self._look_at_seen(clone)
             return
         clone.stock.push(ref=clone.branch)
-        self.remote[clone.branch] = clone.seen[clone.branch] = tip
+        self.remote[clone.branch] = tip
+        self._look_at_seen(clone)
+        assert clone.seen[clone.branch] == tip
+
+    def _look_at_seen(self, clone: Clone) -> None:
+        """Follow remote-tracking branches, which may show the remote as it was or as it is."""
+        found = {name.removeprefix("origin/"): commit for name, commit in clone.stock.remote_branches.items()}
+        for name, commit in found.items():
+            assert commit in (clone.seen.get(name), self.remote[name])
+        clone.seen = found
 
     @rule(which=clones)
     def fetch(self, which):
@@ -514,6 +524,7 @@ class Oracle(RuleBasedStateMachine):
         clone = self.clones[which]
         clone.excuse_held()
         clone.stock.drop()
+        self._look_at_seen(clone)
 
     @rule(which=clones)
     def collect(self, which):
@@ -524,12 +535,14 @@ class Oracle(RuleBasedStateMachine):
             clone.stock.refresh()
             clone.pinned = clone.head
         clone.stock.gc(grace=timedelta(0))
+        self._look_at_seen(clone)
 
     @rule(which=clones)
     def repair(self, which):
         self._close_writer(self.clones[which])  # repair is a writer itself
         clone = self.clones[which]
         clone.stock.repair()
+        self._look_at_seen(clone)
         assert clone.stock.verify().damage == []
 
     # -- what is held open
