@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -343,7 +342,7 @@ class Oracle(RuleBasedStateMachine):
         if our == tips[0]:
             return
         try:
-            merged = merge_in_turn(tips, our)
+            merged = merge(tips[0], our, tips[-1])
         except CannotTellError:
             with StockRoom(clone.path, ref=clone.branch) as reader:
                 merged = read_content(reader)
@@ -635,19 +634,10 @@ def at_the_worst_moment(stock: StockRoom, act: Callable[[], Any]) -> Iterator[No
         vars(refs).pop("apply", None)
 
 
-def merge_in_turn(tips: list[Content], our: Content) -> Content | None:
-    """Our changes of the first tip, put on top of one tip after the other; None for a conflict."""
-    merged: Content | None = our
-    for before, tip in pairwise(tips):
-        if merged is not None:
-            merged = merge(before, merged, tip)
-    return merged
-
-
 def may_conflict(tips: list[Content], our: Content) -> bool:
     """Whether putting our changes on top of these may be refused."""
     try:
-        return merge_in_turn(tips, our) is None
+        return merge(tips[0], our, tips[-1]) is None
     except CannotTellError:
         return True
 
