@@ -86,7 +86,7 @@ def push(
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
-    """Set refs of a remote to the commits in `wanted` (None deletes), and send everything those reach.
+    """Set refs of a remote to the commits in `wanted` (None deletes), and send everything they reach.
 
     A remote begins with its first push. If it has none of the states that were seen there, that takes
     `allow_new_remote`.
