@@ -1,4 +1,4 @@
-"""Reads tar archives of strangers: decompressed piece by piece, with bounds on what comes out and on headers.
+"""Reads tar archives of strangers: decompressed piece by piece, with bounds on output and on headers.
 
 tarfile reads every header whole, and decompresses as much as there is. Owns the bounds; knows no rows.
 """
@@ -27,7 +27,7 @@ MAX_HEADERS_NBYTES: Final = 64 << 20
 
 _PIECE_NBYTES: Final = 1 << 20
 _MEMORY_NBYTES: Final = 256 << 20
-"""What an xz stream may ask for as its dictionary; the most that xz itself uses is 64 MiB."""
+"""The largest dictionary of an xz stream; the most that xz itself uses is 64 MiB."""
 
 _EXTENDED: Final = (
     tarfile.XHDTYPE,
@@ -44,7 +44,7 @@ _MAKERS: Final[dict[bytes, Callable[[], Any]]] = {
     b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(memlimit=_MEMORY_NBYTES),
     b"]\x00\x00": lambda: lzma.LZMADecompressor(memlimit=_MEMORY_NBYTES),
 }
-"""How compressed streams begin, and what decompresses them."""
+"""The first bytes of compressed streams, and their decompressors."""
 
 
 @contextmanager

@@ -225,13 +225,13 @@ class Handle:
         self._head = head
 
     def _finish(self, workspace: Workspace, message: str | None) -> None:
-        """Commit what a session changed; if that fails, keep it, and say where."""
+        """Commit the changes of a session; if that fails, keep it, and say where."""
         try:
             workspace.finish(message or describe_changes(self.status().changes))
         except StockroomError as error:
             with suppress(StockroomError, OSError):  # a full disk, or the like
                 where = workspace.keep()
-                error.args = (f"{error.args[0]}. What was written is kept {where}", *error.args[1:])
+                error.args = (f"{error.args[0]}. Your changes are kept {where}", *error.args[1:])
                 raise error from None
             raise
 
