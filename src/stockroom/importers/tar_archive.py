@@ -50,7 +50,7 @@ _MAKERS: Final[dict[bytes, Callable[[], Any]]] = {
 @contextmanager
 def open_tar(path: Path, limits: Limits) -> Iterator[tarfile.TarFile]:
     """Provide an archive to read from front to back, compressed or not, with the errors of its reader translated."""
-    with translate_read_errors(path, "not a whole tar archive"), path.open("rb") as file:
+    with translate_read_errors(path, "not a complete tar archive"), path.open("rb") as file:
         stream = _open_stream(file, path, limits)
         headers = _make_header_class(path, limits)
         with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", tarinfo=headers) as archive:
@@ -121,7 +121,9 @@ class _Decompressed(io.RawIOBase):
             if piece := self._stream.decompress(rest, nbytes):
                 return bytes(piece)
             if was_hungry and not self._stream.eof:
-                raise CorruptionError(f"{self._path}: not a whole tar archive: it is cut short", where=str(self._path))
+                raise CorruptionError(
+                    f"{self._path}: not a complete tar archive: it is cut short", where=str(self._path)
+                )
 
 
 def _make_header_class(path: Path, limits: Limits) -> type[tarfile.TarInfo]:
