@@ -71,7 +71,7 @@ def refuse_unreadable(error: OSError, where: object, *, start: int | None = None
     part = "" if start is None else f"bytes {start} to {stop} "
     advice = _ADVICE.get(error.errno or 0, "try again")
     if is_exhaustion(error):
-        advice = "let go of views (`column.view`), since each holds its pack open, or raise the limit (ulimit -n)"
+        advice = "release views (`column.view`), which keep their packs open, or raise the limit (ulimit -n)"
     raise UnreadableError(
         f"{where}: {part}could not be read ({error.strerror or error}); {advice}",
         where=str(where),

@@ -65,7 +65,7 @@ def change_newest_meta(data: Path, offset: int, form: str, value: int) -> None:
         (DEPTH_AT, "<H", 0, "0 levels"),
         (FLAGS_AT, "<H", 4, "flags"),
         (META_AT + 24 + 4, "<H", 9, "flags"),
-        (LAST_PAGE_AT, "<Q", 1 << 30, "cut off"),
+        (LAST_PAGE_AT, "<Q", 1 << 30, "truncated"),
         (META_AT + 24, "<I", 3, "page size"),
     ],
 )

@@ -181,7 +181,7 @@ def _check_length(data: Path, nbytes: int, meta: _Meta, *, readonly: bool) -> st
     if nbytes >= end:
         return None
     if list_damage(data.parent):
-        return f"{nbytes} of {end} bytes: it was cut off"
+        return f"{nbytes} of {end} bytes: the file is truncated"
     if not readonly:
         _extend(data, end)
     return None
