@@ -1,4 +1,4 @@
-"""Limits for files that come from strangers: what a file may claim is bounded, as a rule by its own size."""
+"""Limits for files that come from strangers: the sizes that a file claims are bounded, as a rule by its own size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from stockroom.errors import InvalidInputError
 
 MAX_COLUMNS: Final = 10_000
 MAX_EXPANSION: Final = 1032
-"""How many bytes a byte of a file may become: no deflate stream expands by more."""
+"""How many bytes one byte of a file may become: no deflate stream expands by more."""
 
 FREE_NBYTES: Final = 1 << 30
-"""How many bytes a file may become whatever its size."""
+"""How many bytes any file may become, even a small one."""
 
 
 @dataclass(frozen=True, slots=True)

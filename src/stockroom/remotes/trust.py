@@ -1,8 +1,8 @@
-"""The hosts that the user has named: no other host is contacted, so none gets the user's credentials.
+"""The hosts that the user has named: no other host is contacted, and none gets the user's credentials.
 
-Settings of remotes come with a folder, which may come from a stranger. The list of hosts is the user's own: it lies
-outside every repository, in `$XDG_STATE_HOME/stockroom/trusted-hosts` (`~/.local/state`), a line for each. Hosts in the
-environment are named too, and so are those of the providers themselves.
+Settings of remotes come with a folder, which may come from a stranger. The list of hosts is the user's own: it is
+outside every repository, in `$XDG_STATE_HOME/stockroom/trusted-hosts` (`~/.local/state`), one per line. Hosts in
+the environment count as named, and so do the providers' own hosts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks that a repository holds what it says: packs, objects, trees, history, and all indexes of them.
+"""Checks everything in a repository: packs, objects, trees, history, and all indexes of them.
 
 Reads only. Each finding says what is damaged, what needs it, and what to do. Damage in one part does not affect the
 findings about others.

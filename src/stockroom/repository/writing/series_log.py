@@ -61,7 +61,7 @@ class SeriesLog:
                 check_free_name("metric", name)
         if step is None:
             step = as_step(self._choose_next_step(workspace))
-            unapplied = self._unapplied  # again: finding the next step may apply what was waiting
+            unapplied = self._unapplied  # again: finding the next step may apply waiting points
             if self._given is None:
                 self._given = step
         else:

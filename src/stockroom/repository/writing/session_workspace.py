@@ -45,7 +45,7 @@ from stockroom.trees import Key
 
 _HEAD_MOVES: Final = 4
 _OUTRUN: Final = (
-    "Others committed it meanwhile: set the session's `strategy`, decide with its `resolve`, or change it again after "
+    "Others have changed it and committed: set the session's `strategy`, call its `resolve`, or change it again after "
     "`reset`"
 )
 
@@ -95,7 +95,7 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def flush(self) -> None:
-        """Write out what is staged; the stage of a named session then outlives the process."""
+        """Write out the staged changes; the stage of a named session then outlives the process."""
         self.check_open()
         self._stage_edits()
         self._flush_tensors()
@@ -132,7 +132,7 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def reset(self) -> None:
-        """Drop what is staged, and continue from the branch's tip."""
+        """Drop the staged changes, and continue from the branch's tip."""
         self.check_open()
         self._drop_edits()
         tip = self.repository.refs.find_branch(self.head.branch)
@@ -141,13 +141,13 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def keep(self) -> str:
-        """Keep what is staged under this session's name, or a new one; return how to go on."""
+        """Keep the staged changes under this session's name, or a new one; return how to go on."""
         self.check_open()
         return self._keep_as_session(self._name or make_session_name())
 
     @one_at_a_time
     def refresh(self) -> None:
-        """Put what is staged on top of the branch's tip, so that this session sees the commits of others.
+        """Put the staged changes on top of the branch's tip, so that this session sees the commits of others.
 
         Raises `MergeConflictError` if conflicts are undecided; then the session is unchanged.
         """
@@ -165,7 +165,7 @@ class SessionWorkspace(Workspace):
     def resolve(self, path: str, key: Key | None, choice: Choice) -> int:
         """Decide the conflicts with the branch's tip at a path, or the one at a key; return how many are left.
 
-        `ours` is what this session staged. The decision holds until the next commit, `refresh` or `reset`.
+        `ours` is this session's side. The decision holds until the next commit, `refresh` or `reset`.
 
         Raises:
             NotFoundError: nothing there is in conflict.
@@ -186,7 +186,7 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def rollback(self) -> None:
-        """Return to what was staged when the workspace was opened or last committed."""
+        """Return to the stage as it was when the workspace was opened or last committed."""
         if self.is_open:
             self._drop_edits()
             self.head, self.base = self._start_head, self._start_base
@@ -246,7 +246,7 @@ class SessionWorkspace(Workspace):
         return tip
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
-        """Return what is staged, merged with what others have committed since this session began."""
+        """Return the staged content, merged with the commits of others since this session began."""
         if tip == self.head.commit:
             return self._staged
         content, conflicts = self._merge(tip)

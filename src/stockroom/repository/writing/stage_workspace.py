@@ -28,8 +28,8 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
 
 _OUTRUN: Final = (
-    "Sessions committed it meanwhile: `stock checkout -b NAME` and `stock commit` put what is staged on a branch of "
-    "its own, to be merged with a strategy"
+    "Sessions have changed it and committed: put the staged changes on a separate branch (`stock checkout -b NAME`, "
+    "then `stock commit`), and merge it with a strategy"
 )
 
 
@@ -39,7 +39,7 @@ class StageWorkspace(Workspace):
     def __init__(
         self, repository: Repository, *, timeout_s: float, drop_stage: bool = False, only_moving: bool = False
     ) -> None:
-        """Open it; `drop_stage` leaves out what is staged, `only_moving` allows a stage that is on another commit."""
+        """Open it; `drop_stage` leaves out staged changes, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
@@ -116,7 +116,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def keep(self) -> str:
-        """Keep what is staged in a session of a new name, or an unfinished merge on the stage; return where."""
+        """Keep the staged changes in a session of a new name, or an unfinished merge on the stage; return where."""
         self.check_open()
         if self.snapshot.root == self._start:  # `_follow_branch` has kept it
             return "on the stage, to be committed (`stock commit`) or dropped (`stock reset`)"
@@ -167,7 +167,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
-        """Replace what is staged by merged content and the unfinished merge."""
+        """Replace the stage by merged content and the unfinished merge."""
         self.check_open()
         self._staged, self.merging = content, merging
         self._forget_edits()
@@ -188,7 +188,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def rollback(self) -> None:
-        """Return to what was staged when the workspace was opened or last committed, on disk too."""
+        """Return to the stage as it was when the workspace was opened or last committed, on disk too."""
         if not self.is_open:
             return
         self._drop_edits()
@@ -305,7 +305,7 @@ class StageWorkspace(Workspace):
         return head
 
     def _follow_branch(self) -> None:
-        """In the tie, switch to git's branch; if there is none, or git moved HEAD, keep what is staged and raise."""
+        """In the tie, switch to git's branch; if there is none, or git moved HEAD, keep the stage and raise."""
         try:
             head = self._look_again()
             followed = follow_git(self.repository, self._tie, head, is_staged=True)
@@ -330,7 +330,7 @@ class StageWorkspace(Workspace):
         return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
-        """Return what is staged on top of the branch's tip.
+        """Return the stage on top of the branch's tip.
 
         Raises `MergeConflictError` if sessions changed the same things there.
         """

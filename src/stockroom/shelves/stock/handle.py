@@ -231,7 +231,7 @@ class Handle:
         except StockroomError as error:
             with suppress(StockroomError, OSError):  # a full disk, or the like
                 where = workspace.keep()
-                error.args = (f"{error.args[0]}. What was written is kept {where}", *error.args[1:])
+                error.args = (f"{error.args[0]}. Your changes are kept {where}", *error.args[1:])
                 raise error from None
             raise
 
