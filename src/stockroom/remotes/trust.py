@@ -39,8 +39,8 @@ def check_named(name: str, settings: RemoteSettings) -> None:
     """Raise `AuthenticationError` if a remote is on a host that the user has not named."""
     if not is_named(settings):
         raise AuthenticationError(
-            f"remote {name!r} is on {find_origin(settings)}, which this folder's settings name and you have not: "
-            f"nothing was sent there; if you trust that host with your credentials, run "
+            f"remote {name!r} is on {find_origin(settings)}, a host that only this folder's settings name: nothing "
+            f"was sent there; if you trust it with your credentials, run "
             f"`stock remote trust {shlex.quote(name)}`"
         )
 

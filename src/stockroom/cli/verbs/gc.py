@@ -31,7 +31,7 @@ def gc(
     remote: Annotated[
         bool,
         typer.Option(
-            "--remote", help="Clean up a remote: mark unreachable packs, and delete those marked before TIME."
+            "--remote", help="Clean up a remote: mark unreachable packs, and delete those marked for at least TIME."
         ),
     ] = False,
 ) -> None:
