@@ -53,7 +53,7 @@ class FileLock:
         self._path = path
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         self._has_note = False
-        _file_locks.add(self)  # first: a child forked meanwhile has the file open too
+        _file_locks.add(self)  # first: a child forked in between has the file open too
         try:
             self._open(mode, must_exist=must_exist)
         except OSError as error:

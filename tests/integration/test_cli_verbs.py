@@ -273,6 +273,13 @@ def test_checkout_with_staged_changes_is_refused_with_the_way_out(filled: Comman
     assert filled("checkout", "old").code == 0
 
 
+def test_reset_says_that_it_moved_a_branch_without_commits(filled: Command) -> None:
+    commit_id = filled("status", "--json").document["commit"]
+    while filled("undo").code == 0 and filled("status", "--json").document["commit"] is not None:
+        pass
+    assert "(was at no commit)" in filled("reset", "--hard", commit_id).err
+
+
 def test_reset_drops_the_stage(filled: Command) -> None:
     stage_one_change()
     assert filled("reset", "--json").document["dropped"]["data/caption"]["changed"] == 1

@@ -51,6 +51,14 @@ def log_of(project, n=1):
         return list(opened.log(n=n))
 
 
+def test_installing_names_the_remote_file_only_if_there_is_one(tmp_path):
+    folder = make_project(tmp_path / "alone")
+    assert "remote.stock" not in run_stock(folder, "git", "install").stderr
+    stock(folder, "remote", "add", "origin", tmp_path / "remote")
+    (folder / "remote.stock").unlink(missing_ok=True)
+    assert "remote.stock names the remote" in run_stock(folder, "git", "install").stderr
+
+
 # -- merging
 
 

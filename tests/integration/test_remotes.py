@@ -328,7 +328,7 @@ def test_refs_and_depth_of_a_clone(folder: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_clone_refuses_what_is_in_the_way(folder: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RemoteError, match="no Stockroom repository"):
+    with pytest.raises(RemoteError, match="expected a Stockroom remote"):
         StockRoom.clone(path=tmp_path / "b", **folder)
     assert not (tmp_path / "b").exists()
     with make_source(tmp_path / "a") as source:

@@ -83,7 +83,7 @@ def test_a_host_that_a_folder_names_is_not_contacted(foreign: Path, stranger: St
         assert "the-session-token" not in done.stdout + done.stderr
         if verb.split()[0] in ("fetch", "pull", "show", "cat", "prefetch"):
             assert done.returncode == 12, (verb, done.stderr)
-            assert f"remote 'origin' is on {stranger.url}, which this folder's settings name" in done.stderr
+            assert f"remote 'origin' is on {stranger.url}, a host that only this folder's settings name" in done.stderr
             assert "run `stock remote trust origin`" in done.stderr
     assert stranger.requests == []
 

@@ -56,7 +56,7 @@ GROUPS: Final[dict[str, Group]] = {
         name_modules("show plot diff ls export", "exp."),
     ),
     "git": Group(
-        "Show the tie to git, and install the merge driver and hooks.",
+        "Connect to git: show the tie, install the merge driver and hooks.",
         "stock git install --hooks",
         name_modules("status install uninstall merge-driver hook", "git."),
     ),

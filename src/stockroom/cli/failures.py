@@ -65,7 +65,9 @@ def message_of(error: BaseException) -> str:
 
 def _raw_message(error: BaseException) -> str:
     if isinstance(error, UsageError):
-        return f"{_usage_text(error)}; see stock --help"
+        context = getattr(error, "ctx", None)
+        command = "stock" if context is None else context.command_path
+        return f"{_usage_text(error)}; see {command} --help"
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted"
     if isinstance(error, StockroomError | CommandLineError):

@@ -26,7 +26,7 @@ MessageOption = Annotated[
     typer.Option("-m", "--message", help="The commit message; each further -m adds a paragraph."),
 ]
 NoCommitOption = Annotated[
-    bool, typer.Option("--no-commit", help="Stage the result, and leave conflicts open for `stock resolve`.")
+    bool, typer.Option("--no-commit", help="Only stage the result; conflicts stay open for `stock resolve`.")
 ]
 StrategyOption = Annotated[
     str | None,

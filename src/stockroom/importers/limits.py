@@ -10,10 +10,10 @@ from stockroom.errors import InvalidInputError
 
 MAX_COLUMNS: Final = 10_000
 MAX_EXPANSION: Final = 1032
-"""How many bytes a byte of a file may become: no deflate stream expands by more."""
+"""How many bytes one byte of a file may become: no deflate stream expands by more."""
 
 FREE_NBYTES: Final = 1 << 30
-"""How many bytes a file may become whatever its size."""
+"""How many bytes any file may become, even a small one."""
 
 
 @dataclass(frozen=True, slots=True)

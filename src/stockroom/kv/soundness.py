@@ -1,8 +1,8 @@
 """Checks an LMDB file without opening it in LMDB, which trusts the bytes that it maps.
 
-Wrong bytes in a meta page would send LMDB out of the file, and the system would end the process. They are checked at
-every opening: the magic, where the trees begin, and how far they reach. Other pages are checked only by `list_damage`,
-which reads the whole file.
+Wrong bytes in a meta page would make LMDB read outside the file, and the system would end the process. Meta pages are
+checked at every opening: the magic, where the trees begin, and how far they reach. Other pages are checked only by
+`list_damage`, which reads the whole file.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class _Meta:
         return self.roots == (_NO_PAGE, _NO_PAGE) and self.last_page <= 1
 
     def find_fault(self) -> str | None:
-        """Return the defect that would take LMDB out of the file, or None."""
+        """Return the value that would make LMDB read outside the file, or None."""
         if self.page_nbytes not in _PAGE_SIZES:
             return f"a page size of {self.page_nbytes} bytes"
         if self.flags[0] & ~_KEPT_FLAGS or self.flags[1]:
@@ -188,7 +188,7 @@ def _check_length(data: Path, nbytes: int, meta: _Meta, *, readonly: bool) -> st
 
 
 def _extend(data: Path, nbytes: int) -> None:
-    """Extend the file to at least `nbytes`; never shorten it, so another process may write meanwhile."""
+    """Extend the file to at least `nbytes`; never shorten it, so another process may write at the same time."""
     if not hasattr(os, "posix_fallocate"):
         return
     fd = os.open(data, os.O_RDWR | os.O_CLOEXEC)

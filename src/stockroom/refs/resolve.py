@@ -82,12 +82,12 @@ def _nth_parent(refs: RefStore, commit_id: CommitId, n: int, spec: str) -> Commi
         why = f"this shallow clone's history ends at {commit_id.hex()[:12]}; clone without --depth for the rest"
         raise RefNotFoundError(f"{spec!r} does not exist: {why}", ref=spec)
     if n > len(parents):
-        had = f"has {len(parents)} parents" if parents else "is the first commit"
+        had = f"has {len(parents)} parent{'s' * (len(parents) > 1)}" if parents else "is the first commit"
         raise RefNotFoundError(f"{spec!r} does not exist: {commit_id.hex()[:12]} {had}", ref=spec)
     return parents[n - 1]
 
 
 def _not_found(refs: RefStore, name: str, why: str) -> RefNotFoundError:
     near = near_names(name, {*refs.branches(), *refs.tags(), *refs.remotes(), "HEAD"})
-    hint = did_you_mean(near) or "`stock branch` and `stock log` list them"
+    hint = did_you_mean(near) or "`stock branch`, `stock tag` and `stock log` list them"
     return RefNotFoundError(f"{name!r}: {why}; {hint}", ref=name, near=near)

@@ -104,7 +104,7 @@ def _list_sound(
 
 
 def _open_packs(repository: Repository, digests: Iterable[PackDigest]) -> list[LocalPack]:
-    """Open packs, except those that gc has rewritten meanwhile."""
+    """Open packs, except those that gc has rewritten since."""
     with _forbidding_removal(repository):
         directory = repository.tensors.packs_directory
         return [LocalPack.open(repository, each) for each in digests if locate_pack(directory, each).is_dir()]

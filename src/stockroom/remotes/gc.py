@@ -147,7 +147,7 @@ class _Collection:
         """Publish marks. Return the state, the marks before and now, all files there, and the number of rewritten
         bundles.
 
-        If others publish a state meanwhile, it starts again from that state.
+        If others publish a newer state, it starts again from that state.
         """
         files: Files | None = None
         in_force = state.marks

@@ -1,4 +1,4 @@
-"""Push: packs, then a bundle of metadata, then the next ref state. Until that last step it is invisible to others.
+"""Push: packs, then a bundle of metadata, then the next ref state. Until that last step nobody sees any of it.
 
 Killed at any instant, it has at most left files there that the next push finds and does not send again.
 """

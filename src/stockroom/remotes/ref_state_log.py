@@ -56,7 +56,10 @@ def get_newest_state(transport: Transport, known: RefState | None = None) -> Ref
     if state is None and known is not None:
         raise make_vanished_error(transport)
     if state is None:
-        raise RemoteError(f"{transport.url}: no Stockroom repository there; `stock push` creates one")
+        raise RemoteError(
+            f"{transport.url}: expected a Stockroom remote, found none; check the URL, or create a remote there with "
+            "`stock push`"
+        )
     return state
 
 

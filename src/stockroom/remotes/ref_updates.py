@@ -29,7 +29,9 @@ def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False)
             raise InvalidInputError("HEAD is detached: name the branch or tag to push")
         at = refs.find_branch(name)
         if at is None:
-            raise RefNotFoundError(f"nothing to push: branch {name!r} has no commit", ref=name)
+            raise RefNotFoundError(
+                f"no branch or tag {name!r} to push; `stock branch` and `stock tag` list them", ref=name
+            )
         wanted[Ref("branch", name)] = at
     if tags:
         wanted.update({Ref("tag", name): at for name, at in refs.tags().items()})

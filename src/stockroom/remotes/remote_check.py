@@ -77,7 +77,7 @@ def check_remote(
 
     Packs that are `verified` by other means are not read.
 
-    If something looks damaged and others published a state meanwhile, it starts again from that one: gc may have
+    If something looks damaged and others have published a newer state, it starts again from that one: gc may have
     removed things that only the older state needs.
     """
     state = get_newest_state(transport, tracking.read_state())

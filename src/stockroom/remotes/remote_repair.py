@@ -1,4 +1,4 @@
-"""Heals a remote from the data here: sends damaged and missing parts again, and verifies them.
+"""Repairs a remote from the data here: sends damaged and missing parts again, and verifies them.
 
 Nothing that is sound on the remote is replaced by other bytes. A ref state or a table of marks is put again only as it
 was seen there; damaged bundles are replaced by a new state, which names one bundle of everything.

@@ -138,5 +138,5 @@ def _read_digests(path: Path) -> list[bytes]:
 
 def _replace(path: Path, content: bytes) -> None:
     make_folder(path.parent)
-    with suppress(FileNotFoundError):  # another process forgot the remote meanwhile
+    with suppress(FileNotFoundError):  # another process has forgotten the remote
         replace_own_file(path, content)

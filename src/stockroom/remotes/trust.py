@@ -1,8 +1,8 @@
-"""The hosts that the user has named: no other host is contacted, so none gets the user's credentials.
+"""The hosts that the user has named: no other host is contacted, and none gets the user's credentials.
 
-Settings of remotes come with a folder, which may come from a stranger. The list of hosts is the user's own: it lies
-outside every repository, in `$XDG_STATE_HOME/stockroom/trusted-hosts` (`~/.local/state`), a line for each. Hosts in the
-environment are named too, and so are those of the providers themselves.
+Settings of remotes come with a folder, which may come from a stranger. The list of hosts is the user's own: it is
+outside every repository, in `$XDG_STATE_HOME/stockroom/trusted-hosts` (`~/.local/state`), one per line. Hosts in
+the environment count as named, and so do the providers' own hosts.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def check_named(name: str, settings: RemoteSettings) -> None:
     """Raise `AuthenticationError` if a remote is on a host that the user has not named."""
     if not is_named(settings):
         raise AuthenticationError(
-            f"remote {name!r} is on {find_origin(settings)}, which this folder's settings name and you have not: "
-            f"nothing was sent there; if you trust that host with your credentials, run "
+            f"remote {name!r} is on {find_origin(settings)}, a host that only this folder's settings name: nothing "
+            f"was sent there; if you trust it with your credentials, run "
             f"`stock remote trust {shlex.quote(name)}`"
         )
 

@@ -89,7 +89,9 @@ def undo(workspace: StageWorkspace) -> Operation:
     if moves_head:
         workspace.check_clean()
         if undone.kind == "branch":
-            raise ConflictError(f"undo would delete branch {name!r}, which is checked out; check out another")
+            raise ConflictError(
+                f"undo would delete branch {name!r}, which is checked out; check out another branch first"
+            )
     if moves_head:
         workspace.move_branch(Head(name, move.new), change)
     else:

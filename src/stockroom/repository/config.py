@@ -91,7 +91,7 @@ def _parse_seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < MAX_TIMEOUT_S:
-        raise InvalidInputError(f"expected seconds above 0, found {text!r}")
+        raise InvalidInputError(f"expected seconds between 0 and {MAX_TIMEOUT_S:.0f}, found {text!r}")
     return seconds
 
 

@@ -99,7 +99,7 @@ class NodeCache:
         if node is not None:
             try:
                 self._nodes.move_to_end(digest)
-            except KeyError:  # dropped by another thread meanwhile
+            except KeyError:  # dropped by another thread
                 self._nodes[digest] = node
         return node
 
@@ -109,7 +109,7 @@ class NodeCache:
         while len(self._nodes) > self._capacity:
             try:
                 self._nodes.popitem(last=False)
-            except KeyError:  # emptied by another thread meanwhile
+            except KeyError:  # emptied by another thread
                 break
         return node
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from stockroom.cli import main
 from stockroom.cli.failures import message_of, tell_failure
 from stockroom.errors import AmbiguousRefError, LockedError
 
@@ -18,6 +19,17 @@ def test_an_error_of_the_system_names_the_file_and_the_next_step() -> None:
 
 def test_a_message_of_many_lines_becomes_one_and_drives_no_terminal() -> None:
     assert message_of(LockedError("held by\n  pid 7 \x1b[2J")) == "held by pid 7 \\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("words", "help_command"),
+    [("export data/image", "stock export --help"), ("exp plot", "stock exp plot --help"), ("--jsn", "stock --help")],
+)
+def test_a_wrong_command_line_names_the_help_of_its_verb(
+    words: str, help_command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"; see {help_command}")
 
 
 def test_a_bug_is_called_one() -> None:

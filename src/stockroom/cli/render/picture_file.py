@@ -21,7 +21,12 @@ def save_picture(sample: object, target: Path | None) -> Path:
     """Write a sample as a PNG file, new at `target` or temporary, and return its path; raises `InvalidInputError`."""
     pixels = find_pixels(sample)
     if pixels is None:
-        raise InvalidInputError("not a picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w)")
+        from stockroom.shelves.data.values import describe_value  # here for start-up time
+
+        raise InvalidInputError(
+            "not a picture: expected uint8 of shape (h, w), (h, w, 3), (h, w, 4) or (3, h, w), "
+            f"found {describe_value(sample)}"
+        )
     if target is None:
         return _save_temporary(pixels)
     try:

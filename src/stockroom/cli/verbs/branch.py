@@ -20,7 +20,9 @@ def branch(
     console: Console,
     name: Annotated[str | None, typer.Argument(help="The branch to create.")] = None,
     at: Annotated[str | None, typer.Argument(help="The commit to point to; HEAD by default.")] = None,
-    delete: Annotated[str | None, typer.Option("-d", "--delete", metavar="NAME", help="Delete a branch.")] = None,
+    delete: Annotated[
+        str | None, typer.Option("-d", "--delete", metavar="NAME", help="Delete a merged branch.")
+    ] = None,
     force_delete: Annotated[
         str | None, typer.Option("-D", metavar="NAME", help="Delete a branch, even if it is not merged.")
     ] = None,

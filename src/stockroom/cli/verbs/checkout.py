@@ -14,10 +14,10 @@ from stockroom.cli.verb import verb
 @verb(example="stock checkout -b relabel", complete={"name": "refs"})
 def checkout(
     console: Console,
-    name: Annotated[str, typer.Argument(help="The branch to check out.")],
+    name: Annotated[str, typer.Argument(help="The branch; a tag or commit detaches HEAD.")],
     create: Annotated[bool, typer.Option("-b", help="Create the branch first, at HEAD.")] = False,
 ) -> None:
-    """Move HEAD to a branch; no data is copied."""
+    """Move HEAD to a branch, tag or commit; no data is copied."""
     with console.open_stock() as stock:
         stock.checkout(name, create=create)
         branch, commit_id = stock.branch, stock.commit_id

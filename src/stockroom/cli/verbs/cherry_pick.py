@@ -30,7 +30,7 @@ def cherry_pick(
 ) -> None:
     """Commit the changes of another commit here.
 
-    These are its changes to its first parent. Without -m, keep its message.
+    Its changes are those since its first parent. Without -m, keep its message.
     """
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:

@@ -30,7 +30,7 @@ def clone(
     ] = False,
     here: Annotated[
         bool,
-        typer.Option("--here", help="Clone the data of the head.stock that git cloned, from URL or remote.stock."),
+        typer.Option("--here", help="In a git clone: clone the data of head.stock, from URL or remote.stock."),
     ] = False,
     ref: Annotated[str | None, typer.Option(help="The branch or tag to check out.")] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="Clone only this many commits.")] = None,

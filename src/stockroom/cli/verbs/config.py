@@ -23,8 +23,8 @@ def config(
 ) -> None:
     """Show or change this repository's settings.
 
-    These are user.name, user.email, fetch.lazy and fetch.timeout. The environment and the options of a command
-    override them. Remotes have their own verb, stock remote.
+    The settings are user.name, user.email, fetch.lazy and fetch.timeout. The environment and a command's options
+    override them. For remotes, use `stock remote`.
     """
     if (list_ and (key is not None or unset)) or (unset and (key is None or value is not None)):
         raise CommandLineError("expected KEY, KEY VALUE, --unset KEY or --list; do one thing at a time")

@@ -33,9 +33,10 @@ def du(
 ) -> None:
     """Show the disk usage of columns, models and branches.
 
-    Also show the savings by equal samples and by codecs. The column raw counts every sample. The column on disk counts
-    packs and metadata, with equal samples counted once. The column only here counts bytes that no other line needs.
-    Nothing is fetched: a clone counts absent packs too.
+    Also show how much equal samples and codecs save. In the table, raw counts every sample; on disk counts packs and
+    metadata, and equal samples only once; only here counts bytes that no other line needs.
+
+    Nothing is fetched: packs that a clone lacks are counted too.
     """
     if n is not None and not commits:
         raise CommandLineError("-n needs --commits")

@@ -28,21 +28,26 @@ if TYPE_CHECKING:
 @verb(example="stock fsck --read-data-subset 5%")
 def fsck(
     console: Console,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="With --remote: which; origin if none.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="With --remote: the remote's name; origin by default.")
+    ] = None,
     connectivity_only: Annotated[
         bool, typer.Option("--connectivity-only", help="Read no samples: check only names, sizes and references.")
     ] = False,
     read_data_subset: Annotated[
-        str | None, typer.Option(metavar="5%|3/10", help="Read only a random share of the packs, or one part.")
+        str | None, typer.Option(metavar="5%|3/10", help="Read only some packs: a random 5%, or part 3 of 10.")
     ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Repair damage if possible; damaged files are moved aside, never deleted.")
     ] = False,
     remote: Annotated[
-        bool, typer.Option("--remote", help="Check a remote, by downloading it; `stock push --repair` mends it.")
+        bool, typer.Option("--remote", help="Check a remote, by downloading it; `stock push --repair` repairs it.")
     ] = False,
 ) -> None:
-    """Check every digest, tree and ref; exits with 15 if something is damaged, with 16 if it could not be read."""
+    """Check every digest, tree and ref.
+
+    Exits with 15 if something is damaged, or with 16 if something could not be read.
+    """
     sample, subset = _parse_subset(read_data_subset)
     if repair and (connectivity_only or read_data_subset):
         raise CommandLineError(

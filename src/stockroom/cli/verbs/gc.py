@@ -29,7 +29,10 @@ def gc(
     ] = "2w",
     repack: Annotated[bool, typer.Option("--repack", help="Also rewrite small or wasteful packs.")] = False,
     remote: Annotated[
-        bool, typer.Option("--remote", help="Mark unreachable packs on a remote, and remove those marked long ago.")
+        bool,
+        typer.Option(
+            "--remote", help="Clean up a remote: mark unreachable packs, and delete those marked for at least TIME."
+        ),
     ] = False,
 ) -> None:
     """Delete unreachable content to free disk space.

@@ -31,8 +31,8 @@ def import_(
             "torchvision.mnist, ..."
         ),
     ],
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files or a folder, if the source takes them.")] = None,
-    root: Annotated[Path | None, typer.Option(help="The folder that holds the data.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or a folder; some sources take none.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder with the data; paths are relative to it.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing files.")] = False,
     split: Annotated[str | None, typer.Option(help="The split, if the data set has several.")] = None,
     keep_encoded: Annotated[
@@ -40,7 +40,7 @@ def import_(
     ] = False,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Skip and list unreadable samples.")] = False,
     limits: Annotated[
-        float, typer.Option(metavar="FACTOR", help="Multiply all limits by this, for files that you trust.")
+        float, typer.Option(metavar="FACTOR", help="Multiply all size limits by this; only for files that you trust.")
     ] = 1.0,
     message: Annotated[str | None, typer.Option("-m", "--message", help="The commit message.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
@@ -48,7 +48,8 @@ def import_(
 ) -> None:
     """Import data as columns, and commit them.
 
-    All staged changes are committed too. Columns of the same names are replaced; if they had other samples, it says so.
+    All staged changes are committed too. Columns with the same names are replaced; a note says
+    which of them had other samples.
 
     A failed import changes nothing. If you run it again, samples that are already stored are not stored twice.
     """

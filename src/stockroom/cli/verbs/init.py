@@ -18,7 +18,7 @@ def init(
     name: Annotated[str | None, typer.Option(help="The author of commits made here.")] = None,
     email: Annotated[str | None, typer.Option(help="The author's email.")] = None,
 ) -> None:
-    """Create a repository, unless there is one."""
+    """Create a repository, or do nothing if there is one."""
     from stockroom import StockRoom
     from stockroom.repository.git.work_tree import find_work_tree
     from stockroom.repository.paths import locate

@@ -28,7 +28,7 @@ def log(
 ) -> None:
     """Show the commits reachable from a ref, newest first.
 
-    A commit is shown with its carrier, the git commit that first names it.
+    Each commit is shown with its carrier, the first git commit that names it.
     """
     with console.open_stock() as stock:
         commits = stock.log(ref, n)

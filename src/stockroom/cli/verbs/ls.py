@@ -33,7 +33,7 @@ def ls(
         typer.Argument(metavar="[REV:][SHELF[/NAME]]", help="Such as data, data/image, model, model/resnet, metric."),
     ] = "HEAD:",
     preview: Annotated[
-        bool, typer.Option("--preview", help="Show each key with a preview of its sample; 20 by default.")
+        bool, typer.Option("--preview", help="Show each key with a preview of its sample; 20 keys by default.")
     ] = False,
     n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="List at most this many keys.")] = None,
 ) -> None:

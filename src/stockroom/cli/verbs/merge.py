@@ -42,8 +42,8 @@ def merge(
 ) -> None:
     """Merge a branch or commit into the current branch.
 
-    Samples merge by key, models by tensor, metrics by step. Conflicts are listed and change nothing. Without arguments,
-    show the merge in progress.
+    Samples merge by key, models by tensor, metrics by step. If there are conflicts, list them and change
+    nothing. Without arguments, show the merge in progress.
     """
     if sum((ref is not None, continue_, abort)) > 1:
         raise CommandLineError("REF, --continue and --abort cannot be combined")

@@ -34,7 +34,7 @@ def prefetch(
     where: WhereOption = None,
     ref: Annotated[str, typer.Option(help="The commit to fetch from.")] = "HEAD",
     max_size: Annotated[str | None, typer.Option(metavar="SIZE", help="Fetch at most SIZE, such as 2GiB.")] = None,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print the cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print how much would be fetched.")] = False,
 ) -> None:
     """Fetch samples and models before they are read."""
     budget = None if max_size is None else parse_nbytes(max_size)

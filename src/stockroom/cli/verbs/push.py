@@ -30,10 +30,10 @@ def push(
     ] = False,
     tags: Annotated[bool, typer.Option("--tags", help="Push all tags too.")] = False,
     allow_new_remote: Annotated[
-        bool, typer.Option("--allow-new-remote", help="Begin a new remote where the one seen before has vanished.")
+        bool, typer.Option("--allow-new-remote", help="Start a new remote if the one there before is gone.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="First verify the remote, and send damaged or lost parts again.")
+        bool, typer.Option("--repair", help="First verify the remote, and resend damaged or lost parts.")
     ] = False,
 ) -> None:
     """Push a branch or tag to a remote. Only content that the remote lacks is sent."""

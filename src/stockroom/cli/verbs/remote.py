@@ -31,10 +31,12 @@ def remote(
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
-    """List remotes, or add, change or remove one, or trust its host with your credentials.
+    """List, add, change, remove or trust remotes.
 
-    Never give credentials here: they are read from the environment or the provider's own files. A host that came with
-    a folder or from git, and that you have not named yourself, is contacted only after `stock remote trust NAME`.
+    Never give credentials here: they are read from the environment or the provider's own files.
+
+    Hosts that you name here are trusted. If the settings of a remote came with a copied folder or from git, its host is
+    contacted, with your credentials, only after `stock remote trust NAME`.
     """
     takes = {"list": 0, "add": 2, "set-url": 2, "remove": 1, "trust": 1}
     if action not in takes:

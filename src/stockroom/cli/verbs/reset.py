@@ -32,15 +32,14 @@ def reset(
             stock.reset()
         else:
             stock.reset_to(ref)
-        _tell(console, stock, changes, old if ref is not None else None)
+        _tell(console, stock, changes, old, is_moved=ref is not None)
 
 
-def _tell(console: Console, stock: StockRoom, changes: list[Change], old: str | None) -> None:
+def _tell(console: Console, stock: StockRoom, changes: list[Change], old: str | None, *, is_moved: bool) -> None:
     dropped = f"discarded: {summary_text(changes)}" if changes else "nothing was staged"
-    if old is not None:
+    if is_moved:
         branch_name = f"branch {stock.branch}" if stock.branch else "HEAD"
-        dropped += (
-            f"; {branch_name} is at {short_id(stock.commit_id)} (was {short_id(old)}), `stock undo` restores that"
-        )
+        was = "at no commit" if old is None else short_id(old)
+        dropped += f"; {branch_name} is at {short_id(stock.commit_id)} (was {was}), `stock undo` restores that"
     console.say(dropped)
     console.answer({"dropped": changes_document(changes), "branch": stock.branch, "commit": stock.commit_id})

@@ -44,19 +44,22 @@ def resolve(
     staged: Annotated[bool, typer.Option("--staged", help="Take the content that is staged now.")] = False,
     value: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take the content of a file: .npy, text or bytes for a sample, or JSON."),
+        typer.Option(
+            metavar="FILE", help="Take the content of FILE: a .npy file, text or bytes for a sample, otherwise JSON."
+        ),
     ] = None,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Decide open conflicts at a path, or one at a key, by a side or a value.
+    """Resolve the open conflicts of a merge.
 
-    Without arguments, list open conflicts.
+    Resolve all conflicts at a path, or the one at a key, with a side or a value. Without arguments, list them.
     """
     choices = {"ours": ours, "theirs": theirs, "average": average, "staged": staged, "value": value is not None}
     given = [name for name, is_given in choices.items() if is_given]
+    flags = ", ".join(f"--{name}" for name in given)
     if len(given) != (path is not None):
         raise CommandLineError(
-            f"expected PATH with one of --ours, --theirs, --average, --staged and --value, found {', '.join(given)}"
+            f"expected PATH with one of --ours, --theirs, --average, --staged and --value, found {flags}"
             if given
             else "expected --ours, --theirs, --average, --staged or --value FILE after PATH, found none"
         )
@@ -150,7 +153,7 @@ def _read_sample(file: Path, dtype: Any) -> Any:
     try:
         return np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InvalidInputError(f"{file}: expected a .npy file, found something else ({error})") from error
+        raise InvalidInputError(f"{file}: expected a .npy file of numbers, found something else") from error
 
 
 def _read_json(file: Path) -> Any:

@@ -30,7 +30,7 @@ def revert(
 ) -> None:
     """Commit the reverse of another commit.
 
-    The changes of that commit to its first parent are reversed. Later commits stay.
+    Reverse what that commit changed in its first parent; later commits stay.
     """
     chosen = parse_strategy(strategy, choice)
     with console.open_stock() as stock:

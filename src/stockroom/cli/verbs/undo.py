@@ -11,7 +11,7 @@ from stockroom.cli.verb import verb
 def undo(console: Console) -> None:
     """Undo the last change of a branch or tag.
 
-    This is a commit, or the creation, move or deletion of a branch or tag.
+    This may be a commit, or the creation, move or deletion of a branch or tag. Run it again to undo the change before.
     """
     with console.open_stock() as stock:
         undone = stock.undo()

@@ -1,7 +1,7 @@
 """Moves the samples that one side appended behind those of the other side, so that both stay.
 
-A writer that appends does not choose the keys: they follow the greatest key that it sees. If others append meanwhile,
-both take the same keys, and neither means the other's sample.
+A writer that appends does not choose the keys: they follow the greatest key that it sees. If others append at the
+same time, both take the same keys for different samples.
 """
 
 from __future__ import annotations

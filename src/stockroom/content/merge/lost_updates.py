@@ -1,7 +1,7 @@
-"""Finds updates that would be lost: a value that was read and then written, and that others changed meanwhile.
+"""Finds updates that would be lost: a value that was read and then written, while others changed it.
 
-Two writers that both count from 0 to 1 leave equal values, which a merge takes for one change. One after the other,
-they would have counted to 2.
+Two writers that both count from 0 to 1 leave equal values, which a merge takes for one change. In turn, they
+would have counted to 2.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def read_remote_file(root: Path) -> RemoteSettings | None:
 
 
 def publish_origin(paths: RepositoryPaths) -> bool:
-    """Make the file name `origin`, or remove it if there is no `origin`. Return whether it changed.
+    """Make the file name `origin`, or remove it if there is no `origin`. Return whether it was written.
 
     Does nothing outside a work tree of git, where no colleague would get the file.
     """
@@ -86,7 +86,7 @@ def publish_origin(paths: RepositoryPaths) -> bool:
             text = format_remote(settings)
     if text is None:
         path.unlink(missing_ok=True)
-        return True
+        return False
     if find_regular(path, max_nbytes=_MAX_NBYTES) == text.encode():
         return False
     replace_own_file(path, text.encode(), through=paths.own)  # git must not see a file of passing name

@@ -183,7 +183,7 @@ def _end_after(head: bytes) -> bytes:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Copy bytes until the source ends, and tell the target so."""
+    """Copy bytes until the source ends, and then end the target."""
     buffer = memoryview(bytearray(_PIECE_NBYTES))
     with suppress(OSError):
         while count := source.recv_into(buffer):

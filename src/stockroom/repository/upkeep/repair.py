@@ -46,7 +46,7 @@ class RepairReport:
 
     Attributes:
         found: the damage before.
-        unchecked: the things that could not be read or mended now; they were left as they are.
+        unchecked: things that could not be read or repaired now; they were left as they are.
         done: the repairs, in words.
         lost_packs: packs moved aside or missing, which a remote may have.
         lost_records: how many objects and commits were moved aside or are missing.
@@ -103,7 +103,7 @@ def _mend_catalog(repository: Repository, aside: Path) -> list[str]:
 
 def _bring_back(repository: Repository, aside: Path) -> list[str]:
     back = bring_back(repository.tensors, aside / "packs")
-    return [f"pack {digest.hex()}: is sound, and was moved back from {_ASIDE}" for digest in back]
+    return [f"pack {digest.hex()}: is intact, and was moved back from {_ASIDE}" for digest in back]
 
 
 def _mend_packs(repository: Repository, report: RepairReport, aside: Path, *, unread: Collection[str]) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SESSION_STAGES: Final = "session/"
 """Begins the names of the stages of named sessions."""
 ATTEMPTS: Final = 1000
-"""How often a commit is put on a tip that moves meanwhile."""
+"""How often a commit is tried again because the branch's tip moved."""
 _TURN_TIMEOUT_S: Final = 2.0
 _PAUSE_S: Final = 0.0005
 
@@ -108,11 +108,11 @@ class Workspace(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Make the staged changes durable, as far as this workspace can."""
+        """Make the stage durable, as far as this workspace can."""
 
     @abstractmethod
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the staged changes. Raises `NothingToCommitError` if the branch has the same content."""
+        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content."""
 
     @abstractmethod
     def finish(self, message: str) -> None:
@@ -120,7 +120,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def keep(self) -> str:
-        """Make the staged changes durable although they could not be committed; return where, in words."""
+        """Make the stage durable although it could not be committed; return where, in words."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -128,7 +128,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Return to the staged content at the opening or the last commit of the workspace."""
+        """Return to the stage as it was when the workspace was opened or last committed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -275,7 +275,7 @@ class Workspace(ABC):
             writer.flush()
 
     def _keep_as_session(self, name: str) -> str:
-        """Store the staged content as the stage of a named session; return how to go on, in words."""
+        """Store the staged changes as the stage of a named session; return how to go on, in words."""
         self._stage_edits()
         self._flush_tensors()
         stage = Stage(base=self.head.commit, root=self._staged.root)

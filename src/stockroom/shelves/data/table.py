@@ -118,7 +118,7 @@ class GrowingColumns:
             values = [as_array_like(value, where) for value in values]
         there = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
         if not len(there):
-            self._take_out(name)  # a column without a value now has none of before either
+            self._take_out(name)  # the column that it replaces goes even before the first value
             return 0
         column = self._fit(name, there)
         if len(there) == len(values) and len(column) == self._rows:

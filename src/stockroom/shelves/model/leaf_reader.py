@@ -74,7 +74,7 @@ class LeafReader:
                 self._locate_all()
                 return self._read_located(paths)
             read = read_located(self.tensors, [self._located[path] for path in others])
-        except StalePackError:  # packs were rewritten meanwhile
+        except StalePackError:  # packs were rewritten since
             self._located = {}
             return self._read(paths)
         return found | dict(zip(others, read, strict=True))

@@ -178,7 +178,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     def enable_write(self, message: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[Self]:
         """Open a write block: it commits at its end if anything changed, and pins the handle to the new commit.
 
-        The commit goes on top of the commits that sessions made meanwhile. An exception discards the block's changes.
+        The commit goes on top of the commits that sessions have made since. An exception discards the block's changes.
         If the commit itself fails, as after a conflict with a session, they are kept in a named session, which the
         error names, and the stage is as it was before.
 
@@ -225,10 +225,10 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     ) -> Session:
         """Open a session: a handle that writes on its own stage, beside any number of others, without waiting for them.
 
-        Other handles see its changes only after a commit. A commit goes on top of the branch as it is then: the
-        session's changes are merged with those that others committed meanwhile: appended samples, and points logged
-        without a step, go behind those of others. If others changed something that this session has read and then
-        written, that is a conflict, even if both wrote the same. As a context manager, a session commits the remaining
+        Other handles see its changes only after a commit. A commit goes on top of the branch as it is then, and
+        merges the session's changes with those that others have committed. Appended samples, and points logged without
+        a step, go behind those of others. If others changed something that this session has read and then written,
+        that is a conflict, even if both wrote the same. As a context manager, a session commits the remaining
         changes at its end, or discards them after an exception.
 
         Args:

@@ -1,4 +1,4 @@
-"""Puts a pack's folder in the place of another, so that a kill leaves one of them there, or can be made good.
+"""Puts a pack's folder in the place of another, so that after a kill one of them is there or can be put back.
 
 Linux exchanges two folders in one step on most file systems. On others (NFS, many in user space) that takes three
 renames. After a kill between them the pack is beside its place, and the next process that misses it, or writes, puts it
@@ -37,7 +37,7 @@ def exchange_in_steps(folder: Path, target: Path) -> None:
 
 
 def finish_exchanges(packs_directory: Path) -> None:
-    """Put packs back that a killed process left beside their places. Free of cost where that cannot have happened."""
+    """Put packs back that a killed process left beside their places. Costs nothing where that cannot have happened."""
     if not (packs_directory / _LOCK_NAME).exists():
         return
     with _lock(packs_directory):  # no exchange is under way

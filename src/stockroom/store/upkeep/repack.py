@@ -33,7 +33,7 @@ _BATCH_NBYTES = 8 << 20
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the raw bytes done and the raw bytes in total."""
 FindLive: TypeAlias = Callable[[int], NDArray[np.bool_] | None]
-"""Returns which rows of a pack, by its number, are needed, as `(rows,)`; None if not one is."""
+"""Returns which rows of a pack, by its number, are needed, as `(rows,)`; None if none is."""
 
 
 @dataclass(frozen=True, slots=True)

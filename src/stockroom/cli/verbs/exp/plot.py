@@ -54,7 +54,7 @@ def plot(
 def _read(row: ExperimentRow, metric: str) -> Series:
     if metric not in row.metrics:
         near = near_names(metric, row.metrics) or list(row.metrics)[:5]
-        raise ValueNotFoundError(f"no metric {metric!r} in {row.ref}; {did_you_mean(near) or 'it has none'}")
+        raise ValueNotFoundError(f"no metric {metric!r} in {row.ref}; {did_you_mean(near) or 'it has no metrics'}")
     return row.metrics[metric].series
 
 

@@ -45,7 +45,7 @@ def show(
         str,
         typer.Option(
             metavar="|".join(METRIC_CHOICES),
-            help="The point of a metric to show. The best is the least for metrics called loss, error, perplexity, "
+            help="Which point of a metric to show. The best is the least for metrics called loss, error, perplexity, "
             "mae, mse or rmse, and the greatest for others. Conditions always use the last.",
         ),
     ] = "last",

@@ -28,7 +28,7 @@ def install(
     console: Console,
     hooks: Annotated[
         bool,
-        typer.Option("--hooks", help="Push our commits before git's; refuse to publish a head.stock without its data."),
+        typer.Option("--hooks", help="On git push, push the data first; refuse to push a head.stock without its data."),
     ] = False,
     summary: Annotated[
         bool, typer.Option("--summary", help="After a checkout, print the new commit of the data.")

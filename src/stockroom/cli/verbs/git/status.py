@@ -23,9 +23,9 @@ _POSITIONS: Final = {
 
 @verb(example="stock git status")
 def status(console: Console) -> None:
-    """Show the tie to git.
+    """Show how this repository is tied to git.
 
-    Show whether it is in force, the commits of both sides, and the installed hooks.
+    Show whether git tracks head.stock, the commits of both sides, and the installed hooks.
     """
     with console.open_stock(needs_head=False) as stock:
         tie, remote = stock.describe_tie(), stock.remotes.get("origin")
