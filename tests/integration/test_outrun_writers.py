@@ -224,7 +224,7 @@ def test_conflicts_are_decided_inside_a_session_one_by_one(stock: StockRoom) -> 
         for key in range(3):
             session.data["x"][key] = 70 + key
             commit(stock, key, 80 + key)
-        with pytest.raises(NotFoundError, match="not in conflict"):
+        with pytest.raises(NotFoundError, match="no conflict with the commits of others"):
             session.resolve("data/x", 9)
         assert session.resolve("data/x", 0) == 2
         with pytest.raises(MergeConflictError, match="2 conflicts"):
