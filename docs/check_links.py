@@ -1,4 +1,4 @@
-"""Checks that every link within the documentation leads to a file and a heading that exist.
+"""Checks that every link within the documentation points to an existing file and heading.
 
 Run from the repository's root, by `nox -s docs`. Links to other sites are left alone.
 """

@@ -166,7 +166,7 @@ class NothingToCommitError(StockroomError):
 
 
 class CorruptionError(StockroomError):
-    """Bytes are not what was written; `where` names the file or object."""
+    """Bytes differ from the bytes written; `where` names the file or object."""
 
     def __init__(self, message: str, *, where: str = "") -> None:
         super().__init__(message)
@@ -178,7 +178,7 @@ class DigestMismatchError(CorruptionError):
 
     def __init__(self, expected: str, actual: str, *, where: str) -> None:
         super().__init__(
-            f"{where}: expected digest {expected}, found {actual}; run `stock fsck` to see what is affected",
+            f"{where}: expected digest {expected}, found {actual}; run `stock fsck` to list the damage",
             where=where,
         )
         self.expected = expected
@@ -238,7 +238,7 @@ class GitError(StockroomError):
 
 
 class RemoteError(StockroomError):
-    """A remote failed to do what was asked."""
+    """A remote failed to complete a request."""
 
 
 class UnreachableError(RemoteError):

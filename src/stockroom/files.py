@@ -31,7 +31,7 @@ _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ADVICE: Final = {
     errno.EACCES: "check who may read there",
     errno.EPERM: "check who may read there",
-    errno.EIO: "the disk may be failing: copy what can be read elsewhere",
+    errno.EIO: "the disk may be failing: copy the readable files elsewhere",
 }
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -71,7 +71,7 @@ def refuse_unreadable(error: OSError, where: object, *, start: int | None = None
     part = "" if start is None else f"bytes {start} to {stop} "
     advice = _ADVICE.get(error.errno or 0, "try again")
     if is_exhaustion(error):
-        advice = "let go of views (`column.view`), each of which holds its pack open, or raise the limit (ulimit -n)"
+        advice = "let go of views (`column.view`), since each holds its pack open, or raise the limit (ulimit -n)"
     raise UnreadableError(
         f"{where}: {part}could not be read ({error.strerror or error}); {advice}",
         where=str(where),
@@ -157,7 +157,7 @@ def make_folder(path: Path) -> None:
 
 
 def give_to_owner(path: Path) -> None:
-    """Give what root made in another user's folder to that user, whom it would lock out otherwise."""
+    """Give files that root made in another user's folder to that user, who could not write them otherwise."""
     if os.geteuid() != 0:
         return
     folder, found = path.parent.stat(), path.lstat()

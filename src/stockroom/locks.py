@@ -85,7 +85,7 @@ class FileLock:
         raise LockedError(f"{self._path}: others make and remove it all the time; try again")
 
     def _close_to_readers(self) -> None:
-        """Leave the new file only to those who may write it: whoever can open a file can hold the lock on it."""
+        """Leave the new file only to those who may write it: anyone who can open a file can hold the lock on it."""
         mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         closed = sum(0o7 << shift for shift in (0, 3) if not mode & 0o2 << shift)
         if mode & closed:

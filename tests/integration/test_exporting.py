@@ -233,7 +233,7 @@ def test_any_commit_keys_and_condition_choose_samples(room, tmp_path, capsys):
         (["data/image", "--to", "{}/a.npy", "--keys", "x"], 2, "expected positions"),
         (["data/image", "--to", "{}/a.npy", "--keys", "999"], 1, "no sample under key 999"),
         (["data/image", "--to", "{}/a.npy", "--where", "label =="], 1, "condition"),
-        (["data/image", "--to", "{}/a.npy", "--where", "vector == 1"], 1, "have different keys"),
+        (["data/image", "--to", "{}/a.npy", "--where", "vector == 1"], 1, "do not have the same keys"),
         (["data/imag", "--to", "{}/a.npy"], 1, "did you mean 'image'"),
     ],
 )

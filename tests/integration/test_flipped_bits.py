@@ -154,7 +154,7 @@ def test_a_damaged_catalog_is_found_without_opening_it_and_begun_again(tmp_path)
             assert next(found.where for found in stock.verify().damage) == "catalog"
 
     assert run_in_fork(check) == 0
-    assert "catalog: begun" in ask(path, "fsck", "--repair")
+    assert "catalog: replaced" in ask(path, "fsck", "--repair")
     with StockRoom(path) as stock:
         assert stock.verify().damage == []
         assert stock.data["part3"][7].shape == (40,)

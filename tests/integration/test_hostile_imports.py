@@ -241,7 +241,7 @@ def test_a_compressed_archive_in_several_streams_is_read_and_a_torn_one_refused(
     bring_in(stock, "webdataset", tmp_path / "a.tar")
     assert list(stock.data["bin"].values()) == values
     (tmp_path / "a.tar").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CorruptionError, match="not a whole tar archive"):
+    with pytest.raises(CorruptionError, match="not a complete tar archive"):
         bring_in(stock, "webdataset", tmp_path / "a.tar")
 
 

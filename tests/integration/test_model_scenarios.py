@@ -581,7 +581,7 @@ def test_a_state_of_a_write_block_that_was_undone_is_closed_and_not_called_damag
             stock.model["net"] = {"weight": np.zeros(100)}
             staged = stock.model["net"]
             stock.model["nowhere"]
-        with pytest.raises(ClosedError, match="write block that failed"):
+        with pytest.raises(ClosedError, match="staged and has been dropped"):
             staged["weight"]
         with stock.enable_write():
             stock.model["net"] = {"weight": np.ones(100)}

@@ -277,7 +277,7 @@ def test_a_history_with_a_gap_is_found_and_healed(source: StockRoom, folder: dic
     state = find_newest_state(transport)
     assert state is not None
     publish_state(transport, make_following(state, bundles=state.bundles[1:]))
-    with pytest.raises(CorruptionError, match="history is not whole"):
+    with pytest.raises(CorruptionError, match="its history is incomplete"):
         StockRoom.clone(path=tmp_path / "b", metadata_only=True, **folder)
     assert source.push().moved == ()
     assert [damage.where for damage in source.verify_remote().damage] == ["state 3"]

@@ -427,7 +427,7 @@ def test_remotes_are_named_changed_and_forgotten(tmp_path: Path) -> None:
         stock.add_remote("backup", "gs://b/x")
         stock.add_remote("origin", "s3://b/x", endpoint_url="http://127.0.0.1:9", region="eu-west-1")
         assert list(stock.remotes.items()) == [("origin", "s3://b/x"), ("backup", "gs://b/x")]
-        with pytest.raises(InvalidInputError, match="exists already"):
+        with pytest.raises(InvalidInputError, match="already exists"):
             stock.add_remote("origin", "s3://c")
         for name in ("", "a/b", "-x", ".."):
             with pytest.raises(InvalidInputError):

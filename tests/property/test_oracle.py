@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -343,7 +342,7 @@ class Oracle(RuleBasedStateMachine):
         if our == tips[0]:
             return
         try:
-            merged = merge_in_turn(tips, our)
+            merged = merge(tips[0], our, tips[-1])
         except CannotTellError:
             with StockRoom(clone.path, ref=clone.branch) as reader:
                 merged = read_content(reader)
@@ -486,9 +485,19 @@ class Oracle(RuleBasedStateMachine):
         if there is not None and there not in self._ancestors(tip):
             with pytest.raises(RefChangedError):
                 clone.stock.push(ref=clone.branch)
+            self._look_at_seen(clone)
             return
         clone.stock.push(ref=clone.branch)
-        self.remote[clone.branch] = clone.seen[clone.branch] = tip
+        self.remote[clone.branch] = tip
+        self._look_at_seen(clone)
+        assert clone.seen[clone.branch] == tip
+
+    def _look_at_seen(self, clone: Clone) -> None:
+        """Follow remote-tracking branches, which may show the remote as it was or as it is."""
+        found = {name.removeprefix("origin/"): commit for name, commit in clone.stock.remote_branches.items()}
+        for name, commit in found.items():
+            assert commit in (clone.seen.get(name), self.remote[name])
+        clone.seen = found
 
     @rule(which=clones)
     def fetch(self, which):
@@ -514,6 +523,7 @@ class Oracle(RuleBasedStateMachine):
         clone = self.clones[which]
         clone.excuse_held()
         clone.stock.drop()
+        self._look_at_seen(clone)
 
     @rule(which=clones)
     def collect(self, which):
@@ -524,12 +534,14 @@ class Oracle(RuleBasedStateMachine):
             clone.stock.refresh()
             clone.pinned = clone.head
         clone.stock.gc(grace=timedelta(0))
+        self._look_at_seen(clone)
 
     @rule(which=clones)
     def repair(self, which):
         self._close_writer(self.clones[which])  # repair is a writer itself
         clone = self.clones[which]
         clone.stock.repair()
+        self._look_at_seen(clone)
         assert clone.stock.verify().damage == []
 
     # -- what is held open
@@ -622,19 +634,10 @@ def at_the_worst_moment(stock: StockRoom, act: Callable[[], Any]) -> Iterator[No
         vars(refs).pop("apply", None)
 
 
-def merge_in_turn(tips: list[Content], our: Content) -> Content | None:
-    """Our changes of the first tip, put on top of one tip after the other; None for a conflict."""
-    merged: Content | None = our
-    for before, tip in pairwise(tips):
-        if merged is not None:
-            merged = merge(before, merged, tip)
-    return merged
-
-
 def may_conflict(tips: list[Content], our: Content) -> bool:
     """Whether putting our changes on top of these may be refused."""
     try:
-        return merge_in_turn(tips, our) is None
+        return merge(tips[0], our, tips[-1]) is None
     except CannotTellError:
         return True
 

@@ -1,4 +1,4 @@
-"""The one place that knows what stages, content and records refer to. gc, fsck, du and push all walk here.
+"""The one place that knows the references of stages, content and records. gc, fsck, du and push all walk here.
 
     stage -> its base, its content, a merge record -> the other parent, their content
     content -> nodes of its tree -> records
@@ -42,7 +42,7 @@ OnChunks: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.int64]], object]
 """Called with batches of chunks `(n, 32)` and their lengths `(n,)`."""
 
 _Reading: TypeAlias = tuple[EntryKind | None, int]
-"""The part of a tree's format that decides what its values refer to. Trees that differ in it may share a node."""
+"""The part of a tree's format that decides the references of its values. Trees that differ in it may share a node."""
 
 _RECORDS: Final[_Reading] = (None, 0)
 
@@ -64,7 +64,7 @@ class Walk:
         after: Walk | None = None,
         once: bool = False,
     ) -> None:
-        """Start a walk that has followed nothing yet, or what `after` has followed so far.
+        """Start a walk that has followed nothing yet, or the same as `after` so far.
 
         With `once`, nothing is followed a second time, even if that failed half-way.
         """
@@ -100,7 +100,7 @@ class Walk:
         return [*commits, *merging.parents], [stage.root, ObjectDigest(merging.theirs)]
 
     def add_content(self, root: ObjectDigest, base: ObjectDigest | None = None) -> None:
-        """Follow all content under a root; with `base`, only what the content under that root does not refer to."""
+        """Follow all content under a root; with `base`, skip everything under that root."""
         for _, digest, before in self.iter_records(root, base):
             self.add_record(digest, before)
 
@@ -113,7 +113,7 @@ class Walk:
                 yield path, digest, before
 
     def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None) -> Record:
-        """Follow a record and return it; with `before`, follow only what that record does not refer to."""
+        """Follow a record and return it; with `before`, skip everything that record refers to."""
         record = self._read_record(digest)
         self._begun.add(digest)
         self._add_objects([digest])

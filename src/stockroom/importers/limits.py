@@ -1,4 +1,4 @@
-"""Limits for files that come from strangers: the sizes that a file claims are bounded, as a rule by its own size."""
+"""Limits for files that come from strangers: the claims of a file are bounded, as a rule by its own size."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def import_into(
     """Stage every column of `sources`, replacing those of the same name; commit nothing.
 
     Stored content is not stored again, so an interrupted import is continued by running it again. Errors from reading a
-    source pass through; the caller then keeps or resets what is staged.
+    source pass through; the caller then keeps or resets the stage.
     """
     columns: list[str] = []
     skipped: list[str] = []

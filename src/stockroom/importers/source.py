@@ -36,7 +36,7 @@ class ImportSpec:
     `source` is a name such as `"torchvision.cifar10"` or `"numpy"`; `paths` are files named one by one; `root` is a
     folder to look in; `download` allows downloading missing files. `split` is the part of a data set that comes in
     several; `keep_encoded` leaves images as the files they are; `skip_broken` skips input that cannot be read. `limits`
-    bound what a hostile file can take.
+    bound the memory and time a hostile file can use.
     """
 
     source: str

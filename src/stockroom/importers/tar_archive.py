@@ -1,4 +1,4 @@
-"""Reads tar archives of strangers: decompressed piece by piece, with bounds on what comes out and on headers.
+"""Reads tar archives of strangers: decompressed piece by piece, with bounds on output and on headers.
 
 tarfile reads every header whole, and decompresses as much as there is. Owns the bounds; knows no rows.
 """
@@ -27,7 +27,7 @@ MAX_HEADERS_NBYTES: Final = 64 << 20
 
 _PIECE_NBYTES: Final = 1 << 20
 _MEMORY_NBYTES: Final = 256 << 20
-"""What an xz stream may ask for as its dictionary; the most that xz itself uses is 64 MiB."""
+"""The largest dictionary of an xz stream; the most that xz itself uses is 64 MiB."""
 
 _EXTENDED: Final = (
     tarfile.XHDTYPE,
@@ -44,13 +44,13 @@ _MAKERS: Final[dict[bytes, Callable[[], Any]]] = {
     b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(memlimit=_MEMORY_NBYTES),
     b"]\x00\x00": lambda: lzma.LZMADecompressor(memlimit=_MEMORY_NBYTES),
 }
-"""How compressed streams begin, and what decompresses them."""
+"""The first bytes of compressed streams, and their decompressors."""
 
 
 @contextmanager
 def open_tar(path: Path, limits: Limits) -> Iterator[tarfile.TarFile]:
     """Provide an archive to read from front to back, compressed or not, with the errors of its reader translated."""
-    with translate_read_errors(path, "not a whole tar archive"), path.open("rb") as file:
+    with translate_read_errors(path, "not a complete tar archive"), path.open("rb") as file:
         stream = _open_stream(file, path, limits)
         headers = _make_header_class(path, limits)
         with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", tarinfo=headers) as archive:
@@ -121,7 +121,9 @@ class _Decompressed(io.RawIOBase):
             if piece := self._stream.decompress(rest, nbytes):
                 return bytes(piece)
             if was_hungry and not self._stream.eof:
-                raise CorruptionError(f"{self._path}: not a whole tar archive: it is cut short", where=str(self._path))
+                raise CorruptionError(
+                    f"{self._path}: not a complete tar archive: it is cut short", where=str(self._path)
+                )
 
 
 def _make_header_class(path: Path, limits: Limits) -> type[tarfile.TarInfo]:

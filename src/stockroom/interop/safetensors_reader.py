@@ -45,7 +45,7 @@ def _make_tensor(path: Path, name: str, spec: dict[str, Any], data: NDArray[np.u
 
 
 def _take_notes(state: dict[str, Any], metadata: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Restore into state and metadata what our own export noted. Other programs' notes stay as they are."""
+    """Restore the notes of our own export into state and metadata. Notes of other programs stay as they are."""
     try:
         notes = json.loads(metadata[NOTES_KEY])
         values = {name: decode_value(value) for name, value in notes["values"].items() if name not in state}

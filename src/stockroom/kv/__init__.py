@@ -1,7 +1,7 @@
 """Ordered byte maps on disk: the one package that imports lmdb.
 
 Owns environments, transactions, map growth, fork safety and the translation of LMDB's errors.
-Knows nothing of what keys and values mean.
+Knows nothing of the meaning of keys and values.
 """
 
 from stockroom.kv.environment import Environment

@@ -109,7 +109,7 @@ def _hold_if_unwritten(path: Path) -> Iterator[None]:
 
 
 def _choose_modes(path: Path) -> dict[str, bool]:
-    """Return lmdb's `readonly` and `lock` for what this user may do in the folder."""
+    """Return lmdb's `readonly` and `lock` for the permissions of this user in the folder."""
     data, lock = path / "data.mdb", path / "lock.mdb"
     writable = os.access(path, os.W_OK | os.X_OK) and (not data.exists() or os.access(data, os.W_OK))
     return {"readonly": not writable, "lock": writable or os.access(lock, os.R_OK | os.W_OK)}

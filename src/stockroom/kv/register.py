@@ -1,7 +1,7 @@
 """The LMDB environments that this process has open: one for each real path, however often it is opened.
 
 LMDB's locks belong to the process and the file, so a second environment on a file would silently undo the first one's.
-Forks are handled here too: running transactions end first, and the child only ever releases what it inherited.
+Forks are handled here too: running transactions end first, and the child only ever releases inherited environments.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class _Meta:
         return self.roots == (_NO_PAGE, _NO_PAGE) and self.last_page <= 1
 
     def find_fault(self) -> str | None:
-        """Return the value that would make LMDB read outside the file, or None."""
+        """Return the defect that would take LMDB out of the file, or None."""
         if self.page_nbytes not in _PAGE_SIZES:
             return f"a page size of {self.page_nbytes} bytes"
         if self.flags[0] & ~_KEPT_FLAGS or self.flags[1]:
@@ -145,7 +145,7 @@ def _find_fault(data: Path, *, readonly: bool) -> str | None:
     metas = _read_metas(head)
     newest = max((meta for meta in metas if meta is not None), key=lambda meta: meta.transaction, default=None)
     if newest is None:
-        return None  # LMDB says what it is
+        return None  # LMDB names the defect
     return newest.find_fault() or _check_length(data, nbytes, newest, readonly=readonly)
 
 

@@ -109,7 +109,7 @@ def _read_parents(txn: ReadTxn, commit_id: CommitId) -> tuple[CommitId, ...]:
     value = txn.get("commits", commit_id)
     if value is None:
         raise CorruptionError(
-            f"{where}: missing from this repository; run `stock fsck` to see what is affected", where=where
+            f"{where}: missing from this repository; run `stock fsck` to list the damage", where=where
         )
     return decode_commit(value, where=where).parent_ids
 

@@ -30,7 +30,7 @@ _HEADER: Final = struct.Struct("<BI")
 _RAW: Final = 0
 _ZSTD: Final = 1
 _ZSTD_LEVEL: Final = 1
-_malformed = partial(malformed, advice="run `stock fsck` to see what is affected")
+_malformed = partial(malformed, advice="run `stock fsck` to list the damage")
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ def decode_object(value: bytes | None, digest: ObjectDigest) -> bytes:
     where = f"metadata object {digest.hex()}"
     if value is None:
         raise CorruptionError(
-            f"{where}: missing from this repository; run `stock fsck` to see what is affected", where=where
+            f"{where}: missing from this repository; run `stock fsck` to list the damage", where=where
         )
     data = _decode_payload(value, where)
     check_digest(data, digest, where=where)

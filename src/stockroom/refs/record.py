@@ -79,5 +79,5 @@ class RecordFormat(Generic[R]):
             raise self._malformed(where, f"{self._name} version {self._version}", str(version))
 
     def _malformed(self, where: str, expected: str, found: str) -> MalformedRecordError:
-        message = f"{where}: expected {expected}, found {found}; run `stock fsck` to see what is affected"
+        message = f"{where}: expected {expected}, found {found}; run `stock fsck` to list the damage"
         return MalformedRecordError(message, where=where)

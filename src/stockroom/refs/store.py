@@ -208,7 +208,7 @@ def _checked_commit(commit_id: CommitId, value: bytes | None) -> CommitRecord:
     where = f"commit {commit_id.hex()}"
     if value is None:
         raise CorruptionError(
-            f"{where}: missing from this repository; run `stock fsck` to see what is affected", where=where
+            f"{where}: missing from this repository; run `stock fsck` to list the damage", where=where
         )
     check_digest(value, commit_id, where=where)
     return decode_commit(value, where=where)

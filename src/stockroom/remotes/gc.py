@@ -89,7 +89,7 @@ def collect_remote(
     transport: Transport | None = None,
     on_stage: OnStage = lambda *_: None,
 ) -> RemoteGcReport:
-    """Mark what the refs of a remote cannot reach, and remove what has been marked for `grace` by its clock.
+    """Mark items the refs of a remote cannot reach; remove items marked for `grace` by its clock.
 
     Commits that the git history here pins, or that are checked out here, are kept as well.
 

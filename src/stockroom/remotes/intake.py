@@ -102,7 +102,7 @@ class Intake:
         raise AssertionError("unreachable")
 
     def _take_bundle(self, bundle: Bundle, entry: BundleEntry, folder: Path) -> None:
-        """Take packs, then objects, so that everything comes after what it refers to. Commits are kept for the end."""
+        """Take packs, then objects, so that everything comes after its references. Commits are kept for the end."""
         self._take_packs(bundle, entry, folder)
         for batch in _iter_batches(bundle):
             self._take_objects(batch, bundle.where)

@@ -1,4 +1,4 @@
-"""A temporary copy of a remote's metadata for gc: finds what its refs reach, and rewrites bundles without the rest."""
+"""A temporary copy of a remote's metadata for gc: walks the refs, and rewrites bundles without unreachable content."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MetadataCopy:
         self._repository.close()
 
     def take_in(self, state: RefState) -> None:
-        """Download the bundles of a state, and find what its refs reach."""
+        """Download the bundles of a state, and find everything its refs reach."""
         for entry in state.bundles:
             self.copy_bundle(entry)
         Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)

@@ -1,4 +1,4 @@
-"""Push: packs, then a bundle of metadata, then the next ref state. Others see none of it before that last step.
+"""Push: packs, then a bundle of metadata, then the next ref state. Until that last step it is invisible to others.
 
 Killed at any instant, it has at most left files there that the next push finds and does not send again.
 """
@@ -86,7 +86,7 @@ def push(
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
-    """Bring refs of a remote to where `wanted` says (None deletes), with everything that they reach.
+    """Set refs of a remote to the commits in `wanted` (None deletes), and send everything they reach.
 
     A remote begins with its first push. If it has none of the states that were seen there, that takes
     `allow_new_remote`.

@@ -1,4 +1,4 @@
-"""Restores from remotes what a repair could not mend: metadata first, then the lost packs."""
+"""Restores from remotes the data a repair could not mend: metadata first, then the lost packs."""
 
 from __future__ import annotations
 

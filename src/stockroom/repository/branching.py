@@ -56,7 +56,7 @@ def delete_tag(repository: Repository, name: str) -> None:
 def checkout(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
     """Move HEAD and return it; writes only `head.stock`, and the new branch if `create`.
 
-    A new branch starts at HEAD and keeps what is staged; moving elsewhere needs a clean stage. In the tie, only git
+    A new branch starts at HEAD and keeps the stage; moving elsewhere needs a clean stage. In the tie, only git
     makes and switches branches: raises `ConflictError` with git's command.
     """
     repository = workspace.repository
@@ -100,7 +100,7 @@ def undo(workspace: StageWorkspace) -> Operation:
 
 
 def reset_to(workspace: StageWorkspace, target: CommitId) -> None:
-    """Move the checked-out branch, or a detached HEAD, to a commit, and drop what is staged."""
+    """Move the checked-out branch, or a detached HEAD, to a commit, and drop the stage."""
     branch = workspace.head.branch
     if branch is None:
         workspace.reset()

@@ -1,7 +1,7 @@
 """Claims: an active writer relies on things that are not reachable yet, and gc must keep them.
 
 A claim is a shared lock on a file named by the round of gc's marks (`refs.marks`) that the writer has seen. The writer
-does not rely on what was marked by then, so gc may delete that; what is marked later stays until the writer is done.
+does not rely on anything marked by then, so gc may delete it; anything marked later stays until the writer is done.
 Locks end with their process, so a killed writer claims nothing.
 """
 

@@ -2,7 +2,7 @@
 
 If git has moved `head.stock`, the branch moves to its commit; the operation log keeps the old position. If git has not,
 but the branch is ahead of it, sessions have moved the branch, and HEAD moves to it. To tell these apart, `git.seen`
-records what `head.stock` said when each branch was last seen here.
+records the content of `head.stock` when each branch was last seen here.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def explain_detached(repository: Repository) -> ConflictError:
 
 
 def note_seen(paths: RepositoryPaths, head: Head) -> None:
-    """Record what `head.stock` says on HEAD's branch."""
+    """Record the content of `head.stock` for HEAD's branch."""
     seen = _read_seen(paths)
     at = None if head.commit is None else head.commit.hex()
     if head.branch is None or (head.branch in seen and seen[head.branch] == at):

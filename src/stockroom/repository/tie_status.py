@@ -1,4 +1,4 @@
-"""The status of the tie to git: whether it is in force, where both sides are, and what is installed."""
+"""The status of the tie to git: whether it is in force, where both sides are, and the installed parts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TieStatus:
         staged_on: the base of the staged changes; None if nothing is staged.
         is_staged: whether anything is staged.
         shares: the other work tree whose `.stockroom` is used here, if it is not this one's own.
-        has_driver, has_pre_push, has_post_checkout: what is installed.
+        has_driver, has_pre_push, has_post_checkout: whether each is installed.
     """
 
     work_tree: Path | None

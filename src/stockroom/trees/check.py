@@ -16,7 +16,7 @@ def check_tree(tree: Tree, seen: set[bytes], *, begun: set[bytes] | None = None)
     A node whose nodes were not all yielded, and taken by a caller that went on, is in `begun` and not in `seen`.
     Without `begun`, a node is added to `seen` before those below it, and not visited again even if that fails half-way.
 
-    Raises `CorruptionError` if a node is missing, damaged, or not what its parent says.
+    Raises `CorruptionError` if a node is missing, damaged, or does not match its parent.
     """
     if tree.root not in seen:
         yield from _walk(tree, tree.root, tree.top, seen=seen, begun=begun)

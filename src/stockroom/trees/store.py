@@ -15,7 +15,7 @@ DEFAULT_CAPACITY = 1024  # nodes, about 16 KiB each
 
 @runtime_checkable
 class NodeStore(Protocol):
-    """Objects by digest. It verifies what it reads, and may compress objects."""
+    """Objects by digest. It verifies every object it reads, and may compress objects."""
 
     def get_object(self, digest: ObjectDigest) -> bytes:
         """Return the bytes stored under `digest`; raises if there are none."""
@@ -64,7 +64,7 @@ class NodeCache:
         return node if node is not None else self._keep(digest, self._store.get_object(ObjectDigest(digest)))
 
     def read_child(self, parent: Node, index: int) -> Node:
-        """Return the child at `index`; raises `MalformedRecordError` if it is not what its parent says."""
+        """Return the child at `index`; raises `MalformedRecordError` if it does not match its parent."""
         digest = parent.child_digests[index]
         child = self._cached(digest)
         if child is None:

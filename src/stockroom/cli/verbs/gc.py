@@ -23,7 +23,7 @@ def gc(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="With --remote: the remote's name; origin by default.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only print the planned deletions.")] = False,
     grace: Annotated[
         str, typer.Option(metavar="TIME", help="How long content must have been unreachable: 2w, 3d, 12h, 0.")
     ] = "2w",

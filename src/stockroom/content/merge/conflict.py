@@ -35,7 +35,7 @@ class Conflict:
         kind: in words: "both added", "both changed", "deleted by us, changed by them", "changed by us, deleted by
             them", "schema" (two schemas of one column), "attrs", "metadata", "structure" (of a model, if ties and
             shared memory do not fit together), "name" (of a column that they added, if it collides with one of ours).
-        base, ours, theirs: hex digests of what each side has, or None.
+        base, ours, theirs: hex digest of each side's version, or None.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""An unfinished merge: what is merged into the stage, and which conflicts are still open.
+"""An unfinished merge: the content merged into the stage, and the open conflicts.
 
 As a metadata object: magic `SRmg`, version 1, then kind, theirs, parent, message and open conflicts as msgpack. The
 stage refers to it, so that neither exists without the other.

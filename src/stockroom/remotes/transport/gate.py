@@ -11,9 +11,11 @@ import re
 import socket
 import threading
 import urllib.request
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 Address: TypeAlias = tuple[str, int]
@@ -34,7 +36,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 class RequestGate:
-    """Passes requests on as a rule says, and refuses all others. Listens once it is opened."""
+    """Passes requests on as a rule says, and refuses all others. It listens from `open` on, as long as it exists."""
 
     def __init__(self) -> None:
         self._choose: Rule = lambda *_: None
@@ -44,20 +46,29 @@ class RequestGate:
         """Listen, and return the URL to use as a proxy."""
         self._choose = rule
         listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, args=(listener,), name="stock-gate", daemon=True).start()
+        weakref.finalize(self, _wake, listener, os.getpid()).atexit = False
+        serve = partial(_serve, listener, weakref.ref(self))
+        threading.Thread(target=serve, name="stock-gate", daemon=True).start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def bound_redirects(self, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:
+        """Let the client with these options follow redirects to the remote's own host and where `rule` allows.
+
+        With `passes_all`, requests to that host pass the gate too, so that it refuses the host's other ports: the
+        client repeats a session token there. If the user's environment names a proxy, there is no gate.
+        """
+        if not is_proxied(url):
+            options["proxy_url"] = self.open(rule)
+            if not passes_all:
+                options["proxy_excludes"] = urlsplit(url).hostname or ""
 
     def take_refused(self) -> str:
         """Return the host that was last refused, if any, and forget it."""
         refused, self._refused = self._refused, ""
         return refused
 
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            client, _ = listener.accept()
-            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
-
-    def _pass_on(self, client: socket.socket) -> None:
+    def pass_on(self, client: socket.socket) -> None:
+        """Answer one request, then close the connection."""
         with client, suppress(OSError, ValueError):
             head, rest = _read_head(client)
             method, target, version = head.split(b"\r\n", 1)[0].split(b" ")
@@ -81,6 +92,25 @@ class RequestGate:
                     answer, rest = _read_head(server)
                     client.sendall(_end_after(answer) + rest)
                 _pump(server, client)
+
+
+def _serve(listener: socket.socket, find_gate: Callable[[], RequestGate | None]) -> None:
+    with listener, suppress(OSError):  # raised once the gate is gone
+        while True:
+            client, _ = listener.accept()
+            gate = find_gate()
+            if gate is None:
+                client.close()
+                return
+            threading.Thread(target=gate.pass_on, args=(client,), daemon=True).start()
+            del gate
+
+
+def _wake(listener: socket.socket, pid: int) -> None:
+    """End the wait for connections; in a forked child they are the parent's."""
+    if os.getpid() == pid:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 def refuse_others(own: str) -> Rule:

@@ -23,8 +23,6 @@ from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError
 from stockroom.remotes.mask import mask_secrets
 from stockroom.remotes.transport.gate import (
     RequestGate,
-    Rule,
-    is_proxied,
     refuse_but_aws,
     refuse_others,
     refuse_private,
@@ -289,7 +287,7 @@ def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
         options["allow_http"] = parts.scheme == "http"
         addresses = map(ipaddress.ip_address, resolve(parts.hostname or "", 0))
         is_private = any(not address.is_global for address in addresses)
-        _bound_redirects(gate, options, settings.url, refuse_private(settings.url), passes_all=is_private)
+        gate.bound_redirects(options, settings.url, refuse_private(settings.url), passes_all=is_private)
         return store.HTTPStore.from_url(settings.url, **common)
     if parts.scheme == "s3":
         return _open_s3(store, settings, parts.netloc, prefix, common, gate)
@@ -317,7 +315,7 @@ def _open_s3(
         is_alone = provider is not None or "AWS_ACCESS_KEY_ID" in os.environ or "skip_signature" in given
         rule = refuse_others(endpoint) if is_alone else refuse_but_aws(endpoint)
         has_token = not is_alone or (_gives_token(provider) if provider else "AWS_SESSION_TOKEN" in os.environ)
-        _bound_redirects(gate, common["client_options"], endpoint, rule, passes_all=has_token)
+        gate.bound_redirects(common["client_options"], endpoint, rule, passes_all=has_token)
     return store.S3Store(bucket, prefix=prefix, **given, **common)
 
 
@@ -331,18 +329,6 @@ def _read_endpoint(variable: str) -> str | None:
     except ValueError:
         raise InvalidInputError(f"{variable}: expected an endpoint such as https://host:port, found none") from None
     return endpoint
-
-
-def _bound_redirects(gate: RequestGate, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:
-    """Let the client follow redirects to the remote's own host and where `rule` allows.
-
-    With `passes_all`, requests to that host pass the gate too, so that it refuses the host's other ports: the client
-    repeats a session token there. If the user's environment names a proxy, there is no gate.
-    """
-    if not is_proxied(url):
-        options["proxy_url"] = gate.open(rule)
-        if not passes_all:
-            options["proxy_excludes"] = urlsplit(url).hostname or ""
 
 
 def _has_s3_credentials() -> bool:
@@ -403,5 +389,5 @@ def _open_azure(
         given["endpoint"] = endpoint
         common["client_options"]["allow_http"] = endpoint.startswith("http://")
         if any(_AZURE_KEYS.fullmatch(name) for name in os.environ):  # otherwise it asks other hosts for credentials
-            _bound_redirects(gate, common["client_options"], endpoint, refuse_others(endpoint), passes_all=True)
+            gate.bound_redirects(common["client_options"], endpoint, refuse_others(endpoint), passes_all=True)
     return store.AzureStore(container, prefix=prefix, **given, **common)

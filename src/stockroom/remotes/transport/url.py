@@ -70,7 +70,7 @@ def parse_remote_settings(
 def _parse_folder(text: str, base: Path) -> RemoteSettings:
     if _SECRET_IN_NO_URL.match(text):
         raise InvalidInputError(
-            "expected the URL or folder of a remote, found what looks like credentials before an '@': leave them out, "
+            "expected the URL or folder of a remote, found apparent credentials before an '@': leave them out, "
             "and write URLs with '://' (a folder of such a name is ./NAME)"
         )
     return RemoteSettings(str((base / Path(text).expanduser()).resolve()))

@@ -33,7 +33,7 @@ class Step(Protocol):
     """One change."""
 
     def describe(self) -> str:
-        """Return what `apply` does, in a line."""
+        """Describe the effect of `apply` in a line."""
 
     def apply(self) -> None:
         """Make the change."""
@@ -93,7 +93,7 @@ def plan_install(
 
     `program` is the command that runs `stock`. Raises `ConflictError` if a hook that is not ours is in the way.
     """
-    driver = shlex.join([*program, "git", "merge-driver", "--"]).replace("%", "%%")  # git expands what follows a `%`
+    driver = shlex.join([*program, "git", "merge-driver", "--"]).replace("%", "%%")  # git expands `%` sequences
     settings = {
         f"{_SECTION}.name": "Stockroom merges head.stock",
         f"{_SECTION}.driver": f"{driver} %O %A %B %L %P",

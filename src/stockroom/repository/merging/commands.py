@@ -131,7 +131,7 @@ def continue_merge(workspace: StageWorkspace, message: str | None = None) -> Com
 
 
 def abort_merge(workspace: StageWorkspace) -> str:
-    """Abort the unfinished merge, drop what was staged with it, and return its kind."""
+    """Abort the unfinished merge, drop its staged content, and return its kind."""
     kind = get_merging(workspace).kind
     workspace.reset()
     return kind

@@ -38,7 +38,7 @@ def list_missing(repository: Repository, versions: Versions) -> list[CommitId]:
 def merge_versions(repository: Repository, versions: Versions) -> CommitId | None:
     """Return the commit for the merged `head.stock`: ours, theirs, or a new one.
 
-    If git's common version is in the history of both, as in a merge, our own history says what both have in common, and
+    If git's common version is in the history of both, as in a merge, our own history has their merge base, and
     the new commit has both as parents. Otherwise, as in a cherry-pick or a revert, the changes from that version to
     theirs are put on top of ours.
 

@@ -33,7 +33,7 @@ def resolve(
 ) -> int:
     """Decide the open conflicts at a path, or the one at a key; return how many are still open in all.
 
-    `ours` is the content of HEAD, `theirs` the content merged in. `choice` None takes what is staged there now, such as
+    `ours` is the content of HEAD, `theirs` the content merged in. `choice` None takes the content staged there, such as
     a value set by hand.
 
     Raises:

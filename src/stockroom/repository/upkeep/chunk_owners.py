@@ -55,7 +55,7 @@ class Ledger:
     """Tallies of parts. Parts are numbers from 0, entered one after the other, each as a whole.
 
     Attributes:
-        all: what each part refers to.
+        all: the tally of each part.
         new: the share of it that no earlier part refers to.
     """
 

@@ -87,7 +87,7 @@ class GcPlan:
         }
         for commit in self.repository.refs.iter_commit_ids():
             if commit not in old[MarkKind.COMMIT] and commit not in self.reach.commits:
-                with suppress(CorruptionError):  # what stays for now stays as complete as it is
+                with suppress(CorruptionError):  # a kept pack stays as complete as it is
                     self.reach.add_commits([commit])
         return {
             MarkKind.COMMIT: {digest for digest in old[MarkKind.COMMIT] if not self.is_reachable(digest)},

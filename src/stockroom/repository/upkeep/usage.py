@@ -18,7 +18,7 @@ from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.trees import Node, Tree, iter_range
 
 _SHARED: Final = 0
-"""The part for what several branches share."""
+"""The part for data that several branches share."""
 
 
 @dataclass(frozen=True, slots=True)

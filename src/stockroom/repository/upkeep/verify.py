@@ -1,6 +1,6 @@
-"""Checks everything in a repository: packs, objects, trees, history, and all indexes of them.
+"""Checks that a repository is complete and intact: packs, objects, trees, history, and all indexes of them.
 
-Reads only. Each finding says what is damaged, what needs it, and what to do. Damage in one part does not affect the
+Reads only. Each finding names the damage, its users, and the remedy. Damage in one part does not affect the
 findings about others.
 """
 

@@ -95,7 +95,7 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def flush(self) -> None:
-        """Write out the staged changes; the stage of a named session then outlives the process."""
+        """Write out the stage; the stage of a named session then outlives the process."""
         self.check_open()
         self._stage_edits()
         self._flush_tensors()
@@ -103,7 +103,7 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def finish(self, message: str) -> None:
-        """Commit what this session changed, if anything."""
+        """Commit the changes of this session, if any."""
         if self.snapshot.root != self.base.root:
             self.commit(message, {})
         else:
@@ -165,7 +165,7 @@ class SessionWorkspace(Workspace):
     def resolve(self, path: str, key: Key | None, choice: Choice) -> int:
         """Decide the conflicts with the branch's tip at a path, or the one at a key; return how many are left.
 
-        `ours` is this session's side. The decision holds until the next commit, `refresh` or `reset`.
+        `ours` is the staged content of this session. The decision holds until the next commit, `refresh` or `reset`.
 
         Raises:
             NotFoundError: nothing there is in conflict.
@@ -186,7 +186,7 @@ class SessionWorkspace(Workspace):
 
     @one_at_a_time
     def rollback(self) -> None:
-        """Return to the stage as it was when the workspace was opened or last committed."""
+        """Return to the staged content at the opening or the last commit of the workspace."""
         if self.is_open:
             self._drop_edits()
             self.head, self.base = self._start_head, self._start_base

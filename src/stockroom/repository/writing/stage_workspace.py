@@ -28,8 +28,8 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
 
 _OUTRUN: Final = (
-    "Sessions have changed it and committed: put the staged changes on a separate branch (`stock checkout -b NAME`, "
-    "then `stock commit`), and merge it with a strategy"
+    "Sessions committed it meanwhile: `stock checkout -b NAME` and `stock commit` put the stage on a branch of "
+    "its own, to be merged with a strategy"
 )
 
 
@@ -39,7 +39,7 @@ class StageWorkspace(Workspace):
     def __init__(
         self, repository: Repository, *, timeout_s: float, drop_stage: bool = False, only_moving: bool = False
     ) -> None:
-        """Open it; `drop_stage` leaves out staged changes, `only_moving` allows a stage that is on another commit."""
+        """Open it; `drop_stage` leaves out the stage, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
@@ -77,7 +77,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def finish(self, message: str) -> None:
-        """Commit what this workspace changed, if anything, along with what was staged before."""
+        """Commit the changes of this workspace, if any, along with earlier staged changes."""
         self.check_open()
         root = self.snapshot.root
         if root in (self._start, self.base.root) and self.merging is None:
@@ -167,7 +167,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
-        """Replace the stage by merged content and the unfinished merge."""
+        """Replace the staged content by merged content and the unfinished merge."""
         self.check_open()
         self._staged, self.merging = content, merging
         self._forget_edits()
@@ -188,7 +188,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def rollback(self) -> None:
-        """Return to the stage as it was when the workspace was opened or last committed, on disk too."""
+        """Return to the staged content at the opening or the last commit of the workspace, on disk too."""
         if not self.is_open:
             return
         self._drop_edits()
@@ -330,7 +330,7 @@ class StageWorkspace(Workspace):
         return self.merging is None and (ours is None or is_ancestor(self.repository.refs, ours, tip))
 
     def _put_on(self, tip: CommitId | None) -> Snapshot:
-        """Return the stage on top of the branch's tip.
+        """Return the staged changes on top of the branch's tip.
 
         Raises `MergeConflictError` if sessions changed the same things there.
         """

@@ -108,19 +108,19 @@ class Workspace(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Make the stage durable, as far as this workspace can."""
+        """Make the staged changes durable, as far as this workspace can."""
 
     @abstractmethod
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content."""
+        """Commit the staged changes. Raises `NothingToCommitError` if the branch has the same content."""
 
     @abstractmethod
     def finish(self, message: str) -> None:
-        """Commit what this workspace changed, if anything."""
+        """Commit the changes of this workspace, if any."""
 
     @abstractmethod
     def keep(self) -> str:
-        """Make the stage durable although it could not be committed; return where, in words."""
+        """Make the staged changes durable although they could not be committed; return where, in words."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -128,7 +128,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Return to the stage as it was when the workspace was opened or last committed."""
+        """Return to the staged content at the opening or the last commit of the workspace."""
 
     @abstractmethod
     def close(self) -> None:
@@ -275,7 +275,7 @@ class Workspace(ABC):
             writer.flush()
 
     def _keep_as_session(self, name: str) -> str:
-        """Store the staged changes as the stage of a named session; return how to go on, in words."""
+        """Store the staged content as the stage of a named session; return how to go on, in words."""
         self._stage_edits()
         self._flush_tensors()
         stage = Stage(base=self.head.commit, root=self._staged.root)

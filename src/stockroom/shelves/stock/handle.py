@@ -225,7 +225,7 @@ class Handle:
         self._head = head
 
     def _finish(self, workspace: Workspace, message: str | None) -> None:
-        """Commit what a session changed; if that fails, keep it, and say where."""
+        """Commit the changes of a session; if that fails, keep it, and say where."""
         try:
             workspace.finish(message or describe_changes(self.status().changes))
         except StockroomError as error:

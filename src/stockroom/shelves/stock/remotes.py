@@ -169,7 +169,7 @@ class RemoteActions(Handle):
                 them.
             where: a condition on other columns of the same keys, such as `label == 3`.
             max_nbytes: fetch no more than this.
-            dry_run: only report what it would fetch.
+            dry_run: only report the planned fetch.
         """
         from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
         from stockroom.shelves.stock.selection import choose

@@ -32,7 +32,7 @@ class Selection:
 
 
 def choose(handle: Handle, path: str | None, keys: Sequence[Any] | slice | None, where: str | None) -> Selection:
-    """Return everything at `path` (None: in the commit), or what `keys` and `where` select of a column or model."""
+    """Return everything at `path` (None: in the commit), or the part that `keys` and `where` select of it."""
     if path is None:
         if keys is not None or where is not None:
             raise InvalidInputError("keys and where need one column or model; name it")

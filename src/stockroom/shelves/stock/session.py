@@ -79,7 +79,7 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         self._strategy = strategy
 
     def refresh(self) -> None:
-        """Put what is staged on top of the branch's tip, so that this session sees the commits of others.
+        """Put the staged changes on top of the branch's tip, so that this session sees the commits of others.
 
         Raises `MergeConflictError`, and changes nothing, if conflicts are undecided.
         """

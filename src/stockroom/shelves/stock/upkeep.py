@@ -41,7 +41,7 @@ class UpkeepActions(Handle):
         became unreachable within the grace period. Fetches nothing. An interrupted gc resumes when it is run again.
 
         Args:
-            dry_run: only report what would be deleted.
+            dry_run: only report the planned deletions.
             grace: how long something must have been unreachable.
             repack: also merge small packs into large ones, and remove unreachable chunks from packs that stay. History
                 does not change.
@@ -78,7 +78,7 @@ class UpkeepActions(Handle):
 
         Args:
             remote: the remote's name.
-            dry_run: only report what would be deleted; changes nothing on the remote.
+            dry_run: only report the planned deletions; changes nothing on the remote.
             grace: how long something must have been marked. If clones go longer than this without a fetch, new commits
                 in them may rely on samples that are gone when they are pushed.
             on_stage: called with the current step, the amount done, and the total.
@@ -177,7 +177,7 @@ class UpkeepActions(Handle):
         return measure_usage(self._repository, self._pin.snapshot)
 
     def measure_commits(self, ref: str = "HEAD") -> dict[str, Tally]:
-        """Return what each commit reachable from `ref` added to those before it, by full hex digest; oldest first."""
+        """Return the data added by each commit reachable from `ref`, by full hex digest; oldest first."""
         from stockroom.repository.upkeep.usage import measure_commits
 
         start = self._resolve(ref)
@@ -210,7 +210,7 @@ class UpkeepActions(Handle):
         return MappingProxyType({commit.hex(): git_commit for commit, git_commit in carriers.items()})
 
     def describe_tie(self) -> TieStatus:
-        """Return whether git tracks `head.stock`, the commits of both sides, and what is installed in git."""
+        """Return whether git tracks `head.stock`, the commits of both sides, and the parts installed in git."""
         from stockroom.repository.tie_status import describe_tie
 
         return describe_tie(self._repository)

@@ -85,7 +85,7 @@ class Catalog:
         return self._env.view(lambda txn: (read_generation(txn), list_tables(txn)))
 
     def forget(self, number: int) -> None:
-        """Forget what this process cached about a pack number."""
+        """Forget everything this process cached about a pack number."""
         self._digests.pop(number, None)
 
 

@@ -1,6 +1,6 @@
 """Finds packs on disk that the catalog does not have.
 
-Kept apart: the catalog and the tables are rebuilt from what it finds, and know no folders.
+Kept apart: the catalog and the tables are rebuilt from its findings, and know no folders.
 """
 
 from __future__ import annotations

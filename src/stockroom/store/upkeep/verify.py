@@ -37,7 +37,7 @@ Apply: TypeAlias = Callable[[Callable[[list[int]], Any], list[list[int]]], Itera
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One problem: where, what, how to repair it, and what is known to need the damaged part."""
+    """One problem: its place, its kind, the repair, and the known users of the damaged part."""
 
     where: str
     what: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -119,7 +120,8 @@ def test_a_proxy_of_the_users_is_left_to_decide(monkeypatch: pytest.MonkeyPatch)
 def test_a_tunnel_carries_bytes_both_ways() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        url = RequestGate().open(refuse_others(f"https://127.0.0.1:{port}"))
+        gate = RequestGate()
+        url = gate.open(refuse_others(f"https://127.0.0.1:{port}"))
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10) as client:
             client.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\nearly" % port)
             inside, _ = server.accept()
@@ -132,7 +134,8 @@ def test_a_tunnel_carries_bytes_both_ways() -> None:
 
 @pytest.mark.parametrize("request_", [b"", b"GET\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n", b"x" * 200_000])
 def test_a_request_that_is_none_is_dropped(request_: bytes) -> None:
-    url = RequestGate().open(refuse_private("https://example.org"))
+    gate = RequestGate()
+    url = gate.open(refuse_private("https://example.org"))
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 10) as client:
         try:
             client.sendall(request_)
@@ -175,3 +178,13 @@ def test_only_public_addresses_are_allowed_beside_the_own_one() -> None:
     for host in ("192.168.0.1", "127.0.0.1", "169.254.169.254", "10.1.2.3", "::1", "fe80::1", "0.0.0.0", "100.64.0.1"):
         assert rule(host, 80) is None, host
     assert rule("no-such-host.invalid", 80) is None
+
+
+def test_a_gate_that_is_gone_listens_no_more_and_leaves_no_thread():
+    before, gate = set(threading.enumerate()), RequestGate()
+    gate.open(refuse_others("http://127.0.0.1:1"))
+    (thread,) = set(threading.enumerate()) - before
+    del gate
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
