@@ -28,8 +28,8 @@ from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
 
 _OUTRUN: Final = (
-    "Sessions committed it meanwhile: `stock checkout -b NAME` and `stock commit` put the stage on a branch of "
-    "its own, to be merged with a strategy"
+    "Sessions have changed it and committed: put the stage on a separate branch (`stock checkout -b NAME`, then "
+    "`stock commit`), and merge it with a strategy"
 )
 
 
