@@ -172,3 +172,23 @@ def test_a_reader_of_a_commit_that_goes_keeps_the_maps_it_has(tmp_path):
         with pytest.raises(NotFoundError):
             StockRoom(path, ref="dead")
         reader.close()
+
+
+def test_a_pack_that_gc_removed_and_a_writer_writes_again_is_not_removed_by_its_old_mark(tmp_path):
+    rows = np.random.default_rng(5).integers(0, 256, (20, 400), np.uint8)
+    with StockRoom.init(tmp_path / "repo") as stock:
+        with stock.enable_write("begin"):
+            stock.data["number"] = [0]
+        stock.checkout("waste", create=True)
+        with stock.enable_write("waste"):
+            stock.data["waste"] = rows
+        stock.checkout("main")
+        stock.delete_branch("waste", force=True)
+        assert stock.gc(grace=timedelta(0)).packs > 0
+        with stock.session(message="the same rows again") as session, StockRoom(stock.path) as other:
+            session.data["rows"] = rows
+            session.flush()  # the pack is in its place again, and only this session knows it
+            other.gc(grace=timedelta(0))
+        stock.refresh()
+        assert np.array_equal(stock.data["rows"][:], rows)
+        assert stock.verify().damage == []

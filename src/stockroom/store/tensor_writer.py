@@ -62,6 +62,7 @@ class TensorWriter:
         self._hasher = RunHasher()
         self._failure: BaseException | None = None
         self._avoided: dict[int, PackDigest] = {}
+        self._marked: frozenset[PackDigest] = frozenset()
         self._on_reused: OnReused = lambda _: None
         self.written_nbytes = 0
 
@@ -70,8 +71,8 @@ class TensorWriter:
 
         `on_reused` is called with such a pack if the same pack is written again, before it is in its place.
         """
-        known, avoided = self._store.catalog.read_packs() if packs else {}, frozenset(packs)
-        self._avoided = {number: digest for number, digest in known.items() if digest in avoided}
+        known, self._marked = self._store.catalog.read_packs() if packs else {}, frozenset(packs)
+        self._avoided = {number: digest for number, digest in known.items() if digest in self._marked}
         self._on_reused = on_reused
 
     def put_row(self, data: bytes, stream: Stream) -> ChunkDigest:
@@ -315,10 +316,11 @@ class TensorWriter:
         sealed = writer.seal()
         self._marker(sealed.digest).touch()
         target = locate_pack(self._store.packs_directory, sealed.digest)
-        if sealed.digest not in self._avoided.values():
+        if sealed.digest not in self._marked:
             writer.publish(sealed, target)
             return sealed
-        with lock_packs(self._store.packs_directory, alone=False):  # this very pack is about to be removed
+        # This very pack is about to be removed, or was: its old mark would let the next gc remove it at once.
+        with lock_packs(self._store.packs_directory, alone=False):
             self._on_reused(sealed.digest)
             writer.publish(sealed, target)
         return sealed
