@@ -80,7 +80,8 @@ class FileLock:
             with suppress(FileExistsError):
                 self._fd = os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, mode)
                 self._close_to_readers()
-                give_to_owner(self._path)
+                with suppress(FileNotFoundError):  # removed again at once, as files of claims are
+                    give_to_owner(self._path)
                 return
         raise LockedError(f"{self._path}: others make and remove it all the time; try again")
 
