@@ -92,7 +92,7 @@ class SeriesLog:
             edit, first = _open(workspace, name), self._firsts.get(name)
             may_begin = name not in self._begun and (first is not None or points[0][0] == edit.tree.first_key)
             steps, values = points if first is None else (first[0] + points[0], first[1] + points[1])
-            is_one = min(steps) == max(steps)
+            is_one = steps[0] == steps[-1] and min(steps) == max(steps)
             if may_begin and is_one:
                 firsts[name] = steps, values
             if may_begin and not is_one:
