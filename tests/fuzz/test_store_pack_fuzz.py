@@ -15,7 +15,7 @@ from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.pack import Pack
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 
 ROWS = [bytes([i, 0, 0, 0]) * (10 + 5 * i) for i in range(20)]
 
@@ -46,7 +46,7 @@ def test_a_pack_with_a_mutated_file_is_read_right_refused_or_found_by_verify(pac
     path.write_bytes(broken)
     try:
         is_right = _read_rows(pack_directory)
-        damage = list(iter_pack_damage(pack_directory))
+        damage = list(check_pack(pack_directory).damage)
     finally:
         path.write_bytes(whole)
     if bytes(broken) != whole:

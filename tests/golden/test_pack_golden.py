@@ -20,7 +20,7 @@ from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_writer import PackWriter
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 from stockroom.testing.chunk_lists import list_chunks
 
 DATA = Path(__file__).parent / "data" / "store_v1"
@@ -51,7 +51,7 @@ def test_a_frozen_pack_is_still_read(name):
     assert [bytes(row) for row in pack.read_rows(list(range(pack.rows)))] == rows
     assert pack.manifest.digests.tobytes() == b"".join(blake3(row).digest() for row in rows)
     assert pack.manifest.compute_digest().hex() == DIGESTS[name]
-    assert list(iter_pack_damage(directory)) == []
+    assert list(check_pack(directory).damage) == []
 
 
 @pytest.mark.parametrize("name", ROWS)

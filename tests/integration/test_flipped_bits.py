@@ -6,14 +6,14 @@ import os
 import random
 import shutil
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kit.children import call_in_fork
 from tests.kit.programs import ask, refuse
 
-from stockroom import CorruptionError, StockRoom, StockroomError
+from stockroom import CorruptionError, StockRoom
 from stockroom.kv import Environment, check_structure
 
 PAGE = 4096
@@ -21,23 +21,6 @@ META_AT = 16
 FLAGS_AT, DEPTH_AT, ROOT_AT = META_AT + 24 + 48 + 4, META_AT + 24 + 48 + 6, META_AT + 24 + 48 + 40
 LAST_PAGE_AT = META_AT + 24 + 96
 FLIPS = int(os.environ.get("STOCKROOM_FLIPS", "24"))
-
-
-def run_in_fork(act: Callable[[], None]) -> int:
-    """The exit status of a child that runs `act`: 1 after one of our errors, 2 after another, below 0 for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-            os._exit(0)
-        except StockroomError:
-            os._exit(1)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.fixture
@@ -76,7 +59,7 @@ def test_a_meta_page_that_leads_out_of_the_file_is_damage_that_is_named(folder, 
         with pytest.raises(CorruptionError, match=found):
             Environment.open(folder, databases=["things"])
 
-    assert run_in_fork(act) == 0
+    assert call_in_fork(act) == 0
 
 
 @pytest.mark.parametrize("left", [b"", bytes(PAGE), bytes(2 * PAGE), "half"])
@@ -126,7 +109,7 @@ def test_flipped_bits_end_no_process_that_checks_first(tmp_path, name):
             with StockRoom(path) as stock:
                 stock.verify()
 
-        assert run_in_fork(act) in (0, 1), f"bit at {at} of {name}"
+        assert call_in_fork(act) in (0, 1), f"bit at {at} of {name}"
         shutil.rmtree(path)
 
 
@@ -153,7 +136,7 @@ def test_a_damaged_catalog_is_found_without_opening_it_and_begun_again(tmp_path)
         with StockRoom(path) as stock:
             assert next(found.where for found in stock.verify().damage) == "catalog"
 
-    assert run_in_fork(check) == 0
+    assert call_in_fork(check) == 0
     assert "catalog: replaced" in ask(path, "fsck", "--repair")
     with StockRoom(path) as stock:
         assert stock.verify().damage == []

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kit.children import call_in_fork
 
 from stockroom import StockRoom
 from stockroom.errors import CorruptionError, LockedError, StockroomError
@@ -53,21 +54,6 @@ def start_process(path, code):
     )
 
 
-def run_in_fork(fn):
-    """Exit status of a forked child that runs `fn`: 0 where it returns, 1 where it raises."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            fn()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 # fork
 
 
@@ -80,7 +66,7 @@ def test_a_forked_child_reads_and_writes_and_the_parent_is_still_fine(tmp_path):
             put(env, b"child", b"2")
             env.close()
 
-        assert run_in_fork(child) == 0
+        assert call_in_fork(child) == 0
         assert get(env, b"child") == b"2"
         put(env, b"parent", b"3")
         assert get(env, b"parent") == b"3"
@@ -106,7 +92,7 @@ def test_a_snapshot_stands_while_forked_children_write(tmp_path):
             for n in range(50):
                 put(env, b"%03d" % n, os.urandom(100))
 
-        assert [run_in_fork(child) for _ in range(4)] == [0] * 4
+        assert [call_in_fork(child) for _ in range(4)] == [0] * 4
         out, _ = holder.communicate("go\n")
         assert out == f"{50 * 2000}\n"
 
@@ -129,7 +115,7 @@ def test_a_fork_waits_for_other_threads_transactions_so_that_children_inherit_no
             thread.start()
         try:
             for _ in range(10):
-                assert run_in_fork(lambda: get(env, b"a")) == 0
+                assert call_in_fork(lambda: get(env, b"a")) == 0
         finally:
             stop.set()
             for thread in threads:
@@ -148,7 +134,7 @@ def test_a_child_forked_inside_a_transaction_is_told_so_and_harms_nobody(tmp_pat
 
         def fork_inside(txn):
             before = txn.get("things", b"a")
-            status = run_in_fork(child)
+            status = call_in_fork(child)
             return before, status, txn.get("things", b"a")
 
         assert env.view(fork_inside) == (b"1", 0, b"1")
@@ -163,16 +149,16 @@ def test_a_grandchild_works_as_well(tmp_path):
 
         def child():
             assert get(env, b"a") == b"1"
-            assert run_in_fork(lambda: put(env, b"grandchild")) == 0
+            assert call_in_fork(lambda: put(env, b"grandchild")) == 0
 
-        assert run_in_fork(child) == 0
+        assert call_in_fork(child) == 0
         assert get(env, b"grandchild") == b"v"
 
 
 def test_a_child_that_closes_what_it_never_used_leaves_the_parent_alone(tmp_path):
     with open_env(tmp_path) as env:
         put(env, b"a")
-        assert run_in_fork(env.close) == 0
+        assert call_in_fork(env.close) == 0
         assert get(env, b"a") == b"v"
 
 
@@ -319,7 +305,7 @@ def test_a_full_disk_is_said_loses_nothing_and_works_again_once_there_is_room(tm
             put(env, b"zzz")
             assert env.view(lambda txn: txn.count("things")) == 41
 
-    assert run_in_fork(child) == 0
+    assert call_in_fork(child) == 0
     with open_env(tmp_path) as env:
         assert get(env, b"zzz") == b"v"
     assert list_damage(tmp_path) == []
@@ -332,7 +318,7 @@ def test_little_address_space_gives_a_smaller_map(tmp_path):
             put(env, b"a")
             assert env.map_nbytes < 4 << 30
 
-    assert run_in_fork(child) == 0
+    assert call_in_fork(child) == 0
 
 
 @pytest.mark.skipif(find_spec("lmdb.verify") is None, reason="needs py-lmdb 3")
@@ -348,7 +334,7 @@ def test_a_file_that_was_cut_off_is_damage_and_does_not_kill_the_process(tmp_pat
         with pytest.raises(CorruptionError, match="truncated"):
             open_env(tmp_path)
 
-    assert run_in_fork(child) == 0
+    assert call_in_fork(child) == 0
 
 
 # read-only
@@ -387,7 +373,7 @@ def test_another_user_who_may_not_write_reads():
                 with pytest.raises(PermissionError, match="permissions"):
                     put(env, b"b")
 
-        assert run_in_fork(child) == 0
+        assert call_in_fork(child) == 0
 
 
 READ_ONLY_MOUNT = """

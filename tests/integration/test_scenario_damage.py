@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-import traceback
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kit.children import call_in_fork
 from tests.kit.programs import STOCK, ask, run_stock
 
 from stockroom import CorruptionError, StockRoom, UnreadableError
@@ -362,17 +362,13 @@ SOMEBODY = 65534 if os.geteuid() == 0 else os.geteuid()
 
 def call_as_somebody(work):
     """0 if `work` returns, run in a process whose user is not root."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            if os.geteuid() == 0:
-                os.setuid(SOMEBODY)
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def act():
+        if os.geteuid() == 0:
+            os.setuid(SOMEBODY)
+        work()
+
+    return call_in_fork(act)
 
 
 def test_a_pack_that_was_moved_aside_comes_back_once_it_is_sound_again(repo):

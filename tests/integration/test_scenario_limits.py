@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kit.children import call_in_fork
 
 from stockroom import StockRoom, StockroomError
 from stockroom.cli import main
@@ -186,18 +187,3 @@ def test_a_thousand_packs_are_read_and_written_with_64_open_files(tmp_path: Path
                 views.extend(column.view(n) for n in range(10, 200))
 
     assert call_in_fork(work) == 0
-
-
-def call_in_fork(work: Callable[[], None]) -> int:
-    """0 if `work` returns, run in a process of its own."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.kit.children import call_in_fork
 
 from stockroom import LockedError, StockRoom
 from stockroom.kv import Environment, shared
@@ -49,23 +50,17 @@ def stopped_in_an_update(env: Path, database: str) -> Iterator[int]:
 
 
 def run_as(uid: int, fn: Callable[[], None], *, umask: int = 0o022) -> None:
-    """Run `fn` in a child, as another user if this one is root."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.umask(umask)
-            if uid:
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-            fn()
-            os._exit(0)
-        except BaseException:
-            import traceback
+    """Run `fn` in a child, as another user if this one is root; fails if it does."""
 
-            traceback.print_exc()
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    def act() -> None:
+        os.umask(umask)
+        if uid:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+        fn()
+
+    assert call_in_fork(act) == 0
 
 
 @pytest.fixture

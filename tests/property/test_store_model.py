@@ -18,7 +18,7 @@ from stockroom.store.pack.layout import list_pack_directories
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 from stockroom.store.upkeep.repack import plan_repack, repack
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 
 CODECS = st.sampled_from([AUTO, *Codec])
 SEEDS = st.integers(0, 12)
@@ -128,7 +128,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.writer.close()
         assert list(self.store.tmp_directory.iterdir()) == []
         for directory in list_pack_directories(self.store.packs_directory):
-            assert list(iter_pack_damage(directory)) == []
+            assert list(check_pack(directory).damage) == []
         self.store.close()
         shutil.rmtree(self.root)
 

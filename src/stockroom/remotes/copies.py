@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import Buffer, PackDigest, view_bytes
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, UnreadableError
 from stockroom.remotes.format.pack_files import LocalPack, has_all, list_pack_files
 from stockroom.remotes.transport.protocol import PART_NBYTES, MissingFileError, StoredFile, Transport
 from stockroom.repository.repository import Repository
+from stockroom.store.pack.pack import StalePackError
 from stockroom.store.upkeep.verify import check_open_pack
 
 _AT_ONCE: Final = 8
@@ -73,7 +74,7 @@ def _is_verified(repository: Repository, stored: Mapping[str, StoredFile], diges
             if checksum is None or _compute_checksum(view_bytes(content), checksum) != checksum:
                 return False
         check_open_pack(pack.pack)
-    except (FileNotFoundError, CorruptionError):  # moved by gc, or damaged here
+    except (FileNotFoundError, StalePackError, CorruptionError, UnreadableError):  # moved by gc, damaged, unreadable
         return False
     return True
 

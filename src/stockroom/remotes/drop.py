@@ -98,7 +98,7 @@ def _list_sound(
     sound = list_equal_copies(transport, packs, lambda _: tally.add(files=1))
     with open_writer_folder(repository.tensors.tmp_directory) as folder:
         for pack in packs:
-            if pack.digest not in sound and not check_copy(transport, pack.digest, pack.sizes, folder=folder)[0]:
+            if pack.digest not in sound and check_copy(transport, pack.digest, pack.sizes, folder=folder).is_sound:
                 sound.add(pack.digest)  # the one here is damaged
     return sound
 

@@ -12,7 +12,7 @@ from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport
 from stockroom.remotes.transport.whole_file import download_file
-from stockroom.store.upkeep.verify import Apply, Damage, check_pack
+from stockroom.store.upkeep.verify import Apply, Damage, PackFindings, check_pack
 
 PUSH_REPAIR: Final = "run `stock push --repair` where it is whole"
 
@@ -30,8 +30,8 @@ def check_files(found: Mapping[str, StoredFile], digest: PackDigest, sizes: Mapp
 
 def check_copy(
     transport: Transport, digest: PackDigest, sizes: Mapping[str, int], *, folder: Path, apply: Apply = map
-) -> tuple[list[Damage], int]:
-    """Return all damage of a remote's copy of a pack, and the bytes of its rows that were read.
+) -> PackFindings:
+    """Return the findings of a check of a remote's copy of a pack.
 
     Downloads it into `folder`, and removes it again. `apply` is `map`, or that of an executor.
     """
@@ -42,7 +42,7 @@ def check_copy(
             download_file(transport, path, directory / path.rpartition("/")[2], nbytes)
         findings = check_pack(directory, apply=apply)
     except (MissingFileError, CorruptionError) as error:
-        return [Damage(f"pack {digest.hex()}", str(error), PUSH_REPAIR)], 0
+        return PackFindings((Damage(f"pack {digest.hex()}", str(error), PUSH_REPAIR),), (), None, 0)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    return [replace(damage, repair=PUSH_REPAIR) for damage in findings.damage], findings.nbytes
+    return replace(findings, damage=tuple(replace(damage, repair=PUSH_REPAIR) for damage in findings.damage))

@@ -170,10 +170,12 @@ class _Check:
         for digest in sorted(self._described):
             damage = check_files(found, digest, self._described[digest])
             if not damage and digest.hex() in chosen and digest not in verified:
-                damage, nbytes = check_copy(
+                copy = check_copy(
                     self._transport, digest, self._described[digest], folder=self._folder, apply=self._pool.map
                 )
-                report.nbytes += nbytes
+                damage = list(copy.damage)
+                report.unchecked += copy.unchecked
+                report.nbytes += copy.nbytes
             if damage:
                 self.findings.packs.add(digest)
                 report.damage += damage

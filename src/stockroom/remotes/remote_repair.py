@@ -26,7 +26,7 @@ from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.upkeep.removal import forbid_removal
-from stockroom.store.upkeep.verify import Damage
+from stockroom.store.upkeep.verify import Damage, Unchecked
 
 _ROUNDS: Final = 2
 _PATIENCE_S: Final = 60.0
@@ -41,6 +41,7 @@ class RemoteRepairReport:
         found: the damage before.
         done: the repairs, in words, and the failed attempts.
         left: the damage after.
+        unchecked: the copies that could not be checked on this machine. They may be whole.
         packs, nbytes: packs that were sent again, and their bytes.
     """
 
@@ -48,13 +49,14 @@ class RemoteRepairReport:
     found: list[Damage] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     left: list[Damage] = field(default_factory=list)
+    unchecked: list[Unchecked] = field(default_factory=list)
     packs: int = 0
     nbytes: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether no damage is left."""
-        return not self.left
+        """Whether everything could be checked, and no damage is left."""
+        return not (self.left or self.unchecked)
 
 
 def repair_remote(
@@ -112,9 +114,13 @@ class _Repair:
     def _check(self, only: Collection[PackDigest] | None) -> RemoteFindings:
         tracking = Tracking(self._repository.paths, self._report.remote)
         verified = list_verified_copies(self._repository, self._transport, only)
-        return check_remote(
+        findings = check_remote(
             self._repository, self._transport, tracking, only=only, verified=verified, on_progress=self._on_verify
         )
+        again = None if only is None else {f"pack {digest.hex()}" for digest in only}
+        kept = [item for item in self._report.unchecked if again is not None and item.where not in again]
+        self._report.unchecked = [*kept, *findings.report.unchecked]
+        return findings
 
     def _put_state_again(self) -> None:
         """Put the ref state last seen, and its marks, again as they were, if they are damaged there."""

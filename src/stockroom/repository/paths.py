@@ -22,7 +22,7 @@ from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head, HeadFile
 FOLDER_NAME = ".stockroom"
 DEFAULT_BRANCH = "main"
 CLONE_MARKER_NAME = "clone.json"
-"""The file in the state folder of an unfinished clone (`remotes/clone.py`)."""
+"""The file in the folder of an unfinished clone (`remotes/clone.py`)."""
 CATALOG_NAME = "catalog"
 """The folder of the tensor store's LMDB environment."""
 _STAGE_NAME = "work"

@@ -48,14 +48,14 @@ def push(
     sent = f"{format_count(report.packs, 'pack')}, {format_nbytes(report.nbytes)} sent to {report.remote}"
     console.say(sent if report.moved else "everything up to date")
     if repaired is not None and not repaired.ok:
-        raise typer.Exit(exit_codes.CORRUPTION)
+        raise typer.Exit(exit_codes.CORRUPTION if repaired.left else exit_codes.UNREADABLE)
 
 
 def _repair(console: Console, remote: str) -> RemoteRepairReport:
     """Repair a remote, and print its damage and the repairs."""
     with console.open_stock(needs_head=False) as stock, console.progress("verify") as progress:
         report = stock.repair_remote(remote, on_verify=lambda done, total: progress.update("packs", done, total=total))
-    for line in (*report.done, *(f"still damaged: {damage}" for damage in report.left)):
+    for line in (*report.done, *(f"still damaged: {damage}" for damage in report.left), *map(str, report.unchecked)):
         console.say(line)
     console.say(f"{format_count(len(report.found), 'problem')} found on {remote}, {len(report.left)} left")
     return report

@@ -51,8 +51,8 @@ def _compare(
         attrs = {} if base is None else base.attrs
         found = reads.attrs[path]
         for name in sorted(ours.attrs.keys() & theirs.attrs.keys()):
-            was, our_tree, yours = (side.get(name) for side in (attrs, ours.attrs, theirs.attrs))
-            if our_tree == yours != was == found.get(name):
+            base_value, our_value, their_value = (side.get(name) for side in (attrs, ours.attrs, theirs.attrs))
+            if our_value == their_value != base_value == found.get(name):
                 yield Conflict(path, name_key(ATTRS, name), ATTRS)
     if base is not None and base.schema != ours.schema:
         return

@@ -94,14 +94,6 @@ class SessionWorkspace(Workspace):
         return not self._is_closed and self._pid == os.getpid()
 
     @one_at_a_time
-    def flush(self) -> None:
-        """Write out the staged changes; the stage of a named session then outlives the process."""
-        self.check_open()
-        self._stage_edits()
-        self._flush_tensors()
-        self._write_stage()
-
-    @one_at_a_time
     def finish(self, message: str) -> None:
         """Commit the changes of this session, if any."""
         if self.snapshot.root != self.base.root:

@@ -68,14 +68,6 @@ class StageWorkspace(Workspace):
         return self._lease.is_held
 
     @one_at_a_time
-    def flush(self) -> None:
-        """Make the stage durable: it outlives this process until it is committed or reset."""
-        self.check_open()
-        self._stage_edits()
-        self._flush_tensors()
-        self._write_stage()
-
-    @one_at_a_time
     def finish(self, message: str) -> None:
         """Commit the changes of this workspace, if any, along with earlier staged changes."""
         self.check_open()

@@ -107,10 +107,6 @@ class Workspace(ABC):
         """Whether this process may still write here."""
 
     @abstractmethod
-    def flush(self) -> None:
-        """Make the stage durable, as far as this workspace can."""
-
-    @abstractmethod
     def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
         """Commit the stage. Raises `NothingToCommitError` if the branch has the same content."""
 
@@ -133,6 +129,18 @@ class Workspace(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop writing. Unflushed changes are lost."""
+
+    @abstractmethod
+    def _write_stage(self) -> None:
+        """Write the stage to the refs, if this workspace has one there."""
+
+    @one_at_a_time
+    def flush(self) -> None:
+        """Write out the staged changes. A stage with a place in the refs then outlives this process."""
+        self.check_open()
+        self._stage_edits()
+        self._flush_tensors()
+        self._write_stage()
 
     @cached_property
     def tensors(self) -> TensorWriter:

@@ -232,7 +232,6 @@ class Handle:
             with suppress(StockroomError, OSError):  # a full disk, or the like
                 where = workspace.keep()
                 error.args = (f"{error.args[0]}. Your changes are kept {where}", *error.args[1:])
-                raise error from None
             raise
 
     def _writer(self) -> Workspace:

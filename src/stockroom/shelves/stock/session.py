@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Session(HistoryActions, RemoteActions, UpkeepActions):
-    """A handle that writes on its own stage, as `StockRoom.workspace` returns it.
+    """A handle that writes on its own stage, as `StockRoom.session` returns it.
 
     It stays on its branch: `checkout`, `merge` and other methods that move HEAD raise `ConflictError`.
     """
@@ -52,7 +52,7 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
             raise
 
     def session(self, branch: str | None = None, name: str | None = None, **options: Any) -> Session:
-        """Return another session, as `StockRoom.workspace` does."""
+        """Return another session, as `StockRoom.session` does."""
         return Session(self, branch, name, **options)
 
     def enable_write(self, *_: object, **__: object) -> NoReturn:

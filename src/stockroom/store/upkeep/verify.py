@@ -95,11 +95,6 @@ class PackFindings:
         return not (self.damage or self.unchecked)
 
 
-def iter_pack_damage(directory: Path) -> Iterator[Damage]:
-    """Yield all damage of the pack in `directory`. Absent units of a partial pack are not damage."""
-    yield from check_pack(directory).damage
-
-
 def check_pack(
     directory: Path, *, digest: PackDigest | None = None, read_rows: bool = True, apply: Apply = map
 ) -> PackFindings:

@@ -22,7 +22,7 @@ from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.sparse_pack import hollow_out
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 
 STALL_S = 60.0
 
@@ -44,7 +44,7 @@ class Mirror:
 
     def check(self) -> None:
         """Whatever the folder in place says is here is right."""
-        assert list(iter_pack_damage(self.directory)) == []
+        assert list(check_pack(self.directory).damage) == []
 
     def check_whole(self) -> None:
         pack = Pack(self.directory, self.digest)

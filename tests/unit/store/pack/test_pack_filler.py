@@ -20,7 +20,7 @@ from stockroom.store.pack.shard import encode_index
 from stockroom.store.pack.sparse_pack import create_sparse_pack, hollow_out
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 
 KINDS = [(codec, ragged) for codec in ("raw", "zstd") for ragged in (False, True)]
 
@@ -66,7 +66,7 @@ def test_filled_in_any_order_the_pack_is_the_same_file(hollow: tuple[Path, PackD
     order = np.random.default_rng(3).permutation(filler.units)
     for start in range(0, len(order), 7):
         fill(filler, whole, order[start : start + 7], gap_nbytes=int(start) * 10)
-        assert list(iter_pack_damage(directory)) == []
+        assert list(check_pack(directory).damage) == []
     assert not (directory / "present").exists()
     assert bytes(Pack(directory, digest).mapping) == whole
 
@@ -85,7 +85,7 @@ def test_a_wrong_byte_is_refused_wherever_it_is(hollow: tuple[Path, PackDigest, 
                 assert set(covers) <= set(bad.tolist())
                 break
         filler.record_present()
-        assert list(iter_pack_damage(directory)) == []
+        assert list(check_pack(directory).damage) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
 
@@ -109,7 +109,7 @@ def test_a_block_that_holds_other_bytes_is_refused(tmp_path: Path, ragged: bool,
     assert block in bad
     assert len(bad) <= 4  # it, and those that share a row with it
     filler.record_present()
-    assert list(iter_pack_damage(directory)) == []
+    assert list(check_pack(directory).damage) == []
     fill(filler, whole, everything)
     assert bytes(Pack(directory, digest).mapping) == whole
 
@@ -221,7 +221,7 @@ def test_a_row_whose_blocks_come_in_different_requests_is_checked_before_anybody
         if settled == "each":
             filler.record_present()
     filler.record_present()
-    assert list(iter_pack_damage(directory)) == []
+    assert list(check_pack(directory).damage) == []
     assert len(Pack(directory, digest).list_absent(np.array([row])))
     (span,) = filler.plan_ranges(np.array(blocks), gap_nbytes=0, max_nbytes=1 << 30)
     assert set(filler.accept(span, forged[span.start : span.stop])) == set(blocks)  # together, they are refused
@@ -240,7 +240,7 @@ def test_a_row_begun_before_a_restart_is_checked_with_its_last_block(tmp_path: P
         filler.record_present()
         filler.close()
     assert len(Pack(directory, digest).list_absent(np.array([row])))
-    assert list(iter_pack_damage(directory)) == []
+    assert list(check_pack(directory).damage) == []
 
 
 def test_a_whole_pack_that_cannot_be_looked_at_now_is_not_replaced_by_a_sparse_one(tmp_path: Path) -> None:

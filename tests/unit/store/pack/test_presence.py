@@ -14,7 +14,7 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.presence import PRESENCE_NAME, PresenceMap
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 
 
 class MirrorFetcher:
@@ -127,15 +127,15 @@ def test_a_gather_fetches_what_it_lacks_and_gives_the_right_rows(store, put, onl
 def test_absent_units_are_not_damage_but_a_flipped_present_one_is(store, put, only_pack, fetcher, rows, codec):
     digests = put(rows, codec=codec)
     pack = fetcher.hollow_out(only_pack())
-    assert list(iter_pack_damage(pack.directory)) == []
+    assert list(check_pack(pack.directory).damage) == []
     store.fetcher = fetcher
     store.ensure_present(digests[7:8])
-    assert list(iter_pack_damage(pack.directory)) == []
+    assert list(check_pack(pack.directory).damage) == []
     shard = pack.directory / pack.layout.shard_name
     data = bytearray(shard.read_bytes())
     data[7 * 1000 + 5 if codec == "raw" else int(pack.spans[0, 0]) + 5] ^= 1
     shard.write_bytes(data)
-    assert [damage.where for damage in iter_pack_damage(pack.directory)] == [f"pack {pack.digest.hex()}"]
+    assert [damage.where for damage in check_pack(pack.directory).damage] == [f"pack {pack.digest.hex()}"]
 
 
 def test_marks_are_seen_by_every_open_map_and_counted(tmp_path):

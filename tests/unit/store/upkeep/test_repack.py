@@ -20,7 +20,7 @@ from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import forbid_removal, lock_removal
 from stockroom.store.upkeep.repack import plan_repack, repack
-from stockroom.store.upkeep.verify import iter_pack_damage
+from stockroom.store.upkeep.verify import check_pack
 
 
 def _codecs(store: TensorStore) -> list[str]:
@@ -31,7 +31,7 @@ def _is_whole(store: TensorStore) -> bool:
     folders = list_pack_directories(store.packs_directory)
     registered = {digest.hex() for digest in store.catalog.read_packs().values()}
     return {folder.name for folder in folders} == registered and not any(
-        damage for folder in folders for damage in iter_pack_damage(folder)
+        damage for folder in folders for damage in check_pack(folder).damage
     )
 
 

@@ -12,7 +12,7 @@ from stockroom.errors import CorruptionError
 from stockroom.store.pack.layout import list_pack_directories
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.tensor_store import TensorStore
-from stockroom.store.upkeep.verify import check_open_pack, iter_pack_damage
+from stockroom.store.upkeep.verify import check_open_pack, check_pack
 
 SMALL = [bytes([i]) * (40 + 7 * i) for i in range(12)]
 
@@ -29,7 +29,7 @@ def pack_directory(request, put, only_pack):
 
 
 def test_a_whole_pack_has_no_damage(pack_directory):
-    assert list(iter_pack_damage(pack_directory)) == []
+    assert list(check_pack(pack_directory).damage) == []
 
 
 def test_a_flipped_bit_anywhere_in_a_pack_is_found_and_the_pack_named(pack_directory):
@@ -41,7 +41,7 @@ def test_a_flipped_bit_anywhere_in_a_pack_is_found_and_the_pack_named(pack_direc
             broken = bytearray(whole)
             broken[position] ^= 1 << (position % 8)
             path.write_bytes(broken)
-            damage = list(iter_pack_damage(pack_directory))
+            damage = list(check_pack(pack_directory).damage)
             if not damage or damage[0].where != f"pack {pack_directory.name}":
                 missed.append((path.name, position))
         path.write_bytes(whole)
@@ -58,7 +58,7 @@ def test_a_file_of_another_size_is_damage_and_reading_it_names_the_file(store, p
             path.unlink()
         else:
             path.write_bytes({"cut": whole[:-1], "grown": whole + b"\0", "emptied": b""}[change])
-        assert list(iter_pack_damage(pack_directory)) != []
+        assert list(check_pack(pack_directory).damage) != []
         if path.name != "zarr.json":  # which reading does not need
             with pytest.raises(CorruptionError, match=str(path)):
                 store.cache.get(number)
@@ -107,7 +107,7 @@ def test_damage_in_one_pack_leaves_the_others_readable(store, put, rows, tmp_pat
     with pytest.raises(CorruptionError, match=f"{pack.directory} block 0"):
         again.gather(again.locate(first, 1000), 1000)
     assert (again.gather(again.locate(second, 1000), 1000) == rows[100:]).all()
-    damaged = [d.name for d in list_pack_directories(again.packs_directory) if list(iter_pack_damage(d))]
+    damaged = [d.name for d in list_pack_directories(again.packs_directory) if list(check_pack(d).damage)]
     assert damaged == [pack.directory.name]
     again.close()
 

@@ -1,0 +1,27 @@
+"""Work done in a forked child, which may change its user, its limits or its open files, or die of it."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+
+from stockroom import StockroomError
+
+
+def call_in_fork(act: Callable[[], object]) -> int:
+    """The exit status of a child that runs `act`: 1 after one of our errors, 2 after another, below 0 for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 2
+        try:
+            act()
+            code = 0
+        except StockroomError:
+            code = 1
+            traceback.print_exc()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
