@@ -27,6 +27,7 @@ from stockroom.cli import main
 from stockroom.importers.registry import resolve_importer
 from stockroom.importers.run import import_into
 from stockroom.importers.source import ImportSpec
+from stockroom.shelves.export import folders
 from stockroom.shelves.export.file_names import name_file
 from stockroom.shelves.export.folders import LIST_NAME
 from stockroom.shelves.png import encode_png
@@ -480,3 +481,21 @@ def test_without_pyarrow_the_message_names_the_command(room, tmp_path):
     assert answer.returncode == 1
     assert answer.stderr == "stock: Parquet needs pyarrow: install it with `pip install 'stockroom-vcs[tables]'`\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["", ".zarr"])
+def test_a_folder_is_replaced_where_the_file_system_cannot_exchange_folders(tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(folders, "try_exchange", lambda *_: False)
+    with StockRoom.init(tmp_path / "repo") as stock:
+        with stock.enable_write():
+            stock.data["x"] = np.arange(12, dtype=np.int32).reshape(4, 3)
+        target = tmp_path / f"out{ending}"
+        stock.data["x"].export(target)
+        first = sorted(path.relative_to(target) for path in target.rglob("*"))
+        stock.data["x"].export(target, keys=range(2), force=True)
+        again = sorted(path.relative_to(target) for path in target.rglob("*"))
+        stock.data["x"].export(target, force=True)
+    assert len(again) < len(first) or ending
+    assert sorted(path.relative_to(target) for path in target.rglob("*")) == first
+    assert [path.name for path in tmp_path.iterdir()].count(target.name) == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".stockroom")]
