@@ -134,6 +134,13 @@ class SampleReader:
         rows = self._plan.gather(positions)
         return rows.view(self.dtype).reshape(len(rows), *self._shape)
 
+    def count_within(self, positions: NDArray[np.int64], nbytes: int) -> int:
+        """Return how many of these samples, from the first on, take `nbytes` raw bytes together; at least one."""
+        if self.format.item_nbytes is not None:
+            return max(1, nbytes // max(1, self.format.item_nbytes))
+        total = np.cumsum(self.format.measure(self._load_values(positions)))
+        return max(1, int(np.searchsorted(total, nbytes, side="right")))
+
     def read_batch(self, positions: NDArray[np.int64]) -> Batch:
         """Return samples at positions in key order: `(n, *shape)`, or a list if shapes vary or samples are text."""
         values = self._load(positions)
