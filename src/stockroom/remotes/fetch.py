@@ -13,7 +13,7 @@ from typing import Final
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import CorruptionError, RefChangedError
 from stockroom.refs import Ref, RefChange, RefMove
-from stockroom.remotes.collisions import LeftOut, leave_out_colliding
+from stockroom.remotes.collisions import LeftOutRef, leave_out_colliding
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.progress import OnProgress
@@ -48,7 +48,7 @@ class FetchReport:
     packs: int
     nbytes: int
     leaving: int = 0
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOutRef, ...] = ()
 
 
 def fetch(
@@ -84,7 +84,7 @@ def fetch(
 
 def plan_moves(
     repository: Repository, remote: str, state: RefState, *, prune: bool
-) -> tuple[list[RefMove], list[LeftOut]]:
+) -> tuple[list[RefMove], list[LeftOutRef]]:
     """Plan how refs here follow a remote's state. Return the moves, and the refs that collide with another name."""
     refs = repository.refs
     moves = []

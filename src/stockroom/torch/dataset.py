@@ -132,16 +132,16 @@ class ColumnDataset(Dataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         columns = self._open()
-        path, commit = columns[0].pin()
+        path, commit, lazy = columns[0].pin()
         for column in columns:
-            if column.pin() != (path, commit):
+            if column.pin()[:2] != (path, commit):
                 raise InvalidInputError(
                     "columns of one data set must come from one repository and commit to be pickled"
                 )
         return {
             "path": str(path),
             "commit": commit,
-            "lazy": all(column.fetches for column in columns),
+            "lazy": lazy,
             "columns": [(column.name, column.decodes) for column in columns],
             "names": self._names,
             "keys": self._keys,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stockroom.content.column import check_attrs
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.images import decode_image, decoded_shape
-from stockroom.shelves.data.iteration import Items, Values, iter_windows
 from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, is_selection, parse_nested
+from stockroom.shelves.data.mapping_views import Items, Values
 from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.sample_reader import Batch, Sample
 from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples
@@ -249,15 +249,14 @@ class Column(Mapping[SampleKey, Sample]):
         """Return a key that only one of the two columns has; None if they have the same keys."""
         return find_unshared_key(self._opened.tree, other._opened.tree)
 
-    def pin(self) -> tuple[Path, str]:
-        """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
-        self._opened.pin.check_open()
-        return self._opened.pin.repository.paths.root, self._opened.require_commit()
+    def pin(self) -> tuple[Path, str, bool]:
+        """Return the repository's path, this column's commit, and whether its handle is lazy.
 
-    @property
-    def fetches(self) -> bool:
-        """Whether absent samples are fetched when they are read, as the handle was opened."""
-        return self._opened.pin.lazy
+        Raises `TypeError` if the column is being written.
+        """
+        pin = self._opened.pin
+        pin.check_open()
+        return pin.repository.paths.root, self._opened.require_commit(), pin.lazy
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
@@ -280,8 +279,10 @@ class Column(Mapping[SampleKey, Sample]):
 
         Each sample has its own memory: a caller who keeps one does not keep those that were read with it.
         """
-        encoded = self.encoded
-        for positions in iter_windows(self._opened, self.read_ahead()):
+        encoded, ahead = self.encoded, self.read_ahead()
+        for positions in self._opened.reader.iter_windows():
+            if ahead is not None:
+                ahead.see(positions)
             batch = encoded.take(positions)
             for row, position in enumerate(positions.tolist()):
                 self.check_open()
