@@ -90,7 +90,7 @@ class _Step:
 
 
 def _fill_column(shelf: DataShelf, source: ColumnSource, replaced: dict[str, int]) -> Iterator[_Step]:
-    before = shelf.take_out(source.name)
+    before = shelf.take_out(source.name)[source.name]
     column = shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
     step = _Step(source.name, (source.name,))
     yield step

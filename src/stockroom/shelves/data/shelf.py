@@ -216,12 +216,12 @@ class DataShelf(Shelf[Column]):
                 workspace.create_column(name_path(DATA, name), cast.record).adopt(fresh)
         return self[name]  # type: ignore[no-any-return]
 
-    def take_out(self, name: str) -> ColumnEdit | None:
-        """Remove a column if it exists, and return its edit for `put_back`."""
+    def take_out(self, *names: str) -> dict[str, ColumnEdit | None]:
+        """Remove the columns that exist, and return the edit of each for `put_back`."""
         workspace = self._pin.writer()
-        edit = workspace.find_column(name_path(DATA, name))
-        workspace.delete(name_path(DATA, name))
-        return edit
+        edits = {name: workspace.find_column(name_path(DATA, name)) for name in names}
+        workspace.delete(*(name_path(DATA, name) for name in names))
+        return edits
 
     def keep_keys(self, name: str) -> None:
         """Take the keys of the samples appended to a column as chosen, such as the numbers of rows: they never move."""
@@ -245,7 +245,8 @@ class DataShelf(Shelf[Column]):
         check_name("column", name)
         if name in self:
             raise InvalidInputError(f"column {name!r} already exists; delete it first, or assign to it")
-        check_collision("column", name, self._pin.list_names(DATA))
+        other = self._pin.writer().find_colliding(name)
+        check_collision("column", name, () if other is None else (other,))
 
     def _assign(self, name: Any, values: object) -> None:
         """Make `values` the column's content; creates the column if needed, with a schema inferred from them."""

@@ -28,7 +28,7 @@ class _Shelf(Protocol):
         self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any], decoder: str | None
     ) -> Column: ...
     def widen(self, name: str, shape: Sequence[int | None]) -> Column: ...
-    def take_out(self, name: str) -> ColumnEdit | None: ...
+    def take_out(self, *names: str) -> dict[str, ColumnEdit | None]: ...
     def keep_keys(self, name: str) -> None: ...
     def put_back(self, name: str, edit: ColumnEdit | None) -> None: ...
 
@@ -52,10 +52,9 @@ class GrowingColumns:
         self._columns: dict[str, Column] = {}
         self._replaced: dict[str, ColumnEdit | None] = {}
         self._rows = 0
+        self._take_out(*self._plans)
         for plan in self._plans.values():
-            if plan.schema is None:
-                self._take_out(plan.name)
-            else:
+            if plan.schema is not None:
                 self._create(plan, plan.schema)
 
     @property
@@ -98,6 +97,7 @@ class GrowingColumns:
         Raises `SchemaError` naming column and key if a value's dtype or number of axes differs from earlier ones.
         """
         count = max(map(len, batch.values()), default=0)
+        self._take_out(*batch)  # the columns that it replaces go even before their first values
         nbytes = sum(self._add_values(name, values) for name, values in batch.items())
         self._rows += count
         return nbytes
@@ -118,7 +118,6 @@ class GrowingColumns:
             values = [as_array_like(value, where) for value in values]
         there = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
         if not len(there):
-            self._take_out(name)  # the column that it replaces goes even before the first value
             return 0
         column = self._fit(name, there)
         if len(there) == len(values) and len(column) == self._rows:
@@ -144,15 +143,16 @@ class GrowingColumns:
             column = self._columns[name] = self._shelf.widen(name, widened.shape)
         return column
 
-    def _take_out(self, name: str) -> None:
-        if name not in self._replaced:
-            self._replaced[name] = self._shelf.take_out(name)
+    def _take_out(self, *names: str) -> None:
+        """Remove columns of these names, all at once: each removal writes the root tree."""
+        fresh = [name for name in names if name not in self._replaced]
+        if fresh:
+            self._replaced |= self._shelf.take_out(*fresh)
 
     def _differs(self, name: str, edit: ColumnEdit) -> bool:
         return edit.tree.count > 0 and (name not in self._columns or self._columns[name].root != edit.tree.root.hex())
 
     def _create(self, plan: ColumnPlan, schema: Schema) -> Column:
-        self._take_out(plan.name)
         is_text = schema.dtype in ("str", "bytes")
         column = self._shelf.create(
             plan.name,
