@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from PIL import Image
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
 from stockroom.importers.column_names import name_columns
+from stockroom.importers.limits import Limits
 from stockroom.importers.registry import resolve_importer
 from stockroom.importers.run import import_into
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec
+from stockroom.trees import Tree
 
 RNG = np.random.default_rng(0)
 
@@ -99,14 +103,124 @@ def test_rows_of_another_length_are_refused_or_left_out(stock, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["1234567890123456789", "nan"], "str"),  # a float would make one id of two
+        (["nan", "1234567890123456789"], "str"),
+        (["1234567890123456789", "0.5"], "str"),
+        (["1234567890123456789", "", "7"], "int64"),
+        (["9007199254740992", "0.5"], "float64"),
+        (["9007199254740993", "0.5"], "str"),
+        (["9223372036854775808"], "str"),
+        (["0.12345678901234567890"], "str"),
+        (["0.1", "0.30000000000000004", "1.797e308", "-2.5E-3", ".5", "4."], "float64"),
+        (
+            ["1.000000000000000056e-01", "0.1000000000000000055511151231257827"],
+            "float64",
+        ),  # as numpy.savetxt prints 0.1
+        (["0.10000000000000000000"], "float64"),
+        (["1e999"], "str"),
+        (["1e-999"], "str"),
+        (["+4930123"], "str"),
+        (["007"], "str"),
+        ([" 1", "2 ", "3"], "int64"),
+        ([" 1", " x"], "str"),
+        ([" true", "False"], "bool"),
+        (["true", "1"], "str"),
+        (["", ""], "str"),
+    ],
+)
+def test_a_column_is_of_numbers_only_if_they_give_every_cell_back(stock, tmp_path, cells, kind):
+    bring_in(stock, "csv", write(tmp_path / "a.csv", "row,x\n" + "".join(f"r,{cell}\n" for cell in cells)))
+    assert stock.data["x"].dtype == kind
+    if kind == "str":
+        assert list(stock.data["x"].values()) == cells
+    else:
+        assert values_of(stock, "x") == {key: json.loads(cell.strip().lower()) if kind != "float64" else float(cell)
+                                         for key, cell in enumerate(cells) if cell}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ("Preis (brutto, EUR, je kg);Menge\n12,5;3\n", ["Preis (brutto, EUR, je kg)", "Menge"]),
+        ("Preis (brutto, EUR, je kg);Menge\n", ["Preis (brutto, EUR, je kg)", "Menge"]),
+        ('"a;b;c",d\n1,2\n', ["a;b;c", "d"]),
+        ("a\tb, c, d\n1\t2\n", ["a", "b, c, d"]),
+        ("a|b\n1,0|2,0\n", ["a", "b"]),
+        ("a, b\n1, 2\n", ["a", " b"]),
+        ("a\nx\n", ["a"]),
+        ('a;b\n"1\n2;3";4\n', ["a", "b"]),
+    ],
+)
+def test_the_delimiter_is_the_one_that_fits_the_rows(stock, tmp_path, text, titles):
+    bring_in(stock, "csv", write(tmp_path / "a.csv", text))
+    assert [column.attrs.get("title", name) for name, column in stock.data.items()] == sorted(titles, key=str.strip)
+
+
+def test_empty_lines_are_counted_and_said(stock, tmp_path):
+    report = bring_in(stock, "csv", write(tmp_path / "a.csv", 'n\n1\n\n""\n2\n'))
+    assert values_of(stock, "n") == {0: 1, 2: 2}
+    assert (report.left_out.summarize(), report.left_out.list_lines()) == (
+        "1 line: 1 empty line",
+        [f"{tmp_path / 'a.csv'}, line 3: empty line"],
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(stock, tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("ä,b\nö,1\n", encoding=encoding)
+    bring_in(stock, "csv", tmp_path / "a.csv")
+    assert (values_of(stock, "ä"), values_of(stock, "b")) == ({0: "ö"}, {0: 1})
+
+
+def test_a_pipe_is_a_table_too(stock, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=write, args=(tmp_path / "pipe", "n,x\n1,2\n3,nan\n"))
+    writer.start()
+    bring_in(stock, "csv", tmp_path / "pipe")
+    writer.join()
+    assert values_of(stock, "n") == {0: 1, 1: 3}
+    command = [sys.executable, "-m", "stockroom", "import", "csv", "-"]
+    answer = subprocess.run(command, cwd=stock.path, input=b"m\n7\n", capture_output=True, check=False)
+    assert (answer.returncode, answer.stderr.decode().count("imported 1 sample")) == (0, 1)
+
+
+def test_a_large_cell_is_text_up_to_the_limit(stock, tmp_path):
+    path = write(tmp_path / "a.csv", f"a,b\n{'x' * 300_000},1\n")
+    bring_in(stock, "csv", path)
+    assert len(stock.data["a"][0]) == 300_000
+    with pytest.raises(InvalidInputError, match=r"a\.csv: expected at most 67108 characters in a cell.*--limits FACTOR"):
+        bring_in(stock, "csv", path, limits=Limits(1e-3))
+
+
+def test_thousands_of_columns_are_one_edit_of_the_root_tree(stock, tmp_path):
+    def count_nodes(columns: int) -> int:
+        path = write(tmp_path / "a.csv", "\n".join(",".join(f"{row}{n}" for n in range(columns)) for row in "a12"))
+        with stock.enable_write("wide") as writer:
+            edit, written = Tree.edit, []
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Tree, "edit", lambda *args, **more: written.append(1) or edit(*args, **more))
+                import_into(writer, resolve_importer("csv").open(ImportSpec("csv", paths=(path,))))
+                writer.status()
+        return len(written)
+
+    assert count_nodes(50) <= 50 + 3
+    assert count_nodes(500) <= 500 + 3  # one for each column, few for the root tree
+    assert count_nodes(500) <= 500 + 3  # also if they replace others
+
+
+@pytest.mark.parametrize(
     ("data", "error", "message"),
     [
         (b"", InvalidInputError, "expected column titles"),
         (b"a,b,a\n1,2,3\n", InvalidInputError, "found 'a' twice"),
         (b"A,a\n1,2\n", InvalidInputError, "both become column"),
-        (b"a\n\xff\xfe\n", CorruptionError, "expected text in UTF-8"),
+        (b"a\n\xff\xfe\n", InvalidInputError, "expected text in UTF-8"),
+        (b"a\nM\xfcll\n", InvalidInputError, "expected text in UTF-8.* found other bytes.*iconv"),
+        ("a\nb\n".encode("utf-16-le"), InvalidInputError, "found NUL characters; convert UTF-16"),
         (b'a\n"open\n', CorruptionError, "expected comma-separated values"),
-        (b"\x1f\x8b\x08\x00", CorruptionError, "expected text in UTF-8"),
+        (b"\x1f\x8b\x08\x00", InvalidInputError, "expected text in UTF-8"),
     ],
 )
 def test_files_that_are_no_tables_are_refused(stock, tmp_path, data, error, message):
