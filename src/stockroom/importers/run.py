@@ -105,11 +105,14 @@ def _fill_column(shelf: DataShelf, source: ColumnSource, replaced: dict[str, int
 
 
 def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int]) -> Iterator[_Step]:
-    columns = GrowingColumns(shelf, source.plans)
+    columns = GrowingColumns(shelf, source.plans, key=source.key)
     nbytes = 0
     yield _Step(source.name, columns.names)
     for batch in source.batches():
         nbytes += columns.add(batch)
         yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)
     columns.finish()
+    for plan in source.plans:
+        if plan.name not in columns.names:
+            source.left_out.add(f"{source.name}: column {plan.name!r}", plan.absence, "column")
     replaced |= columns.replaced

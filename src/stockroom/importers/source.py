@@ -80,7 +80,8 @@ class TableSource:
     `plans` describes the columns known in advance; others are created when they first have a value. `count` is None if
     it is known only at the end. `batches` yields batches of rows, by column: arrays, or lists with None for rows
     without a value. It adds a line to `skipped` for each part that it skips as unreadable, and counts in `left_out` the
-    parts that it does not import.
+    parts that it does not import. `key` is the name and type (`int` or `str`) of the part of each batch that has the
+    rows' keys; without it, rows are numbered.
     """
 
     name: str
@@ -89,6 +90,7 @@ class TableSource:
     batches: Callable[[], Iterator[Mapping[str, Values]]]
     skipped: list[str] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
+    key: tuple[str, str] | None = None
 
 
 Source: TypeAlias = ColumnSource | TableSource

@@ -338,11 +338,48 @@ def test_several_parquet_files_are_one_table(stock, tmp_path):
         bring_in(stock, "parquet", tmp_path / "0.parquet", tmp_path / "other.parquet")
 
 
-@pytest.mark.parametrize("rows", [[[[1, 2], [3]]], [[1, None]]], ids=["ragged", "holes"])
-def test_lists_that_are_no_arrays_are_refused_by_column(stock, tmp_path, rows):
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ([[[1, 2], [3]], None], {0: "[[1, 2], [3]]"}),
+        ([[1, None], [2, 3]], {0: "[1, null]", 1: "[2, 3]"}),
+        ([[[1, 2], None]], {0: "[[1, 2], null]"}),
+    ],
+    ids=["ragged", "holes", "no list"],
+)
+def test_lists_that_are_no_arrays_are_text(stock, tmp_path, rows, texts):
     pq.write_table(pa.table({"odd": rows}), tmp_path / "a.parquet")
-    with pytest.raises(InvalidInputError, match=r"column 'odd': expected (nested )?lists"):
-        bring_in(stock, "parquet", tmp_path / "a.parquet")
+    bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert values_of(stock, "odd") == texts
+
+
+def test_a_null_among_floats_in_a_list_is_nan(stock, tmp_path):
+    pq.write_table(pa.table({"x": [[1.5, None], [2.5, 3.5]]}), tmp_path / "a.parquet")
+    bring_in(stock, "parquet", tmp_path / "a.parquet")
+    np.testing.assert_array_equal(stock.data["x"], [[1.5, np.nan], [2.5, 3.5]])
+
+
+def test_columns_without_a_lossless_form_are_left_out_by_name(stock, tmp_path):
+    with stock.enable_write("before") as writer:
+        writer.data["nothing"] = [1, 2]
+    table = pa.table(
+        {
+            "n": [1, 2],
+            "photos": pa.array([[b"a"], None]),
+            "map": pa.array([[("a", b"b")], []], pa.map_(pa.string(), pa.binary())),
+            "nothing": pa.nulls(2),
+            "empty": pa.array([None, None], pa.list_(pa.int64())),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert list(stock.data) == ["n"]
+    assert sorted(report.left_out.list_lines()) == [
+        "a.parquet: column 'empty': column without values",
+        "a.parquet: column 'map': map<string, binary>",
+        "a.parquet: column 'nothing': column without values",
+        "a.parquet: column 'photos': list<element: binary>",
+    ]
 
 
 def test_files_that_are_no_parquet_are_refused(stock, tmp_path):

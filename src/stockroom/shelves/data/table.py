@@ -1,16 +1,19 @@
 """Fills the columns of a table by batches of rows; creates a column at its first value, widens it as shapes vary.
 
-A row's number is its key in every column. A row without a value in some column has no key there.
+A row's number is its key in every column, unless the table has keys of its own. A row without a value in some column
+has no key there.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.values import Array, Schema, as_array_like, infer_schema, widen_schema
 
 if TYPE_CHECKING:
@@ -25,7 +28,14 @@ class _Shelf(Protocol):
     """The methods of the data shelf that a table uses."""
 
     def create(
-        self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any], decoder: str | None
+        self,
+        name: str,
+        *,
+        dtype: Any,
+        shape: Sequence[int | None],
+        keys: str,
+        attrs: Mapping[str, Any],
+        decoder: str | None,
     ) -> Column: ...
     def widen(self, name: str, shape: Sequence[int | None]) -> Column: ...
     def take_out(self, *names: str) -> dict[str, ColumnEdit | None]: ...
@@ -35,27 +45,42 @@ class _Shelf(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ColumnPlan:
-    """A column to create. Without `schema`, the first values decide it; later values may widen it."""
+    """A column to create. Without `schema`, the first values decide it; later values may widen it.
+
+    `attrs` may grow until the last row is added. `absence` is what to say if the column never gets a value.
+    """
 
     name: str
     schema: Schema | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
     decoder: str | None = None
+    absence: str = "column without values"
 
 
 class GrowingColumns:
-    """The columns of a table; they replace columns of the same names. Plans with a schema are created at once."""
+    """The columns of a table; they replace columns of the same names. Plans with a schema are created at once.
 
-    def __init__(self, shelf: _Shelf, plans: Iterable[ColumnPlan] = ()) -> None:
+    `key` is the name and type of the values in each batch that are the rows' keys; without it, rows are numbered.
+    """
+
+    def __init__(
+        self, shelf: _Shelf, plans: Iterable[ColumnPlan] = (), *, key: tuple[str, str] | None = None
+    ) -> None:
         self._shelf = shelf
+        self._key, self._key_type = key or (None, "int")
+        self._counts: Counter[str] = Counter()
         self._plans = {plan.name: plan for plan in plans}
         self._columns: dict[str, Column] = {}
         self._replaced: dict[str, ColumnEdit | None] = {}
         self._rows = 0
-        self._take_out(*self._plans)
-        for plan in self._plans.values():
-            if plan.schema is not None:
-                self._create(plan, plan.schema)
+        try:
+            self._take_out(*self._plans)
+            for plan in self._plans.values():
+                if plan.schema is not None:
+                    self._create(plan, plan.schema)
+        except BaseException:
+            self.undo()
+            raise
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,22 +122,32 @@ class GrowingColumns:
         Raises `SchemaError` naming column and key if a value's dtype or number of axes differs from earlier ones.
         """
         count = max(map(len, batch.values()), default=0)
-        self._take_out(*batch)  # the columns that it replaces go even before their first values
-        nbytes = sum(self._add_values(name, values) for name, values in batch.items())
+        keys = None if self._key is None else batch[self._key]
+        values = {name: part for name, part in batch.items() if name != self._key}
+        self._take_out(*values)  # the columns that it replaces go even before their first values
+        nbytes = sum(self._add_values(name, part, keys) for name, part in values.items())
         self._rows += count
         return nbytes
 
     def finish(self) -> None:
-        """Fix the keys: they are the numbers of the rows, and do not move if others append too."""
-        for name in self._columns:
+        """Fix the keys, which do not move if others append too, and set attrs that grew with the rows.
+
+        Raises `SchemaError` if a key of the table occurs twice.
+        """
+        for name, column in self._columns.items():
+            if self._key is not None and len(column) < self._counts[name]:
+                count = self._counts[name] - len(column)
+                raise SchemaError(f"column {name!r}: expected each key once, found {count} rows with the key of another")
             self._shelf.keep_keys(name)
+            if name in self._plans and self._plans[name].attrs != column.attrs:
+                column.attrs = self._plans[name].attrs
 
     def put(self, name: str, samples: Mapping[int, Any]) -> None:
         """Put samples into rows that have been added without them."""
         if samples:
             self._fit(name, list(samples.values())).update(samples.items())
 
-    def _add_values(self, name: str, values: Values) -> int:
+    def _add_values(self, name: str, values: Values, keys: Values | None) -> int:
         if not isinstance(values, np.ndarray):
             where = f"column {name!r}"
             values = [as_array_like(value, where) for value in values]
@@ -120,10 +155,12 @@ class GrowingColumns:
         if not len(there):
             return 0
         column = self._fit(name, there)
-        if len(there) == len(values) and len(column) == self._rows:
+        self._counts[name] += len(there)
+        if keys is None and len(there) == len(values) and len(column) == self._rows:
             column.extend(there)
         else:
-            column.update((self._rows + offset, value) for offset, value in enumerate(values) if value is not None)
+            numbered = range(self._rows, self._rows + len(values)) if keys is None else keys
+            column.update((key, value) for key, value in zip(numbered, values, strict=True) if value is not None)
         return there.nbytes if isinstance(there, np.ndarray) else sum(map(measure_value, there))
 
     def _fit(self, name: str, values: Values) -> Column:
@@ -158,11 +195,22 @@ class GrowingColumns:
             plan.name,
             dtype=schema.dtype,
             shape=() if is_text else schema.shape,
+            keys=self._key_type,
             attrs=plan.attrs,
             decoder=plan.decoder,
         )
         self._columns[plan.name] = column.encoded
         return self._columns[plan.name]
+
+
+def check_arrow(where: str) -> None:
+    """Raise `InvalidInputError` naming `where` if pyarrow, an optional extra, is not installed."""
+    try:
+        import pyarrow  # noqa: F401 - the modules that read its tables import it at their top
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{where}: this needs pyarrow: install it with `pip install 'stockroom-vcs[tables]'`"
+        ) from error
 
 
 def measure_value(value: Any) -> int:
