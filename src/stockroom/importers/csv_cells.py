@@ -1,7 +1,7 @@
 """The kinds of a table's cells, which are text: bool, int64, float64 or str, and the values of cells of each.
 
-A cell that a number would not give back stays text: an id with a leading zero or a plus sign, an integer beyond 64 bits,
-a decimal with more digits than a float holds. A column of such a cell and others is text.
+A cell that a number would not give back stays text: an id with a leading zero or a plus sign, an integer beyond 64
+bits, a decimal with more digits than a float holds. A column of such a cell and others is text.
 """
 
 from __future__ import annotations

@@ -113,6 +113,6 @@ def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int])
         yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)
     columns.finish()
     for plan in source.plans:
-        if plan.name not in columns.names:
+        if plan.name in columns.absent:
             source.left_out.add(f"{source.name}: column {plan.name!r}", plan.absence, "column")
     replaced |= columns.replaced

@@ -76,8 +76,10 @@ def _find_leaf_reader(kind: Any) -> Reader | None:
     if types.is_decimal(kind):
         return lambda array: spread(array, lambda there: map(str, there.to_pylist()))
     if types.is_date(kind) or types.is_timestamp(kind):
-        zone = "UTC" if types.is_timestamp(kind) and kind.tz is not None else "naive"
-        return lambda array: spread(array, lambda there: np.datetime_as_string(read_days(there), timezone=zone).tolist())
+        zone: Any = "UTC" if types.is_timestamp(kind) and kind.tz is not None else "naive"
+        return lambda array: spread(
+            array, lambda there: np.datetime_as_string(read_days(there), timezone=zone).tolist()
+        )
     if types.is_time(kind) or types.is_duration(kind):
         return lambda array: spread(array, lambda there: read_spans(there).astype(np.int64).tolist())
     if types.is_interval(kind):
@@ -91,11 +93,13 @@ def _find_wrapped_reader(kind: Any) -> Reader | None:
             return lambda array: spread(array.storage, lambda there: map(format_uuid, there.to_pylist()))
         if kind.extension_name == "arrow.bool8":
             return lambda array: spread(array.storage, lambda there: map(bool, there.to_pylist()))
-        inner = find_json_reader(kind.storage_type)
-        return None if inner is None else lambda array: inner(array.storage)
-    inner = find_json_reader(kind.value_type)
+        return _after(lambda array: array.storage, find_json_reader(kind.storage_type))
     decode = arrow.DictionaryArray.dictionary_decode if types.is_dictionary(kind) else compute.run_end_decode
-    return None if inner is None else lambda array: inner(decode(array))
+    return _after(decode, find_json_reader(kind.value_type))
+
+
+def _after(unwrap: Callable[[Any], Any], read: Reader | None) -> Reader | None:
+    return None if read is None else lambda array: read(unwrap(array))
 
 
 def format_uuid(data: bytes) -> str:

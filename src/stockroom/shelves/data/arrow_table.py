@@ -1,4 +1,4 @@
-"""Plans columns for the fields of an Arrow schema, and reads record batches into them.
+"""Plans columns for the fields of an Arrow schema, and reads record batches into them; also data frames.
 
 Owns the metadata of schemas: what Stockroom's exports, pandas and the features of Hugging Face's data sets say there.
 """
@@ -6,17 +6,19 @@ Owns the metadata of schemas: what Stockroom's exports, pandas and the features 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import pyarrow as arrow
 from pyarrow import compute, types
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.arrow_json import is_text
 from stockroom.shelves.data.arrow_values import Form, find_form, format_name
-from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.table import MAX_NAMES_NBYTES, NO_VALUES, ColumnPlan, Values
 
 KEY_TYPE_KEY: Final = b"stockroom.key_type"
 """Key in the metadata of a field that holds the keys of the samples in the others."""
@@ -30,8 +32,8 @@ ATTRS_KEY: Final = b"stockroom.attrs"
 _FEATURES_KEY: Final = b"huggingface"
 _MEDIA: Final = frozenset({"Image", "Audio", "Video", "Pdf", "Nifti"})
 _LISTS: Final = frozenset({"Sequence", "List", "LargeList"})
-_MAX_NAMES_NBYTES: Final = 48 << 10
-"""The most bytes that class names may take in attrs, which hold 64 KiB."""
+_FRAME_BATCH_NBYTES: Final = 8 << 20
+_FRAME_BATCH_ROWS: Final = 1 << 16
 
 LeaveOut: TypeAlias = Callable[[str, str, str], object]
 """Called with the name, kind and unit of a part that is not read."""
@@ -53,10 +55,14 @@ class _Column:
 class ArrowTable:
     """The columns for a schema whose fields become columns of `names`; `features` are those of a data set, by field.
 
-    A field whose values have no lossless form here, or which is null throughout, is left out.
+    With `has_keys`, a field that an export marked as keys becomes `key`, and no column. A field whose values have no
+    lossless form here, or which is null throughout, is left out.
     """
 
-    def __init__(self, schema: Any, names: Mapping[str, str], features: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, schema: Any, names: Mapping[str, str], features: Mapping[str, Any] | None = None, *, has_keys: bool = True
+    ) -> None:
+        self._has_keys = has_keys
         self._names = dict(names)
         self._features = {**_read_features(schema), **(features or {})}
         self._left_out: list[tuple[str, str, str]] = []
@@ -64,6 +70,7 @@ class ArrowTable:
         self._absent: list[ColumnPlan] = []
         self._dictionaries: dict[str, Any] = {}
         self.key: tuple[str, str] | None = None
+        """The field of the rows' keys and their type."""
         self.class_columns: dict[str, list[str]] = {}
         """Columns of class names that attrs cannot hold."""
         for each in schema:
@@ -117,7 +124,7 @@ class ArrowTable:
 
     def _add_field(self, each: Any) -> None:
         metadata, name, feature = each.metadata or {}, self._names[each.name], self._features.get(each.name)
-        if KEY_TYPE_KEY in metadata and self.key is None:
+        if KEY_TYPE_KEY in metadata and self._has_keys and self.key is None:
             self.key = (each.name, metadata[KEY_TYPE_KEY].decode("ascii", "replace"))
             return
         attrs = {} if name == each.name else {"title": each.name}
@@ -144,7 +151,8 @@ class ArrowTable:
         """Plan the columns for a struct of a file's bytes and path, as Hugging Face stores images and sounds."""
         parts = {part.name: part for part in _list_parts(each.type)}
         data, path = find_form(parts["bytes"]), find_form(parts["path"])
-        assert data is not None and path is not None
+        assert data is not None
+        assert path is not None
         decoder = _find_decoder(each.metadata or {}, feature)
         if _type_of(feature) in _MEDIA - {"Image"}:
             attrs = {"feature": feature, **attrs}
@@ -163,7 +171,7 @@ class ArrowTable:
             if _has_classes(feature):
                 self._note_attr(column, "feature", feature, "list of class names")
         elif "classes" not in column.attrs:
-            if len(json.dumps(classes)) <= _MAX_NAMES_NBYTES:
+            if len(json.dumps(classes)) <= MAX_NAMES_NBYTES:
                 column.attrs["classes"] = classes
             else:
                 name = self._free_name(f"{column.name}-classes")
@@ -171,7 +179,7 @@ class ArrowTable:
                 self.class_columns[name] = classes
 
     def _note_attr(self, column: _Column, key: str, value: Any, kind: str) -> None:
-        if len(json.dumps(value)) <= _MAX_NAMES_NBYTES:
+        if len(json.dumps(value)) <= MAX_NAMES_NBYTES:
             column.attrs[key] = value
         else:
             self._left_out.append((f"column {column.title!r}", kind, "part"))
@@ -193,7 +201,7 @@ class ArrowTable:
         if not all(isinstance(value, str | int | float) for value in values):
             return
         merged = list(dict.fromkeys([*column.attrs.get("categories", ()), *values]))
-        if len(json.dumps(merged)) <= _MAX_NAMES_NBYTES:
+        if len(json.dumps(merged)) <= MAX_NAMES_NBYTES:
             column.attrs |= {"categories": merged} | ({"ordered": True} if array.type.ordered else {})
         else:
             column.attrs.pop("categories", None)
@@ -223,6 +231,68 @@ class ArrowTable:
                     f"save the data set with embedded {kind.lower()}s"
                 )
         return parts[column.part]
+
+
+def read_frame(
+    frame: Any, names: Sequence[str] | None = None, *, prefix: str = ""
+) -> tuple[list[ColumnPlan], Iterator[dict[str, Values]]]:
+    """Return the columns to create for a table of pandas, Polars or Arrow, and batches of its rows.
+
+    An index of pandas that does more than number the rows is a column, by its name or `index`. Raises `SchemaError`
+    naming a column whose values have no lossless form, or a title that occurs twice.
+    """
+    table = _open_frame(frame)
+    titles = table.schema.names
+    chosen = list(titles if names is None else names)
+    if len(chosen) != len(titles):
+        raise SchemaError(f"expected names for {len(titles)} columns ({', '.join(titles[:9])}), found {len(chosen)}")
+    twice = [title for title, count in Counter(titles).items() if count > 1]
+    if twice:
+        raise SchemaError(f"expected unique column titles, found {twice[0]!r} twice")
+    named = {title: prefix + name for title, name in zip(titles, chosen, strict=True)}
+    columns = ArrowTable(table.schema, named, has_keys=False)
+    columns.check([table] if len(table) else ())
+    for plan in columns.plans:
+        if plan.absence != NO_VALUES:
+            raise SchemaError(f"column {plan.name!r}: values of {plan.absence} cannot be samples; convert or drop them")
+    return [*columns.plans, *map(ColumnPlan, columns.class_columns)], _iter_frame(columns, table)
+
+
+def _iter_frame(columns: ArrowTable, table: Any) -> Iterator[dict[str, Values]]:
+    size = max(1, _FRAME_BATCH_NBYTES * len(table) // max(1, table.nbytes))
+    for batch in table.to_batches(max_chunksize=min(size, _FRAME_BATCH_ROWS)):
+        yield columns.read(batch, lambda *_: None)
+
+
+def _open_frame(frame: Any) -> Any:
+    """Return a data frame as an Arrow table."""
+    try:
+        if type(frame).__module__.partition(".")[0] == "pandas":
+            return _open_pandas(frame)
+        return arrow.table(frame)
+    except (arrow.ArrowException, TypeError, ValueError) as error:
+        raise SchemaError(
+            f"expected columns of numbers, dates, text, bytes or lists of them, found others ({error}); convert them"
+        ) from error
+
+
+def _open_pandas(frame: Any) -> Any:
+    index = frame.index
+    is_numbers = index.nlevels == 1 and index.name is None and index.dtype.kind in "iu"
+    keeps = not (is_numbers and np.array_equal(index.to_numpy(), np.arange(len(frame))))
+    if not all(isinstance(title, str) for title in frame.columns):
+        frame = frame.set_axis([str(title) for title in frame.columns], axis=1)
+    table = arrow.Table.from_pandas(frame, preserve_index=keeps)
+    names = [_name_index(name, table.schema.names) for name in table.schema.names]
+    return table.rename_columns(names)
+
+
+def _name_index(name: str, taken: Sequence[str]) -> str:
+    plain = name.removeprefix("__index_level_").removesuffix("__")
+    if plain == name or not plain.isdecimal():
+        return name
+    fresh = "index" if plain == "0" else f"index{plain}"
+    return name if fresh in taken else fresh
 
 
 def _list_parts(kind: Any) -> list[Any]:

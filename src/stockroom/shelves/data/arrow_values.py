@@ -18,7 +18,6 @@ from pyarrow import compute, types
 from stockroom.errors import InvalidInputError
 from stockroom.shelves.data.arrow_json import (
     find_json_reader,
-    format_uuid,
     is_list,
     is_text,
     read_days,

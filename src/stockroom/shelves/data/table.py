@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 Values: TypeAlias = Array | Sequence[Any]
 """One column's part of a batch: samples stacked on axis 0, or a list with None for rows without a value."""
+
+MAX_NAMES_NBYTES: Final = 48 << 10
+"""The most bytes that class names may take in a column's attrs, which hold 64 KiB."""
+
+NO_VALUES: Final = "column without values"
 
 
 class _Shelf(Protocol):
@@ -54,7 +59,7 @@ class ColumnPlan:
     schema: Schema | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
     decoder: str | None = None
-    absence: str = "column without values"
+    absence: str = NO_VALUES
 
 
 class GrowingColumns:
@@ -63,11 +68,10 @@ class GrowingColumns:
     `key` is the name and type of the values in each batch that are the rows' keys; without it, rows are numbered.
     """
 
-    def __init__(
-        self, shelf: _Shelf, plans: Iterable[ColumnPlan] = (), *, key: tuple[str, str] | None = None
-    ) -> None:
+    def __init__(self, shelf: _Shelf, plans: Iterable[ColumnPlan] = (), *, key: tuple[str, str] | None = None) -> None:
         self._shelf = shelf
-        self._key, self._key_type = key or (None, "int")
+        self._key = None if key is None else key[0]
+        self._key_type = "int" if key is None else key[1]
         self._counts: Counter[str] = Counter()
         self._plans = {plan.name: plan for plan in plans}
         self._columns: dict[str, Column] = {}
@@ -86,6 +90,11 @@ class GrowingColumns:
     def names(self) -> tuple[str, ...]:
         """The names of the columns created so far."""
         return tuple(self._columns)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The planned columns that have no value so far."""
+        return tuple(name for name in self._plans if name not in self._columns)
 
     @property
     def rows(self) -> int:
@@ -137,7 +146,9 @@ class GrowingColumns:
         for name, column in self._columns.items():
             if self._key is not None and len(column) < self._counts[name]:
                 count = self._counts[name] - len(column)
-                raise SchemaError(f"column {name!r}: expected each key once, found {count} rows with the key of another")
+                raise SchemaError(
+                    f"column {name!r}: expected each key once, found {count} rows with the key of another"
+                )
             self._shelf.keep_keys(name)
             if name in self._plans and self._plans[name].attrs != column.attrs:
                 column.attrs = self._plans[name].attrs
