@@ -187,7 +187,7 @@ def check(stock: StockRoom, columns: dict[str, tuple[Kind, list[Any]]], left_out
             assert read_back(kind, sample, values[key]), (kind.arrow, values[key], sample)
 
 
-@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "40")))
+@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "25")))
 @given(columns=arrow_columns(IN_PARQUET), group=st.integers(1, 4))
 def test_every_value_in_a_parquet_file_comes_out_equal_or_its_column_is_named(stock, tmp_path_factory, columns, group):
     table = pa.table({name: make_array(*column) for name, column in columns.items()})
@@ -196,7 +196,7 @@ def test_every_value_in_a_parquet_file_comes_out_equal_or_its_column_is_named(st
     check(stock, columns, bring_in(stock, "parquet", path).left_out.list_lines())
 
 
-@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "40")))
+@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "25")))
 @given(columns=arrow_columns(LEAVES), size=st.integers(1, 4), encodes=st.booleans())
 def test_every_value_in_an_arrow_file_comes_out_equal_or_its_column_is_named(
     stock, tmp_path_factory, columns, size, encodes
@@ -249,7 +249,7 @@ def is_kept(cell: str, sample: Any) -> bool:
     return exact in (Decimal(repr(value)), Decimal(f"{value:.{digits - 1}e}"))
 
 
-@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "60")))
+@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "25")))
 @given(
     rows=st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=4),
     separator=st.sampled_from(",;\t|"),
@@ -276,7 +276,7 @@ def test_every_cell_of_a_csv_file_comes_out_equal(stock, tmp_path_factory, rows,
                 assert math.isnan(column[key])
 
 
-@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "30")))
+@settings(max_examples=int(os.environ.get("STOCKROOM_EXAMPLES", "15")))
 @given(
     frame=st.fixed_dictionaries(
         {

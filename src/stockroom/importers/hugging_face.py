@@ -61,7 +61,7 @@ def _open_split(folder: Path, prefix: str, limits: Limits) -> list[TableSource]:
         schema = stream.schema
     names = {title: prefix + name for title, name in name_columns(schema.names, str(folder), limits).items()}
     with translate_read_errors(files[0], NOT_WHOLE):
-        table = ArrowTable(schema, names, features)
+        table = ArrowTable(schema, names, features, prefix=prefix)
         table.check(_iter_batches(files, schema) if table.unchecked else ())
     return make_sources(table, name, None, partial(_iter_batches, files, schema))
 

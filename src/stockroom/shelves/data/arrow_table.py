@@ -53,16 +53,23 @@ class _Column:
 
 
 class ArrowTable:
-    """The columns for a schema whose fields become columns of `names`; `features` are those of a data set, by field.
+    """The columns for a schema whose fields become columns of `names`, which begin with `prefix`; `features` are those of a data set, by field.
 
     With `has_keys`, a field that an export marked as keys becomes `key`, and no column. A field whose values have no
     lossless form here, or which is null throughout, is left out.
     """
 
     def __init__(
-        self, schema: Any, names: Mapping[str, str], features: Mapping[str, Any] | None = None, *, has_keys: bool = True
+        self,
+        schema: Any,
+        names: Mapping[str, str],
+        features: Mapping[str, Any] | None = None,
+        *,
+        prefix: str = "",
+        has_keys: bool = True,
     ) -> None:
         self._has_keys = has_keys
+        self._prefix = prefix
         self._names = dict(names)
         self._features = {**_read_features(schema), **(features or {})}
         self._left_out: list[tuple[str, str, str]] = []
@@ -127,7 +134,7 @@ class ArrowTable:
         if KEY_TYPE_KEY in metadata and self._has_keys and self.key is None:
             self.key = (each.name, metadata[KEY_TYPE_KEY].decode("ascii", "replace"))
             return
-        attrs = {} if name == each.name else {"title": each.name}
+        attrs = {} if name == self._prefix + each.name else {"title": each.name}
         attrs |= _read_object(metadata.get(ATTRS_KEY), f"column {each.name!r}")
         if _is_file(each.type):
             self._add_file(each, name, attrs, feature)
@@ -250,7 +257,7 @@ def read_frame(
     if twice:
         raise SchemaError(f"expected unique column titles, found {twice[0]!r} twice")
     named = {title: prefix + name for title, name in zip(titles, chosen, strict=True)}
-    columns = ArrowTable(table.schema, named, has_keys=False)
+    columns = ArrowTable(table.schema, named, prefix=prefix, has_keys=False)
     columns.check([table] if len(table) else ())
     for plan in columns.plans:
         if plan.absence != NO_VALUES:
