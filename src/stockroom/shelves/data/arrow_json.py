@@ -129,11 +129,12 @@ def _find_list_reader(kind: Any) -> Reader | None:
     if inner is None:
         return None
 
-    def read(there: Any) -> list[Any]:
-        lengths = compute.list_value_length(there).to_numpy(zero_copy_only=False)
-        return _cut(inner(there.flatten()), lengths)
+    return lambda array: _cut(inner(array.flatten()), measure_lists(array), array)
 
-    return lambda array: spread(array, read)
+
+def measure_lists(array: Any) -> Any:
+    """Return the lengths of lists, 0 for nulls: `flatten` gives as many values."""
+    return compute.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _find_map_reader(kind: Any) -> Reader | None:
@@ -141,15 +142,18 @@ def _find_map_reader(kind: Any) -> Reader | None:
     if keys is None or items is None:
         return None
 
-    def read(there: Any) -> list[Any]:
-        offsets = there.offsets.to_numpy()
+    def read(array: Any) -> list[Any]:
+        offsets = array.offsets.to_numpy()
         start, count = int(offsets[0]), int(offsets[-1] - offsets[0])
-        pairs = zip(keys(there.keys.slice(start, count)), items(there.items.slice(start, count)), strict=True)
-        return _cut([list(pair) for pair in pairs], np.diff(offsets))
+        pairs = zip(keys(array.keys.slice(start, count)), items(array.items.slice(start, count)), strict=True)
+        return _cut([list(pair) for pair in pairs], np.diff(offsets), array)
 
-    return lambda array: spread(array, read)
+    return read
 
 
-def _cut(values: list[Any], lengths: Any) -> list[list[Any]]:
+def _cut(values: list[Any], lengths: Any, array: Any) -> list[Any]:
+    """Return lists of these lengths, and None where `array` is null."""
     stops = np.cumsum(lengths).tolist()
-    return [values[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    lists = [values[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    return [each if there else None for each, there in zip(lists, valid, strict=True)]

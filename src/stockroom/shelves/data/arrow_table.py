@@ -53,10 +53,10 @@ class _Column:
 
 
 class ArrowTable:
-    """The columns for a schema whose fields become columns of `names`, which begin with `prefix`; `features` are those of a data set, by field.
+    """The columns for a schema whose fields become columns of `names`, which begin with `prefix`.
 
-    With `has_keys`, a field that an export marked as keys becomes `key`, and no column. A field whose values have no
-    lossless form here, or which is null throughout, is left out.
+    `features` are those of a data set, by field. With `has_keys`, a field that an export marked as keys becomes `key`,
+    and no column. A field whose values have no lossless form here, or which is null throughout, is left out.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ from stockroom.shelves.data.arrow_json import (
     find_json_reader,
     is_list,
     is_text,
+    measure_lists,
     read_days,
     read_spans,
     spread,
@@ -201,22 +202,25 @@ def _find_list_form(kind: Any) -> Form | None:
     attrs = {} if (number := _find_number_form(inner)) is None else number.attrs
 
     def is_regular(array: Any) -> bool:
-        levels, values = _flatten(array.drop_null() if array.null_count else array, len(axes))
+        levels, values = _flatten(array, len(axes))
         return levels is not None and (not values.null_count or types.is_floating(inner)) and not _is_ragged(levels)
 
     def read(array: Any) -> list[Array | None]:
-        return spread(array, lambda there: _read_arrays(there, len(axes), read_numbers))
+        arrays = _read_arrays(array, len(axes), read_numbers)
+        valid = array.is_valid().to_numpy(zero_copy_only=False)
+        return [each if there else None for each, there in zip(arrays, valid, strict=True)]
 
     return Form(schema, read, attrs, is_regular, _find_text_form(kind))
 
 
 def _flatten(array: Any, depth: int) -> tuple[list[Array] | None, Any]:
-    """Return the lengths of the lists on each level, and the numbers in them; no lengths if some list is null."""
-    levels = []
-    for _ in range(depth):
+    """Return the lengths of the lists on each level, and the numbers in them; no lengths if an inner list is null."""
+    levels = [measure_lists(array)]
+    array = array.flatten()
+    for _ in range(depth - 1):
         if array.null_count:
             return None, array
-        levels.append(compute.list_value_length(array).to_numpy(zero_copy_only=False).astype(np.int64))
+        levels.append(measure_lists(array))
         array = array.flatten()
     return levels, array
 
@@ -232,7 +236,7 @@ def _is_ragged(levels: list[Array]) -> bool:
 
 
 def _read_arrays(array: Any, depth: int, read_numbers: Callable[[Any], Array]) -> list[Array]:
-    """Return regular lists without nulls as arrays."""
+    """Return regular lists as arrays, those of null as empty ones."""
     levels, values = _flatten(array, depth)
     assert levels is not None
     numbers = _read_numbers(values, read_numbers)
