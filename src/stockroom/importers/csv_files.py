@@ -58,7 +58,7 @@ class CsvImporter(Importer):
         """Return the table of the rows of all files in `spec.paths`, which must have the same titles."""
         paths = [Path("/dev/stdin") if path == Path("-") else path for path in spec.paths]
         named = replace(spec, paths=tuple(paths)).list_paths(".csv")
-        files = [_CsvFile.find(path, spec.limits) for path in named]
+        files = [_CsvFile.detect(path, spec.limits) for path in named]
         titles = files[0].read_titles()
         names = list(name_columns(titles, str(files[0].path), spec.limits).values())
         for file in files[1:]:
@@ -143,7 +143,7 @@ class _CsvFile:
     content: Any = None
 
     @classmethod
-    def find(cls, path: Path, limits: Limits) -> _CsvFile:
+    def detect(cls, path: Path, limits: Limits) -> _CsvFile:
         """Return a file, with the encoding that its mark names and the delimiter that fits its first lines."""
         with translate_read_errors(path):
             content = _copy_pipe(path)
@@ -157,7 +157,7 @@ class _CsvFile:
             raise InvalidInputError(
                 f"{path}: expected text, found NUL characters; convert UTF-16 without a byte order mark to UTF-8 first"
             )
-        return cls(path, limits, encoding, _find_delimiter(sample), content)
+        return cls(path, limits, encoding, _choose_delimiter(sample), content)
 
     def read_titles(self) -> list[str]:
         """Return the first row. Raises `InvalidInputError` if there is none, or if a title occurs twice."""
@@ -213,7 +213,7 @@ def _copy_pipe(path: Path) -> Any:
     return copy
 
 
-def _find_delimiter(sample: str) -> str:
+def _choose_delimiter(sample: str) -> str:
     """Return the delimiter that gives most of the first rows as many cells as the titles, and more than one."""
     return max(_DELIMITERS, key=lambda delimiter: _rate_delimiter(sample, delimiter))
 

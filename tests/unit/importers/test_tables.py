@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
+from stockroom import CorruptionError, InvalidInputError, SchemaError, StockRoom, StockroomError
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.limits import Limits
 from stockroom.importers.registry import resolve_importer
@@ -382,6 +382,92 @@ def test_columns_without_a_lossless_form_are_left_out_by_name(stock, tmp_path):
         "a.parquet: column 'nothing': col",
         "a.parquet: column 'photos': list",
     ]
+
+
+def describe(**metadata: object) -> dict[str, str]:
+    return {
+        f"stockroom.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()
+    }
+
+
+@pytest.mark.parametrize(("key_type", "keys"), [("int", [7, -2, 9]), ("str", ["b", "a", "c"])])
+def test_the_schema_keys_and_attrs_in_the_metadata_are_restored(stock, tmp_path, key_type, keys):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    fields = [
+        pa.field("key", pa.array(keys).type, metadata=describe(key_type=key_type)),
+        pa.field("b", pa.float32(), metadata=describe(dtype="bfloat16", shape=[], attrs={"unit": "mV"})),
+        pa.field("old", pa.uint16(), metadata=describe(dtype="bfloat16")),
+        pa.field("label", pa.int64(), metadata=describe(dtype="uint8", shape=[], attrs={"classes": ["x", "y"]})),
+        pa.field("v", pa.list_(pa.list_(pa.int16())), metadata=describe(dtype="int16", shape=[None, 2])),
+        pa.field("photo", kind, metadata=describe(decoder="image:L")),
+    ]
+    photo = io.BytesIO()
+    Image.fromarray(np.eye(3, dtype=np.uint8)).save(photo, "PNG")
+    columns = [
+        keys,
+        [0.5, 1.0, -2.0],
+        [0x3F00, 0x3F80, 0xC000],
+        [1, 0, None],
+        [[[1, 2]], [[3, 4]], [[5, 6]]],
+        [{"bytes": photo.getvalue(), "path": None}] * 3,
+    ]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
+    pq.write_table(pa.table(arrays, schema=pa.schema(fields)), tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert report.columns == ("b", "old", "label", "v", "photo")
+    assert [str(stock.data[name].dtype) for name in report.columns] == [
+        "bfloat16",
+        "bfloat16",
+        "uint8",
+        "int16",
+        "uint8",
+    ]
+    assert {column.key_type for column in stock.data.values()} == {key_type}
+    for name in ("b", "old"):
+        assert {key: float(value) for key, value in stock.data[name].items()} == dict(
+            zip(keys, columns[1], strict=True)
+        )
+    assert values_of(stock, "label") == {keys[0]: 1, keys[1]: 0}
+    assert (stock.data["b"].attrs, stock.data["label"].attrs) == ({"unit": "mV"}, {"classes": ["x", "y"]})
+    assert (stock.data["v"].shape, stock.data["v"][keys[2]].tolist()) == ((None, 2), [[5, 6]])
+    np.testing.assert_array_equal(stock.data["photo"][keys[0]], np.eye(3))
+
+
+def test_keys_that_occur_twice_and_values_that_do_not_fit_the_metadata_are_refused(stock, tmp_path):
+    key = pa.field("key", pa.int64(), metadata=describe(key_type="int"))
+    table = pa.table([[1, 1], [5, 6]], schema=pa.schema([key, pa.field("n", pa.int64())]))
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(SchemaError, match="column 'n': expected each key once, found 1 rows"):
+        bring_in(stock, "parquet", tmp_path / "a.parquet")
+    small = pa.field("n", pa.int64(), metadata=describe(dtype="uint8"))
+    pq.write_table(pa.table([[256]], schema=pa.schema([small])), tmp_path / "b.parquet")
+    with pytest.raises(InvalidInputError, match="column 'n': expected values of uint8, found int64"):
+        bring_in(stock, "parquet", tmp_path / "b.parquet")
+    wrong = pa.field("n", pa.int64(), metadata={"stockroom.attrs": "{"})
+    pq.write_table(pa.table([[256]], schema=pa.schema([wrong])), tmp_path / "c.parquet")
+    with pytest.raises(InvalidInputError, match="column 'n': expected a JSON object in the metadata"):
+        bring_in(stock, "parquet", tmp_path / "c.parquet")
+
+
+def test_an_index_of_row_numbers_that_do_not_start_at_0_is_named(stock, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"n": [1, 2]}, index=range(5, 7)).to_parquet(tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert report.left_out.list_lines() == ["a.parquet: index: from 5 by 1: index of row numbers"]
+    pandas.DataFrame({"n": [1, 2]}).to_parquet(tmp_path / "a.parquet")
+    assert not bring_in(stock, "parquet", tmp_path / "a.parquet").left_out
+
+
+def test_categories_are_kept_until_they_are_too_many(stock, tmp_path):
+    fruits = pa.DictionaryArray.from_arrays(pa.array([1, 0, None]), ["pear", "fig", "never"], ordered=True)
+    codes = pa.array([f"{number:0100}" for number in range(3)]).dictionary_encode()
+    many = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), [f"{number:0100}" for number in range(1000)])
+    pq.write_table(pa.table({"fruit": fruits, "code": codes, "many": many}), tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert values_of(stock, "fruit") == {0: "fig", 1: "pear"}
+    assert stock.data["fruit"].attrs == {"categories": ["pear", "fig", "never"], "ordered": True}
+    assert (len(stock.data["code"].attrs["categories"]), stock.data["many"].attrs) == (3, {})
+    assert report.left_out.list_lines() == ["a.parquet: column 'many': list of categories"]
 
 
 def test_files_that_are_no_parquet_are_refused(stock, tmp_path):

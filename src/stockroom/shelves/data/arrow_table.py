@@ -40,7 +40,7 @@ LeaveOut: TypeAlias = Callable[[str, str, str], object]
 
 
 @dataclass(slots=True)
-class _Column:
+class _FieldColumn:
     """A column that a field of the schema gives; `part` is the field in a struct that it takes, if it takes one."""
 
     title: str
@@ -73,7 +73,7 @@ class ArrowTable:
         self._names = dict(names)
         self._features = {**_read_features(schema), **(features or {})}
         self._left_out: list[tuple[str, str, str]] = []
-        self._columns: list[_Column] = []
+        self._columns: list[_FieldColumn] = []
         self._absent: list[ColumnPlan] = []
         self._dictionaries: dict[str, Any] = {}
         self.key: tuple[str, str] | None = None
@@ -143,7 +143,7 @@ class ArrowTable:
         if form is None:
             self._leave_out(name, each.type)
             return
-        column = _Column(each.name, name, form, {**form.attrs, **attrs})
+        column = _FieldColumn(each.name, name, form, {**form.attrs, **attrs})
         if form.schema is not None and form.schema.dtype == "bytes":
             column.decoder = _find_decoder(metadata, feature)
         self._columns.append(column)
@@ -163,15 +163,17 @@ class ArrowTable:
         decoder = _find_decoder(each.metadata or {}, feature)
         if _type_of(feature) in _MEDIA - {"Image"}:
             attrs = {"feature": feature, **attrs}
-        self._columns.append(_Column(each.name, name, data, attrs, decoder, part="bytes"))
-        self._columns.append(_Column(each.name, self._free_name(f"{name}-path"), path, part="path", is_planned=False))
+        self._columns.append(_FieldColumn(each.name, name, data, attrs, decoder, part="bytes"))
+        self._columns.append(
+            _FieldColumn(each.name, self._free_name(f"{name}-path"), path, part="path", is_planned=False)
+        )
 
     def _free_name(self, name: str) -> str:
         while name in self._names.values() or name in self.class_columns:
             name += "_"
         return name
 
-    def _note_feature(self, column: _Column, feature: Any) -> None:
+    def _note_feature(self, column: _FieldColumn, feature: Any) -> None:
         """Keep the class names of numbers in the attrs, or in a column if they are too many."""
         classes = _find_classes(feature)
         if classes is None:
@@ -185,7 +187,7 @@ class ArrowTable:
                 column.attrs["classes_column"] = name
                 self.class_columns[name] = classes
 
-    def _note_attr(self, column: _Column, key: str, value: Any, kind: str) -> None:
+    def _note_attr(self, column: _FieldColumn, key: str, value: Any, kind: str) -> None:
         if len(json.dumps(value)) <= MAX_NAMES_NBYTES:
             column.attrs[key] = value
         else:
@@ -198,7 +200,7 @@ class ArrowTable:
                 text = f"{index.get('name') or 'index'}: from {index.get('start')} by {index.get('step')}"
                 self._left_out.append((text, "index of row numbers", "part"))
 
-    def _note_categories(self, column: _Column, array: Any, leave_out: LeaveOut) -> None:
+    def _note_categories(self, column: _FieldColumn, array: Any, leave_out: LeaveOut) -> None:
         """Keep the values of a dictionary in the attrs, in their order, also those that no row has."""
         last = self._dictionaries.get(column.title)
         if last is False or (last is not None and last.equals(array.dictionary)):
@@ -215,7 +217,7 @@ class ArrowTable:
             self._dictionaries[column.title] = False
             leave_out(f"column {column.title!r}", "list of categories", "part")
 
-    def _take_text(self, column: _Column, kind: Any) -> None:
+    def _take_text(self, column: _FieldColumn, kind: Any) -> None:
         """Read a field of lists that are no arrays as text."""
         text = column.form.text
         if text is None:
@@ -225,7 +227,7 @@ class ArrowTable:
             column.form = replace(text, is_regular=None)
             column.attrs = {**text.attrs, **column.attrs}
 
-    def _take_part(self, array: Any, column: _Column, where: str) -> Any:
+    def _take_part(self, array: Any, column: _FieldColumn, where: str) -> Any:
         storage = array.storage if isinstance(array.type, arrow.BaseExtensionType) else array
         parts = dict(zip((part.name for part in _list_parts(array.type)), storage.flatten(), strict=True))
         if _type_of(self._features.get(column.title)) in _MEDIA:
