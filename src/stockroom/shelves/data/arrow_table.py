@@ -108,8 +108,9 @@ class ArrowTable:
         unsure = {each.title: each for each in self._columns if each.form.is_regular is not None}
         for batch in batches:
             for title, column in list(unsure.items()):
-                if column.form.is_regular is not None and not column.form.is_regular(batch.column(title)):
-                    self._take_text(unsure.pop(title), batch.column(title).type)
+                array = _join(batch.column(title))
+                if column.form.is_regular is not None and not column.form.is_regular(array):
+                    self._take_text(unsure.pop(title), array.type)
             if not unsure:
                 return
 
@@ -117,9 +118,7 @@ class ArrowTable:
         """Return the values of a record batch, by column, and those of the keys."""
         values: dict[str, Values] = {}
         for column in self._columns:
-            array = batch.column(column.title)
-            if isinstance(array, arrow.ChunkedArray):
-                array = array.combine_chunks()
+            array = _join(batch.column(column.title))
             if column.part is not None:
                 array = self._take_part(array, column, where)
             values[column.name] = column.form.read(array)
@@ -302,6 +301,11 @@ def _name_index(name: str, taken: Sequence[str]) -> str:
         return name
     fresh = "index" if plain == "0" else f"index{plain}"
     return name if fresh in taken else fresh
+
+
+def _join(array: Any) -> Any:
+    """Return the column of a table as one array, as that of a record batch is."""
+    return array.combine_chunks() if isinstance(array, arrow.ChunkedArray) else array
 
 
 def _list_parts(kind: Any) -> list[Any]:
