@@ -32,7 +32,7 @@ class ParquetImporter(Importer):
         """Return the table of the rows of all files in `spec.paths`, which must have the same columns."""
         paths = spec.list_paths(".parquet")
         check_arrow(str(paths[0]))
-        from stockroom.shelves.data.arrow_table import ArrowTable  # needs the extra
+        from stockroom.shelves.data.arrow_table import ArrowTable, list_titles  # needs the extra
 
         schema, count = _read_schema(paths[0])
         for path in paths[1:]:
@@ -45,7 +45,7 @@ class ParquetImporter(Importer):
         values, stored = count * len(schema.names), sum(path.stat().st_size for path in paths)
         spec.limits.check_expansion(values, paths[0], stored_nbytes=stored)  # each takes a byte at least
         with translate_read_errors(paths[0], NOT_WHOLE):
-            table = ArrowTable(schema, name_columns(schema.names, str(paths[0]), spec.limits))
+            table = ArrowTable(schema, name_columns(list_titles(schema), str(paths[0]), spec.limits))
             table.check(_iter_batches(paths, table.unchecked))
         return make_sources(table, paths[0].name, count, partial(_iter_batches, paths))
 
@@ -61,7 +61,9 @@ def make_sources(
         for part in table.left_out:
             left_out.add(f"{name}: {part[0]}", *part[1:])
         for batch in iter_batches():
-            yield table.read(batch, lambda part, *more: left_out.add(f"{name}: {part}", *more), where=name)
+            with translate_read_errors(name, NOT_WHOLE):  # such as text that is not UTF-8
+                values = table.read(batch, lambda part, *more: left_out.add(f"{name}: {part}", *more), where=name)
+            yield values
 
     tables = [TableSource(name, table.plans, count, read, left_out=left_out, key=table.key)]
     for column, classes in table.class_columns.items():

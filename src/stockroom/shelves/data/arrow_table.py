@@ -52,11 +52,17 @@ class _FieldColumn:
     is_planned: bool = True
 
 
+def list_titles(schema: Any) -> list[str]:
+    """Return the titles of the fields that become columns: all but one that an export marked as keys."""
+    key = next((each.name for each in schema if KEY_TYPE_KEY in (each.metadata or {})), None)
+    return [name for name in schema.names if name != key]
+
+
 class ArrowTable:
     """The columns for a schema whose fields become columns of `names`, which begin with `prefix`.
 
-    `features` are those of a data set, by field. With `has_keys`, a field that an export marked as keys becomes `key`,
-    and no column. A field whose values have no lossless form here, or which is null throughout, is left out.
+    `features` are those of a data set, by field. A field without a name holds the keys of the rows. A field whose
+    values have no lossless form here, or which is null throughout, is left out.
     """
 
     def __init__(
@@ -66,9 +72,7 @@ class ArrowTable:
         features: Mapping[str, Any] | None = None,
         *,
         prefix: str = "",
-        has_keys: bool = True,
     ) -> None:
-        self._has_keys = has_keys
         self._prefix = prefix
         self._names = dict(names)
         self._features = {**_read_features(schema), **(features or {})}
@@ -129,10 +133,11 @@ class ArrowTable:
         return values
 
     def _add_field(self, each: Any) -> None:
-        metadata, name, feature = each.metadata or {}, self._names[each.name], self._features.get(each.name)
-        if KEY_TYPE_KEY in metadata and self._has_keys and self.key is None:
+        metadata = each.metadata or {}
+        if each.name not in self._names:
             self.key = (each.name, metadata[KEY_TYPE_KEY].decode("ascii", "replace"))
             return
+        name, feature = self._names[each.name], self._features.get(each.name)
         attrs = {} if name == self._prefix + each.name else {"title": each.name}
         attrs |= _read_object(metadata.get(ATTRS_KEY), f"column {each.name!r}")
         if _is_file(each.type):
@@ -258,7 +263,7 @@ def read_frame(
     if twice:
         raise SchemaError(f"expected unique column titles, found {twice[0]!r} twice")
     named = {title: prefix + name for title, name in zip(titles, chosen, strict=True)}
-    columns = ArrowTable(table.schema, named, prefix=prefix, has_keys=False)
+    columns = ArrowTable(table.schema, named, prefix=prefix)
     columns.check([table] if len(table) else ())
     for plan in columns.plans:
         if plan.absence != NO_VALUES:

@@ -65,7 +65,7 @@ def find_form(column: Any) -> Form | None:
     return replace(
         form,
         schema=None if shape is None else Schema(dtype.name, shape),
-        read=lambda array: _restore(read(array), dtype, column.name),
+        read=lambda array: _fit(_restore(read(array), dtype, column.name), shape),
     )
 
 
@@ -266,6 +266,20 @@ def _parse_shape(metadata: Mapping[bytes, bytes], schema: Schema | None) -> tupl
     return tuple(found) if is_shape else shape
 
 
+def _fit(values: Values, shape: tuple[int | None, ...] | None) -> Values:
+    """Return lists with the lengths of `shape` in empty ones, which nested lists do not tell."""
+    if shape is None or isinstance(values, np.ndarray):
+        return values
+    return [value if value is None or value.size else _fit_empty(value, shape) for value in values]
+
+
+def _fit_empty(value: Array, shape: tuple[int | None, ...]) -> Array:
+    if value.ndim != len(shape):
+        return value
+    lengths = [found if length is None else length for found, length in zip(value.shape, shape, strict=True)]
+    return value if 0 not in lengths else value.reshape(lengths)
+
+
 def _restore(values: Values, dtype: np.dtype[Any], name: str) -> Values:
     """Return values in the dtype that they had before they were put into Arrow's."""
     if not isinstance(values, np.ndarray):
@@ -279,9 +293,9 @@ def _restore_array(values: Array, dtype: np.dtype[Any], name: str) -> Array:
     if dtype.isbuiltin == 2 and values.dtype.kind == "u":  # as exports of old versions hold them
         if dtype.itemsize == values.dtype.itemsize:
             return values.view(dtype)
-    elif values.dtype.kind in "biuf":
+    elif values.dtype.kind in "biuf" or values.dtype.kind == dtype.kind:
         with np.errstate(all="ignore"):
             cast = values.astype(dtype)
-        if np.array_equal(cast.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):
+        if np.array_equal(cast.astype(values.dtype), values, equal_nan=values.dtype.kind in "fmM"):
             return cast
     raise InvalidInputError(f"column {name!r}: expected values of {dtype}, found {values.dtype}")
