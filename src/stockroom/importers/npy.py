@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -16,9 +17,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.errors import CorruptionError, InvalidInputError, SchemaError
 from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import iter_rows
+from stockroom.store.dtypes import parse_dtype
+from stockroom.store.wide_floats import is_extension
 
 _READABLE_KINDS = "biufcmM"
 _MAX_HEADER_NBYTES = 1 << 14  # more than numpy parses
@@ -88,11 +91,20 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
     except Exception as error:  # numpy parses the header as Python literals and passes on their errors
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
-    return NpyHeader(dtype, shape, fortran_order, start.tell())
+    return NpyHeader(restore_dtype(dtype), shape, fortran_order, start.tell())
+
+
+def restore_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return bfloat16 or float8 for the structure of one field of that name which exports write; any other as it is."""
+    if dtype.names is not None and len(dtype.names) == 1 and dtype.names[0].startswith(("bfloat16", "float8_")):
+        with suppress(SchemaError):
+            found = parse_dtype(dtype.names[0])
+            return found if found.itemsize == dtype.itemsize else dtype
+    return dtype
 
 
 def _refuse_unfit(header: NpyHeader, where: str) -> None:
-    if header.dtype.kind not in _READABLE_KINDS:
+    if header.dtype.kind not in _READABLE_KINDS and not is_extension(header.dtype):
         raise InvalidInputError(
             f"{where}: expected numbers, found dtype {header.dtype}; save the fields of records and the "
             "contents of objects as separate numeric arrays"

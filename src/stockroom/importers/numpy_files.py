@@ -19,9 +19,10 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.exported_npz import open_exported_npz
 from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
-from stockroom.importers.source import ColumnSource, Importer, ImportSpec
+from stockroom.importers.source import ColumnSource, Importer, ImportSpec, KeyedSource
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 
 
@@ -30,9 +31,9 @@ class NumpyImporter(Importer):
 
     name = "numpy"
 
-    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+    def open(self, spec: ImportSpec) -> Sequence[ColumnSource | KeyedSource]:
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
-        columns: list[ColumnSource] = []
+        columns: list[ColumnSource | KeyedSource] = []
         origins: dict[str, Path] = {}
         for path, file in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
             for column in _open_file(file, spec.limits):
@@ -45,12 +46,15 @@ class NumpyImporter(Importer):
         return columns
 
 
-def _open_file(path: Path, limits: Limits) -> list[ColumnSource]:
+def _open_file(path: Path, limits: Limits) -> Sequence[ColumnSource | KeyedSource]:
     match path.suffix:
         case ".npy":
             return [_open_npy(path)]
         case ".npz":
             with _open_zip(path) as archive:
+                exported = open_exported_npz(path, archive, limits, partial(_open_member, path, archive))
+                if exported is not None:
+                    return [exported]
                 limits.check(len(archive.infolist()), MAX_COLUMNS, "arrays", where=path)
                 return [_open_member(path, archive, member) for member in archive.infolist()]
         case _:

@@ -13,7 +13,8 @@ import zarr
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, count_batch_rows
+from stockroom.importers.exported_zarr import open_exported_zarr
+from stockroom.importers.source import Batch, ColumnSource, Importer, ImportSpec, KeyedSource, count_batch_rows
 from stockroom.importers.streams import translate_read_errors
 from stockroom.importers.zarr_codecs import MAX_CHUNK_NBYTES, open_checked
 from stockroom.store.dtypes import format_dtype
@@ -27,7 +28,7 @@ class ZarrImporter(Importer):
 
     name = "zarr"
 
-    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+    def open(self, spec: ImportSpec) -> Sequence[ColumnSource | KeyedSource]:
         """Return a column per array, named by its path in the group, or by the folder if PATH is a single array."""
         if len(spec.paths) != 1:
             raise InvalidInputError(f"expected one Zarr array or group to import, found {len(spec.paths)}")
@@ -35,7 +36,13 @@ class ZarrImporter(Importer):
         if not path.exists():
             raise InvalidInputError(f"{path}: no such file or folder")
         with translate_read_errors(path, _DAMAGE):
-            arrays = _list_arrays(path, _open_node(path))
+            node = _open_node(path)
+            exported = open_exported_zarr(
+                path, node, lambda array, title: _describe(path, title, array, title), partial(_check_sizes, path, spec)
+            )
+            if exported is not None:
+                return [exported]
+            arrays = _list_arrays(path, node)
             names = name_columns(arrays, str(path), spec.limits)
             columns = [_describe(path, title, array, names[title]) for title, array in arrays.items()]
         nbytes = sum(column.dtype.itemsize * math.prod(column.shape) * (column.count or 0) for column in columns)
@@ -82,10 +89,24 @@ def _describe(path: Path, title: str, array: Any, name: str) -> ColumnSource:
         format_dtype(dtype)
     except SchemaError as error:
         raise InvalidInputError(f"{where}: expected numbers, found {dtype}") from error
-    if dtype.itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
-        raise InvalidInputError(f"{where}: expected chunks of at most 1 GiB, found {array.chunks} of {dtype}")
+    _check_chunks(path, array, title)
     native = dtype if dtype.kind == "V" else dtype.newbyteorder("=")
     return ColumnSource(name, native, array.shape[1:], array.shape[0], partial(_iter_batches, path, array, native))
+
+
+def _check_sizes(path: Path, spec: ImportSpec, arrays: Sequence[Any]) -> None:
+    """Raise `InvalidInputError` if arrays, or their chunks, are too large for the files that hold them."""
+    for array in arrays:
+        _check_chunks(path, array, array.name)
+    nbytes = sum(np.dtype(array.dtype).itemsize * math.prod(max(1, side) for side in array.shape) for array in arrays)
+    spec.limits.check_expansion(nbytes, path, stored_nbytes=_measure_stored(path))
+
+
+def _check_chunks(path: Path, array: Any, title: str) -> None:
+    if np.dtype(array.dtype).itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
+        raise InvalidInputError(
+            f"{path}: array {title!r}: expected chunks of at most 1 GiB, found {array.chunks} of {array.dtype}"
+        )
 
 
 def _iter_batches(path: Path, array: Any, dtype: np.dtype[Any]) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ FILE_WRITERS: Final[dict[str, Writer]] = {
 """Maps the ending of a file name to its writer."""
 
 
+ENDINGS: Final = ".npy, .npz, .parquet, .zarr or .tar"
+
+
 def write_samples(samples: Samples, path: Path) -> int:
     """Write samples to `path`, as `Column.export` describes, and return how many."""
     writer = FILE_WRITERS.get(path.suffix.lower())
@@ -37,6 +41,17 @@ def write_samples(samples: Samples, path: Path) -> int:
     with _whole(path) as part:
         writer(samples, part)
     return len(samples)
+
+
+def check_ending(target: str | Path) -> None:
+    """Raise `InvalidInputError` if a target has an ending that is no format's: it is a folder only if it says so."""
+    path, text = Path(target), str(target)
+    known = {*FILE_WRITERS, ".zarr", "", "."}
+    if path.suffix.lower() in known or text.endswith(("/", os.sep)) or path.is_dir():
+        return
+    raise InvalidInputError(
+        f"expected a file ending in {ENDINGS}, or a folder, found {text}; for a folder of that name, write {text}/"
+    )
 
 
 def check_target(path: Path, root: Path, *, force: bool) -> None:

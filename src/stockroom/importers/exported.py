@@ -1,0 +1,73 @@
+"""Makes sources from the marks that `stock export` leaves in files whose format lacks keys, dtypes or shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from stockroom.importers.source import BATCH_NBYTES, Batch, KeyedSource
+from stockroom.shelves.data.table import Values, measure_value
+from stockroom.shelves.data.values import Schema
+from stockroom.shelves.export.mark import MARK, Mark
+
+Keyed = tuple[Sequence[Any] | None, Values]
+"""A batch of keys, or None for 0, 1, 2 and so on, and as many samples."""
+
+_MAX_ROWS_AT_ONCE: Final = 4096
+
+
+def parse_mark(document: bytes | str) -> Mark | None:
+    """Return the mark in a JSON object, or None if there is none of this version."""
+    try:
+        return msgspec.json.decode(document, type=dict[str, Mark]).get(MARK)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+
+
+def convert_mark(value: object) -> Mark | None:
+    """Return the mark that a JSON value is, or None if it is none of this version."""
+    try:
+        return msgspec.convert(value, Mark)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+
+
+def make_source(
+    mark: Mark, count: int | None, batches: Callable[[], Iterator[Keyed]], attrs: Mapping[str, object] | None = None
+) -> KeyedSource:
+    """Return the source of the column that a mark describes."""
+    schema = Schema(mark.dtype, tuple(mark.shape))
+    return KeyedSource(mark.column, schema, mark.key_type, count, batches, attrs or {}, mark.decoder)
+
+
+def iter_stacked(batches: Iterable[Batch], keys: Sequence[Any] | None) -> Iterator[Keyed]:
+    """Yield batches of samples, each with its part of all keys."""
+    start = 0
+    for batch in batches:
+        stop = start + len(batch)
+        yield None if keys is None else keys[start:stop], batch
+        start = stop
+
+
+def iter_grouped(samples: Iterable[tuple[Any, Any]]) -> Iterator[Keyed]:
+    """Yield keys and samples in batches of some 8 MiB."""
+    group: list[tuple[Any, Any]] = []
+    nbytes = 0
+    for pair in samples:
+        group.append(pair)
+        nbytes += measure_value(pair[1])
+        if nbytes >= BATCH_NBYTES or len(group) >= _MAX_ROWS_AT_ONCE:
+            yield [key for key, _ in group], [sample for _, sample in group]
+            group, nbytes = [], 0
+    if group:
+        yield [key for key, _ in group], [sample for _, sample in group]
+
+
+def make_empty(mark: Mark, count: int) -> Batch:
+    """Return `count` samples of a column that has an axis of length 0."""
+    from stockroom.store.dtypes import parse_dtype
+
+    return np.empty((count, *(length or 0 for length in mark.shape)), parse_dtype(mark.dtype))

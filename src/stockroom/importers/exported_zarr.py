@@ -1,0 +1,84 @@
+"""Reads back the Zarr arrays and groups that `stock export` wrote, whose attributes hold a mark: one column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from stockroom.errors import InvalidInputError
+from stockroom.importers.exported import Keyed, convert_mark, iter_grouped, iter_stacked, make_empty, make_source
+from stockroom.importers.source import Batch, ColumnSource, KeyedSource
+from stockroom.importers.streams import translate_read_errors
+from stockroom.shelves.export.file_names import name_file
+from stockroom.shelves.export.mark import MARK, Mark, choose_array_names
+from stockroom.store.dtypes import parse_dtype
+from stockroom.store.wide_floats import is_extension, narrow
+
+
+def open_exported_zarr(
+    path: Path, node: Any, open_array: Callable[[Any, str], ColumnSource], check: Callable[[Sequence[Any]], object]
+) -> KeyedSource | None:
+    """Return the source of an array or group that has a mark, or None.
+
+    `open_array` opens an array that is streamed, and `check` refuses arrays that are too large.
+    """
+    attributes = dict(node.attrs)
+    mark = convert_mark(attributes.pop(MARK, None))
+    if mark is None:
+        return None
+    if mark.sample_keys is not None:
+        names = choose_array_names([name_file(key, keeps_dots=False) for key in mark.sample_keys])
+        arrays = [_get_array(path, node, name) for name in names]
+        check(arrays)
+        batches = partial(_iter_each, path, mark, arrays)
+        return make_source(mark, len(names), batches, _read_attrs(mark, attributes))
+    array = node if mark.array is None else _get_array(path, node, mark.array)
+    check([array])
+    keys = None if mark.keys is None else _read_keys(path, node, mark, check)
+    if mark.array is not None:
+        attributes = dict(array.attrs)
+    if 0 in mark.shape:
+        empty = make_empty(mark, array.shape[0])
+        return make_source(mark, len(empty), lambda: iter_stacked([empty], keys), _read_attrs(mark, attributes))
+    source = open_array(array, mark.array or mark.column)
+    stacked = lambda: iter_stacked(map(partial(_restore, mark=mark), source.batches()), keys)  # noqa: E731
+    return make_source(mark, source.count, stacked, _read_attrs(mark, attributes))
+
+
+def _read_attrs(mark: Mark, attributes: dict[str, Any]) -> dict[str, Any]:
+    return attributes if mark.attrs is None else mark.attrs
+
+
+def _get_array(path: Path, node: Any, name: str) -> Any:
+    array = node.get(name) if isinstance(node, zarr.Group) else None
+    if not isinstance(array, zarr.Array):
+        raise InvalidInputError(f"{path}: expected an array {name!r:.80}, which its mark names, found none")
+    return array
+
+
+def _read_keys(path: Path, node: Any, mark: Mark, check: Callable[[Sequence[Any]], object]) -> Sequence[Any]:
+    if mark.key_type == "int":
+        array = _get_array(path, node, str(mark.keys))
+        check([array])
+        listed: list[Any] = np.asarray(array[...]).tolist()
+        return listed
+    found = node.attrs.get(mark.keys)
+    if not isinstance(found, list):
+        raise InvalidInputError(f"{path}: expected a list of keys in the attributes, found {type(found).__name__}")
+    return [tuple(key) if isinstance(key, list) else key for key in found]
+
+
+def _iter_each(path: Path, mark: Mark, arrays: Sequence[Any]) -> Iterator[Keyed]:
+    with translate_read_errors(path, "cannot be read as Zarr"):
+        samples = (_restore(np.asarray(array[...]), mark) for array in arrays)
+        yield from iter_grouped(zip(mark.sample_keys or [], samples, strict=True))
+
+
+def _restore(values: Batch, mark: Mark) -> Batch:
+    dtype = parse_dtype(mark.dtype)
+    return narrow(values, dtype) if is_extension(dtype) and values.dtype == np.float32 else values
