@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
+from stockroom.errors import CorruptionError
+from stockroom.importers.npy import restore_dtype
 from stockroom.importers.source import BATCH_NBYTES, Batch, KeyedSource
+from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values, measure_value
 from stockroom.shelves.data.values import Schema
 from stockroom.shelves.export.mark import MARK, Mark
@@ -64,6 +70,19 @@ def iter_grouped(samples: Iterable[tuple[Any, Any]]) -> Iterator[Keyed]:
             group, nbytes = [], 0
     if group:
         yield [key for key, _ in group], [sample for _, sample in group]
+
+
+def parse_npy(data: bytes, where: str) -> NDArray[Any]:
+    """Return the array in the bytes of an `.npy` that an export wrote. Raises `CorruptionError` naming `where`."""
+    stream = BytesIO(data)
+    with translate_read_errors(where, "not an .npy array"):
+        version = npy_format.read_magic(stream)
+        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(stream)
+        if dtype.hasobject or fortran_order:
+            raise CorruptionError(f"{where}: expected an array as exports write it, found {dtype}", where=where)
+        values = np.frombuffer(data, np.uint8, offset=stream.tell())
+        return values.view(restore_dtype(dtype)).reshape(shape).copy()
 
 
 def make_empty(mark: Mark, count: int) -> Batch:

@@ -6,18 +6,14 @@ import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
-from stockroom.importers.exported import Keyed, iter_grouped, iter_stacked, make_empty, make_source, parse_mark
+from stockroom.importers.exported import Keyed, iter_grouped, iter_stacked, make_empty, make_source, parse_mark, parse_npy
 from stockroom.importers.limits import Limits
-from stockroom.importers.npy import restore_dtype
 from stockroom.importers.source import ColumnSource, KeyedSource
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 from stockroom.shelves.export.file_names import name_file
@@ -78,11 +74,4 @@ def _load(archive: zipfile.ZipFile, name: str, limits: Limits) -> NDArray[Any]:
         limits.check(member.file_size, _MAX_MEMBER_NBYTES, "bytes of an array that is read whole", where=where)
         if member.file_size > member.compress_size * MAX_DEFLATE_RATIO + 1024:
             raise CorruptionError(f"{where}: {member.compress_size} bytes cannot hold {member.file_size}", where=where)
-        stream = BytesIO(archive.read(member))
-        version = npy_format.read_magic(stream)
-        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(stream)
-        if dtype.hasobject or fortran_order:
-            raise CorruptionError(f"{where}: expected an array as exports write it, found {dtype}", where=where)
-        values = np.frombuffer(stream.getvalue(), np.uint8, offset=stream.tell())
-        return values.view(restore_dtype(dtype)).reshape(shape).copy()
+        return parse_npy(archive.read(member), where)

@@ -17,9 +17,10 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.exported_tar import open_exported_tar
 from stockroom.importers.limits import Limits
 from stockroom.importers.npy import iter_npy_stream, read_npy_header
-from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, KeyedSource, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.importers.tar_archive import open_tar
 from stockroom.shelves.data.table import ColumnPlan, Values
@@ -38,9 +39,14 @@ class WebDatasetImporter(Importer):
 
     name = "webdataset"
 
-    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""
+    def open(self, spec: ImportSpec) -> Sequence[TableSource | KeyedSource]:
+        """Return the table of the rows of all archives. Reads the names in them, since every ending is a column.
+
+        An archive that `stock export` wrote is one column, with its keys.
+        """
         paths = spec.list_paths(".tar")
+        if (exported := open_exported_tar(paths, spec.limits)) is not None:
+            return [exported]
         endings, count = _list_endings(paths, spec.limits)
         if not endings:
             raise InvalidInputError(f"{paths[0]}: expected files such as 0001.jpg and 0001.cls, found none")

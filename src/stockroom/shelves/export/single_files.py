@@ -17,6 +17,7 @@ import numpy as np
 
 from stockroom.errors import InvalidInputError
 from stockroom.shelves.export.file_names import is_cut, name_file
+from stockroom.shelves.export.mark import MARK
 from stockroom.shelves.export.samples import Samples, as_plain
 from stockroom.shelves.png import encode_png, is_image
 
@@ -52,8 +53,9 @@ def write_folder(samples: Samples, folder: Path) -> None:
 
 def write_tar(samples: Samples, path: Path) -> None:
     """Write each sample to a member named by its key, in order; headers hold the mark, and keys that a name cannot."""
-    mark = json.dumps(msgspec.to_builtins(samples.make_mark()))
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers={MARK_HEADER: mark}) as archive:
+    mark = json.dumps({MARK: msgspec.to_builtins(samples.make_mark())})
+    headers = {MARK_HEADER: mark} if len(samples) else {}  # tarfile cannot read a header before no member
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
         for key, sample in samples.iter_samples():
             data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None, in_archive=True)
             name = name_file(key, keeps_dots=False)
@@ -62,6 +64,8 @@ def write_tar(samples: Samples, path: Path) -> None:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     samples.leave_out_attrs("a .tar")
+    if not headers:
+        samples.leave_out("the schema", "a .tar without samples cannot hold it; .npz, .parquet and .zarr can")
 
 
 def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tuple[bytes, str]:
