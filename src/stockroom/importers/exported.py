@@ -17,7 +17,7 @@ from stockroom.importers.source import BATCH_NBYTES, Batch, KeyedSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values, measure_value
 from stockroom.shelves.data.values import Schema
-from stockroom.shelves.export.mark import MARK, Mark
+from stockroom.shelves.export.mark import MARK, ExportMark
 
 Keyed = tuple[Sequence[Any] | None, Values]
 """A batch of keys, or None for 0, 1, 2 and so on, and as many samples."""
@@ -25,24 +25,27 @@ Keyed = tuple[Sequence[Any] | None, Values]
 _MAX_ROWS_AT_ONCE: Final = 4096
 
 
-def parse_mark(document: bytes | str) -> Mark | None:
+def parse_mark(document: bytes | str) -> ExportMark | None:
     """Return the mark in a JSON object, or None if there is none of this version."""
     try:
-        return msgspec.json.decode(document, type=dict[str, Mark]).get(MARK)
+        return msgspec.json.decode(document, type=dict[str, ExportMark]).get(MARK)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
 
-def convert_mark(value: object) -> Mark | None:
+def convert_mark(value: object) -> ExportMark | None:
     """Return the mark that a JSON value is, or None if it is none of this version."""
     try:
-        return msgspec.convert(value, Mark)
+        return msgspec.convert(value, ExportMark)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
 
 def make_source(
-    mark: Mark, count: int | None, batches: Callable[[], Iterator[Keyed]], attrs: Mapping[str, object] | None = None
+    mark: ExportMark,
+    count: int | None,
+    batches: Callable[[], Iterator[Keyed]],
+    attrs: Mapping[str, object] | None = None,
 ) -> KeyedSource:
     """Return the source of the column that a mark describes."""
     schema = Schema(mark.dtype, tuple(mark.shape))
@@ -85,7 +88,7 @@ def parse_npy(data: bytes, where: str) -> NDArray[Any]:
         return values.view(restore_dtype(dtype)).reshape(shape).copy()
 
 
-def make_empty(mark: Mark, count: int) -> Batch:
+def make_empty(mark: ExportMark, count: int) -> Batch:
     """Return `count` samples of a column that has an axis of length 0."""
     from stockroom.store.dtypes import parse_dtype
 

@@ -12,12 +12,20 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
-from stockroom.importers.exported import Keyed, iter_grouped, iter_stacked, make_empty, make_source, parse_mark, parse_npy
+from stockroom.importers.exported import (
+    Keyed,
+    iter_grouped,
+    iter_stacked,
+    make_empty,
+    make_source,
+    parse_mark,
+    parse_npy,
+)
 from stockroom.importers.limits import Limits
 from stockroom.importers.source import ColumnSource, KeyedSource
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.mark import Mark
+from stockroom.shelves.export.mark import ExportMark
 
 _MAX_MEMBER_NBYTES: Final = 1 << 30
 _DAMAGE: Final = "not a complete .npz archive"
@@ -43,17 +51,17 @@ def open_exported_npz(
     return make_source(mark, source.count, lambda: iter_stacked(source.batches(), keys))
 
 
-def _iter_each(path: Path, mark: Mark, keys: Sequence[Any], limits: Limits) -> Iterator[Keyed]:
+def _iter_each(path: Path, mark: ExportMark, keys: Sequence[Any], limits: Limits) -> Iterator[Keyed]:
     with translate_read_errors(path, _DAMAGE), zipfile.ZipFile(path) as archive:
         arrays = ((key, _load(archive, name_file(key, keeps_dots=False), limits)) for key in keys)
         yield from iter_grouped((key, _as_sample(array, mark)) for key, array in arrays)
 
 
-def _as_sample(array: NDArray[Any], mark: Mark) -> Any:
+def _as_sample(array: NDArray[Any], mark: ExportMark) -> Any:
     return array.tobytes() if mark.dtype == "bytes" else array
 
 
-def _iter_whole(path: Path, mark: Mark, keys: Sequence[Any] | None, limits: Limits) -> Iterator[Keyed]:
+def _iter_whole(path: Path, mark: ExportMark, keys: Sequence[Any] | None, limits: Limits) -> Iterator[Keyed]:
     """Yield the samples of text, or of no values, which are few bytes in all."""
     with translate_read_errors(path, _DAMAGE), zipfile.ZipFile(path) as archive:
         array = _load(archive, str(mark.array), limits)

@@ -18,7 +18,7 @@ from stockroom.importers.streams import translate_read_errors
 from stockroom.importers.tar_archive import open_tar
 from stockroom.shelves.data.images import decode_image
 from stockroom.shelves.export.file_names import parse_file_name
-from stockroom.shelves.export.mark import Mark
+from stockroom.shelves.export.mark import ExportMark
 from stockroom.shelves.export.single_files import KEY_HEADER, MARK_HEADER
 from stockroom.store.dtypes import parse_dtype
 
@@ -34,17 +34,17 @@ def open_exported_tar(paths: Sequence[Path], limits: Limits) -> KeyedSource | No
     return make_source(mark, None, partial(_iter_batches, paths, mark, limits))
 
 
-def _read_mark(path: Path, limits: Limits) -> Mark | None:
+def _read_mark(path: Path, limits: Limits) -> ExportMark | None:
     with open_tar(path, limits) as archive:
         return parse_mark(archive.pax_headers.get(MARK_HEADER, ""))
 
 
-def _iter_batches(paths: Sequence[Path], mark: Mark, limits: Limits) -> Iterator[Keyed]:
+def _iter_batches(paths: Sequence[Path], mark: ExportMark, limits: Limits) -> Iterator[Keyed]:
     for path in paths:
         yield from iter_grouped(_iter_samples(path, mark, limits))
 
 
-def _iter_samples(path: Path, mark: Mark, limits: Limits) -> Iterator[tuple[Any, Any]]:
+def _iter_samples(path: Path, mark: ExportMark, limits: Limits) -> Iterator[tuple[Any, Any]]:
     with open_tar(path, limits) as archive:
         for member in archive:
             where = f"{path}: {member.name!r:.80}"
@@ -61,7 +61,7 @@ def _iter_samples(path: Path, mark: Mark, limits: Limits) -> Iterator[tuple[Any,
                 yield (int(text) if mark.key_type == "int" else text), _decode(data, ending, mark, where)
 
 
-def _decode(data: bytes, ending: str, mark: Mark, where: str) -> Any:
+def _decode(data: bytes, ending: str, mark: ExportMark, where: str) -> Any:
     if mark.dtype == "str":
         return data.decode("utf-8", "surrogatepass")
     if mark.dtype == "bytes":

@@ -15,7 +15,7 @@ from stockroom.importers.exported import Keyed, convert_mark, iter_grouped, iter
 from stockroom.importers.source import Batch, ColumnSource, KeyedSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.mark import MARK, Mark, choose_array_names
+from stockroom.shelves.export.mark import MARK, ExportMark, choose_array_names
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.wide_floats import is_extension, narrow
 
@@ -50,7 +50,7 @@ def open_exported_zarr(
     return make_source(mark, source.count, stacked, _read_attrs(mark, attributes))
 
 
-def _read_attrs(mark: Mark, attributes: dict[str, Any]) -> dict[str, Any]:
+def _read_attrs(mark: ExportMark, attributes: dict[str, Any]) -> dict[str, Any]:
     return attributes if mark.attrs is None else mark.attrs
 
 
@@ -61,7 +61,7 @@ def _get_array(path: Path, node: Any, name: str) -> Any:
     return array
 
 
-def _read_keys(path: Path, node: Any, mark: Mark, check: Callable[[Sequence[Any]], object]) -> Sequence[Any]:
+def _read_keys(path: Path, node: Any, mark: ExportMark, check: Callable[[Sequence[Any]], object]) -> Sequence[Any]:
     if mark.key_type == "int":
         array = _get_array(path, node, str(mark.keys))
         check([array])
@@ -73,12 +73,12 @@ def _read_keys(path: Path, node: Any, mark: Mark, check: Callable[[Sequence[Any]
     return [tuple(key) if isinstance(key, list) else key for key in found]
 
 
-def _iter_each(path: Path, mark: Mark, arrays: Sequence[Any]) -> Iterator[Keyed]:
+def _iter_each(path: Path, mark: ExportMark, arrays: Sequence[Any]) -> Iterator[Keyed]:
     with translate_read_errors(path, "cannot be read as Zarr"):
         samples = (_restore(np.asarray(array[...]), mark) for array in arrays)
         yield from iter_grouped(zip(mark.sample_keys or [], samples, strict=True))
 
 
-def _restore(values: Batch, mark: Mark) -> Batch:
+def _restore(values: Batch, mark: ExportMark) -> Batch:
     dtype = parse_dtype(mark.dtype)
     return narrow(values, dtype) if is_extension(dtype) and values.dtype == np.float32 else values

@@ -100,7 +100,7 @@ def _fill_column(shelf: DataShelf, source: ColumnSource | KeyedSource, replaced:
     yield step
     for keys, batch in _iter_keyed(source):
         if keys is None:
-            column.extend(batch)
+            column.extend(batch) if len(batch) else None  # a column of str keys refuses even an empty batch
         else:
             column.update(zip(keys, batch, strict=True))
         rows = step.rows + len(batch)

@@ -31,8 +31,8 @@ def widen(values: NDArray[Any]) -> NDArray[Any]:
         return values
     codes = values.view(f"u{dtype.itemsize}")
     if dtype.itemsize == 2:
-        return (codes.astype(np.uint32) << 16).view(np.float32)
-    return _list_wide(dtype)[codes]
+        return np.asarray((codes.astype(np.uint32) << 16).view(np.float32))
+    return np.asarray(_list_wide(dtype)[codes])
 
 
 def narrow(values: NDArray[Any], dtype: DType) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import suppress
 from pathlib import Path
@@ -240,18 +239,14 @@ class Column(Mapping[SampleKey, Sample]):
             on_progress: called from time to time with the number of samples written and the total.
             on_left_out: called with a line for each part of the column that the file cannot hold, instead of a warning.
         """
-        from stockroom.shelves.export import check_ending, check_target, write_samples
+        from stockroom.shelves.export import check_target, write_samples
         from stockroom.shelves.export.samples import Samples
 
-        check_ending(path)
-        path, column = Path(path), self.freeze()
-        check_target(path, self._opened.pin.repository.paths.root, force=force)
+        column, root = self.freeze(), self._opened.pin.repository.paths.root
+        target = check_target(path, root, force=force)
         with self._opened.pin.repository.tensors.cache.read_carefully():
             samples = Samples(column, column.choose_positions(keys, where), on_progress)
-            count = write_samples(samples, path)
-        for line in samples.left_out:
-            warnings.warn(line, stacklevel=2) if on_left_out is None else on_left_out(line)
-        return count
+            return write_samples(samples, target, on_left_out)
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """Return a key that only one of the two columns has; None if they have the same keys."""

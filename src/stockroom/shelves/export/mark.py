@@ -11,7 +11,7 @@ MARK: Final = "stockroom"
 """The name of a mark: a key of a JSON object, or of Zarr's attributes."""
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class ExportMark(msgspec.Struct, frozen=True, kw_only=True):
     """A column's name and schema, and how the export holds its keys and samples."""
 
     version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1

@@ -69,8 +69,9 @@ def _has_classes(samples: Samples) -> bool:
     names, dtype = samples.attrs.get("classes"), samples.stored.dtype
     if isinstance(dtype, str) or dtype.kind not in "iu" or dtype == np.uint64 or samples.stored.shape:
         return False
-    is_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return is_text and 0 < len(names) == len(set(names))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return False
+    return 0 < len(names) == len(set(names))
 
 
 def _make_field(arrow: Any, samples: Samples) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.mark import MARK, Mark, choose_array_names, choose_free_name
+from stockroom.shelves.export.mark import MARK, ExportMark, choose_array_names, choose_free_name
 from stockroom.shelves.export.samples import Samples
 from stockroom.store.wide_floats import widen, widen_dtype
 
@@ -85,7 +85,7 @@ def _create(store: Any, name: str, shape: Any, chunks: Any, dtype: Any, attribut
     return zarr.create_array(store, shape=shape, chunks=chunks, dtype=plain, attributes=attributes, zarr_format=3)
 
 
-def _mark_attrs(samples: Samples, mark: Mark) -> dict[str, Any]:
+def _mark_attrs(samples: Samples, mark: ExportMark) -> dict[str, Any]:
     """Return the attributes of the array or group that carries the mark: the column's attrs, and the mark."""
     if MARK not in samples.attrs:
         return {**samples.attrs, MARK: msgspec.to_builtins(mark)}
