@@ -7,7 +7,6 @@ comes with the extra `tables`.
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +15,9 @@ from stockroom.errors import InvalidInputError
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Array, Schema
 from stockroom.store.dtypes import parse_dtype
-from stockroom.store.wide_floats import is_extension, narrow
 
 DTYPE_KEY: Final = b"stockroom.dtype"
-"""Key in a field's metadata: the dtype of values that are stored as another, such as bfloat16 as float32."""
-
-ATTRS_KEY: Final = b"stockroom.attrs"
-"""Key in a field's metadata: the attrs of the column, as a JSON object."""
+"""Key in a field's metadata: the dtype of values that Arrow lacks, stored as other values of their size."""
 
 DECODER_KEY: Final = b"stockroom.decoder"
 """Key in the metadata of a field of bytes: the decoder of the column."""
@@ -45,29 +40,8 @@ def plan_column(field: Any, name: str, attrs: dict[str, Any]) -> ColumnPlan:
     metadata = field.metadata or {}
     if DTYPE_KEY in metadata and schema is not None and schema.dtype not in ("str", "bytes"):
         schema = Schema(_stored_dtype(field).name, schema.shape)
-    if ATTRS_KEY in metadata:
-        attrs = {**_parse_attrs(metadata[ATTRS_KEY], field.name), **attrs}
-    decoder = metadata.get(DECODER_KEY)
-    if decoder is not None and _is_image(field):
-        schema = Schema("bytes", (None,))
-    decoder = decoder if schema is not None and schema.dtype == "bytes" else None
+    decoder = metadata.get(DECODER_KEY) if schema is not None and schema.dtype == "bytes" else None
     return ColumnPlan(name, schema, attrs, None if decoder is None else decoder.decode("ascii", "replace"))
-
-
-def _parse_attrs(text: bytes, name: str) -> dict[str, Any]:
-    try:
-        attrs = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"column {name!r}: expected attrs as a JSON object ({error})") from error
-    if not isinstance(attrs, dict):
-        raise InvalidInputError(f"column {name!r}: expected attrs as a JSON object, found {type(attrs).__name__}")
-    return attrs
-
-
-def _is_image(field: Any) -> bool:
-    """Return whether a field of ours holds images as datasets stores them: their bytes, and a path."""
-    is_ours = DECODER_KEY in (field.metadata or {}) and load_arrow("arrow").types.is_struct(field.type)
-    return is_ours and field.type.get_field_index("bytes") >= 0
 
 
 def find_schema(kind: Any) -> Schema | None:
@@ -96,8 +70,6 @@ def read_values(array: Any, field: Any) -> Values:
     Raises `InvalidInputError` naming the column for lists with nulls in them, or of lists of different lengths.
     """
     arrow = load_arrow("arrow")
-    if _is_image(field):
-        array = array.field("bytes")
     kind = array.type
     if arrow.types.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
@@ -154,10 +126,7 @@ def _read_scalars(array: Any, dtype: str, field: Any) -> Values:
 def _read_lists(array: Any, axes: tuple[int | None, ...], field: Any) -> Values:
     """Return lists of numbers as arrays, nested lists with as many axes."""
     levels, values = _flatten(array, axes)
-    if None not in axes and not array.null_count and not values.null_count:
-        rows, numbers = len(array), values.to_numpy(zero_copy_only=False)
-        return _restore(numbers[: rows * math.prod(levels)], field).reshape(rows, *levels)
-    if values.null_count and not load_arrow("arrow").types.is_temporal(values.type):  # a date is NaT
+    if values.null_count:
         raise InvalidInputError(f"column {field.name!r}: expected lists without nulls, found nulls; fill them first")
     numbers = _restore(values.to_numpy(zero_copy_only=False), field)
     valid = array.is_valid().to_numpy(zero_copy_only=False)
@@ -201,16 +170,9 @@ def _restore(values: Array, field: Any) -> Array:
     if not field.metadata or DTYPE_KEY not in field.metadata:
         return values
     dtype = _stored_dtype(field)
-    if is_extension(dtype) and values.dtype == np.float32:
-        return narrow(values, dtype)
-    if values.dtype == dtype or (is_extension(dtype) and values.dtype == f"u{dtype.itemsize}"):  # as older exports
-        return values.view(dtype)
-    if values.dtype.kind != dtype.kind and not (values.dtype.kind == "i" and dtype.kind == "u"):
+    if dtype.itemsize != values.dtype.itemsize:
         raise InvalidInputError(f"column {field.name!r}: expected values of {dtype}, found {values.dtype}")
-    found = values.astype(dtype)
-    if not np.array_equal(found.astype(values.dtype), values, equal_nan=values.dtype.kind in "fmM"):
-        raise InvalidInputError(f"column {field.name!r}: expected values that {dtype} holds, found others")
-    return found
+    return values.view(dtype)
 
 
 def _stored_dtype(field: Any) -> np.dtype[Any]:
