@@ -11,13 +11,13 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError
-from stockroom.importers.npy import restore_dtype
-from stockroom.importers.source import BATCH_NBYTES, Batch, KeyedSource
+from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.source import BATCH_NBYTES, Batch, KeyedSource, Source
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values, measure_value
 from stockroom.shelves.data.values import Schema
 from stockroom.shelves.export.mark import MARK, ExportMark
+from stockroom.shelves.export.samples import restore_dtype
 
 Keyed = tuple[Sequence[Any] | None, Values]
 """A batch of keys, or None for 0, 1, 2 and so on, and as many samples."""
@@ -79,13 +79,29 @@ def parse_npy(data: bytes, where: str) -> NDArray[Any]:
     """Return the array in the bytes of an `.npy` that an export wrote. Raises `CorruptionError` naming `where`."""
     stream = BytesIO(data)
     with translate_read_errors(where, "not an .npy array"):
-        version = npy_format.read_magic(stream)
-        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(stream)
-        if dtype.hasobject or fortran_order:
-            raise CorruptionError(f"{where}: expected an array as exports write it, found {dtype}", where=where)
+        dtype, shape = read_npy_head(stream, where)
         values = np.frombuffer(data, np.uint8, offset=stream.tell())
-        return values.view(restore_dtype(dtype)).reshape(shape).copy()
+        return values.view(dtype).reshape(shape).copy()
+
+
+def read_npy_head(stream: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return the dtype and shape at the start of an `.npy` that an export wrote."""
+    version = npy_format.read_magic(stream)
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(stream)
+    if dtype.hasobject or fortran_order:
+        raise CorruptionError(f"{where}: expected an array as exports write it, found {dtype}", where=where)
+    return restore_dtype(dtype), shape
+
+
+def join_sources(exported: Sequence[Source], others: Sequence[Source]) -> list[Source]:
+    """Return the sources of both. Raises `InvalidInputError` if two are of one name."""
+    names: set[str] = set()
+    for source in (*exported, *others):
+        if source.name in names:
+            raise InvalidInputError(f"two of the files become column {source.name!r}; import them one at a time")
+        names.add(source.name)
+    return [*exported, *others]
 
 
 def make_empty(mark: ExportMark, count: int) -> Batch:

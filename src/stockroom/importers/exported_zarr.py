@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,21 +13,19 @@ import zarr
 
 from stockroom.errors import InvalidInputError
 from stockroom.importers.exported import Keyed, convert_mark, iter_grouped, iter_stacked, make_empty, make_source
-from stockroom.importers.source import Batch, ColumnSource, KeyedSource
+from stockroom.importers.limits import Limits
+from stockroom.importers.source import Batch, KeyedSource, count_batch_rows
 from stockroom.importers.streams import translate_read_errors
+from stockroom.importers.zarr_codecs import MAX_CHUNK_NBYTES
 from stockroom.shelves.export.file_names import name_file
 from stockroom.shelves.export.mark import MARK, ExportMark, choose_array_names
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.wide_floats import is_extension, narrow
 
 
-def open_exported_zarr(
-    path: Path, node: Any, open_array: Callable[[Any, str], ColumnSource], check: Callable[[Sequence[Any]], object]
-) -> KeyedSource | None:
-    """Return the source of an array or group that has a mark, or None.
-
-    `open_array` opens an array that is streamed, and `check` refuses arrays that are too large.
-    """
+def open_exported_zarr(path: Path, node: Any, limits: Limits, stored_nbytes: int) -> KeyedSource | None:
+    """Return the source of an array or group that has a mark, or None."""
+    check = partial(_check_sizes, path, limits, stored_nbytes)
     attributes = dict(node.attrs)
     mark = convert_mark(attributes.pop(MARK, None))
     if mark is None:
@@ -45,9 +44,27 @@ def open_exported_zarr(
     if 0 in mark.shape:
         empty = make_empty(mark, array.shape[0])
         return make_source(mark, len(empty), lambda: iter_stacked([empty], keys), _read_attrs(mark, attributes))
-    source = open_array(array, mark.array or mark.column)
-    stacked = lambda: iter_stacked(map(partial(_restore, mark=mark), source.batches()), keys)  # noqa: E731
-    return make_source(mark, source.count, stacked, _read_attrs(mark, attributes))
+    batches = partial(_iter_stacked, path, mark, array, keys)
+    return make_source(mark, array.shape[0], batches, _read_attrs(mark, attributes))
+
+
+def _check_sizes(path: Path, limits: Limits, stored_nbytes: int, arrays: Sequence[Any]) -> None:
+    """Raise `InvalidInputError` if arrays, or their chunks, are too large for the files that hold them."""
+    nbytes = 0
+    for array in arrays:
+        itemsize = np.dtype(array.dtype).itemsize
+        if itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
+            raise InvalidInputError(f"{path}: expected chunks of at most 1 GiB, found {array.chunks} of {array.dtype}")
+        nbytes += itemsize * math.prod(max(1, side) for side in array.shape)
+    limits.check_expansion(nbytes, path, stored_nbytes=stored_nbytes)
+
+
+def _iter_stacked(path: Path, mark: ExportMark, array: Any, keys: Sequence[Any] | None) -> Iterator[Keyed]:
+    """Yield batches of some 8 MiB, or of whole chunks if one takes more."""
+    rows = max(1, count_batch_rows(np.dtype(array.dtype), array.shape[1:]) // array.chunks[0]) * array.chunks[0]
+    with translate_read_errors(path, "cannot be read as Zarr"):
+        parts = (np.asarray(array[start : start + rows]) for start in range(0, array.shape[0], rows))
+        yield from iter_stacked((_restore(part, mark) for part in parts), keys)
 
 
 def _read_attrs(mark: ExportMark, attributes: dict[str, Any]) -> dict[str, Any]:

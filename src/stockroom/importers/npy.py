@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, InvalidInputError, SchemaError
+from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import iter_rows
-from stockroom.store.dtypes import parse_dtype
+from stockroom.shelves.export.samples import restore_dtype
 from stockroom.store.wide_floats import is_extension
 
 _READABLE_KINDS = "biufcmM"
@@ -92,15 +91,6 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
     return NpyHeader(restore_dtype(dtype), shape, fortran_order, start.tell())
-
-
-def restore_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return bfloat16 or float8 for the structure of one field of that name which exports write; any other as it is."""
-    if dtype.names is not None and len(dtype.names) == 1 and dtype.names[0].startswith(("bfloat16", "float8_")):
-        with suppress(SchemaError):
-            found = parse_dtype(dtype.names[0])
-            return found if found.itemsize == dtype.itemsize else dtype
-    return dtype
 
 
 def _refuse_unfit(header: NpyHeader, where: str) -> None:

@@ -19,10 +19,11 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.exported_npz import open_exported_npz
+from stockroom.importers.exported import join_sources
+from stockroom.importers.exported_npz import take_exported_npz
 from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
-from stockroom.importers.source import ColumnSource, Importer, ImportSpec, KeyedSource
+from stockroom.importers.source import ColumnSource, Importer, ImportSpec, Source
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
 
 
@@ -31,9 +32,12 @@ class NumpyImporter(Importer):
 
     name = "numpy"
 
-    def open(self, spec: ImportSpec) -> Sequence[ColumnSource | KeyedSource]:
+    def open(self, spec: ImportSpec) -> Sequence[Source]:
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
-        columns: list[ColumnSource | KeyedSource] = []
+        exported, spec = take_exported_npz(spec)
+        if exported and not spec.paths:
+            return exported
+        columns: list[ColumnSource] = []
         origins: dict[str, Path] = {}
         for path, file in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
             for column in _open_file(file, spec.limits):
@@ -43,18 +47,15 @@ class NumpyImporter(Importer):
                     )
                 origins[column.name] = path
                 columns.append(column)
-        return columns
+        return join_sources(exported, columns)
 
 
-def _open_file(path: Path, limits: Limits) -> Sequence[ColumnSource | KeyedSource]:
+def _open_file(path: Path, limits: Limits) -> list[ColumnSource]:
     match path.suffix:
         case ".npy":
             return [_open_npy(path)]
         case ".npz":
             with _open_zip(path) as archive:
-                exported = open_exported_npz(path, archive, limits, partial(_open_member, path, archive))
-                if exported is not None:
-                    return [exported]
                 limits.check(len(archive.infolist()), MAX_COLUMNS, "arrays", where=path)
                 return [_open_member(path, archive, member) for member in archive.infolist()]
         case _:

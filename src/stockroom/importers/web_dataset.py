@@ -40,10 +40,7 @@ class WebDatasetImporter(Importer):
     name = "webdataset"
 
     def open(self, spec: ImportSpec) -> Sequence[TableSource | KeyedSource]:
-        """Return the table of the rows of all archives. Reads the names in them, since every ending is a column.
-
-        An archive that `stock export` wrote is one column, with its keys.
-        """
+        """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""
         paths = spec.list_paths(".tar")
         if (exported := open_exported_tar(paths, spec.limits)) is not None:
             return [exported]

@@ -37,10 +37,7 @@ class ZarrImporter(Importer):
             raise InvalidInputError(f"{path}: no such file or folder")
         with translate_read_errors(path, _DAMAGE):
             node = _open_node(path)
-            exported = open_exported_zarr(
-                path, node, lambda array, title: _describe(path, title, array, title), partial(_check_sizes, path, spec)
-            )
-            if exported is not None:
+            if (exported := open_exported_zarr(path, node, spec.limits, _measure_stored(path))) is not None:
                 return [exported]
             arrays = _list_arrays(path, node)
             names = name_columns(arrays, str(path), spec.limits)
@@ -89,24 +86,10 @@ def _describe(path: Path, title: str, array: Any, name: str) -> ColumnSource:
         format_dtype(dtype)
     except SchemaError as error:
         raise InvalidInputError(f"{where}: expected numbers, found {dtype}") from error
-    _check_chunks(path, array, title)
+    if dtype.itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
+        raise InvalidInputError(f"{where}: expected chunks of at most 1 GiB, found {array.chunks} of {dtype}")
     native = dtype if dtype.kind == "V" else dtype.newbyteorder("=")
     return ColumnSource(name, native, array.shape[1:], array.shape[0], partial(_iter_batches, path, array, native))
-
-
-def _check_sizes(path: Path, spec: ImportSpec, arrays: Sequence[Any]) -> None:
-    """Raise `InvalidInputError` if arrays, or their chunks, are too large for the files that hold them."""
-    for array in arrays:
-        _check_chunks(path, array, array.name)
-    nbytes = sum(np.dtype(array.dtype).itemsize * math.prod(max(1, side) for side in array.shape) for array in arrays)
-    spec.limits.check_expansion(nbytes, path, stored_nbytes=_measure_stored(path))
-
-
-def _check_chunks(path: Path, array: Any, title: str) -> None:
-    if np.dtype(array.dtype).itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
-        raise InvalidInputError(
-            f"{path}: array {title!r}: expected chunks of at most 1 GiB, found {array.chunks} of {array.dtype}"
-        )
 
 
 def _iter_batches(path: Path, array: Any, dtype: np.dtype[Any]) -> Iterator[Batch]:

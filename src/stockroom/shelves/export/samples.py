@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.export.mark import ExportMark
 from stockroom.shelves.read_ahead import ReadAhead
-from stockroom.store.dtypes import format_dtype
+from stockroom.store.dtypes import format_dtype, parse_dtype
 from stockroom.store.wide_floats import is_extension
 
 _BATCH_NBYTES: Final = 8 << 20
@@ -155,3 +156,12 @@ def as_plain(array: Array) -> Array:
 def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that `as_plain` returns."""
     return np.dtype([(dtype.name, f"V{dtype.itemsize}")]) if is_extension(dtype) else dtype
+
+
+def restore_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype for which `plain_dtype` returned `dtype`; any other dtype as it is."""
+    if dtype.names is not None and len(dtype.names) == 1 and dtype.names[0].startswith(("bfloat16", "float8_")):
+        with suppress(SchemaError):
+            found = parse_dtype(dtype.names[0])
+            return found if plain_dtype(found) == dtype else dtype
+    return dtype
