@@ -45,7 +45,7 @@ def is_hidden(name: str) -> bool:
 def _iter_images(root: Path, top: str, left_out: LeftOut) -> Iterator[str]:
     """Yield the images of one class. Links wait until its own folders are read, so that these keep their names."""
     seen = {_identify(root)}
-    folders, links = [top], []
+    folders, links = [top], list[str]()
     while folders or links:
         inside = folders.pop() if folders else links.pop()
         identity = _identify(root / inside)
@@ -72,7 +72,7 @@ def _identify(folder: Path) -> tuple[int, int]:
 def _take_file(entry: os.DirEntry[str], path: str, left_out: LeftOut) -> Iterator[str]:
     """Yield the path of an image, also one behind a dead link: it is reported as broken."""
     suffix = PurePosixPath(entry.name).suffix.lower()
-    is_dead = entry.is_symlink() and not os.path.exists(entry.path)
+    is_dead = entry.is_symlink() and not Path(entry.path).exists()
     if not entry.is_file() and not is_dead:
         left_out.add(path, "special file")
     elif suffix in SUFFIXES:

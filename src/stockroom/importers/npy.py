@@ -95,4 +95,3 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
     return NpyHeader(dtype, shape, fortran_order, start.tell())
-

@@ -26,7 +26,6 @@ from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
 from stockroom.importers.source import Importer, ImportSpec, Source
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
-
 from stockroom.refs import check_name
 
 

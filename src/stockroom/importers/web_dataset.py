@@ -36,8 +36,8 @@ _ENDING: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}")
 _IMAGES: Final = ("jpg", "jpeg", "png", "webp", "bmp")
 _MAX_ROWS_AT_ONCE: Final = 4096
 _MAX_COLUMNS: Final = 1000
-_META: Final = re.compile(r"__[^/]*__($|/)")
-"""How names begin that webdataset skips, such as `__index__`."""
+_META: Final = re.compile(r"__[^/]*__($|[/.])")
+"""How names of metadata begin, such as `__index__/0.json`; webdataset skips most of them."""
 
 _Decode: TypeAlias = Callable[[bytes, str], Any]
 
@@ -60,7 +60,8 @@ class WebDatasetImporter(Importer):
                 f"{paths[0]}: expected files such as 0001.jpg and 0001.cls, found none{beside}{reason}"
             )
         plans = [ColumnPlan("key", Schema("str", (None,))), *map(_plan, endings)]
-        return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths, spec, skipped), skipped, left_out)]
+        batches = partial(_iter_batches, paths, spec, skipped)
+        return [TableSource(paths[0].name, plans, count, batches, skipped, left_out)]
 
 
 @dataclass(slots=True)
@@ -154,8 +155,8 @@ def _refuse_scattered(path: Path, spec: ImportSpec) -> None:
     for row in _iter_whole_rows(path, spec, LeftOut(), [], read=False) if doubtful else ():
         if row.key in seen:
             raise InvalidInputError(
-                f"{path}: expected the files of a row side by side, found those of {row.key!r:.80} in two places; write "
-                "the archive again in order, as with `tar --sort=name`"
+                f"{path}: expected the files of a row side by side, found those of {row.key!r:.80} in two places; "
+                "write the archive again in order, as with `tar --sort=name`"
             )
         if hash(row.key) in doubtful:
             seen.add(row.key)
@@ -201,13 +202,13 @@ def _iter_whole_rows(
 def _iter_rows(path: Path, limits: Limits, left_out: LeftOut, *, read: bool) -> Iterator[_Row]:
     """Yield rows, each a run of members with one base name, once the next one or the archive's end shows it whole."""
     row: _Row | None = None
-    for name, data in _iter_members(path, limits, left_out, read=read):
+    for name, read_data in _iter_members(path, limits, left_out):
         base, ending = split_name(name)
         if row is not None and row.key != base:
             yield row
             row = None
         row = row or _Row(base)
-        column = _name_column(ending)
+        column, data = _name_column(ending), read_data() if read else b""
         row.nbytes += len(data)
         limits.check(row.nbytes, MAX_ROW_NBYTES, "bytes of a row", where=f"{path}: {base!r:.80}")
         limits.check(len(row.members), _MAX_COLUMNS, "files of a row", where=f"{path}: {base!r:.80}")
@@ -278,8 +279,8 @@ def _transpose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _iter_members(path: Path, limits: Limits, left_out: LeftOut, *, read: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield the names of the files in an archive that belong to rows, and their bytes if `read`; count the others."""
+def _iter_members(path: Path, limits: Limits, left_out: LeftOut) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield the names of the files in an archive that belong to rows, and what reads each; count the others."""
     with open_tar(path, limits) as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # or it would remember every name that went by
@@ -290,13 +291,16 @@ def _iter_members(path: Path, limits: Limits, left_out: LeftOut, *, read: bool) 
                 left_out.add(f"{path}: {name!r:.80}", kind)
                 continue
             _check_member(path, member, limits)
-            data = b""
-            if read:
-                stream = archive.extractfile(member)
-                data = b"" if stream is None else stream.read()
-                if len(data) != member.size:
-                    raise CorruptionError(f"{path}: {name!r:.80} is truncated", where=str(path))
-            yield name, data
+            yield name, partial(_read_member, path, archive, member)
+
+
+def _read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with translate_read_errors(path, "not a complete tar archive"):
+        stream = archive.extractfile(member)
+        data = b"" if stream is None else stream.read()
+    if len(data) != member.size:
+        raise CorruptionError(f"{path}: {member.name!r:.80} is truncated", where=str(path))
+    return data
 
 
 def _find_other_kind(member: tarfile.TarInfo, name: str) -> str:

@@ -7,6 +7,7 @@ A column's attrs are the array's attributes. Beside them are `dimension_names`, 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,8 @@ class ZarrImporter(Importer):
         path = (spec.root or Path()) / spec.paths[0]
         if not path.exists():
             raise InvalidInputError(f"{path}: no such file or folder")
-        with translate_read_errors(path, _DAMAGE):
+        with translate_read_errors(path, _DAMAGE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The data type .* does not have a Zarr V3 specification")
             node, left_out = _open_node(path), LeftOut()
             arrays = _list_arrays(path, node)
             groups = _list_group_attributes(node)
@@ -84,7 +86,7 @@ def _list_arrays(path: Path, node: Any) -> dict[str, Any]:
 
 
 def _list_group_attributes(node: Any) -> dict[str, dict[str, Any]]:
-    """Return the attributes of each group that has some, by its path in the store; the outermost group's path is empty."""
+    """Return the attributes of each group that has some, by its path, which ends in `/` or is empty."""
     if isinstance(node, zarr.Array):
         return {}
     members = [(f"{name}/", group) for name, group in node.members(max_depth=None) if isinstance(group, zarr.Group)]
