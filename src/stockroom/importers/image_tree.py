@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stockroom.importers.left_out import LeftOut
+from stockroom.importers.streams import translate_read_errors
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp")
 _LITTER: Final = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
@@ -23,18 +24,23 @@ def list_images(folder: Path, left_out: LeftOut) -> list[str]:
     The folders directly below are classes. One without images is none, as is a hidden one.
     """
     found: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if is_hidden(entry.name):
-                left_out.add(entry.name, "hidden folder" if entry.is_dir() else "hidden file")
-            elif entry.is_dir():
-                images = list(_iter_images(folder, entry.name, left_out))
-                found += images
-                if not images:
-                    left_out.add(entry.name, "imageless folder")
-            else:
-                found += _take_file(entry, entry.name, left_out)
+    for entry in _list_entries(folder):
+        if is_hidden(entry.name):
+            left_out.add(entry.name, "hidden folder" if entry.is_dir() else "hidden file")
+        elif entry.is_dir():
+            images = list(_iter_images(folder, entry.name, left_out))
+            found += images
+            if not images:
+                left_out.add(entry.name, "imageless folder")
+        else:
+            found += _take_file(entry, entry.name, left_out)
     return sorted(found)
+
+
+def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder, sorted. Raises `InvalidInputError` if it cannot be read."""
+    with translate_read_errors(folder), os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def is_hidden(name: str) -> bool:
@@ -53,19 +59,19 @@ def _iter_images(root: Path, top: str, left_out: LeftOut) -> Iterator[str]:
             left_out.add(inside, "repeated linked folder")
             continue
         seen.add(identity)
-        with os.scandir(root / inside) as entries:
-            for entry in entries:
-                path = f"{inside}/{entry.name}"
-                if is_hidden(entry.name):
-                    left_out.add(path, "hidden folder" if entry.is_dir() else "hidden file")
-                elif entry.is_dir():
-                    (links if entry.is_symlink() else folders).append(path)
-                else:
-                    yield from _take_file(entry, path, left_out)
+        for entry in _list_entries(root / inside):
+            path = f"{inside}/{entry.name}"
+            if is_hidden(entry.name):
+                left_out.add(path, "hidden folder" if entry.is_dir() else "hidden file")
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
+            else:
+                yield from _take_file(entry, path, left_out)
 
 
 def _identify(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
+    with translate_read_errors(folder):
+        found = folder.stat()
     return found.st_dev, found.st_ino
 
 

@@ -1,4 +1,4 @@
-"""Archives whose content is not all rows: cut ones, scattered rows, files of other kinds. Nothing is read as half a row."""
+"""Archives whose content is not all rows: cut ones, scattered rows, files of other kinds."""
 
 from __future__ import annotations
 
@@ -180,7 +180,9 @@ def test_two_extensions_may_not_become_one_column(tmp_path: Path) -> None:
         open_table(path)
 
 
-@pytest.mark.parametrize("value", [np.array(3), np.empty((5, 0)), np.arange(4, dtype=">i2"), np.ones((2, 3), order="F")])
+@pytest.mark.parametrize(
+    "value", [np.array(3), np.empty((5, 0)), np.arange(4, dtype=">i2"), np.ones((2, 3), order="F")]
+)
 def test_arrays_of_any_shape_and_layout_are_samples(tmp_path: Path, value: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, value)
