@@ -97,6 +97,6 @@ def keep_fit(arrays: Mapping[str, FoundArray], left_out: LeftOut) -> dict[str, F
         else:
             kept[title] = array
     if not kept and reasons:
-        more = f"; no column holds the other {len(reasons) - 1} arrays either" if len(reasons) > 1 else ""
+        more = f" (and {len(reasons) - 1} more that no column holds)" if len(reasons) > 1 else ""
         raise InvalidInputError(reasons[0] + more)
     return kept

@@ -26,8 +26,8 @@ def list_images(folder: Path, left_out: LeftOut) -> list[str]:
     found: list[str] = []
     for entry in _list_entries(folder):
         if is_hidden(entry.name):
-            left_out.add(entry.name, "hidden folder" if entry.is_dir() else "hidden file")
-        elif entry.is_dir():
+            left_out.add(entry.name, "hidden folder" if _is_folder(entry) else "hidden file")
+        elif _is_folder(entry):
             images = list(_iter_images(folder, entry.name, left_out))
             found += images
             if not images:
@@ -62,11 +62,18 @@ def _iter_images(root: Path, top: str, left_out: LeftOut) -> Iterator[str]:
         for entry in _list_entries(root / inside):
             path = f"{inside}/{entry.name}"
             if is_hidden(entry.name):
-                left_out.add(path, "hidden folder" if entry.is_dir() else "hidden file")
-            elif entry.is_dir():
+                left_out.add(path, "hidden folder" if _is_folder(entry) else "hidden file")
+            elif _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
             else:
                 yield from _take_file(entry, path, left_out)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _identify(folder: Path) -> tuple[int, int]:
@@ -79,7 +86,7 @@ def _take_file(entry: os.DirEntry[str], path: str, left_out: LeftOut) -> Iterato
     """Yield the path of an image, also one behind a dead link: it is reported as broken."""
     suffix = PurePosixPath(entry.name).suffix.lower()
     is_dead = entry.is_symlink() and not Path(entry.path).exists()
-    if not entry.is_file() and not is_dead:
+    if not is_dead and not entry.is_file():
         left_out.add(path, "special file")
     elif suffix in SUFFIXES:
         yield path
