@@ -116,7 +116,8 @@ def _parse_header(data: bytes, path: Path) -> dict[str, Any]:
 def _parse_entry(entry: Any, where: str, nbytes: int) -> tuple[str, tuple[int, ...], tuple[int, int]]:
     """Return the dtype, shape and place of a tensor in the `nbytes` bytes of values."""
     with translate_read_errors(where, "expected dtype, shape and data_offsets, found others"):
-        code, shape, (begin, end) = str(entry["dtype"]), tuple(entry["shape"]), entry["data_offsets"]
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        code.encode()  # or it is no text
         lengths_fit = all(type(length) is int and 0 <= length < 1 << 40 for length in (*shape, begin, end))
     if not lengths_fit or not begin <= end <= nbytes:
         raise _disagreeing(where)
