@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import zarr
+import zarr.codecs as codecs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -173,13 +174,14 @@ def test_arrays_of_an_npz_file_are_equal_or_named(
 ) -> None:
     path = tmp_path_factory.mktemp("npz") / "set.npz"
     named = {f"array{number}": array for number, array in enumerate(arrays)}
-    (np.savez_compressed if is_compressed else np.savez)(path, **named)
+    save: Any = np.savez_compressed if is_compressed else np.savez
+    save(path, **named)
     check_arrays(named, "numpy", path)
 
 
 CODECS = {
     2: [None, numcodecs.Zlib(), numcodecs.Zstd(), numcodecs.Blosc(), numcodecs.LZ4()],
-    3: [None, zarr.codecs.ZstdCodec(), zarr.codecs.GzipCodec(), zarr.codecs.BloscCodec(typesize=1)],
+    3: [None, codecs.ZstdCodec(), codecs.GzipCodec(), codecs.BloscCodec(typesize=1)],
 }
 
 

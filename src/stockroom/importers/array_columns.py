@@ -58,14 +58,14 @@ def _iter_texts(name: str, batches: Callable[[], Iterator[Batch]], where: str) -
             yield {name: batch.tolist()}
 
 
-def find_unfit(array: FoundArray) -> tuple[str, str]:
-    """Return the kind of an array that no column holds, and why none does; two empty texts if one does."""
+def find_unfit(array: FoundArray) -> tuple[str, str] | None:
+    """Return the kind of an array that no column holds, and why none does."""
     dtype, shape = array.dtype, array.shape
     if not shape:
         return "single value", "expected samples along the first axis, found a single value of shape ()"
     if array.text_dtype and dtype.itemsize:
         if len(shape) == 1:
-            return "", ""
+            return None
         return "multi-axis text array", f"expected text along one axis, found shape {shape}"
     if dtype.hasobject or dtype.names is not None:
         return (
@@ -80,7 +80,7 @@ def find_unfit(array: FoundArray) -> tuple[str, str]:
         return f"{kind} array", f"expected numbers, found dtype {dtype}"
     if 0 in shape[1:]:
         return "zero-length array", f"expected samples that hold values, found shape {shape}"
-    return "", ""
+    return None
 
 
 def keep_fit(arrays: Mapping[str, FoundArray], left_out: LeftOut) -> dict[str, FoundArray]:
@@ -90,12 +90,13 @@ def keep_fit(arrays: Mapping[str, FoundArray], left_out: LeftOut) -> dict[str, F
     """
     kept, reasons = {}, []
     for title, array in arrays.items():
-        kind, reason = find_unfit(array)
-        if kind:
+        unfit = find_unfit(array)
+        if unfit is None:
+            kept[title] = array
+        else:
+            kind, reason = unfit
             left_out.add(array.where, kind, "array")
             reasons.append(f"{array.where}: {reason}")
-        else:
-            kept[title] = array
     if not kept and reasons:
         more = f" (and {len(reasons) - 1} more that no column holds)" if len(reasons) > 1 else ""
         raise InvalidInputError(reasons[0] + more)

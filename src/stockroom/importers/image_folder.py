@@ -53,7 +53,7 @@ class ImageFile:
     mode: str = ""
     shape: tuple[int, int] = (0, 0)
     error: str = ""
-    loss: str = ""
+    loss: str | None = None
     extras: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -237,7 +237,7 @@ def _iter_extras(image: Any) -> Iterator[tuple[str, str]]:
 def _read_header(folder: Path, path: str) -> ImageFile:
     try:
         with load_pillow(path).open(folder / path, formats=FORMATS) as image, (folder / path).open("rb") as file:
-            loss = find_loss(image, file.read(HEAD_NBYTES)) or ("CMYK image" if image.mode == "CMYK" else "")
+            loss = find_loss(image, file.read(HEAD_NBYTES)) or ("CMYK image" if image.mode == "CMYK" else None)
             shape, extras = measure_upright(image), tuple(_iter_extras(image))
             return ImageFile(path, natural_mode(image), shape, loss=loss, extras=extras)
     except InvalidInputError:

@@ -303,8 +303,8 @@ def _read_member(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) 
     return data
 
 
-def _find_other_kind(member: tarfile.TarInfo, name: str) -> str:
-    """Return what a member is that belongs to no row; empty if it does."""
+def _find_other_kind(member: tarfile.TarInfo, name: str) -> str | None:
+    """Return what a member is that belongs to no row."""
     base, ending = split_name(name)
     if member.issym() or member.islnk():
         return "link"
@@ -316,7 +316,7 @@ def _find_other_kind(member: tarfile.TarInfo, name: str) -> str:
         return "hidden file"
     if not ending:
         return "extensionless file"
-    return "" if _ENDING.fullmatch(ending) and _name_column(ending) else "unusual name"
+    return None if _ENDING.fullmatch(ending) and _name_column(ending) else "unusual name"
 
 
 def _check_member(path: Path, member: tarfile.TarInfo, limits: Limits) -> None:

@@ -101,12 +101,12 @@ def _describe(
     dtype = np.dtype(array.dtype)
     if dtype.itemsize * math.prod(array.chunks) > MAX_CHUNK_NBYTES:
         raise InvalidInputError(f"{where}: expected chunks of at most 1 GiB, found {array.chunks} of {dtype}")
-    text = {"VariableLengthUTF8": "str", "VariableLengthBytes": "bytes"}.get(type(_find_type(array)).__name__, "")
+    text = {"VariableLengthUTF8": "str", "VariableLengthBytes": "bytes"}.get(type(_data_type(array)).__name__, "")
     attrs = keep_attrs(_list_attributes(title, array, groups, left_out, where), where, left_out)
     return FoundArray(where, dtype, array.shape, partial(_iter_batches, path, array, dtype), attrs, text)
 
 
-def _find_type(array: Any) -> Any:
+def _data_type(array: Any) -> Any:
     """Return zarr's own description of the data type, which versions 2 and 3 of the format keep in two places."""
     return getattr(array.metadata, "data_type", None) or getattr(array.metadata, "dtype", None)
 

@@ -53,7 +53,7 @@ def png(side: int = 4) -> bytes:
 # -- cut archives
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"key": f"{number}", "bin": random.Random(number).randbytes(300 + number), "cls": np.int64(number)}
     for number in range(4)
 ]

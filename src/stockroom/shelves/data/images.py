@@ -91,8 +91,8 @@ def _undecodable(where: str, error: Exception) -> InvalidInputError:
     return InvalidInputError(f"{where}: cannot decode the image (expected {', '.join(FORMATS)}): {error}")
 
 
-def find_loss(image: Any, head: bytes) -> str:
-    """Return the kind of an open image that an array cannot hold whole, such as `16-bit color image`; else nothing.
+def find_loss(image: Any, head: bytes) -> str | None:
+    """Return the kind of an open image that an array cannot hold whole, such as `16-bit color image`.
 
     `head` is the first `HEAD_NBYTES` bytes of the file: Pillow itself cuts 16 bits of color to 8 without a word.
     """
@@ -103,7 +103,7 @@ def find_loss(image: Any, head: bytes) -> str:
             return "16-bit color image"
         if "transparency" in image.info:
             return "16-bit transparent image"
-    return ""
+    return None
 
 
 def count_frames(image: Any) -> int:
@@ -119,10 +119,10 @@ def count_further_pictures(image: Any) -> int:
 def measure_upright(image: Any) -> tuple[int, int]:
     """Return the height and width of an open image after it is turned upright. Reads its header, not its pixels."""
     size = (image.height, image.width)
-    return size[::-1] if _find_orientation(image, load_pillow("").Image) >= 5 else size
+    return size[::-1] if _read_orientation(image, load_pillow("").Image) >= 5 else size
 
 
-def _find_orientation(image: Any, kind: Any) -> int:
+def _read_orientation(image: Any, kind: Any) -> int:
     """Return the EXIF orientation, 1 to 8. With `kind` `Image`, one after the pixels of a PNG file is not seen."""
     try:
         found = kind.getexif(image).get(_ORIENTATION, 1)
@@ -133,7 +133,7 @@ def _find_orientation(image: Any, kind: Any) -> int:
 
 def _to_array(image: Any, mode: str, head: bytes, *, writable: bool) -> Array:
     image.load()
-    orientation = _find_orientation(image, type(image))
+    orientation = _read_orientation(image, type(image))
     _scale_transparency(image, head)
     plain = image if mode == image.mode else image.convert(mode)
     array = np.array(plain) if writable else np.asarray(plain)
