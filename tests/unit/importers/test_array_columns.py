@@ -75,6 +75,7 @@ def test_a_file_with_nothing_else_says_why_no_column_holds_it(tmp_path: Path) ->
         importer.open(ImportSpec("numpy", paths=(tmp_path / "two.npz",)))
 
 
+@pytest.mark.filterwarnings("ignore:The data type")  # zarr, of text in version 3
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_zarr_group_keeps_what_describes_its_arrays(stock: StockRoom, tmp_path: Path, version: int) -> None:
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)  # type: ignore[arg-type]
