@@ -35,7 +35,7 @@ def open_exported_tar(paths: Sequence[Path], limits: Limits) -> KeyedSource | No
 
 
 def _read_mark(path: Path, limits: Limits) -> ExportMark | None:
-    with open_tar(path, limits) as archive:
+    with open_tar(path, limits, to_end=False) as archive:
         return parse_mark(archive.pax_headers.get(MARK_HEADER, ""))
 
 
