@@ -1,6 +1,7 @@
-"""`python -m stockroom.remotes.agent STATE LOCK`: run the fetch agent of the repository with state folder STATE.
+"""`python -m stockroom.remotes.agent STATE LOCK READY`: run the fetch agent of the repository with state folder STATE.
 
-LOCK is the inherited file descriptor of the agent's lock. It stays open, and locked, while this process lives.
+LOCK is the inherited file descriptor of the agent's lock. It stays open, and locked, while this process lives. READY is
+that of a pipe to the process that started the agent.
 """
 
 import os
@@ -12,4 +13,4 @@ if __name__ == "__main__":
         os._exit(0)
     from stockroom.remotes.agent.server import run_agent
 
-    run_agent(sys.argv[1])
+    run_agent(sys.argv[1], lock=int(sys.argv[2]), ready=int(sys.argv[3]))

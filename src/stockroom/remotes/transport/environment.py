@@ -5,6 +5,7 @@ They may be those of another process, since the fetch agent opens remotes for it
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -24,13 +25,18 @@ _PATHS: Final = frozenset({
 """Variables that name a file or folder, perhaps relative to the current folder."""
 
 
+@functools.lru_cache(maxsize=4096)  # a process asks before each request
+def _is_read(name: str) -> bool:
+    return _READ.fullmatch(name) is not None
+
+
 class Environment(Mapping[str, str]):
     """Those of `variables` that remotes read. It is immutable, and a key of dictionaries."""
 
     __slots__ = ("_hash", "_variables")
 
     def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = {name: value for name, value in variables.items() if _READ.fullmatch(name)}
+        self._variables = {name: value for name, value in variables.items() if _is_read(name)}
         self._hash = hash(frozenset(self._variables.items()))
 
     def __getitem__(self, name: str) -> str:

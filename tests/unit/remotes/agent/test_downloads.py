@@ -15,6 +15,7 @@ from stockroom.errors import CorruptionError
 from stockroom.remotes.agent.downloads import Downloads
 from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.transport.directory import DirectoryTransport
+from stockroom.remotes.transport.environment import Environment
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack
@@ -37,10 +38,10 @@ class Mirror:
         self.whole = bytes(Pack(self.directory, self.digest).mapping)
         shutil.copytree(root / "packs", root / "remote/packs")
         source = OpenRemote("origin", DirectoryTransport(root / "remote"))
-        self.downloads = Downloads(root / "packs", lambda _: [source], threads=2)
+        self.downloads = Downloads(root / "packs", lambda *_: [source], threads=2)
 
     def fetch(self, *units: int) -> None:
-        self.downloads.fetch([(self.digest, np.array(units, np.int64))], stall_s=STALL_S)
+        self.downloads.fetch([(self.digest, np.array(units, np.int64))], Environment({}), stall_s=STALL_S)
 
     def check(self) -> None:
         """Whatever the folder in place says is here is right."""
