@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -157,19 +157,15 @@ class AgentFetcher:
             connection.close()
 
     def _ask(self, request: protocol.Request, on_working: OnWorking | None = None) -> Done:
-        """Return the agent's answer. If the agent dies meanwhile, ask another one, once."""
-        cause: Exception | None = None
+        """Return the agent's answer. If the agent dies or falls silent meanwhile, ask again, once."""
         for _ in range(_LIVES):
             connection = self._borrow()
             try:
                 answer = connection.ask(request, on_working)
-            except SilenceError as error:
-                with closing(connection):
-                    raise make_silence_error(self._path, connection.socket) from error
             except ConnectionLostError as error:
+                failure = self._explain(error, connection)
                 connection.close()
                 self.close()
-                cause = error
             except BaseException:  # an interrupt: the answer is still to come on this connection
                 connection.close()
                 raise
@@ -178,8 +174,13 @@ class AgentFetcher:
                 if isinstance(answer, Failed):
                     raise _make_error(answer)
                 return answer
-        raise UnreachableError(
-            f"the fetch agent of {self._path.parent} died twice during a request ({cause}); see its log "
+        raise failure
+
+    def _explain(self, error: ConnectionLostError, connection: _Connection) -> RemoteError:
+        if isinstance(error, SilenceError):
+            return make_silence_error(self._path, connection.socket)
+        return UnreachableError(
+            f"the fetch agent of {self._path.parent} died twice during a request ({error}); see its log "
             f"{self._path / AGENT_DIRECTORY / LOG_NAME}"
         )
 

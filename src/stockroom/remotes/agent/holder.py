@@ -50,11 +50,23 @@ def describe_holder(lock_path: Path) -> str:
     """Return in words who holds the lock, as far as is known."""
     with suppress(OSError), FileLock(lock_path, must_exist=True) as lock:
         with suppress(msgspec.MsgspecError):
-            return msgspec.json.decode(lock.read_note(), type=Holder).describe()
+            holder = msgspec.json.decode(lock.read_note(), type=Holder)
+            if _is_alive(holder.pid):  # else its note is left from before
+                return holder.describe()
         pid = lock.find_holder()
-        if pid is not None:
+        if pid not in (None, os.getpid()):  # the system names the process that took the lock for the agent
             return Holder(pid).describe()
     return "another process"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def describe_peer(folder: Path, connection: socket.socket) -> tuple[str, int | None]:
