@@ -18,7 +18,7 @@ from typing import Final
 from stockroom.errors import AuthenticationError
 from stockroom.files import find_regular
 from stockroom.remotes.transport import open_transport
-from stockroom.remotes.transport.environment import Environment, read_environment
+from stockroom.remotes.transport.environment import RemoteEnvironment, read_environment
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.url import RemoteSettings, find_origin
 
@@ -31,7 +31,7 @@ _ENDPOINT_VARIABLES: Final = (
 _MAX_NBYTES: Final = 1 << 20
 
 
-def open_remote(name: str, settings: RemoteSettings, environment: Environment | None = None) -> Transport:
+def open_remote(name: str, settings: RemoteSettings, environment: RemoteEnvironment | None = None) -> Transport:
     """Return the transport for a remote in a repository's settings. Its first use may raise, as `check_named` does.
 
     Without `environment`, the variables of this process count.
@@ -40,7 +40,7 @@ def open_remote(name: str, settings: RemoteSettings, environment: Environment | 
     return open_transport(settings, before_contact=check, environment=environment)
 
 
-def check_named(name: str, settings: RemoteSettings, environment: Environment | None = None) -> None:
+def check_named(name: str, settings: RemoteSettings, environment: RemoteEnvironment | None = None) -> None:
     """Raise `AuthenticationError` if a remote is on a host that the user has not named."""
     if not is_named(settings, environment):
         raise AuthenticationError(
@@ -50,7 +50,7 @@ def check_named(name: str, settings: RemoteSettings, environment: Environment | 
         )
 
 
-def is_named(settings: RemoteSettings, environment: Environment | None = None) -> bool:
+def is_named(settings: RemoteSettings, environment: RemoteEnvironment | None = None) -> bool:
     """Return whether a remote is a folder, or on a provider's own host or one that the user has named."""
     origin = find_origin(settings)
     if origin is None:
@@ -80,7 +80,7 @@ def note_given(settings: RemoteSettings) -> None:
         name_host(settings)
 
 
-def locate_named(environment: Environment) -> Path:
+def locate_named(environment: RemoteEnvironment) -> Path:
     """Return the path of the list, which need not exist. Raises `FileNotFoundError` if the user has no home folder."""
     given = environment.get("XDG_STATE_HOME", "")
     base = Path(given) if given.startswith("/") else environment.expand("~/.local/state")
@@ -89,7 +89,7 @@ def locate_named(environment: Environment) -> Path:
     return base / "stockroom/trusted-hosts"
 
 
-def _read_named(environment: Environment) -> set[str]:
+def _read_named(environment: RemoteEnvironment) -> set[str]:
     try:
         content = find_regular(locate_named(environment), max_nbytes=_MAX_NBYTES) or b""
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _read_named(environment: Environment) -> set[str]:
     return set(content.decode("utf-8", "replace").split("\n"))
 
 
-def _is_in_environment(origin: str, environment: Environment) -> bool:
+def _is_in_environment(origin: str, environment: RemoteEnvironment) -> bool:
     endpoints = (environment.get(name) for name in _ENDPOINT_VARIABLES)
     if origin in {find_origin(RemoteSettings(url)) for url in endpoints if url and "://" in url}:
         return True

@@ -22,7 +22,7 @@ from stockroom.errors import AbsentDataError, AuthenticationError, CorruptionErr
 from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.agent.protocol import OnWorking
 from stockroom.remotes.agent.unit_queue import Job, OpenPack, Priority, UnitQueue
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
 from stockroom.store.pack.layout import locate_pack
@@ -59,7 +59,7 @@ class Downloads:
     def __init__(
         self,
         packs_directory: Path,
-        list_remotes: Callable[[PackDigest, Environment], Sequence[OpenRemote]],
+        list_remotes: Callable[[PackDigest, RemoteEnvironment], Sequence[OpenRemote]],
         *,
         threads: int = 16,
     ) -> None:
@@ -81,7 +81,7 @@ class Downloads:
     def fetch(
         self,
         wanted: Wanted,
-        environment: Environment,
+        environment: RemoteEnvironment,
         *,
         stall_s: float,
         is_bulk: bool = False,
@@ -116,7 +116,7 @@ class Downloads:
             "removes them here"
         )
 
-    def hint(self, wanted: Wanted, environment: Environment, *, goes_on: bool = False) -> None:
+    def hint(self, wanted: Wanted, environment: RemoteEnvironment, *, goes_on: bool = False) -> None:
         """Download `wanted` while nothing more urgent is queued.
 
         If it `goes_on`, more hints of the same kind follow, and the last piece waits until it is whole.
@@ -166,7 +166,7 @@ class Downloads:
             self._packs.pop(digest).filler.close()
 
     def _request(
-        self, digest: PackDigest, units: NDArray[np.int64], priority: Priority, environment: Environment
+        self, digest: PackDigest, units: NDArray[np.int64], priority: Priority, environment: RemoteEnvironment
     ) -> list[Job]:
         """Queue jobs that bring the absent `units`. Return them, running ones included; return none for hints."""
         with self._opening:  # so that no thread closes or replaces the pack before its jobs are visible
@@ -217,7 +217,7 @@ class Downloads:
                 job.refused[caller] = error
         raise next(iter(job.refused.values()))
 
-    def _download_for(self, caller: Environment, job: Job) -> None:
+    def _download_for(self, caller: RemoteEnvironment, job: Job) -> None:
         pack, failures = job.pack, list[StockroomError]()
         for remote in self._list_remotes(pack.digest, caller):
             try:
@@ -287,7 +287,7 @@ class Downloads:
         return f"pack {name}: no remote"
 
 
-def _find_refusal(jobs: Sequence[Job], environment: Environment) -> AuthenticationError | None:
+def _find_refusal(jobs: Sequence[Job], environment: RemoteEnvironment) -> AuthenticationError | None:
     """Return the error of a failed job for an environment, if the job tried it."""
     return next(
         (job.refused[environment] for job in jobs if job.error is not None and environment in job.refused), None

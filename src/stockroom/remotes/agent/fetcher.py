@@ -29,7 +29,7 @@ from stockroom.remotes.agent.protocol import (
     Working,
 )
 from stockroom.remotes.agent.starting import connect, make_silence_error, start_agent
-from stockroom.remotes.transport.environment import Environment, read_environment
+from stockroom.remotes.transport.environment import RemoteEnvironment, read_environment
 from stockroom.store.fetcher import Wanted
 
 TIMEOUT_VARIABLE: Final = "STOCKROOM_FETCH_TIMEOUT"
@@ -44,7 +44,7 @@ class _Connection:
         self.socket = connected
         peer = find_peer(connected)
         self._is_own = peer is not None and peer.uid == os.getuid()
-        self._told: Environment | None = None
+        self._told: RemoteEnvironment | None = None
 
     def send(self, request: protocol.Request) -> None:
         """Send a request, after the variables if the agent does not have them as they are now."""
@@ -72,13 +72,13 @@ class _Connection:
         """Disconnect."""
         self.socket.close()
 
-    def _tell(self, environment: Environment) -> None:
+    def _tell(self, environment: RemoteEnvironment) -> None:
         protocol.send(self.socket, protocol.encode_variables(environment))
         self._told = environment
 
-    def _read_environment(self) -> Environment:
+    def _read_environment(self) -> RemoteEnvironment:
         """Return the variables for the agent. One of another user gets none."""
-        return read_environment() if self._is_own else Environment({})
+        return read_environment() if self._is_own else RemoteEnvironment({})
 
 
 class AgentFetcher:

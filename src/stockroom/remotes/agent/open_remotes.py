@@ -11,7 +11,7 @@ from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.settings import locate_settings, read_remotes
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.trust import open_remote
 from stockroom.repository.paths import RepositoryPaths
@@ -35,9 +35,9 @@ class OpenRemotes:
         self._paths = RepositoryPaths(folder.parent)
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
-        self._remotes: OrderedDict[Environment, list[OpenRemote]] = OrderedDict()
+        self._remotes: OrderedDict[RemoteEnvironment, list[OpenRemote]] = OrderedDict()
 
-    def list_for(self, pack: PackDigest, environment: Environment) -> Sequence[OpenRemote]:
+    def list_for(self, pack: PackDigest, environment: RemoteEnvironment) -> Sequence[OpenRemote]:
         """Return the remotes to ask for a pack: those known to have it first, then in the order of the settings.
 
         They use the credentials of `environment`.
@@ -49,7 +49,7 @@ class OpenRemotes:
 
         return sorted(remotes, key=lambda remote: pack not in Tracking(self._paths, remote.name).read_packs())
 
-    def _read(self, environment: Environment) -> list[OpenRemote]:
+    def _read(self, environment: RemoteEnvironment) -> list[OpenRemote]:
         """Return all remotes, reopened if the settings have changed."""
         try:
             found = locate_settings(self._paths).stat()
@@ -67,6 +67,6 @@ class OpenRemotes:
             self._remotes.move_to_end(environment)
             return self._remotes[environment]
 
-    def _open(self, environment: Environment) -> list[OpenRemote]:
+    def _open(self, environment: RemoteEnvironment) -> list[OpenRemote]:
         remotes = read_remotes(self._paths)
         return [OpenRemote(name, open_remote(name, settings, environment)) for name, settings in remotes.items()]

@@ -32,7 +32,7 @@ from stockroom.remotes.agent.protocol import (
     Working,
 )
 from stockroom.remotes.mask import mask_secrets
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 
 if TYPE_CHECKING:
     from stockroom.remotes.agent.downloads import Downloads
@@ -67,8 +67,9 @@ def run_agent(state_directory: str, *, lock: int, ready: int) -> None:
 
 
 def _listen(path: Path) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()  # left by an agent that was killed: this one holds the lock
+    for left in path.parent.glob("socket-*"):  # by agents that were killed: this one holds the lock
+        with contextlib.suppress(OSError):
+            left.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -86,12 +87,12 @@ class _Client:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.environment = Environment({})
+        self.environment = RemoteEnvironment({})
 
     def receive(self) -> Request:
         """Return the next request, with the variables that come before it in use."""
         while isinstance(request := protocol.receive_request(self.connection), Use):
-            self.environment = Environment(protocol.decode_variables(request))
+            self.environment = RemoteEnvironment(protocol.decode_variables(request))
         return request
 
     def send(self, answer: protocol.Answer) -> None:
@@ -104,7 +105,7 @@ class _Client:
         request, before = protocol.receive_request(self.connection), self.environment
         if not isinstance(request, Use):
             raise ConnectionLostError("expected credentials, found another request")
-        self.environment = Environment(protocol.decode_variables(request))
+        self.environment = RemoteEnvironment(protocol.decode_variables(request))
         return self.environment != before
 
 
@@ -165,7 +166,7 @@ class _Agent:
         if not isinstance(request, Hint):
             client.send(done)
 
-    def _list_environments(self) -> set[Environment]:
+    def _list_environments(self) -> set[RemoteEnvironment]:
         with self._counting:
             return {client.environment for client in self._clients}
 
@@ -221,7 +222,7 @@ def _is_same_user(connection: socket.socket) -> bool:
     return peer is None or peer.uid in (os.getuid(), 0)  # without an answer: the socket's folder is closed to others
 
 
-def _describe(error: Exception, environments: Collection[Environment]) -> Failed:
+def _describe(error: Exception, environments: Collection[RemoteEnvironment]) -> Failed:
     """Return an error in wire form. An unexpected one is also logged, with its traceback and without secrets."""
     if isinstance(error, AbsentDataError):
         return Failed("AbsentDataError", str(error), error.remote, error.pack)

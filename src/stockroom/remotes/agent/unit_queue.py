@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest
 from stockroom.errors import AuthenticationError
 from stockroom.remotes.format.paths import pack_prefix
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.store.pack.pack_filler import ByteRange, PackFiller
 
 _MAX_SOON_NBYTES: Final = 512 << 20
@@ -37,19 +37,19 @@ class Job:
     span: ByteRange
     priority: Priority
     done: threading.Event = field(default_factory=threading.Event)
-    callers: list[Environment] = field(default_factory=list)
+    callers: list[RemoteEnvironment] = field(default_factory=list)
     """The environments of those who want it, the first first."""
-    refused: dict[Environment, AuthenticationError] = field(default_factory=dict)
+    refused: dict[RemoteEnvironment, AuthenticationError] = field(default_factory=dict)
     """Those whose credentials a remote refused."""
     is_started: bool = False
     error: Exception | None = None
 
-    def add_caller(self, environment: Environment) -> None:
+    def add_caller(self, environment: RemoteEnvironment) -> None:
         """Let the job use the credentials of one more caller."""
         if environment not in self.callers:
             self.callers.append(environment)
 
-    def find_caller(self) -> Environment | None:
+    def find_caller(self) -> RemoteEnvironment | None:
         """Return an environment that has not been refused, or None."""
         return next((caller for caller in list(self.callers) if caller not in self.refused), None)
 

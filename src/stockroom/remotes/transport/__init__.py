@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.transport.url import OBJECT_STORE_SCHEMES, WEB_SCHEMES, RemoteSettings
 
@@ -14,7 +14,7 @@ def open_transport(
     settings: RemoteSettings,
     *,
     before_contact: Callable[[], None] | None = None,
-    environment: Environment | None = None,
+    environment: RemoteEnvironment | None = None,
 ) -> Transport:
     """Return the transport for a remote's URL. Opening it contacts no server.
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from stockroom.errors import AuthenticationError
 from stockroom.remotes.mask import mask_secrets
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 
 _TIMEOUT_S: Final = 60.0
 _EARLY_S: Final = 60.0
@@ -35,7 +35,7 @@ class ProfileCredentials:
     renew_s: float | None = field(compare=False)
 
 
-def read_profile(environment: Environment) -> ProfileCredentials | None:
+def read_profile(environment: RemoteEnvironment) -> ProfileCredentials | None:
     """Return the credentials of the profile that an environment chooses. None if there are none, or no botocore.
 
     Raises `AuthenticationError` if the profile cannot give any, for example because a login has expired.

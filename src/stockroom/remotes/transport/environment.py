@@ -30,7 +30,7 @@ def _is_read(name: str) -> bool:
     return _READ.fullmatch(name) is not None
 
 
-class Environment(Mapping[str, str]):
+class RemoteEnvironment(Mapping[str, str]):
     """Those of `variables` that remotes read. It is immutable, and a key of dictionaries."""
 
     __slots__ = ("_hash", "_variables")
@@ -52,14 +52,14 @@ class Environment(Mapping[str, str]):
         return self._hash
 
     def __repr__(self) -> str:
-        return f"Environment of {len(self)} variables"
+        return f"environment of {len(self)} variables"
 
     def expand(self, path: str) -> Path:
         """Return `path` with `~` as the home folder; it stays relative without one."""
         home = self.get("HOME", "")
         return Path(home + path[1:] if home and path.startswith("~/") else path)
 
-    def find_files(self, *choices: str) -> list[Path]:
+    def list_files(self, *choices: str) -> list[Path]:
         """Return the files that variables name. A choice is `VARIABLE`, or `VARIABLE:DEFAULT`."""
         named = (choice.partition(":") for choice in choices)
         paths = (self.get(name) or default for name, _, default in named)
@@ -72,12 +72,12 @@ class Environment(Mapping[str, str]):
         return {scheme: value for scheme, value in found.items() if value}
 
 
-def read_environment() -> Environment:
+def read_environment() -> RemoteEnvironment:
     """Return the variables of this process. Relative paths become absolute."""
-    read = dict(Environment(os.environ))
+    read = dict(RemoteEnvironment(os.environ))
     for name in _PATHS & read.keys():
         if read[name] and not read[name].startswith("~"):
             with suppress(FileNotFoundError):  # the current folder is gone
                 read[name] = os.path.abspath(read[name])  # noqa: PTH100 - a link keeps its name
     home = os.path.expanduser("~")  # noqa: PTH111 - never raises
-    return Environment(read if read.get("HOME") or not home.startswith("/") else {**read, "HOME": home})
+    return RemoteEnvironment(read if read.get("HOME") or not home.startswith("/") else {**read, "HOME": home})

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 
 Address: TypeAlias = tuple[str, int]
 Rule: TypeAlias = Callable[[str, int], Address | None]
@@ -54,7 +54,7 @@ class RequestGate:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     def bound_redirects(
-        self, options: dict[str, Any], url: str, rule: Rule, environment: Environment, *, passes_all: bool
+        self, options: dict[str, Any], url: str, rule: Rule, environment: RemoteEnvironment, *, passes_all: bool
     ) -> None:
         """Let the client with these options follow redirects to the remote's own host and where `rule` allows.
 
@@ -124,7 +124,7 @@ def refuse_others(own: str) -> Rule:
     return lambda host, port: address if (host, port) == address else None
 
 
-def refuse_but_aws(own: str, environment: Environment) -> Rule:
+def refuse_but_aws(own: str, environment: RemoteEnvironment) -> Rule:
     """Return the rule that allows the server of the URL `own`, and those that give a machine its AWS credentials."""
     choose_own, given = refuse_others(own), urlsplit(environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname
 
@@ -156,7 +156,7 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(address[0]).partition("%")[0] for *_, address in found]
 
 
-def is_proxied(url: str, environment: Environment) -> bool:
+def is_proxied(url: str, environment: RemoteEnvironment) -> bool:
     """Return whether the environment names a proxy for a URL, or the settings of the system (of macOS) do."""
     parts, proxies = urlsplit(url), environment.list_proxies()
     if parts.scheme in proxies or "all" in proxies:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
 from stockroom.remotes.mask import mask_secrets
-from stockroom.remotes.transport.environment import Environment
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.opened_store import OpenedStore, open_store, read_sources
 from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
@@ -59,7 +59,7 @@ class ObjectStoreTransport:
         settings: RemoteSettings,
         *,
         before_contact: Callable[[], None] | None = None,
-        environment: Environment | None = None,
+        environment: RemoteEnvironment | None = None,
     ) -> None:
         self._settings = settings
         self._before_contact = before_contact
@@ -240,7 +240,7 @@ class ObjectStoreTransport:
         return AuthenticationError(f"{self.url}: could not {what}: the server refused the credentials{code}; {advice}")
 
 
-def summarise(error: Exception, *environments: Environment) -> str:
+def summarise(error: Exception, *environments: RemoteEnvironment) -> str:
     """Return an error's text on one line, without the values of secrets of this process or of `environments`."""
     text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()), *environments)
     return text[:300] or type(error).__name__

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from stockroom.errors import InvalidInputError, RemoteError
 from stockroom.remotes.transport.aws_profile import ProfileCredentials, read_profile
-from stockroom.remotes.transport.environment import Environment, read_environment
+from stockroom.remotes.transport.environment import RemoteEnvironment, read_environment
 from stockroom.remotes.transport.gate import (
     RequestGate,
     refuse_but_aws,
@@ -32,6 +32,10 @@ _CHOSEN: Final = frozenset({"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_BUCKET", "A
 _ENDPOINTS: Final = frozenset({"AWS_ENDPOINT", "AWS_ENDPOINT_URL"})
 _AWS_FILES: Final = ("AWS_SHARED_CREDENTIALS_FILE:~/.aws/credentials", "AWS_CONFIG_FILE:~/.aws/config")
 _ADC: Final = "~/.config/gcloud/application_default_credentials.json"
+_GOOGLE_CREDENTIALS: Final = (
+    "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BEARER_TOKEN",
+)  # fmt: skip
 _FILES: Final = {
     "s3": (*_AWS_FILES, "AWS_WEB_IDENTITY_TOKEN_FILE"),
     "gs": (f"GOOGLE_APPLICATION_CREDENTIALS:{_ADC}", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"),
@@ -47,7 +51,7 @@ _UNPROXIED: Final = (
 class Sources:
     """What a store is opened with: variables, the stamps of files with credentials, and a profile's credentials."""
 
-    environment: Environment
+    environment: RemoteEnvironment
     stamps: tuple[tuple[int, int, int] | None, ...]
     profile: ProfileCredentials | None
 
@@ -69,7 +73,7 @@ class OpenedStore:
         return self.sources.stamps == _read_stamps(self.scheme, self.sources.environment)
 
 
-def read_sources(settings: RemoteSettings, environment: Environment | None) -> Sources:
+def read_sources(settings: RemoteSettings, environment: RemoteEnvironment | None) -> Sources:
     """Read what a store of a remote is opened with. Without `environment`, that of this process counts."""
     scheme = settings.url.partition("://")[0]
     read = read_environment() if environment is None else environment
@@ -123,10 +127,10 @@ def _make_known(make: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -
             config = {name: value for name, value in config.items() if name not in unknown}
 
 
-def _read_stamps(scheme: str, environment: Environment) -> tuple[tuple[int, int, int] | None, ...]:
+def _read_stamps(scheme: str, environment: RemoteEnvironment) -> tuple[tuple[int, int, int] | None, ...]:
     if scheme == "s3" and "AWS_ACCESS_KEY_ID" in environment:
         return ()
-    return tuple(map(_read_stamp, environment.find_files(*_FILES.get(scheme, ()))))
+    return tuple(map(_read_stamp, environment.list_files(*_FILES.get(scheme, ()))))
 
 
 def _read_stamp(path: Path) -> tuple[int, int, int] | None:
@@ -137,12 +141,12 @@ def _read_stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _pass_variables(scheme: str, environment: Environment) -> dict[str, Any]:
+def _pass_variables(scheme: str, environment: RemoteEnvironment) -> dict[str, Any]:
     """Return the variables of a provider as obstore's settings: it reads only those of its own process by itself."""
     return {name.lower(): value for name, value in environment.items() if name.startswith(_PREFIXES[scheme])}
 
 
-def _set_proxy(options: Options, url: str, environment: Environment) -> None:
+def _set_proxy(options: Options, url: str, environment: RemoteEnvironment) -> None:
     """Let requests take the proxy that the environment names, unless this process has the same one anyway."""
     scheme, proxies = urlsplit(url).scheme, environment.list_proxies()
     proxy = proxies.get(scheme) or proxies.get("all")
@@ -152,7 +156,7 @@ def _set_proxy(options: Options, url: str, environment: Environment) -> None:
         options["proxy_excludes"] = ",".join(filter(None, [proxies.get("no"), _UNPROXIED]))
 
 
-def _set_web_options(options: Options, url: str, environment: Environment, gate: RequestGate) -> None:
+def _set_web_options(options: Options, url: str, environment: RemoteEnvironment, gate: RequestGate) -> None:
     options["allow_http"] = url.startswith("http://")
     _set_proxy(options, url, environment)
     addresses = map(ipaddress.ip_address, resolve(urlsplit(url).hostname or "", 0))
@@ -165,7 +169,7 @@ def _prepare_s3(settings: RemoteSettings, sources: Sources, options: Options, ga
     named = _read_endpoint("AWS_ENDPOINT_URL_S3", environment) or _read_endpoint("AWS_ENDPOINT_URL", environment)
     endpoint = settings.endpoint_url or named
     dropped = _CHOSEN | _ENDPOINTS if endpoint else _CHOSEN
-    given = _pass_variables("s3", Environment({n: v for n, v in environment.items() if n not in dropped}))
+    given = _pass_variables("s3", RemoteEnvironment({n: v for n, v in environment.items() if n not in dropped}))
     _set_proxy(options, endpoint or "https://amazonaws.com", environment)
     if endpoint:
         given["endpoint"] = endpoint
@@ -186,7 +190,7 @@ def _prepare_s3(settings: RemoteSettings, sources: Sources, options: Options, ga
     return given
 
 
-def _read_endpoint(variable: str, environment: Environment) -> str | None:
+def _read_endpoint(variable: str, environment: RemoteEnvironment) -> str | None:
     """Return the endpoint in a variable; raises `InvalidInputError`, which does not repeat it, if it is none."""
     endpoint = environment.get(variable)
     try:
@@ -198,7 +202,7 @@ def _read_endpoint(variable: str, environment: Environment) -> str | None:
     return endpoint
 
 
-def _has_s3_credentials(environment: Environment) -> bool:
+def _has_s3_credentials(environment: RemoteEnvironment) -> bool:
     """Whether the environment names credentials, or this machine can provide them."""
     names = (
         "AWS_ACCESS_KEY_ID",
@@ -211,11 +215,11 @@ def _has_s3_credentials(environment: Environment) -> bool:
     return any(name in environment for name in names) or (product.exists() and "Amazon" in product.read_text())
 
 
-def _wants_profile(environment: Environment) -> bool:
+def _wants_profile(environment: RemoteEnvironment) -> bool:
     """Return whether credentials are in AWS's shared files, if anywhere."""
     if "AWS_ACCESS_KEY_ID" in environment:
         return False
-    return bool(environment.get("AWS_PROFILE")) or any(p.exists() for p in environment.find_files(*_AWS_FILES))
+    return bool(environment.get("AWS_PROFILE")) or any(p.exists() for p in environment.list_files(*_AWS_FILES))
 
 
 def _prepare_gcs(settings: RemoteSettings, sources: Sources, options: Options, _: RequestGate) -> dict[str, Any]:
@@ -226,9 +230,8 @@ def _prepare_gcs(settings: RemoteSettings, sources: Sources, options: Options, _
         given.pop("google_base_url", None)
         given["base_url"] = settings.endpoint_url
         options["allow_http"] = settings.endpoint_url.startswith("http://")
-    names = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY")
     default = environment.expand(_ADC)
-    if not any(name in environment for name in names):
+    if not any(name in environment for name in _GOOGLE_CREDENTIALS):
         if default.is_absolute() and default.exists():
             given["google_application_credentials"] = str(default)
         elif settings.endpoint_url:
