@@ -122,6 +122,8 @@ def test_an_agent_that_is_stopped_is_named_with_its_start_and_what_to_do(
         )
         os.kill(agent, signal.SIGSTOP)
         try:
+            state = Path(f"/proc/{agent}/stat")
+            assert wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", 20)
             monkeypatch.setattr(starting, "SILENCE_S", 0.5)
             for connection in stock._repository.tensors.fetcher._agent._idle:  # type: ignore[attr-defined]
                 connection.socket.settimeout(0.5)
