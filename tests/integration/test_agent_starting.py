@@ -169,7 +169,7 @@ def test_an_older_agent_that_stays_is_named(
     clone: Path, older: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "_LEAVING_S", 0.2)
-    with pytest.raises(RemoteError, match=rf"is process {older.pid} \(.*protocol 2, since .*\), and does not leave"):
+    with pytest.raises(RemoteError, match=rf"is process {older.pid} \(since .*\), of protocol 2 .*does not leave"):
         read(clone)
 
 

@@ -101,9 +101,9 @@ def _describe_other(path: Path) -> str | None:
             welcome = receive_answer(connection)
         except SilenceError:
             peer = find_peer(connection)
-            return f"{AgentNote(peer.pid if peer else 0, f'protocol {protocol}').describe()}, which does not answer"
+            return f"{AgentNote(peer.pid if peer else 0).describe()}, of protocol {protocol}, which does not answer"
         if isinstance(welcome, Welcome):
-            return AgentNote(welcome.pid, welcome.version or f"protocol {protocol}").describe()
+            return f"{AgentNote(welcome.pid, welcome.version).describe()}, of protocol {protocol}"
     return None
 
 

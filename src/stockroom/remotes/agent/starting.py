@@ -200,7 +200,7 @@ def _make_dead_error(folder: Path, what: str, log_start: int) -> RemoteError:
 def _make_busy_error(folder: Path, other: str | None) -> RemoteError:
     if other is not None:
         return RemoteError(
-            f"the fetch agent of {folder.parent} is {other}, of another version, and does not leave: close the "
+            f"the fetch agent of {folder.parent} is {other} (expected {PROTOCOL}), and does not leave: close the "
             "programs that read this clone with that version of Stockroom, or end the agent"
         )
     directory = folder / AGENT_DIRECTORY
