@@ -69,6 +69,8 @@ def _is_alive(pid: int) -> bool:
         return True
     except (ProcessLookupError, OverflowError):
         return False
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # that of a zombie, which has ended
     return True
 
 
