@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.kit.accounts import Accounts, variables_of
-from tests.kit.programs import find_agents, run_stock
+from tests.kit.programs import end_agents, find_agents, run_stock
 from tests.kit.servers import BUCKET
 
 from stockroom import AuthenticationError, StockRoom
@@ -239,7 +239,9 @@ while True:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
 def test_an_agent_of_another_user_gets_no_credentials(clone: Path) -> None:
     """A folder of a stranger may have a socket with his own program behind it."""
+    end_agents(clone)
     (clone / ".stockroom/agent").mkdir(exist_ok=True)
+    (clone / ".stockroom/agent/socket-3").unlink(missing_ok=True)
     command = [sys.executable, "-c", IMPOSTOR, str(clone / ".stockroom/agent/socket-3")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as impostor:
         assert impostor.stdout is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.kit.programs import find_agents, wait_until
+from tests.kit.programs import end_agents, find_agents, wait_until
 
 from stockroom import RemoteError, StockRoom, errors
 from stockroom.remotes.agent import starting
@@ -36,9 +36,7 @@ def make_clone(tmp_path: Path, path: Path) -> Path:
 def clone(tmp_path: Path) -> Path:
     """A clone without samples and without an agent, whose remote is a folder."""
     clone = make_clone(tmp_path, tmp_path / "clone")
-    for agent in find_agents(clone):  # that of the cloning
-        os.kill(agent, signal.SIGKILL)
-    assert wait_until(lambda: find_agents(clone) == [], 20)
+    end_agents(clone)
     return clone
 
 
