@@ -227,6 +227,8 @@ class ObjectStoreTransport:
         code = _REFUSALS.search(str(error))
         if refused or status in (401, 403) or (code is not None and status == 400):
             return self._make_refusal(what, "" if code is None else f" ({code[1]})")
+        if opened is None and isinstance(error, exceptions.GenericError):  # nothing was asked yet
+            return AuthenticationError(f"{self.url}: the credentials cannot be used: {cause}")
         if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):
             return InvalidInputError(f"{self.url}: could not {what}: {cause}")
         if isinstance(error, exceptions.NotSupportedError) or (status is not None and status not in _TRANSIENT_STATUS):

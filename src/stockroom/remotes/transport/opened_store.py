@@ -128,7 +128,7 @@ def _make_known(make: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -
 
 
 def _read_stamps(scheme: str, environment: RemoteEnvironment) -> tuple[tuple[int, int, int] | None, ...]:
-    if scheme == "s3" and "AWS_ACCESS_KEY_ID" in environment:
+    if scheme == "s3" and environment.get("AWS_ACCESS_KEY_ID"):
         return ()
     return tuple(map(_read_stamp, environment.list_files(*_FILES.get(scheme, ()))))
 
@@ -143,7 +143,7 @@ def _read_stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _pass_variables(scheme: str, environment: RemoteEnvironment) -> dict[str, Any]:
     """Return the variables of a provider as obstore's settings: it reads only those of its own process by itself."""
-    return {name.lower(): value for name, value in environment.items() if name.startswith(_PREFIXES[scheme])}
+    return {name.lower(): value for name, value in environment.items() if value and name.startswith(_PREFIXES[scheme])}
 
 
 def _set_proxy(options: Options, url: str, environment: RemoteEnvironment) -> None:
@@ -183,7 +183,7 @@ def _prepare_s3(settings: RemoteSettings, sources: Sources, options: Options, ga
     elif not _has_s3_credentials(environment):
         given["skip_signature"] = True  # a public bucket; otherwise the server reports that credentials are missing
     if endpoint:
-        is_alone = profile is not None or "AWS_ACCESS_KEY_ID" in environment or "skip_signature" in given
+        is_alone = profile is not None or "aws_access_key_id" in given or "skip_signature" in given
         rule = refuse_others(endpoint) if is_alone else refuse_but_aws(endpoint, environment)
         has_token = not is_alone or "aws_session_token" in given
         gate.bound_redirects(options, endpoint, rule, environment, passes_all=has_token)
@@ -212,12 +212,12 @@ def _has_s3_credentials(environment: RemoteEnvironment) -> bool:
         "AWS_EXECUTION_ENV",
     )
     product = Path("/sys/class/dmi/id/sys_vendor")  # an EC2 machine gets them from its instance metadata
-    return any(name in environment for name in names) or (product.exists() and "Amazon" in product.read_text())
+    return any(environment.get(name) for name in names) or (product.exists() and "Amazon" in product.read_text())
 
 
 def _wants_profile(environment: RemoteEnvironment) -> bool:
     """Return whether credentials are in AWS's shared files, if anywhere."""
-    if "AWS_ACCESS_KEY_ID" in environment:
+    if environment.get("AWS_ACCESS_KEY_ID"):
         return False
     return bool(environment.get("AWS_PROFILE")) or any(p.exists() for p in environment.list_files(*_AWS_FILES))
 
@@ -231,7 +231,7 @@ def _prepare_gcs(settings: RemoteSettings, sources: Sources, options: Options, _
         given["base_url"] = settings.endpoint_url
         options["allow_http"] = settings.endpoint_url.startswith("http://")
     default = environment.expand(_ADC)
-    if not any(name in environment for name in _GOOGLE_CREDENTIALS):
+    if not any(environment.get(name) for name in _GOOGLE_CREDENTIALS):
         if default.is_absolute() and default.exists():
             given["google_application_credentials"] = str(default)
         elif settings.endpoint_url:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.kit.strangers import Stranger, run_stranger
 
-from stockroom.errors import RemoteError
+from stockroom.errors import AuthenticationError, RemoteError
 from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.object_store import ObjectStoreTransport
 from stockroom.remotes.transport.opened_store import open_store, read_sources
@@ -73,6 +73,40 @@ def test_requests_take_the_proxy_of_the_environment(server: Stranger) -> None:
     path, headers = server.requests[-1]
     assert path == "http://data.example.org/x/a"
     assert headers["proxy-authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "cause"),
+    [
+        ("s3://bucket/x", {"AWS_ACCESS_KEY_ID": "one"}, "Missing SecretAccessKey"),
+        (
+            "gs://bucket/x",
+            {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/key.json"},
+            "Unable to open service account file",
+        ),
+        ("az://bucket/x", {"AZURE_STORAGE_ACCOUNT_KEY": "dGhlLWtleQ=="}, "Account must be specified"),
+    ],
+)
+def test_credentials_that_are_incomplete_are_an_error_at_once(url: str, variables: dict[str, str], cause: str) -> None:
+    transport = ObjectStoreTransport(RemoteSettings(url), environment=RemoteEnvironment(variables))
+    with pytest.raises(AuthenticationError, match=f"the credentials cannot be used: .*{cause}"):
+        transport.get("a", max_nbytes=10)
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken"])
+def test_a_bad_request_for_its_credentials_is_a_refusal(server: Stranger, code: str) -> None:
+    """S3 answers an expired token with 400, as it does a request that it cannot understand."""
+    variables = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "the-token"}
+    server.failure = 400, f"<Error><Code>{code}</Code><Message>the-token</Message></Error>".encode()
+    settings = RemoteSettings("s3://bucket/x", server.url)
+    with pytest.raises(AuthenticationError, match=rf"the server refused the credentials \({code}\)") as refused:
+        ObjectStoreTransport(settings, environment=RemoteEnvironment(variables)).get("a", max_nbytes=10)
+    assert "the-token" not in str(refused.value)
+    server.failure = 400, b"<Error><Code>InvalidRequest</Code><Message>the-token</Message></Error>"
+    with pytest.raises(RemoteError, match="400") as failed:
+        ObjectStoreTransport(settings, environment=RemoteEnvironment(variables)).get("a", max_nbytes=10)
+    assert not isinstance(failed.value, AuthenticationError)
+    assert "the-token" not in str(failed.value)
 
 
 def test_a_store_is_current_until_a_file_with_credentials_changes(tmp_path: Path) -> None:
