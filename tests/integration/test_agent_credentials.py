@@ -17,6 +17,7 @@ from tests.kit.programs import end_agents, find_agents, run_stock
 from tests.kit.servers import BUCKET
 
 from stockroom import AuthenticationError, StockRoom
+from stockroom.remotes.agent.address import choose_socket_path
 
 SAMPLES = np.random.default_rng(4).integers(0, 256, (6, 200_000), dtype=np.uint8)
 READ = "import sys; from stockroom import StockRoom; StockRoom(sys.argv[1]).data['x'][int(sys.argv[2])]"
@@ -240,9 +241,10 @@ while True:
 def test_an_agent_of_another_user_gets_no_credentials(clone: Path) -> None:
     """A folder of a stranger may have a socket with his own program behind it."""
     end_agents(clone)
-    (clone / ".stockroom/agent").mkdir(exist_ok=True)
-    (clone / ".stockroom/agent/socket-3").unlink(missing_ok=True)
-    command = [sys.executable, "-c", IMPOSTOR, str(clone / ".stockroom/agent/socket-3")]
+    path = choose_socket_path(clone / ".stockroom")
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    command = [sys.executable, "-c", IMPOSTOR, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as impostor:
         assert impostor.stdout is not None
         assert impostor.stdout.readline() == "listens\n"
