@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import iter_rows
+from stockroom.shelves.export.samples import restore_dtype
 
 _READABLE_KINDS = "biufcmM"
 _MAX_HEADER_NBYTES = 1 << 14  # more than numpy parses
@@ -39,6 +40,11 @@ class NpyHeader:
         return self.header_nbytes + self.dtype.itemsize * math.prod(self.shape)
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether its values are numbers, dates or durations."""
+        return self.dtype.kind in _READABLE_KINDS
+
+    @property
     def streams(self) -> bool:
         """Whether samples follow each other in the file, which they do not in Fortran order."""
         return not self.fortran_order or len(self.shape) == 1
@@ -47,12 +53,13 @@ class NpyHeader:
 def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHeader:
     """Read the header at the start of `stream`, and check it against `nbytes`, the length of the whole.
 
-    Raises `InvalidInputError` naming `where` for arrays that no column can hold (objects, structures, text, a single
-    value), `CorruptionError` if header and length disagree.
+    The header may be that of any array, also of objects, whose length it does not say. Raises `InvalidInputError`
+    naming `where` if there is none, `CorruptionError` if header and length disagree.
     """
     header = _parse_header(stream, where)
-    _refuse_unfit(header, where)
-    if header.nbytes != nbytes:
+    if any(length < 0 for length in header.shape):
+        raise InvalidInputError(f"{where}: not an .npy array: found shape {header.shape}")
+    if header.nbytes != nbytes and not header.dtype.hasobject:
         raise CorruptionError(
             f"{where}: expected {header.nbytes} bytes for shape {header.shape} of {header.dtype.name}, found {nbytes}",
             where=where,
@@ -88,16 +95,4 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
     except Exception as error:  # numpy parses the header as Python literals and passes on their errors
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
-    return NpyHeader(dtype, shape, fortran_order, start.tell())
-
-
-def _refuse_unfit(header: NpyHeader, where: str) -> None:
-    if header.dtype.kind not in _READABLE_KINDS:
-        raise InvalidInputError(
-            f"{where}: expected numbers, found dtype {header.dtype}; save the fields of records and the "
-            "contents of objects as separate numeric arrays"
-        )
-    if not header.shape:
-        raise InvalidInputError(f"{where}: expected samples along the first axis, found a single value of shape ()")
-    if any(length < 0 for length in header.shape) or 0 in header.shape[1:]:
-        raise InvalidInputError(f"{where}: expected samples that hold values, found shape {header.shape}")
+    return NpyHeader(restore_dtype(dtype), shape, fortran_order, start.tell())

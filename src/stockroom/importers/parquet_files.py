@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stockroom.errors import InvalidInputError
 from stockroom.importers.column_names import name_columns
+from stockroom.importers.exported_parquet import find_exported
 from stockroom.importers.left_out import LeftOut
-from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, KeyedSource, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import ColumnPlan, Values, check_arrow
 from stockroom.shelves.data.values import Schema
@@ -28,11 +29,14 @@ class ParquetImporter(Importer):
 
     name = "parquet"
 
-    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """Return the table of the rows of all files in `spec.paths`, which must have the same columns."""
+    def open(self, spec: ImportSpec) -> Sequence[TableSource | KeyedSource]:
+        """Return the table of the rows of all files in `spec.paths`, which must have the same columns.
+
+        A file that `stock export` wrote is one column, with its keys.
+        """
         paths = spec.list_paths(".parquet")
         check_arrow(str(paths[0]))
-        from stockroom.shelves.data.arrow_table import ArrowTable, list_titles  # needs the extra
+        from stockroom.shelves.data.arrow_table import ArrowTable  # needs the extra
 
         schema, count = _read_schema(paths[0])
         for path in paths[1:]:
@@ -45,7 +49,9 @@ class ParquetImporter(Importer):
         values, stored = count * len(schema.names), sum(path.stat().st_size for path in paths)
         spec.limits.check_expansion(values, paths[0], stored_nbytes=stored)  # each takes a byte at least
         with translate_read_errors(paths[0], NOT_WHOLE):
-            table = ArrowTable(schema, name_columns(list_titles(schema), str(paths[0]), spec.limits))
+            if (exported := find_exported(schema)) is not None:
+                return [exported.open(paths, count, _iter_batches)]
+            table = ArrowTable(schema, name_columns(schema.names, str(paths[0]), spec.limits))
             table.check(_iter_batches(paths, table.unchecked))
         return make_sources(table, paths[0].name, count, partial(_iter_batches, paths))
 
@@ -65,7 +71,7 @@ def make_sources(
                 values = table.read(batch, lambda part, *more: left_out.add(f"{name}: {part}", *more), where=name)
             yield values
 
-    tables = [TableSource(name, table.plans, count, read, left_out=left_out, key=table.key)]
+    tables = [TableSource(name, table.plans, count, read, left_out=left_out)]
     for column, classes in table.class_columns.items():
         plan = ColumnPlan(column, Schema("str", (None,)))
         tables.append(TableSource(column, [plan], len(classes), partial(_iter_one, column, classes)))

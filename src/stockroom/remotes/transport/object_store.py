@@ -1,4 +1,4 @@
-"""Remotes on object stores and web servers. The only module that imports obstore.
+"""Remotes on object stores and web servers. Only this module and `opened_store` import obstore.
 
 Obstore's own retries are off: `retry` does them, so that stalls can be explained and incomplete answers retried too.
 Its errors are translated only here. Their texts can hold addresses and headers, so secrets are removed.
@@ -6,28 +6,20 @@ Its errors are translated only here. Their texts can hold addresses and headers,
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from datetime import timedelta
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
 from stockroom.remotes.mask import mask_secrets
-from stockroom.remotes.transport.gate import (
-    RequestGate,
-    refuse_but_aws,
-    refuse_others,
-    refuse_private,
-    resolve,
-)
+from stockroom.remotes.transport.environment import RemoteEnvironment
+from stockroom.remotes.transport.opened_store import OpenedStore, open_store, read_sources
 from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
@@ -40,22 +32,41 @@ _STATUS: Final = re.compile(
 )
 _MD5: Final = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_AZURE_KEYS: Final = re.compile(r"AZURE_STORAGE_(?:ACCOUNT_KEY|ACCESS_KEY|MASTER_KEY|KEY|SAS_KEY|SAS_TOKEN)")
+_REFUSALS: Final = re.compile(
+    r"\b(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|InvalidAccessKeyId|SignatureDoesNotMatch"
+    r"|RequestTimeTooSkewed|AccessDenied|invalid_grant|invalid_client)"
+)
+"""Codes of refused credentials; some come with the status of a malformed request."""
+_ADVICE: Final = {
+    "s3": "set them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`",
+    "az": "set them in the environment (AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY)",
+}
 
 _used_in: int | None = None
 """The process that first used obstore, whose runtime does not survive a fork."""
 
 
 class ObjectStoreTransport:
-    """Files under a prefix of a bucket, or of a web site, which is read-only."""
+    """Files under a prefix of a bucket, or of a web site, which is read-only.
 
-    def __init__(self, settings: RemoteSettings, *, before_contact: Callable[[], None] | None = None) -> None:
+    Credentials are those of `environment`, by default of this process. They are read again if their files change, once
+    they expire, and if the server refuses them.
+    """
+
+    def __init__(
+        self,
+        settings: RemoteSettings,
+        *,
+        before_contact: Callable[[], None] | None = None,
+        environment: RemoteEnvironment | None = None,
+    ) -> None:
         self._settings = settings
         self._before_contact = before_contact
+        self._environment = environment
         self._retrier = Retrier(settings.url)
         self._opening = threading.Lock()
-        self._store: Any = None
-        self._gate = RequestGate()
+        self._opened: OpenedStore | None = None
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
 
     @property
@@ -139,19 +150,25 @@ class ObjectStoreTransport:
 
     def _call(self, what: str, request: Callable[[Any], T], *, nbytes: int = 0) -> T:
         def run() -> T:
+            opened = self._open(what)
             try:
-                return request(self._open())
-            except (StockroomError, TransientError, KeyboardInterrupt):
-                raise
-            except Exception as error:
-                raise self._translate(error, what) from None  # its own text may hold secrets
+                return self._ask(opened, what, request)
+            except AuthenticationError:
+                renewed = self._renew(opened, what)
+                if renewed is None:
+                    raise
+            return self._ask(renewed, what, request)
 
         return self._retrier.call(what, run, extra_s=nbytes / _SLOWEST_NBYTES_PER_S)
 
-    def _open(self) -> Any:
+    def _ask(self, opened: OpenedStore, what: str, request: Callable[[Any], T]) -> T:
+        with self._translating(what, opened):
+            return request(opened.client)
+
+    def _open(self, what: str) -> OpenedStore:
         """Return the store, opened in the only process that may use it."""
         global _used_in
-        with self._opening:
+        with self._opening, self._translating(what, None):
             if _used_in is None:
                 _used_in = os.getpid()
             elif _used_in != os.getpid():
@@ -159,11 +176,30 @@ class ObjectStoreTransport:
                     f"{self.url}: this process was forked after its parent used a remote, and network clients do not "
                     "survive a fork: start it with spawn, or use remotes only in the parent"
                 )
-            if self._store is None:
+            if self._opened is None or not self._opened.is_current():
                 if self._before_contact is not None:
                     self._before_contact()
-                self._store = _open_store(self._settings, self._gate)
-            return self._store
+                self._opened = open_store(self._settings, read_sources(self._settings, self._environment))
+            return self._opened
+
+    def _renew(self, refused: OpenedStore, what: str) -> OpenedStore | None:
+        """Return the store, opened with other credentials than those refused. None if there are no others."""
+        with self._opening, self._translating(what, None):
+            if self._opened is refused:
+                sources = read_sources(self._settings, self._environment)
+                if sources == refused.sources:
+                    return None
+                self._opened = open_store(self._settings, sources)
+            return self._opened
+
+    @contextmanager
+    def _translating(self, what: str, opened: OpenedStore | None) -> Iterator[None]:
+        try:
+            yield
+        except (StockroomError, TransientError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise self._translate(error, what, opened) from None  # its own text may hold secrets
 
     def _check_writable(self, path: str) -> None:
         if self._is_web:
@@ -171,15 +207,15 @@ class ObjectStoreTransport:
                 f"{self.url}: cannot put or delete {path}: a website is read-only; push to the object store behind it"
             )
 
-    def _translate(self, error: Exception, what: str) -> Exception:
+    def _translate(self, error: Exception, what: str, opened: OpenedStore | None) -> Exception:
         """Translate an error of obstore to Stockroom's, or to `TransientError` if it may pass."""
         from obstore import exceptions
 
-        cause = summarise(error)
+        cause = summarise(error, *([self._environment] if self._environment is not None else []))
         status = find_status(cause)
         if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
             return MissingFileError(f"{self.url}: could not {what}: there is no such file")
-        elsewhere = self._gate.take_refused()
+        elsewhere = opened.gate.take_refused() if opened is not None else ""
         if elsewhere:
             return RemoteError(
                 f"{self.url}: could not {what}: the server sends us to {elsewhere}, which is not followed; if the data "
@@ -188,21 +224,27 @@ class ObjectStoreTransport:
         refused = isinstance(
             error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError
         )
-        if refused or status in (401, 403):
-            return AuthenticationError(
-                f"{self.url}: could not {what}: the server refused the credentials; set them in the environment (S3: "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
-            )
+        code = _REFUSALS.search(str(error))
+        if refused or status in (401, 403) or (code is not None and status == 400):
+            return self._make_refusal(what, "" if code is None else f" ({code[1]})")
+        if opened is None and isinstance(error, exceptions.GenericError):  # nothing was asked yet
+            return AuthenticationError(f"{self.url}: the credentials cannot be used: {cause}")
         if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):
             return InvalidInputError(f"{self.url}: could not {what}: {cause}")
         if isinstance(error, exceptions.NotSupportedError) or (status is not None and status not in _TRANSIENT_STATUS):
             return RemoteError(f"{self.url}: could not {what}: {cause}")
         return TransientError(cause)
 
+    def _make_refusal(self, what: str, code: str) -> AuthenticationError:
+        advice = _ADVICE.get(self.url.partition("://")[0])
+        if advice is None:
+            return AuthenticationError(f"{self.url}: could not {what}: the server refuses access{code}")
+        return AuthenticationError(f"{self.url}: could not {what}: the server refused the credentials{code}; {advice}")
 
-def summarise(error: Exception) -> str:
-    """Return an error's text on one line, without the values of secrets."""
-    text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()))
+
+def summarise(error: Exception, *environments: RemoteEnvironment) -> str:
+    """Return an error's text on one line, without the values of secrets of this process or of `environments`."""
+    text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()), *environments)
     return text[:300] or type(error).__name__
 
 
@@ -262,132 +304,3 @@ def _delete(store: Any, path: str) -> None:
 
     with suppress(NotFoundError, FileNotFoundError):
         obstore.delete(store, path)
-
-
-def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
-    try:
-        from obstore import store
-    except ModuleNotFoundError as error:
-        raise RemoteError(
-            f"{settings.url}: remotes other than folders need obstore: `pip install 'stockroom-vcs[remote]'`"
-        ) from error
-    parts = urlsplit(settings.url)
-    prefix = parts.path.strip("/") or None
-    options: dict[str, Any] = {
-        "connect_timeout": timedelta(seconds=10),
-        "timeout": timedelta(seconds=120),
-        "pool_max_idle_per_host": "32",
-        "user_agent": "stockroom",
-    }
-    common: dict[str, Any] = {
-        "client_options": options,
-        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
-    }
-    if parts.scheme in WEB_SCHEMES:
-        options["allow_http"] = parts.scheme == "http"
-        addresses = map(ipaddress.ip_address, resolve(parts.hostname or "", 0))
-        is_private = any(not address.is_global for address in addresses)
-        gate.bound_redirects(options, settings.url, refuse_private(settings.url), passes_all=is_private)
-        return store.HTTPStore.from_url(settings.url, **common)
-    if parts.scheme == "s3":
-        return _open_s3(store, settings, parts.netloc, prefix, common, gate)
-    if parts.scheme == "gs":
-        return _open_gcs(store, settings, parts.netloc, prefix, common)
-    return _open_azure(store, settings, parts.netloc, prefix, common, gate)
-
-
-def _open_s3(
-    store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any], gate: RequestGate
-) -> Any:
-    endpoint = settings.endpoint_url or _read_endpoint("AWS_ENDPOINT_URL_S3") or _read_endpoint("AWS_ENDPOINT_URL")
-    given: dict[str, Any] = {}
-    if endpoint:
-        given["endpoint"] = endpoint
-        common["client_options"]["allow_http"] = endpoint.startswith("http://")
-    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    given["region"] = region or "us-east-1"
-    provider = _load_profile_credentials()
-    if provider is not None:
-        given["credential_provider"] = provider
-    elif not _has_s3_credentials():
-        given["skip_signature"] = True  # a public bucket; otherwise the server reports that credentials are missing
-    if endpoint:
-        is_alone = provider is not None or "AWS_ACCESS_KEY_ID" in os.environ or "skip_signature" in given
-        rule = refuse_others(endpoint) if is_alone else refuse_but_aws(endpoint)
-        has_token = not is_alone or (_gives_token(provider) if provider else "AWS_SESSION_TOKEN" in os.environ)
-        gate.bound_redirects(common["client_options"], endpoint, rule, passes_all=has_token)
-    return store.S3Store(bucket, prefix=prefix, **given, **common)
-
-
-def _read_endpoint(variable: str) -> str | None:
-    """Return the endpoint in a variable; raises `InvalidInputError`, which does not repeat it, if it is none."""
-    endpoint = os.environ.get(variable)
-    try:
-        if endpoint and not (endpoint.startswith(("http://", "https://")) and urlsplit(endpoint).hostname):
-            raise ValueError
-        _ = endpoint and urlsplit(endpoint).port
-    except ValueError:
-        raise InvalidInputError(f"{variable}: expected an endpoint such as https://host:port, found none") from None
-    return endpoint
-
-
-def _has_s3_credentials() -> bool:
-    """Whether the environment names credentials, or this machine can provide them."""
-    names = (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_EXECUTION_ENV",
-    )
-    product = Path("/sys/class/dmi/id/sys_vendor")  # an EC2 machine gets them from its instance metadata
-    return any(name in os.environ for name in names) or (product.exists() and "Amazon" in product.read_text())
-
-
-def _load_profile_credentials() -> Any:
-    """Return the credentials of a profile in the shared files, if the environment has none and boto3 can read them."""
-    has_files = any(Path(p).expanduser().exists() for p in ("~/.aws/credentials", "~/.aws/config"))
-    wants_profile = "AWS_PROFILE" in os.environ or (has_files and "AWS_ACCESS_KEY_ID" not in os.environ)
-    if not wants_profile:
-        return None
-    try:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ModuleNotFoundError:
-        return None
-    try:
-        return Boto3CredentialProvider()
-    except Exception:
-        return None
-
-
-def _gives_token(provider: Any) -> bool:
-    """Return whether a profile's credentials have a session token, as temporary ones have."""
-    try:
-        return bool(provider().get("token"))
-    except Exception:  # the first request says what is wrong
-        return True
-
-
-def _open_gcs(store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any]) -> Any:
-    given: dict[str, Any] = {}
-    if settings.endpoint_url:
-        given["base_url"] = settings.endpoint_url
-        common["client_options"]["allow_http"] = settings.endpoint_url.startswith("http://")
-    names = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY")
-    adc = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-    if not any(name in os.environ for name in names) and not adc.exists() and settings.endpoint_url:
-        given["skip_signature"] = True
-    return store.GCSStore(bucket, prefix=prefix, **given, **common)
-
-
-def _open_azure(
-    store: Any, settings: RemoteSettings, container: str, prefix: str | None, common: dict[str, Any], gate: RequestGate
-) -> Any:
-    given: dict[str, Any] = {}
-    endpoint = settings.endpoint_url
-    if endpoint:
-        given["endpoint"] = endpoint
-        common["client_options"]["allow_http"] = endpoint.startswith("http://")
-        if any(_AZURE_KEYS.fullmatch(name) for name in os.environ):  # otherwise it asks other hosts for credentials
-            gate.bound_redirects(common["client_options"], endpoint, refuse_others(endpoint), passes_all=True)
-    return store.AzureStore(container, prefix=prefix, **given, **common)

@@ -20,9 +20,6 @@ from stockroom.shelves.data.arrow_json import is_text
 from stockroom.shelves.data.arrow_values import Form, find_form, format_name
 from stockroom.shelves.data.table import MAX_NAMES_NBYTES, NO_VALUES, ColumnPlan, Values
 
-KEY_TYPE_KEY: Final = b"stockroom.key_type"
-"""Key in the metadata of a field that holds the keys of the samples in the others."""
-
 DECODER_KEY: Final = b"stockroom.decoder"
 """Key in the metadata of a field of bytes: the decoder of the column."""
 
@@ -52,17 +49,11 @@ class _FieldColumn:
     is_planned: bool = True
 
 
-def list_titles(schema: Any) -> list[str]:
-    """Return the titles of the fields that become columns: all but one that an export marked as keys."""
-    key = next((each.name for each in schema if KEY_TYPE_KEY in (each.metadata or {})), None)
-    return [name for name in schema.names if name != key]
-
-
 class ArrowTable:
     """The columns for a schema whose fields become columns of `names`, which begin with `prefix`.
 
-    `features` are those of a data set, by field. A field without a name holds the keys of the rows. A field whose
-    values have no lossless form here, or which is null throughout, is left out.
+    `features` are those of a data set, by field. A field whose values have no lossless form here, or which is null
+    throughout, is left out.
     """
 
     def __init__(
@@ -80,8 +71,6 @@ class ArrowTable:
         self._columns: list[_FieldColumn] = []
         self._absent: list[ColumnPlan] = []
         self._dictionaries: dict[str, Any] = {}
-        self.key: tuple[str, str] | None = None
-        """The field of the rows' keys and their type."""
         self.class_columns: dict[str, list[str]] = {}
         """Columns of class names that attrs cannot hold."""
         for each in schema:
@@ -119,7 +108,7 @@ class ArrowTable:
                 return
 
     def read(self, batch: Any, leave_out: LeaveOut, *, where: str = "") -> dict[str, Values]:
-        """Return the values of a record batch, by column, and those of the keys."""
+        """Return the values of a record batch, by column."""
         values: dict[str, Values] = {}
         for column in self._columns:
             array = _join(batch.column(column.title))
@@ -128,15 +117,10 @@ class ArrowTable:
             values[column.name] = column.form.read(array)
             if types.is_dictionary(array.type):
                 self._note_categories(column, array, leave_out)
-        if self.key is not None:
-            values[self.key[0]] = batch.column(self.key[0]).to_pylist()
         return values
 
     def _add_field(self, each: Any) -> None:
         metadata = each.metadata or {}
-        if each.name not in self._names:
-            self.key = (each.name, metadata[KEY_TYPE_KEY].decode("ascii", "replace"))
-            return
         name, feature = self._names[each.name], self._features.get(each.name)
         attrs = {} if name == self._prefix + each.name else {"title": each.name}
         attrs |= _read_object(metadata.get(ATTRS_KEY), f"column {each.name!r}")

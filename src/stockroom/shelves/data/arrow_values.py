@@ -32,9 +32,6 @@ from stockroom.store.dtypes import parse_dtype
 DTYPE_KEY: Final = b"stockroom.dtype"
 """Key in a field's metadata: the dtype of values that are stored as others, such as those that Arrow lacks."""
 
-SHAPE_KEY: Final = b"stockroom.shape"
-"""Key in a field's metadata: the shape of the column, as JSON."""
-
 _MAX_TYPE_LENGTH: Final = 1000
 
 
@@ -60,12 +57,11 @@ def find_form(column: Any) -> Form | None:
     if form is None or DTYPE_KEY not in metadata or (form.schema is not None and form.schema.dtype in ("str", "bytes")):
         return form
     dtype = parse_dtype(metadata[DTYPE_KEY].decode("ascii", "replace"))
-    shape = _parse_shape(metadata, form.schema)
     read = form.read
     return replace(
         form,
-        schema=None if shape is None else Schema(dtype.name, shape),
-        read=lambda array: _fit(_restore(read(array), dtype, column.name), shape),
+        schema=None if form.schema is None else Schema(dtype.name, form.schema.shape),
+        read=lambda array: _restore(read(array), dtype, column.name),
     )
 
 
@@ -253,31 +249,6 @@ def _read_arrays(array: Any, depth: int, read_numbers: Callable[[Any], Array]) -
 
 def _read_numbers(values: Any, read: Callable[[Any], Array]) -> Array:
     return values.to_numpy(zero_copy_only=False) if values.null_count else read(values)  # nulls are NaN among floats
-
-
-def _parse_shape(metadata: Mapping[bytes, bytes], schema: Schema | None) -> tuple[int | None, ...] | None:
-    """Return the shape in a field's metadata if there is one, otherwise that of `schema`."""
-    shape = None if schema is None else schema.shape
-    try:
-        found = json.loads(metadata.get(SHAPE_KEY, b"null"))
-    except ValueError:
-        return shape
-    is_shape = isinstance(found, list) and all(length is None or type(length) is int for length in found)
-    return tuple(found) if is_shape else shape
-
-
-def _fit(values: Values, shape: tuple[int | None, ...] | None) -> Values:
-    """Return lists with the lengths of `shape` in empty ones, which nested lists do not tell."""
-    if shape is None or isinstance(values, np.ndarray):
-        return values
-    return [value if value is None or value.size else _fit_empty(value, shape) for value in values]
-
-
-def _fit_empty(value: Array, shape: tuple[int | None, ...]) -> Array:
-    if value.ndim != len(shape):
-        return value
-    lengths = [found if length is None else length for found, length in zip(value.shape, shape, strict=True)]
-    return value if 0 not in lengths else value.reshape(lengths)
 
 
 def _restore(values: Values, dtype: np.dtype[Any], name: str) -> Values:

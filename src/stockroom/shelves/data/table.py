@@ -1,19 +1,17 @@
 """Fills the columns of a table by batches of rows; creates a column at its first value, widens it as shapes vary.
 
-A row's number is its key in every column, unless the table has keys of its own. A row without a value in some column
-has no key there.
+A row's number is its key in every column. A row without a value in some column has no key there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.errors import InvalidInputError
 from stockroom.shelves.data.values import Array, Schema, as_array_like, infer_schema, widen_schema
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ class _Shelf(Protocol):
         *,
         dtype: Any,
         shape: Sequence[int | None],
-        keys: str,
         attrs: Mapping[str, Any],
         decoder: str | None,
     ) -> Column: ...
@@ -63,16 +60,10 @@ class ColumnPlan:
 
 
 class GrowingColumns:
-    """The columns of a table; they replace columns of the same names. Plans with a schema are created at once.
+    """The columns of a table; they replace columns of the same names. Plans with a schema are created at once."""
 
-    `key` is the name and type of the values in each batch that are the rows' keys; without it, rows are numbered.
-    """
-
-    def __init__(self, shelf: _Shelf, plans: Iterable[ColumnPlan] = (), *, key: tuple[str, str] | None = None) -> None:
+    def __init__(self, shelf: _Shelf, plans: Iterable[ColumnPlan] = ()) -> None:
         self._shelf = shelf
-        self._key = None if key is None else key[0]
-        self._key_type = "int" if key is None else key[1]
-        self._counts: Counter[str] = Counter()
         self._plans = {plan.name: plan for plan in plans}
         self._columns: dict[str, Column] = {}
         self._replaced: dict[str, ColumnEdit | None] = {}
@@ -131,24 +122,14 @@ class GrowingColumns:
         Raises `SchemaError` naming column and key if a value's dtype or number of axes differs from earlier ones.
         """
         count = max(map(len, batch.values()), default=0)
-        keys = None if self._key is None else batch[self._key]
-        values = {name: part for name, part in batch.items() if name != self._key}
-        self._take_out(*values)  # the columns that it replaces go even before their first values
-        nbytes = sum(self._add_values(name, part, keys) for name, part in values.items())
+        self._take_out(*batch)  # the columns that it replaces go even before their first values
+        nbytes = sum(self._add_values(name, values) for name, values in batch.items())
         self._rows += count
         return nbytes
 
     def finish(self) -> None:
-        """Fix the keys, which do not move if others append too, and set attrs that grew with the rows.
-
-        Raises `SchemaError` if a key of the table occurs twice.
-        """
+        """Fix the keys, which do not move if others append too, and set attrs that grew with the rows."""
         for name, column in self._columns.items():
-            if self._key is not None and len(column) < self._counts[name]:
-                count = self._counts[name] - len(column)
-                raise SchemaError(
-                    f"column {name!r}: expected each key once, found {count} rows with the key of another"
-                )
             self._shelf.keep_keys(name)
             if name in self._plans and self._plans[name].attrs != column.attrs:
                 column.attrs = self._plans[name].attrs
@@ -158,7 +139,7 @@ class GrowingColumns:
         if samples:
             self._fit(name, list(samples.values())).update(samples.items())
 
-    def _add_values(self, name: str, values: Values, keys: Values | None) -> int:
+    def _add_values(self, name: str, values: Values) -> int:
         if not isinstance(values, np.ndarray):
             where = f"column {name!r}"
             values = [as_array_like(value, where) for value in values]
@@ -166,12 +147,10 @@ class GrowingColumns:
         if not len(there):
             return 0
         column = self._fit(name, there)
-        self._counts[name] += len(there)
-        if keys is None and len(there) == len(values) and len(column) == self._rows:
+        if len(there) == len(values) and len(column) == self._rows:
             column.extend(there)
         else:
-            numbered = range(self._rows, self._rows + len(values)) if keys is None else keys
-            column.update((key, value) for key, value in zip(numbered, values, strict=True) if value is not None)
+            column.update((self._rows + offset, value) for offset, value in enumerate(values) if value is not None)
         return there.nbytes if isinstance(there, np.ndarray) else sum(map(measure_value, there))
 
     def _fit(self, name: str, values: Values) -> Column:
@@ -206,7 +185,6 @@ class GrowingColumns:
             plan.name,
             dtype=schema.dtype,
             shape=() if is_text else schema.shape,
-            keys=self._key_type,
             attrs=plan.attrs,
             decoder=plan.decoder,
         )
