@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +36,9 @@ def open_exported_tar(paths: Sequence[Path], limits: Limits) -> KeyedSource | No
 
 
 def _read_mark(path: Path, limits: Limits) -> ExportMark | None:
-    with open_tar(path, limits, to_end=False) as archive:
+    with suppress(CorruptionError), open_tar(path, limits, to_end=False) as archive:
         return parse_mark(archive.pax_headers.get(MARK_HEADER, ""))
+    return None  # the reader of any archive says what is damaged
 
 
 def _iter_batches(paths: Sequence[Path], mark: ExportMark, limits: Limits) -> Iterator[Keyed]:
