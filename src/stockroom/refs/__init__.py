@@ -12,7 +12,9 @@ from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import Operation, plan_undo
 from stockroom.refs.ref import Ref
 from stockroom.refs.resolve import resolve
+from stockroom.refs.revisions import Revisions, resolve_revisions, split_range
 from stockroom.refs.stage import Stage
+from stockroom.refs.stash import StashEntry, get_stash, list_stashes
 from stockroom.refs.store import DATABASES, RefStore
 
 __all__ = [
@@ -25,15 +27,21 @@ __all__ = [
     "RefChange",
     "RefMove",
     "RefStore",
+    "Revisions",
     "Stage",
+    "StashEntry",
     "check_collision",
     "check_name",
     "decode_commit",
+    "get_stash",
     "is_ancestor",
     "iter_history",
     "iter_log",
     "list_merge_bases",
+    "list_stashes",
     "plan_undo",
     "resolve",
+    "resolve_revisions",
     "sort_parents_first",
+    "split_range",
 ]

@@ -44,6 +44,35 @@ def list_merge_bases(refs: RefStore, ours: CommitId | Sequence[CommitId], theirs
     return refs.view_links(lambda find: _paint(find, our_commits, theirs))
 
 
+def list_unreached(refs: RefStore, starts: Sequence[CommitId], hidden: Sequence[CommitId]) -> set[CommitId]:
+    """Return the commits in the history of `starts` that are not in the history of `hidden`."""
+    return refs.view_links(lambda find: _subtract(find, starts, hidden))
+
+
+def _subtract(find: FindLink, starts: Sequence[CommitId], hidden: Sequence[CommitId]) -> set[CommitId]:
+    is_hidden = dict.fromkeys(starts, False) | dict.fromkeys(hidden, True)
+    queue = [(-find(commit)[0], commit) for commit in is_hidden]
+    heapq.heapify(queue)
+    found: set[CommitId] = set()
+    wanted = sum(1 for hides in is_hidden.values() if not hides)  # entries of the queue that are not hidden
+    while wanted:
+        _, commit = heapq.heappop(queue)
+        hides = is_hidden[commit]  # final: all its descendants have been met
+        if not hides:
+            wanted -= 1
+            found.add(commit)
+        for parent in find(commit)[1]:
+            before = is_hidden.get(parent)
+            if before is None:
+                is_hidden[parent] = hides
+                heapq.heappush(queue, (-find(parent)[0], parent))
+                wanted += not hides
+            elif hides and not before:
+                is_hidden[parent] = True
+                wanted -= 1
+    return found
+
+
 def _reaches(find: FindLink, start: CommitId, goal: CommitId) -> bool:
     least = find(goal)[0]
     seen = {start}

@@ -10,7 +10,7 @@ import msgspec
 
 from stockroom.digest import CommitId
 from stockroom.errors import MalformedRecordError, NotFoundError
-from stockroom.refs.changes import RefChange, RefMove
+from stockroom.refs.changes import RENAME, RefChange, RefMove
 from stockroom.refs.record import RecordFormat
 from stockroom.refs.ref import parse_ref
 
@@ -74,18 +74,28 @@ def encode_number(number: int) -> bytes:
 
 
 def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
-    """Return the change that reverts our newest operation that is neither undone nor an undo.
+    """Return the change that reverts our newest change that is neither undone nor an undo.
+
+    A rename moved two refs at once, so it is undone whole.
 
     Raises:
         NotFoundError: there is none.
     """
     undone: set[int] = set()
+    newest: Operation | None = None
     for operation in newest_first:
+        if newest is not None:
+            is_whole = operation.kind == RENAME and operation.time_ns == newest.time_ns
+            return _invert(newest, operation) if is_whole else _invert(newest)
         if operation.undoes is not None:
             undone.add(operation.undoes)
         elif operation.number not in undone and not _is_of_others(operation):
-            return _invert(operation)
-    raise NotFoundError("no operation is left to undo; `stock reflog` lists them")
+            newest = operation
+        elif operation.kind == RENAME:
+            undone.add(operation.number - 1)
+    if newest is None:
+        raise NotFoundError("no operation is left to undo; `stock reflog` lists them")
+    return _invert(newest)
 
 
 def _is_of_others(operation: Operation) -> bool:
@@ -93,12 +103,17 @@ def _is_of_others(operation: Operation) -> bool:
     return operation.kind == BY_GIT or parse_ref(operation.ref).kind == "remote"
 
 
-def _invert(operation: Operation) -> RefChange:
-    old = None if operation.new is None else CommitId(operation.new)
-    new = None if operation.old is None else CommitId(operation.old)
+def _invert(newest: Operation, *earlier: Operation) -> RefChange:
+    moves = [
+        RefMove(ref=parse_ref(one.ref), old=_as_commit(one.new), new=_as_commit(one.old)) for one in (newest, *earlier)
+    ]
     return RefChange(
         kind=UNDO,
-        moves=(RefMove(ref=parse_ref(operation.ref), old=old, new=new),),
-        note=f"{operation.kind} {operation.ref}",
-        undoes=operation.number,
+        moves=tuple(moves),
+        note=f"{newest.kind} {newest.ref}",
+        undoes=newest.number,
     )
+
+
+def _as_commit(commit: bytes | None) -> CommitId | None:
+    return None if commit is None else CommitId(commit)

@@ -102,7 +102,14 @@ class SessionWorkspace(Workspace):
             self._write_stage()
 
     @one_at_a_time
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
         """Commit this session's changes on top of its branch's tip, and return the commit's id.
 
         Raises:
@@ -112,7 +119,7 @@ class SessionWorkspace(Workspace):
         """
         self.check_open()
         check_message(message, metadata)
-        if self.snapshot.root == self.base.root:
+        if self.snapshot.root == self.base.root and not allow_empty:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
         with self._take_turn():

@@ -6,10 +6,11 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from stockroom.content.merge.conflict import explain_conflicts, explain_open
@@ -18,9 +19,10 @@ from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
 from stockroom.refs import RefChange, Stage, is_ancestor
-from stockroom.refs.changes import add_commit
-from stockroom.refs.commit import MetadataValue
+from stockroom.refs.changes import add_commit, amend_commit
+from stockroom.refs.commit import CommitRecord, MetadataValue
 from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
+from stockroom.repository.git.tie import Tie
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
@@ -78,11 +80,21 @@ class StageWorkspace(Workspace):
             self.commit(message, {})
 
     @one_at_a_time
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage on the checked-out branch. Raises `NothingToCommitError` if it equals HEAD."""
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
+        """Commit the stage on the checked-out branch.
+
+        Raises `NothingToCommitError` if it equals HEAD, unless `allow_empty`.
+        """
         self.check_open()
         check_message(message, metadata)
-        if self.snapshot.root == self.base.root and self.merging is None:
+        if self.snapshot.root == self.base.root and self.merging is None and not allow_empty:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
@@ -91,6 +103,29 @@ class StageWorkspace(Workspace):
             commit = self._land(message, metadata, author)
         self._renew_claim()
         return commit
+
+    @one_at_a_time
+    def replace_tip(self, make_record: Callable[[Snapshot, Tie | None], CommitRecord]) -> CommitId:
+        """Replace the commit that HEAD is on by the one that `make_record` returns for the staged content.
+
+        Raises `ConflictError` if HEAD is detached, `RefChangedError` if others have committed on top of HEAD.
+        """
+        self.check_open()
+        self.check_settled()
+        self._flush_tensors()
+        with self._take_turn():
+            head = self._resolve_tip()
+            old = self.head.commit
+            if head.commit != old or head.branch is None or old is None:
+                raise RefChangedError(f"branch {head.branch!r} has new commits, so this one is not its last; try again")
+            content = self.snapshot
+            record = make_record(content, self._tie)
+            change = amend_commit(record, branch=head.branch, old=old, is_shallow=old in self.repository.refs.shallow())
+            change = replace(change, stages={self.stage_name: None})
+            new = Head(head.branch, record.commit_id)
+            self._apply_and_follow(new, change, follow=partial(self._continue_from, content=content))
+        self._renew_claim()
+        return record.commit_id
 
     @one_at_a_time
     def check_branch(self) -> str:
@@ -103,7 +138,7 @@ class StageWorkspace(Workspace):
         if head.commit != self.head.commit:
             content = self._put_on(head.commit)
             self.head, self.base = head, self.repository.open_snapshot(head.commit, self.nodes)
-            self._replace_staged(content)
+            self.stage_content(content)
         return head.branch
 
     @one_at_a_time
@@ -204,12 +239,31 @@ class StageWorkspace(Workspace):
         if self._stranded is not None and (target is None or target != self._stranded.base):
             raise _explain_stranded(self._stranded)
         if self.merging is not None:
-            raise ConflictError(
-                f"a {self.merging.kind} is in progress: finish it (`stock merge --continue`) or abort it "
-                "(`stock merge --abort`)"
-            )
+            raise _explain_merging(self.merging)
         if self.snapshot.root != self.base.root:
             raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
+
+    def check_settled(self) -> None:
+        """Raise `ConflictError` if a merge is unfinished, or changes are staged on another commit than HEAD."""
+        if self._stranded is not None:
+            raise _explain_stranded(self._stranded)
+        if self.merging is not None:
+            raise _explain_merging(self.merging)
+
+    @one_at_a_time
+    def write_head(self, head: Head) -> None:
+        """Check out a branch or commit; staged changes stay if the commit is the same."""
+        if head != self.head:
+            self.repository.paths.head.write(head)
+        if head.commit == self.head.commit:
+            self.rename_head(head)
+        else:
+            self.move_head(head)
+
+    @one_at_a_time
+    def rename_branch(self, head: Head, change: RefChange) -> None:
+        """Apply a change that renames the checked-out branch; the stage is unchanged."""
+        self._apply_and_follow(head, change, follow=self.rename_head)
 
     @one_at_a_time
     def rename_head(self, head: Head) -> None:
@@ -226,11 +280,20 @@ class StageWorkspace(Workspace):
         self.merging = self._merging_before = None
 
     @one_at_a_time
-    def move_branch(self, head: Head, change: RefChange) -> None:
-        """Apply a change that moves the checked-out branch, and continue from its new position."""
+    def move_branch(self, head: Head, change: RefChange, *, content: Snapshot | None = None) -> None:
+        """Apply a change that moves the checked-out branch, and continue from its new position.
+
+        `content`, if given, is staged there.
+        """
         if self._is_tied:
             self._look_again()
-        self._apply_and_follow(head, change, follow=self.move_head)
+        follow = self.move_head if content is None else partial(self._move_below, content=content)
+        if head.branch is None:
+            self.repository.refs.apply(change, objects=self.objects)
+            self.repository.paths.head.write(head)
+            follow(head)
+        else:
+            self._apply_and_follow(head, change, follow=follow)
 
     @one_at_a_time
     def close(self) -> None:
@@ -257,14 +320,23 @@ class StageWorkspace(Workspace):
         self._stranded = stage
         return None
 
-    def _write_stage(self) -> None:
+    @one_at_a_time
+    def write_stage_with(self, stages: Mapping[str, Stage | None], *, commits: Sequence[CommitRecord] = ()) -> None:
+        """Write the staged content to the refs, and, in the same transaction, other stages and commits."""
+        self._stage_edits()
+        self._flush_tensors()
+        self._write_stage(stages, commits)
+
+    def _write_stage(
+        self, others: Mapping[str, Stage | None] = MappingProxyType({}), commits: Sequence[CommitRecord] = ()
+    ) -> None:
         self.check_open()
         root = self._staged.root
         merging = None if self.merging is None else self.merging.put(self.objects)
         is_clean = root == self.base.root and merging is None
         stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
-        if stage != self.repository.refs.get_stage(self.stage_name):
-            change = RefChange(kind="stage", stages={self.stage_name: stage})
+        if others or stage != self.repository.refs.get_stage(self.stage_name):
+            change = RefChange(kind="stage", stages={self.stage_name: stage, **others}, commits=tuple(commits))
             self.repository.refs.apply(change, objects=self.objects)
 
     def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
@@ -334,18 +406,25 @@ class StageWorkspace(Workspace):
             raise explain_conflicts(conflicts, "commit", advice=_OUTRUN)
         return content
 
-    def _replace_staged(self, content: Snapshot) -> None:
-        if content.root != self._staged.root:
-            self._staged = content
-            self._forget_edits()
+    def _move_below(self, head: Head, content: Snapshot) -> None:
+        """Continue from another HEAD with `content` staged."""
+        self.start_from(head.commit, content.root)
+        self._forget_edits()
+        self.head = self._written_head = head
 
     def _continue_from(self, head: Head, content: Snapshot) -> None:
-        self._replace_staged(content)
+        self.stage_content(content)
         base = Snapshot(self.nodes, content.root)
         self.head, self.base, self._start, self._start_base = head, base, base.root, base
         self._written_head = head
         self.merging = self._merging_before = None
         self._start_unit()
+
+
+def _explain_merging(merging: Merging) -> ConflictError:
+    return ConflictError(
+        f"a {merging.kind} is in progress: finish it (`stock merge --continue`) or abort it (`stock merge --abort`)"
+    )
 
 
 def _explain_stranded(stage: Stage) -> ConflictError:

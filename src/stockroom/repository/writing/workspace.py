@@ -107,8 +107,15 @@ class Workspace(ABC):
         """Whether this process may still write here."""
 
     @abstractmethod
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content."""
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
+        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content, unless `allow_empty`."""
 
     @abstractmethod
     def finish(self, message: str) -> None:
@@ -254,6 +261,13 @@ class Workspace(ABC):
         self._stage(puts, [])
         for edit in changed:  # last: an interrupt before this makes the next call repeat it all
             edit.staged = edit.record
+
+    @one_at_a_time
+    def stage_content(self, content: Snapshot) -> None:
+        """Replace the staged content."""
+        if content.root != self._staged.root:
+            self._staged = content
+            self._forget_edits()
 
     def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
         if puts or deletes:

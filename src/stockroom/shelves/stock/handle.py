@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 import weakref
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -18,6 +19,7 @@ from stockroom.digest import CommitId
 from stockroom.errors import GitError, InvalidInputError, ReadOnlyError, StockroomError
 from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
+from stockroom.repository.branching import find_previous
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
@@ -25,6 +27,7 @@ from stockroom.shelves.pin import Pin
 from stockroom.shelves.report import MergeUnderWay, Status, describe_changes
 
 if TYPE_CHECKING:
+    from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.repository.writing.workspace import Workspace
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.experiment.shelf import ExperimentShelf
@@ -151,14 +154,16 @@ class Handle:
 
     # -- the stage
 
-    def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
+    def commit(
+        self, message: str, *, author: tuple[str, str] | None = None, allow_empty: bool = False, **metadata: Any
+    ) -> str:
         """Commit the staged changes, and return the commit's full hex digest.
 
         `metadata` takes str, int, float, bool or None values. `author` overrides the repository's (name, email). Raises
-        `NothingToCommitError` if nothing is staged.
+        `NothingToCommitError` if nothing is staged, unless `allow_empty`.
         """
-        identity = None if author is None else _parse_author(author)
-        commit = self._writer().commit(message, metadata, identity)
+        identity = None if author is None else parse_author(author)
+        commit = self._writer().commit(message, metadata, identity, allow_empty=allow_empty)
         self._pin_to(self._writer().head)
         return commit.hex()
 
@@ -192,8 +197,17 @@ class Handle:
         commit = None if merging.parent is None else merging.parent.hex()
         return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
 
-    def reset(self) -> None:
-        """Discard all staged changes."""
+    def reset(self, *paths: str) -> None:
+        """Discard all staged changes, or only those at `paths`, such as `data/label` or `data/label/17`.
+
+        Raises `NotFoundError` if nothing has such a path.
+        """
+        if paths:
+            from stockroom.repository.restage import unstage  # here for start-up time
+
+            with self._staging() as workspace:
+                unstage(workspace, paths)
+            return
         if self._pin.workspace is not None:
             self._pin.workspace.reset()
             return
@@ -243,8 +257,31 @@ class Handle:
         self._pin.workspace.check_open()
         return self._pin.workspace
 
+    @contextmanager
+    def _staging(self) -> Iterator[Any]:
+        """Yield the workspace whose stage is to be changed: this handle's own, or the working stage for this once."""
+        if self._pin.workspace is not None:
+            yield self._writer()
+            return
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
+
+        workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S)
+        try:
+            yield workspace
+            workspace.flush()
+        finally:
+            workspace.close()
+
+    def _stage_writer(self) -> StageWorkspace:
+        """Return the workspace of the working stage; raises `ReadOnlyError` if this handle does not write."""
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
+
+        workspace = self._writer()
+        assert isinstance(workspace, StageWorkspace)
+        return workspace
+
     def _resolve(self, ref: str) -> CommitId:
-        return self._repository.resolve(ref, self._head)
+        return self._repository.resolve(find_previous(self._repository, ref) or ref, self._head)
 
     def _open_ref(self, ref: str) -> Snapshot:
         if ref == "HEAD" and self._head.commit is None:
@@ -263,7 +300,8 @@ class Handle:
         return self._repository.refs.get_stage(self._repository.paths.stage_name)
 
 
-def _parse_author(author: object) -> Identity:
+def parse_author(author: object) -> Identity:
+    """Return the identity in `author=(name, email)`; raises `InvalidInputError` for anything else."""
     match author:
         case (str(name), str(email)):
             return Identity(name, email)

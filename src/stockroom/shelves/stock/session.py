@@ -66,7 +66,8 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         raise ConflictError("a session stays on its branch; use the repository's own handle")
 
     checkout = undo = pull = merge = revert = cherry_pick = _refuse
-    continue_merge = abort_merge = reset_to = _refuse
+    continue_merge = abort_merge = reset_to = rename_branch = _refuse
+    amend = stash = apply_stash = pop_stash = _refuse
 
     @property
     def strategy(self) -> Strategy:

@@ -13,6 +13,7 @@ from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MoveActions, make_options
 from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, locate_head
+from stockroom.shelves.stock.staging import StagingActions
 from stockroom.shelves.stock.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.stock.session import Session
 
 
-class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
+class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, UpkeepActions):
     """An open repository.
 
     Args:
