@@ -113,9 +113,7 @@ class ColumnDiff:
 class StateDiff:
     """The difference of one model, value or artifact, by the paths of leaves; a lone leaf has the name of the value."""
 
-    def __init__(
-        self, name: str, old: ComparedState | None, new: ComparedState | None, only: Keys = None
-    ) -> None:
+    def __init__(self, name: str, old: ComparedState | None, new: ComparedState | None, only: Keys = None) -> None:
         self._name = name
         self._old = old
         self._new = new
@@ -262,14 +260,22 @@ class Diff(Mapping[str, RecordDiff]):
             return None
         return frozenset(one[len(path) + 1 :] for one in self._paths if one.startswith(f"{path}/"))
 
-    def _compare(
-        self, path: str, before: ObjectDigest | None, after: ObjectDigest | None, only: Keys
-    ) -> RecordDiff:
+    def _compare(self, path: str, before: ObjectDigest | None, after: ObjectDigest | None, only: Keys) -> RecordDiff:
         old = None if before is None else (self._old, self._old.read_record(before))
         new = None if after is None else (self._new, self._new.read_record(after))
         if any(side is not None and isinstance(side[1], ColumnRecord) for side in (old, new)):
             return ColumnDiff(old, new, only)  # type: ignore[arg-type]
         return StateDiff(path.partition("/")[2], old, new, only)  # type: ignore[arg-type]
+
+    def find_renames(self) -> dict[str, str]:
+        """Return old path -> new path of everything that was removed and added again unchanged, under the same kind."""
+        removed = {self._old.find_digest(path): path for path, entry in self.items() if entry.kind == "removed"}
+        renames = {}
+        for path, entry in self.items():
+            old = removed.get(self._new.find_digest(path)) if entry.kind == "added" else None
+            if old is not None and old not in renames and old.partition("/")[0] == path.partition("/")[0]:
+                renames[old] = path
+        return renames
 
     def __getitem__(self, path: str) -> RecordDiff:
         return self._entries[path]

@@ -1,9 +1,9 @@
 """Places in a snapshot, as commands name them: a record, everything below a folder, or one key in a record.
 
-    data/image          a record: column, model, value, metric or artifact
-    data/train          all records whose paths begin with `data/train/`, or with `data/` for the shelf `data`
-    data/image/3        the sample under a key, or the point of a metric at a step
-    model/net/layer1    a leaf of a model, or all leaves below
+data/image          a record: column, model, value, metric or artifact
+data/train          all records whose paths begin with `data/train/`, or with `data/` for the shelf `data`
+data/image/3        the sample under a key, or the point of a metric at a step
+model/net/layer1    a leaf of a model, or all leaves below
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def _read_part(snapshot: Snapshot, place: Place, record: Record) -> Version:
     if key not in structure.nodes:
         return ()
     read = _make_reader(snapshot, record)
-    return tuple((path, structure.leaves[path], read(structure.stored_path(path))) for path in structure.list_leaves(key))
+    return tuple(
+        (path, structure.leaves[path], read(structure.stored_path(path))) for path in structure.list_leaves(key)
+    )
 
 
 def _make_reader(snapshot: Snapshot, record: StateRecord | ValueRecord) -> Callable[[str], object]:

@@ -59,7 +59,9 @@ def get_column(content: Snapshot, path: str) -> ColumnRecord:
     digest = content.find_digest(path)
     record = None if digest is None else content.read_record(digest)
     if not isinstance(record, ColumnRecord):
-        raise InvalidInputError(f"{path}: expected a column or metric, whose keys can be changed one by one; use {path}")
+        raise InvalidInputError(
+            f"{path}: expected a column or metric, whose keys can be changed one by one; use {path}"
+        )
     return record
 
 

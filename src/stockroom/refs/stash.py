@@ -55,7 +55,9 @@ def get_stash(refs: RefStore, spec: str = "stash") -> StashEntry:
     """Return the stash that `stash`, `stash@{N}` or `N` names; raises `RefNotFoundError` if there is none."""
     match = _SPEC.fullmatch(f"stash@{{{spec}}}" if re.fullmatch("[0-9]{1,9}", spec) else spec)
     if match is None:
-        raise InvalidInputError(f"expected a stash such as stash@{{0}} or 0, found {spec!r}; `stock stash list` lists them")
+        raise InvalidInputError(
+            f"expected a stash such as stash@{{0}} or 0, found {spec!r}; `stock stash list` lists them"
+        )
     found, number = list_stashes(refs), int(match["number"] or 0)
     if number >= len(found):
         known = f"there are {len(found)}; `stock stash list` lists them" if found else "nothing is stashed"

@@ -99,8 +99,6 @@ def _list_same(repository: Repository, commit: CommitId, parent: CommitId, place
     if new.root == old.root:
         return set(places)
     diff = Diff(old, new, paths=sorted({place.path for place in places}))
-    changed = {
-        Place(path, key) for path, record in diff.items() for key in (*record.added, *record.changed)
-    }
+    changed = {Place(path, key) for path, record in diff.items() for key in (*record.added, *record.changed)}
     replaced = {path for path, record in diff.items() if record.kind != "changed" or path.partition("/")[0] in _WHOLE}
     return {place for place in places if place not in changed and place.path not in replaced}

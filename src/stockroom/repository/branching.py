@@ -122,8 +122,8 @@ def checkout(
 ) -> Head:
     """Move HEAD and return it; writes only `head.stock` and what was checked out before, and the branch if `create`.
 
-    A new branch starts at `at`, HEAD if None; with `force` it may exist, and moves there. The stage moves along to another branch at the same commit; moving to
-    another commit needs a clean stage. `detach` leaves the branch. In the tie, only git makes and switches branches:
+    A new branch starts at `at`, HEAD if None; with `force` it may exist, and moves there. The stage moves along to
+    another branch at the same commit; moving to another commit needs a clean stage. `detach` leaves the branch. In the tie, only git makes and switches branches:
     raises `ConflictError` with git's command.
     """
     repository = workspace.repository
@@ -215,7 +215,7 @@ def _reset_softly(workspace: StageWorkspace, target: CommitId) -> None:
     content, branch = workspace.snapshot, workspace.head.branch
     base = workspace.repository.open_snapshot(target, workspace.nodes)
     stage = None if content.root == base.root else Stage(base=target, root=content.root)
-    moves = ()
+    moves: tuple[RefMove, ...] = ()
     if branch is not None:
         tip = workspace.repository.refs.find_branch(branch)
         moves = () if tip == target else (RefMove(ref=Ref("branch", branch), old=tip, new=target),)

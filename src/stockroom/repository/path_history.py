@@ -1,4 +1,4 @@
-"""The history of some paths: the commits that changed them, with git's simplification of merges. Reads metadata only."""
+"""The history of some paths: the commits that changed them, with git's simplification of merges. Reads no sample."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from stockroom.content.places import Place, find_part, list_places, list_records, read_version
@@ -17,12 +18,15 @@ from stockroom.trees import iter_range
 _NOUNS: Final = {DATA: "column", MODEL: "model", EXPERIMENT: "value", METRIC: "metric", ARTIFACT: "artifact"}
 
 
-def find_places(snapshots: Sequence[Snapshot], paths: Iterable[str]) -> list[Place]:
-    """Return the places that paths name in any of some snapshots. Raises `NotFoundError` if a path names none."""
+def find_places(snapshots: Sequence[Snapshot], paths: Iterable[str], *, missing_ok: bool = False) -> list[Place]:
+    """Return the places that paths name in any of some snapshots.
+
+    Raises `NotFoundError` if a path names none, unless `missing_ok`.
+    """
     places: dict[Place, None] = {}
     for path in paths:
         found = [place for snapshot in snapshots for place in list_places(snapshot, path)]
-        if not found:
+        if not found and not missing_ok:
             raise _explain_missing(snapshots[0], path)
         places |= dict.fromkeys(found)
     return list(places)
@@ -36,27 +40,38 @@ def unstage(workspace: Workspace, paths: Sequence[str]) -> list[Place]:
     return places
 
 
-def remove(workspace: Workspace, paths: Sequence[str], *, recursive: bool, force: bool) -> list[Place]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """How to remove: everything below a folder, what has staged changes, nothing yet, or only what there is."""
+
+    recursive: bool = False
+    force: bool = False
+    dry_run: bool = False
+    missing_ok: bool = False
+
+
+def remove(workspace: Workspace, paths: Sequence[str], how: Removal) -> list[Place]:
     """Stage the removal of what some paths name, and return the places.
 
     Raises:
         NotFoundError: nothing is there.
-        InvalidInputError: a path is a folder, and not `recursive`; or a part of a model.
-        ConflictError: something else is staged there already, and not `force`.
+        InvalidInputError: a path is a folder, and it is not recursive; or a part of a model.
+        ConflictError: something else is staged there already, and it is not forced.
     """
     staged = workspace.snapshot
-    places = find_places([staged], paths)
+    places = find_places([staged], paths, missing_ok=how.missing_ok)
     for path in paths:
-        if not recursive and _is_folder(staged, path):
+        if not how.recursive and _is_folder(staged, path):
             raise InvalidInputError(f"{path} is a folder: remove everything below it with recursive (-r)")
     for place in places:
         name = str(place)
-        if not force and read_version(staged, name) != read_version(workspace.base, name):
+        if not how.force and read_version(staged, name) != read_version(workspace.base, name):
             raise ConflictError(
                 f"{name} has staged changes, which its removal would lose: commit them, unstage them (`stock reset "
                 f"{name}`), or remove it with force (-f)"
             )
-    workspace.stage_content(remove_places(staged, places, workspace.objects))
+    if not how.dry_run:
+        workspace.stage_content(remove_places(staged, places, workspace.objects))
     return places
 
 

@@ -24,7 +24,9 @@ _ADVICE = (
 )
 
 
-def push_stash(workspace: StageWorkspace, message: str | None, places: Sequence[Place] | None = None) -> CommitId | None:
+def push_stash(
+    workspace: StageWorkspace, message: str | None, places: Sequence[Place] | None = None
+) -> CommitId | None:
     """Move the staged changes, or those at some places, to a new stash; return its commit, or None if there are none.
 
     Raises `ConflictError` while a merge is unfinished, `NothingToCommitError` before the first commit.
@@ -83,9 +85,7 @@ def _merge(
     workspace: StageWorkspace, base: Snapshot, theirs: Snapshot, options: MergeOptions
 ) -> tuple[Snapshot, tuple[Conflict, ...]]:
     workspace.flush()  # so that discarding the objects of a failed merge discards nothing else
-    merged = ContentMerge(
-        base, workspace.snapshot, theirs, workspace.objects, options.decide, options.average
-    ).run()
+    merged = ContentMerge(base, workspace.snapshot, theirs, workspace.objects, options.decide, options.average).run()
     return merged.snapshot, merged.conflicts
 
 

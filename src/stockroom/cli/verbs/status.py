@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stockroom.cli.console import Console
-from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines
+from stockroom.cli.render.change import changes_document, changes_of_diff, iter_stat_lines, status_letter
 from stockroom.cli.render.commit import short_id
 from stockroom.cli.render.conflict import iter_merge_lines, merge_document
 from stockroom.cli.render.units import format_part
@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 @verb(example="stock status --short")
 def status(
-    console: Console, short: Annotated[bool, typer.Option("-s", "--short", help="Show only the changes.")] = False
+    console: Console,
+    short: Annotated[bool, typer.Option("-s", "--short", help="Show only the changes.")] = False,
+    porcelain: Annotated[
+        bool, typer.Option("--porcelain", help="Show only the changes, as `git status --porcelain` does.")
+    ] = False,
 ) -> None:
     """Show the branch, its commit and the staged changes."""
     with console.open_stock() as stock:
         status = stock.status()
+        if porcelain and not console.json:
+            console.lines(_iter_porcelain_lines(status))
+            return
         changes = changes_of_diff(status.changes)
         presence = stock.measure_presence()
     document = {
@@ -39,6 +46,18 @@ def status(
         "presence": asdict(presence),
     }
     console.answer(document, chain(() if short else _iter_head_lines(status, presence), iter_stat_lines(changes)))
+
+
+def _iter_porcelain_lines(status: Status) -> Iterator[str]:
+    """Yield git's two letters and a path: staged changes, exact renames, and conflicts."""
+    conflicts = () if status.merge is None else {conflict.path for conflict in status.merge.conflicts}
+    renamed = status.changes.find_renames()
+    for path, record in status.changes.items():
+        if path in renamed:
+            yield f"R  {path} -> {renamed[path]}"
+        elif path not in renamed.values() and path not in conflicts:
+            yield f"{status_letter(record.kind)}  {path}"
+    yield from (f"UU {path}" for path in sorted(conflicts))
 
 
 def _iter_head_lines(status: Status, presence: Presence) -> Iterator[str]:

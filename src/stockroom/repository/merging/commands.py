@@ -116,7 +116,7 @@ def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions, m
 def cherry_pick(
     workspace: StageWorkspace, commit: CommitId, options: MergeOptions, mainline: int | None = None
 ) -> Merge:
-    """Commit here the changes that a commit made elsewhere against its parent; of a merge, the parent of that number."""
+    """Commit here the changes that a commit made elsewhere against its parent; of a merge, against that parent."""
     _check_branch(workspace)
     record = workspace.repository.read_commit(commit)
     common = CommonContent(_open(workspace, choose_parent(commit, record, mainline)))
@@ -134,8 +134,8 @@ def choose_parent(commit: CommitId, record: CommitRecord, mainline: int | None) 
     parents = record.parent_ids
     if len(parents) > 1 and mainline is None:
         raise InvalidInputError(
-            f"commit {commit.hex()[:12]} is a merge of {len(parents)} parents: say whose side is the main line, such as "
-            "mainline 1 (-m 1)"
+            f"commit {commit.hex()[:12]} is a merge of {len(parents)} parents: say whose side is the main line, "
+            "such as mainline 1 (-m 1)"
         )
     number = 1 if mainline is None else mainline
     if mainline is not None and not 1 <= number <= len(parents):

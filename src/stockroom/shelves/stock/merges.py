@@ -163,8 +163,8 @@ class MoveActions(Handle):
     def reset_to(self, ref: str, *, keep_stage: bool = False) -> None:
         """Move the branch that is checked out, or a detached HEAD, to `ref`, and discard all staged changes.
 
-        This is `git reset --hard`. `undo` restores the branch, but not the staged changes. With `keep_stage` the content
-        stays staged, as after `git reset --soft`.
+        This is `git reset --hard`. `undo` restores the branch, but not the staged changes. With `keep_stage` the
+        content stays staged, as after `git reset --soft`.
         """
         target = self._resolve(ref)
         with self._moving() as workspace:

@@ -17,20 +17,30 @@ if TYPE_CHECKING:
 class StagingActions(Handle):
     """The methods of `StockRoom` that change the stage. A handle that does not write opens the stage for the call."""
 
-    def rm(self, *paths: str, recursive: bool = False, force: bool = False) -> tuple[str, ...]:
+    def rm(
+        self,
+        *paths: str,
+        recursive: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        missing_ok: bool = False,
+    ) -> tuple[str, ...]:
         """Stage the removal of columns, models, values, metrics or artifacts, or of single keys; return their paths.
 
         Args:
             paths: such as `data/label`, `data/label/17`, `model/net`, or a folder such as `data/train`.
             recursive: remove everything below a folder.
             force: remove what has staged changes, too.
+            dry_run: stage nothing, only return the paths.
+            missing_ok: ignore paths that name nothing.
 
         Raises `NotFoundError`, `InvalidInputError` or `ConflictError`, and then stages nothing.
         """
-        from stockroom.repository.restage import remove  # here for start-up time
+        from stockroom.repository.restage import Removal, remove  # here for start-up time
 
+        how = Removal(recursive=recursive, force=force, dry_run=dry_run, missing_ok=missing_ok)
         with self._staging() as workspace:
-            return tuple(map(str, remove(workspace, paths, recursive=recursive, force=force)))
+            return tuple(map(str, remove(workspace, paths, how)))
 
     def mv(self, old: str, new: str, *, force: bool = False) -> tuple[tuple[str, str], ...]:
         """Stage a rename of a column, model, value, metric, artifact or folder, or of a key in its column.
@@ -122,6 +132,10 @@ class StagingActions(Handle):
         if entries:
             drop_stashes(self._repository, entries)
         return stashes
+
+    def find_stash(self, name: str = "stash@{0}") -> Stash:
+        """Return the stash of that name or number; raises `RefNotFoundError` if there is none."""
+        return self._find_stash(name)[0]
 
     def _find_stash(self, name: str) -> tuple[Stash, StashEntry]:
         refs = self._repository.refs
