@@ -33,11 +33,13 @@ def iter_log(
     n: int | None = None,
     hidden: Sequence[CommitId] = (),
     follow: Follow | None = None,
+    line_by_line: bool = False,
 ) -> Iterator[LoggedCommit]:
     """Yield the history of `start`, including itself: children before parents, newest first among those, each once.
 
     Leaves out everything in the history of the commits in `hidden`. `follow` chooses the parents to continue with;
-    None takes all. Reads only the commits it yields as long as history is linear. At a fork, all the rest is read at
+    None takes all. With `line_by_line`, commits of one line of history are not mixed with those of another, as in
+    git's topological order. Reads only the commits it yields as long as history is linear. At a fork, all the rest is read at
     once: clocks can be wrong, so only the whole graph shows which commits have children still to come.
     """
     starts = [start] if isinstance(start, bytes) else list(dict.fromkeys(start))
@@ -50,7 +52,7 @@ def iter_log(
         return here if follow is None else list(follow(commit, record, here))
 
     tips = [one for one in starts if chosen is None or one in chosen]
-    return islice(_walk(refs, tips, list_parents), n)
+    return islice(_walk(refs, tips, list_parents, line_by_line=line_by_line), n)
 
 
 def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator[CommitId]:
@@ -90,12 +92,15 @@ def iter_history(
 _ListParents: TypeAlias = Callable[[CommitId, CommitRecord], list[CommitId]]
 
 
-def _walk(refs: RefStore, tips: list[CommitId], list_parents: _ListParents) -> Iterator[LoggedCommit]:
+def _walk(
+    refs: RefStore, tips: list[CommitId], list_parents: _ListParents, *, line_by_line: bool
+) -> Iterator[LoggedCommit]:
     while len(tips) == 1:
         commit, record = tips[0], refs.get_commit(tips[0])
         tips = list_parents(commit, record)
         yield LoggedCommit(commit, record)
-    yield from _sort(*_read_history(refs, tips, list_parents))
+    sort = _sort_by_line if line_by_line else _sort
+    yield from sort(*_read_history(refs, tips, list_parents))
 
 
 _History: TypeAlias = dict[CommitId, CommitRecord]
@@ -117,10 +122,7 @@ def _read_history(refs: RefStore, starts: list[CommitId], list_parents: _ListPar
 
 def _sort(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
     """Yield children before parents; among commits with no children to come, the newest, then the greatest id."""
-    children = dict.fromkeys(history, 0)
-    for above in parents.values():
-        for parent in above:
-            children[parent] += 1
+    children = _count_children(history, parents)
     ready = [_Candidate(history[c].time_ns, c) for c, count in children.items() if not count]
     heapq.heapify(ready)
     while ready:
@@ -130,6 +132,27 @@ def _sort(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
             children[parent] -= 1
             if not children[parent]:
                 heapq.heappush(ready, _Candidate(history[parent].time_ns, parent))
+
+
+def _sort_by_line(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
+    """Yield children before parents; after a commit its last parent that has no other children to come."""
+    children = _count_children(history, parents)
+    ready = sorted((c for c, count in children.items() if not count), key=lambda c: (history[c].time_ns, c))
+    while ready:
+        commit_id = ready.pop()
+        yield LoggedCommit(commit_id, history[commit_id])
+        for parent in parents[commit_id]:
+            children[parent] -= 1
+            if not children[parent]:
+                ready.append(parent)
+
+
+def _count_children(history: _History, parents: _Parents) -> dict[CommitId, int]:
+    children = dict.fromkeys(history, 0)
+    for above in parents.values():
+        for parent in above:
+            children[parent] += 1
+    return children
 
 
 @dataclass(frozen=True, slots=True)

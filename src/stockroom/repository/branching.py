@@ -123,8 +123,8 @@ def checkout(
     """Move HEAD and return it; writes only `head.stock` and what was checked out before, and the branch if `create`.
 
     A new branch starts at `at`, HEAD if None; with `force` it may exist, and moves there. The stage moves along to
-    another branch at the same commit; moving to another commit needs a clean stage. `detach` leaves the branch. In the tie, only git makes and switches branches:
-    raises `ConflictError` with git's command.
+    another branch at the same commit; moving to another commit needs a clean stage. `detach` leaves the branch. In the
+    tie, only git makes and switches branches: raises `ConflictError` with git's command.
     """
     repository = workspace.repository
     if repository.find_tie() is not None:

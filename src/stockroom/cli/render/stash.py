@@ -20,6 +20,8 @@ StashArgument = Annotated[
     str, typer.Argument(metavar="[STASH]", help="stash@{N} or N; stash@{0}, the newest, by default.")
 ]
 
+IndexOption = Annotated[bool, typer.Option("--index", help="No effect: the changes are staged again in any case.")]
+
 
 def stash_document(stash: Stash) -> dict[str, object]:
     """Return a stash as JSON."""

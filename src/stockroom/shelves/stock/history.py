@@ -45,14 +45,15 @@ class HistoryActions(Handle):
             paths: only commits that changed one of these, such as `data/label` or `data/label/17`. Of a merge that has
                 them as one parent does, only that parent's history is followed, as in git.
             every_ref: start from every branch, tag, remote-tracking branch and HEAD too.
-            choice: further conditions.
+            choice: further conditions, and the order.
         """
         self._pin.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
         found = self._find_starts([ref] if isinstance(ref, str) else ref, every_ref=every_ref)
         refs, history = self._repository.refs, PathHistory(self._repository, paths) if paths else None
-        logged = iter_log(refs, found.starts, hidden=found.hidden, follow=choice.limit_to(history))
+        follow = choice.limit_to(history)
+        logged = iter_log(refs, found.starts, hidden=found.hidden, follow=follow, line_by_line=choice.line_by_line)
         if history is not None:
             logged = (entry for entry in logged if history.has(entry.commit_id))
         return islice(filter(choice.takes, map(describe_commit, logged)), n)

@@ -1,4 +1,4 @@
-"""Which commits a log shows, besides where it begins: by author, message, time and number of parents."""
+"""Which commits a log shows, besides where it begins: by author, message, time and number of parents; their order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stockroom.shelves.report import Commit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogChoice:
-    """Conditions on the commits of a log; all must hold.
+    """Conditions on the commits of a log, which must all hold, and their order.
 
     Attributes:
         author: a regular expression, found in `NAME <EMAIL>`.
@@ -26,6 +26,7 @@ class LogChoice:
         since, until: the earliest and the latest time.
         merges: True for merges only, False for none.
         first_parent: follow only the first parent of each merge.
+        line_by_line: keep the commits of one line of history together, as in git's topological order.
     """
 
     author: str | None = None
@@ -34,6 +35,7 @@ class LogChoice:
     until: datetime | None = None
     merges: bool | None = None
     first_parent: bool = False
+    line_by_line: bool = False
 
     def __post_init__(self) -> None:
         for pattern in (self.author, self.grep):

@@ -101,6 +101,9 @@ def log(
         bool, typer.Option("--first-parent", help="Follow only the first parent of each merge.")
     ] = False,
     reverse: Annotated[bool, typer.Option("--reverse", help="Show the oldest of the chosen commits first.")] = False,
+    topo_order: Annotated[
+        bool, typer.Option("--topo-order", help="Do not mix lines of history, as with --graph.")
+    ] = False,
     decorate: Annotated[bool, typer.Option("--decorate", help="Show the refs of each commit, in a pipe too.")] = False,
     paths: Sequence[str] | None = None,
 ) -> None:
@@ -119,6 +122,7 @@ def log(
         until=parse_time(until),
         merges=True if merges else False if no_merges else None,
         first_parent=first_parent,
+        line_by_line=graph or topo_order,
     )
     shown = Shown(oneline, patch, stat, name_only)
     with console.open_stock() as stock:

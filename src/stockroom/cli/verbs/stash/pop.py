@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stockroom.cli.console import Console
 from stockroom.cli.options import ChoiceOption, StrategyOption
-from stockroom.cli.render.stash import StashArgument, apply_stash
+from stockroom.cli.render.stash import IndexOption, StashArgument, apply_stash
 from stockroom.cli.verb import verb
 
 
@@ -17,6 +17,7 @@ def pop(
     stash: StashArgument = "stash@{0}",
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
+    index: IndexOption = False,  # noqa: ARG001
 ) -> None:
     """Merge a stash into the staged changes, and drop it. If there are conflicts, list them and change nothing."""
     apply_stash(console, stash, strategy, choice, drop=True)
