@@ -267,7 +267,7 @@ class Diff(Mapping[str, RecordDiff]):
             return ColumnDiff(old, new, only)  # type: ignore[arg-type]
         return StateDiff(path.partition("/")[2], old, new, only)  # type: ignore[arg-type]
 
-    def find_renames(self) -> dict[str, str]:
+    def list_renames(self) -> dict[str, str]:
         """Return old path -> new path of everything that was removed and added again unchanged, under the same kind."""
         removed = {self._old.find_digest(path): path for path, entry in self.items() if entry.kind == "removed"}
         renames = {}

@@ -39,8 +39,8 @@ def iter_log(
 
     Leaves out everything in the history of the commits in `hidden`. `follow` chooses the parents to continue with;
     None takes all. With `line_by_line`, commits of one line of history are not mixed with those of another, as in
-    git's topological order. Reads only the commits it yields as long as history is linear. At a fork, all the rest is read at
-    once: clocks can be wrong, so only the whole graph shows which commits have children still to come.
+    git's topological order. Reads only the commits it yields as long as history is linear. At a fork, all the rest is
+    read at once: clocks can be wrong, so only the whole graph shows which commits have children still to come.
     """
     starts = [start] if isinstance(start, bytes) else list(dict.fromkeys(start))
     shallow = refs.shallow()

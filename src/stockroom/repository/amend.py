@@ -1,7 +1,4 @@
-"""Amending: replacing the commit that HEAD is on by one with the staged changes in it.
-
-Kept apart: it writes no stage, and only the handle calls it.
-"""
+"""Amending: replacing the commit that HEAD is on by one with the staged changes in it."""
 
 from __future__ import annotations
 
@@ -10,9 +7,12 @@ from typing import Final
 
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import NothingToCommitError
+from stockroom.errors import NothingToCommitError, RefChangedError
+from stockroom.refs import RefChange
+from stockroom.refs.changes import amend_commit
 from stockroom.refs.commit import CommitRecord, MetadataValue
 from stockroom.repository.git.tie import Tie
+from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.writing.stage_workspace import StageWorkspace
 from stockroom.repository.writing.workspace import check_message
@@ -34,6 +34,7 @@ def amend(
     Its time is now. Raises `NothingToCommitError` if there is no commit yet, or it would change nothing and not
     `allow_empty`; `ConflictError` if a merge is unfinished, or HEAD is detached.
     """
+    workspace.check_settled()
     tip = workspace.head.commit
     if tip is None:
         raise NothingToCommitError("there is no commit yet to amend; create one with `stock commit`")
@@ -42,13 +43,15 @@ def amend(
         check_message(message, {})
     kept = {name: value for name, value in old.metadata.items() if name not in _OF_GIT}
 
-    def make_record(content: Snapshot, tie: Tie | None) -> CommitRecord:
+    def propose(head: Head, content: Snapshot, tie: Tie | None) -> RefChange:
+        if head.commit != tip:
+            raise RefChangedError(f"branch {head.branch!r} has new commits, so this one is not its last; try again")
         if not allow_empty and _is_empty(workspace, old, content):
             raise NothingToCommitError(
                 "the amended commit would change nothing: allow that (--allow-empty), or drop the commit with `stock "
                 "reset --hard HEAD~1`"
             )
-        return workspace.repository.make_commit(
+        record = workspace.repository.make_commit(
             content.root,
             old.parent_ids,
             message=old.message if message is None else message,
@@ -56,8 +59,10 @@ def amend(
             author=author or Identity(old.author, old.email),
             tie=tie,
         )
+        is_shallow = tip in workspace.repository.refs.shallow()
+        return amend_commit(record, branch=head.branch or "", old=tip, is_shallow=is_shallow)
 
-    return workspace.replace_tip(make_record)
+    return workspace.land(propose)
 
 
 def _is_empty(workspace: StageWorkspace, old: CommitRecord, content: Snapshot) -> bool:

@@ -72,7 +72,7 @@ def rename_branch(workspace: StageWorkspace, old: str, new: str, *, force: bool)
     check_collision("branch", new, [name for name in refs.branches() if name != old])
     change = changes.rename_branch(old, new, at=at, replaced=replaced)
     if is_here:
-        workspace.rename_branch(Head(new, head.commit), change)
+        workspace.move_branch(Head(new, head.commit), change, content=workspace.snapshot)
     else:
         refs.apply(change)
 
@@ -173,7 +173,7 @@ def undo(workspace: StageWorkspace) -> Operation:
     undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
     if moves_head and undone.kind == changes.RENAME:
         old_name = change.moves[1].ref.name
-        workspace.rename_branch(Head(old_name, workspace.head.commit), change)
+        workspace.move_branch(Head(old_name, workspace.head.commit), change, content=workspace.snapshot)
         return undone
     if moves_head:
         workspace.check_clean()

@@ -18,7 +18,7 @@ from stockroom.trees import iter_range
 _NOUNS: Final = {DATA: "column", MODEL: "model", EXPERIMENT: "value", METRIC: "metric", ARTIFACT: "artifact"}
 
 
-def find_places(snapshots: Sequence[Snapshot], paths: Iterable[str], *, missing_ok: bool = False) -> list[Place]:
+def resolve_places(snapshots: Sequence[Snapshot], paths: Iterable[str], *, missing_ok: bool = False) -> list[Place]:
     """Return the places that paths name in any of some snapshots.
 
     Raises `NotFoundError` if a path names none, unless `missing_ok`.
@@ -35,7 +35,7 @@ def find_places(snapshots: Sequence[Snapshot], paths: Iterable[str], *, missing_
 def unstage(workspace: Workspace, paths: Sequence[str]) -> list[Place]:
     """Make the staged content at some paths that of HEAD again, and return the places."""
     staged, base = workspace.snapshot, workspace.base
-    places = find_places([staged, base], paths)
+    places = resolve_places([staged, base], paths)
     workspace.stage_content(take_places(staged, base, places, workspace.objects))
     return places
 
@@ -59,7 +59,7 @@ def remove(workspace: Workspace, paths: Sequence[str], how: Removal) -> list[Pla
         ConflictError: something else is staged there already, and it is not forced.
     """
     staged = workspace.snapshot
-    places = find_places([staged], paths, missing_ok=how.missing_ok)
+    places = resolve_places([staged], paths, missing_ok=how.missing_ok)
     for path in paths:
         if not how.recursive and _is_folder(staged, path):
             raise InvalidInputError(f"{path} is a folder: remove everything below it with recursive (-r)")
@@ -111,7 +111,7 @@ def _move_record(content: Snapshot, path: str, goal: str, *, force: bool) -> Sna
 
 def _move_key(workspace: Workspace, old: str, new: str, *, force: bool) -> tuple[Place, Place]:
     staged = workspace.snapshot
-    (place,) = find_places([staged], [old])
+    (place,) = resolve_places([staged], [old])
     goal = find_part(staged, new)
     if place.key is None or goal is None or goal[0].path != place.path or goal[0].key is None:
         raise InvalidInputError(

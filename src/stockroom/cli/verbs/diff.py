@@ -75,7 +75,7 @@ def _choose_sides(stock: StockRoom, revisions: Sequence[str]) -> tuple[str, str 
     if first is not None and second is None and "..." in first:
         ends = split_ends(first)
         assert ends is not None
-        return stock.find_merge_base(ends[0], ends[1]), ends[1]
+        return stock.get_merge_base(ends[0], ends[1]), ends[1]
     return split_range(first, second)
 
 

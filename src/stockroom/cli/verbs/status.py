@@ -51,7 +51,7 @@ def status(
 def _iter_porcelain_lines(status: Status) -> Iterator[str]:
     """Yield git's two letters and a path: staged changes, exact renames, and conflicts."""
     conflicts = () if status.merge is None else {conflict.path for conflict in status.merge.conflicts}
-    renamed = status.changes.find_renames()
+    renamed = status.changes.list_renames()
     for path, record in status.changes.items():
         if path in renamed:
             yield f"R  {path} -> {renamed[path]}"

@@ -113,7 +113,7 @@ class SessionWorkspace(Workspace):
         """Commit this session's changes on top of its branch's tip, and return the commit's id.
 
         Raises:
-            NothingToCommitError: it changed nothing.
+            NothingToCommitError: it changed nothing, and not `allow_empty`.
             MergeConflictError: others changed the same things, and conflicts are undecided. The session is unchanged.
             ConflictError: the branch was deleted.
         """

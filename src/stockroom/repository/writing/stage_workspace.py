@@ -10,16 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
-from typing import Final
 
-from stockroom.content.merge.conflict import explain_conflicts, explain_open
+from stockroom.content.merge.conflict import explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
 from stockroom.refs import RefChange, Stage, is_ancestor
-from stockroom.refs.changes import add_commit, amend_commit
+from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import CommitRecord, MetadataValue
 from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
 from stockroom.repository.git.tie import Tie
@@ -27,12 +25,14 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
-
-_OUTRUN: Final = (
-    "Sessions have changed it and committed: put the staged changes on a separate branch (`stock checkout -b NAME`, "
-    "then `stock commit`), and merge it with a strategy"
+from stockroom.repository.writing.refusals import (
+    explain_elsewhere,
+    explain_merging,
+    explain_outrun,
+    explain_staged,
+    explain_stranded,
 )
+from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
 
 
 class StageWorkspace(Workspace):
@@ -88,44 +88,27 @@ class StageWorkspace(Workspace):
         *,
         allow_empty: bool = False,
     ) -> CommitId:
-        """Commit the stage on the checked-out branch.
-
-        Raises `NothingToCommitError` if it equals HEAD, unless `allow_empty`.
-        """
+        """Commit the stage. Raises `NothingToCommitError` if it equals HEAD, unless `allow_empty`."""
         self.check_open()
         check_message(message, metadata)
         if self.snapshot.root == self.base.root and self.merging is None and not allow_empty:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
-        self._flush_tensors()
-        with self._take_turn():
-            commit = self._land(message, metadata, author)
-        self._renew_claim()
-        return commit
+        return self.land(partial(self._propose, message, metadata, author))
 
     @one_at_a_time
-    def replace_tip(self, make_record: Callable[[Snapshot, Tie | None], CommitRecord]) -> CommitId:
-        """Replace the commit that HEAD is on by the one that `make_record` returns for the staged content.
+    def land(self, propose: Callable[[Head, Snapshot, Tie | None], RefChange]) -> CommitId:
+        """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes.
 
-        Raises `ConflictError` if HEAD is detached, `RefChangedError` if others have committed on top of HEAD.
+        `propose` returns the change for that tip and the staged content on top of it; its first move is the branch's.
         """
         self.check_open()
-        self.check_settled()
         self._flush_tensors()
         with self._take_turn():
-            head = self._resolve_tip()
-            old = self.head.commit
-            if head.commit != old or head.branch is None or old is None:
-                raise RefChangedError(f"branch {head.branch!r} has new commits, so this one is not its last; try again")
-            content = self.snapshot
-            record = make_record(content, self._tie)
-            change = amend_commit(record, branch=head.branch, old=old, is_shallow=old in self.repository.refs.shallow())
-            change = replace(change, stages={self.stage_name: None})
-            new = Head(head.branch, record.commit_id)
-            self._apply_and_follow(new, change, follow=partial(self._continue_from, content=content))
+            commit = self._land(propose)
         self._renew_claim()
-        return record.commit_id
+        return commit
 
     @one_at_a_time
     def check_branch(self) -> str:
@@ -162,35 +145,40 @@ class StageWorkspace(Workspace):
             raise explain_detached(self.repository)
         tip = self.repository.refs.find_branch(branch)
         if tip != self.head.commit and (tip is None or not self._is_behind(tip)):
-            found = "gone" if tip is None else f"at {tip.hex()}"
-            raise RefChangedError(
-                f"branch {branch!r} is {found}, but head.stock says "
-                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a separate branch"
-            )
+            raise explain_elsewhere(self.head, tip)
         return Head(branch, tip)
 
-    def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> CommitId:
-        """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes."""
+    def _land(self, propose: Callable[[Head, Snapshot, Tie | None], RefChange]) -> CommitId:
         for _ in range(ATTEMPTS):
             head = self._resolve_tip()
-            assert head.branch is not None
             content = self._put_on(head.commit)
-            parents = [] if head.commit is None else [head.commit]
-            parents += () if self.merging is None else self.merging.parents
-            record = self.repository.make_commit(
-                content.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
-            )
-            change = add_commit(record, branch=head.branch, old=head.commit)
-            kind = change.kind if self.merging is None else self.merging.kind
-            change = replace(change, kind=kind, stages={self.stage_name: None})
-            new = Head(head.branch, record.commit_id)
+            change = replace(propose(head, content, self._tie), stages={self.stage_name: None})
+            commit = change.moves[0].new
+            assert commit is not None
             try:
+                new = Head(head.branch, commit)
                 self._apply_and_follow(new, change, follow=partial(self._continue_from, content=content))
             except RefChangedError:  # a session was faster: go on top of it
                 continue
-            return record.commit_id
+            return commit
         raise RefChangedError(f"the branch moved {ATTEMPTS} times during this commit; try again")
+
+    def _propose(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None,
+        head: Head,
+        content: Snapshot,
+        tie: Tie | None,
+    ) -> RefChange:
+        parents = [] if head.commit is None else [head.commit]
+        parents += () if self.merging is None else self.merging.parents
+        record = self.repository.make_commit(
+            content.root, parents, message=message, metadata=metadata, author=author, tie=tie
+        )
+        change = add_commit(record, branch=head.branch or "", old=head.commit)
+        return change if self.merging is None else replace(change, kind=self.merging.kind)
 
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
@@ -237,18 +225,18 @@ class StageWorkspace(Workspace):
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` if anything is staged, unless it is staged on `target` and HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
-            raise _explain_stranded(self._stranded)
+            raise explain_stranded(self._stranded)
         if self.merging is not None:
-            raise _explain_merging(self.merging)
+            raise explain_merging(self.merging)
         if self.snapshot.root != self.base.root:
-            raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
+            raise explain_staged()
 
     def check_settled(self) -> None:
         """Raise `ConflictError` if a merge is unfinished, or changes are staged on another commit than HEAD."""
         if self._stranded is not None:
-            raise _explain_stranded(self._stranded)
+            raise explain_stranded(self._stranded)
         if self.merging is not None:
-            raise _explain_merging(self.merging)
+            raise explain_merging(self.merging)
 
     @one_at_a_time
     def write_head(self, head: Head) -> None:
@@ -256,20 +244,9 @@ class StageWorkspace(Workspace):
         if head != self.head:
             self.repository.paths.head.write(head)
         if head.commit == self.head.commit:
-            self.rename_head(head)
+            self.head = self._written_head = head
         else:
             self.move_head(head)
-
-    @one_at_a_time
-    def rename_branch(self, head: Head, change: RefChange) -> None:
-        """Apply a change that renames the checked-out branch; the stage is unchanged."""
-        self._apply_and_follow(head, change, follow=self.rename_head)
-
-    @one_at_a_time
-    def rename_head(self, head: Head) -> None:
-        """Continue from a HEAD at the same commit under another branch's name; the stage is unchanged."""
-        assert head.commit == self.head.commit
-        self.head = self._written_head = head
 
     @one_at_a_time
     def move_head(self, head: Head) -> None:
@@ -316,7 +293,7 @@ class StageWorkspace(Workspace):
         if stage is None or stage.base == self.head.commit:
             return stage
         if not only_moving:
-            raise _explain_stranded(stage)
+            raise explain_stranded(stage)
         self._stranded = stage
         return None
 
@@ -328,7 +305,7 @@ class StageWorkspace(Workspace):
         self._write_stage(stages, commits)
 
     def _write_stage(
-        self, others: Mapping[str, Stage | None] = MappingProxyType({}), commits: Sequence[CommitRecord] = ()
+        self, others: Mapping[str, Stage | None] | None = None, commits: Sequence[CommitRecord] = ()
     ) -> None:
         self.check_open()
         root = self._staged.root
@@ -336,7 +313,7 @@ class StageWorkspace(Workspace):
         is_clean = root == self.base.root and merging is None
         stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
         if others or stage != self.repository.refs.get_stage(self.stage_name):
-            change = RefChange(kind="stage", stages={self.stage_name: stage, **others}, commits=tuple(commits))
+            change = RefChange(kind="stage", stages={self.stage_name: stage, **(others or {})}, commits=tuple(commits))
             self.repository.refs.apply(change, objects=self.objects)
 
     def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
@@ -403,7 +380,7 @@ class StageWorkspace(Workspace):
         self._stage_edits()
         content, conflicts = self._merge_onto(self.repository.open_snapshot(tip, self.nodes))
         if conflicts:
-            raise explain_conflicts(conflicts, "commit", advice=_OUTRUN)
+            raise explain_outrun(conflicts)
         return content
 
     def _move_below(self, head: Head, content: Snapshot) -> None:
@@ -419,17 +396,3 @@ class StageWorkspace(Workspace):
         self._written_head = head
         self.merging = self._merging_before = None
         self._start_unit()
-
-
-def _explain_merging(merging: Merging) -> ConflictError:
-    return ConflictError(
-        f"a {merging.kind} is in progress: finish it (`stock merge --continue`) or abort it (`stock merge --abort`)"
-    )
-
-
-def _explain_stranded(stage: Stage) -> ConflictError:
-    staged_on = stage.base.hex() if stage.base else "the empty repository"
-    return ConflictError(
-        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
-        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
-    )

@@ -50,7 +50,7 @@ class HistoryActions(Handle):
         self._pin.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
-        found = self._find_starts([ref] if isinstance(ref, str) else ref, every_ref=every_ref)
+        found = self._resolve_starts([ref] if isinstance(ref, str) else ref, every_ref=every_ref)
         refs, history = self._repository.refs, PathHistory(self._repository, paths) if paths else None
         follow = choice.limit_to(history)
         logged = iter_log(refs, found.starts, hidden=found.hidden, follow=follow, line_by_line=choice.line_by_line)
@@ -58,7 +58,7 @@ class HistoryActions(Handle):
             logged = (entry for entry in logged if history.has(entry.commit_id))
         return islice(filter(choice.takes, map(describe_commit, logged)), n)
 
-    def _find_starts(self, specs: Sequence[str], *, every_ref: bool) -> Revisions:
+    def _resolve_starts(self, specs: Sequence[str], *, every_ref: bool) -> Revisions:
         """Return where a log begins; nowhere if HEAD has no commit yet."""
         specs = [spec for spec in specs if spec != "HEAD" or self._head.commit is not None]
         found = resolve_revisions(self._repository.refs, specs, self._resolve)
@@ -136,7 +136,7 @@ class HistoryActions(Handle):
         old = self._open_ref(a)
         return Diff(old, self._read_stage() if b is None else self._open_ref(b), paths)
 
-    def find_merge_base(self, a: str, b: str) -> str:
+    def get_merge_base(self, a: str, b: str) -> str:
         """Return the commit at which two histories part; raises `NotFoundError` if they share none."""
         bases = list_merge_bases(self._repository.refs, self._resolve(a), self._resolve(b))
         if not bases:

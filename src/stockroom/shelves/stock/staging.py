@@ -86,11 +86,11 @@ class StagingActions(Handle):
 
         A stash belongs to this repository only: no push or clone takes it. gc keeps it until it is dropped.
         """
-        from stockroom.repository.restage import find_places  # here for start-up time
+        from stockroom.repository.restage import resolve_places  # here for start-up time
         from stockroom.repository.stash import push_stash
 
         with self._staging() as workspace:
-            places = find_places([workspace.snapshot, workspace.base], paths) if paths else None
+            places = resolve_places([workspace.snapshot, workspace.base], paths) if paths else None
             pushed = push_stash(workspace, message, places)
         return None if pushed is None else self.stashes[0]
 
@@ -107,7 +107,7 @@ class StagingActions(Handle):
         from stockroom.repository.stash import apply_stash  # here for start-up time
         from stockroom.shelves.stock.merges import make_options
 
-        stash, entry = self._find_stash(name)
+        stash, entry = self._open_stash(name)
         with self._staging() as workspace:
             apply_stash(workspace, entry, make_options(workspace, None, strategy), drop=drop)
         return stash
@@ -120,7 +120,7 @@ class StagingActions(Handle):
         """Drop a stash, and return it; `stock show ID` still shows it until gc deletes it."""
         from stockroom.repository.stash import drop_stashes  # here for start-up time
 
-        stash, entry = self._find_stash(name)
+        stash, entry = self._open_stash(name)
         drop_stashes(self._repository, [entry])
         return stash
 
@@ -133,11 +133,11 @@ class StagingActions(Handle):
             drop_stashes(self._repository, entries)
         return stashes
 
-    def find_stash(self, name: str = "stash@{0}") -> Stash:
+    def get_stash(self, name: str = "stash@{0}") -> Stash:
         """Return the stash of that name or number; raises `RefNotFoundError` if there is none."""
-        return self._find_stash(name)[0]
+        return self._open_stash(name)[0]
 
-    def _find_stash(self, name: str) -> tuple[Stash, StashEntry]:
+    def _open_stash(self, name: str) -> tuple[Stash, StashEntry]:
         refs = self._repository.refs
         entry = get_stash(refs, name)
         return self._describe(list_stashes(refs).index(entry), entry), entry

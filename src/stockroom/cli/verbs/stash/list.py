@@ -6,7 +6,7 @@ Kept apart: a verb has a module.
 from __future__ import annotations
 
 from stockroom.cli.console import Console
-from stockroom.cli.render.stash import stash_document
+from stockroom.cli.stashing import stash_document
 from stockroom.cli.verb import verb
 
 

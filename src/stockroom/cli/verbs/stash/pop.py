@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stockroom.cli.console import Console
 from stockroom.cli.options import ChoiceOption, StrategyOption
-from stockroom.cli.render.stash import IndexOption, StashArgument, apply_stash
+from stockroom.cli.stashing import IndexOption, StashArgument, apply_stash
 from stockroom.cli.verb import verb
 
 

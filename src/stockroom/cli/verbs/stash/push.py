@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from stockroom.cli.console import Console
-from stockroom.cli.render.stash import stash_document
+from stockroom.cli.stashing import stash_document
 from stockroom.cli.verb import verb
 
 

@@ -15,7 +15,7 @@ from stockroom.cli.render.change import (
     iter_stat_lines,
     keys_document,
 )
-from stockroom.cli.render.stash import StashArgument, stash_document
+from stockroom.cli.stashing import StashArgument, stash_document
 from stockroom.cli.verb import verb
 
 
@@ -27,7 +27,7 @@ def show(
 ) -> None:
     """Show the changes in a stash."""
     with console.open_stock() as stock:
-        found = stock.find_stash(stash)
+        found = stock.get_stash(stash)
         diff = stock.changes(found.id)
         changes = {
             path: change_document(change_of_record(path, record)) | (keys_document(record) if patch else {})
