@@ -91,7 +91,7 @@ def plan_undo(newest_first: Iterable[Operation]) -> RefChange:
             undone.add(operation.undoes)
         elif operation.number not in undone and not _is_of_others(operation):
             newest = operation
-        elif operation.kind == RENAME:
+        elif operation.kind == RENAME and operation.new is not None:  # the later half of it
             undone.add(operation.number - 1)
     if newest is None:
         raise NotFoundError("no operation is left to undo; `stock reflog` lists them")
