@@ -1,7 +1,7 @@
 """What hands that know git type does here what it does there: a table of command lines, compared with real git.
 
 A row is a sequence of commands, divided by `;`, that begins on the history in tests/kit/hands.py. `write a 7` stages
-the value 7 as column and as file `data/a`. Compared are which commands succeed, what they print, which refs there are
+the value 7 as column and as file `data/a`; `{remote}` is the place of a new remote. Compared are which commands succeed, what they print, which refs there are
 and where they are, the branch, the order of the log, what is staged, and all staged values.
 """
 
@@ -187,6 +187,11 @@ ROWS = [
     "cherry-pick -n dev~1",
     "cherry-pick -m 1 topic ; log --oneline",
     "cherry-pick topic",
+    # remotes
+    "remote add origin {remote} ; push origin main ; branch -r",
+    "remote add origin {remote} ; push origin dev ; fetch ; branch -a",
+    "remote add origin {remote} ; push origin main ; reset --hard HEAD~1 ; merge origin/main",
+    "remote add origin {remote} ; push origin topic ; log --oneline origin/topic ; log main..origin/topic --oneline",
 ]
 
 
@@ -200,7 +205,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> list[GitWorld | StockWor
     return made
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ROWS, ids=ROWS)
 def test_the_same_words_do_the_same_as_git(row: str, worlds: list[GitWorld | StockWorld], tmp_path: Path) -> None:
     git, stock = (
         copy_world(world, tmp_path / name / "here") for world, name in zip(worlds, ("git", "stock"), strict=True)

@@ -56,7 +56,7 @@ class Outcome:
 
 
 class World(Protocol):
-    """A repository that words can be tried on."""
+    """A repository that words can be tried on; in a row, `{remote}` is the place of a remote beside it."""
 
     root: Path
 
@@ -133,6 +133,7 @@ class GitWorld:
     def make(self) -> None:
         self.root.mkdir(parents=True)
         self.run(["init", "-q", "-b", "main"])
+        self.run(["init", "-q", "--bare", "-b", "main", "../remote"])
 
     def run(self, words: list[str]) -> tuple[int, str]:
         self.now_s += 1
@@ -204,6 +205,6 @@ class StockWorld:
 
 
 def copy_world(world: World, root: Path) -> World:
-    """The same repository in another folder."""
-    shutil.copytree(world.root, root, symlinks=True)
+    """The same repository in another folder, and its remote beside it."""
+    shutil.copytree(world.root.parent, root.parent, symlinks=True)
     return GitWorld(root, world.now_s) if isinstance(world, GitWorld) else StockWorld(root)
