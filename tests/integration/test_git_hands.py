@@ -1,8 +1,9 @@
 """What hands that know git type does here what it does there: a table of command lines, compared with real git.
 
 A row is a sequence of commands, divided by `;`, that begins on the history in tests/kit/hands.py. `write a 7` stages
-the value 7 as column and as file `data/a`; `{remote}` is the place of a new remote. Compared are which commands succeed, what they print, which refs there are
-and where they are, the branch, the order of the log, what is staged, and all staged values.
+the value 7 as column and as file `data/a`; `{remote}` is the place of a new remote. Compared are which commands
+succeed, what they print, which refs there are and where they are, the branch, the order of the log, what is staged, and
+all staged values.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ equal parts of them are skipped, and the walk ends when no key is left.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Final, TypeAlias
 
 from stockroom.content.column import ColumnRecord
 from stockroom.content.diff import Diff
@@ -20,8 +21,11 @@ from stockroom.refs.links import Link
 from stockroom.repository.repository import Repository
 from stockroom.trees import Key, iter_range
 
-_WHOLE = (ARTIFACT, EXPERIMENT)
+_WHOLE: Final = (ARTIFACT, EXPERIMENT)
 """The shelves whose records have one line, not one for each part."""
+
+_Wanted: TypeAlias = dict[str, set[Key | None]]
+"""By path, the keys that are looked for; None for the whole record."""
 
 
 def blame(repository: Repository, start: CommitId, path: str, limit: int | None = None) -> list[tuple[Place, CommitId]]:
@@ -33,27 +37,35 @@ def blame(repository: Repository, start: CommitId, path: str, limit: int | None 
     places = list(islice(_iter_places(content, path), limit))
     if not places:
         raise NotFoundError(f"nothing at {path!r} in commit {start.hex()[:12]}; `stock ls` lists what there is")
-    found = _trace(repository, start, set(places))
+    wanted: _Wanted = {}
+    for place in places:
+        wanted.setdefault(place.path, set()).add(place.key)
+    found = _trace(repository, start, wanted)
     return [(place, found[place]) for place in places]
 
 
-def _trace(repository: Repository, start: CommitId, places: set[Place]) -> dict[Place, CommitId]:
+def _trace(repository: Repository, start: CommitId, wanted: _Wanted) -> dict[Place, CommitId]:
     """Return the commit that last changed each place; meets every commit after all its descendants."""
     found: dict[Place, CommitId] = {}
-    pending = {start: places}
+    pending = {start: wanted}
     waiting = [(-_read_link(repository, start)[0], start)]
     while waiting:
         _, commit = heapq.heappop(waiting)
         left = pending.pop(commit)
         for parent in _read_link(repository, commit)[1]:
-            same = _list_same(repository, commit, parent, left) if left else set()
-            if same and parent not in pending:
+            same = _take_same(repository, commit, parent, left) if left else {}
+            if parent in pending:
+                _add(pending[parent], same)
+            elif same:
+                pending[parent] = same
                 heapq.heappush(waiting, (-_read_link(repository, parent)[0], parent))
-            if same:
-                pending.setdefault(parent, set()).update(same)
-            left = left - same
-        found.update(dict.fromkeys(left, commit))
+        found.update({Place(path, key): commit for path, keys in left.items() for key in keys})
     return found
+
+
+def _add(wanted: _Wanted, more: _Wanted) -> None:
+    for path, keys in more.items():
+        wanted[path] = wanted[path] | keys if path in wanted else keys
 
 
 def _read_link(repository: Repository, commit: CommitId) -> Link:
@@ -93,12 +105,18 @@ def _iter_keys(content: Snapshot, record: Record) -> Iterator[Key]:
         yield from content.read_structure(record).leaves
 
 
-def _list_same(repository: Repository, commit: CommitId, parent: CommitId, places: Iterable[Place]) -> set[Place]:
-    """Return the places that a parent has as the commit has them."""
+def _take_same(repository: Repository, commit: CommitId, parent: CommitId, left: _Wanted) -> _Wanted:
+    """Remove from `left` what a parent has as the commit has it, and return that. Costs what the commit changed."""
     new, old = repository.open_snapshot(commit), repository.open_snapshot(parent)
-    if new.root == old.root:
-        return set(places)
-    diff = Diff(old, new, paths=sorted({place.path for place in places}))
-    changed = {Place(path, key) for path, record in diff.items() for key in (*record.added, *record.changed)}
-    replaced = {path for path, record in diff.items() if record.kind != "changed" or path.partition("/")[0] in _WHOLE}
-    return {place for place in places if place not in changed and place.path not in replaced}
+    diff = Diff(old, new, paths=list(left)) if new.root != old.root else {}
+    same: _Wanted = {}
+    for path in list(left):
+        record = diff.get(path)
+        if record is None:
+            same[path] = left.pop(path)
+        elif record.kind == "changed" and path.partition("/")[0] not in _WHOLE:
+            keys = left[path]
+            left[path] = {key for key in chain(record.added, record.changed) if key in keys}
+            keys -= left[path]
+            same[path] = keys
+    return same

@@ -263,6 +263,8 @@ class Handle:
         if self._pin.workspace is not None:
             yield self._writer()
             return
+        if self._ref is not None:
+            raise ReadOnlyError(f"this handle is pinned to {self._ref!r}; open the repository without ref to stage")
         from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
         workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S)
