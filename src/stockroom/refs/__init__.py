@@ -3,13 +3,13 @@
 Knows no tensor bytes and no trees: the content of a commit is just a digest here.
 """
 
-from stockroom.refs.changes import RefChange, RefMove
+from stockroom.refs.changes import RefChange, RefMove, StageMove
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.graph import LoggedCommit, iter_history, iter_log, sort_parents_first
 from stockroom.refs.merge_base import is_ancestor, list_merge_bases
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
-from stockroom.refs.operations import Operation, plan_undo
+from stockroom.refs.operations import Operation
 from stockroom.refs.ref import Ref
 from stockroom.refs.resolve import resolve
 from stockroom.refs.stage import Stage
@@ -26,6 +26,7 @@ __all__ = [
     "RefMove",
     "RefStore",
     "Stage",
+    "StageMove",
     "check_collision",
     "check_name",
     "decode_commit",
@@ -33,7 +34,6 @@ __all__ = [
     "iter_history",
     "iter_log",
     "list_merge_bases",
-    "plan_undo",
     "resolve",
     "sort_parents_first",
 ]

@@ -1,4 +1,4 @@
-"""Branches, tags and HEAD: creating, deleting and checking out, and undoing the last move."""
+"""Branches, tags and HEAD: creating, deleting, checking out and resetting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
-from stockroom.refs import Operation, RefChange, RefMove, changes, check_collision, check_name, is_ancestor, plan_undo
+from stockroom.refs import RefChange, RefMove, changes, check_collision, check_name, is_ancestor
 from stockroom.refs.ref import Ref
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
@@ -78,27 +78,6 @@ def checkout(workspace: StageWorkspace, name: str, *, create: bool) -> Head:
     return head
 
 
-def undo(workspace: StageWorkspace) -> Operation:
-    """Undo the newest change of a ref that is not undone yet, and return it; HEAD follows if it was there."""
-    refs = workspace.repository.refs
-    change = plan_undo(refs.iter_operations())
-    (move,) = change.moves
-    kind, name = move.ref
-    moves_head = kind == "branch" and name == workspace.head.branch and move.old == workspace.head.commit
-    undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
-    if moves_head:
-        workspace.check_clean()
-        if undone.kind == "branch":
-            raise ConflictError(
-                f"undo would delete branch {name!r}, which is checked out; check out another branch first"
-            )
-    if moves_head:
-        workspace.move_branch(Head(name, move.new), change)
-    else:
-        refs.apply(change)
-    return undone
-
-
 def reset_to(workspace: StageWorkspace, target: CommitId) -> None:
     """Move the checked-out branch, or a detached HEAD, to a commit, and drop the stage."""
     branch = workspace.head.branch
@@ -113,7 +92,9 @@ def reset_to(workspace: StageWorkspace, target: CommitId) -> None:
         workspace.reset()
         return
     moves = () if tip == target else (RefMove(ref=Ref("branch", branch), old=tip, new=target),)
-    change = RefChange(kind="reset", moves=moves, stages={workspace.stage_name: None})
+    change = RefChange(
+        kind="reset", moves=moves, stage_moves=workspace.plan_drop(), stages={workspace.stage_name: None}
+    )
     workspace.move_branch(Head(branch, target), change)
 
 

@@ -123,8 +123,8 @@ class SessionWorkspace(Workspace):
         return self.head.commit
 
     @one_at_a_time
-    def reset(self) -> None:
-        """Drop the staged changes, and continue from the branch's tip."""
+    def reset(self, *, undoable: bool = True) -> None:  # noqa: ARG002 - a session's operations are its commits
+        """Drop the staged changes for good, and continue from the branch's tip."""
         self.check_open()
         self._drop_edits()
         tip = self.repository.refs.find_branch(self.head.branch)

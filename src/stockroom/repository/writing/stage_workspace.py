@@ -17,7 +17,7 @@ from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
-from stockroom.refs import RefChange, Stage, is_ancestor
+from stockroom.refs import RefChange, Stage, StageMove, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
@@ -41,6 +41,7 @@ class StageWorkspace(Workspace):
     ) -> None:
         """Open it; `drop_stage` leaves out staged changes, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
+        self._only_moving = only_moving
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
@@ -170,13 +171,39 @@ class StageWorkspace(Workspace):
         self._drop_edits()
 
     @one_at_a_time
-    def reset(self) -> None:
-        """Drop everything staged, and the unfinished merge."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Drop everything staged, and the unfinished merge; if `undoable`, `undo` brings them back."""
         self.check_open()
+        change = RefChange(
+            kind="reset", stage_moves=self.plan_drop() if undoable else (), stages={self.stage_name: None}
+        )
+        if not undoable:
+            self._drop_edits()
+        self.repository.refs.apply(change, objects=self.objects)
         self._drop_edits()
-        self._staged, self.merging = self.base, None
-        if self.repository.refs.get_stage(self.stage_name) is not None:
-            self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
+        self._staged, self.merging, self._stranded = self.base, None, None
+
+    @one_at_a_time
+    def find_stage(self) -> Stage | None:
+        """Return the staged changes, not flushed yet, or None if there are none."""
+        self._stage_edits()
+        return self._stranded or self._make_stage()
+
+    @one_at_a_time
+    def plan_drop(self) -> tuple[StageMove, ...]:
+        """Return the move that drops the stage, after making it durable; none if it is empty.
+
+        If that fails, as on a full disk, the move drops the stage as it was flushed last.
+        """
+        self.check_open()
+        try:
+            stage = self.find_stage()
+            self._flush_tensors()
+        except (OSError, StockroomError):
+            self._drop_edits()
+            stage = None
+        stage = stage or self.repository.refs.get_stage(self.stage_name)
+        return () if stage is None else (StageMove(name=self.stage_name, old=stage, new=None),)
 
     @one_at_a_time
     def rollback(self) -> None:
@@ -220,10 +247,7 @@ class StageWorkspace(Workspace):
     @one_at_a_time
     def move_head(self, head: Head) -> None:
         """Continue from another HEAD, already written to its file."""
-        self._drop_edits()
-        self.start_from(head.commit)
-        self.head = self._written_head = head
-        self.merging = self._merging_before = None
+        self._continue_at(head, None)
 
     @one_at_a_time
     def move_branch(self, head: Head, change: RefChange) -> None:
@@ -231,6 +255,25 @@ class StageWorkspace(Workspace):
         if self._is_tied:
             self._look_again()
         self._apply_and_follow(head, change, follow=self.move_head)
+
+    @one_at_a_time
+    def take_back(self, head: Head, change: RefChange) -> None:
+        """Apply an undo or redo that moves HEAD to `head`, and continue from there, with the stage that it leaves."""
+        follow = partial(self._continue_at, stage=None)
+        for move in change.stage_moves:
+            self._check_base(move.new, head)
+            follow = partial(self._continue_at, stage=move.new)
+        if head != self.head:
+            if self._is_tied:
+                self._look_again()
+            self._apply_and_follow(head, change, follow=follow)
+            return
+        if not change.stage_moves:
+            self.repository.refs.apply(change)
+            return
+        self._flush_tensors()
+        self.repository.refs.apply(change, objects=self.objects)
+        follow(head)
 
     @one_at_a_time
     def close(self) -> None:
@@ -257,12 +300,16 @@ class StageWorkspace(Workspace):
         self._stranded = stage
         return None
 
-    def _write_stage(self) -> None:
-        self.check_open()
+    def _make_stage(self) -> Stage | None:
+        """Return the stage to write, without open edits; None if it would be empty."""
         root = self._staged.root
         merging = None if self.merging is None else self.merging.put(self.objects)
         is_clean = root == self.base.root and merging is None
-        stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
+        return None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
+
+    def _write_stage(self) -> None:
+        self.check_open()
+        stage = self._make_stage()
         if stage != self.repository.refs.get_stage(self.stage_name):
             change = RefChange(kind="stage", stages={self.stage_name: stage})
             self.repository.refs.apply(change, objects=self.objects)
@@ -287,6 +334,23 @@ class StageWorkspace(Workspace):
                     head_file.complete()
                 self.move_head(head)
             raise
+
+    def _continue_at(self, head: Head, stage: Stage | None) -> None:
+        """Continue from a HEAD and a stage that are on disk already."""
+        self._drop_edits()
+        self._stranded = stage if stage is not None and stage.base != head.commit else None
+        fitting = stage if self._stranded is None else None
+        self.start_from(head.commit, None if fitting is None else fitting.root)
+        self.head = self._written_head = head
+        digest = None if fitting is None else fitting.merging
+        self.merging = self._merging_before = None if digest is None else read_merging(self.objects, digest)
+
+    def _check_base(self, stage: Stage | None, head: Head) -> None:
+        """Raise `ConflictError` if an open writer would get back a stage that it cannot continue from."""
+        if stage is not None and stage.base != head.commit and not self._only_moving:
+            raise ConflictError(
+                f"the changes to bring back are based on {_name_base(stage)}: check out that commit, then try again"
+            )
 
     def _look_again(self) -> Head:
         """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
@@ -349,8 +413,11 @@ class StageWorkspace(Workspace):
 
 
 def _explain_stranded(stage: Stage) -> ConflictError:
-    staged_on = stage.base.hex() if stage.base else "the empty repository"
     return ConflictError(
-        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
-        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
+        f"staged changes are based on {_name_base(stage)}, but HEAD is elsewhere: check out that commit or a branch at "
+        "it (with git, if git tracks head.stock), or drop the changes with `stock reset`"
     )
+
+
+def _name_base(stage: Stage) -> str:
+    return stage.base.hex() if stage.base else "the empty repository"

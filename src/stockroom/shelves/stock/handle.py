@@ -192,16 +192,19 @@ class Handle:
         commit = None if merging.parent is None else merging.parent.hex()
         return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
 
-    def reset(self) -> None:
-        """Discard all staged changes."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Discard all staged changes. `undo` restores them for two weeks, unless they are a session's.
+
+        With `undoable=False` they cannot be restored, and the next gc frees their disk space.
+        """
         if self._pin.workspace is not None:
-            self._pin.workspace.reset()
+            self._pin.workspace.reset(undoable=undoable)
             return
         from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
         workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
-            workspace.reset()
+            workspace.reset(undoable=undoable)
         finally:
             workspace.close()
 

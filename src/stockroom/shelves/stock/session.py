@@ -65,7 +65,7 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         self._pin.check_open()
         raise ConflictError("a session stays on its branch; use the repository's own handle")
 
-    checkout = undo = pull = merge = revert = cherry_pick = _refuse
+    checkout = undo = redo = pull = merge = revert = cherry_pick = _refuse
     continue_merge = abort_merge = reset_to = _refuse
 
     @property
