@@ -27,7 +27,7 @@ def name_modules(verbs: str, folder: str = "") -> dict[str, str]:
 
 VERBS: Final = name_modules(
     "init import status commit log show ls cat diff branch tag checkout merge resolve revert cherry-pick reset undo "
-    "reflog clone remote fetch pull push prefetch drop export fsck gc du config completion"
+    "redo reflog clone remote fetch pull push prefetch drop export fsck gc du config completion"
 )
 """Each verb and its module, in the order of the help."""
 

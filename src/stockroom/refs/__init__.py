@@ -6,7 +6,7 @@ Knows no tensor bytes and no trees: the content of a commit is just a digest her
 from stockroom.refs.changes import RefChange, RefMove, StageMove
 from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.graph import LoggedCommit, iter_history, iter_log, sort_parents_first
-from stockroom.refs.merge_base import is_ancestor, list_merge_bases
+from stockroom.refs.merge_base import Divergence, count_divergence, is_ancestor, list_merge_bases
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import ObjectStore
 from stockroom.refs.operations import Operation
@@ -18,6 +18,7 @@ from stockroom.refs.store import DATABASES, RefStore
 __all__ = [
     "DATABASES",
     "CommitRecord",
+    "Divergence",
     "LoggedCommit",
     "ObjectStore",
     "Operation",
@@ -29,6 +30,7 @@ __all__ = [
     "StageMove",
     "check_collision",
     "check_name",
+    "count_divergence",
     "decode_commit",
     "is_ancestor",
     "iter_history",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stockroom.cli.render.commit import short_id
 
 if TYPE_CHECKING:
+    from stockroom import StockRoom
+    from stockroom.cli.console import Console
     from stockroom.digest import CommitId
     from stockroom.refs import Operation
+
+_VERBS: Final = {"undone": "undid", "redone": "redid"}
 
 
 def operation_line(operation: Operation) -> str:
@@ -38,10 +43,62 @@ def move_document(ref: str, old: CommitId | None, new: CommitId | None) -> dict[
 
 def undone_text(operation: Operation) -> str:
     """Return `branch/main is back at 1f2e3d4c5b6a (was a1b2c3d4e5f6)`."""
+    if operation.stage_name is not None:
+        return "the staged changes are back"
     was = short_id(_hex(operation.new)) if operation.new else "deleted"
     if operation.old is None:
         return f"{operation.ref} is gone (was {was})"
     return f"{operation.ref} is back at {short_id(_hex(operation.old))} (was {was})"
+
+
+def done_text(operation: Operation) -> str:
+    """Return `branch/main is at a1b2c3d4e5f6 again (was 1f2e3d4c5b6a)`."""
+    if operation.stage_name is not None:
+        return "the staged changes are discarded again"
+    if operation.new is None:
+        return f"{operation.ref} is deleted again (was {short_id(_hex(operation.old))})"
+    was = f" (was {short_id(_hex(operation.old))})" if operation.old else ""
+    return f"{operation.ref} is at {short_id(_hex(operation.new))} again{was}"
+
+
+def skipping(console: Console) -> tuple[list[tuple[Operation, str]], Callable[[Operation, str], None]]:
+    """Return a list, and a callback that adds to it each operation that undo or redo skips, and says so."""
+    skipped: list[tuple[Operation, str]] = []
+
+    def skip(operation: Operation, reason: str) -> None:
+        skipped.append((operation, reason))
+        console.say(f"skipped operation {operation.number} ({operation.kind} {operation.ref}): {reason}")
+
+    return skipped, skip
+
+
+def report_taken_back(
+    console: Console,
+    stock: StockRoom,
+    word: str,
+    operation: Operation,
+    text: str,
+    skipped: Sequence[tuple[Operation, str]],
+) -> None:
+    """Report an undo or redo of `operation`, and where HEAD and the stage are since; `word` is undone or redone."""
+    status = stock.status()
+    stays = operation.stage_name is not None or operation.ref == f"branch/{status.branch}"
+    text += "" if stays else "; HEAD did not move"
+    if status.staged_on != status.commit_id:
+        text += f"; the staged changes are based on {short_id(status.staged_on)}: check it out to go on with them"
+    elif not status.clean:
+        text += "; changes are staged"
+    console.say(f"{_VERBS[word]} {operation.kind}: {text}")
+    console.answer(
+        {
+            word: operation_document(operation),
+            "skipped": [{**operation_document(one), "reason": reason} for one, reason in skipped],
+            "branch": status.branch,
+            "commit": status.commit_id,
+            "clean": status.clean,
+            "staged_on": status.staged_on,
+        }
+    )
 
 
 def operation_document(operation: Operation) -> dict[str, object]:

@@ -11,6 +11,7 @@ import typer
 from stockroom.cli.console import Console
 from stockroom.cli.render.commit import commit_document, commit_line, iter_commit_lines, read_names
 from stockroom.cli.render.commit_graph import CommitGraph
+from stockroom.cli.render.position import choose_log_start
 from stockroom.cli.verb import verb
 from stockroom.errors import GitError
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 @verb(example="stock log --oneline -n 20", complete={"ref": "refs"})
 def log(
     console: Console,
-    ref: Annotated[str, typer.Argument(help="The newest commit to show.")] = "HEAD",
+    ref: Annotated[
+        str | None, typer.Argument(help="The newest commit to show; by default that of the current branch.")
+    ] = None,
     n: Annotated[int | None, typer.Option("-n", "--max-count", min=0, help="Show at most this many commits.")] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="Print one line per commit.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Draw the commit graph.")] = False,
@@ -31,7 +34,7 @@ def log(
     Each commit is shown with its carrier, the first git commit that names it.
     """
     with console.open_stock() as stock:
-        commits = stock.log(ref, n)
+        commits = stock.log(ref or choose_log_start(stock), n)
         carriers = {} if oneline and not console.json else _read_carriers(console, stock)
         names = read_names(stock) if sys.stdout.isatty() and not console.json else {}
         texts = ((commit, _describe(commit, names, carriers, oneline=oneline)) for commit in commits)

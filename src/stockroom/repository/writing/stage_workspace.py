@@ -17,7 +17,7 @@ from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
-from stockroom.refs import RefChange, Stage, StageMove, is_ancestor
+from stockroom.refs import RefChange, Stage, StageMove, check_collision, is_ancestor
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
@@ -106,6 +106,21 @@ class StageWorkspace(Workspace):
             self.head, self.base = head, self.repository.open_snapshot(head.commit, self.nodes)
             self._replace_staged(content)
         return head.branch
+
+    @one_at_a_time
+    def check_can_end(self) -> None:
+        """Raise the error that a commit would raise, as far as it is known now.
+
+        Raises as `check_branch` does; `MergeConflictError` if the staged changes conflict with the commits of sessions;
+        `InvalidNameError` if the branch to create is named too much like another; or the error in reading settings.
+        """
+        self.repository.paths.read_identity()
+        head = self._resolve_tip()
+        assert head.branch is not None
+        if head.commit is None:
+            check_collision("branch", head.branch, self.repository.refs.branches())
+        if self._start != self._start_base.root:
+            self._put_on(head.commit)
 
     @one_at_a_time
     def keep(self) -> str:
@@ -258,22 +273,27 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def take_back(self, head: Head, change: RefChange) -> None:
-        """Apply an undo or redo that moves HEAD to `head`, and continue from there, with the stage that it leaves."""
-        follow = partial(self._continue_at, stage=None)
-        for move in change.stage_moves:
-            self._check_base(move.new, head)
-            follow = partial(self._continue_at, stage=move.new)
+        """Apply an undo or redo after which HEAD is `head`, and continue from there, with the stage that it leaves.
+
+        A stage goes back to its base with HEAD, which then stays behind its branch as it did before the changes were
+        dropped; if it cannot, it is stranded.
+        """
+        stage = next((move.new for move in change.stage_moves), None)
+        if self._is_tied:
+            self._look_again()
         if head != self.head:
-            if self._is_tied:
-                self._look_again()
-            self._apply_and_follow(head, change, follow=follow)
-            return
-        if not change.stage_moves:
+            self._check_base(stage, head)
+            self._apply_and_follow(head, change, follow=partial(self._continue_at, stage=stage))
+        elif not change.stage_moves:
             self.repository.refs.apply(change)
-            return
-        self._flush_tensors()
-        self.repository.refs.apply(change, objects=self.objects)
-        follow(head)
+        else:
+            head = self._find_place(stage)
+            self._check_base(stage, head)
+            self._flush_tensors()
+            self.repository.refs.apply(change, objects=self.objects)
+            if head != self.head:
+                self.repository.paths.head.write(head)
+            self._continue_at(head, stage)
 
     @one_at_a_time
     def close(self) -> None:
@@ -344,6 +364,13 @@ class StageWorkspace(Workspace):
         self.head = self._written_head = head
         digest = None if fitting is None else fitting.merging
         self.merging = self._merging_before = None if digest is None else read_merging(self.objects, digest)
+
+    def _find_place(self, stage: Stage | None) -> Head:
+        """Return the HEAD that a stage belongs to: on the same branch, at its base, if the branch has only gone on."""
+        if stage is None or stage.base is None or self.head.commit is None or self.head.branch is None or self._is_tied:
+            return self.head
+        is_ahead = is_ancestor(self.repository.refs, stage.base, self.head.commit)
+        return Head(self.head.branch, stage.base) if is_ahead else self.head
 
     def _check_base(self, stage: Stage | None, head: Head) -> None:
         """Raise `ConflictError` if an open writer would get back a stage that it cannot continue from."""

@@ -25,6 +25,7 @@ from stockroom.shelves.pin import Pin
 from stockroom.shelves.report import MergeUnderWay, Status, describe_changes
 
 if TYPE_CHECKING:
+    from stockroom.repository.position import Position
     from stockroom.repository.writing.workspace import Workspace
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.experiment.shelf import ExperimentShelf
@@ -178,6 +179,13 @@ class Handle:
             self.find_merge(),
             staged_on=None if staged_on is None else staged_on.hex(),
         )
+
+    def position(self) -> Position:
+        """Return where HEAD, its branch, the branch of the remote and the stage are, in commits between them."""
+        from stockroom.repository.position import describe_position  # here for start-up time
+
+        stage = None if self._pin.workspace is not None else self._find_stage()
+        return describe_position(self._repository, Head(self.branch, self._head.commit), stage)
 
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
