@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidNameError, NotFoundError
-from stockroom.refs import Operation, Ref, RefChange, RefMove, StageMove, check_collision
+from stockroom.refs import Operation, Ref, RefChange, RefMove, StageMove, check_collision, is_ancestor
 from stockroom.refs.operations import REDO, UNDO, Change, invert_moves, iter_redoable, iter_undoable
 from stockroom.refs.ref import parse_ref
 from stockroom.refs.stage import digest_stage
@@ -91,7 +91,7 @@ def _is_free(repository: Repository, ref: Ref) -> bool:
 def _invert(workspace: StageWorkspace, change: Change, kind: str) -> None:
     """Apply the opposite of a change, which nothing prevents except staged changes."""
     moves = invert_moves(change)
-    head = _follow(workspace.head, moves, change, kind)
+    head = workspace.head if _can_stay(workspace, moves, change) else _follow(workspace.head, moves, change, kind)
     inverse = RefChange(
         kind=kind,
         moves=moves,
@@ -115,6 +115,15 @@ def _plan_stage(workspace: StageWorkspace, change: Change, head: Head) -> tuple[
     if now not in (None, wanted) and refs.find_dropped(digest_stage(now)) is None:
         workspace.check_clean()
     return (StageMove(name=workspace.stage_name, old=now, new=wanted),)
+
+
+def _can_stay(workspace: StageWorkspace, moves: Iterable[RefMove], change: Change) -> bool:
+    """Return whether HEAD's branch moves ahead of staged changes: they stay behind it, as when sessions commit."""
+    now, head = workspace.find_stage(), workspace.head
+    if now is None or now.base != head.commit or any(operation.stage_name is not None for operation in change):
+        return False
+    new = next((move.new for move in moves if move.ref == Ref("branch", head.branch or "")), None)
+    return head.commit is not None and new is not None and is_ancestor(workspace.repository.refs, head.commit, new)
 
 
 def _follow(head: Head, moves: Iterable[RefMove], change: Change, kind: str) -> Head:

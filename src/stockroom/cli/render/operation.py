@@ -83,10 +83,11 @@ def report_taken_back(
     """Report an undo or redo of `operation`, and where HEAD and the stage are since; `word` is undone or redone."""
     status = stock.status()
     stays = operation.stage_name is not None or operation.ref == f"branch/{status.branch}"
-    text += "" if stays else "; HEAD did not move"
+    is_behind = status.branch is not None and stock.branches.get(status.branch) != status.commit_id
+    text += "" if stays and not is_behind else "; HEAD did not move"
     if status.staged_on != status.commit_id:
         text += f"; the staged changes are based on {short_id(status.staged_on)}: check it out to go on with them"
-    elif not status.clean:
+    elif operation.stage_name is None and not status.clean:
         text += "; changes are staged"
     console.say(f"{_VERBS[word]} {operation.kind}: {text}")
     console.answer(
