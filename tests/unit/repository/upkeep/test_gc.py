@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.kit.packs import measure_packs
 
-from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundError, StockRoom
+from stockroom import CorruptionError, InvalidInputError, LockedError, StockRoom
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
 from stockroom.refs.marks import MarkKind
