@@ -35,6 +35,7 @@ TESTED_ELSEWHERE = {
     "cli.verbs.exp": "tests/integration/test_cli_exp.py runs them",
     "cli.verbs.git": "tests/integration/test_git_install.py runs them",
     "cli.verbs.model": "tests/integration/test_cli_model.py runs them",
+    "cli.verbs.operations": "tests/integration/test_where_one_is.py runs them",
     "importers.torchvision": "tests/unit/importers/test_vision.py reads by them",
     "repository.merging": "tests/integration/test_scenario_merge.py merges by them",
     "repository.writing": "tests/integration/test_sessions.py and test_scenario_stage.py write by them",

@@ -25,10 +25,12 @@ def name_modules(verbs: str, folder: str = "") -> dict[str, str]:
     return {verb: folder + verb.replace("-", "_") + "_" * iskeyword(verb) for verb in verbs.split()}
 
 
-VERBS: Final = name_modules(
-    "init import status commit log show ls cat diff branch tag checkout merge resolve revert cherry-pick reset undo "
-    "redo reflog clone remote fetch pull push prefetch drop export fsck gc du config completion"
-)
+VERBS: Final = {
+    **name_modules("init import status commit log show ls cat diff branch tag checkout merge resolve revert"),
+    **name_modules("cherry-pick reset"),
+    **name_modules("undo redo reflog", "operations."),
+    **name_modules("clone remote fetch pull push prefetch drop export fsck gc du config completion"),
+}
 """Each verb and its module, in the order of the help."""
 
 EXAMPLE: Final = "stock import torchvision.fashion_mnist --root ~/fashion-mnist"

@@ -86,14 +86,14 @@ def _count(find: FindLink, ours: CommitId, theirs: CommitId, limit: int) -> Dive
     counts = {_OURS: 0, _THEIRS: 0, _COMMON: 0}
     looked_at = iter(range(limit))
 
-    def find_some(commit: CommitId) -> tuple[int, tuple[CommitId, ...]]:
+    def look_at(commit: CommitId) -> tuple[int, tuple[CommitId, ...]]:
         if next(looked_at, None) is None:
             raise _TooFarError
         return find(commit)
 
     is_whole = False
     with suppress(_TooFarError):
-        for _, sides in _paint(find_some, [ours], theirs):
+        for _, sides in _paint(look_at, [ours], theirs):
             counts[sides] += 1
         is_whole = True
     return Divergence(counts[_OURS], counts[_THEIRS], is_whole)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidNameError, NotFoundError
-from stockroom.refs import Operation, Ref, RefChange, RefMove, StageMove, check_collision, is_ancestor
+from stockroom.refs import Operation, Ref, RefChange, RefMove, Stage, StageMove, check_collision, is_ancestor
 from stockroom.refs.operations import REDO, UNDO, Change, invert_moves, iter_redoable, iter_undoable
 from stockroom.refs.ref import parse_ref
 from stockroom.refs.stage import digest_stage
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
+from stockroom.repository.writing.refusals import explain_unfit
 
 if TYPE_CHECKING:
     from stockroom.repository.writing.stage_workspace import StageWorkspace
@@ -99,7 +100,31 @@ def _invert(workspace: StageWorkspace, change: Change, kind: str) -> None:
         note=", ".join(f"{operation.kind} {operation.ref}" for operation in change),
         undoes=change[0].number,
     )
-    workspace.take_back(head, inverse)
+    stage = next((move.new for move in inverse.stage_moves), None)
+    if head != workspace.head:
+        _check_fit(workspace, stage, head)
+        workspace.move_branch(head, inverse, stage=stage)
+    elif inverse.stage_moves:
+        head = _choose_place(workspace, stage)
+        _check_fit(workspace, stage, head)
+        workspace.set_stage(head, inverse, stage)
+    else:
+        workspace.repository.refs.apply(inverse)
+
+
+def _choose_place(workspace: StageWorkspace, stage: Stage | None) -> Head:
+    """Return HEAD at the base of a stage, if its branch has only gone on since: both then stay behind the branch."""
+    repository, head = workspace.repository, workspace.head
+    if stage is None or stage.base is None or head.commit is None or head.branch is None:
+        return head
+    has_gone_on = repository.find_tie() is None and is_ancestor(repository.refs, stage.base, head.commit)
+    return Head(head.branch, stage.base) if has_gone_on else head
+
+
+def _check_fit(workspace: StageWorkspace, stage: Stage | None, head: Head) -> None:
+    """Raise `ConflictError` if an open writer would get back a stage that it cannot continue from."""
+    if stage is not None and stage.base != head.commit and not workspace.may_strand:
+        raise explain_unfit(stage)
 
 
 def _plan_stage(workspace: StageWorkspace, change: Change, head: Head) -> tuple[StageMove, ...]:

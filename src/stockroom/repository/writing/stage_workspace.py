@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
-from stockroom.content.merge.conflict import explain_conflicts, explain_open
+from stockroom.content.merge.conflict import explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
@@ -25,12 +24,14 @@ from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
-
-_OUTRUN: Final = (
-    "Sessions have changed it and committed: put the staged changes on a separate branch (`stock checkout -b NAME`, "
-    "then `stock commit`), and merge it with a strategy"
+from stockroom.repository.writing.refusals import (
+    explain_elsewhere,
+    explain_merging,
+    explain_outrun,
+    explain_staged,
+    explain_stranded,
 )
+from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
 
 
 class StageWorkspace(Workspace):
@@ -41,7 +42,8 @@ class StageWorkspace(Workspace):
     ) -> None:
         """Open it; `drop_stage` leaves out staged changes, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
-        self._only_moving = only_moving
+        self.may_strand = only_moving
+        """Whether the stage may be on another commit than HEAD."""
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
@@ -109,11 +111,7 @@ class StageWorkspace(Workspace):
 
     @one_at_a_time
     def check_can_end(self) -> None:
-        """Raise the error that a commit would raise, as far as it is known now.
-
-        Raises as `check_branch` does; `MergeConflictError` if the staged changes conflict with the commits of sessions;
-        `InvalidNameError` if the branch to create is named too much like another; or the error in reading settings.
-        """
+        """Raise the error that a commit would raise, as far as it is known now."""
         self.repository.paths.read_identity()
         head = self._resolve_tip()
         assert head.branch is not None
@@ -143,12 +141,7 @@ class StageWorkspace(Workspace):
             raise explain_detached(self.repository)
         tip = self.repository.refs.find_branch(branch)
         if tip != self.head.commit and (tip is None or not self._is_behind(tip)):
-            found = "gone" if tip is None else f"at {tip.hex()}"
-            raise RefChangedError(
-                f"branch {branch!r} is {found}, but head.stock says "
-                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a separate branch"
-            )
+            raise explain_elsewhere(self.head, tip)
         return Head(branch, tip)
 
     def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> CommitId:
@@ -244,14 +237,11 @@ class StageWorkspace(Workspace):
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` if anything is staged, unless it is staged on `target` and HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
-            raise _explain_stranded(self._stranded)
+            raise explain_stranded(self._stranded)
         if self.merging is not None:
-            raise ConflictError(
-                f"a {self.merging.kind} is in progress: finish it (`stock merge --continue`) or abort it "
-                "(`stock merge --abort`)"
-            )
+            raise explain_merging(self.merging)
         if self.snapshot.root != self.base.root:
-            raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
+            raise explain_staged()
 
     @one_at_a_time
     def rename_head(self, head: Head) -> None:
@@ -265,35 +255,20 @@ class StageWorkspace(Workspace):
         self._continue_at(head, None)
 
     @one_at_a_time
-    def move_branch(self, head: Head, change: RefChange) -> None:
-        """Apply a change that moves the checked-out branch, and continue from its new position."""
+    def move_branch(self, head: Head, change: RefChange, *, stage: Stage | None = None) -> None:
+        """Apply a change that moves the checked-out branch, and continue there, with `stage`."""
         if self._is_tied:
             self._look_again()
-        self._apply_and_follow(head, change, follow=self.move_head)
+        self._apply_and_follow(head, change, follow=partial(self._continue_at, stage=stage))
 
     @one_at_a_time
-    def take_back(self, head: Head, change: RefChange) -> None:
-        """Apply an undo or redo after which HEAD is `head`, and continue from there, with the stage that it leaves.
-
-        A stage goes back to its base with HEAD, which then stays behind its branch as it did before the changes were
-        dropped; if it cannot, it is stranded.
-        """
-        stage = next((move.new for move in change.stage_moves), None)
-        if self._is_tied:
-            self._look_again()
+    def set_stage(self, head: Head, change: RefChange, stage: Stage | None) -> None:
+        """Apply a change that leaves `stage`, move HEAD on its branch to the commit in `head`, and continue there."""
+        self._flush_tensors()
+        self.repository.refs.apply(change, objects=self.objects)
         if head != self.head:
-            self._check_base(stage, head)
-            self._apply_and_follow(head, change, follow=partial(self._continue_at, stage=stage))
-        elif not change.stage_moves:
-            self.repository.refs.apply(change)
-        else:
-            head = self._find_place(stage)
-            self._check_base(stage, head)
-            self._flush_tensors()
-            self.repository.refs.apply(change, objects=self.objects)
-            if head != self.head:
-                self.repository.paths.head.write(head)
-            self._continue_at(head, stage)
+            self.repository.paths.head.write(head)
+        self._continue_at(head, stage)
 
     @one_at_a_time
     def close(self) -> None:
@@ -316,7 +291,7 @@ class StageWorkspace(Workspace):
         if stage is None or stage.base == self.head.commit:
             return stage
         if not only_moving:
-            raise _explain_stranded(stage)
+            raise explain_stranded(stage)
         self._stranded = stage
         return None
 
@@ -359,25 +334,10 @@ class StageWorkspace(Workspace):
         """Continue from a HEAD and a stage that are on disk already."""
         self._drop_edits()
         self._stranded = stage if stage is not None and stage.base != head.commit else None
-        fitting = stage if self._stranded is None else None
-        self.start_from(head.commit, None if fitting is None else fitting.root)
+        root, merging = (None, None) if stage is None or self._stranded else (stage.root, stage.merging)
+        self.start_from(head.commit, root)
         self.head = self._written_head = head
-        digest = None if fitting is None else fitting.merging
-        self.merging = self._merging_before = None if digest is None else read_merging(self.objects, digest)
-
-    def _find_place(self, stage: Stage | None) -> Head:
-        """Return the HEAD that a stage belongs to: on the same branch, at its base, if the branch has only gone on."""
-        if stage is None or stage.base is None or self.head.commit is None or self.head.branch is None or self._is_tied:
-            return self.head
-        is_ahead = is_ancestor(self.repository.refs, stage.base, self.head.commit)
-        return Head(self.head.branch, stage.base) if is_ahead else self.head
-
-    def _check_base(self, stage: Stage | None, head: Head) -> None:
-        """Raise `ConflictError` if an open writer would get back a stage that it cannot continue from."""
-        if stage is not None and stage.base != head.commit and not self._only_moving:
-            raise ConflictError(
-                f"the changes to bring back are based on {_name_base(stage)}: check out that commit, then try again"
-            )
+        self.merging = self._merging_before = None if merging is None else read_merging(self.objects, merging)
 
     def _look_again(self) -> Head:
         """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
@@ -422,7 +382,7 @@ class StageWorkspace(Workspace):
         self._stage_edits()
         content, conflicts = self._merge_onto(self.repository.open_snapshot(tip, self.nodes))
         if conflicts:
-            raise explain_conflicts(conflicts, "commit", advice=_OUTRUN)
+            raise explain_outrun(conflicts)
         return content
 
     def _replace_staged(self, content: Snapshot) -> None:
@@ -437,14 +397,3 @@ class StageWorkspace(Workspace):
         self._written_head = head
         self.merging = self._merging_before = None
         self._start_unit()
-
-
-def _explain_stranded(stage: Stage) -> ConflictError:
-    return ConflictError(
-        f"staged changes are based on {_name_base(stage)}, but HEAD is elsewhere: check out that commit or a branch at "
-        "it (with git, if git tracks head.stock), or drop the changes with `stock reset`"
-    )
-
-
-def _name_base(stage: Stage) -> str:
-    return stage.base.hex() if stage.base else "the empty repository"

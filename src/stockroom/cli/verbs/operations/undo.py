@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stockroom.cli.console import Console
-from stockroom.cli.render.operation import report_taken_back, skipping, undone_text
+from stockroom.cli.render.operation import undone_text
+from stockroom.cli.taking_back import report_taken_back, skipping
 from stockroom.cli.verb import verb
 
 
