@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import NotFoundError, RefChangedError, StockroomError
 from stockroom.kv import WriteTxn
-from stockroom.refs.changes import RefChange, RefMove, StageMove
+from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord
 from stockroom.refs.dropped import DATABASE as DROPPED
 from stockroom.refs.dropped import keep_stage
@@ -47,7 +47,7 @@ def apply_change(
     for move in change.moves:
         _move_ref(txn, move)
     _set_stages(txn, change.stages)
-    ends = [*((str(move.ref), move.old, move.new) for move in change.moves), *_move_stages(txn, change.stage_moves)]
+    ends = [*((str(move.ref), move.old, move.new) for move in change.moves), *_move_stages(txn, change)]
     return sizes, _log(txn, change, ends, time_ns=time_ns)
 
 
@@ -90,15 +90,15 @@ def _set_stages(txn: WriteTxn, stages: Mapping[str, Stage | None]) -> None:
         txn.put("stage", name.encode(), encode_stage(stage))
 
 
-def _move_stages(txn: WriteTxn, moves: Sequence[StageMove]) -> list[_Ends]:
-    """Set stages, keep what they were, and return the ref and both ends of each move."""
+def _move_stages(txn: WriteTxn, change: RefChange) -> list[_Ends]:
+    """Set stages, keep both ends of each move, and return them. What undo and redo restore must have been kept."""
     ends: list[_Ends] = []
-    for move in moves:
-        if move.new is not None:
+    for move in change.stage_moves:
+        if move.new is not None and change.undoes is not None:
             _require(txn, DROPPED, digest_stage(move.new), what="the stage")
         _set_stages(txn, {move.name: move.new})
-        old = None if move.old is None else keep_stage(txn, move.old)
-        ends.append((f"{STAGE}{move.name}", old, None if move.new is None else digest_stage(move.new)))
+        old, new = (None if stage is None else keep_stage(txn, stage) for stage in (move.old, move.new))
+        ends.append((f"{STAGE}{move.name}", old, new))
     return ends
 
 

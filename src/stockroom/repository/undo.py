@@ -100,7 +100,9 @@ def _invert(workspace: StageWorkspace, change: Change, kind: str) -> None:
         note=", ".join(f"{operation.kind} {operation.ref}" for operation in change),
         undoes=change[0].number,
     )
-    stage = next((move.new for move in inverse.stage_moves), None)
+    now = workspace.find_stage()
+    stays = now if now is not None and now.base == head.commit else None
+    stage = next((move.new for move in inverse.stage_moves), stays)
     if head != workspace.head:
         _check_fit(workspace, stage, head)
         workspace.move_branch(head, inverse, stage=stage)

@@ -187,6 +187,22 @@ def test_a_change_of_several_refs_is_taken_back_whole_and_head_follows_to_the_ot
     assert {operation.time_ns for operation in list(two.operations())[:2]} == {next(two.operations()).time_ns}
 
 
+def test_a_writer_keeps_what_it_has_not_flushed_when_its_branch_gets_back_its_name(two):
+    tip = bytes.fromhex(two.commit_id)
+    main, trunk = Ref("branch", "main"), Ref("branch", "trunk")
+    moves = (RefMove(ref=main, old=tip, new=None), RefMove(ref=trunk, old=None, new=tip))
+    two._repository.refs.apply(RefChange(kind="rename", moves=moves))
+    two.checkout("trunk")
+    with StockRoom(two.path, enable_write=True) as writer:
+        writer.data["staged"] = np.full((10, 100), 8)
+        writer.undo()
+        assert (writer.branch, writer.data["staged", 0][0]) == ("main", 8)
+        writer.commit("after all")
+    assert two.branches.keys() == {"main"}
+    two.refresh()
+    assert two.data["staged", 0][0] == 8
+
+
 def test_changes_at_one_moment_are_told_apart(two, monkeypatch):
     at = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: at)
