@@ -17,6 +17,7 @@ from stockroom import (
     RefChangedError,
     StockRoom,
 )
+from stockroom.kv import WriteTxn
 from stockroom.repository.head import Head
 
 
@@ -264,3 +265,17 @@ def test_staged_changes_that_merge_with_the_commits_of_sessions_do_not_stop_a_bl
     with one.enable_write("both"):
         one.data["w"] = [1]
     assert sorted(one.data) == ["w", "x", "y", "z"]
+
+
+def test_damage_elsewhere_does_not_keep_status_from_answering(one: StockRoom, tmp_path: Path) -> None:
+    one.add_remote("origin", str(tmp_path / "remote"))
+    one.push()
+
+    def spoil(txn: WriteTxn) -> None:
+        txn.put("remotes", b"origin/main", b"short")
+        txn.put("stage", b"session/night", b"nonsense")
+
+    one._repository.env.update(spoil)
+    told = ask(one, "status")
+    assert "night" in told
+    assert "origin" not in told
