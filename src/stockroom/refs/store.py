@@ -154,6 +154,10 @@ class RefStore:
         found = self._env.view(lambda txn: list(txn.iterate("stage")))
         return {key.decode(): decode_stage(value, where=f"stage {key!r}") for key, value in found}
 
+    def list_stage_names(self) -> list[str]:
+        """Return the names of all stages that are set, without reading them."""
+        return self._env.view(lambda txn: [key.decode("utf-8", "replace") for key, _ in txn.iterate("stage")])
+
     def find_dropped(self, digest: bytes) -> Stage | None:
         """Return the dropped stage whose record has that digest, or None if gc has deleted it."""
         return self._env.view(lambda txn: find_stage(txn, digest))

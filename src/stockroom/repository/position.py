@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from stockroom.digest import CommitId
+from stockroom.errors import CorruptionError
 from stockroom.refs import Divergence, Ref, Stage, count_divergence
 from stockroom.repository.follow import find_tip
 from stockroom.repository.head import Head
@@ -54,22 +56,29 @@ def describe_position(repository: Repository, head: Head, stage: Stage | None) -
         upstream=None if upstream is None else upstream.name,
         of_upstream=_count(repository, tip, other),
         of_stage=None if stage is None else _count(repository, head.commit, stage.base),
-        sessions=tuple(name.removeprefix(SESSION_STAGES) for name in refs.stages() if name.startswith(SESSION_STAGES)),
+        sessions=tuple(
+            name.removeprefix(SESSION_STAGES) for name in refs.list_stage_names() if name.startswith(SESSION_STAGES)
+        ),
     )
 
 
 def _find_upstream(repository: Repository, branch: str | None) -> Ref | None:
     """Return the remote-tracking branch that goes with a branch: that of `origin`, or of the only remote with one."""
-    remotes = repository.refs.remotes()
-    ours = [name for name in remotes if branch is not None and name.partition("/")[2] == branch]
-    if f"origin/{branch}" in ours:
-        return Ref("remote", f"origin/{branch}")
-    return Ref("remote", ours[0]) if len(ours) == 1 else None
+    if branch is None:
+        return None
+    with suppress(CorruptionError):  # `stock fsck` lists the damage
+        origin = Ref("remote", f"origin/{branch}")
+        if repository.refs.find_ref(origin) is not None:
+            return origin
+        ours = [name for name in repository.refs.remotes() if name.partition("/")[2] == branch]
+        return Ref("remote", ours[0]) if len(ours) == 1 else None
+    return None
 
 
 def _count(repository: Repository, ours: CommitId | None, theirs: CommitId | None) -> Divergence | None:
-    if ours is None or theirs is None:
-        return None
-    if not (repository.refs.has_commit(ours) and repository.refs.has_commit(theirs)):
-        return None
-    return count_divergence(repository.refs, ours, theirs)
+    """Return the commits between two, or None if one is missing or the history between them is damaged."""
+    refs = repository.refs
+    with suppress(CorruptionError):
+        if ours is not None and theirs is not None and refs.has_commit(ours) and refs.has_commit(theirs):
+            return count_divergence(refs, ours, theirs)
+    return None

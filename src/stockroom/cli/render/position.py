@@ -54,8 +54,8 @@ def _describe_branch(branch: str, divergence: Divergence) -> str:
     ahead, behind = divergence.ahead, divergence.behind
     if not behind:
         return (
-            f"{branch} is {_number(ahead, divergence)} ahead of what is checked out; `stock log` shows {branch}, and the "
-            "next commit goes on top of it"
+            f"{branch} is {_number(ahead, divergence)} ahead of what is checked out; `stock log` shows {branch}, and "
+            "the next commit goes on top of it"
         )
     if not ahead:
         return f"{branch} is {_number(behind, divergence)} behind what is checked out"
