@@ -111,6 +111,8 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("stash", "clear"): (0, 0, 0),
     ("stash", "push"): (1, 0, 1),
     ("undo",): (1, 14, 1),
+    ("redo",): (1, 1, 1),
+    ("status", "-s", "-b"): (0, 0, 0),
     ("import", "numpy", "nope.npy"): (1, 1, 1),
     ("import", "nope"): (1, 1, 1),
     ("import", "numpy", "{wine}"): (0, 0, 1),

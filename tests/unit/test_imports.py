@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     "cli.verbs.git": "tests/integration/test_git_install.py runs them",
     "cli.verbs.history": "tests/integration/test_git_hands.py and test_stash_and_blame.py run them",
     "cli.verbs.model": "tests/integration/test_cli_model.py runs them",
+    "cli.verbs.operations": "tests/integration/test_where_one_is.py runs them",
     "cli.verbs.stage": "tests/integration/test_git_hands.py runs them",
     "cli.verbs.stash": "tests/integration/test_git_hands.py and test_stash_and_blame.py run them",
     "importers.torchvision": "tests/unit/importers/test_vision.py reads by them",

@@ -32,7 +32,8 @@ VERBS: Final = {
     **name_modules("log blame", "history."),
     **name_modules("show ls cat diff branch tag checkout merge resolve revert cherry-pick"),
     **name_modules("reset rm mv", "stage."),
-    **name_modules("undo reflog clone remote fetch pull push prefetch drop export fsck gc du config completion"),
+    **name_modules("undo redo reflog", "operations."),
+    **name_modules("clone remote fetch pull push prefetch drop export fsck gc du config completion"),
 }
 """Each verb and its module, in the order of the help."""
 

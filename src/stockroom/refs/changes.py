@@ -25,21 +25,32 @@ class RefMove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageMove:
+    """The stage `name` goes from `old` to `new`, and the log keeps both for undo; None is an empty stage."""
+
+    name: str
+    old: Stage | None
+    new: Stage | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefChange:
     """Everything that one transaction changes.
 
     Attributes:
         kind: its kind in the operation log.
         moves: the moves of refs; each becomes one operation.
+        stage_moves: the moves of stages that undo can take back; each becomes one operation.
         commits: records to add, parents before children.
         shallow: commits whose parents are left out on purpose.
-        stages: name -> stage to set, or None to clear it.
+        stages: name -> stage to set, or None to clear it, without an operation.
         note: free text for the operation log.
-        undoes: number of the operation that this one undoes.
+        undoes: number of the first operation of the change that this one takes back.
     """
 
     kind: str
     moves: tuple[RefMove, ...] = ()
+    stage_moves: tuple[StageMove, ...] = ()
     commits: tuple[CommitRecord, ...] = ()
     shallow: tuple[CommitId, ...] = ()
     stages: Mapping[str, Stage | None] = field(default_factory=dict)

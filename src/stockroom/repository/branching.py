@@ -1,4 +1,4 @@
-"""Branches, tags and HEAD: creating, deleting and checking out, and undoing the last move."""
+"""Branches, tags and HEAD: creating, deleting, checking out and resetting."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Final
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, InvalidInputError, RefNotFoundError
 from stockroom.refs import (
-    Operation,
     RefChange,
     RefMove,
     Stage,
+    StageMove,
     changes,
     check_collision,
     check_name,
     is_ancestor,
-    plan_undo,
 )
 from stockroom.refs.ref import Ref
 from stockroom.repository.head import Head
@@ -163,31 +162,6 @@ def find_previous(repository: Repository, name: str) -> str | None:
     return previous.branch or (previous.commit.hex() if previous.commit else None)
 
 
-def undo(workspace: StageWorkspace) -> Operation:
-    """Undo the newest change of a ref that is not undone yet, and return it; HEAD follows if it was there."""
-    refs = workspace.repository.refs
-    change = plan_undo(refs.iter_operations())
-    move = change.moves[0]
-    kind, name = move.ref
-    moves_head = kind == "branch" and name == workspace.head.branch and move.old == workspace.head.commit
-    undone = next(operation for operation in refs.iter_operations() if operation.number == change.undoes)
-    if moves_head and undone.kind == changes.RENAME:
-        old_name = change.moves[1].ref.name
-        workspace.move_branch(Head(old_name, workspace.head.commit), change, content=workspace.snapshot)
-        return undone
-    if moves_head:
-        workspace.check_clean()
-        if undone.kind == "branch":
-            raise ConflictError(
-                f"undo would delete branch {name!r}, which is checked out; check out another branch first"
-            )
-    if moves_head:
-        workspace.move_branch(Head(name, move.new), change)
-    else:
-        refs.apply(change)
-    return undone
-
-
 def reset_to(workspace: StageWorkspace, target: CommitId, *, keep_stage: bool = False) -> None:
     """Move the checked-out branch, or a detached HEAD, to a commit, and drop the stage.
 
@@ -206,7 +180,9 @@ def reset_to(workspace: StageWorkspace, target: CommitId, *, keep_stage: bool = 
         workspace.reset()
         return
     moves = () if tip == target else (RefMove(ref=Ref("branch", branch), old=tip, new=target),)
-    change = RefChange(kind="reset", moves=moves, stages={workspace.stage_name: None})
+    change = RefChange(
+        kind="reset", moves=moves, stage_moves=workspace.plan_drop(), stages={workspace.stage_name: None}
+    )
     workspace.move_branch(Head(branch, target), change)
 
 
@@ -219,7 +195,9 @@ def _reset_softly(workspace: StageWorkspace, target: CommitId) -> None:
     if branch is not None:
         tip = workspace.repository.refs.find_branch(branch)
         moves = () if tip == target else (RefMove(ref=Ref("branch", branch), old=tip, new=target),)
-    change = RefChange(kind="reset", moves=moves, stages={workspace.stage_name: stage})
+    old, name = workspace.find_stage(), workspace.stage_name
+    stage_moves = () if stage is None and old is None else (StageMove(name=name, old=old, new=stage),)
+    change = RefChange(kind="reset", moves=moves, stage_moves=stage_moves, stages={name: stage})
     workspace.move_branch(Head(branch, target), change, content=content)
 
 

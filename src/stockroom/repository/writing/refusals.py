@@ -41,16 +41,23 @@ def explain_merging(merging: Merging) -> ConflictError:
 
 def explain_staged() -> ConflictError:
     """Return the error for staged changes on HEAD."""
-    return ConflictError(
-        "there are staged changes: commit them (`stock commit`), put them aside (`stock stash`) or drop them (`stock "
-        "reset`)"
-    )
+    return ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
 
 
 def explain_stranded(stage: Stage) -> ConflictError:
     """Return the error for staged changes on another commit than HEAD."""
-    staged_on = stage.base.hex() if stage.base else "the empty repository"
     return ConflictError(
-        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
-        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
+        f"staged changes are based on {_name_base(stage)}, but HEAD is elsewhere: check out that commit or a branch at "
+        "it (with git, if git tracks head.stock), or drop the changes with `stock reset`"
     )
+
+
+def explain_unfit(stage: Stage) -> ConflictError:
+    """Return the error for staged changes that an open writer cannot get back where it is."""
+    return ConflictError(
+        f"the changes to bring back are based on {_name_base(stage)}: check out that commit, then try again"
+    )
+
+
+def _name_base(stage: Stage) -> str:
+    return stage.base.hex() if stage.base else "the empty repository"

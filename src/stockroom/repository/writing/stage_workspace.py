@@ -7,7 +7,6 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -15,16 +14,16 @@ from stockroom.content.merge.conflict import explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
-from stockroom.refs import RefChange, Stage, is_ancestor
-from stockroom.refs.changes import add_commit
+from stockroom.errors import NothingToCommitError, RefChangedError, StockroomError
+from stockroom.refs import RefChange, Stage, StageMove, check_collision, is_ancestor
 from stockroom.refs.commit import CommitRecord, MetadataValue
-from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
+from stockroom.repository.follow import explain_detached, follow_git
 from stockroom.repository.git.tie import Tie
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
+from stockroom.repository.writing.head_workspace import HeadWorkspace
 from stockroom.repository.writing.refusals import (
     explain_elsewhere,
     explain_merging,
@@ -32,10 +31,10 @@ from stockroom.repository.writing.refusals import (
     explain_staged,
     explain_stranded,
 )
-from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
+from stockroom.repository.writing.workspace import ATTEMPTS, check_message, make_session_name, one_at_a_time
 
 
-class StageWorkspace(Workspace):
+class StageWorkspace(HeadWorkspace):
     """A writer that holds the lease of the working stage until `close`."""
 
     def __init__(
@@ -43,6 +42,8 @@ class StageWorkspace(Workspace):
     ) -> None:
         """Open it; `drop_stage` leaves out staged changes, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
+        self.may_strand = only_moving
+        """Whether the stage may be on another commit than HEAD."""
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
@@ -125,6 +126,17 @@ class StageWorkspace(Workspace):
         return head.branch
 
     @one_at_a_time
+    def check_can_end(self) -> None:
+        """Raise the error that a commit would raise, as far as it is known now."""
+        self.repository.paths.read_identity()
+        head = self._resolve_tip()
+        assert head.branch is not None
+        if head.commit is None:
+            check_collision("branch", head.branch, self.repository.refs.branches())
+        if self._start != self._start_base.root:
+            self._put_on(head.commit)
+
+    @one_at_a_time
     def keep(self) -> str:
         """Keep the staged changes in a session of a new name, or an unfinished merge on the stage; return where."""
         self.check_open()
@@ -163,23 +175,6 @@ class StageWorkspace(Workspace):
             return commit
         raise RefChangedError(f"the branch moved {ATTEMPTS} times during this commit; try again")
 
-    def _propose(
-        self,
-        message: str,
-        metadata: Mapping[str, MetadataValue],
-        author: Identity | None,
-        head: Head,
-        content: Snapshot,
-        tie: Tie | None,
-    ) -> RefChange:
-        parents = [] if head.commit is None else [head.commit]
-        parents += () if self.merging is None else self.merging.parents
-        record = self.repository.make_commit(
-            content.root, parents, message=message, metadata=metadata, author=author, tie=tie
-        )
-        change = add_commit(record, branch=head.branch or "", old=head.commit)
-        return change if self.merging is None else replace(change, kind=self.merging.kind)
-
     @one_at_a_time
     def stage_merge(self, content: Snapshot, merging: Merging | None) -> None:
         """Replace the stage by merged content and the unfinished merge."""
@@ -193,13 +188,39 @@ class StageWorkspace(Workspace):
         self._drop_edits()
 
     @one_at_a_time
-    def reset(self) -> None:
-        """Drop everything staged, and the unfinished merge."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Drop everything staged, and the unfinished merge; if `undoable`, `undo` brings them back."""
         self.check_open()
+        change = RefChange(
+            kind="reset", stage_moves=self.plan_drop() if undoable else (), stages={self.stage_name: None}
+        )
+        if not undoable:
+            self._drop_edits()
+        self.repository.refs.apply(change, objects=self.objects)
         self._drop_edits()
-        self._staged, self.merging = self.base, None
-        if self.repository.refs.get_stage(self.stage_name) is not None:
-            self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
+        self._staged, self.merging, self._stranded = self.base, None, None
+
+    @one_at_a_time
+    def find_stage(self) -> Stage | None:
+        """Return the staged changes, not flushed yet, or None if there are none."""
+        self._stage_edits()
+        return self._stranded or self._make_stage()
+
+    @one_at_a_time
+    def plan_drop(self) -> tuple[StageMove, ...]:
+        """Return the move that drops the stage, after making it durable; none if it is empty.
+
+        If that fails, as on a full disk, the move drops the stage as it was flushed last.
+        """
+        self.check_open()
+        try:
+            stage = self.find_stage()
+            self._flush_tensors()
+        except (OSError, StockroomError):
+            self._drop_edits()
+            stage = None
+        stage = stage or self.repository.refs.get_stage(self.stage_name)
+        return () if stage is None else (StageMove(name=self.stage_name, old=stage, new=None),)
 
     @one_at_a_time
     def rollback(self) -> None:
@@ -251,26 +272,33 @@ class StageWorkspace(Workspace):
     @one_at_a_time
     def move_head(self, head: Head) -> None:
         """Continue from another HEAD, already written to its file."""
-        self._drop_edits()
-        self.start_from(head.commit)
-        self.head = self._written_head = head
-        self.merging = self._merging_before = None
+        self._continue_at(head, None)
 
     @one_at_a_time
-    def move_branch(self, head: Head, change: RefChange, *, content: Snapshot | None = None) -> None:
-        """Apply a change that moves the checked-out branch, and continue from its new position.
-
-        `content`, if given, is staged there.
-        """
+    def move_branch(
+        self, head: Head, change: RefChange, *, content: Snapshot | None = None, stage: Stage | None = None
+    ) -> None:
+        """Apply a change that moves the checked-out branch, and continue there, with `content` or `stage` staged."""
         if self._is_tied:
             self._look_again()
-        follow = self.move_head if content is None else partial(self._move_below, content=content)
+        follow = partial(self._continue_at, stage=stage)
+        if content is not None:
+            follow = partial(self._move_below, content=content)
         if head.branch is None:
             self.repository.refs.apply(change, objects=self.objects)
             self.repository.paths.head.write(head)
             follow(head)
         else:
             self._apply_and_follow(head, change, follow=follow)
+
+    @one_at_a_time
+    def set_stage(self, head: Head, change: RefChange, stage: Stage | None) -> None:
+        """Apply a change that leaves `stage`, move HEAD on its branch to the commit in `head`, and continue there."""
+        self._flush_tensors()
+        self.repository.refs.apply(change, objects=self.objects)
+        if head != self.head:
+            self.repository.paths.head.write(head)
+        self._continue_at(head, stage)
 
     @one_at_a_time
     def close(self) -> None:
@@ -297,6 +325,13 @@ class StageWorkspace(Workspace):
         self._stranded = stage
         return None
 
+    def _make_stage(self) -> Stage | None:
+        """Return the stage to write, without open edits; None if it would be empty."""
+        root = self._staged.root
+        merging = None if self.merging is None else self.merging.put(self.objects)
+        is_clean = root == self.base.root and merging is None
+        return None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
+
     @one_at_a_time
     def write_stage_with(self, stages: Mapping[str, Stage | None], *, commits: Sequence[CommitRecord] = ()) -> None:
         """Write the staged content to the refs, and, in the same transaction, other stages and commits."""
@@ -308,62 +343,19 @@ class StageWorkspace(Workspace):
         self, others: Mapping[str, Stage | None] | None = None, commits: Sequence[CommitRecord] = ()
     ) -> None:
         self.check_open()
-        root = self._staged.root
-        merging = None if self.merging is None else self.merging.put(self.objects)
-        is_clean = root == self.base.root and merging is None
-        stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
+        stage = self._make_stage()
         if others or stage != self.repository.refs.get_stage(self.stage_name):
             change = RefChange(kind="stage", stages={self.stage_name: stage, **(others or {})}, commits=tuple(commits))
             self.repository.refs.apply(change, objects=self.objects)
 
-    def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
-        """Apply a change that moves the checked-out branch to `head`; after a kill, the next opening completes it."""
-        self.check_open()
-        head_file = self.repository.paths.head
-        head_file.prepare(head)
-        try:
-            self._flush_tensors()
-            self.repository.refs.apply(change, objects=self.objects)
-            if self._is_tied:
-                note_seen(self.repository.paths, head)
-            head_file.complete()
-            follow(head)
-        except BaseException:
-            if self.repository.refs.find_branch(head.branch) != head.commit:
-                head_file.cancel()
-            else:  # interrupted after the refs moved, which is final
-                with suppress(FileNotFoundError):
-                    head_file.complete()
-                self.move_head(head)
-            raise
-
-    def _look_again(self) -> Head:
-        """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
-        self._tie = self.repository.find_tie()
-        head = self.repository.complete_head(self._tie)
-        if self._tie is not None:
-            check_unmoved(head, self._written_head)
-        return head
-
-    def _follow_branch(self) -> None:
-        """In the tie, switch to git's branch; if there is none, or git moved HEAD, keep the stage and raise."""
-        try:
-            head = self._look_again()
-            followed = follow_git(self.repository, self._tie, head, is_staged=True)
-            if followed.branch is None:
-                raise explain_detached(self.repository)
-        except ConflictError:
-            self.flush()
-            self._start, self._merging_before = self._staged.root, self.merging
-            raise
-        self.head = Head(followed.branch, self.head.commit)
-
-    def _follow_sessions(self) -> None:
-        """Move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
-        refs, began = self.repository.refs, self._written_head
-        if refs.find_branch(began.branch) != began.commit:
-            with suppress(StockroomError):  # git may have moved HEAD to an absent commit
-                follow_branch(self.repository, self.repository.find_tie() if self._is_tied else None)
+    def _continue_at(self, head: Head, stage: Stage | None) -> None:
+        """Continue from a HEAD and a stage that are on disk already."""
+        self._drop_edits()
+        self._stranded = stage if stage is not None and stage.base != head.commit else None
+        root, merging = (None, None) if stage is None or self._stranded else (stage.root, stage.merging)
+        self.start_from(head.commit, root)
+        self.head = self._written_head = head
+        self.merging = self._merging_before = None if merging is None else read_merging(self.objects, merging)
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Return whether the branch has only moved ahead of HEAD, as sessions do."""

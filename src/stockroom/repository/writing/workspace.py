@@ -126,8 +126,8 @@ class Workspace(ABC):
         """Make the stage durable although it could not be committed; return where, in words."""
 
     @abstractmethod
-    def reset(self) -> None:
-        """Drop everything staged."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Drop everything staged; `undo` brings back what a stage with an operation log held, if `undoable`."""
 
     @abstractmethod
     def rollback(self) -> None:

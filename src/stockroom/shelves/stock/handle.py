@@ -27,6 +27,7 @@ from stockroom.shelves.pin import Pin
 from stockroom.shelves.report import MergeUnderWay, Status, describe_changes
 
 if TYPE_CHECKING:
+    from stockroom.repository.position import Position
     from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.repository.writing.workspace import Workspace
     from stockroom.shelves.data.shelf import DataShelf
@@ -184,6 +185,13 @@ class Handle:
             staged_on=None if staged_on is None else staged_on.hex(),
         )
 
+    def position(self) -> Position:
+        """Return where HEAD, its branch, the branch of the remote and the stage are, in commits between them."""
+        from stockroom.repository.position import describe_position  # here for start-up time
+
+        stage = None if self._pin.workspace is not None else self._find_stage()
+        return describe_position(self._repository, Head(self.branch, self._head.commit), stage)
+
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
         if self._pin.workspace is not None:
@@ -197,10 +205,11 @@ class Handle:
         commit = None if merging.parent is None else merging.parent.hex()
         return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
 
-    def reset(self, *paths: str) -> None:
+    def reset(self, *paths: str, undoable: bool = True) -> None:
         """Discard all staged changes, or only those at `paths`, such as `data/label` or `data/label/17`.
 
-        Raises `NotFoundError` if nothing has such a path.
+        `undo` restores all of them for two weeks, unless they are a session's, or `undoable` is False: then the next gc
+        frees their disk space. Raises `NotFoundError` if nothing has such a path.
         """
         if paths:
             from stockroom.repository.restage import unstage  # here for start-up time
@@ -209,13 +218,13 @@ class Handle:
                 unstage(workspace, paths)
             return
         if self._pin.workspace is not None:
-            self._pin.workspace.reset()
+            self._pin.workspace.reset(undoable=undoable)
             return
         from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
         workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
-            workspace.reset()
+            workspace.reset(undoable=undoable)
         finally:
             workspace.close()
 

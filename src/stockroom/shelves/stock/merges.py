@@ -1,4 +1,4 @@
-"""A handle's methods that move HEAD: checkout, merge, revert, cherry-pick, reset and undo."""
+"""A handle's methods that move HEAD: checkout, merge, revert, cherry-pick, reset, undo and redo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stockroom.content.merge.conflict import Choice
     from stockroom.content.merge.strategy import Strategy
     from stockroom.repository.merging.commands import FastForward, Merge, MergeOptions
+    from stockroom.repository.undo import OnSkip
     from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.trees import Key
 
@@ -50,12 +51,32 @@ class MoveActions(Handle):
             if self._ref is None:
                 self._pin_to(workspace.head)
 
-    def undo(self) -> Operation:
-        """Undo the last change of a ref, and return that operation; HEAD moves too if it was on this ref."""
+    def undo(self, *, on_skip: OnSkip = lambda *_: None) -> Operation:
+        """Undo the last change of a branch, a tag or, after a reset, the stage; return its (first) operation.
+
+        HEAD moves too if it was on that branch. What `clone`, `fetch` and git did cannot be undone. Changes whose
+        commits gc has deleted are skipped: `on_skip` is called with each and the reason.
+
+        Raises `NotFoundError` if there is nothing to undo, or `ConflictError` if staged changes are in the way.
+        """
+        from stockroom.repository.undo import undo  # here for start-up time
+
         with self._moving() as workspace:
-            undone = branching.undo(workspace)
+            undone = undo(workspace, on_skip=on_skip)
             self._pin_to(workspace.head)
             return undone
+
+    def redo(self, *, on_skip: OnSkip = lambda *_: None) -> Operation:
+        """Take back the last undo, and return the (first) operation that is done again; `on_skip` as in `undo`.
+
+        Raises `NotFoundError` if nothing was undone since the last change, or `ConflictError` as `undo` does.
+        """
+        from stockroom.repository.undo import redo  # here for start-up time
+
+        with self._moving() as workspace:
+            redone = redo(workspace, on_skip=on_skip)
+            self._pin_to(workspace.head)
+            return redone
 
     def merge(
         self,
@@ -163,8 +184,8 @@ class MoveActions(Handle):
     def reset_to(self, ref: str, *, keep_stage: bool = False) -> None:
         """Move the branch that is checked out, or a detached HEAD, to `ref`, and discard all staged changes.
 
-        This is `git reset --hard`. `undo` restores the branch, but not the staged changes. With `keep_stage` the
-        content stays staged, as after `git reset --soft`.
+        This is `git reset --hard`. `undo` restores both. With `keep_stage` the content stays staged, as after
+        `git reset --soft`.
         """
         target = self._resolve(ref)
         with self._moving() as workspace:

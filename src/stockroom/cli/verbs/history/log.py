@@ -21,6 +21,7 @@ from stockroom.cli.render.change import (
 )
 from stockroom.cli.render.commit import commit_document, commit_line, iter_commit_lines, read_names
 from stockroom.cli.render.commit_graph import CommitGraph
+from stockroom.cli.render.position import choose_log_start
 from stockroom.cli.revisions import parse_time, split_words
 from stockroom.cli.verb import verb
 from stockroom.errors import GitError
@@ -127,7 +128,7 @@ def log(
     shown = Shown(oneline, patch, stat, name_only)
     with console.open_stock() as stock:
         revisions, limits = split_words(stock, words or [], paths)
-        starts = revisions or ([] if all_ and stock.commit_id is None else ["HEAD"])
+        starts = revisions or ([] if all_ and stock.commit_id is None else [choose_log_start(stock)])
         found = stock.log(starts, paths=limits, every_ref=all_, choice=choice)
         commits: Iterable[Commit] = islice(found, skip, None if n is None else skip + n)
         commits = reversed(list(commits)) if reverse else commits

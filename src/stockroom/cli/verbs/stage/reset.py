@@ -78,6 +78,8 @@ def _reset_paths(console: Console, stock: StockRoom, paths: Sequence[str]) -> No
 
 def _tell(console: Console, stock: StockRoom, changes: list[Change], old: str | None, *, is_moved: bool) -> None:
     dropped = f"discarded: {summary_text(changes)}" if changes else "nothing was staged"
+    if changes and not is_moved:
+        dropped += "; `stock undo` restores them"
     if is_moved:
         branch_name = f"branch {stock.branch}" if stock.branch else "HEAD"
         was = "at no commit" if old is None else short_id(old)
