@@ -166,7 +166,7 @@ class ShelfMachine(RuleBasedStateMachine):
 
     @rule()
     def reset(self):
-        self.stock.reset()
+        self.stock.reset(undoable=False)
         self.content = copy.deepcopy(self.commits[self.commit_id])
 
     @rule()

@@ -111,8 +111,15 @@ class Workspace(ABC):
         """Whether this process may still write here."""
 
     @abstractmethod
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content."""
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
+        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content, unless `allow_empty`."""
 
     @abstractmethod
     def finish(self, message: str) -> None:
@@ -123,8 +130,8 @@ class Workspace(ABC):
         """Make the stage durable although it could not be committed; return where, in words."""
 
     @abstractmethod
-    def reset(self) -> None:
-        """Drop everything staged."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Drop everything staged; `undo` brings back what a stage with an operation log held, if `undoable`."""
 
     @abstractmethod
     def rollback(self) -> None:
@@ -276,6 +283,13 @@ class Workspace(ABC):
         if self._columns is not None and name != path:
             names = self._columns.setdefault(fold_name(name), set())
             (names.add if is_there else names.discard)(name)
+
+    @one_at_a_time
+    def stage_content(self, content: Snapshot) -> None:
+        """Replace the staged content."""
+        if content.root != self._staged.root:
+            self._staged = content
+            self._forget_edits()
 
     def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
         if puts or deletes:
