@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -134,7 +134,11 @@ def log(
         commits = reversed(list(commits)) if reverse else commits
         if graph:
             commits = list(commits)
-            parents = _link(stock.log(starts, every_ref=all_), {commit.id for commit in commits})
+            is_whole = not limits and choice == LogChoice(line_by_line=True) and not any(map(_limits, starts))
+            parents = {commit.id: commit.parents for commit in commits}
+            if not is_whole:
+                shown_ids = {commit.id for commit in stock.log(starts, paths=limits, every_ref=all_, choice=choice)}
+                parents = _link(stock.log(starts, every_ref=all_), shown_ids, first_parent=first_parent)
         carriers = {} if oneline and not console.json else _read_carriers(console, stock)
         names = read_names(stock) if (decorate or sys.stdout.isatty()) and not console.json else {}
         read = _make_reader(stock, limits) if shown.has_changes else None
@@ -192,14 +196,19 @@ def _list(texts: Iterable[tuple[Commit, list[str]]], *, oneline: bool) -> Iterat
         yield from lines
 
 
-def _link(whole: Iterable[Commit], shown: set[str]) -> dict[str, list[str]]:
-    """Return, for each commit, the nearest of its ancestors that are shown."""
-    nearest: dict[str, list[str]] = {}
-    parents: dict[str, list[str]] = {}
+def _limits(revision: str) -> bool:
+    """Return whether a word leaves commits out: `^A`, `A..B`."""
+    return revision.startswith("^") or ".." in revision
+
+
+def _link(whole: Iterable[Commit], shown: Container[str], *, first_parent: bool) -> dict[str, tuple[str, ...]]:
+    """Return, for each commit, the nearest of its ancestors that are shown; those of others are left out, as in git."""
+    nearest: dict[str, tuple[str, ...]] = {}
+    parents: dict[str, tuple[str, ...]] = {}
     for commit in reversed(list(whole)):
-        above = (one for parent in commit.parents for one in nearest.get(parent, ()))
-        parents[commit.id] = list(dict.fromkeys(above))
-        nearest[commit.id] = [commit.id] if commit.id in shown else parents[commit.id]
+        followed = commit.parents[:1] if first_parent else commit.parents
+        parents[commit.id] = tuple(dict.fromkeys(one for parent in followed for one in nearest.get(parent, ())))
+        nearest[commit.id] = (commit.id,) if commit.id in shown else parents[commit.id]
     return parents
 
 
