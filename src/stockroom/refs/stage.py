@@ -10,6 +10,9 @@ import msgspec
 from stockroom.digest import CommitId, ObjectDigest, compute_digest
 from stockroom.refs.record import RecordFormat
 
+SESSION_STAGES: Final = "session/"
+"""Begins the names of the stages of named sessions."""
+
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from stockroom.digest import CommitId
 from stockroom.errors import CorruptionError
 from stockroom.refs import Divergence, Ref, Stage, count_divergence
+from stockroom.refs.stage import SESSION_STAGES
 from stockroom.repository.follow import find_tip
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import SESSION_STAGES
 
 
 @dataclass(frozen=True, slots=True)

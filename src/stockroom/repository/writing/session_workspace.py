@@ -28,6 +28,7 @@ from stockroom.locks import FileLock
 from stockroom.refs import RefChange, Stage, check_collision, check_name
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
+from stockroom.refs.stage import SESSION_STAGES
 from stockroom.repository.follow import follow_branch, follow_git_if_free
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
@@ -35,7 +36,6 @@ from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.writing.workspace import (
     ATTEMPTS,
-    SESSION_STAGES,
     Workspace,
     check_message,
     make_session_name,

@@ -23,6 +23,7 @@ from stockroom.locks import FileLock, make_fork_lock
 from stockroom.refs import ObjectStore, RefChange, Stage
 from stockroom.refs.commit import MetadataValue
 from stockroom.refs.names import fold_name
+from stockroom.refs.stage import SESSION_STAGES
 from stockroom.repository.claim import Claim
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from stockroom.content.merge.unfinished import Merging
     from stockroom.store.tensor_writer import TensorWriter
 
-SESSION_STAGES: Final = "session/"
-"""Begins the names of the stages of named sessions."""
 ATTEMPTS: Final = 1000
 """How often a commit is tried again because the branch's tip moved."""
 _TURN_TIMEOUT_S: Final = 2.0
