@@ -134,12 +134,16 @@ def complete(repository: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("sta",), ["status"]),
+        (("stat",), ["status"]),
         (("exp", "sh"), ["show"]),
         (("log", "--one"), ["--oneline"]),
         (("checkout", "d"), ["dev"]),
         (("diff", "main..d"), ["main..dev"]),
         (("branch", "-d", ""), ["dev", "main"]),
+        (("tag", "-d", ""), ["v1"]),
+        (("log", "--auth"), ["--author"]),
+        (("stash", "po"), ["pop"]),
+        (("rm", "data/ca"), ["data/caption"]),
         (("show", "data/ca"), ["data/caption"]),
         (("show", "v1", ":", "data/i"), ["data/image"]),
         (("show", "v"), ["v1:"]),

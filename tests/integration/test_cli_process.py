@@ -33,16 +33,16 @@ def test_what_one_process_stages_another_shows_commits_and_resets(repo: Path) ->
     subprocess.run([sys.executable, "-c", write.format(0)], cwd=repo, check=True)
     status = json.loads(run_stock(repo, "status", "--json").stdout)
     assert status["changes"]["data/label"]["changed"] == 1
-    refused = run_stock(repo, "checkout", "other")
-    assert (refused.returncode, refused.stdout) == (14, "")
-    assert "commit" in refused.stderr
-    assert "reset" in refused.stderr
     committed = run_stock(repo, "commit", "-m", "relabelled")
     assert committed.returncode == 0
     assert run_stock(repo, "commit", "-m", "again").returncode == 1
     assert StockRoom(repo).commit_id == committed.stdout.strip()
     assert int(StockRoom(repo).data["label"][0]) == -1
     subprocess.run([sys.executable, "-c", write.format(1)], cwd=repo, check=True)
+    refused = run_stock(repo, "checkout", "other")
+    assert (refused.returncode, refused.stdout) == (14, "")
+    assert "commit" in refused.stderr
+    assert "reset" in refused.stderr
     assert run_stock(repo, "reset").returncode == 0
     assert "Nothing staged" in run_stock(repo, "status").stdout
 

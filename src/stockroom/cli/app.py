@@ -113,7 +113,7 @@ class SubverbGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the group's name; those of the default verb need not name it."""
         default = GROUPS[self.name or ""].default
-        if default is not None and _leaves_out_verb(args, self.verbs):
+        if default is not None and not ctx.resilient_parsing and _leaves_out_verb(args, self.verbs):
             args = [default, *args]
         return super().parse_args(ctx, args)
 

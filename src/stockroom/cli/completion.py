@@ -66,12 +66,24 @@ def make_completer(list_names: Callable[[StockRoom], Iterable[str]]) -> Complete
     return complete
 
 
+def make_named(list_names: Callable[[StockRoom], Iterable[str]]) -> Completer:
+    """Return a function that completes `list_names` after `-d` and the like, and refs otherwise."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        is_own = any(context.params.get(flag) for flag in ("delete", "force_delete", "move", "force_move"))
+        return _collect(context, list_names, incomplete) if is_own else complete_refs(context, incomplete)
+
+    return complete
+
+
 COMPLETERS: Final[dict[str, Completer]] = {
     "refs": complete_refs,
     "branches": make_completer(lambda stock: stock.branches),
     "tags": make_completer(lambda stock: stock.tags),
     "addresses": complete_addresses,
     "words": complete_words,
+    "named_branches": make_named(lambda stock: stock.branches),
+    "named_tags": make_named(lambda stock: stock.tags),
     "stashes": make_completer(lambda stock: map(str, range(len(stock.stashes)))),
     "models": complete_models,
     "settings": complete_settings,

@@ -95,12 +95,14 @@ _ListParents: TypeAlias = Callable[[CommitId, CommitRecord], list[CommitId]]
 def _walk(
     refs: RefStore, tips: list[CommitId], list_parents: _ListParents, *, line_by_line: bool
 ) -> Iterator[LoggedCommit]:
+    if line_by_line and len(tips) > 1:
+        tips = sorted(tips, key=lambda tip: (refs.get_commit(tip).time_ns, tip))
     while len(tips) == 1:
         commit, record = tips[0], refs.get_commit(tips[0])
         tips = list_parents(commit, record)
         yield LoggedCommit(commit, record)
-    sort = _sort_by_line if line_by_line else _sort
-    yield from sort(*_read_history(refs, tips, list_parents))
+    history, parents = _read_history(refs, tips, list_parents)
+    yield from _sort_by_line(tips, history, parents) if line_by_line else _sort(history, parents)
 
 
 _History: TypeAlias = dict[CommitId, CommitRecord]
@@ -134,10 +136,13 @@ def _sort(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
                 heapq.heappush(ready, _Candidate(history[parent].time_ns, parent))
 
 
-def _sort_by_line(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
-    """Yield children before parents; after a commit its last parent that has no other children to come."""
+def _sort_by_line(tips: list[CommitId], history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
+    """Yield children before parents; after a commit its last parent that has no other children to come.
+
+    Begins with the last of the tips.
+    """
     children = _count_children(history, parents)
-    ready = sorted((c for c, count in children.items() if not count), key=lambda c: (history[c].time_ns, c))
+    ready = [tip for tip in tips if not children[tip]]
     while ready:
         commit_id = ready.pop()
         yield LoggedCommit(commit_id, history[commit_id])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb(example="stock branch relabel v1", complete={"names": "refs"})
+@verb(example="stock branch relabel v1", complete={"names": "named_branches"})
 def branch(
     console: Console,
     names: Annotated[

@@ -21,7 +21,6 @@ from stockroom.cli.render.change import (
 )
 from stockroom.cli.revisions import split_words
 from stockroom.cli.verb import verb
-from stockroom.refs import split_range as split_ends
 
 if TYPE_CHECKING:
     from stockroom import StockRoom
@@ -73,9 +72,8 @@ def _choose_sides(stock: StockRoom, revisions: Sequence[str]) -> tuple[str, str 
         raise CommandLineError(f"expected at most two commits, found {' '.join(revisions)}")
     first, second = [*revisions, None, None][:2]
     if first is not None and second is None and "..." in first:
-        ends = split_ends(first)
-        assert ends is not None
-        return stock.get_merge_base(ends[0], ends[1]), ends[1]
+        old, _, new = first.partition("...")
+        return stock.get_merge_base(old or "HEAD", new or "HEAD"), new or "HEAD"
     return split_range(first, second)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stockroom import StockRoom
 
 
-@verb(example="stock tag v1", complete={"names": "words"})
+@verb(example="stock tag v1", complete={"names": "named_tags"})
 def tag(
     console: Console,
     names: Annotated[
