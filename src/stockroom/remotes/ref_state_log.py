@@ -13,6 +13,7 @@ from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, Item, RemoteMark, d
 from stockroom.remotes.format.paths import LATEST_PATH, marks_path, state_path
 from stockroom.remotes.format.ref_state import MAX_STATE_NBYTES, RefState, decode_state
 from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 
 _HINT_EVERY: Final = 8
@@ -51,10 +52,20 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
 
 
 def get_newest_state(transport: Transport, known: RefState | None = None) -> RefState:
-    """Return the newest state of a remote, as `find_newest_state` does. Raises `RemoteError` if it has none."""
+    """Return the newest state of a remote, as `find_newest_state` does.
+
+    Raises:
+        UnreachableError: there is no such folder, or it had states before and has none now.
+        RemoteError: it has no state.
+    """
     state = find_newest_state(transport, known)
     if state is None and known is not None:
         raise make_vanished_error(transport)
+    if state is None and isinstance(transport, DirectoryTransport) and not transport.exists():
+        raise UnreachableError(
+            f"{transport.url}: expected a Stockroom remote, found no such folder; check the path, and that it is "
+            "mounted (the first `stock push` creates it)"
+        )
     if state is None:
         raise RemoteError(
             f"{transport.url}: expected a Stockroom remote, found none; check the URL, or create a remote there with "

@@ -15,11 +15,11 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from stockroom.digest import Buffer, view_bytes
-from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
+from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.mask import mask_secrets
 from stockroom.remotes.transport.gate import (
     RequestGate,
@@ -30,6 +30,7 @@ from stockroom.remotes.transport.gate import (
 )
 from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
+from stockroom.remotes.transport.spool import Spool
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
 
 T = TypeVar("T")
@@ -40,6 +41,14 @@ _STATUS: Final = re.compile(
 )
 _MD5: Final = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist")
+_CREDENTIALS: Final = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""Where credentials come from, by scheme; web servers get none."""
+_WHOLE_FILE_S: Final = 3600
 _AZURE_KEYS: Final = re.compile(r"AZURE_STORAGE_(?:ACCOUNT_KEY|ACCESS_KEY|MASTER_KEY|KEY|SAS_KEY|SAS_TOKEN)")
 
 _used_in: int | None = None
@@ -56,6 +65,9 @@ class ObjectStoreTransport:
         self._opening = threading.Lock()
         self._store: Any = None
         self._gate = RequestGate()
+        self._patient: tuple[Any, RequestGate] | None = None
+        self._spool = Spool(self._download)
+        self._has_ranges = True
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
 
     @property
@@ -130,12 +142,39 @@ class ObjectStoreTransport:
         return content
 
     def _get_range(self, store: Any, path: str, start: int, stop: int) -> Buffer:
-        import obstore
-
-        content = memoryview(obstore.get_range(store, path, start=start, end=stop)).cast("B")
+        content = self._find_range(store, path, start, stop) if self._has_ranges else None
+        if content is None:
+            content = memoryview(self._spool.read(path, start, stop))
         if len(content) != stop - start:
             raise TransientError(f"{len(content)} of {stop - start} bytes arrived")
         return content
+
+    def _find_range(self, store: Any, path: str, start: int, stop: int) -> memoryview | None:
+        """Return a range, or None if this web server sends only whole files, as Python's `http.server` does."""
+        import obstore
+        from obstore.exceptions import NotSupportedError
+
+        try:
+            return memoryview(obstore.get_range(store, path, start=start, end=stop)).cast("B")
+        except NotSupportedError:
+            if not self._is_web:
+                raise
+            self._has_ranges = False
+            return None
+
+    def _download(self, path: str, target: IO[bytes]) -> None:
+        """Write a whole file to `target`, a piece at a time. This may take longer than other requests."""
+        import obstore
+
+        with self._opening:
+            if self._patient is None:
+                gate = RequestGate()
+                self._patient = _open_store(self._settings, gate, timeout_s=_WHOLE_FILE_S), gate
+        answer = obstore.get(self._patient[0], path)
+        for piece in answer.stream():
+            target.write(view_bytes(piece))
+        if target.tell() != int(answer.meta["size"]):
+            raise TransientError(f"{target.tell()} of {answer.meta['size']} bytes arrived")
 
     def _call(self, what: str, request: Callable[[Any], T], *, nbytes: int = 0) -> T:
         def run() -> T:
@@ -145,6 +184,10 @@ class ObjectStoreTransport:
                 raise
             except Exception as error:
                 raise self._translate(error, what) from None  # its own text may hold secrets
+            except BaseException as error:
+                if type(error).__name__ != "PanicException":  # obstore's own bugs
+                    raise
+                raise RemoteError(f"{self.url}: could not {what}: {summarise(error)}") from None
 
         return self._retrier.call(what, run, extra_s=nbytes / _SLOWEST_NBYTES_PER_S)
 
@@ -177,6 +220,9 @@ class ObjectStoreTransport:
 
         cause = summarise(error)
         status = find_status(cause)
+        if _NO_BUCKET.search(str(error)):
+            bucket = urlsplit(self.url).netloc
+            return UnreachableError(f"{self.url}: could not {what}: there is no bucket {bucket!r}; check its name")
         if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
             return MissingFileError(f"{self.url}: could not {what}: there is no such file")
         elsewhere = self._gate.take_refused()
@@ -189,18 +235,24 @@ class ObjectStoreTransport:
             error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError
         )
         if refused or status in (401, 403):
-            return AuthenticationError(
-                f"{self.url}: could not {what}: the server refused the credentials; set them in the environment (S3: "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
-            )
+            return AuthenticationError(f"{self.url}: could not {what}: {self._explain_refusal(status)}")
         if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):
             return InvalidInputError(f"{self.url}: could not {what}: {cause}")
         if isinstance(error, exceptions.NotSupportedError) or (status is not None and status not in _TRANSIENT_STATUS):
             return RemoteError(f"{self.url}: could not {what}: {cause}")
         return TransientError(cause)
 
+    def _explain_refusal(self, status: int | None) -> str:
+        scheme = urlsplit(self.url).scheme
+        if scheme in _CREDENTIALS:
+            return f"the server refused the credentials; {_CREDENTIALS[scheme]}"
+        return (
+            f"the web server refused ({status or 401}), and Stockroom sends credentials to no web server; let it serve "
+            "these files to everybody who may read them, or use the object store or folder behind it"
+        )
 
-def summarise(error: Exception) -> str:
+
+def summarise(error: BaseException) -> str:
     """Return an error's text on one line, without the values of secrets."""
     text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()))
     return text[:300] or type(error).__name__
@@ -264,7 +316,7 @@ def _delete(store: Any, path: str) -> None:
         obstore.delete(store, path)
 
 
-def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
+def _open_store(settings: RemoteSettings, gate: RequestGate, *, timeout_s: int = 120) -> Any:
     try:
         from obstore import store
     except ModuleNotFoundError as error:
@@ -275,7 +327,7 @@ def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
     prefix = parts.path.strip("/") or None
     options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=10),
-        "timeout": timedelta(seconds=120),
+        "timeout": timedelta(seconds=timeout_s),
         "pool_max_idle_per_host": "32",
         "user_agent": "stockroom",
     }
@@ -299,7 +351,8 @@ def _open_store(settings: RemoteSettings, gate: RequestGate) -> Any:
 def _open_s3(
     store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any], gate: RequestGate
 ) -> Any:
-    endpoint = settings.endpoint_url or _read_endpoint("AWS_ENDPOINT_URL_S3") or _read_endpoint("AWS_ENDPOINT_URL")
+    found = [_read_endpoint(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")]
+    endpoint = settings.endpoint_url or next(filter(None, found), None)
     given: dict[str, Any] = {}
     if endpoint:
         given["endpoint"] = endpoint
@@ -370,6 +423,7 @@ def _gives_token(provider: Any) -> bool:
 
 def _open_gcs(store: Any, settings: RemoteSettings, bucket: str, prefix: str | None, common: dict[str, Any]) -> Any:
     given: dict[str, Any] = {}
+    _read_endpoint("GOOGLE_BASE_URL")
     if settings.endpoint_url:
         given["base_url"] = settings.endpoint_url
         common["client_options"]["allow_http"] = settings.endpoint_url.startswith("http://")
@@ -384,6 +438,8 @@ def _open_azure(
     store: Any, settings: RemoteSettings, container: str, prefix: str | None, common: dict[str, Any], gate: RequestGate
 ) -> Any:
     given: dict[str, Any] = {}
+    for name in ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"):
+        _read_endpoint(name)
     endpoint = settings.endpoint_url
     if endpoint:
         given["endpoint"] = endpoint
