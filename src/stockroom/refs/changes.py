@@ -28,7 +28,8 @@ class RefChange:
         kind: its kind in the operation log.
         moves: the moves of refs; each becomes one operation.
         commits: records to add, parents before children.
-        shallow: commits whose parents are left out on purpose.
+        shallow: commits whose parents are left out on purpose, from now on.
+        whole: commits whose parents are left out no more, and are here or among `commits`.
         stages: name -> stage to set, or None to clear it.
         note: free text for the operation log.
         undoes: number of the operation that this one undoes.
@@ -38,6 +39,7 @@ class RefChange:
     moves: tuple[RefMove, ...] = ()
     commits: tuple[CommitRecord, ...] = ()
     shallow: tuple[CommitId, ...] = ()
+    whole: tuple[CommitId, ...] = ()
     stages: Mapping[str, Stage | None] = field(default_factory=dict)
     note: str = ""
     undoes: int | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ from stockroom.remotes.ref_state_log import (
     read_newer_state,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
+from stockroom.remotes.refspecs import PushRequest
 from stockroom.remotes.remote_history import list_known_commits
 from stockroom.remotes.sending import make_whole, open_contents, send_packs
 from stockroom.remotes.settings import open_transport_of
@@ -67,33 +68,37 @@ class RefUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """The result of a push; `moved` is empty if the remote was up to date."""
+    """The result of a push; `moved` is empty if the remote was up to date.
+
+    `upstreams` are the branches here whose upstream it set, with those.
+    """
 
     remote: str
     number: int
     moved: tuple[RefUpdate, ...]
     packs: int
     nbytes: int
+    upstreams: tuple[tuple[str, str], ...] = ()
 
 
 def push(
     repository: Repository,
     remote: str,
-    wanted: Mapping[Ref, CommitId | None],
+    request: PushRequest,
     *,
-    force: bool = False,
     allow_new_remote: bool = False,
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
-    """Set refs of a remote to the commits in `wanted` (None deletes), and send everything they reach.
+    """Set refs of a remote as requested, all or none, and send everything they reach.
 
     A remote begins with its first push. If it has none of the states that were seen there, that takes
     `allow_new_remote`.
 
     Raises:
-        RefChangedError: a branch of the remote has commits that would be lost, or the remote lacks history that this
-            shallow clone lacks as well; nothing was moved.
+        RefChangedError: a branch of the remote has commits that would be lost, a tag is elsewhere, a lease is stale, or
+            the remote lacks history that this shallow clone lacks as well; nothing was moved.
+        RefNotFoundError: there is no branch or tag to delete.
         InvalidNameError: a new name differs from another of the remote only in case or accents' form.
         CorruptionError: something here that was to be sent is damaged.
         RemoteError: the remote does not answer, cannot be written to, creates a file twice, or has vanished.
@@ -103,7 +108,7 @@ def push(
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to the folder or object store behind it")
     tracking = Tracking(repository.paths, remote)
-    return _Push(repository, remote, tracking, transport, wanted, force, allow_new_remote, on_progress).run()
+    return _Push(repository, remote, tracking, transport, request, allow_new_remote, on_progress).run()
 
 
 def publish_again(
@@ -122,8 +127,8 @@ def publish_again(
         RemoteError: a commit that the remote's refs name is not here.
         RefChangedError: this is a shallow clone.
     """
-    tracking = Tracking(repository.paths, remote)
-    return _Push(repository, remote, tracking, transport, {}, False, False, on_progress, True, frozenset(avoid)).run()
+    tracking, nothing = Tracking(repository.paths, remote), PushRequest({})
+    return _Push(repository, remote, tracking, transport, nothing, False, on_progress, True, frozenset(avoid)).run()
 
 
 @dataclass(slots=True)
@@ -134,8 +139,7 @@ class _Push:
     _remote: str
     _tracking: Tracking
     _transport: Transport
-    _wanted: Mapping[Ref, CommitId | None]
-    _force: bool
+    _request: PushRequest
     _allow_new_remote: bool
     _on_progress: OnProgress | None
     _again: bool = False
@@ -150,17 +154,17 @@ class _Push:
         refs, state = self._repository.refs, self._find_state()
         is_newest = False
         for round_ in range(_ROUNDS):
-            updates = plan_updates(state, self._wanted)
+            updates = plan_updates(state, self._request)
             refusal: StockroomError | None = find_collision(state, updates)
-            if refusal is None and not self._force:
-                refusal = find_refusal(refs, updates, remote=self._remote)
+            if refusal is None:
+                refusal = find_refusal(refs, state, updates, self._request, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
                 state, is_newest = read_newer_state(self._transport, state), True
                 continue
             if refusal is not None:
                 raise refusal
             if not updates and not self._again:
-                self._remember(state)
+                self._remember(state, ())
                 return self._report(0 if state is None else state.number, ())
             try:
                 self._check_exclusive()
@@ -174,7 +178,7 @@ class _Push:
                 self._doubt(state, newest)
                 state, is_newest = newest, True
                 continue
-            self._remember(following)
+            self._remember(following, updates)
             return self._report(following.number, updates)
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times in the meantime; try again")
 
@@ -328,7 +332,7 @@ class _Push:
             merge_bundle(bundle, writer)
         path.unlink()
 
-    def _remember(self, state: RefState | None) -> None:
+    def _remember(self, state: RefState | None, updates: Sequence[RefMove]) -> None:
         """Note the remote's state, and move the remote-tracking branches of those that were pushed."""
         if state is None:
             return
@@ -338,7 +342,7 @@ class _Push:
             self._tracking.add_bundles(self._bundles & published)
         self._tracking.write_state(state)
         moves = []
-        for ref in self._wanted:
+        for ref in dict.fromkeys([*self._request.refs, *(update.ref for update in updates)]):
             mine, now = Ref("remote", f"{self._remote}/{ref.name}"), find_in_state(state, ref)
             old = self._repository.refs.find_ref(mine)
             if ref.kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):

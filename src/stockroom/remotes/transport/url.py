@@ -28,11 +28,15 @@ _SSH: Final = re.compile(r"[^/:]+@[^/]*:|ssh:|[A-Za-z0-9][A-Za-z0-9.-]+:")
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
-    """A remote as configured. An `endpoint_url` or `region` of None is left to the environment."""
+    """A remote as configured. An `endpoint_url` or `region` of None is left to the environment.
+
+    A single-branch clone follows only some `branches`; None is all.
+    """
 
     url: str
     endpoint_url: str | None = None
     region: str | None = None
+    branches: tuple[str, ...] | None = None
 
 
 def parse_remote_settings(
