@@ -18,12 +18,12 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId
-from stockroom.errors import InvalidInputError, MalformedRecordError, RefNotFoundError
+from stockroom.errors import AbsentDataError, InvalidInputError, MalformedRecordError, RefNotFoundError
 from stockroom.files import NEW_SUFFIX, replace_own_file, sync_path
 from stockroom.locks import FileLock
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
-from stockroom.remotes.fetch import apply_moves, list_followed_tips, plan_moves
+from stockroom.remotes.fetch import apply_moves, fetch, list_followed_tips, plan_moves
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
 from stockroom.remotes.history_depth import choose_depth
@@ -54,6 +54,7 @@ from stockroom.store.upkeep.removal import forbid_removal
 
 _LOCK_NAME: Final = "clone.lock"
 _PACKS_AT_ONCE: Final = 64
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,7 @@ def _complete(
         if not is_repository(paths):
             _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
         if not options.metadata_only:
-            fetch_all(paths, on_progress)
+            _fetch_packs(paths, on_progress)
         (paths.folder / CLONE_MARKER_NAME).unlink(missing_ok=True)
     except BaseException:
         if not is_repository(paths):
@@ -177,6 +178,22 @@ def _complete(
         lock.release()
         (paths.folder / _LOCK_NAME).unlink(missing_ok=True)
     sync_path(paths.folder)
+
+
+def _fetch_packs(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
+    """Make every pack whole. If the remote is a repository that was repacked meanwhile, take its new packs instead."""
+    for _ in range(_TRIES):
+        try:
+            fetch_all(paths, on_progress)
+        except AbsentDataError:
+            with closing(Repository(paths)) as repository:
+                before = set(repository.tensors.catalog.read_packs().values())
+                fetch(repository, ORIGIN, on_progress=on_progress)
+                if before == set(repository.tensors.catalog.read_packs().values()):
+                    raise
+        else:
+            return
+    fetch_all(paths, on_progress)
 
 
 def fetch_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:

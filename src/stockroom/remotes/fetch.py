@@ -23,6 +23,8 @@ from stockroom.remotes.ref_state_log import get_newest_state
 from stockroom.remotes.settings import open_transport_of, read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import Transport
+from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
+from stockroom.remotes.working_repository import forget_rewritten
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import count_needed
 from stockroom.store.pack.layout import locate_pack
@@ -59,7 +61,8 @@ class FetchReport:
     `leaving` counts packs that branches, tags or changes here need and that are not whole here, but that the remote is
     about to remove as unreachable there: push, or fetch their bytes. `left_out` names branches and tags of the remote
     that differ from another name here only in case or accents' form, and that name. `rejected` tags stay where they are
-    here, since only `force` moves a tag.
+    here, since only `force` moves a tag. `shallow` is the number of commits whose parents are left out, after a change
+    of depth.
     """
 
     remote: str
@@ -73,6 +76,7 @@ class FetchReport:
     leaving: int = 0
     left_out: tuple[LeftOut, ...] = ()
     rejected: tuple[RejectedTag, ...] = ()
+    shallow: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,12 @@ def fetch(
         apply_moves(repository, plan.moves, kind="fetch")
         tracking.write_state(state)
         leaving = count_leaving(repository)
+    if leaving and isinstance(transport, WorkingRepositoryTransport) and forget_rewritten(repository):
+        leaving = count_leaving(repository)
+    shallow = None if options.depth is None else len(repository.refs.shallow())
     refs = tuple((str(move.ref), move.old, move.new) for move in plan.moves)
     taken = (intake.bundles, intake.commits, intake.objects, intake.packs, intake.nbytes)
-    return FetchReport(remote, state.number, refs, *taken, leaving, tuple(plan.left_out), tuple(plan.rejected))
+    return FetchReport(remote, state.number, refs, *taken, leaving, tuple(plan.left_out), tuple(plan.rejected), shallow)
 
 
 def read_branches(repository: Repository, remote: str) -> tuple[str, ...] | None:

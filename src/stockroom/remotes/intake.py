@@ -19,6 +19,8 @@ from stockroom.remotes.ref_state_log import find_following_state
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
+from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
+from stockroom.remotes.working_repository import MovedOnError, list_packs, list_shallow, write_bundle
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.sparse_pack import create_sparse_pack
@@ -53,6 +55,7 @@ class Intake:
         self._transport = transport
         self._tracking = tracking
         self._takes_all = list_tips is None
+        self._may_cut = False
         self._list_tips = list_tips or RefState.list_tips
         self._depth = depth
         self._records: dict[CommitId, CommitRecord] = {}
@@ -63,7 +66,7 @@ class Intake:
         while True:
             try:
                 self.take_in(state, on_progress)
-            except BundleGoneError:
+            except (BundleGoneError, MovedOnError):
                 newer = find_following_state(self._transport, state)
                 if newer is None:
                     raise
@@ -76,6 +79,9 @@ class Intake:
 
         Commits that an earlier time left out are in bundles taken in before: those are then taken in again.
         """
+        if isinstance(self._transport, WorkingRepositoryTransport):
+            self._take_working(self._transport, state)
+            return
         known = self._tracking.read_bundles()
         new = [entry for entry in state.bundles if entry.digest not in known]
         self._take_bundles(new, on_progress)
@@ -84,6 +90,27 @@ class Intake:
             self._take_bundles(old, on_progress)
         self._add_commits(state)
         self._tracking.add_bundles([entry.digest for entry in new])
+
+    def _take_working(self, transport: WorkingRepositoryTransport, state: RefState) -> None:
+        """Take in what a repository that somebody works in has and this one lacks."""
+        (listed,), known = state.bundles, self._tracking.read_bundles()
+        refs, packs = self._repository.refs, set(self._repository.tensors.catalog.read_packs().values())
+        if listed.digest not in known or self._depth is not None or not self._has_all(state):
+            is_whole = bool(known) and self._depth is None and not refs.shallow()
+            here = {*refs.remotes().values(), *refs.branches().values(), *refs.tags().values()} if is_whole else ()
+            with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
+                path = folder / "bundle"
+                entry = write_bundle(transport, state, path, known=[*here], packs=packs)
+                with open_bundle(path, entry, where=transport.url) as bundle:
+                    self._take_bundle(bundle, entry, folder)
+            self.bundles += 1
+            self.nbytes += entry.nbytes
+        there = list_packs(transport)
+        self._tracking.add_packs(there)
+        self._tracking.note_described(listed.digest, there)
+        self._may_cut = bool(list_shallow(transport))
+        self._add_commits(state)
+        self._tracking.add_bundles([listed.digest])
 
     def _take_bundles(self, entries: Sequence[BundleEntry], on_progress: OnProgress | None) -> None:
         nbytes = sum(entry.nbytes for entry in entries)
@@ -174,7 +201,7 @@ class Intake:
         refs = self._repository.refs
         shallow = refs.shallow()
         part = self._select(state, shallow)
-        if self._depth is None and not shallow:
+        if self._depth is None and not shallow and not self._may_cut:
             self._check_complete(state, part)
         here = {commit for commit in part.kept if refs.has_commit(commit)}
         parents = {c: self._records[c].parent_ids for c in part.kept if c not in here}
@@ -195,7 +222,7 @@ class Intake:
         if self._depth is not None:
             return change_depth(self._depth, self._list_tips(state), shallow, self._find_parents)
         refs = self._repository.refs
-        if self._takes_all and not shallow:
+        if self._takes_all and not shallow and not self._may_cut:
             return HistoryPart(dict.fromkeys(self._records))
         return select_history(self._list_tips(state), self._find_parents, beyond=refs.has_commit)
 

@@ -18,14 +18,13 @@ import msgspec
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import CorruptionError, RefChangedError, RemoteError, StockroomError
 from stockroom.refs import Ref, RefChange, RefMove
-from stockroom.refs.objects import decode_object
 from stockroom.remotes.collisions import find_collision, leave_out_colliding
-from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
+from stockroom.remotes.format.bundle import BundleWriter, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
-from stockroom.remotes.push_plan import PushContents
+from stockroom.remotes.push_plan import PushContents, write_metadata
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
     check_exclusive,
@@ -46,13 +45,13 @@ from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
+from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.writer_folder import open_writer_folder
 
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
-_OBJECTS_AT_ONCE: Final = 512
 _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.5
 
@@ -105,6 +104,8 @@ def push(
     """
     if transport is None:
         transport = open_transport_of(repository.paths, remote)
+    if isinstance(transport, WorkingRepositoryTransport):
+        transport.refuse_write()
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to the folder or object store behind it")
     tracking = Tracking(repository.paths, remote)
@@ -299,7 +300,9 @@ class _Push:
         entries = () if state is None else state.bundles
         with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
-            self._write_bundle(writer, contents, packs)
+            for pack in packs:
+                writer.add_pack(pack.digest, pack.describe())
+            write_metadata(self._repository, contents, writer)
             merged = plan_compaction(entries, writer.nbytes)
             for entry in entries[len(entries) - merged :]:
                 self._merge(entry, writer, folder / entry.digest.hex())
@@ -313,18 +316,6 @@ class _Push:
         if not {old.digest for old in entries[len(entries) - merged :]} - self._tracking.read_bundles():
             self._bundles.add(entry.digest)  # all of its content is here
         return (*entries[: len(entries) - merged], entry)
-
-    def _write_bundle(self, writer: BundleWriter, contents: PushContents, packs: Sequence[LocalPack]) -> None:
-        for pack in packs:
-            writer.add_pack(pack.digest, pack.describe())
-        digests = list(contents.objects)
-        for start in range(0, len(digests), _OBJECTS_AT_ONCE):
-            some = digests[start : start + _OBJECTS_AT_ONCE]
-            for digest, value in zip(some, self._repository.objects.get_encoded(some), strict=True):
-                decode_object(value, digest)  # a damaged one must not spread
-                writer.add(RecordKind.OBJECT, digest, value)
-        for commit in contents.commits:
-            writer.add(RecordKind.COMMIT, commit, self._repository.refs.get_commit(commit).encode())
 
     def _merge(self, entry: BundleEntry, writer: BundleWriter, path: Path) -> None:
         download_file(self._transport, entry.path, path, entry.nbytes)

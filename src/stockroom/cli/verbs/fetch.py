@@ -54,7 +54,7 @@ def fetch(
     console.answer({"remotes": documents} if all_ else documents[0])
     for report in reports:
         tell_fetch(console, report)
-    if not any(report.moved or report.commits for report in reports):
+    if not any(report.moved or report.commits or report.shallow is not None for report in reports):
         console.say("already up to date")
     if tags and any(report.rejected for report in reports):
         raise typer.Exit(exit_codes.CONFLICT)
@@ -66,6 +66,9 @@ def tell_fetch(console: Console, report: FetchReport) -> None:
         console.say(format_move(*move))
     if report.commits:
         console.say(f"{format_count(report.commits, 'commit')} ({format_nbytes(report.nbytes)}) from {report.remote}")
+    if report.shallow is not None:
+        cut = f"this clone's history is cut at {format_count(report.shallow, 'commit')}"
+        console.say(cut if report.shallow else "this clone has the whole history")
     tell_left_out(console, report.remote, report.left_out)
     for name, here, there in report.rejected:
         console.say(
@@ -100,6 +103,7 @@ def fetch_document(report: FetchReport) -> dict[str, object]:
         "nbytes": report.nbytes,
         "leaving": report.leaving,
         "left_out": [{"ref": ref, "other": other} for ref, other in report.left_out],
+        "shallow": report.shallow,
         "rejected": [
             {"ref": f"tag/{tag.name}", "here": tag.here.hex(), "there": tag.there.hex()} for tag in report.rejected
         ],
