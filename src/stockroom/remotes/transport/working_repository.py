@@ -98,8 +98,8 @@ class WorkingRepositoryTransport:
     def refuse_write(self) -> NoReturn:
         """Raise `ConflictError`."""
         raise ConflictError(
-            f"{self.url} is a repository that somebody works in, so nothing is pushed there: push to a folder of its own "
-            "(`stock remote add NAME FOLDER`), and pull from it there"
+            f"{self.url} is a repository that somebody works in, so nothing is pushed there: push to a folder of its "
+            "own (`stock remote add NAME FOLDER`), and pull from it there"
         )
 
     def _check(self, path: str) -> None:
