@@ -51,10 +51,10 @@ def pull(
     branch, old = workspace.head.branch, workspace.head.commit
     if branch is None:
         raise ConflictError("HEAD is detached: check out a branch to pull into")
+    is_named = source is not None
     remote, source = _choose_source(repository, branch, remote, source)
-    fetched = fetch(
-        repository, remote, FetchOptions(refs=_name_unfollowed(repository, remote, source)), on_progress=on_progress
-    )
+    refs = (source,) if is_named or not _is_followed(repository, remote, source) else ()
+    fetched = fetch(repository, remote, FetchOptions(refs=refs), on_progress=on_progress)
     name = f"{remote}/{source}"
     theirs = repository.refs.find_ref(Ref("remote", name))
     other = dict(fetched.left_out).get(str(Ref("branch", source)))
@@ -84,7 +84,7 @@ def _choose_source(repository: Repository, branch: str, remote: str | None, sour
     return upstream.remote, source or upstream.branch
 
 
-def _name_unfollowed(repository: Repository, remote: str, source: str) -> tuple[str, ...]:
-    """Return the branch for a fetch to name if this single-branch clone does not follow it; else none, for all."""
+def _is_followed(repository: Repository, remote: str, source: str) -> bool:
+    """Return whether a fetch brings a branch without being told its name, as in all but single-branch clones."""
     followed = read_branches(repository, remote)
-    return () if followed is None or source in followed else (source,)
+    return followed is None or source in followed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
@@ -145,4 +146,8 @@ def _open(paths: RepositoryPaths) -> SettingsFile[Remotes]:
 
 
 def _encode(remotes: Remotes) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(remotes), indent=2)
+    plain = {name: asdict(settings) for name, settings in remotes.items()}
+    for settings in plain.values():
+        if settings["branches"] is None:
+            del settings["branches"]
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2)

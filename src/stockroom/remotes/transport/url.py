@@ -82,16 +82,15 @@ def _parse_folder(text: str, base: Path) -> RemoteSettings:
             "expected the URL or folder of a remote, found apparent credentials before an '@': leave them out, "
             "and write URLs with '://' (a folder of such a name is ./NAME)"
         )
-    folder = base / text
-    mistyped, is_there = _MISTYPED.match(text), os.path.lexists(folder)
+    mistyped, is_there = _MISTYPED.match(text), os.path.lexists(base / text)
     if mistyped and not is_there:
         raise InvalidInputError(
-            f"expected {mistyped[1].lower()}://..., found {text!r} (a folder of such a name is ./NAME)"
+            f"expected {mistyped[1].lower()}://..., found {mistyped[0]}... (a folder of such a name is ./NAME)"
         )
     if _SSH.match(text) and not is_there:
         raise InvalidInputError(
-            f"expected a folder or a URL of file, s3, gs, az, http or https, found {text!r}, which names another "
-            "machine: ssh is not supported; mount its folder here (a folder of such a name is ./NAME)"
+            "expected a folder or a URL of file, s3, gs, az, http or https, found a path on another machine: ssh is "
+            "not supported; mount the folder here (one with a colon in its name is ./NAME)"
         )
     return RemoteSettings(str((base / Path(text).expanduser()).resolve()))
 
