@@ -201,8 +201,7 @@ class Intake:
         refs = self._repository.refs
         shallow = refs.shallow()
         part = self._select(state, shallow)
-        if self._depth is None and not shallow and not self._may_cut:
-            self._check_complete(state, part)
+        self._check_complete(state, part, may_be_cut=self._depth is not None or bool(shallow) or self._may_cut)
         here = {commit for commit in part.kept if refs.has_commit(commit)}
         parents = {c: self._records[c].parent_ids for c in part.kept if c not in here}
         new = tuple(self._records[commit] for commit in sort_parents_first(parents))
@@ -242,15 +241,16 @@ class Intake:
     def _is_at_hand(self, commit: CommitId) -> bool:
         return commit in self._records or self._repository.refs.has_commit(commit)
 
-    def _check_complete(self, state: RefState, part: HistoryPart) -> None:
+    def _check_complete(self, state: RefState, part: HistoryPart, *, may_be_cut: bool) -> None:
         where = f"{self._transport.url}: {state.path}"
+        own = set(state.list_tips())
         for tip in self._list_tips(state):
-            if not self._is_at_hand(tip):
+            if tip in own and not self._is_at_hand(tip):
                 raise CorruptionError(
                     f"{where}: names commit {tip.hex()}, which is in no bundle: the remote is damaged",
                     where=where,
                 )
-        if part.cut:
+        if part.cut and not may_be_cut:
             raise CorruptionError(
                 f"{where}: its history is incomplete (a parent of commit {min(part.cut).hex()} is in no bundle): the "
                 "remote is damaged",

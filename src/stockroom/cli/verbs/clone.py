@@ -74,7 +74,7 @@ def _clone(
 ) -> StockRoom:
     from stockroom import StockRoom
 
-    target = directory or Path(url.rstrip("/").rpartition("/")[2] or "clone")
+    target = directory or Path(url.rstrip("/").removesuffix("/.stockroom").rpartition("/")[2] or "clone")
     return StockRoom.clone(url, target, metadata_only, ref, on_progress=show, **options)
 
 

@@ -40,13 +40,14 @@ class RemoteSettings:
 
 
 def parse_remote_settings(
-    url: str, *, endpoint_url: str | None = None, region: str | None = None, base: Path
+    url: str | os.PathLike[str], *, endpoint_url: str | None = None, region: str | None = None, base: Path
 ) -> RemoteSettings:
     """Parse the settings of a remote as a user gives them. A folder becomes an absolute path, resolved from `base`.
 
     Raises:
         InvalidInputError: the URL is of no known kind, or carries credentials (which are not repeated).
     """
+    url = os.fspath(url) if isinstance(url, os.PathLike) else url
     if not isinstance(url, str) or not url or "\0" in url:
         raise InvalidInputError(f"expected the URL or folder of a remote, found {url!r}")
     match = _SCHEME.match(url)

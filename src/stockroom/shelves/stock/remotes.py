@@ -39,7 +39,9 @@ class RemoteActions(Handle):
 
         return get_remote(self._repository.paths, name).url
 
-    def add_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
+    def add_remote(
+        self, name: str, url: str | Path, *, endpoint_url: str | None = None, region: str | None = None
+    ) -> None:
         """Add a remote: a folder, or a URL of s3, gs, az, https or http. Does not contact it.
 
         Inside a git work tree, the URL of `origin` is also written to `remote.stock`, for git to track. Do not put
@@ -53,7 +55,9 @@ class RemoteActions(Handle):
         add_remote(self._repository.paths, name, settings)
         _publish(self, name)
 
-    def set_remote(self, name: str, url: str, *, endpoint_url: str | None = None, region: str | None = None) -> None:
+    def set_remote(
+        self, name: str, url: str | Path, *, endpoint_url: str | None = None, region: str | None = None
+    ) -> None:
         """Change the URL of a remote; raises `RemoteNotFoundError` if there is none of that name.
 
         With another URL it is another remote: knowledge of the old one is forgotten.

@@ -83,7 +83,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
     @classmethod
     def clone(
         cls,
-        url: str,
+        url: str | Path,
         path: str | Path,
         metadata_only: bool = False,
         ref: str | None = None,
