@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stockroom.content.diff import ChangeCounts, ColumnDiff, Diff, StateDiff
     from stockroom.content.merge.conflict import Conflict
     from stockroom.refs.operations import Operation
-    from stockroom.remotes.collisions import LeftOut
+    from stockroom.remotes.collisions import LeftOutRef
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.gc import RemoteGcReport
     from stockroom.remotes.pull import PullReport
@@ -51,7 +51,7 @@ _LAZY = {
     "stockroom.content.diff": "ChangeCounts ColumnDiff Diff StateDiff",
     "stockroom.content.merge.conflict": "Conflict",
     "stockroom.refs.operations": "Operation",
-    "stockroom.remotes.collisions": "LeftOut",
+    "stockroom.remotes.collisions": "LeftOutRef",
     "stockroom.remotes.fetch": "FetchReport",
     "stockroom.remotes.gc": "RemoteGcReport",
     "stockroom.remotes.pull": "PullReport",
@@ -102,7 +102,7 @@ __all__ = [
     "FetchReport",
     "GcReport",
     "LeafInfo",
-    "LeftOut",
+    "LeftOutRef",
     "Merge",
     "MergeUnderWay",
     "MetricSummary",

@@ -66,7 +66,9 @@ GLOBAL_OPTIONS: Final = (
         metavar="DIR",
     ),
     GlobalOption("global_quiet", ("-q", "--quiet"), "Print only data and errors."),
-    GlobalOption("global_verbose", ("-v", "--verbose"), "Show the traceback of an error."),
+    GlobalOption(
+        "global_verbose", ("-v", "--verbose"), "List what an import left out; show the traceback of an error."
+    ),
     GlobalOption("global_json", ("--json",), "Print one JSON document instead of text."),
     GlobalOption("global_no_progress", ("--no-progress",), "Draw no progress bars."),
     GlobalOption("global_no_color", ("--no-color",), "Use no colors and draw no pictures, as with NO_COLOR."),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stockroom.importers.left_out import LeftOut
 from stockroom.importers.source import ColumnSource, Source, TableSource
 from stockroom.shelves.data.table import GrowingColumns
 
@@ -37,7 +38,8 @@ class ImportProgress:
 class ImportReport:
     """The result of an import: names of columns, their samples and raw bytes in all, and the input that was skipped.
 
-    `replaced` are the columns of the same names that had other samples before, and how many.
+    `replaced` are the columns of the same names that had other samples before, and how many. `left_out` counts the
+    parts of the input that are of no kind that can be imported.
     """
 
     columns: tuple[str, ...]
@@ -45,6 +47,7 @@ class ImportReport:
     nbytes: int
     skipped: tuple[str, ...] = ()
     replaced: Mapping[str, int] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def import_into(
@@ -58,6 +61,7 @@ def import_into(
     columns: list[str] = []
     skipped: list[str] = []
     replaced: dict[str, int] = {}
+    left_out = LeftOut()
     samples = nbytes = 0
     shelf = stock.data
     for index, source in enumerate(sources):
@@ -70,7 +74,8 @@ def import_into(
         samples += step.samples
         nbytes += step.nbytes
         skipped += source.skipped if isinstance(source, TableSource) else ()
-    return ImportReport(tuple(columns), samples, nbytes, tuple(skipped), replaced)
+        left_out.merge(source.left_out)
+    return ImportReport(tuple(columns), samples, nbytes, tuple(skipped), replaced, left_out)
 
 
 @dataclass(frozen=True, slots=True)

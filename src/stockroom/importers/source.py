@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError
+from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import DEFAULT, Limits
 from stockroom.shelves.data.table import ColumnPlan, Values
 
@@ -60,7 +61,7 @@ class ColumnSource:
     """One column to import: its schema, and a way to stream its samples in bounded batches.
 
     `dtype` is in native byte order; `shape` is one sample's; `count` is None if it is known only at the end. Each call
-    of `batches` starts again from the first sample.
+    of `batches` starts again from the first sample. `left_out` counts the input beside it that is not imported.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ColumnSource:
     count: int | None
     batches: Callable[[], Iterator[Batch]]
     attrs: Mapping[str, object] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class TableSource:
 
     `plans` describes the columns known in advance; others are created when they first have a value. `count` is None if
     it is known only at the end. `batches` yields batches of rows, by column: arrays, or lists with None for rows
-    without a value. It adds a line to `skipped` for each part that it skips as unreadable.
+    without a value. It adds a line to `skipped` for each part that it skips as unreadable, and counts in `left_out` the
+    parts that it does not import.
     """
 
     name: str
@@ -85,6 +88,7 @@ class TableSource:
     count: int | None
     batches: Callable[[], Iterator[Mapping[str, Values]]]
     skipped: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 Source: TypeAlias = ColumnSource | TableSource

@@ -14,7 +14,7 @@ from stockroom.refs.names import fold_name
 from stockroom.remotes.format.ref_state import RefState
 
 
-class LeftOut(NamedTuple):
+class LeftOutRef(NamedTuple):
     """A ref of a remote that was not taken in, and the name here that it collides with."""
 
     ref: str
@@ -41,7 +41,7 @@ def find_collision(state: RefState | None, updates: Sequence[RefMove]) -> Invali
     return None
 
 
-def leave_out_colliding(refs: RefStore, moves: Iterable[RefMove]) -> tuple[list[RefMove], list[LeftOut]]:
+def leave_out_colliding(refs: RefStore, moves: Iterable[RefMove]) -> tuple[list[RefMove], list[LeftOutRef]]:
     """Return the moves of refs here that can be made together, deletions first, and the new refs that collide.
 
     Of two new names that collide, the one that comes first is kept.
@@ -53,7 +53,7 @@ def leave_out_colliding(refs: RefStore, moves: Iterable[RefMove]) -> tuple[list[
     existing = [Ref("remote", name) for name in refs.remotes()] + [Ref("tag", name) for name in refs.tags()]
     taken = {(ref.kind, fold_name(ref.name)): ref.name for ref in existing if ref not in gone}
     kept: list[RefMove] = []
-    left_out: list[LeftOut] = []
+    left_out: list[LeftOutRef] = []
     for move in ordered:
         kind, name = move.ref
         is_new = move.old is None and move.new is not None
@@ -65,8 +65,8 @@ def leave_out_colliding(refs: RefStore, moves: Iterable[RefMove]) -> tuple[list[
     return kept, left_out
 
 
-def _describe(ref: Ref, other: str) -> LeftOut:
+def _describe(ref: Ref, other: str) -> LeftOutRef:
     """Return the ref by its name on the remote."""
     if ref.kind != "remote":
-        return LeftOut(str(ref), other)
-    return LeftOut(str(Ref("branch", ref.name.partition("/")[2])), other.partition("/")[2])
+        return LeftOutRef(str(ref), other)
+    return LeftOutRef(str(Ref("branch", ref.name.partition("/")[2])), other.partition("/")[2])

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import CorruptionError, RefChangedError, RefNotFoundError, did_you_mean, near_names
 from stockroom.refs import Ref, RefChange, RefMove
-from stockroom.remotes.collisions import LeftOut, leave_out_colliding
+from stockroom.remotes.collisions import LeftOutRef, leave_out_colliding
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.history_depth import Depth
 from stockroom.remotes.intake import Intake
@@ -74,7 +74,7 @@ class FetchReport:
     packs: int
     nbytes: int
     leaving: int = 0
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOutRef, ...] = ()
     rejected: tuple[RejectedTag, ...] = ()
     shallow: int | None = None
 
@@ -84,7 +84,7 @@ class FetchPlan:
     """How refs here follow a remote's state: the moves, and the refs that do not."""
 
     moves: list[RefMove]
-    left_out: list[LeftOut]
+    left_out: list[LeftOutRef]
     rejected: list[RejectedTag]
 
 

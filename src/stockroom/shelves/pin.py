@@ -30,6 +30,7 @@ class Pin:
     commit: str | None = None
     workspace: Workspace | None = None
     is_closed: bool = False
+    lazy: bool = True
 
     @property
     def tensors(self) -> TensorStore:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.column import Column
-from stockroom.shelves.data.keys import KeyChoice
+from stockroom.shelves.data.keys import KeyChoice, is_integer, is_selection
 from stockroom.shelves.data.sample_reader import Batch
-from stockroom.shelves.data.values import Array
+from stockroom.shelves.data.values import Array, describe_value
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.shelves.stock.stock import StockRoom
 from stockroom.store.dtypes import EXTENSION_NAMES
@@ -22,7 +22,7 @@ from stockroom.trees import Key
 
 try:
     import torch
-    from torch.utils.data import Dataset
+    from torch.utils.data import Dataset, default_collate
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "make_torch_dataset needs PyTorch: install it with `pip install 'stockroom-vcs[torch]'`", name=error.name
@@ -87,12 +87,18 @@ class ColumnDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._open()[0]) if self._keys is None else len(self._keys)
 
-    def __getitem__(self, index: int) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} samples")
-        return self.__getitems__([index])[0]
+    def __getitem__(self, index: Any) -> Any:
+        """Return the sample at an index; for a slice or a list of indices, the samples collated as a DataLoader does.
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        A mask selects as in numpy. Raises `IndexError` for an index that is out of range.
+        """
+        if is_integer(index):
+            return self.__getitems__(self._check_indices([operator.index(index)]))[0]
+        if not is_selection(index):
+            raise TypeError(f"expected an index, a slice or a list of indices, found {describe_value(index)}")
+        return default_collate(self.__getitems__(self._check_indices(index)))
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> list[Any]:
         """Return the samples at `indices`, by one gather per column. DataLoader calls this with a whole batch."""
         wanted = np.asarray(indices, np.int64)
         columns = self._open()
@@ -108,34 +114,52 @@ class ColumnDataset(Dataset[Any]):
             samples = [dict(zip(self._names, sample, strict=True)) for sample in samples]
         return samples if self._transform is None else [self._transform(sample) for sample in samples]
 
+    def _check_indices(self, indices: Any) -> NDArray[np.int64]:
+        """Return the indices that a list, slice or mask selects, as they count from the start."""
+        count = len(self)
+        if isinstance(indices, slice):
+            return np.arange(*indices.indices(count), dtype=np.int64)
+        array = np.asarray(indices)
+        if array.dtype == np.bool_ and array.shape == (count,):
+            return np.flatnonzero(array)
+        if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+            raise TypeError(f"expected integer indices, or a mask of {count}, found {describe_value(array)}")
+        found = array.astype(np.int64)
+        wrong = found[(found < -count) | (found >= count)]
+        if len(wrong):
+            raise IndexError(f"index {wrong[0]} is out of range for {count} samples")
+        return np.where(found < 0, found + count, found)
+
     def __getstate__(self) -> dict[str, Any]:
         columns = self._open()
-        path, commit = columns[0].pin()
+        path, commit, lazy = columns[0].pin()
         for column in columns:
-            if column.pin() != (path, commit):
+            if column.pin()[:2] != (path, commit):
                 raise InvalidInputError(
                     "columns of one data set must come from one repository and commit to be pickled"
                 )
         return {
             "path": str(path),
             "commit": commit,
-            "columns": [column.name for column in columns],
+            "lazy": lazy,
+            "columns": [(column.name, column.decodes) for column in columns],
             "names": self._names,
             "keys": self._keys,
             "transform": self._transform,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._pinned = (Path(state["path"]), state["commit"], state["columns"])
+        self._pinned = (Path(state["path"]), state["commit"], state["lazy"], state["columns"])
         self._names, self._keys, self._transform = state["names"], state["keys"], state["transform"]
         self._columns = self._positions = self._stock = self._ahead = None
 
     def _open(self) -> list[Column]:
         """Return the columns, opened in this process on first use."""
         if self._columns is None:
-            path, commit, names = self._pinned
-            self._stock = StockRoom(path, ref=commit)
-            self._columns = [self._stock.data[name] for name in names]
+            path, commit, lazy, columns = self._pinned
+            self._stock = StockRoom(path, ref=commit, lazy=lazy)
+            opened = [(self._stock.data[name], decodes) for name, decodes in columns]
+            self._columns = [column if decodes else column.encoded for column, decodes in opened]
         return self._columns
 
     def _open_ahead(self) -> list[ReadAhead]:
@@ -173,7 +197,7 @@ def _list_keys(column: Column, keys: Any) -> list[Any]:
 
 def _compact(keys: list[Any]) -> range | list[Key]:
     """Return keys as a range if they are evenly spaced: a range pickles to almost nothing."""
-    plain = [operator.index(key) if isinstance(key, np.integer | torch.Tensor) else key for key in keys]
+    plain = [operator.index(key) if is_integer(key) else key for key in keys]
     if len(plain) > 1 and type(plain[0]) is type(plain[1]) is int and plain[0] != plain[1]:
         spaced = range(plain[0], plain[0] + (plain[1] - plain[0]) * len(plain), plain[1] - plain[0])
         if list(spaced) == plain:

@@ -7,8 +7,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from stockroom import SchemaError, StockRoom, make_torch_dataset
+from stockroom.shelves.png import encode_png
 
 
 def fill(stock):
@@ -88,3 +90,75 @@ def test_a_mask_needs_columns_of_the_same_keys(stock):
         stock.data["a"], stock.data["b"] = [1, 2, 3], {1: 1, 2: 2, 3: 3}
     with pytest.raises(SchemaError, match="do not have the same keys"):
         make_torch_dataset([stock.data["a"], stock.data["b"]], keys=np.array([True, False, True]))
+
+
+@pytest.fixture
+def numbers(stock):
+    with stock.enable_write():
+        stock.data["x"] = np.arange(20, dtype=np.float32).reshape(10, 2)
+        stock.data["y"] = np.arange(10)
+    return make_torch_dataset({"x": stock.data["x"], "y": stock.data["y"]})
+
+
+@pytest.mark.parametrize("index", [7, -3, np.int64(7), np.array(7), torch.tensor(7)])
+def test_one_index_of_any_library_is_one_sample(numbers, index):
+    assert numbers[index]["y"].item() == 7
+    assert numbers[index]["x"].tolist() == [14, 15]
+
+
+@pytest.mark.parametrize(
+    "indices", [[2, 5, -1], (2, 5, 9), np.array([2, 5, 9]), torch.tensor([2, 5, -1]), np.isin(np.arange(10), [2, 5, 9])]
+)
+def test_many_indices_are_one_batch(numbers, indices):
+    if isinstance(indices, tuple):
+        with pytest.raises(TypeError, match="found tuple"):
+            numbers[indices]
+        return
+    batch = numbers[indices]
+
+    assert batch["y"].tolist() == [2, 5, 9]
+    assert batch["x"].shape == (3, 2)
+
+
+def test_a_slice_is_a_batch_as_of_a_tensor_data_set(numbers):
+    assert numbers[2:4]["y"].tolist() == [2, 3]
+    assert numbers[::-4]["y"].tolist() == [9, 5, 1]
+
+
+@pytest.mark.parametrize("index", [10, -11, [0, 10], torch.tensor([-11])])
+def test_an_index_out_of_range_is_an_index_error(numbers, index):
+    with pytest.raises(IndexError, match="out of range for 10 samples"):
+        numbers[index]
+
+
+@pytest.mark.parametrize("index", ["y", 1.5, True, [1.5], np.zeros(3, bool), None])
+def test_anything_else_is_no_index(numbers, index):
+    with pytest.raises(TypeError, match="expected"):
+        numbers[index]
+
+
+def test_a_batch_sampler_given_as_the_sampler_reads_batches(numbers):
+    sampler = BatchSampler(SequentialSampler(numbers), batch_size=4, drop_last=False)
+    loader = DataLoader(numbers, batch_size=None, sampler=sampler)
+
+    assert [batch["y"].tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_a_transform_sees_single_samples_of_a_batch(stock):
+    with stock.enable_write():
+        stock.data["y"] = np.arange(10)
+    dataset = make_torch_dataset([stock.data["y"]], transform=lambda sample: sample[0] * 2)
+
+    assert dataset[[1, 4]].tolist() == [2, 8]
+
+
+def test_a_pickled_data_set_keeps_how_its_columns_were_taken(stock):
+    with stock.enable_write():
+        stock.data["y"] = np.arange(3)
+        stock.data.create("photo", decoder="image:RGB").extend([encode_png(np.zeros((2, 2, 3), np.uint8))] * 3)
+    with StockRoom(stock.path, lazy=False) as strict:
+        dataset = make_torch_dataset([strict.data["y"], strict.data["photo"].encoded])
+        copied = pickle.loads(pickle.dumps(dataset))
+
+    assert copied[0][1].startswith(b"\x89PNG")
+    assert copied._stock.lazy is False

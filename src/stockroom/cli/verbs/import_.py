@@ -18,6 +18,7 @@ from stockroom.cli.verb import verb
 
 if TYPE_CHECKING:
     from stockroom.cli.render.progress import Progress
+    from stockroom.importers.left_out import LeftOut
     from stockroom.importers.run import ImportProgress, ImportReport
 
 
@@ -91,5 +92,14 @@ def _tell(
         console.say(f"replaced {format_count(count, 'other sample')} in data/{name}")
     outcome = describe_outcome(commit_id, staged=staged)
     console.say(f"imported {size} into {format_count(len(report.columns), 'column')}; {outcome}")
-    document = {**asdict(report), "commit": commit_id, "changes": changes_document(changes)}
+    _tell_left_out(console, report.left_out)
+    fields = {**asdict(report), "left_out": report.left_out.as_document()}
+    document = {**fields, "commit": commit_id, "changes": changes_document(changes)}
     console.answer(document, [commit_id] if commit_id else [])
+
+
+def _tell_left_out(console: Console, left_out: LeftOut) -> None:
+    if left_out:
+        for line in left_out.list_lines() if console.given.verbose else ():
+            console.say(f"left out {line}")
+        console.say(f"left out {left_out.summarize()}{'' if console.given.verbose else '; see --verbose'}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Va
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,17 @@ from numpy.typing import NDArray
 from stockroom.content.column import check_attrs
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.images import decode_image, decoded_shape
-from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, parse_nested
+from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_positions, is_selection, parse_nested
+from stockroom.shelves.data.mapping_views import Items, Values
 from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.sample_reader import Batch, Sample
 from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples
-from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, find_unshared_key, iter_positions
 
 if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
-
-_SAMPLES_AT_ONCE: Final = 256
 
 
 class Column(Mapping[SampleKey, Sample]):
@@ -66,6 +64,11 @@ class Column(Mapping[SampleKey, Sample]):
     def decoder(self) -> str | None:
         """The decoder that turns the stored bytes into arrays: `image`, `image:RGB`, ...; None if there is none."""
         return self._opened.record.decoder
+
+    @property
+    def decodes(self) -> bool:
+        """Whether samples are decoded when they are read."""
+        return self._decoder is not None
 
     @property
     def encoded(self) -> Column:
@@ -125,7 +128,7 @@ class Column(Mapping[SampleKey, Sample]):
             if position is not None:
                 sample = pinned.read_one(position)
                 return self._decode(sample, key) if type(sample) is bytes else sample
-        if isinstance(key, slice | list | np.ndarray) or is_tensor(key):
+        if is_selection(key):
             column = self.freeze()  # so that positions and samples are those of one moment
             return column._take(column._opened.get_selected(key))
         return self._read(self._opened.check_key(key))
@@ -246,10 +249,14 @@ class Column(Mapping[SampleKey, Sample]):
         """Return a key that only one of the two columns has; None if they have the same keys."""
         return find_unshared_key(self._opened.tree, other._opened.tree)
 
-    def pin(self) -> tuple[Path, str]:
-        """Return the repository's path and this column's commit; raises `TypeError` if the column is being written."""
-        self._opened.pin.check_open()
-        return self._opened.pin.repository.paths.root, self._opened.require_commit()
+    def pin(self) -> tuple[Path, str, bool]:
+        """Return the repository's path, this column's commit, and whether its handle is lazy.
+
+        Raises `TypeError` if the column is being written.
+        """
+        pin = self._opened.pin
+        pin.check_open()
+        return pin.repository.paths.root, self._opened.require_commit(), pin.lazy
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a column cannot be pickled; use make_torch_dataset, or send the path and the commit")
@@ -267,6 +274,23 @@ class Column(Mapping[SampleKey, Sample]):
         """Raise `ClosedError` if the handle it was taken from is closed."""
         self._opened.pin.check_open()
 
+    def iter_samples(self) -> Iterator[Sample]:
+        """Yield the samples in key order, read many at a time; only for a column that does not change meanwhile.
+
+        Each sample has its own memory: a caller who keeps one does not keep those that were read with it.
+        """
+        encoded, ahead = self.encoded, self.read_ahead()
+        for positions in self._opened.reader.iter_windows():
+            if ahead is not None:
+                ahead.see(positions)
+            batch = encoded.take(positions)
+            for row, position in enumerate(positions.tolist()):
+                self.check_open()
+                if isinstance(batch, np.ndarray):
+                    yield batch[row, ...] if len(batch) == 1 else batch[row, ...].copy()
+                else:
+                    yield self._decode(batch[row], position, "position")
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""
         samples = self[:]
@@ -278,11 +302,11 @@ class Column(Mapping[SampleKey, Sample]):
 
     def values(self) -> ValuesView[Sample]:
         """Return a view of the samples in key order; iteration reads many at a time."""
-        return _Values(self)
+        return Values(self)
 
     def items(self) -> ItemsView[SampleKey, Sample]:
         """Return a view of the keys and samples in key order; iteration reads many at a time."""
-        return _Items(self)
+        return Items(self)
 
     def __iter__(self) -> Iterator[SampleKey]:
         keys = self.freeze().keys_as_stored()
@@ -354,11 +378,11 @@ class Column(Mapping[SampleKey, Sample]):
         """The decoder to apply; None if this column is `encoded`."""
         return self._opened.record.decoder if self._decodes else None
 
-    def _decode(self, sample: Sample, key: SampleKey) -> Sample:
+    def _decode(self, sample: Sample, key: SampleKey, noun: str = "key") -> Sample:
         decoder = self._decoder
         if decoder is None or not isinstance(sample, bytes):
             return sample
-        return decode_image(sample, decoder, f"column {self.name!r}, key {key!r}")
+        return decode_image(sample, decoder, f"column {self.name!r}, {noun} {key!r}")
 
     def _take(self, positions: NDArray[np.int64]) -> Batch:
         reader, decoder = self._opened.reader, self._decoder
@@ -366,32 +390,6 @@ class Column(Mapping[SampleKey, Sample]):
         batch = reader.read_batch(positions)
         if decoder is None:
             return batch
-        decoded: Any = zip(batch, positions.tolist(), strict=True)
-        return [decode_image(data, decoder, f"column {self.name!r}, position {index}") for data, index in decoded]
-
-    def iter_samples(self) -> Iterator[Sample]:
-        """Yield the samples in key order, read many at a time; only for a column that does not change meanwhile."""
-        count, ahead = len(self), self.read_ahead()
-        for start in range(0, count, _SAMPLES_AT_ONCE):
-            positions = np.arange(start, min(start + _SAMPLES_AT_ONCE, count))
-            if ahead is not None:
-                ahead.see(positions)
-            batch = self.take(positions)
-            for position in range(len(batch)):
-                self.check_open()
-                yield batch[position, ...] if isinstance(batch, np.ndarray) else batch[position]
-
-
-class _Values(ValuesView[Sample]):
-    _mapping: Column
-
-    def __iter__(self) -> Iterator[Sample]:
-        return self._mapping.freeze().iter_samples()
-
-
-class _Items(ItemsView[SampleKey, Sample]):
-    _mapping: Column
-
-    def __iter__(self) -> Iterator[tuple[SampleKey, Sample]]:
-        column = self._mapping.freeze()
-        return zip(column, column.iter_samples(), strict=True)
+        stored: Any = zip(batch, positions.tolist(), strict=True)
+        decoded: Any = [self._decode(data, index, "position") for data, index in stored]
+        return decoded  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
 from stockroom.shelves.data.values import describe_value
+from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.trees import Key, KeyType
 
 SampleKey: TypeAlias = Key | tuple[int | str, ...]
@@ -26,19 +28,45 @@ KeyChoice: TypeAlias = Iterable[SampleKey] | slice | None
 """The samples under these keys, or at a slice of positions in key order; None is all samples."""
 
 
-def check_key(key: object, key_type: str, *, column: str) -> Key:
+def check_key(key: Any, key_type: str, *, column: str) -> Key:
     """Return `key` as the column's tree stores it, a tuple as its text; raises `SchemaError` if invalid, as True is."""
     if key_type == KeyType.STR:
         if isinstance(key, str):
             return key if type(key) is str else str.__str__(key)  # an enum member by its value
         if isinstance(key, tuple):
             return format_nested(key, f"column {column!r}")
+        if isinstance(key, np.ndarray) and key.ndim == 0 and key.dtype.kind == "U":
+            return str(key)
     elif type(key) is int:
         return key
-    elif isinstance(key, int | np.integer) and not isinstance(key, bool):
+    elif is_integer(key):
         return operator.index(key)
     hint = "; to set many samples use update({key: sample})" if isinstance(key, slice | list | np.ndarray) else ""
     raise SchemaError(f"column {column!r}: expected {key_type} keys, found {key!r:.80} ({type(key).__name__}){hint}")
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether `value` is one whole number: of Python or numpy, or an array or tensor of shape `()`."""
+    if isinstance(value, int | np.integer):
+        return not isinstance(value, bool)
+    if not is_scalar_array(value) or "bool" in str(value.dtype):
+        return False
+    with suppress(TypeError):  # of floats and text
+        operator.index(value)
+        return True
+    return False
+
+
+def is_selection(key: Any) -> bool:
+    """Return whether `key` selects any number of samples: a slice, or a list, range, array or tensor of keys."""
+    if isinstance(key, slice | list | range):
+        return True
+    return (isinstance(key, np.ndarray) or is_tensor(key)) and not is_scalar_array(key)
+
+
+def is_scalar_array(value: Any) -> bool:
+    """Return whether `value` is an array or tensor of shape `()`: one key, and not a list of keys."""
+    return getattr(value, "ndim", None) == 0 and hasattr(value, "dtype")
 
 
 def check_pair(pair: Any, key_type: str, *, column: str) -> tuple[Key, object]:

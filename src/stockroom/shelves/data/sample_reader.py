@@ -5,7 +5,7 @@ Whole leaf nodes are resolved to vectors and kept (`vectors`). A batch then cost
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -32,6 +32,8 @@ Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 _MAX_KEPT_PACKS = 32
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
+_MAX_WINDOW = 256
+_WINDOW_NBYTES = 8 << 20
 
 
 class SampleReader:
@@ -133,6 +135,22 @@ class SampleReader:
             return None
         rows = self._plan.gather(positions)
         return rows.view(self.dtype).reshape(len(rows), *self._shape)
+
+    def iter_windows(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the positions of all samples, in order, as arrays of those to read at once: 8 MiB, or one sample."""
+        start = 0
+        while start < self._count:
+            window = np.arange(start, min(start + _MAX_WINDOW, self._count))
+            window = window[: self._count_within(window, _WINDOW_NBYTES)]
+            start += len(window)
+            yield window
+
+    def _count_within(self, positions: NDArray[np.int64], nbytes: int) -> int:
+        """Return how many of these samples, from the first on, take `nbytes` raw bytes together; at least one."""
+        if self.format.item_nbytes is not None:
+            return max(1, nbytes // max(1, self.format.item_nbytes))
+        total = np.cumsum(self.format.measure(self._load_values(positions)))
+        return max(1, int(np.searchsorted(total, nbytes, side="right")))
 
     def read_batch(self, positions: NDArray[np.int64]) -> Batch:
         """Return samples at positions in key order: `(n, *shape)`, or a list if shapes vary or samples are text."""

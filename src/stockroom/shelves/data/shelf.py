@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,23 +15,18 @@ from stockroom.digest import DIGEST_NBYTES
 from stockroom.errors import ColumnNotFoundError, InvalidInputError, SchemaError
 from stockroom.refs import check_collision, check_name
 from stockroom.repository.writing.workspace import Workspace
+from stockroom.shelves.data.assigned import infer_bulk_schema, no_samples, split_keys, widen_to_admit
 from stockroom.shelves.data.column import Column
 from stockroom.shelves.data.images import check_decoder
-from stockroom.shelves.data.keys import check_key
 from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.values import (
     Schema,
-    as_array_like,
-    check_unmasked,
     format_shape,
-    infer_schema,
-    is_data_frame,
-    widen_schema,
 )
 from stockroom.shelves.pin import Shelf
 from stockroom.store.codecs import AUTO
 from stockroom.store.dtypes import format_dtype, parse_dtype
-from stockroom.trees import Key, KeyType
+from stockroom.trees import KeyType
 
 if TYPE_CHECKING:
     from stockroom.shelves.data.casting import Cast
@@ -58,10 +54,12 @@ class DataShelf(Shelf[Column]):
         return Column(OpenColumn(self._pin, name))
 
     def __setitem__(self, name: Any, values: object) -> None:
-        if isinstance(name, tuple) and len(name) > 1:
+        if not isinstance(name, tuple) or len(name) == 1:
+            self._assign(name, values)
+        elif name[0] in self or not isinstance(name[0], str):
             self[name[0]][_key_after(name)] = values
         else:
-            self._assign(name, values)
+            self._assign(name[0], {_key_after(name): values})
 
     def __delitem__(self, name: str) -> None:
         workspace = self._pin.writer()
@@ -249,12 +247,12 @@ class DataShelf(Shelf[Column]):
             raise InvalidInputError(f"column {name!r} already exists; delete it first, or assign to it")
         check_collision("column", name, self._pin.list_names(DATA))
 
-    def _assign(self, name: str, values: object) -> None:
+    def _assign(self, name: Any, values: object) -> None:
         """Make `values` the column's content; creates the column if needed, with a schema inferred from them."""
         workspace = self._pin.writer()
         if not isinstance(name, str):
             raise SchemaError(f"expected a column name, found {name!r}")
-        keys, samples = _split_keys(name, values)
+        keys, samples = split_keys(name, values)
         edit = workspace.find_column(name_path(DATA, name))
         key_type = KeyType.STR if keys and isinstance(keys[0], str) else KeyType.INT
         if edit is not None:
@@ -267,13 +265,41 @@ class DataShelf(Shelf[Column]):
         if isinstance(values, Column):
             codec, attrs, decoder = values.codec, values.attrs, values.decoder
             writer = self._create(name, values.schema, values.key_type, codec=codec, attrs=attrs, decoder=decoder)
+        elif isinstance(samples, np.ndarray | list | tuple):
+            writer = self._create(name, infer_bulk_schema(name, samples, keys), key_type)
         else:
-            schema, samples = _infer_bulk_schema(name, samples, keys)
-            writer = self._create(name, schema, key_type)
-        try:
+            self._create_from_iterator(name, iter(samples))  # type: ignore[call-overload]
+            return
+        with self._removed_on_error(name):
             writer.replace_all(keys, samples)
+
+    def _create_from_iterator(self, name: str, samples: Iterator[Any]) -> None:
+        """Create a column at the first sample; widen it at one of another shape. Only one sample is in memory.
+
+        Each sample is stored before the next is read, so an iterator may yield the same buffer again and again.
+        """
+        schema: Schema | None = None
+        with self._pin.writer().lock, ExitStack() as on_error:
+            for key, sample in enumerate(samples):
+                wider = widen_to_admit(schema, name, key, sample)
+                if schema is None:
+                    self._create(name, wider, KeyType.INT)
+                    on_error.enter_context(self._removed_on_error(name))
+                elif wider != schema:
+                    self.widen(name, wider.shape)
+                if wider != schema:
+                    schema, writer = wider, _make_writer(self._pin.writer(), self._get_edit(name), name)
+                writer.put(key, sample)
+            if schema is None:
+                raise no_samples(name)
+
+    @contextmanager
+    def _removed_on_error(self, name: str) -> Iterator[None]:
+        """Remove the column that this call has created if the block fails."""
+        try:
+            yield
         except BaseException:
-            workspace.delete(name_path(DATA, name))
+            self._pin.writer().delete(name_path(DATA, name))
             raise
 
 
@@ -312,27 +338,6 @@ def _format_any_dtype(dtype: Any) -> str:
         raise SchemaError(f"expected a dtype such as 'uint8' or 'float32', found {dtype!r}") from error
 
 
-def _split_keys(name: str, values: object) -> tuple[list[Key] | None, object]:
-    """Return the keys, if `values` has any, and the samples."""
-    if isinstance(values, Mapping) and not isinstance(values, Column):
-        keys: list[Any] = [_plain_key(name, key) for key in values]
-        if len(set(keys)) < len(keys):  # such as a tuple and its text
-            raise SchemaError(f"column {name!r}: expected each key once, found two that are stored as one")
-        if len({type(key) for key in keys}) > 1:
-            raise SchemaError(f"column {name!r}: expected keys all int or all str, found both")
-        return keys, list(values.values())
-    if isinstance(values, Column):
-        frozen = values.encoded.freeze()
-        return [_plain_key(name, key) for key in frozen], frozen.values()
-    plain = as_array_like(values, f"column {name!r}")
-    if isinstance(plain, str | bytes | np.generic) or is_data_frame(plain) or not isinstance(plain, Iterable):
-        raise SchemaError(
-            f"column {name!r}: expected an array (N, ...), a list of samples or a mapping, found "
-            f"{type(values).__name__}; for a single sample use stock.data[{name!r}, key] = value"
-        )
-    return None, plain
-
-
 def _check_decoder_kept(name: str, record: ColumnRecord, values: Column) -> None:
     """Raise `SchemaError` if a column cannot hold the decoded samples of another one; `encoded` ones it can."""
     is_decoded = values.decoder is not None and not isinstance(values.dtype, str)
@@ -341,32 +346,6 @@ def _check_decoder_kept(name: str, record: ColumnRecord, values: Column) -> None
             f"column {name!r}: expected samples of the decoder {record.decoder}, found {values.decoder} in column "
             f"{values.name!r}; delete {name!r} first, or assign `.encoded`, which is bytes"
         )
-
-
-def _plain_key(name: str, key: object) -> Key:
-    if isinstance(key, bool) or not isinstance(key, int | str | np.integer | tuple):
-        raise SchemaError(f"column {name!r}: expected int or str keys, found {key!r} ({type(key).__name__})")
-    return check_key(key, KeyType.STR if isinstance(key, str | tuple) else KeyType.INT, column=name)
-
-
-def _infer_bulk_schema(name: str, samples: Any, keys: Sequence[Key] | None) -> tuple[Schema, object]:
-    """Return the schema that admits all samples, and the samples; an iterator's samples come back as a list."""
-    if isinstance(samples, np.ndarray):
-        if samples.ndim == 0:
-            raise SchemaError(f"column {name!r}: expected an array of samples (N, ...), found a 0-d array")
-        if samples.dtype.kind in "US":
-            raise SchemaError(f"column {name!r}: pass text as a list: array.tolist()")
-        samples = check_unmasked(samples, f"column {name!r}", first_key=0)
-        return Schema(infer_schema(samples, f"column {name!r}").dtype, samples.shape[1:]), samples
-    listed = list(samples)
-    if not listed:
-        raise SchemaError(f"column {name!r}: cannot infer a dtype without samples; use stock.data.create(...)")
-    schema: Schema | None = None
-    for position, sample in enumerate(listed):
-        found = infer_schema(sample, f"column {name!r}, key {position if keys is None else keys[position]!r}")
-        schema = found if schema is None else widen_schema(schema, found)
-    assert schema is not None
-    return schema, listed
 
 
 def _parse_shape(name: str, shape: Sequence[int | None] | int) -> tuple[int | None, ...]:

@@ -46,7 +46,7 @@ class Handle:
         self._needs_head = needs_head
         self._head = Head(None, None)
         repository = Repository.locate(path, make_fetcher=choose_fetcher(lazy))
-        self._pin = Pin(repository, repository.open_snapshot(None))
+        self._pin = Pin(repository, repository.open_snapshot(None), lazy=lazy)
 
     # -- position and shelves
 

@@ -15,7 +15,7 @@ from stockroom.shelves.report import DropReport, PrefetchReport, Presence
 from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
-    from stockroom.remotes.collisions import LeftOut
+    from stockroom.remotes.collisions import LeftOutRef
     from stockroom.remotes.fetch import FetchReport
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.push import PushReport
@@ -254,7 +254,7 @@ class RemoteActions(Handle):
             found = None
         return DEFAULT_REMOTE if found is None else found.remote
 
-    def list_left_out(self, remote: str = "origin") -> list[LeftOut]:
+    def list_left_out(self, remote: str = "origin") -> list[LeftOutRef]:
         """Return the branches and tags of a remote, as last seen, that are not here because they collide.
 
         Such a name differs from another one here only in case or accents' form. Contacts no remote.

@@ -6,8 +6,9 @@ import blake3
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
-from stockroom import ClosedError, InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
+from stockroom import ClosedError, Column, InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
 
 KINDS = {
     "inline": ([np.array(n, np.float32) for n in range(20)], {}),
@@ -240,3 +241,106 @@ def test_columns_without_samples_are_read_measured_and_exported(stock, tmp_path,
         f"data/{name}": 0 for name in stock.data
     }
     assert stock.verify().ok
+
+
+@pytest.mark.parametrize("number", [3, np.int8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)])
+def test_one_whole_number_of_any_library_is_a_key(stock, number):
+    with stock.enable_write():
+        stock.data["label"] = np.arange(6) * 10
+        stock.data["label", number] = 31
+        stock.data["text"] = list("abcdef")
+    column = stock.data["label"]
+
+    assert column[number] == 31
+    assert number in column
+    assert stock.data["text"][number] == "d"
+    assert column[[number, number]].tolist() == [31, 31]
+    assert column.positions_of([number]).tolist() == [3]
+
+
+@pytest.mark.parametrize("other", [np.array(True), torch.tensor(True), np.array(3.0), torch.tensor(3.0), np.array("3")])
+def test_a_scalar_array_of_anything_else_is_no_key(stock, other):
+    with stock.enable_write():
+        stock.data["label"] = np.arange(6)
+
+    with pytest.raises(SchemaError, match="expected int keys"):
+        stock.data["label"][other]
+    assert other not in stock.data["label"]
+
+
+def test_a_scalar_array_of_text_is_a_key_of_text(stock):
+    with stock.enable_write():
+        stock.data["age"] = {"ada": 36, "bob": 7}
+
+    assert stock.data["age"][np.array("bob")] == 7
+    assert stock.data["age"][np.array(["bob", "ada"]).tolist()].tolist() == [7, 36]
+
+
+def test_a_range_selects_keys_as_a_list_does(stock):
+    with stock.enable_write():
+        stock.data["label"] = {key: key for key in range(5, 15)}
+
+    assert stock.data["label"][range(6, 12, 2)].tolist() == [6, 8, 10]
+
+
+def test_the_first_sample_makes_a_column(stock):
+    with stock.enable_write():
+        stock.data["frame", 7] = np.zeros((2, 3), np.float32)
+        stock.data["scan", "patient", 3] = np.arange(4, dtype=np.int16)
+        with pytest.raises(SchemaError, match="key 0"):
+            stock.data["wrong", 0] = object()
+
+    assert list(stock.data) == ["frame", "scan"]
+    assert (stock.data["frame"].dtype, stock.data["frame"].shape, list(stock.data["frame"])) == ("float32", (2, 3), [7])
+    assert list(stock.data["scan"]) == [("patient", 3)]
+
+
+def test_an_iteration_reads_by_bytes_and_each_sample_has_its_own_memory(stock, monkeypatch):
+    with stock.enable_write():
+        stock.data["small"] = np.zeros((600, 8))
+        stock.data["large"] = np.zeros((5, 1 << 20))
+        ragged = stock.data.create("ragged", dtype="uint8", shape=(None,))
+        ragged.extend([np.zeros(3 << 20, np.uint8)] * 6 + [np.zeros(5, np.uint8)] * 4)
+    taken = []
+    take = Column.take
+    monkeypatch.setattr(Column, "take", lambda *given: taken.append(len(given[1])) or take(*given))
+
+    for name, expected in {"small": [256, 256, 88], "large": [1] * 5, "ragged": [2, 2, 6]}.items():
+        taken.clear()
+        samples = list(stock.data[name].values())
+        assert taken == expected
+        assert all(sample.base is None or sample.base.nbytes == sample.nbytes for sample in samples)
+
+
+def test_a_column_from_an_iterator_holds_one_sample_at_a_time(stock):
+    buffer = np.zeros((4, 4), np.int32)
+
+    def refill():
+        for number in range(50):
+            buffer[...] = number
+            yield buffer
+
+    with stock.enable_write():
+        stock.data["same"] = refill()
+        stock.data["ragged"] = (np.full(number % 3 + 1, number) for number in range(50))
+        with pytest.raises(SchemaError, match="key 9"):
+            stock.data["wrong"] = (np.zeros(3) if number < 9 else np.zeros((3, 3)) for number in range(50))
+        with pytest.raises(SchemaError, match="without samples"):
+            stock.data["nothing"] = iter([])
+
+    assert sorted(stock.data) == ["ragged", "same"]
+    assert stock.data["same"][:][:, 0, 0].tolist() == list(range(50))
+    assert [sample.tolist() for sample in stock.data["ragged"].values()] == [
+        [number] * (number % 3 + 1) for number in range(50)
+    ]
+
+
+def test_a_column_that_an_iterator_made_itself_stays(stock):
+    def make():
+        stock.data["image"] = np.arange(3)
+        yield np.zeros(2)
+
+    with stock.enable_write():
+        with pytest.raises(InvalidInputError, match="already exists"):
+            stock.data["image"] = make()
+        assert stock.data["image"][:].tolist() == [0, 1, 2]
