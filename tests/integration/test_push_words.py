@@ -122,6 +122,8 @@ def test_refs_are_pushed_renamed_and_deleted_as_by_git(sides: Sides) -> None:
         "push --delete origin renamed v2": True,
         "push origin --delete gone": False,
         "push --all origin dev": False,
+        "push origin main:bad..name": False,
+        "push origin main:": False,
     }.items():
         assert sides.both("a", words) is succeeds, words
         sides.compare()

@@ -266,7 +266,7 @@ def _clone_metadata(
     state = get_newest_state(transport)
     head, tip = _choose_head(state, options.ref, transport.url) if kept is None else _follow_git(paths, kept)
     prepare_repository(paths)
-    branches = options.choose_branches(head)
+    branches = options.choose_branches(head) if kept is None or head.branch in state.branches else None
     if ORIGIN not in read_remotes(paths):
         add_remote(paths, ORIGIN, replace(settings, branches=branches))
     repository = Repository(paths)

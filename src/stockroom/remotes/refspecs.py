@@ -12,7 +12,7 @@ from typing import Final
 
 from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError, RefNotFoundError
-from stockroom.refs import Ref
+from stockroom.refs import Ref, check_name
 from stockroom.repository.config import read_settings
 from stockroom.repository.follow import follow_git_if_free
 from stockroom.repository.repository import Repository
@@ -106,6 +106,7 @@ class _Resolver:
             return
         ref, at = self._resolve(source)
         there = self._name_target(source, ref, target if colon else source)
+        check_name(there.kind, there.name)
         self.refs[there] = at
         if text != plain:
             self.forced.add(there)

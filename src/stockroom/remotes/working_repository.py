@@ -6,7 +6,7 @@ which is written here when it is taken in: with what this repository lacks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
@@ -149,15 +149,16 @@ def forget_rewritten(repository: Repository) -> int:
         reach.add_commits([tip for names in (refs.branches(), refs.tags(), refs.remotes()) for tip in names.values()])
         for stage in refs.stages().values():
             reach.add_stage(stage)
-        gone = {number: pack for number, pack in numbers.items() if _is_spare(repository, reach, number, pack)}
+        gone = {number: pack for number, pack in numbers.items() if _is_spare(repository, reach, number, numbers)}
         return len(remove_packs(tensors, gone, folder))
 
 
-def _is_spare(repository: Repository, reach: Reachable, number: int, digest: PackDigest) -> bool:
-    """Return whether every row of a pack is in another one, or neither present here nor reachable."""
+def _is_spare(repository: Repository, reach: Reachable, number: int, leaving: Mapping[int, PackDigest]) -> bool:
+    """Return whether every row of a pack is in one that is not `leaving`, or neither present here nor reachable."""
+    digest = leaving[number]
     pack = Pack(locate_pack(repository.tensors.packs_directory, digest), digest)
     rows = np.arange(pack.rows)
-    is_elsewhere = repository.tensors.contains(pack.manifest.digests, outside={number})
+    is_elsewhere = repository.tensors.contains(pack.manifest.digests, outside=leaving.keys())
     live = reach.find_live(number)
     left = rows[~is_elsewhere]
     if live is not None and live[left].any():
