@@ -20,7 +20,7 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
 from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
-from stockroom.remotes.working_repository import MovedOnError, list_packs, list_shallow, write_bundle
+from stockroom.remotes.working_repository import list_packs, list_shallow, write_bundle
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.sparse_pack import create_sparse_pack
@@ -62,12 +62,14 @@ class Intake:
         self.bundles = self.commits = self.objects = self.packs = self.nbytes = 0
 
     def take_in_newest(self, state: RefState, on_progress: OnProgress | None = None) -> RefState:
-        """Take in `state`, or a later one if gc has removed its bundles. Return the state taken in."""
+        """Take in `state`, or a later one if gc has removed parts of it. Return the state taken in."""
+        may_change = isinstance(self._transport, WorkingRepositoryTransport)
         while True:
             try:
                 self.take_in(state, on_progress)
-            except (BundleGoneError, MovedOnError):
-                newer = find_following_state(self._transport, state)
+            except CorruptionError as error:
+                is_passing = may_change or isinstance(error, BundleGoneError)
+                newer = find_following_state(self._transport, state) if is_passing else None
                 if newer is None:
                     raise
                 state = newer
@@ -80,7 +82,7 @@ class Intake:
         Commits that an earlier time left out are in bundles taken in before: those are then taken in again.
         """
         if isinstance(self._transport, WorkingRepositoryTransport):
-            self._take_working(self._transport, state)
+            self._take_working(self._transport, state, on_progress)
             return
         known = self._tracking.read_bundles()
         new = [entry for entry in state.bundles if entry.digest not in known]
@@ -91,7 +93,9 @@ class Intake:
         self._add_commits(state)
         self._tracking.add_bundles([entry.digest for entry in new])
 
-    def _take_working(self, transport: WorkingRepositoryTransport, state: RefState) -> None:
+    def _take_working(
+        self, transport: WorkingRepositoryTransport, state: RefState, on_progress: OnProgress | None
+    ) -> None:
         """Take in what a repository that somebody works in has and this one lacks."""
         (listed,), known = state.bundles, self._tracking.read_bundles()
         refs, packs = self._repository.refs, set(self._repository.tensors.catalog.read_packs().values())
@@ -101,8 +105,10 @@ class Intake:
             with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
                 path = folder / "bundle"
                 entry = write_bundle(transport, state, path, known=[*here], packs=packs)
+                tally = TransferTally("metadata", on_progress, total_files=1, total_nbytes=entry.nbytes)
                 with open_bundle(path, entry, where=transport.url) as bundle:
                     self._take_bundle(bundle, entry, folder)
+            tally.add(files=1, nbytes=entry.nbytes)
             self.bundles += 1
             self.nbytes += entry.nbytes
         there = list_packs(transport)

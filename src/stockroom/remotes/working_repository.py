@@ -15,7 +15,7 @@ import numpy as np
 from blake3 import blake3
 
 from stockroom.digest import CommitId, PackDigest
-from stockroom.errors import CorruptionError, LockedError, NotFoundError, ReadOnlyError
+from stockroom.errors import CorruptionError, LockedError, ReadOnlyError
 from stockroom.remotes.format.bundle import BundleWriter
 from stockroom.remotes.format.pack_files import LocalPack
 from stockroom.remotes.format.ref_state import WRITE_ID_NBYTES, BundleEntry, RefState
@@ -31,10 +31,6 @@ from stockroom.store.upkeep.removal import forbid_removal, lock_removal, remove_
 
 _PATIENCE_S: Final = 60.0
 _TRIES: Final = 5
-
-
-class MovedOnError(Exception):
-    """Commits of the state are there no more: a newer state does without."""
 
 
 def read_working_state(transport: WorkingRepositoryTransport) -> RefState:
@@ -76,22 +72,17 @@ def write_bundle(
     """Write a bundle with everything that a state reaches except what `known` commits reach, and with new packs.
 
     It describes every pack there except `packs`, since that repository may have rewritten old ones. Raises
-    `MovedOnError` if commits of the state are gone.
+    `CorruptionError` if something is missing: gc may have removed it since the state was read.
     """
     with _open(transport.paths) as source:
-        tips = state.list_tips()
-        if not all(source.refs.has_commit(tip) for tip in tips):
-            raise MovedOnError
         here = [commit for commit in known if source.refs.has_commit(commit)]
         for _ in range(_TRIES):
             try:
-                return _write(source, path, tips, here, packs)
+                return _write(source, path, state.list_tips(), here, packs)
             except (StalePackError, FileNotFoundError):  # repacked meanwhile, where its lock cannot be taken
                 path.unlink(missing_ok=True)
                 source.tensors.index.refresh()
                 source.tensors.cache.forget()
-            except NotFoundError as error:
-                raise MovedOnError from error
     raise CorruptionError(
         f"{transport.url}: a pack that its history needs is missing; run `stock fsck --repair` there",
         where=transport.url,
