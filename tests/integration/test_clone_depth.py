@@ -66,6 +66,17 @@ def test_a_shallow_clone_becomes_deeper_shorter_and_whole(source: StockRoom, tmp
             clone.fetch(depth=1, deepen=1)
 
 
+def test_a_fetch_that_deepens_brings_what_is_new_too(source: StockRoom, tmp_path: Path) -> None:
+    with closing(source), StockRoom.clone(str(tmp_path / "remote"), tmp_path / "clone", depth=1) as clone:
+        for number, options in enumerate(({"deepen": 1}, {"unshallow": True}, {"depth": 2})):
+            commit(source, f"New {number}")
+            source.push()
+            clone.fetch(**options)  # type: ignore[arg-type]
+            assert clone.remote_branches["origin/main"] == source.commit_id
+            assert clone.verify().ok
+        assert list_messages(clone, "origin/main") == {"New 2", "New 1"}
+
+
 def test_commits_that_gc_removed_come_back_when_the_history_becomes_deeper(source: StockRoom, tmp_path: Path) -> None:
     with closing(source), StockRoom.clone(str(tmp_path / "remote"), tmp_path / "clone", depth=1) as clone:
         clone.gc(grace=timedelta(0))

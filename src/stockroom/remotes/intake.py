@@ -224,12 +224,14 @@ class Intake:
 
     def _select(self, state: RefState, shallow: Collection[CommitId]) -> HistoryPart:
         """Return the commits to keep, of those received and, for another depth, those here."""
+        refs, tips = self._repository.refs, self._list_tips(state)
         if self._depth is not None:
-            return change_depth(self._depth, self._list_tips(state), shallow, self._find_parents)
-        refs = self._repository.refs
+            part = change_depth(self._depth, tips, shallow, self._find_parents)
+            new = select_history(tips if self._depth.tips is None else (), self._find_parents, beyond=refs.has_commit)
+            return HistoryPart(part.kept | new.kept, part.cut | new.cut)
         if self._takes_all and not shallow and not self._may_cut:
             return HistoryPart(dict.fromkeys(self._records))
-        return select_history(self._list_tips(state), self._find_parents, beyond=refs.has_commit)
+        return select_history(tips, self._find_parents, beyond=refs.has_commit)
 
     def _find_parents(self, commit: CommitId) -> Sequence[CommitId] | None:
         record = self._records.get(commit)
