@@ -174,6 +174,11 @@ def sync_path(path: Path) -> None:
         os.close(fd)
 
 
+def sync_data(fd: int) -> None:
+    """Bring an open file's content to disk, and of its metadata only what reading it needs, where the system can."""
+    getattr(os, "fdatasync", os.fsync)(fd)  # macOS has no fdatasync
+
+
 @contextmanager
 def open_whole(path: Path) -> Iterator[BinaryIO]:
     """Provide a file to write that replaces `path` once the block succeeds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from tests.kit.programs import STOCK, run_stock
 
-from stockroom import StockRoom
+from stockroom import LockedError, StockRoom
 
 
 @pytest.fixture
@@ -52,6 +53,54 @@ def test_a_second_writer_is_told_who_holds_the_stage(repo: Path) -> None:
     assert (answer.returncode, answer.stdout) == (11, "")
     error = json.loads(answer.stderr)["error"]
     assert (error["type"], error["pid"]) == ("LockedError", os.getpid())
+
+
+def test_a_writer_in_a_notebook_is_to_be_closed_and_not_ended(repo: Path) -> None:
+    hold = (
+        "import sys, types; sys.modules['ipykernel'] = types.ModuleType('ipykernel')\n"
+        "from stockroom import StockRoom; stock = StockRoom(enable_write=True); print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as notebook:
+        assert notebook.stdout is not None
+        notebook.stdout.readline()
+        answer = run_stock(repo, "commit", "-m", "x", "--timeout", "0")
+        notebook.communicate("\n")
+    assert answer.returncode == 11
+    assert f"a notebook (process {notebook.pid} on " in answer.stderr
+    assert "close its handle there with `stock.close()`" in answer.stderr
+
+
+def test_another_handle_of_the_same_process_is_named_as_such(repo: Path) -> None:
+    with StockRoom(repo, enable_write=True), pytest.raises(LockedError, match="this process itself") as caught:
+        StockRoom(repo, enable_write=True, timeout_s=0)
+    assert caught.value.pid == os.getpid()
+
+
+@pytest.mark.parametrize("command", ["log", "log --json", "cat data/label/0", "ls"])
+def test_closed_output_is_an_error_in_one_line(repo: Path, command: str) -> None:
+    program = " ".join(map(shlex.quote, STOCK))
+    answer = subprocess.run(f"{program} {command} >&-", shell=True, cwd=repo, stderr=subprocess.PIPE, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1
+    assert "cannot write to standard output: Bad file descriptor" in answer.stderr
+
+
+def test_output_to_a_full_disk_is_an_error_that_names_the_output(repo: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run([*STOCK, "log"], cwd=repo, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr == "stock: cannot write to standard output: No space left on device; nothing else failed\n"
+
+
+def test_a_folder_of_any_name_can_be_a_repository(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")
+    assert subprocess.run([*STOCK, "init", folder], cwd=tmp_path).returncode == 0
+    with StockRoom(folder) as stock, stock.enable_write("first"):
+        stock.data["label"] = np.arange(20)
+    assert run_stock(Path(folder), "fsck").returncode == 0
+    assert run_stock(Path(folder), "ls", "data/label").stdout.splitlines() == list(map(str, range(20)))
 
 
 def test_a_reader_that_has_seen_enough_ends_the_listing_quietly(repo: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stockroom.cli.global_options import OptionValues
+from stockroom.cli.output import write_binary_output, write_output
 from stockroom.cli.render.progress import Progress, show_progress
 from stockroom.content.printable import as_line, as_printable
 
@@ -39,11 +40,12 @@ class Console:
 
     def line(self, text: str) -> None:
         """Write a text to stdout, with control characters escaped except newlines and tabs."""
-        sys.stdout.write(as_printable(text) + "\n")
+        write_output(as_printable(text) + "\n")
 
     def lines(self, texts: Iterable[str]) -> None:
         """Write lines of data to stdout as they come, with control characters escaped, newlines too."""
-        sys.stdout.writelines(f"{as_line(text)}\n" for text in texts)
+        for text in texts:
+            write_output(f"{as_line(text)}\n")
 
     @property
     def has_colours(self) -> bool:
@@ -53,18 +55,17 @@ class Console:
 
     def draw(self, lines: Iterable[str]) -> None:
         """Write lines that contain color codes unchanged; only for lines made by this program."""
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        for line in lines:
+            write_output(f"{line}\n")
 
     def binary(self, data: bytes | memoryview) -> None:
         """Write bytes to stdout unchanged."""
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_binary_output(data)
 
     def document(self, fields: Mapping[str, object]) -> None:
         """Write this command's only JSON document: its version and name, then `fields`."""
         document = {"version": DOCUMENT_VERSION, "command": self.command, **fields}
-        sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+        write_output(json.dumps(document, allow_nan=False) + "\n")
 
     def answer(
         self,

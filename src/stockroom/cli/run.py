@@ -14,17 +14,22 @@ from stockroom.cli import exit_codes
 from stockroom.cli.app import make_program
 from stockroom.cli.failures import exit_code_of_failure, tell_failure
 from stockroom.cli.global_options import COMPLETE_VARIABLE
+from stockroom.cli.output import OutputError, discard_output, flush_output, replace_closed_streams
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; failures are already reported on stderr."""
+    replace_closed_streams()
     _tolerate_any_character()
     try:
         code = _call(arguments)
-        sys.stdout.flush()
+        flush_output()
     except BrokenPipeError:
-        return _leave_closed_pipe()
+        discard_output()
+        return exit_codes.OK
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, OutputError):
+            discard_output()
         verbose = _has_flag(arguments, "-v", "--verbose")
         tell_failure(error, verbose=verbose, as_json=_has_flag(arguments, "--json"))
         return exit_code_of_failure(error)
@@ -49,14 +54,6 @@ def _answer_shell() -> None:
 
     completion_init()
     make_program().main(args=[], prog_name="stock", complete_var=COMPLETE_VARIABLE)
-
-
-def _leave_closed_pipe() -> int:
-    """Keep the interpreter from complaining at exit that the reader closed our output."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
-    return exit_codes.OK
 
 
 def _tolerate_any_character() -> None:

@@ -1,7 +1,7 @@
 """`stock import imagefolder DIR`: the images of a folder as columns `image`, `label` and `path`.
 
 The folder directly below DIR is an image's class. Classes are in the order of names, as in torchvision's ImageFolder.
-Owns the choice of files, the common mode of all images, and the report of broken ones.
+Owns the common mode of all images, and the report of broken ones and of those that arrays cannot hold.
 """
 
 from __future__ import annotations
@@ -15,12 +15,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.column_attrs import keep_attrs
+from stockroom.importers.image_tree import SUFFIXES, list_images
+from stockroom.importers.left_out import LeftOut
 from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
-from stockroom.shelves.data.images import FORMATS, MODE_CHANNELS, decode_image, load_pillow, natural_mode
+from stockroom.shelves.data.images import (
+    FORMATS,
+    HEAD_NBYTES,
+    MODE_CHANNELS,
+    check_image,
+    count_further_pictures,
+    decode_image,
+    find_loss,
+    load_pillow,
+    measure_upright,
+    natural_mode,
+)
 from stockroom.shelves.data.table import ColumnPlan, Values
 from stockroom.shelves.data.values import Schema
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IN_FLIGHT_NBYTES: Final = 64 << 20
 """The most bytes of pixels decoded ahead of writing, exceeded by at most one image."""
 
@@ -30,12 +43,18 @@ _LISTED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image: its path below the folder, and the content of its header, which is empty if it is broken."""
+    """One image: its path below the folder, and the content of its header, which is empty if it is broken.
+
+    `loss` is its kind if an array cannot hold it. `extras` are the parts beside its pixels that an array does not hold:
+    a kind and a unit each.
+    """
 
     path: str
     mode: str = ""
     shape: tuple[int, int] = (0, 0)
     error: str = ""
+    loss: str | None = None
+    extras: tuple[tuple[str, str], ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -52,29 +71,40 @@ class ImageFolderImporter(Importer):
         """Return the table of the images in the one folder that `spec` names. Reads the header of every file."""
         folder = _locate_folder(spec)
         load_pillow(f"{folder}")
-        paths = list_images(folder)
-        if not paths:
-            raise InvalidInputError(f"{folder}: expected images ({', '.join(SUFFIXES)}) in it or below, found none")
-        files = [_read_header(folder, path) for path in paths]
-        return [_ImageTable(folder, files, spec).describe()]
+        left_out = LeftOut()
+        files = [_read_header(folder, path) for path in list_images(folder, left_out)]
+        kept = files if spec.keep_encoded else [file for file in files if _is_kept(file, left_out)]
+        if not kept:
+            beside = f"; left out {left_out.summarize()}" if left_out else ""
+            hint = "; --keep-encoded keeps images as they are" if files else ""
+            raise InvalidInputError(
+                f"{folder}: expected images ({', '.join(SUFFIXES)}) in it or below, found none{beside}{hint}"
+            )
+        return [_ImageTable(folder, kept, spec, left_out).describe()]
 
 
-def list_images(folder: Path) -> list[str]:
-    """Return the relative paths of the images below a folder, sorted. Links to folders are not followed."""
-    found = []
-    for root, _, names in os.walk(folder):
-        inside = os.path.relpath(root, folder)
-        found += [os.path.normpath(f"{inside}/{name}") for name in names if name.lower().endswith(SUFFIXES)]
-    return sorted(found)
+def _is_kept(file: ImageFile, left_out: LeftOut) -> bool:
+    """Return whether an array can hold an image, and count what it does not hold."""
+    if file.loss:
+        left_out.add(file.path, file.loss)
+    else:
+        for kind, unit in file.extras:
+            left_out.add(file.path, kind, unit)
+    return not file.loss
 
 
-def choose_mode(files: Sequence[ImageFile], where: str) -> str:
-    """Return a mode that all images convert to without loss: L, RGB or RGBA, or a deeper one that all have."""
+def choose_mode(files: Sequence[ImageFile], where: str, *, may_differ: bool = False) -> str:
+    """Return a mode that all images convert to without loss: L, RGB or RGBA, or a deeper one that all have.
+
+    Returns an empty mode if there is none and modes `may_differ`; otherwise raises `InvalidInputError`.
+    """
     modes = {file.mode for file in files if not file.error}
     if not modes - MODE_CHANNELS.keys():
         return next((mode for mode in ("RGBA", "RGB") if mode in modes), "L")
     if len(modes) == 1:
         return modes.pop()
+    if may_differ:
+        return ""
     raise InvalidInputError(
         f"{where}: expected 8-bit images, or images of one mode, found {', '.join(sorted(modes))}; import images of "
         "more bits from a separate folder"
@@ -84,11 +114,12 @@ def choose_mode(files: Sequence[ImageFile], where: str) -> str:
 class _ImageTable:
     """The table of some files, as `open` returns it."""
 
-    def __init__(self, folder: Path, files: Sequence[ImageFile], spec: ImportSpec) -> None:
+    def __init__(self, folder: Path, files: Sequence[ImageFile], spec: ImportSpec, left_out: LeftOut) -> None:
         self._folder = folder
         self._files = files
         self._spec = spec
-        self._mode = choose_mode(files, str(folder))
+        self._left_out = left_out
+        self._mode = choose_mode(files, str(folder), may_differ=spec.keep_encoded)
         self._decoder = f"image:{self._mode}" if self._mode in MODE_CHANNELS else "image"
         self._classes = sorted({file.path.partition("/")[0] for file in files if "/" in file.path})
         self._labels = {name: label for label, name in enumerate(self._classes)}
@@ -96,9 +127,8 @@ class _ImageTable:
         self._broken: list[str] = []
 
     def describe(self) -> TableSource:
-        return TableSource(
-            f"{self._prefix}image", self._plan(), len(self._files), self._iter_batches, skipped=self._broken
-        )
+        name, plans = f"{self._prefix}image", self._plan()
+        return TableSource(name, plans, len(self._files), self._iter_batches, self._broken, self._left_out)
 
     def _plan(self) -> list[ColumnPlan]:
         if self._spec.keep_encoded:
@@ -107,7 +137,7 @@ class _ImageTable:
             image = ColumnPlan(f"{self._prefix}image", Schema(_DEEP_DTYPES.get(self._mode, "uint8"), self._shape()))
         plans = [image, ColumnPlan(f"{self._prefix}path", Schema("str", (None,)))]
         if self._classes:
-            attrs = {"classes": self._classes} if len(str(self._classes)) < 1 << 15 else {}
+            attrs = keep_attrs({"classes": self._classes}, f"column {self._prefix}label", self._left_out)
             plans.insert(1, ColumnPlan(f"{self._prefix}label", Schema("int64", ()), attrs))
         return plans
 
@@ -156,8 +186,13 @@ class _ImageTable:
         if file.error:
             raise InvalidInputError(f"{file.path}: {file.error}")
         data = (self._folder / file.path).read_bytes()
+        if self._spec.keep_encoded:
+            check_image(data, file.path)
+            return data
         pixels = decode_image(data, self._decoder, file.path, writable=False)
-        return data if self._spec.keep_encoded else pixels
+        if pixels.shape[:2] != file.shape:
+            raise InvalidInputError(f"{file.path}: its EXIF orientation is at its end; keep it with --keep-encoded")
+        return pixels
 
     def _take(self, file: ImageFile, image: Future[Any]) -> Iterator[tuple[str, Any]]:
         try:
@@ -191,10 +226,20 @@ def _locate_folder(spec: ImportSpec) -> Path:
     return folder
 
 
+def _iter_extras(image: Any) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a file that are not pixels of its image: a kind and a unit each."""
+    if image.info.get("icc_profile"):
+        yield "color profile", "color profile"
+    for _ in range(count_further_pictures(image)):
+        yield "further picture", "picture"
+
+
 def _read_header(folder: Path, path: str) -> ImageFile:
     try:
-        with load_pillow(path).open(folder / path, formats=FORMATS) as image:
-            return ImageFile(path, natural_mode(image), (image.height, image.width))
+        with load_pillow(path).open(folder / path, formats=FORMATS) as image, (folder / path).open("rb") as file:
+            loss = find_loss(image, file.read(HEAD_NBYTES)) or ("CMYK image" if image.mode == "CMYK" else None)
+            shape, extras = measure_upright(image), tuple(_iter_extras(image))
+            return ImageFile(path, natural_mode(image), shape, loss=loss, extras=extras)
     except InvalidInputError:
         raise
     except Exception as error:  # Pillow's readers can raise anything

@@ -39,6 +39,11 @@ class NpyHeader:
         return self.header_nbytes + self.dtype.itemsize * math.prod(self.shape)
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether its values are numbers, dates or durations."""
+        return self.dtype.kind in _READABLE_KINDS
+
+    @property
     def streams(self) -> bool:
         """Whether samples follow each other in the file, which they do not in Fortran order."""
         return not self.fortran_order or len(self.shape) == 1
@@ -47,12 +52,13 @@ class NpyHeader:
 def read_npy_header(stream: BufferedIOBase, *, nbytes: int, where: str) -> NpyHeader:
     """Read the header at the start of `stream`, and check it against `nbytes`, the length of the whole.
 
-    Raises `InvalidInputError` naming `where` for arrays that no column can hold (objects, structures, text, a single
-    value), `CorruptionError` if header and length disagree.
+    The header may be that of any array, also of objects, whose length it does not say. Raises `InvalidInputError`
+    naming `where` if there is none, `CorruptionError` if header and length disagree.
     """
     header = _parse_header(stream, where)
-    _refuse_unfit(header, where)
-    if header.nbytes != nbytes:
+    if any(length < 0 for length in header.shape):
+        raise InvalidInputError(f"{where}: not an .npy array: found shape {header.shape}")
+    if header.nbytes != nbytes and not header.dtype.hasobject:
         raise CorruptionError(
             f"{where}: expected {header.nbytes} bytes for shape {header.shape} of {header.dtype.name}, found {nbytes}",
             where=where,
@@ -89,15 +95,3 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
     return NpyHeader(dtype, shape, fortran_order, start.tell())
-
-
-def _refuse_unfit(header: NpyHeader, where: str) -> None:
-    if header.dtype.kind not in _READABLE_KINDS:
-        raise InvalidInputError(
-            f"{where}: expected numbers, found dtype {header.dtype}; save the fields of records and the "
-            "contents of objects as separate numeric arrays"
-        )
-    if not header.shape:
-        raise InvalidInputError(f"{where}: expected samples along the first axis, found a single value of shape ()")
-    if any(length < 0 for length in header.shape) or 0 in header.shape[1:]:
-        raise InvalidInputError(f"{where}: expected samples that hold values, found shape {header.shape}")

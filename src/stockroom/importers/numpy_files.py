@@ -18,11 +18,15 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.errors import CorruptionError, InvalidInputError, InvalidNameError
+from stockroom.importers.array_columns import FoundArray, keep_fit
+from stockroom.importers.column_names import name_columns
+from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
-from stockroom.importers.source import ColumnSource, Importer, ImportSpec
+from stockroom.importers.source import Importer, ImportSpec, Source
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, translate_read_errors
+from stockroom.refs import check_name
 
 
 class NumpyImporter(Importer):
@@ -30,37 +34,50 @@ class NumpyImporter(Importer):
 
     name = "numpy"
 
-    def open(self, spec: ImportSpec) -> Sequence[ColumnSource]:
+    def open(self, spec: ImportSpec) -> Sequence[Source]:
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
-        columns: list[ColumnSource] = []
+        arrays: dict[str, FoundArray] = {}
         origins: dict[str, Path] = {}
+        left_out = LeftOut()
         for path, file in zip(spec.paths, spec.list_paths(".npy or .npz"), strict=True):
-            for column in _open_file(file, spec.limits):
-                if column.name in origins:
-                    raise InvalidInputError(
-                        f"{path} and {origins[column.name]} both become column {column.name!r}; rename one"
-                    )
-                origins[column.name] = path
-                columns.append(column)
+            for title, array in _open_file(file, spec.limits, left_out).items():
+                name = _name_column(title, file)
+                if name in origins:
+                    raise InvalidInputError(f"{path} and {origins[name]} both become column {name!r}; rename one")
+                origins[name], arrays[name] = path, array
+        columns = [array.make_column(name) for name, array in keep_fit(arrays, left_out).items()]
+        columns[0].left_out.merge(left_out)
         return columns
 
 
-def _open_file(path: Path, limits: Limits) -> list[ColumnSource]:
+def _name_column(title: str, file: Path) -> str:
+    """Return the title itself, or a name made from it if it is none."""
+    try:
+        check_name("column", title)
+    except InvalidNameError:
+        return name_columns([title], str(file))[title]
+    return title
+
+
+def _open_file(path: Path, limits: Limits, left_out: LeftOut) -> dict[str, FoundArray]:
     match path.suffix:
         case ".npy":
-            return [_open_npy(path)]
+            found = {path.stem: _open_npy(path)}
         case ".npz":
             with _open_zip(path) as archive:
                 limits.check(len(archive.infolist()), MAX_COLUMNS, "arrays", where=path)
-                return [_open_member(path, archive, member) for member in archive.infolist()]
+                found = _open_members(path, archive, left_out)
         case _:
             raise InvalidInputError(f"{path}: expected a name ending in .npy or .npz")
+    if not found:
+        raise InvalidInputError(f"{path}: expected arrays, found none")
+    return found
 
 
-def _open_npy(path: Path) -> ColumnSource:
+def _open_npy(path: Path) -> FoundArray:
     with translate_read_errors(path), path.open("rb") as stream:
         header = read_npy_header(stream, nbytes=path.stat().st_size, where=str(path))
-    return _describe(path.stem, header, partial(_iter_file, path, header))
+    return FoundArray(str(path), header.dtype, header.shape, partial(_iter_file, path, header))
 
 
 def _iter_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
@@ -73,14 +90,21 @@ def _iter_file(path: Path, header: NpyHeader) -> Iterator[NDArray[Any]]:
             yield from iter_npy_stream(stream, header, where=str(path))
 
 
-def _describe(name: str, header: NpyHeader, batches: partial[Iterator[NDArray[Any]]]) -> ColumnSource:
-    return ColumnSource(name, header.dtype.newbyteorder("="), header.shape[1:], header.shape[0], batches)
+def _open_members(path: Path, archive: zipfile.ZipFile, left_out: LeftOut) -> dict[str, FoundArray]:
+    found: dict[str, FoundArray] = {}
+    for member in archive.infolist():
+        if not member.filename.endswith(".npy"):
+            left_out.add(f"{path}: {member.filename!r:.80}", "other file")
+            continue
+        name = member.filename.removesuffix(".npy")
+        if name in found:
+            raise InvalidInputError(f"{path}: expected one array {name!r:.80}, found two")
+        found[name] = _open_member(path, archive, member)
+    return found
 
 
-def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ColumnSource:
+def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> FoundArray:
     where = f"{path}:{member.filename}"
-    if not member.filename.endswith(".npy"):
-        raise InvalidInputError(f"{where}: expected only .npy members in an .npz file")
     if member.file_size > member.compress_size * MAX_DEFLATE_RATIO + 1024:
         raise CorruptionError(
             f"{where}: {member.compress_size} compressed bytes cannot hold {member.file_size} bytes", where=where
@@ -88,7 +112,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     with _open_zip_member(archive, member) as stream:
         header = read_npy_header(stream, nbytes=member.file_size, where=where)
     iter_member = _iter_member if header.streams else _iter_spooled_member
-    return _describe(member.filename.removesuffix(".npy"), header, partial(iter_member, path, member.filename, header))
+    return FoundArray(where, header.dtype, header.shape, partial(iter_member, path, member.filename, header))
 
 
 def _iter_member(path: Path, filename: str, header: NpyHeader) -> Iterator[NDArray[Any]]:

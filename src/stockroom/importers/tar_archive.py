@@ -1,6 +1,7 @@
 """Reads tar archives of strangers: decompressed piece by piece, with bounds on output and on headers.
 
-tarfile reads every header whole, and decompresses as much as there is. Owns the bounds; knows no rows.
+tarfile reads every header whole, decompresses as much as there is, and takes a cut or a damaged header for the end.
+Owns the bounds and the check of the end; knows no rows.
 """
 
 from __future__ import annotations
@@ -25,9 +26,16 @@ MAX_HEADER_NBYTES: Final = 1 << 20
 MAX_HEADERS_NBYTES: Final = 64 << 20
 """Extended headers together, those for one member and those for all."""
 
+_DAMAGE: Final = "not a complete tar archive"
 _PIECE_NBYTES: Final = 1 << 20
 _MEMORY_NBYTES: Final = 256 << 20
 """The largest dictionary of an xz stream; the most that xz itself uses is 64 MiB."""
+
+_END: Final[type[Exception]] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+_CUT: Final[tuple[type[Exception], ...]] = (
+    tarfile.EmptyHeaderError,  # type: ignore[attr-defined]
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+)
 
 _EXTENDED: Final = (
     tarfile.XHDTYPE,
@@ -49,12 +57,28 @@ _MAKERS: Final[dict[bytes, Callable[[], Any]]] = {
 
 @contextmanager
 def open_tar(path: Path, limits: Limits) -> Iterator[tarfile.TarFile]:
-    """Provide an archive to read from front to back, compressed or not, with the errors of its reader translated."""
-    with translate_read_errors(path, "not a complete tar archive"), path.open("rb") as file:
+    """Provide an archive to read from front to back, compressed or not, with the errors of its reader translated.
+
+    Raises `CorruptionError` if it ends without the block of zeros that ends an archive, `InvalidInputError` if more
+    than zeros follow that block.
+    """
+    with translate_read_errors(path, _DAMAGE), path.open("rb") as file:
         stream = _open_stream(file, path, limits)
         headers = _make_header_class(path, limits)
         with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", tarinfo=headers) as archive:
             yield archive
+            _check_end(archive, path)
+
+
+def _check_end(archive: tarfile.TarFile, path: Path) -> None:
+    """Read the rest of a file after the end of its archive; the padding is zeros."""
+    rest: Any = archive.fileobj
+    while piece := rest.read(_PIECE_NBYTES):
+        if piece.count(0) != len(piece):
+            raise InvalidInputError(
+                f"{path}: expected nothing after the end of the archive, found more data, as when archives are joined "
+                "with cat; import them one by one"
+            )
 
 
 def _open_stream(file: BinaryIO, path: Path, limits: Limits) -> Any:
@@ -121,9 +145,7 @@ class _Decompressed(io.RawIOBase):
             if piece := self._stream.decompress(rest, nbytes):
                 return bytes(piece)
             if was_hungry and not self._stream.eof:
-                raise CorruptionError(
-                    f"{self._path}: not a complete tar archive: it is cut short", where=str(self._path)
-                )
+                raise _damaged(self._path, "it is cut short")
 
 
 def _make_header_class(path: Path, limits: Limits) -> type[tarfile.TarInfo]:
@@ -133,6 +155,17 @@ def _make_header_class(path: Path, limits: Limits) -> type[tarfile.TarInfo]:
 
     class BoundedTarInfo(tarfile.TarInfo):
         """A member; refuses extended headers that are too large, and sparse files, before anything of them is read."""
+
+        @classmethod
+        def fromtarfile(cls, archive: tarfile.TarFile, /) -> Self:
+            try:
+                return super().fromtarfile(archive)
+            except _END:
+                raise
+            except _CUT as error:
+                raise _damaged(path, "it is cut short") from error
+            except tarfile.HeaderError as error:
+                raise _damaged(path, f"a header is damaged: {error}") from error
 
         @classmethod
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -151,6 +184,10 @@ def _make_header_class(path: Path, limits: Limits) -> type[tarfile.TarInfo]:
             raise _refuse_sparse(path, self.name)
 
     return BoundedTarInfo
+
+
+def _damaged(path: Path, reason: str) -> CorruptionError:
+    return CorruptionError(f"{path}: {_DAMAGE}: {reason}", where=str(path))
 
 
 def _refuse_sparse(path: Path, name: str) -> InvalidInputError:

@@ -163,8 +163,10 @@ def _measure_chunk(document: Any) -> int:
     """Return the bytes of a decoded chunk, by its metadata; those of the largest chunk if it does not say."""
     try:
         shape = document["chunks"] if "chunks" in document else document["chunk_grid"]["configuration"]["chunk_shape"]
-        itemsize = np.dtype(document["dtype"] if "dtype" in document else document["data_type"]).itemsize
-        return min(int(itemsize) * math.prod(map(int, shape)), MAX_CHUNK_NBYTES)
+        dtype = np.dtype(document["dtype"] if "dtype" in document else document["data_type"])
+        if dtype.hasobject or not dtype.itemsize:  # text of any length
+            return MAX_CHUNK_NBYTES
+        return min(int(dtype.itemsize) * math.prod(map(int, shape)), MAX_CHUNK_NBYTES)
     except (KeyError, TypeError, ValueError):
         return MAX_CHUNK_NBYTES
 

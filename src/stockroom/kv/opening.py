@@ -133,7 +133,7 @@ def _open_with_a_map_that_fits(path: Path, options: OpenOptions, modes: dict[str
     while True:
         try:
             return lmdb.open(
-                str(path),
+                os.fsencode(path),  # as a name of any bytes
                 map_size=map_nbytes,
                 max_readers=options.max_readers,
                 max_dbs=MAX_DATABASES,

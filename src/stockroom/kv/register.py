@@ -1,4 +1,4 @@
-"""The LMDB environments that this process has open: one for each real path, however often it is opened.
+"""The LMDB environments that this process has open: one for each file, however often and by whatever paths.
 
 LMDB's locks belong to the process and the file, so a second environment on a file would silently undo the first one's.
 Forks are handled here too: running transactions end first, and the child only ever releases inherited environments.
@@ -33,8 +33,8 @@ class Register:
         """Return the environment at the real path `path`, with one more handle on it."""
         self._give_back_dropped()
         with self._lock:
-            shared = self._open.get(path)
-            if shared is None or shared.file_id != find_file_id(path):  # opened before, deleted, created again
+            shared = self._find_open(path)
+            if shared is None:
                 self._let_go_of_inherited(path)
                 shared = self._open[path] = SharedEnvironment(path, options)
             shared.handles += 1
@@ -44,6 +44,13 @@ class Register:
             self.give_back(shared)
             raise
         return shared
+
+    def _find_open(self, path: Path) -> SharedEnvironment | None:
+        """Return the open environment of the file at `path`; a bind mount gives one file several real paths."""
+        file_id = find_file_id(path)
+        if file_id is None:  # deleted, or never created
+            return None
+        return next((shared for shared in self._open.values() if shared.file_id == file_id), None)
 
     def give_back(self, shared: SharedEnvironment) -> None:
         """Release a handle; the last one closes the files, once no thread is in a transaction.

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from stockroom.content.printable import as_line
 from stockroom.errors import LockedError
 from stockroom.locks import FileLock
 
+_NOTEBOOK = "notebook"
+_MAX_PROGRAM = 60
 _NAMING_S = 0.25
 """How long a new holder may take to write its name."""
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """The holder of a lease: process id, host name, and when it took the lease (ISO 8601, UTC)."""
+    """The holder of a lease: process id, host name, when it took the lease (ISO 8601, UTC), and its program."""
 
     pid: int
     host: str
     since: str
+    program: str = ""
 
 
 _decoder = msgspec.json.Decoder(Holder)
@@ -35,12 +40,20 @@ def acquire_lease(path: Path, *, timeout_s: float) -> FileLock:
     try:
         if not lock.wait(timeout_s) and (_read_holder(lock) or not lock.wait(_NAMING_S)):
             raise _describe_holder(_read_holder(lock), timeout_s)
-        holder = Holder(os.getpid(), os.uname().nodename, datetime.now(UTC).isoformat(timespec="seconds"))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = Holder(os.getpid(), os.uname().nodename, now, _name_program())
         lock.write_note(msgspec.json.encode(holder))
     except BaseException:
         lock.release()
         raise
     return lock
+
+
+def _name_program() -> str:
+    """Return what a person calls this process: the name of its script, or that it is a notebook."""
+    if "ipykernel" in sys.modules:
+        return _NOTEBOOK
+    return Path((getattr(sys, "argv", None) or [""])[0]).name[:_MAX_PROGRAM].encode("utf-8", "replace").decode()
 
 
 def _read_holder(lock: FileLock) -> Holder | None:
@@ -53,9 +66,22 @@ def _read_holder(lock: FileLock) -> Holder | None:
 def _describe_holder(holder: Holder | None, timeout_s: float) -> LockedError:
     if holder is None:
         return LockedError(f"another writer holds the stage (waited {timeout_s:g} s); try again when it finishes")
+    waited = f"has been writing since {holder.since} (waited {timeout_s:g} s)"
+    if (holder.pid, holder.host) == (os.getpid(), os.uname().nodename):
+        message = (
+            f"this process itself {waited}: another of its handles holds the stage; close that one, or end its block"
+        )
+    elif holder.program == _NOTEBOOK:
+        message = (
+            f"a notebook (process {holder.pid} on {holder.host}) {waited}; close its handle there with `stock.close()`"
+        )
+    else:
+        program = f" ({as_line(holder.program)[:_MAX_PROGRAM]})" if holder.program else ""
+        message = (
+            f"process {holder.pid}{program} on {holder.host} {waited}; try again when it finishes, or close its handle"
+        )
     return LockedError(
-        f"process {holder.pid} on {holder.host} has been writing since {holder.since} (waited {timeout_s:g} s); "
-        "try again when it finishes, or end it",
+        message,
         pid=holder.pid,
         host=holder.host,
         since=holder.since,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
 from stockroom.importers.image_folder import ImageFolderImporter
+from stockroom.importers.left_out import LeftOut
 from stockroom.importers.run import ImportReport, import_into
 from stockroom.importers.source import ImportSpec
 
@@ -87,6 +89,95 @@ def test_images_of_more_bits_keep_them_but_do_not_mix(stock, tmp_path):
     save(tmp_path / "a" / "2.png", RNG.integers(0, 256, (4, 4, 3), np.uint8))
     with pytest.raises(InvalidInputError, match="expected 8-bit images, or images of one mode, found I;16, RGB"):
         bring_in(stock, tmp_path)
+
+
+def bring_out(folder: Path, **options: object) -> tuple[list[np.ndarray | bytes], LeftOut]:
+    """The images of a folder, and what is left out."""
+    (source,) = ImageFolderImporter().open(ImportSpec("imagefolder", paths=(folder,), **options))
+    return [image for batch in source.batches() for image in batch["image"]], source.left_out
+
+
+def write_odd(folder: Path) -> Path:
+    """One image that an array holds, and one of each kind that it does not."""
+    folder.mkdir()
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(folder / "0.png")
+    frames[0].save(folder / "animated.png", save_all=True, append_images=frames[1:])
+    frames[0].convert("CMYK").save(folder / "cmyk.jpg")
+    deep = bytearray((folder / "0.png").read_bytes())
+    deep[24] = 16  # 16 bits: the pixels are too few then, but only the header is read
+    deep[29:33] = zlib.crc32(deep[12:29]).to_bytes(4, "big")
+    (folder / "deep.png").write_bytes(deep)
+    return folder
+
+
+def test_images_that_an_array_cannot_hold_are_left_out_by_name(tmp_path):
+    images, left_out = bring_out(write_odd(tmp_path / "set"))
+    assert [image.tolist() for image in images] == [[[[255, 0, 0]] * 4] * 4]
+    assert left_out.list_lines() == [
+        "animated.png: animated PNG image",
+        "cmyk.jpg: CMYK image",
+        "deep.png: 16-bit color image",
+    ]
+
+
+def test_a_folder_of_nothing_else_is_refused_and_the_way_out_is_named(tmp_path):
+    (write_odd(tmp_path / "set") / "0.png").unlink()
+    with pytest.raises(InvalidInputError, match=r"found none; left out 3 files: .*; --keep-encoded keeps images"):
+        bring_out(tmp_path / "set")
+
+
+def test_encoded_files_are_kept_whatever_an_array_holds(tmp_path):
+    folder = write_odd(tmp_path / "set")
+    (folder / "deep.png").unlink()  # it is not whole
+    save(folder / "gray.png", np.full((3, 4), 300, np.uint16))
+    images, left_out = bring_out(folder, keep_encoded=True)
+    assert images == [path.read_bytes() for path in sorted(folder.iterdir())]
+    assert len(left_out) == 0
+
+
+def test_what_a_file_has_beside_its_pixels_is_counted(tmp_path):
+    (tmp_path / "set").mkdir()
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "set" / "camera.jpg", "MPO", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "set" / "profile.png", icc_profile=b"profile")
+    images, left_out = bring_out(tmp_path / "set")
+    assert len(images) == 2
+    assert left_out.summarize() == "3 parts: 2 further pictures, 1 color profile"
+    assert len(bring_out(tmp_path / "set", keep_encoded=True)[1]) == 0
+
+
+def test_images_of_one_upright_size_have_a_fixed_shape(stock, tmp_path):
+    pixels = save(tmp_path / "set" / "a" / "1.png", RNG.integers(0, 256, (6, 7), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "set" / "a" / "2.png", np.rot90(pixels), exif=exif)
+    bring_in(stock, tmp_path / "set")
+    assert stock.data["image"].shape == (6, 7)
+    np.testing.assert_array_equal(stock.data["image"], [pixels, pixels])
+
+
+def test_an_orientation_after_the_pixels_is_not_lost(tmp_path):
+    data = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RNG.integers(0, 256, (6, 7), np.uint8)).save(data, "PNG", exif=exif)
+    whole = data.getvalue()
+    start = whole.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(whole[start : start + 4], "big")
+    moved = whole[:start] + whole[start + length : -12] + whole[start : start + length] + whole[-12:]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "1.png").write_bytes(moved)
+    with pytest.raises(CorruptionError, match=r"1\.png: its EXIF orientation is at its end; keep it with --keep-enc"):
+        bring_out(tmp_path / "set")
+
+
+def test_class_names_over_64_kib_are_counted_as_left_out(stock, tmp_path):
+    for number in range(300):
+        save(tmp_path / "set" / f"{number:03}{'x' * 240}" / "1.png", np.zeros((1, 1), np.uint8))
+    report = bring_in(stock, tmp_path / "set")
+    assert report.left_out.summarize() == "1 attribute: 1 large attribute"
+    assert stock.data["label"].attrs == {}
 
 
 @pytest.fixture

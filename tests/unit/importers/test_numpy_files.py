@@ -3,6 +3,7 @@ import io
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from stockroom.importers.numpy_files import NumpyImporter
 from stockroom.importers.source import ColumnSource, Importer, ImportSpec
 
 
-def open_columns(*paths: Path, root: Path | None = None) -> list[ColumnSource]:
+def open_columns(*paths: Path, root: Path | None = None) -> list[Any]:
     return list(NumpyImporter().open(ImportSpec("numpy", paths=paths, root=root)))
 
 
@@ -116,7 +117,7 @@ def test_a_large_file_is_streamed(tmp_path: Path, kind: str, order: str) -> None
     [
         (np.array([object(), None]), "dtype object"),
         (np.array([(1, 2.0)], "i4,f8"), "dtype"),
-        (np.array(["text"]), "dtype <U4"),
+        (np.array([["text"]]), r"shape \(1, 1\)"),
         (np.array(5.0), r"shape \(\)"),
         (np.empty((5, 0)), r"shape \(5, 0\)"),
     ],

@@ -318,3 +318,16 @@ def test_an_update_of_what_cannot_be_written_says_so(tmp_path):
         assert txn.count("never made") == 0
     finally:
         raw.close()
+
+
+def test_one_file_by_two_paths_is_one_environment(env, tmp_path):
+    """As a bind mount gives it: LMDB refuses to open a file twice in a process."""
+    (tmp_path / "mount").mkdir()
+    for name in ("data.mdb", "lock.mdb"):
+        (tmp_path / "mount" / name).hardlink_to(tmp_path / "env" / name)
+    put(env, b"a")
+
+    with Environment.open(tmp_path / "mount", databases=["things"]) as other:
+        assert keys_of(other) == [b"a"]
+        put(other, b"b")
+    assert keys_of(env) == [b"a", b"b"]

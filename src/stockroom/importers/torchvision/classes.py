@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockroom.errors import InvalidInputError
+from stockroom.importers.column_attrs import keep_attrs
+from stockroom.importers.left_out import LeftOut
 from stockroom.importers.pickle_guard import refuse_pickled_code
 from stockroom.importers.source import ImportSpec, TableSource
 from stockroom.shelves.data.dataset_rows import iter_batches
@@ -51,10 +53,12 @@ def _describe(dataset: Any, prefix: str) -> TableSource:
     rows = _Rows(dataset)
     names = _choose_names(rows[0] if len(rows) else None)
     classes = getattr(dataset, "classes", None)
-    plans = []
-    if isinstance(classes, list) and all(isinstance(each, str) for each in classes) and len(str(classes)) < 1 << 15:
-        plans = [ColumnPlan(f"{prefix}label", attrs={"classes": classes})]
-    return TableSource(prefix + names[0], plans, len(rows), partial(iter_batches, rows, names, prefix=prefix))
+    plans, left_out = [], LeftOut()
+    if isinstance(classes, list) and all(isinstance(each, str) for each in classes):
+        attrs = keep_attrs({"classes": classes}, f"column {prefix}label", left_out)
+        plans = [ColumnPlan(f"{prefix}label", attrs=attrs)]
+    batches = partial(iter_batches, rows, names, prefix=prefix)
+    return TableSource(prefix + names[0], plans, len(rows), batches, left_out=left_out)
 
 
 class _Rows:

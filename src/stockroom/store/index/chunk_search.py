@@ -6,7 +6,7 @@ It knows neither the chunks' bytes nor whether they are on this machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The location of a chunk that no pack holds."""
 
 
+class _Failure(NamedTuple):
+    """A pack that cannot be opened, and the positions of the chunks that it may hold."""
+
+    pack: int
+    positions: NDArray[np.int64]
+    error: CorruptionError | UnreadableError
+
+
 class ChunkSearch:
     """Finds the locations `(n,)` uint64 of chunks by their digests `(n, 32)` uint8; `TensorStore` defines both."""
 
@@ -37,10 +45,10 @@ class ChunkSearch:
     ) -> NDArray[np.uint64]:
         """Return the location of each chunk as far as this process knows, or `NOWHERE` if no pack holds it.
 
-        Packs `outside` are excluded. Packs that cannot be opened raise, or are skipped with `skip_damaged`: damaged
-        ones, and those that cannot be read, unless nothing else could be opened either.
+        Packs `outside` are excluded. A damaged pack, or one that cannot be read, does not hide the copies in others; it
+        raises if it may hold the only copy, unless `skip_damaged`.
         """
-        may_skip = _is_closed if skip_damaged else _is_never_skipped
+        failures: list[_Failure] = []
         found = np.full(len(digests), NOWHERE, np.uint64)
         skipped = np.fromiter(outside, np.uint64)
         for positions, candidates in self._index.iter_candidates(digests):
@@ -48,8 +56,13 @@ class ChunkSearch:
             if len(skipped):
                 open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
             positions, candidates = positions[open_positions], candidates[open_positions]
-            confirmed = self._confirm(digests[positions], candidates, may_skip=may_skip)
+            confirmed, failed = self._confirm(digests[positions], candidates, may_skip=_is_closed)
             found[positions[confirmed]] = candidates[confirmed]
+            failures += [_Failure(each.pack, positions[each.positions], each.error) for each in failed]
+        for failure in () if skip_damaged else failures:
+            if (found[failure.positions] == NOWHERE).any():
+                raise failure.error
+        self._avoided |= {failure.pack for failure in failures}  # each attempt to open one takes a while
         return found
 
     def locate_all(self, digests: NDArray[np.uint8], *renewals: Callable[[], object]) -> NDArray[np.uint64]:
@@ -76,7 +89,7 @@ class ChunkSearch:
         """
         may_skip = _is_closed if skip_unreadable else _is_damaged
         for positions, candidates in self._index.iter_candidates(digests):
-            confirmed = self._confirm(digests[positions], candidates, may_skip=may_skip)
+            confirmed, _ = self._confirm(digests[positions], candidates, may_skip=may_skip)
             yield positions[confirmed], candidates[confirmed]
 
     def check_lengths(
@@ -118,9 +131,10 @@ class ChunkSearch:
 
     def _confirm(
         self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, may_skip: _MaySkip
-    ) -> NDArray[np.bool_]:
-        """Return whether each candidate really holds its digest, according to the packs' own manifests."""
+    ) -> tuple[NDArray[np.bool_], list[_Failure]]:
+        """Return whether each candidate really holds its digest, by the packs' own manifests; and the packs skipped."""
         confirmed = np.zeros(len(candidates), bool)
+        failures: list[_Failure] = []
         for number, rows, where in iter_by_pack(candidates):
             try:
                 pack = self._cache.get(number)
@@ -129,16 +143,13 @@ class ChunkSearch:
             except (CorruptionError, UnreadableError) as error:
                 if not may_skip(error):
                     raise
+                failures.append(_Failure(number, where, error))
                 continue
             is_inside = rows < pack.rows
             inside = where[is_inside]
             kept = pack.manifest.digests[rows[is_inside]]
             confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
-        return confirmed
-
-
-def _is_never_skipped(_: Exception) -> bool:
-    return False
+        return confirmed, failures
 
 
 def _is_damaged(error: Exception) -> bool:

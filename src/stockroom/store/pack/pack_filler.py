@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES, Buffer, PackDigest, view_bytes
 from stockroom.errors import CorruptionError, StockroomError
-from stockroom.files import identify
+from stockroom.files import identify, sync_data
 from stockroom.store.codecs import decode_block
 from stockroom.store.pack.pack import Pack
 from stockroom.store.pack.pack_folder import PackFiles, find_files, open_folder
@@ -152,7 +152,7 @@ class PackFiller:
                 return np.empty(0, np.int64)
             assert self._presence is not None
             units = np.concatenate(written)
-            os.fdatasync(self._fd)
+            sync_data(self._fd)
             wrong = self._list_wrong(units, unfinished)
             self._presence.clear(wrong)
             units = np.setdiff1d(units, wrong)

@@ -38,7 +38,7 @@ class PresenceMap:
         with path.open("xb") as file:
             give_to_owner(path)
             file.write(_HEADER.pack(_MAGIC, units))
-            file.truncate(_HEADER.size + -(-units // 8))
+            file.write(bytes(-(-units // 8)))  # and no hole: on a full disk, a mark in one would end the process
             file.flush()
             os.fsync(file.fileno())
         return cls.open(directory, units, writable=True)
