@@ -21,8 +21,8 @@ from tests.kit.servers import BUCKET, Proxy, fail_with
 from torch.utils.data import DataLoader
 
 from stockroom import StockRoom, UnreachableError, errors, make_torch_dataset
+from stockroom.remotes.agent.address import choose_socket_path
 from stockroom.remotes.agent.fetcher import AgentFetcher
-from stockroom.remotes.agent.starting import choose_socket_path
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (1200, 3, 32, 32), dtype=np.uint8)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,13 @@ def find_agents(clone: Path) -> list[int]:
         if b"stockroom.remotes.agent" in words and str(clone / ".stockroom").encode() in words:
             found.append(int(folder.name))
     return found
+
+
+def end_agents(clone: Path) -> None:
+    """Kill a clone's fetch agents, as that of the cloning."""
+    for agent in find_agents(clone):
+        os.kill(agent, signal.SIGKILL)
+    assert wait_until(lambda: find_agents(clone) == [], 20)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:

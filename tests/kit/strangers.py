@@ -10,13 +10,14 @@ from typing import Any
 
 
 class Stranger(ThreadingHTTPServer):
-    """Answers 404, or with the status and location in `redirect`, or with `content`."""
+    """Answers 404, or with the status and location in `redirect`, or with `content`, or with `failure`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.redirect: tuple[int, str] | None = None
         self.content: bytes | None = None
+        self.failure: tuple[int, bytes] | None = None
         self.received: list[bytes] = []
 
     @property
@@ -35,6 +36,9 @@ class Answer(BaseHTTPRequestHandler):
         if self.server.redirect is not None and self.path != "/elsewhere":
             self.send_response(self.server.redirect[0])
             self.send_header("Location", self.server.redirect[1])
+        elif self.server.failure is not None:
+            status, content = self.server.failure
+            self.send_response(status)
         elif self.server.content is not None:
             content, start, stop = self.server.content, 0, len(self.server.content)
             if "Range" in self.headers:

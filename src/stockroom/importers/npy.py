@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stockroom.errors import CorruptionError, InvalidInputError
 from stockroom.importers.source import count_batch_rows
 from stockroom.importers.streams import iter_rows
+from stockroom.shelves.export.samples import restore_dtype
 
 _READABLE_KINDS = "biufcmM"
 _MAX_HEADER_NBYTES = 1 << 14  # more than numpy parses
@@ -94,4 +95,4 @@ def _parse_header(stream: BufferedIOBase, where: str) -> NpyHeader:
     except Exception as error:  # numpy parses the header as Python literals and passes on their errors
         raise InvalidInputError(f"{where}: not an .npy array: {error}") from error
     stream.seek(start.tell())
-    return NpyHeader(dtype, shape, fortran_order, start.tell())
+    return NpyHeader(restore_dtype(dtype), shape, fortran_order, start.tell())

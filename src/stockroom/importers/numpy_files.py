@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from stockroom.errors import CorruptionError, InvalidInputError, InvalidNameError
 from stockroom.importers.array_columns import FoundArray, keep_fit
 from stockroom.importers.column_names import name_columns
+from stockroom.importers.exported import join_sources
+from stockroom.importers.exported_npz import take_exported_npz
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header
@@ -36,6 +38,9 @@ class NumpyImporter(Importer):
 
     def open(self, spec: ImportSpec) -> Sequence[Source]:
         """Return a column per array of the files `spec.paths`, relative to `spec.root` if given."""
+        exported, spec = take_exported_npz(spec)
+        if exported and not spec.paths:
+            return exported
         arrays: dict[str, FoundArray] = {}
         origins: dict[str, Path] = {}
         left_out = LeftOut()
@@ -47,7 +52,7 @@ class NumpyImporter(Importer):
                 origins[name], arrays[name] = path, array
         columns = [array.make_column(name) for name, array in keep_fit(arrays, left_out).items()]
         columns[0].left_out.merge(left_out)
-        return columns
+        return join_sources(exported, columns)
 
 
 def _name_column(title: str, file: Path) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Final
 from stockroom.errors import InvalidInputError
 from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
+from stockroom.importers.exported_parquet import find_exported
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, KeyedSource, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values
 
@@ -24,8 +25,11 @@ class ParquetImporter(Importer):
 
     name = "parquet"
 
-    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
-        """Return the table of the rows of all files in `spec.paths`, which must have the same columns."""
+    def open(self, spec: ImportSpec) -> Sequence[TableSource | KeyedSource]:
+        """Return the table of the rows of all files in `spec.paths`, which must have the same columns.
+
+        A file that `stock export` wrote is one column, with its keys.
+        """
         paths = spec.list_paths(".parquet")
         schema, count = _read_schema(paths[0])
         for path in paths[1:]:
@@ -38,6 +42,8 @@ class ParquetImporter(Importer):
         values, stored = count * len(schema.names), sum(path.stat().st_size for path in paths)
         spec.limits.check_expansion(values, paths[0], stored_nbytes=stored)  # each takes a byte at least
         with translate_read_errors(paths[0], NOT_WHOLE):
+            if (exported := find_exported(schema)) is not None:
+                return [exported.open(paths, count, _iter_record_batches)]
             names = name_columns(schema.names, str(paths[0]), spec.limits)
             plans = [plan_column(field, names[field.name], {}) for field in schema]
         return [TableSource(paths[0].name, plans, count, partial(_iter_batches, paths, names))]
@@ -49,11 +55,15 @@ def _read_schema(path: Path) -> tuple[Any, int]:
 
 
 def _iter_batches(paths: Sequence[Path], names: Mapping[str, str]) -> Iterator[dict[str, Values]]:
+    for batch in _iter_record_batches(paths):
+        columns = zip(batch.schema, batch.columns, strict=True)
+        yield {names[field.name]: read_values(array, field) for field, array in columns}
+
+
+def _iter_record_batches(paths: Sequence[Path]) -> Iterator[Any]:
     for path in paths:
         with _open_file(path) as file:
-            for batch in file.iter_batches(_count_rows(file.metadata)):
-                columns = zip(batch.schema, batch.columns, strict=True)
-                yield {names[field.name]: read_values(array, field) for field, array in columns}
+            yield from file.iter_batches(_count_rows(file.metadata))
 
 
 def _count_rows(metadata: Any) -> int:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from stockroom.errors import InvalidInputError
 from stockroom.importers.left_out import LeftOut
-from stockroom.importers.source import ColumnSource, Source, TableSource
-from stockroom.shelves.data.table import GrowingColumns
+from stockroom.importers.source import ColumnSource, KeyedSource, Source, TableSource
+from stockroom.shelves.data.table import GrowingColumns, Values, measure_value
 
 if TYPE_CHECKING:
+    from stockroom.shelves.data.column import Column
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.stock.stock import StockRoom
 
@@ -65,8 +69,8 @@ def import_into(
     samples = nbytes = 0
     shelf = stock.data
     for index, source in enumerate(sources):
-        fill = _fill_table if isinstance(source, TableSource) else _fill_column
-        for step in fill(shelf, source, replaced):  # type: ignore[arg-type]
+        is_table = isinstance(source, TableSource)
+        for step in (_fill_table if is_table else _fill_column)(shelf, source, replaced):  # type: ignore[arg-type]
             now = ImportProgress(step.column, index, len(sources), step.rows, source.count, nbytes + step.nbytes)
             if on_progress and step.rows:
                 on_progress(now)
@@ -89,19 +93,46 @@ class _Step:
     nbytes: int = 0
 
 
-def _fill_column(shelf: DataShelf, source: ColumnSource, replaced: dict[str, int]) -> Iterator[_Step]:
+def _fill_column(shelf: DataShelf, source: ColumnSource | KeyedSource, replaced: dict[str, int]) -> Iterator[_Step]:
     before = shelf.take_out(source.name)
-    column = shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
+    column = _create_column(shelf, source)
     step = _Step(source.name, (source.name,))
     yield step
-    for batch in source.batches():
-        column.extend(batch)
+    for keys, batch in _iter_keyed(source):
+        if keys is None:
+            column.extend(batch) if len(batch) else None  # a column of str keys refuses even an empty batch
+        else:
+            column.update(zip(keys, batch, strict=True))
         rows = step.rows + len(batch)
-        step = _Step(source.name, (source.name,), rows, rows, step.nbytes + batch.nbytes)
+        if len(column) != rows:
+            raise InvalidInputError(f"column {source.name!r}: expected {rows} distinct keys, found {len(column)}")
+        nbytes = batch.nbytes if isinstance(batch, np.ndarray) else sum(map(measure_value, batch))
+        step = _Step(source.name, (source.name,), rows, rows, step.nbytes + nbytes)
         yield step
     shelf.keep_keys(source.name)
     if before is not None and before.tree.count and before.tree.root.hex() != column.root:
         replaced[source.name] = before.tree.count
+
+
+def _create_column(shelf: DataShelf, source: ColumnSource | KeyedSource) -> Column:
+    """Return a new column for encoded samples."""
+    if isinstance(source, ColumnSource):
+        return shelf.create(source.name, dtype=source.dtype, shape=source.shape, attrs=source.attrs)
+    is_text = source.schema.dtype in ("str", "bytes")
+    return shelf.create(
+        source.name,
+        dtype=source.schema.dtype,
+        shape=() if is_text else source.schema.shape,
+        keys=source.key_type,
+        attrs=source.attrs,
+        decoder=source.decoder,
+    ).encoded
+
+
+def _iter_keyed(source: ColumnSource | KeyedSource) -> Iterator[tuple[Sequence[Any] | None, Values]]:
+    if isinstance(source, KeyedSource):
+        return source.batches()
+    return ((None, batch) for batch in source.batches())
 
 
 def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int]) -> Iterator[_Step]:

@@ -22,6 +22,7 @@ from stockroom.errors import InvalidInputError
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import DEFAULT, Limits
 from stockroom.shelves.data.table import ColumnPlan, Values
+from stockroom.shelves.data.values import Schema
 
 BATCH_NBYTES = 8 << 20
 """The target bytes of a batch: an import holds about this much of a column in memory, whatever its size."""
@@ -91,7 +92,25 @@ class TableSource:
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
-Source: TypeAlias = ColumnSource | TableSource
+@dataclass(frozen=True, slots=True)
+class KeyedSource:
+    """One column to import with its keys, as an export of ours holds it.
+
+    `schema` has its dtype, and the shape of its samples with None for an axis of any length. Each call of `batches`
+    yields keys and as many samples; without keys, the samples follow each other.
+    """
+
+    name: str
+    schema: Schema
+    key_type: str
+    count: int | None
+    batches: Callable[[], Iterator[tuple[Sequence[Any] | None, Values]]]
+    attrs: Mapping[str, object] = field(default_factory=dict)
+    decoder: str | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+
+Source: TypeAlias = ColumnSource | TableSource | KeyedSource
 
 
 @runtime_checkable

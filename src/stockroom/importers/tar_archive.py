@@ -56,18 +56,19 @@ _MAKERS: Final[dict[bytes, Callable[[], Any]]] = {
 
 
 @contextmanager
-def open_tar(path: Path, limits: Limits) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path, limits: Limits, *, to_end: bool = True) -> Iterator[tarfile.TarFile]:
     """Provide an archive to read from front to back, compressed or not, with the errors of its reader translated.
 
     Raises `CorruptionError` if it ends without the block of zeros that ends an archive, `InvalidInputError` if more
-    than zeros follow that block.
+    than zeros follow that block; without `to_end`, neither is checked.
     """
     with translate_read_errors(path, _DAMAGE), path.open("rb") as file:
         stream = _open_stream(file, path, limits)
         headers = _make_header_class(path, limits)
         with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", tarinfo=headers) as archive:
             yield archive
-            _check_end(archive, path)
+            if to_end:
+                _check_end(archive, path)
 
 
 def _check_end(archive: tarfile.TarFile, path: Path) -> None:

@@ -20,10 +20,11 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
+from stockroom.importers.exported_tar import open_exported_tar
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import Limits
 from stockroom.importers.npy import read_npy_header
-from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
+from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, KeyedSource, TableSource
 from stockroom.importers.streams import translate_read_errors
 from stockroom.importers.tar_archive import open_tar
 from stockroom.shelves.data.images import check_image
@@ -47,9 +48,11 @@ class WebDatasetImporter(Importer):
 
     name = "webdataset"
 
-    def open(self, spec: ImportSpec) -> Sequence[TableSource]:
+    def open(self, spec: ImportSpec) -> Sequence[TableSource | KeyedSource]:
         """Return the table of the rows of all archives. Reads the names in them, since every ending is a column."""
         paths = spec.list_paths(".tar")
+        if (exported := open_exported_tar(paths, spec.limits)) is not None:
+            return [exported]
         left_out = LeftOut()
         skipped: list[str] = []
         endings, count = _list_endings(paths, spec, left_out, skipped)

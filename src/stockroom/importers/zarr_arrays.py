@@ -20,6 +20,7 @@ from stockroom.errors import InvalidInputError
 from stockroom.importers.array_columns import FoundArray, keep_fit
 from stockroom.importers.column_attrs import keep_attrs
 from stockroom.importers.column_names import name_columns
+from stockroom.importers.exported_zarr import open_exported_zarr
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.source import Batch, Importer, ImportSpec, Source, count_batch_rows
 from stockroom.importers.streams import translate_read_errors
@@ -45,6 +46,8 @@ class ZarrImporter(Importer):
         with translate_read_errors(path, _DAMAGE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The data type .* does not have a Zarr V3 specification")
             node, left_out = _open_node(path), LeftOut()
+            if (exported := open_exported_zarr(path, node, spec.limits, _measure_stored(path))) is not None:
+                return [exported]
             arrays = _list_arrays(path, node)
             groups = _list_group_attributes(node)
             found = {title: _describe(path, title, array, groups, left_out) for title, array in arrays.items()}

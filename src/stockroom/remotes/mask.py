@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -27,20 +27,21 @@ _MIN_PASSWORD_LENGTH: Final = 4
 _HIDDEN: Final = "***"
 
 
-def mask_urls(text: str) -> str:
+def mask_urls(text: str, *environments: Mapping[str, str]) -> str:
     """Return `text` with secrets of URLs replaced by `***`: users, passwords, queries and fragments.
 
-    Passwords in URLs of the environment are replaced wherever they are.
+    Passwords in URLs of this process's environment, and of `environments`, are replaced wherever they are.
     """
-    text = _hide(text, _iter_passwords())
+    text = _hide(text, _iter_passwords(os.environ, *environments))
     text = _USER_IN_URL.sub(f"{_HIDDEN}@", text)
     return _FRAGMENT_IN_URL.sub(rf"\1#{_HIDDEN}", _QUERY_IN_URL.sub(rf"\1?{_HIDDEN}", text))
 
 
-def mask_secrets(text: str) -> str:
+def mask_secrets(text: str, *environments: Mapping[str, str]) -> str:
     """Return another library's text masked, also values of headers, parameters and variables with secret names."""
-    secret = (value for name, value in os.environ.items() if _SECRET_VARIABLES.search(name))
-    text = _hide(mask_urls(text), (value for value in secret if len(value) >= _MIN_LENGTH))
+    variables = (item for found in (os.environ, *environments) for item in found.items())
+    secret = (value for name, value in variables if _SECRET_VARIABLES.search(name))
+    text = _hide(mask_urls(text, *environments), (value for value in secret if len(value) >= _MIN_LENGTH))
     return _NAMED.sub(rf"\1\2{_HIDDEN}", text)
 
 
@@ -50,9 +51,9 @@ def _hide(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _iter_passwords() -> Iterator[str]:
-    """Yield the passwords in URLs of the environment, alone and with their users, in every form."""
-    for name, value in os.environ.items():
+def _iter_passwords(*environments: Mapping[str, str]) -> Iterator[str]:
+    """Yield the passwords in URLs of environments, alone and with their users, in every form."""
+    for name, value in (item for found in environments for item in found.items()):
         if "://" not in value and not _URL_VARIABLES.search(name):
             continue
         before, _, _ = value.rpartition("@")

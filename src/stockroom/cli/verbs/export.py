@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +21,6 @@ _OTHER_VERBS = {
     "metric": "`stock cat metric/NAME`",
     "experiment": "`stock cat experiment/KEY`",
 }
-_UNKNOWN_KINDS = re.compile(r"\.(csv|h5|hdf5|jpg|json|mat|pkl|png|pt|safetensors|txt|zip)", re.IGNORECASE)
-"""Endings that are file types and never names of folders."""
 
 
 @verb(example="stock export v1:data/image --to images.npz", complete={"address": "addresses"})
@@ -31,8 +28,11 @@ def export(
     console: Console,
     address: Annotated[str, typer.Argument(help="A column, such as data/image or v1:data/image.")],
     to: Annotated[
-        Path,
-        typer.Option(help="A file ending in .npy, .npz, .parquet, .zarr or .tar, or a folder for one file per sample."),
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="A file ending in .npy, .npz, .parquet, .zarr or .tar, or a folder for one file per sample.",
+        ),
     ],
     keys: Annotated[
         str | None, typer.Option(metavar="A:B|K1,K2", help="Positions in key order, or comma-separated keys.")
@@ -46,14 +46,18 @@ def export(
 
     Samples are written in key order. The file or folder appears complete or not at all.
     """
+    from stockroom.shelves.export import check_ending
+
+    path = Path(to)
     parsed = parse_path_address(address)
     shelf, _, name = parsed.path.partition("/")
     if shelf in _OTHER_VERBS and name:
         raise InvalidInputError(f"{parsed.path} is not a column: {_OTHER_VERBS[shelf]} writes it to a file")
-    if _UNKNOWN_KINDS.fullmatch(to.suffix):
-        raise CommandLineError(
-            f"expected a file ending in .npy, .npz, .parquet, .zarr or .tar, or a folder, found {to}"
-        )
+    try:
+        check_ending(to)
+    except InvalidInputError as error:
+        raise CommandLineError(str(error)) from error
+    left_out: list[str] = []
     with console.open_stock(parsed.ref) as stock, console.progress("export") as progress:
         column = stock.data[parsed.path.removeprefix("data/")]
         count = column.export(
@@ -62,6 +66,9 @@ def export(
             where=where,
             force=force,
             on_progress=lambda done, total: progress.update("export", done, total=total),
+            on_left_out=left_out.append,
         )
-    console.say(f"wrote {format_count(count, 'sample')} to {to}")
-    console.answer({"path": str(to), "samples": count})
+    console.say(f"wrote {format_count(count, 'sample')} to {path}")
+    for line in left_out:
+        console.say(line)
+    console.answer({"path": str(path), "samples": count, "left_out": left_out})

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from stockroom import errors
 from stockroom.digest import PackDigest
-from stockroom.errors import AbsentDataError, CorruptionError, RemoteError, StockroomError
+from stockroom.errors import AbsentDataError, AuthenticationError, CorruptionError, RemoteError, StockroomError
 from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.agent.protocol import OnWorking
 from stockroom.remotes.agent.unit_queue import Job, OpenPack, Priority, UnitQueue
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.protocol import MissingFileError
 from stockroom.store.fetcher import Wanted
 from stockroom.store.pack.layout import locate_pack
@@ -52,11 +53,15 @@ class Downloads:
     """Fills the packs under one folder. Only one process at a time may have one for a folder; its threads share it.
 
     `list_remotes`, called for each of the requests that `threads` run at once, returns the remotes to ask for a pack,
-    the most likely first.
+    the most likely first, opened with the credentials of an environment.
     """
 
     def __init__(
-        self, packs_directory: Path, list_remotes: Callable[[PackDigest], Sequence[OpenRemote]], *, threads: int = 16
+        self,
+        packs_directory: Path,
+        list_remotes: Callable[[PackDigest, RemoteEnvironment], Sequence[OpenRemote]],
+        *,
+        threads: int = 16,
     ) -> None:
         self._packs_directory = packs_directory
         self._list_remotes = list_remotes
@@ -74,23 +79,35 @@ class Downloads:
         self._queue.close()
 
     def fetch(
-        self, wanted: Wanted, *, stall_s: float, is_bulk: bool = False, on_working: OnWorking | None = None
+        self,
+        wanted: Wanted,
+        environment: RemoteEnvironment,
+        *,
+        stall_s: float,
+        is_bulk: bool = False,
+        on_working: OnWorking | None = None,
     ) -> None:
         """Return once all of `wanted` is present. With `is_bulk`, readers go first.
 
         Raises:
             TimeoutError: for `stall_s`, nothing at all has arrived for any caller.
             AbsentDataError: no remote has a pack.
+            AuthenticationError: a remote refused the credentials of `environment`, and of others who want the same.
             CorruptionError: a remote keeps sending damaged bytes.
             RemoteError: a remote does not answer, or refuses.
         """
+        priority = Priority.BULK if is_bulk else Priority.NOW
         for _ in range(_ROUNDS):
-            priority = Priority.BULK if is_bulk else Priority.NOW
-            jobs = [job for digest, units in wanted for job in self._request(digest, units, priority)]
+            jobs = [job for digest, units in wanted for job in self._request(digest, units, priority, environment)]
             if not jobs:
                 return
             try:
                 self._wait(jobs, stall_s=stall_s, on_working=on_working)
+            except AuthenticationError:
+                refusal = _find_refusal(jobs, environment)
+                if refusal is not None:
+                    raise refusal from None
+                # a job of others ended just before this environment was added to it
             finally:
                 for pack in {job.pack.digest: job.pack for job in jobs}.values():
                     pack.record_present()
@@ -99,7 +116,7 @@ class Downloads:
             "removes them here"
         )
 
-    def hint(self, wanted: Wanted, *, goes_on: bool = False) -> None:
+    def hint(self, wanted: Wanted, environment: RemoteEnvironment, *, goes_on: bool = False) -> None:
         """Download `wanted` while nothing more urgent is queued.
 
         If it `goes_on`, more hints of the same kind follow, and the last piece waits until it is whole.
@@ -107,7 +124,7 @@ class Downloads:
         for digest, units in wanted:
             chosen = self._open(digest).filler.trim(units, PIECE_NBYTES) if goes_on else units
             if len(chosen):
-                self._request(digest, chosen, Priority.SOON)
+                self._request(digest, chosen, Priority.SOON, environment)
 
     def replace(self, digest: PackDigest, change: Callable[[], None]) -> None:
         """Run `change`, which replaces a pack's folder, while no job writes to the pack."""
@@ -148,10 +165,14 @@ class Downloads:
         for digest in idle[: max(0, len(self._packs) + 1 - _MAX_OPEN_PACKS)]:
             self._packs.pop(digest).filler.close()
 
-    def _request(self, digest: PackDigest, units: NDArray[np.int64], priority: Priority) -> list[Job]:
+    def _request(
+        self, digest: PackDigest, units: NDArray[np.int64], priority: Priority, environment: RemoteEnvironment
+    ) -> list[Job]:
         """Queue jobs that bring the absent `units`. Return them, running ones included; return none for hints."""
         with self._opening:  # so that no thread closes or replaces the pack before its jobs are visible
             going, new = self._plan_jobs(self._open(digest), units, priority)
+            for job in going + new:
+                job.add_caller(environment)
         self._queue.put([*(job for job in going if job.priority > priority), *new], priority)
         return [] if priority is Priority.SOON else going + new
 
@@ -188,14 +209,21 @@ class Downloads:
             del job  # a thread that waits for its next job must not keep a pack's files open
 
     def _download(self, job: Job) -> None:
-        pack, failures = job.pack, list[StockroomError]()
-        for remote in self._list_remotes(pack.digest):
+        """Download the units of a job with the credentials of the first of its callers that no remote refuses."""
+        while (caller := job.find_caller()) is not None:
             try:
-                self._download_from(remote, job)
+                return self._download_for(caller, job)
+            except AuthenticationError as error:
+                job.refused[caller] = error
+        raise next(iter(job.refused.values()))
+
+    def _download_for(self, caller: RemoteEnvironment, job: Job) -> None:
+        pack, failures = job.pack, list[StockroomError]()
+        for remote in self._list_remotes(pack.digest, caller):
+            try:
+                return self._download_from(remote, job)
             except StockroomError as error:
                 failures.append(error)
-            else:
-                return
         if failures:
             raise next((error for error in failures if not isinstance(error, AbsentDataError)), failures[0])
         raise AbsentDataError(
@@ -253,7 +281,14 @@ class Downloads:
     def _explain(self, job: Job) -> str:
         """Describe why a job takes so long, as far as is known."""
         name = job.pack.digest.hex()[:12]
-        for remote in self._list_remotes(job.pack.digest):
+        for remote in self._list_remotes(job.pack.digest, job.find_caller() or job.callers[0]):
             trouble = remote.transport.describe_trouble() or "no answer"
             return f"pack {name} from remote {remote.name!r} ({remote.transport.url}): {trouble}"
         return f"pack {name}: no remote"
+
+
+def _find_refusal(jobs: Sequence[Job], environment: RemoteEnvironment) -> AuthenticationError | None:
+    """Return the error of a failed job for an environment, if the job tried it."""
+    return next(
+        (job.refused[environment] for job in jobs if job.error is not None and environment in job.refused), None
+    )

@@ -18,13 +18,67 @@ from stockroom import errors
 from stockroom.digest import PackDigest
 from stockroom.errors import AbsentDataError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.agent import protocol
-from stockroom.remotes.agent.protocol import ConnectionLostError, Done, Failed, OnWorking, Working
-from stockroom.remotes.agent.starting import AGENT_DIRECTORY, LOG_NAME, connect, start_agent
+from stockroom.remotes.agent.address import AGENT_DIRECTORY, LOG_NAME, find_peer
+from stockroom.remotes.agent.protocol import (
+    ConnectionLostError,
+    Done,
+    Failed,
+    NeedCredentials,
+    OnWorking,
+    SilenceError,
+    Working,
+)
+from stockroom.remotes.agent.starting import connect, make_silence_error, start_agent
+from stockroom.remotes.transport.environment import RemoteEnvironment, read_environment
 from stockroom.store.fetcher import Wanted
 
 TIMEOUT_VARIABLE: Final = "STOCKROOM_FETCH_TIMEOUT"
 DEFAULT_STALL_S: Final = 120.0
 _LIVES: Final = 2
+
+
+class _Connection:
+    """A connection to the agent, which gets this process's variables before the first request that needs them."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        peer = find_peer(connected)
+        self._is_own = peer is not None and peer.uid == os.getuid()
+        self._told: RemoteEnvironment | None = None
+
+    def send(self, request: protocol.Request) -> None:
+        """Send a request, after the variables if the agent does not have them as they are now."""
+        environment = self._read_environment()
+        if environment != self._told:
+            self._tell(environment)
+        protocol.send(self.socket, request)
+
+    def ask(self, request: protocol.Request, on_working: OnWorking | None) -> Done | Failed:
+        """Send a request and return its answer. Send the variables again whenever the agent asks for them."""
+        self.send(request)
+        while True:
+            answer = protocol.receive_answer(self.socket)
+            if isinstance(answer, Working):
+                if on_working is not None:
+                    on_working(answer.nbytes, answer.trouble)
+            elif isinstance(answer, NeedCredentials):
+                self._tell(self._read_environment())
+            elif isinstance(answer, Done | Failed):
+                return answer
+            else:
+                raise ConnectionLostError("unexpected answer")
+
+    def close(self) -> None:
+        """Disconnect."""
+        self.socket.close()
+
+    def _tell(self, environment: RemoteEnvironment) -> None:
+        protocol.send(self.socket, protocol.encode_variables(environment))
+        self._told = environment
+
+    def _read_environment(self) -> RemoteEnvironment:
+        """Return the variables for the agent. One of another user gets none."""
+        return read_environment() if self._is_own else RemoteEnvironment({})
 
 
 class AgentFetcher:
@@ -43,7 +97,7 @@ class AgentFetcher:
         self._path = folder
         self._has_remotes = has_remotes
         self._find_timeout_s = find_timeout_s
-        self._idle: list[socket.socket] = []
+        self._idle: list[_Connection] = []
         self._pid = os.getpid()
 
     @property
@@ -84,7 +138,7 @@ class AgentFetcher:
         with suppress(ConnectionLostError, StockroomError, OSError):
             connection = self._borrow()
             try:
-                protocol.send(connection, protocol.Hint(protocol.pack_wanted(wanted), goes_on))
+                connection.send(protocol.Hint(protocol.pack_wanted(wanted), goes_on))
             except BaseException:
                 connection.close()
                 raise
@@ -93,8 +147,8 @@ class AgentFetcher:
     def start(self) -> None:
         """Start the agent ahead of need if there is a remote. Does not wait, and ignores failures."""
         with suppress(StockroomError, OSError):
-            if self._has_remotes():
-                start_agent(self._path)
+            if self._has_remotes() and (started := start_agent(self._path)) is not None:
+                os.close(started.ready)
 
     def close(self) -> None:
         """Disconnect from the agent, which ends once it has no clients."""
@@ -103,16 +157,15 @@ class AgentFetcher:
             connection.close()
 
     def _ask(self, request: protocol.Request, on_working: OnWorking | None = None) -> Done:
-        """Return the agent's answer. If the agent dies meanwhile, ask another one, once."""
-        cause: Exception | None = None
+        """Return the agent's answer. If the agent dies or falls silent meanwhile, ask again, once."""
         for _ in range(_LIVES):
             connection = self._borrow()
             try:
-                answer = _converse(connection, request, on_working)
+                answer = connection.ask(request, on_working)
             except ConnectionLostError as error:
+                failure = self._explain(error, connection)
                 connection.close()
                 self.close()
-                cause = error
             except BaseException:  # an interrupt: the answer is still to come on this connection
                 connection.close()
                 raise
@@ -121,12 +174,17 @@ class AgentFetcher:
                 if isinstance(answer, Failed):
                     raise _make_error(answer)
                 return answer
-        raise UnreachableError(
-            f"the fetch agent of {self._path.parent} died twice during a request ({cause}); see its log "
+        raise failure
+
+    def _explain(self, error: ConnectionLostError, connection: _Connection) -> RemoteError:
+        if isinstance(error, SilenceError):
+            return make_silence_error(self._path, connection.socket)
+        return UnreachableError(
+            f"the fetch agent of {self._path.parent} died twice during a request ({error}); see its log "
             f"{self._path / AGENT_DIRECTORY / LOG_NAME}"
         )
 
-    def _borrow(self) -> socket.socket:
+    def _borrow(self) -> _Connection:
         """Return a connection that no other request uses. Connections inherited by a fork belong to the parent."""
         if self._pid != os.getpid():
             self.close()
@@ -134,7 +192,7 @@ class AgentFetcher:
         with suppress(IndexError):
             return self._idle.pop()
         try:
-            return connect(self._path)
+            return _Connection(connect(self._path))
         except OSError as error:
             raise AbsentDataError(
                 f"{self._path}: cannot fetch into it, since this user may not write there ({error.strerror})"
@@ -151,19 +209,6 @@ def read_stall_s(configured_s: float | None = None) -> float:
     if not 0 < stall_s < 1e6:
         raise InvalidInputError(f"{TIMEOUT_VARIABLE}: expected a positive number of seconds, found {text!r}")
     return stall_s
-
-
-def _converse(connection: socket.socket, request: protocol.Request, on_working: OnWorking | None) -> Done | Failed:
-    protocol.send(connection, request)
-    while True:
-        answer = protocol.receive_answer(connection)
-        if isinstance(answer, Working):
-            if on_working is not None:
-                on_working(answer.nbytes, answer.trouble)
-        elif isinstance(answer, Done | Failed):
-            return answer
-        else:
-            raise ConnectionLostError("unexpected answer")
 
 
 def _make_error(failed: Failed) -> StockroomError:

@@ -1,17 +1,23 @@
-"""The remotes that a clone's bytes can come from, opened on first use."""
+"""The remotes that a clone's bytes can come from, opened for each environment of a client, on first use."""
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from stockroom.digest import PackDigest
 from stockroom.remotes.settings import locate_settings, read_remotes
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.remotes.trust import open_remote
 from stockroom.repository.paths import RepositoryPaths
+
+MAX_ENVIRONMENTS: Final = 8
+"""For so many environments the remotes stay open, with their connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +35,21 @@ class OpenRemotes:
         self._paths = RepositoryPaths(folder.parent)
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
-        self._remotes: list[OpenRemote] = []
+        self._remotes: OrderedDict[RemoteEnvironment, list[OpenRemote]] = OrderedDict()
 
-    def list_for(self, pack: PackDigest) -> Sequence[OpenRemote]:
-        """Return the remotes to ask for a pack: those known to have it first, then in the order of the settings."""
-        remotes = self._read()
+    def list_for(self, pack: PackDigest, environment: RemoteEnvironment) -> Sequence[OpenRemote]:
+        """Return the remotes to ask for a pack: those known to have it first, then in the order of the settings.
+
+        They use the credentials of `environment`.
+        """
+        remotes = self._read(environment)
         if len(remotes) < 2:
             return remotes
         from stockroom.remotes.tracking import Tracking  # here for start-up time
 
         return sorted(remotes, key=lambda remote: pack not in Tracking(self._paths, remote.name).read_packs())
 
-    def _read(self) -> list[OpenRemote]:
+    def _read(self, environment: RemoteEnvironment) -> list[OpenRemote]:
         """Return all remotes, reopened if the settings have changed."""
         try:
             found = locate_settings(self._paths).stat()
@@ -49,7 +58,15 @@ class OpenRemotes:
         stamp = (found.st_mtime_ns, found.st_ino)
         with self._lock:
             if stamp != self._stamp:
-                remotes = read_remotes(self._paths)
-                self._remotes = [OpenRemote(name, open_remote(name, settings)) for name, settings in remotes.items()]
+                self._remotes.clear()
                 self._stamp = stamp
-            return self._remotes
+            if environment not in self._remotes:
+                self._remotes[environment] = self._open(environment)
+                if len(self._remotes) > MAX_ENVIRONMENTS:
+                    self._remotes.popitem(last=False)
+            self._remotes.move_to_end(environment)
+            return self._remotes[environment]
+
+    def _open(self, environment: RemoteEnvironment) -> list[OpenRemote]:
+        remotes = read_remotes(self._paths)
+        return [OpenRemote(name, open_remote(name, settings, environment)) for name, settings in remotes.items()]

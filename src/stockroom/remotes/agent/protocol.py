@@ -4,14 +4,17 @@
     0       4     u32 LE   length of the message
     4       ...   msgpack  the message, an array that begins with its name
 
-A client sends one request at a time and reads until its answer. Any number of `Working` may come before the answer.
+The agent sends `Welcome` first, in every version. Then the client sends one request at a time and reads until its
+answer. Any number of `Working` and `NeedCredentials` may come before the answer; the client answers each
+`NeedCredentials` with `Use`.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from stockroom.store.fetcher import Wanted
 
 T = TypeVar("T")
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 MAX_MESSAGE_NBYTES: Final = 64 << 20
 _LENGTH: Final = struct.Struct("<I")
 
@@ -33,10 +36,20 @@ Runs: TypeAlias = tuple[bytes, bytes]
 
 
 class Welcome(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """The agent's first message: its protocol version and process id."""
+    """The agent's first message: its protocol version, process id and version of Stockroom."""
 
     protocol: int
     pid: int
+    version: str = ""
+
+
+class Use(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """The client's variables that its remotes read, for its requests from now on. There is no answer."""
+
+    variables: dict[bytes, bytes]
+
+    def __repr__(self) -> str:  # their values are secret
+        return f"Use of {len(self.variables)} variables"
 
 
 class Fetch(msgspec.Struct, tag=True, array_like=True, frozen=True):
@@ -71,6 +84,10 @@ class Working(msgspec.Struct, tag=True, array_like=True, frozen=True):
     trouble: str | None
 
 
+class NeedCredentials(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """A remote refused the client's credentials: send them as they are now."""
+
+
 OnWorking: TypeAlias = Callable[[int, "str | None"], None]
 """Called repeatedly with the fields of `Working`."""
 
@@ -91,8 +108,8 @@ class Failed(msgspec.Struct, tag=True, array_like=True, frozen=True):
     pack: str = ""
 
 
-Request: TypeAlias = Fetch | Hint | Drop | Measure
-Answer: TypeAlias = Welcome | Working | Done | Failed
+Request: TypeAlias = Use | Fetch | Hint | Drop | Measure
+Answer: TypeAlias = Welcome | Working | NeedCredentials | Done | Failed
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _requests: Final = msgspec.msgpack.Decoder[Request](Request)
@@ -101,6 +118,10 @@ _answers: Final = msgspec.msgpack.Decoder[Answer](Answer)
 
 class ConnectionLostError(Exception):
     """The other side is gone, or does not speak this protocol."""
+
+
+class SilenceError(ConnectionLostError):
+    """The other side has sent nothing for the socket's time limit."""
 
 
 def send(connection: socket.socket, message: Request | Answer) -> None:
@@ -118,7 +139,10 @@ def receive_request(connection: socket.socket) -> Request:
 
 
 def receive_answer(connection: socket.socket) -> Answer:
-    """Return the next answer. Raises `ConnectionLostError` after the socket's time limit, or if the connection ends."""
+    """Return the next answer.
+
+    Raises `SilenceError` after the socket's time limit, and `ConnectionLostError` if the connection ends.
+    """
     return _decode(_answers, _receive(connection), "answer")
 
 
@@ -127,6 +151,16 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes, what: str) -> T:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConnectionLostError(f"malformed {what}: {error}") from error
+
+
+def encode_variables(variables: Mapping[str, str]) -> Use:
+    """Return the message with a client's variables, which need not be UTF-8."""
+    return Use({os.fsencode(name): os.fsencode(value) for name, value in variables.items()})
+
+
+def decode_variables(message: Use) -> dict[str, str]:
+    """Return the variables in a message."""
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in message.variables.items()}
 
 
 def pack_wanted(wanted: Wanted) -> list[Runs]:
@@ -171,6 +205,8 @@ def _receive_exactly(connection: socket.socket, nbytes: int) -> bytes:
     while len(parts) < nbytes:
         try:
             part = connection.recv(min(nbytes - len(parts), 1 << 20))
+        except TimeoutError as error:
+            raise SilenceError(str(error)) from error
         except OSError as error:
             raise ConnectionLostError(str(error) or type(error).__name__) from error
         if not part:

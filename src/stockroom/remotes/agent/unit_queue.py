@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
+from stockroom.errors import AuthenticationError
 from stockroom.remotes.format.paths import pack_prefix
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.store.pack.pack_filler import ByteRange, PackFiller
 
 _MAX_SOON_NBYTES: Final = 512 << 20
@@ -35,8 +37,21 @@ class Job:
     span: ByteRange
     priority: Priority
     done: threading.Event = field(default_factory=threading.Event)
+    callers: list[RemoteEnvironment] = field(default_factory=list)
+    """The environments of those who want it, the first first."""
+    refused: dict[RemoteEnvironment, AuthenticationError] = field(default_factory=dict)
+    """Those whose credentials a remote refused."""
     is_started: bool = False
     error: Exception | None = None
+
+    def add_caller(self, environment: RemoteEnvironment) -> None:
+        """Let the job use the credentials of one more caller."""
+        if environment not in self.callers:
+            self.callers.append(environment)
+
+    def find_caller(self) -> RemoteEnvironment | None:
+        """Return an environment that has not been refused, or None."""
+        return next((caller for caller in list(self.callers) if caller not in self.refused), None)
 
     def finish(self) -> None:
         """Mark the job done. Its units are synced and marked with the pack's other jobs, or by a waiting caller."""

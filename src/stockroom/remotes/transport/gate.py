@@ -18,6 +18,8 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+from stockroom.remotes.transport.environment import RemoteEnvironment
+
 Address: TypeAlias = tuple[str, int]
 Rule: TypeAlias = Callable[[str, int], Address | None]
 """Returns the address to connect to for a host and port, or None to refuse them."""
@@ -51,13 +53,15 @@ class RequestGate:
         threading.Thread(target=serve, name="stock-gate", daemon=True).start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    def bound_redirects(self, options: dict[str, Any], url: str, rule: Rule, *, passes_all: bool) -> None:
+    def bound_redirects(
+        self, options: dict[str, Any], url: str, rule: Rule, environment: RemoteEnvironment, *, passes_all: bool
+    ) -> None:
         """Let the client with these options follow redirects to the remote's own host and where `rule` allows.
 
         With `passes_all`, requests to that host pass the gate too, so that it refuses the host's other ports: the
         client repeats a session token there. If the user's environment names a proxy, there is no gate.
         """
-        if not is_proxied(url):
+        if not is_proxied(url, environment):
             options["proxy_url"] = self.open(rule)
             if not passes_all:
                 options["proxy_excludes"] = urlsplit(url).hostname or ""
@@ -120,9 +124,9 @@ def refuse_others(own: str) -> Rule:
     return lambda host, port: address if (host, port) == address else None
 
 
-def refuse_but_aws(own: str) -> Rule:
+def refuse_but_aws(own: str, environment: RemoteEnvironment) -> Rule:
     """Return the rule that allows the server of the URL `own`, and those that give a machine its AWS credentials."""
-    choose_own, given = refuse_others(own), urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname
+    choose_own, given = refuse_others(own), urlsplit(environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname
 
     def choose(host: str, port: int) -> Address | None:
         is_source = _AWS_CREDENTIALS.fullmatch(host) is not None or (given is not None and host == given)
@@ -152,10 +156,15 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(address[0]).partition("%")[0] for *_, address in found]
 
 
-def is_proxied(url: str) -> bool:
-    """Return whether the user's environment names a proxy for a URL."""
-    parts, proxies = urlsplit(url), urllib.request.getproxies()
-    is_set = parts.scheme in proxies or "all" in proxies
+def is_proxied(url: str, environment: RemoteEnvironment) -> bool:
+    """Return whether the environment names a proxy for a URL, or the settings of the system (of macOS) do."""
+    parts, proxies = urlsplit(url), environment.list_proxies()
+    if parts.scheme in proxies or "all" in proxies:
+        return not urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]
+            parts.hostname or "", proxies
+        )
+    system = urllib.request.getproxies()
+    is_set = parts.scheme in system or "all" in system
     return is_set and not urllib.request.proxy_bypass(parts.hostname or "")
 
 

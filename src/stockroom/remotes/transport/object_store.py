@@ -1,4 +1,4 @@
-"""Remotes on object stores and web servers. Only this module and `client` import obstore.
+"""Remotes on object stores and web servers. Only this module and `opened_store` import obstore.
 
 Obstore's own retries are off: `retry` does them, so that stalls can be explained and incomplete answers retried too.
 Its errors are translated only here. Their texts can hold addresses and headers, so secrets are removed.
@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.mask import mask_secrets
-from stockroom.remotes.transport.client import open_store
-from stockroom.remotes.transport.gate import RequestGate
+from stockroom.remotes.transport.environment import RemoteEnvironment
+from stockroom.remotes.transport.opened_store import OpenedStore, open_store, read_sources
 from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
 from stockroom.remotes.transport.spool import Spool
@@ -35,29 +35,43 @@ _STATUS: Final = re.compile(
 _MD5: Final = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist")
-_CREDENTIALS: Final = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`",
-    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-}
-"""Where credentials come from, by scheme; web servers get none."""
 _WHOLE_FILE_S: Final = 3600
+_REFUSALS: Final = re.compile(
+    r"\b(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|InvalidAccessKeyId|SignatureDoesNotMatch"
+    r"|RequestTimeTooSkewed|AccessDenied|invalid_grant|invalid_client)"
+)
+"""Codes of refused credentials; some come with the status of a malformed request."""
+_ADVICE: Final = {
+    "s3": "set them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`",
+    "az": "set them in the environment (AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY)",
+}
 
 _used_in: int | None = None
 """The process that first used obstore, whose runtime does not survive a fork."""
 
 
 class ObjectStoreTransport:
-    """Files under a prefix of a bucket, or of a web site, which is read-only."""
+    """Files under a prefix of a bucket, or of a web site, which is read-only.
 
-    def __init__(self, settings: RemoteSettings, *, before_contact: Callable[[], None] | None = None) -> None:
+    Credentials are those of `environment`, by default of this process. They are read again if their files change, once
+    they expire, and if the server refuses them.
+    """
+
+    def __init__(
+        self,
+        settings: RemoteSettings,
+        *,
+        before_contact: Callable[[], None] | None = None,
+        environment: RemoteEnvironment | None = None,
+    ) -> None:
         self._settings = settings
         self._before_contact = before_contact
+        self._environment = environment
         self._retrier = Retrier(settings.url)
         self._opening = threading.Lock()
-        self._store: Any = None
-        self._gate = RequestGate()
-        self._patient: tuple[Any, RequestGate] | None = None
+        self._opened: OpenedStore | None = None
+        self._patient: OpenedStore | None = None
         self._spool = Spool(self._download)
         self._has_ranges = True
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
@@ -160,9 +174,9 @@ class ObjectStoreTransport:
 
         with self._opening:
             if self._patient is None:
-                gate = RequestGate()
-                self._patient = open_store(self._settings, gate, timeout_s=_WHOLE_FILE_S), gate
-        answer = obstore.get(self._patient[0], path)
+                sources = read_sources(self._settings, self._environment)
+                self._patient = open_store(self._settings, sources, timeout_s=_WHOLE_FILE_S)
+        answer = obstore.get(self._patient.client, path)
         for piece in answer.stream():
             target.write(view_bytes(piece))
         if target.tell() != int(answer.meta["size"]):
@@ -170,23 +184,25 @@ class ObjectStoreTransport:
 
     def _call(self, what: str, request: Callable[[Any], T], *, nbytes: int = 0) -> T:
         def run() -> T:
+            opened = self._open(what)
             try:
-                return request(self._open())
-            except (StockroomError, TransientError, KeyboardInterrupt):
-                raise
-            except Exception as error:
-                raise self._translate(error, what) from None  # its own text may hold secrets
-            except BaseException as error:
-                if type(error).__name__ != "PanicException":  # obstore's own bugs
+                return self._ask(opened, what, request)
+            except AuthenticationError:
+                renewed = self._renew(opened, what)
+                if renewed is None:
                     raise
-                raise RemoteError(f"{self.url}: could not {what}: {summarise(error)}") from None
+            return self._ask(renewed, what, request)
 
         return self._retrier.call(what, run, extra_s=nbytes / _SLOWEST_NBYTES_PER_S)
 
-    def _open(self) -> Any:
+    def _ask(self, opened: OpenedStore, what: str, request: Callable[[Any], T]) -> T:
+        with self._translating(what, opened):
+            return request(opened.client)
+
+    def _open(self, what: str) -> OpenedStore:
         """Return the store, opened in the only process that may use it."""
         global _used_in
-        with self._opening:
+        with self._opening, self._translating(what, None):
             if _used_in is None:
                 _used_in = os.getpid()
             elif _used_in != os.getpid():
@@ -194,11 +210,34 @@ class ObjectStoreTransport:
                     f"{self.url}: this process was forked after its parent used a remote, and network clients do not "
                     "survive a fork: start it with spawn, or use remotes only in the parent"
                 )
-            if self._store is None:
+            if self._opened is None or not self._opened.is_current():
                 if self._before_contact is not None:
                     self._before_contact()
-                self._store = open_store(self._settings, self._gate)
-            return self._store
+                self._opened = open_store(self._settings, read_sources(self._settings, self._environment))
+            return self._opened
+
+    def _renew(self, refused: OpenedStore, what: str) -> OpenedStore | None:
+        """Return the store, opened with other credentials than those refused. None if there are no others."""
+        with self._opening, self._translating(what, None):
+            if self._opened is refused:
+                sources = read_sources(self._settings, self._environment)
+                if sources == refused.sources:
+                    return None
+                self._opened = open_store(self._settings, sources)
+            return self._opened
+
+    @contextmanager
+    def _translating(self, what: str, opened: OpenedStore | None) -> Iterator[None]:
+        try:
+            yield
+        except (StockroomError, TransientError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise self._translate(error, what, opened) from None  # its own text may hold secrets
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # obstore's own bugs
+                raise
+            raise RemoteError(f"{self.url}: could not {what}: {summarise(error)}") from None
 
     def _check_writable(self, path: str) -> None:
         if self._is_web:
@@ -206,18 +245,18 @@ class ObjectStoreTransport:
                 f"{self.url}: cannot put or delete {path}: a website is read-only; push to the object store behind it"
             )
 
-    def _translate(self, error: Exception, what: str) -> Exception:
+    def _translate(self, error: Exception, what: str, opened: OpenedStore | None) -> Exception:
         """Translate an error of obstore to Stockroom's, or to `TransientError` if it may pass."""
         from obstore import exceptions
 
-        cause = summarise(error)
+        cause = summarise(error, *([self._environment] if self._environment is not None else []))
         status = find_status(cause)
         if _NO_BUCKET.search(str(error)):
             bucket = urlsplit(self.url).netloc
             return UnreachableError(f"{self.url}: could not {what}: there is no bucket {bucket!r}; check its name")
         if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
             return MissingFileError(f"{self.url}: could not {what}: there is no such file")
-        elsewhere = self._gate.take_refused()
+        elsewhere = opened.gate.take_refused() if opened is not None else ""
         if elsewhere:
             return RemoteError(
                 f"{self.url}: could not {what}: the server sends us to {elsewhere}, which is not followed; if the data "
@@ -226,27 +265,30 @@ class ObjectStoreTransport:
         refused = isinstance(
             error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError | PermissionError
         )
-        if refused or status in (401, 403):
-            return AuthenticationError(f"{self.url}: could not {what}: {self._explain_refusal(status)}")
+        code = _REFUSALS.search(str(error))
+        if refused or status in (401, 403) or (code is not None and status == 400):
+            return self._make_refusal(what, "" if code is None else f" ({code[1]})", status)
+        if opened is None and isinstance(error, exceptions.GenericError):  # nothing was asked yet
+            return AuthenticationError(f"{self.url}: the credentials cannot be used: {cause}")
         if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):
             return InvalidInputError(f"{self.url}: could not {what}: {cause}")
         if isinstance(error, exceptions.NotSupportedError) or (status is not None and status not in _TRANSIENT_STATUS):
             return RemoteError(f"{self.url}: could not {what}: {cause}")
         return TransientError(cause)
 
-    def _explain_refusal(self, status: int | None) -> str:
-        scheme = urlsplit(self.url).scheme
-        if scheme in _CREDENTIALS:
-            return f"the server refused the credentials; {_CREDENTIALS[scheme]}"
-        return (
-            f"the web server refused ({status or 401}), and Stockroom sends credentials to no web server; let it serve "
-            "these files to everybody who may read them, or use the object store or folder behind it"
-        )
+    def _make_refusal(self, what: str, code: str, status: int | None) -> AuthenticationError:
+        advice = _ADVICE.get(self.url.partition("://")[0])
+        if advice is None:
+            return AuthenticationError(
+                f"{self.url}: could not {what}: the web server refused ({status or 401}), and Stockroom sends it no "
+                "credentials; let it serve these files to everybody who may read them, or use the store behind it"
+            )
+        return AuthenticationError(f"{self.url}: could not {what}: the server refused the credentials{code}; {advice}")
 
 
-def summarise(error: BaseException) -> str:
-    """Return an error's text on one line, without the values of secrets."""
-    text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()))
+def summarise(error: BaseException, *environments: RemoteEnvironment) -> str:
+    """Return an error's text on one line, without the values of secrets of this process or of `environments`."""
+    text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()), *environments)
     return text[:300] or type(error).__name__
 
 

@@ -223,27 +223,30 @@ class Column(Mapping[SampleKey, Sample]):
         where: str | None = None,
         force: bool = False,
         on_progress: Callable[[int, int], object] | None = None,
+        on_left_out: Callable[[str], object] | None = None,
     ) -> int:
         """Write samples to files that other programs can read, and return how many were written.
 
         The target at `path` appears complete or not at all. Raises `InvalidInputError` if it exists already, or if the
-        kind of file cannot hold these samples.
+        kind of file cannot hold these samples. Warns of attrs and keys that it cannot hold.
 
         Args:
-            path: a name that ends in `.npy`, `.npz`, `.parquet`, `.zarr` or `.tar`; any other name is a new folder,
-                with one file for each sample.
+            path: a name that ends in `.npy`, `.npz`, `.parquet`, `.zarr` or `.tar`; a name without an ending, or with
+                a slash at its end, is a new folder, with one file for each sample.
             keys: the samples to write, in this order; a slice selects by position; None selects all.
             where: a condition that the samples must meet, such as `label == 3`, on columns of the same keys.
             force: replace an existing file; in a folder, the files that an earlier export made there.
             on_progress: called from time to time with the number of samples written and the total.
+            on_left_out: called with a line for each part of the column that the file cannot hold, instead of a warning.
         """
         from stockroom.shelves.export import check_target, write_samples
         from stockroom.shelves.export.samples import Samples
 
-        path, column = Path(path), self.freeze()
-        check_target(path, self._opened.pin.repository.paths.root, force=force)
+        column, root = self.freeze(), self._opened.pin.repository.paths.root
+        target = check_target(path, root, force=force)
         with self._opened.pin.repository.tensors.cache.read_carefully():
-            return write_samples(Samples(column, column.choose_positions(keys, where), on_progress), path)
+            samples = Samples(column, column.choose_positions(keys, where), on_progress)
+            return write_samples(samples, target, on_left_out)
 
     def find_unshared_key(self, other: Column) -> Key | None:
         """Return a key that only one of the two columns has; None if they have the same keys."""

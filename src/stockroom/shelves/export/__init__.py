@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,31 +31,56 @@ FILE_WRITERS: Final[dict[str, Writer]] = {
 """Maps the ending of a file name to its writer."""
 
 
-def write_samples(samples: Samples, path: Path) -> int:
+ENDINGS: Final = ".npy, .npz, .parquet, .zarr or .tar"
+
+
+def write_samples(samples: Samples, path: Path, on_left_out: Callable[[str], object] | None = None) -> int:
     """Write samples to `path`, as `Column.export` describes, and return how many."""
     writer = FILE_WRITERS.get(path.suffix.lower())
     if writer is None:
         writer = write_zarr if path.suffix.lower() == ".zarr" else write_folder
     with _whole(path) as part:
         writer(samples, part)
+    for line in samples.left_out:
+        if on_left_out is None:
+            warnings.warn(line, stacklevel=3)
+        else:
+            on_left_out(line)
     return len(samples)
 
 
-def check_target(path: Path, root: Path, *, force: bool) -> None:
-    """Raise `InvalidInputError` if `path` must not be written or replaced; `root` is the repository's folder."""
+def check_ending(target: str | Path) -> None:
+    """Raise `InvalidInputError` if a target has an ending that is no format's: it is a folder only if it says so."""
+    path, text = Path(target), str(target)
+    known = {*FILE_WRITERS, ".zarr", "", "."}
+    if path.suffix.lower() in known or text.endswith(("/", os.sep)) or path.is_dir():
+        return
+    raise InvalidInputError(
+        f"expected a file ending in {ENDINGS}, or a folder, found {text}; for a folder of that name, write {text}/"
+    )
+
+
+def check_target(target: str | Path, root: Path, *, force: bool) -> Path:
+    """Return the path of a target; `root` is the repository's folder.
+
+    Raises `InvalidInputError` if it must not be written or replaced.
+    """
+    check_ending(target)
+    path = Path(target)
     is_there = path.is_symlink() or path.exists()
     if is_there and not force and not (path.is_dir() and not any(path.iterdir())):
         what = "the files that an earlier export made in it" if path.is_dir() else "it"
         raise InvalidInputError(f"{path} already exists; choose another name, or replace {what} (--force)")
     if is_there and path.is_dir() and path.suffix.lower() in FILE_WRITERS:
         raise InvalidInputError(f"expected a file path, found the folder {path}; add a file name")
-    root, target = root.resolve(), path.resolve()
-    if is_there and path.is_dir() and any(target in (folder, *folder.parents) for folder in (root, Path.cwd())):
+    root, found = root.resolve(), path.resolve()
+    if is_there and path.is_dir() and any(found in (folder, *folder.parents) for folder in (root, Path.cwd())):
         raise InvalidInputError(f"{path} contains the repository or the working directory; choose another folder")
-    if root / ".stockroom" in (target, *target.parents):
+    if root / ".stockroom" in (found, *found.parents):
         raise InvalidInputError(f"{path} is inside the repository's own folder; choose another folder")
     if not path.parent.is_dir():
         raise InvalidInputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    return path
 
 
 @contextmanager

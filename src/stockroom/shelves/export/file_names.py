@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from stockroom.digest import compute_digest
 
@@ -27,6 +28,16 @@ def name_file(key: int | str, *, keeps_dots: bool = True) -> str:
         digest = compute_digest(text.encode("utf-8", "surrogatepass")).hex()[:32]
         name = f"{_CUT_ESCAPE.sub('', data[: _MAX_NBYTES - 40].decode(errors='ignore'))}%~{digest}"
     return name or "%"
+
+
+def is_cut(name: str) -> bool:
+    """Return whether a name that `name_file` made holds a digest instead of the end of its key."""
+    return "%~" in name
+
+
+def parse_file_name(name: str) -> str:
+    """Return the text of the key from which `name_file` made a name that is not cut."""
+    return "" if name == "%" else unquote_to_bytes(name).decode("utf-8", "surrogatepass")
 
 
 def _is_plain(character: str) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.errors import InvalidInputError
+from stockroom.errors import InvalidInputError, SchemaError
+from stockroom.shelves.export.mark import ExportMark
 from stockroom.shelves.read_ahead import ReadAhead
+from stockroom.store.dtypes import format_dtype, parse_dtype
+from stockroom.store.wide_floats import is_extension
 
 _BATCH_NBYTES: Final = 8 << 20
 _MAX_ROWS_AT_ONCE: Final = 4096
@@ -36,6 +40,8 @@ class _Column(Protocol):
     def key_type(self) -> str: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def attrs(self) -> Mapping[str, Any]: ...
     def __len__(self) -> int: ...
     def take(self, positions: Positions, /) -> Any: ...
     def read_ahead(self, positions: Positions, /) -> ReadAhead | None: ...
@@ -50,6 +56,8 @@ class Samples:
     column: _Column
     positions: Positions
     on_progress: Callable[[int, int], object] | None = None
+    left_out: list[str] = field(default_factory=list)
+    """A line for each part of the column that the export does not hold."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -77,6 +85,33 @@ class Samples:
             return count == 0
         return self.column.keys_at(self.positions[[0, -1]]) == [0, count - 1]
 
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The column's attrs."""
+        return dict(self.column.attrs)
+
+    def make_mark(self, **where: Any) -> ExportMark:
+        """Return the mark of an export; `where` are the fields that say where it holds samples and keys."""
+        dtype = self.stored.dtype
+        return ExportMark(
+            column=self.name,
+            dtype=dtype if isinstance(dtype, str) else format_dtype(dtype),
+            shape=list(self.stored.shape),
+            key_type="int" if self.column.key_type == "int" else "str",
+            decoder=self.column.decoder,
+            **where,
+        )
+
+    def leave_out(self, what: str, hint: str) -> None:
+        """Say in one line what of the column the export does not hold."""
+        self.left_out.append(f"column {self.name!r}: left out {what}; {hint}")
+
+    def leave_out_attrs(self, kind: str) -> None:
+        """Say that a kind of file cannot hold the attrs, if there are any."""
+        if names := list(self.attrs):
+            listed = ", ".join(f"`{name[:40]}`" for name in names[:5]) + (" and more" if len(names) > 5 else "")
+            self.leave_out(f"the attrs {listed}", f"{kind} cannot hold them; .parquet and .zarr can")
+
     def iter_batches(self) -> Iterator[tuple[list[int | str], Any]]:
         """Yield stored keys and samples, about 8 MiB at a time: an array `(n, *shape)`, or a list."""
         column = self.stored
@@ -97,6 +132,10 @@ class Samples:
             for row, key in enumerate(keys):
                 yield key, batch[row, ...] if isinstance(batch, np.ndarray) else batch[row]
 
+    def refuse_key(self, key: int | str, kind: str, hint: str) -> InvalidInputError:
+        """Return the error for a kind of file that cannot hold a key."""
+        return InvalidInputError(f"column {self.name!r} has the key {key!r:.80}, which {kind} cannot hold; {hint}")
+
     def refuse(self, kind: str, hint: str) -> InvalidInputError:
         """Return the error for a kind of file that cannot hold these samples."""
         column = self.stored
@@ -107,15 +146,22 @@ class Samples:
 
 
 def as_plain(array: Array) -> Array:
-    """Return the same bytes in a dtype that every reader knows: bfloat16 and float8 as unsigned integers."""
-    return array.view(f"u{array.dtype.itemsize}") if is_extension(array.dtype) else array
+    """Return the same bytes in a dtype that numpy alone can read: bfloat16 and float8 as the only field of a structure.
+
+    `np.load(...).view(ml_dtypes.bfloat16)` gives the values; without it, nothing takes the bytes for numbers.
+    """
+    return array.view(plain_dtype(array.dtype)) if is_extension(array.dtype) else array
 
 
 def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that `as_plain` returns."""
-    return np.dtype(f"u{dtype.itemsize}") if is_extension(dtype) else dtype
+    return np.dtype([(dtype.name, f"V{dtype.itemsize}")]) if is_extension(dtype) else dtype
 
 
-def is_extension(dtype: np.dtype[Any]) -> bool:
-    """Return whether a package other than numpy defines the dtype."""
-    return dtype.isbuiltin == 2
+def restore_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype for which `plain_dtype` returned `dtype`; any other dtype as it is."""
+    if dtype.names is not None and len(dtype.names) == 1 and dtype.names[0].startswith(("bfloat16", "float8_")):
+        with suppress(SchemaError):
+            found = parse_dtype(dtype.names[0])
+            return found if plain_dtype(found) == dtype else dtype
+    return dtype

@@ -7,16 +7,25 @@ is `.cls`.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.export.file_names import name_file
+from stockroom.shelves.export.file_names import is_cut, name_file
+from stockroom.shelves.export.mark import MARK
 from stockroom.shelves.export.samples import Samples, as_plain
 from stockroom.shelves.png import encode_png, is_image
+
+MARK_HEADER: Final = "STOCKROOM.column"
+"""The extended header of an archive that holds the mark of the export."""
+
+KEY_HEADER: Final = "STOCKROOM.key"
+"""The extended header of a member that holds its key, as JSON, if its name does not."""
 
 _SUFFIXES: Final = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"BM", ".bmp"))
 
@@ -24,9 +33,11 @@ _SUFFIXES: Final = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (
 def write_folder(samples: Samples, folder: Path) -> None:
     """Write each sample to a file named by its key, with an ending unless the key has it."""
     folder.mkdir()
+    cut = 0
     for key, sample in samples.iter_samples():
         data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None)
         name = name_file(key)
+        cut += is_cut(name)
         target = folder / (name if name.lower().endswith(suffix) else name + suffix)
         if target.exists():  # for a key such as 3 after one such as 3.png
             target = folder / f"{name}{suffix}{suffix}"
@@ -35,16 +46,26 @@ def write_folder(samples: Samples, folder: Path) -> None:
                 file.write(data)
         except FileExistsError as error:
             raise InvalidInputError(f"two keys would share the file {target.name}; export one of them alone") from error
+    samples.leave_out_attrs("a folder")
+    if cut:
+        samples.leave_out(f"the ends of {cut} long keys", "names of files cannot hold them; .npz and .parquet can")
 
 
 def write_tar(samples: Samples, path: Path) -> None:
-    """Write each sample to a member named by its key, in order."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+    """Write each sample to a member named by its key, in order; headers hold the mark, and keys that a name cannot."""
+    mark = json.dumps({MARK: msgspec.to_builtins(samples.make_mark())})
+    headers = {MARK_HEADER: mark} if len(samples) else {}  # tarfile cannot read a header before no member
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
         for key, sample in samples.iter_samples():
             data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None, in_archive=True)
-            member = tarfile.TarInfo(name_file(key, keeps_dots=False) + suffix)
+            name = name_file(key, keeps_dots=False)
+            member = tarfile.TarInfo(name + suffix)
+            member.pax_headers = {KEY_HEADER: json.dumps(key)} if is_cut(name) else {}
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+    samples.leave_out_attrs("a .tar")
+    if not headers:
+        samples.leave_out("the schema", "a .tar without samples cannot hold it; .npz, .parquet and .zarr can")
 
 
 def encode_sample(sample: Any, *, is_file: bool, in_archive: bool = False) -> tuple[bytes, str]:

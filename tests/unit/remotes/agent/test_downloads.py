@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.kit.forging import forge_row
+from tests.kit.programs import wait_until
 
-from stockroom.digest import PackDigest
-from stockroom.errors import CorruptionError
+from stockroom.digest import Buffer, PackDigest
+from stockroom.errors import AuthenticationError, CorruptionError
 from stockroom.remotes.agent.downloads import Downloads
 from stockroom.remotes.agent.open_remotes import OpenRemote
 from stockroom.remotes.transport.directory import DirectoryTransport
+from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.store.chunk_run import Stream
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.pack import Pack
@@ -37,10 +41,10 @@ class Mirror:
         self.whole = bytes(Pack(self.directory, self.digest).mapping)
         shutil.copytree(root / "packs", root / "remote/packs")
         source = OpenRemote("origin", DirectoryTransport(root / "remote"))
-        self.downloads = Downloads(root / "packs", lambda _: [source], threads=2)
+        self.downloads = Downloads(root / "packs", lambda *_: [source], threads=2)
 
     def fetch(self, *units: int) -> None:
-        self.downloads.fetch([(self.digest, np.array(units, np.int64))], stall_s=STALL_S)
+        self.downloads.fetch([(self.digest, np.array(units, np.int64))], RemoteEnvironment({}), stall_s=STALL_S)
 
     def check(self) -> None:
         """Whatever the folder in place says is here is right."""
@@ -156,3 +160,90 @@ def test_a_remote_whose_block_has_another_row_gives_no_wrong_row_in_any_order(tm
     mirror.fetch()
     mirror.check_whole()
     mirror.downloads.close()
+
+
+class Guard(DirectoryTransport):
+    """A folder behind a door: it lets nobody in before `opened`, and then only those with its key."""
+
+    def __init__(self, root: Path, environment: RemoteEnvironment) -> None:
+        super().__init__(root)
+        self._environment = environment
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def get_range(self, path: str, start: int, stop: int) -> Buffer:
+        self.reached.set()
+        assert self.opened.wait(60)
+        if self._environment.get("AWS_PROFILE") != "good":
+            raise AuthenticationError(f"refused {self._environment['AWS_PROFILE']}")
+        return super().get_range(path, start, stop)
+
+
+class Guards:
+    """The remote of a mirror, for callers with different credentials."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._root = mirror.root / "remote"
+        self.of: dict[RemoteEnvironment, Guard] = {}
+        hollow_out(mirror.root, mirror.digest)
+        self.downloads = Downloads(mirror.root / "packs", self._list, threads=2)
+        self._wanted = [(mirror.digest, np.array([0], np.int64))]
+
+    def _list(self, _: PackDigest, environment: RemoteEnvironment) -> list[OpenRemote]:
+        guard = self.of.setdefault(environment, Guard(self._root, environment))
+        return [OpenRemote("origin", guard)]
+
+    def fetch(self, profile: str) -> Future[None]:
+        """Begin to fetch the first unit in another thread."""
+        environment, done = RemoteEnvironment({"AWS_PROFILE": profile}), Future[None]()
+        self.of.setdefault(environment, Guard(self._root, environment))
+
+        def run() -> None:
+            try:
+                done.set_result(self.downloads.fetch(self._wanted, environment, stall_s=STALL_S))
+            except Exception as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return done
+
+    def count_callers(self) -> int:
+        """How many callers wait for the unit."""
+        jobs = [job for pack in self.downloads._packs.values() for job in pack.jobs]
+        return max((len(job.callers) for job in jobs), default=0)
+
+    def __getitem__(self, profile: str) -> Guard:
+        return self.of[RemoteEnvironment({"AWS_PROFILE": profile})]
+
+
+@pytest.fixture
+def guards(mirror: Mirror) -> Iterator[Guards]:
+    made = Guards(mirror)
+    yield made
+    made.downloads.close()
+
+
+def test_bytes_that_two_want_come_with_the_credentials_of_the_one_who_may(mirror: Mirror, guards: Guards) -> None:
+    bad = guards.fetch("bad")
+    assert guards["bad"].reached.wait(60)
+    good = guards.fetch("good")
+    assert wait_until(lambda: guards.count_callers() == 2, 60)
+    guards["good"].opened.set()
+    guards["bad"].opened.set()
+    bad.result(60)
+    good.result(60)
+    mirror.check()
+
+
+def test_each_of_two_who_may_not_gets_the_refusal_of_its_own_credentials(guards: Guards) -> None:
+    first = guards.fetch("bad")
+    assert guards["bad"].reached.wait(60)
+    second = guards.fetch("worse")
+    assert wait_until(lambda: guards.count_callers() == 2, 60)
+    guards["worse"].opened.set()
+    guards["bad"].opened.set()
+    for done, name in ((first, "bad"), (second, "worse")):
+        with pytest.raises(AuthenticationError, match=f"refused {name}"):
+            done.result(60)
+    good = guards.fetch("good")
+    guards["good"].opened.set()
+    good.result(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 
@@ -60,6 +61,7 @@ def test_messages_come_back_as_they_were(pair: tuple[socket.socket, socket.socke
         Hint([]),
         protocol.Drop([b"p" * 32]),
         protocol.Measure(),
+        protocol.encode_variables({"AWS_PROFILE": "a"}),
     ):
         protocol.send(left, request)
         assert protocol.receive_request(right) == request
@@ -67,7 +69,8 @@ def test_messages_come_back_as_they_were(pair: tuple[socket.socket, socket.socke
         Done(3, 4),
         Working(7, "HTTP 503"),
         Failed("TimeoutError", "m", "origin", "ab"),
-        protocol.Welcome(2, 1),
+        protocol.Welcome(2, 1, "0.1"),
+        protocol.NeedCredentials(),
     ):
         protocol.send(left, answer)
         assert protocol.receive_answer(right) == answer
@@ -95,3 +98,31 @@ def test_random_bytes_are_no_message(body: bytes) -> None:
             protocol.receive_request(right)
         except ConnectionLostError:
             return
+
+
+def test_variables_come_back_as_they_were_even_if_they_are_no_text(pair: tuple[socket.socket, socket.socket]) -> None:
+    left, right = pair
+    variables = {"AWS_PROFILE": "ü", "HOME": os.fsdecode(b"/home/\xff")}
+    protocol.send(left, protocol.encode_variables(variables))
+    received = protocol.receive_request(right)
+    assert isinstance(received, protocol.Use)
+    assert protocol.decode_variables(received) == variables
+    assert "home" not in repr(received)
+
+
+def test_the_greeting_of_an_older_agent_is_understood(pair: tuple[socket.socket, socket.socket]) -> None:
+    left, right = pair
+    body = b"\x93\xa7Welcome\x02\x07"
+    left.sendall(struct.pack("<I", len(body)) + body)
+    assert protocol.receive_answer(right) == protocol.Welcome(2, 7)
+
+
+def test_silence_is_told_from_an_end(pair: tuple[socket.socket, socket.socket]) -> None:
+    left, right = pair
+    right.settimeout(0.01)
+    with pytest.raises(protocol.SilenceError):
+        protocol.receive_answer(right)
+    left.close()
+    with pytest.raises(ConnectionLostError) as ended:
+        protocol.receive_answer(right)
+    assert not isinstance(ended.value, protocol.SilenceError)
