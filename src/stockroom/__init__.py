@@ -39,7 +39,17 @@ if TYPE_CHECKING:
     from stockroom.shelves.model.leaf_info import LeafInfo
     from stockroom.shelves.model.shelf import ModelShelf
     from stockroom.shelves.model.state import State
-    from stockroom.shelves.report import Commit, DropReport, MergeUnderWay, PrefetchReport, Presence, Status
+    from stockroom.shelves.report import (
+        BlameLine,
+        Commit,
+        DropReport,
+        MergeUnderWay,
+        PrefetchReport,
+        Presence,
+        Stash,
+        Status,
+    )
+    from stockroom.shelves.stock.log_choice import LogChoice
     from stockroom.shelves.stock.session import Session
     from stockroom.shelves.stock.stock import StockRoom
     from stockroom.store.upkeep.verify import Damage, Unchecked
@@ -74,7 +84,8 @@ _LAZY = {
     "stockroom.shelves.model.leaf_info": "LeafInfo",
     "stockroom.shelves.model.shelf": "ModelShelf",
     "stockroom.shelves.model.state": "State",
-    "stockroom.shelves.report": "Commit DropReport MergeUnderWay PrefetchReport Presence Status",
+    "stockroom.shelves.report": "BlameLine Commit DropReport MergeUnderWay PrefetchReport Presence Stash Status",
+    "stockroom.shelves.stock.log_choice": "LogChoice",
     "stockroom.shelves.stock.session": "Session",
     "stockroom.shelves.stock.stock": "StockRoom",
     "stockroom.store.upkeep.verify": "Damage Unchecked",
@@ -85,6 +96,7 @@ _LAZY = {
 __all__ = [
     "Artifact",
     "Artifacts",
+    "BlameLine",
     "BranchCost",
     "ChangeCounts",
     "Column",
@@ -103,6 +115,7 @@ __all__ = [
     "GcReport",
     "LeafInfo",
     "LeftOutRef",
+    "LogChoice",
     "Merge",
     "MergeUnderWay",
     "MetricSummary",
@@ -120,6 +133,7 @@ __all__ = [
     "Schema",
     "Series",
     "Session",
+    "Stash",
     "State",
     "StateDiff",
     "Status",

@@ -5,7 +5,7 @@
     │                                    SampleNotFoundError, ModelNotFoundError, LeafNotFoundError,
     │                                    ValueNotFoundError, RemoteNotFoundError
     ├── InvalidInputError (ValueError)   SchemaError, InvalidNameError, AmbiguousRefError
-    ├── ConflictError                    RefChangedError, MergeConflictError
+    ├── ConflictError                    RefChangedError, MergeConflictError, HeadConflictError
     ├── LockedError    ClosedError    ReadOnlyError (PermissionError)    NothingToCommitError
     ├── CorruptionError                  DigestMismatchError, MalformedRecordError, LostChunksError
     ├── UnreadableError
@@ -32,6 +32,7 @@ __all__ = [
     "DigestMismatchError",
     "FormatVersionError",
     "GitError",
+    "HeadConflictError",
     "InvalidInputError",
     "InvalidNameError",
     "LeafNotFoundError",
@@ -133,6 +134,14 @@ class ConflictError(StockroomError):
 
 class RefChangedError(ConflictError):
     """A ref moved between reading and writing it."""
+
+
+class HeadConflictError(ConflictError):
+    """git left a conflict in `head.stock`; `where` is the file."""
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where
 
 
 class MergeConflictError(ConflictError):

@@ -110,6 +110,7 @@ class Repository(Contents):
 
     head: tuple[str | None, str | None] = (None, None)
     stage: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dropped: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     operations: list[dict[str, Any]] = field(default_factory=list)
     catalog: dict[int, bytes] = field(default_factory=dict)
     locations: list[tuple[int, int, int]] = field(default_factory=list)
@@ -130,6 +131,9 @@ def read_repository(root: Path) -> Repository:
     found.branches = {key.decode(): value for key, value in databases["branches"].items()}
     found.tags = {key.decode(): value for key, value in databases["tags"].items()}
     found.stage = {key.decode(): records.read_stage(value) for key, value in databases["stage"].items()}
+    for digest, value in databases.get("dropped", {}).items():
+        demand(blake3(value).digest() == digest, "the digest of a dropped stage")
+        found.dropped[digest] = records.read_stage(value)
     found.operations = [records.read_operation(*item) for item in databases["operations"].items()]
     demand([o["number"] for o in found.operations] == list(range(1, len(found.operations) + 1)), "no gaps in the log")
     _check_links(found, databases)

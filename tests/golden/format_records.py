@@ -137,7 +137,7 @@ def read_operation(key: bytes, data: bytes) -> dict[str, Any]:
     demand(operation["time_ns"] in I64, "time of an operation")
     check_digest(operation["old"], may_be_nil=True)
     check_digest(operation["new"], may_be_nil=True)
-    demand(operation["ref"].split("/")[0] in ("branch", "tag", "remote"), "ref of an operation")
+    demand(operation["ref"].split("/")[0] in ("branch", "tag", "remote", "stage"), "ref of an operation")
     return operation
 
 

@@ -216,6 +216,23 @@ def test_a_stage_and_a_merge_under_way_are_what_the_document_says(tmp_path: Path
     trees.read_tree(found.objects.__getitem__, stage["root"], key_type="str", width=32)
 
 
+def test_a_dropped_stage_is_what_the_document_says(tmp_path: Path) -> None:
+    with StockRoom.init(tmp_path / "repo") as stock:
+        with stock.enable_write("base"):
+            stock.data["x"] = np.arange(4)
+        with StockRoom(stock.path, enable_write=True) as writer:
+            writer.data["x"][1] = 10
+        stock.reset_to("HEAD")
+        stock.undo()
+    found = read_repository(tmp_path / "repo")
+    reset, undo = found.operations[-2:]
+    assert (reset["ref"], reset["new"], undo["ref"], undo["old"]) == ("stage/work", None, "stage/work", None)
+    assert found.dropped[reset["old"]] == found.dropped[undo["new"]] == found.stage["work"]
+    assert (undo["undoes"], undo["kind"]) == (reset["number"], "undo")
+    times = [operation["time_ns"] for operation in found.operations]
+    assert len(set(times)) == len(times)
+
+
 @pytest.mark.parametrize("name", ["remote_v1", "remote_v2", "model_v1"])
 def test_a_frozen_remote_is_what_the_document_says(tmp_path: Path, name: str) -> None:
     shutil.copytree(DATA / name, tmp_path / "remote")

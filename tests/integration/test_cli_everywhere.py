@@ -27,6 +27,10 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("log",): (0, 0, 0),
     ("log", "--oneline", "-n", "1"): (0, 0, 0),
     ("log", "nope"): (1, 1, 1),
+    ("log", "-1", "-p", "--all", "--author", "x", "data"): (0, 0, 0),
+    ("log", "--since", "soon"): (2, 2, 2),
+    ("blame", "data/caption"): (1, 0, 0),
+    ("blame", "nope"): (1, 1, 1),
     ("show",): (1, 0, 0),
     ("show", ":data"): (0, 0, 0),
     ("show", ":data/caption"): (1, 0, 0),
@@ -58,8 +62,9 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("tag",): (0, 0, 0),
     ("tag", "v1"): (1, 0, 1),
     ("tag", "-d", "nope"): (1, 1, 1),
-    ("checkout", "nope"): (1, 14, 1),
-    ("checkout", "main"): (0, 14, 1),
+    ("checkout", "nope"): (1, 1, 1),
+    ("checkout", "main"): (0, 0, 1),
+    ("checkout", "-"): (1, 1, 1),
     ("merge",): (0, 0, 0),
     ("merge", "nope"): (1, 1, 1),
     ("merge", "HEAD"): (1, 0, 1),
@@ -95,7 +100,19 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("gc", "origin"): (1, 1, 1),
     ("commit", "-m", "x"): (1, 0, 1),
     ("reset",): (0, 0, 1),
+    ("reset", "data/nope"): (1, 1, 1),
+    ("rm", "nope"): (1, 1, 1),
+    ("mv", "nope", "data/other"): (1, 1, 1),
+    ("stash", "list"): (0, 0, 0),
+    ("stash", "show"): (1, 1, 1),
+    ("stash", "drop"): (1, 1, 1),
+    ("stash", "pop"): (1, 1, 1),
+    ("stash", "apply"): (1, 1, 1),
+    ("stash", "clear"): (0, 0, 0),
+    ("stash", "push"): (1, 0, 1),
     ("undo",): (1, 14, 1),
+    ("redo",): (1, 1, 1),
+    ("status", "-s", "-b"): (0, 0, 0),
     ("import", "numpy", "nope.npy"): (1, 1, 1),
     ("import", "nope"): (1, 1, 1),
     ("import", "numpy", "{wine}"): (0, 0, 1),
@@ -222,7 +239,11 @@ def test_code_and_streams_are_as_documented(
         outside = 1  # what cannot be imported anywhere is said first; a clone needs no repository
     if command[:2] == ("git", "hook"):
         outside = 2  # it needs a work tree of git
-    if command[0] == "completion" or command in (("du", "-n", "1"), ("config", "--unset")):
+    if command[0] == "completion" or command in (
+        ("du", "-n", "1"),
+        ("config", "--unset"),
+        ("log", "--since", "soon"),
+    ):
         outside = fresh  # said before any repository is looked for
     assert (code, err) == ({"none": outside, "fresh": fresh, "dirty": dirty}[state], err)
     check_streams(command, code, out, err, as_json=as_json)

@@ -265,7 +265,7 @@ def test_reset_hard_moves_the_branch_and_undo_brings_it_back(clone: Path) -> Non
     document = read_json(clone, "reset", "--hard", "origin/dev")
     assert document["branch"] == "main"
     assert document["commit"] != old
-    assert run_stock(clone, "reset", "main").returncode == 2
+    assert run_stock(clone, "reset", "HEAD~1").returncode == 2
     ask(clone, "undo")
     assert read_json(clone, "status")["commit"] == old
 
@@ -288,7 +288,9 @@ def test_bare_merge_and_resolve_when_there_is_nothing(clone: Path) -> None:
         ("resolve", "data/label"),
         ("resolve", "data/label", "--ours", "--theirs"),
         ("resolve", "--ours"),
-        ("reset", "main"),
+        ("reset", "HEAD~1"),
+        ("reset", "--hard", "--soft"),
+        ("revert", "HEAD", "-m", "a message"),
     ],
 )
 def test_what_cannot_be_understood_exits_with_2(clone: Path, words: tuple[str, ...]) -> None:

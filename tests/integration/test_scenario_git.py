@@ -643,7 +643,7 @@ def test_a_session_whose_branch_git_has_left_meanwhile_is_found_there_again(two)
         "",
         "garbage",
         "stockroom head 1\nbranch main\ncommit xyz\n",
-        "<<<<<<< ours\n=======\n>>>>>>> theirs\n",
+        "<<<<<<< ours\n",
         "\0" * 9999,
     ],
 )

@@ -62,7 +62,18 @@ def test_staged_changes_outlive_their_process(staged):
         assert list(writer.data["label"].values()) == ["a", "b"]
 
 
+def test_staged_changes_go_along_to_a_branch_at_the_same_commit(staged):
+    changes = staged.status().changes.keys()
+    staged.checkout("other")
+    assert (staged.branch, staged.status().changes.keys()) == ("other", changes)
+    with StockRoom(staged.path, enable_write=True) as writer:
+        writer.commit("on other")
+    assert staged.branches["main"] != staged.branches["other"]
+
+
 def test_checkout_is_refused_while_changes_are_staged_and_says_the_way_out(staged):
+    with staged.session("other") as session:
+        session.data["y"] = [1]
     head = (staged.path / "head.stock").read_bytes()
     with pytest.raises(ConflictError, match=r"commit.*reset"):
         staged.checkout("other")

@@ -179,14 +179,14 @@ def read_npy(target: Path, name: str, keys: list[Any], content: dict[str, Any]) 
 
 def read_npz(target: Path, name: str, keys: list[Any], content: dict[str, Any]) -> Any:
     with np.load(target, allow_pickle=False) as loaded, zipfile.ZipFile(target) as archive:
-        mark = json.loads(archive.comment)["stockroom"]
-        if mark["keys"] is not None:
-            stored = loaded[mark["keys"]].tolist()
+        record = json.loads(archive.comment)["stockroom"]
+        if record["keys"] is not None:
+            stored = loaded[record["keys"]].tolist()
             assert stored == [format_key(key) for key in keys]
-        if mark["array"] is not None:
-            assert mark["array"] == name
+        if record["array"] is not None:
+            assert record["array"] == name
             return restore(loaded[name], content)
-        arrays = [loaded[each] for each in loaded if each != mark["keys"]]
+        arrays = [loaded[each] for each in loaded if each != record["keys"]]
         return [array.tobytes() if content["dtype"] == "bytes" else restore(array, content) for array in arrays]
 
 
@@ -214,22 +214,22 @@ def read_cell(value: Any, dtype: np.dtype[Any], shape: tuple[int | None, ...]) -
 
 def read_zarr(target: Path, name: str, keys: list[Any], content: dict[str, Any]) -> Any:
     node = zarr.open(target, mode="r")
-    mark = node.attrs["stockroom"]
+    record = node.attrs["stockroom"]
     if isinstance(node, zarr.Group):
-        if mark["sample_keys"] is not None:
-            assert mark["sample_keys"] == [format_key(key) for key in keys]
+        if record["sample_keys"] is not None:
+            assert record["sample_keys"] == [format_key(key) for key in keys]
             return [restore(np.asarray(array[...]), content) for array in order_arrays(node, keys)]
         if content["keys"] == "int":
-            assert node[mark["keys"]][:].tolist() == keys
+            assert node[record["keys"]][:].tolist() == keys
         else:
-            assert node.attrs[mark["keys"]] == [list(key) if isinstance(key, tuple) else key for key in keys]
-        node = node[mark["array"]]
+            assert node.attrs[record["keys"]] == [list(key) if isinstance(key, tuple) else key for key in keys]
+        node = node[record["array"]]
     return restore(node[:], content)
 
 
 def order_arrays(node: Any, keys: list[Any]) -> list[Any]:
+    from stockroom.shelves.export.export_record import choose_array_names
     from stockroom.shelves.export.file_names import name_file
-    from stockroom.shelves.export.mark import choose_array_names
 
     return [node[each] for each in choose_array_names([name_file(format_key(key), keeps_dots=False) for key in keys])]
 

@@ -151,8 +151,9 @@ def test_with_a_grace_period_everything_ever_committed_can_be_undone_to(steps):
             world.step(what, 0 if what in ("gc", "repack") else n)
         with StockRoom(world.path) as stock:
             for operation in list(stock.operations()):
-                for end in (operation.old, operation.new):
-                    assert end is None or stock._repository.refs.has_commit(end)
+                refs = stock._repository.refs
+                is_here = refs.has_commit if operation.stage_name is None else refs.find_dropped
+                assert all(is_here(end) for end in (operation.old, operation.new) if end is not None)
         for commit, n in world.held.items():
             with StockRoom(world.path, ref=commit) as stock:
                 check_content(stock, n)

@@ -95,11 +95,7 @@ class ShelfMachine(RuleBasedStateMachine):
 
     @rule(name=names, key=key_numbers, number=numbers)
     def put(self, name, key, number):
-        if name not in self.content:
-            with pytest.raises(ColumnNotFoundError):
-                self.stock.data[name, make_key("label", key)] = make_sample("label", number)
-            return
-        kind, samples = self.content[name]
+        kind, samples = self.content.setdefault(name, ("label", {}))  # the first sample makes the column
         self.stock.data[name, make_key(kind, key)] = make_sample(kind, number)
         samples[make_key(kind, key)] = number
 
@@ -170,7 +166,7 @@ class ShelfMachine(RuleBasedStateMachine):
 
     @rule()
     def reset(self):
-        self.stock.reset()
+        self.stock.reset(undoable=False)
         self.content = copy.deepcopy(self.commits[self.commit_id])
 
     @rule()

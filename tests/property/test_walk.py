@@ -166,7 +166,7 @@ class World:
         with StockRoom(self.path, enable_write=True) as writer:
             writer.data["abandoned"] = rows(n + 40)
             writer.flush()
-            writer.reset()
+            writer.reset(undoable=False)
 
     def do_detach(self, stock: StockRoom, n: int) -> None:
         stock.checkout(f"HEAD~{n}")

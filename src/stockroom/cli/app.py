@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +12,13 @@ from keyword import iskeyword
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from stockroom import __version__
 from stockroom.cli.console import Console
 from stockroom.cli.failures import CommandLineError
 from stockroom.cli.global_options import add_global_options, take_option_values
+from stockroom.cli.verb import PATHS
 from stockroom.errors import did_you_mean, near_names
 
 
@@ -25,10 +27,14 @@ def name_modules(verbs: str, folder: str = "") -> dict[str, str]:
     return {verb: folder + verb.replace("-", "_") + "_" * iskeyword(verb) for verb in verbs.split()}
 
 
-VERBS: Final = name_modules(
-    "init import status commit log show ls cat diff branch tag checkout merge resolve revert cherry-pick reset undo "
-    "reflog clone remote fetch pull push prefetch drop export fsck gc du config completion"
-)
+VERBS: Final = {
+    **name_modules("init import status commit"),
+    **name_modules("log blame", "history."),
+    **name_modules("show ls cat diff branch tag checkout merge resolve revert cherry-pick"),
+    **name_modules("reset rm mv", "stage."),
+    **name_modules("undo redo reflog", "operations."),
+    **name_modules("clone remote fetch pull push prefetch drop export fsck gc du config completion"),
+}
 """Each verb and its module, in the order of the help."""
 
 EXAMPLE: Final = "stock import torchvision.fashion_mnist --root ~/fashion-mnist"
@@ -42,6 +48,8 @@ class Group:
     help: str
     example: str
     verbs: Mapping[str, str]
+    default: str | None = None
+    """The verb that runs if none is named."""
 
 
 GROUPS: Final[dict[str, Group]] = {
@@ -54,6 +62,12 @@ GROUPS: Final[dict[str, Group]] = {
         "Compare experiments: values, metrics and artifacts. Also called `stock experiment`.",
         "stock exp show --filter 'lr < 0.01' --sort acc",
         name_modules("show plot diff ls export", "exp."),
+    ),
+    "stash": Group(
+        "Put staged changes aside, and bring them back. Without a verb: push.",
+        "stock stash push -m 'Half done' -- data/label",
+        name_modules("push pop apply list show drop clear", "stash."),
+        default="push",
     ),
     "git": Group(
         "Connect to git: show the tie, install the merge driver and hooks.",
@@ -96,6 +110,13 @@ class SubverbGroup(TyperGroup):
         """Each verb in the group and its module."""
         return GROUPS[self.name or ""].verbs
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the group's name; those of the default verb need not name it."""
+        default = GROUPS[self.name or ""].default
+        if default is not None and _leaves_out_verb(args, self.verbs):
+            args = [default, *args]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return the group's verbs, in the order of the help."""
         return list(self.verbs)
@@ -107,12 +128,26 @@ class SubverbGroup(TyperGroup):
         return load_verb(cmd_name, self.verbs[cmd_name])
 
 
+class PathsCommand(TyperCommand):
+    """A verb that takes paths after `--`; if it has `-n`, `-3` is `-n 3`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words before `--`, and keep those after it for the verb."""
+        position = args.index("--") if "--" in args else None
+        ctx.meta[PATHS] = None if position is None else args[position + 1 :]
+        words = args[:position]
+        if any("-n" in parameter.opts for parameter in self.params):
+            words = [re.sub(r"^-([0-9]+)$", r"-n\1", word) for word in words]
+        return super().parse_args(ctx, words)
+
+
 def load_verb(name: str, module_name: str) -> Any:
     """Return the click command of one verb, such as the function `ls` in `verbs/model/ls.py`."""
     module = import_module(f"stockroom.cli.verbs.{module_name}")
     function = getattr(module, module_name.rpartition(".")[2])
     single = _make_typer()
-    single.command(name, epilog=_make_epilog(function.example))(function)
+    kind = PathsCommand if function.has_paths else None
+    single.command(name, cls=kind, epilog=_make_epilog(function.example))(function)
     command = typer.main.get_command(single)
     respell = getattr(function, "respell", None)
     if respell is not None:  # git's spelling of an option that typer cannot parse
@@ -136,6 +171,16 @@ def make_program() -> Any:
     own = [Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, version])]
     app.callback()(add_global_options(_before_the_verb, own, hidden=False))
     return typer.main.get_command(app)
+
+
+def _leaves_out_verb(args: list[str], verbs: Mapping[str, str]) -> bool:
+    """Return whether the words begin with options of the default verb, or there are none."""
+    for word in args:
+        if word in verbs or word in ("-h", "--help") or not word.startswith("-"):
+            return False
+        if word in ("-m", "--message", "--") or word.startswith("--message="):
+            return True
+    return True
 
 
 def _make_epilog(example: str) -> str:

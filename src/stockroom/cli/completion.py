@@ -39,6 +39,11 @@ def complete_addresses(context: typer.Context, incomplete: str) -> list[str]:
     return [*_collect(context, _list_paths, incomplete), *refs]
 
 
+def complete_words(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the words that are commits first, then paths."""
+    return [*complete_refs(context, incomplete), *_collect(context, _list_paths, incomplete)]
+
+
 def complete_models(context: typer.Context, incomplete: str) -> list[str]:
     """Complete models, also after `REV:`."""
     ref, colon, name = incomplete.rpartition(":")
@@ -66,6 +71,8 @@ COMPLETERS: Final[dict[str, Completer]] = {
     "branches": make_completer(lambda stock: stock.branches),
     "tags": make_completer(lambda stock: stock.tags),
     "addresses": complete_addresses,
+    "words": complete_words,
+    "stashes": make_completer(lambda stock: map(str, range(len(stock.stashes)))),
     "models": complete_models,
     "settings": complete_settings,
     "remotes": make_completer(lambda stock: stock.remotes),

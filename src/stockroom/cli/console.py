@@ -131,5 +131,5 @@ class Console:
                 yield stock
             except BaseException:
                 if was_clean:
-                    stock.reset()
+                    stock.reset(undoable=False)
                 raise

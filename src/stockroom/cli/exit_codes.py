@@ -38,6 +38,7 @@ CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
     errors.AmbiguousRefError: FAILED,
     errors.ConflictError: CONFLICT,
     errors.RefChangedError: CONFLICT,
+    errors.HeadConflictError: CONFLICT,
     errors.MergeConflictError: CONFLICT,
     errors.LockedError: LOCKED,
     errors.ClosedError: FAILED,

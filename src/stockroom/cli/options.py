@@ -28,8 +28,26 @@ MessageOption = Annotated[
     list[str] | None,
     typer.Option("-m", "--message", help="The commit message; each further -m adds a paragraph."),
 ]
+LongMessageOption = Annotated[
+    list[str] | None,
+    typer.Option("--message", help="The commit message; each further --message adds a paragraph."),
+]
+"""For verbs where -m is git's --mainline."""
+MainlineOption = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--mainline",
+        metavar="NUMBER",
+        help="For a merge: the parent, from 1, that its changes are taken against.",
+    ),
+]
+NoEditOption = Annotated[bool, typer.Option("--no-edit", help="No effect: no editor is opened.")]
 NoCommitOption = Annotated[
     bool, typer.Option("--no-commit", help="Only stage the result; conflicts stay open for `stock resolve`.")
+]
+ShortNoCommitOption = Annotated[
+    bool, typer.Option("-n", "--no-commit", help="Only stage the result; conflicts stay open for `stock resolve`.")
 ]
 StrategyOption = Annotated[
     str | None,
@@ -64,6 +82,13 @@ def parse_strategy(strategy: str | None, choices: list[str] | None) -> dict[str,
     if strategy is not None:
         patterns.setdefault("*", strategy)
     return patterns or None
+
+
+def parse_mainline(text: str | None) -> int | None:
+    """Parse the number of a parent; raises `CommandLineError` for anything else, such as a message."""
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    raise CommandLineError(f"-m expects the number of a parent, as in git, found {text!r}; --message gives a message")
 
 
 def join_message(paragraphs: list[str] | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -19,6 +19,8 @@ from stockroom.store.chunking import INLINE_MAX_NBYTES
 from stockroom.trees import DiffBatch, Key, KeyBatch, diff_trees, iter_range
 
 ComparedState: TypeAlias = tuple[Snapshot, StateRecord | ValueRecord]
+Keys: TypeAlias = frozenset[str] | None
+"""The keys that a difference is limited to, as text, and everything below them; None is all keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,15 @@ class ColumnDiff:
     `added`, `removed` and `changed` lazily iterate keys in key order, from the start each time.
     """
 
-    def __init__(self, old: tuple[Snapshot, ColumnRecord] | None, new: tuple[Snapshot, ColumnRecord] | None) -> None:
+    def __init__(
+        self,
+        old: tuple[Snapshot, ColumnRecord] | None,
+        new: tuple[Snapshot, ColumnRecord] | None,
+        only: Keys = None,
+    ) -> None:
         self._old = old
         self._new = new
+        self._only = only
 
     @property
     def kind(self) -> str:
@@ -63,23 +71,25 @@ class ColumnDiff:
     def added(self) -> Iterator[Key]:
         """The keys that only the new side has."""
         for batch in self._iter_batches():
-            yield from _plain(batch.added_keys)
+            yield from self._choose(batch.added_keys)
 
     @property
     def removed(self) -> Iterator[Key]:
         """The keys that only the old side has."""
         for batch in self._iter_batches():
-            yield from _plain(batch.removed_keys)
+            yield from self._choose(batch.removed_keys)
 
     @property
     def changed(self) -> Iterator[Key]:
         """The keys that both sides have, with different samples."""
         for batch in self._iter_batches():
-            yield from _plain(batch.changed_keys)
+            yield from self._choose(batch.changed_keys)
 
     @cached_property
     def counts(self) -> ChangeCounts:
         """How many keys were added, removed and changed."""
+        if self._only is not None:
+            return ChangeCounts(*(sum(1 for _ in keys) for keys in (self.added, self.removed, self.changed)))
         if self.kind != "changed":
             return ChangeCounts(_count(self._new), _count(self._old), 0)
         added = removed = changed = 0
@@ -88,6 +98,9 @@ class ColumnDiff:
             removed += len(batch.removed_keys)
             changed += len(batch.changed_keys)
         return ChangeCounts(added, removed, changed)
+
+    def _choose(self, keys: KeyBatch) -> list[Key]:
+        return [key for key in _plain(keys) if _has(self._only, str(key))]
 
     def _iter_batches(self) -> Iterator[DiffBatch]:
         if self.kind != "changed":  # the sides cannot be compared by key
@@ -100,10 +113,11 @@ class ColumnDiff:
 class StateDiff:
     """The difference of one model, value or artifact, by the paths of leaves; a lone leaf has the name of the value."""
 
-    def __init__(self, name: str, old: ComparedState | None, new: ComparedState | None) -> None:
+    def __init__(self, name: str, old: ComparedState | None, new: ComparedState | None, only: Keys = None) -> None:
         self._name = name
         self._old = old
         self._new = new
+        self._only = only
 
     @property
     def kind(self) -> str:
@@ -146,7 +160,7 @@ class StateDiff:
         return self._show(added), self._show(removed), self._show(changed)
 
     def _show(self, paths: Iterable[str]) -> list[str]:
-        return [path or self._name for path in sorted(paths)]
+        return [path or self._name for path in sorted(paths) if _has(self._only, path)]
 
     def __repr__(self) -> str:
         return f"StateDiff({self._name!r}, {self.kind})"
@@ -210,32 +224,58 @@ def _stand_in(data: bytes) -> bytes:
 
 
 class Diff(Mapping[str, RecordDiff]):
-    """Differences by path (`data/<column>`, `model/<name>`, `experiment/<key>`); the cost grows with the changes."""
+    """Differences by path (`data/<column>`, `model/<name>`, `experiment/<key>`); the cost grows with the changes.
 
-    def __init__(self, old: Snapshot, new: Snapshot) -> None:
+    `paths`, if any, limit it: to records, to everything below a folder such as `data`, or to a key in a record.
+    """
+
+    def __init__(self, old: Snapshot, new: Snapshot, paths: Sequence[str] = ()) -> None:
         self._old = old
         self._new = new
+        self._paths = [path.strip("/") for path in paths]
 
     @cached_property
     def _entries(self) -> dict[str, RecordDiff]:
         entries: dict[str, RecordDiff] = {}
         for batch in diff_trees(self._old.tree, self._new.tree):
-            for path in _plain(batch.removed_keys):
-                entries[str(path)] = self._compare(path, self._old.find_digest(str(path)), None)
-            for path in _plain(batch.added_keys):
-                entries[str(path)] = self._compare(path, None, self._new.find_digest(str(path)))
-            for path in _plain(batch.changed_keys):
-                entries[str(path)] = self._compare(
-                    path, self._old.find_digest(str(path)), self._new.find_digest(str(path))
-                )
+            for keys in (batch.removed_keys, batch.added_keys, batch.changed_keys):
+                for path in map(str, _plain(keys)):
+                    found = self._find(path)
+                    if found is not None:
+                        entries[path] = found
         return dict(sorted(entries.items()))
 
-    def _compare(self, path: Key, before: ObjectDigest | None, after: ObjectDigest | None) -> RecordDiff:
+    def _find(self, path: str) -> RecordDiff | None:
+        """Return the difference at the path of a record, if it is wanted."""
+        only = self._limit(path)
+        if only is not None and not only:
+            return None
+        found = self._compare(path, self._old.find_digest(path), self._new.find_digest(path), only)
+        counts = found.counts if only else None
+        return found if counts is None or counts.added or counts.removed or counts.changed else None
+
+    def _limit(self, path: str) -> Keys:
+        """Return the keys that are wanted of a record, none if it is not wanted; None is all."""
+        if not self._paths or any(path == one or path.startswith(f"{one}/") for one in self._paths):
+            return None
+        return frozenset(one[len(path) + 1 :] for one in self._paths if one.startswith(f"{path}/"))
+
+    def _compare(self, path: str, before: ObjectDigest | None, after: ObjectDigest | None, only: Keys) -> RecordDiff:
         old = None if before is None else (self._old, self._old.read_record(before))
         new = None if after is None else (self._new, self._new.read_record(after))
         if any(side is not None and isinstance(side[1], ColumnRecord) for side in (old, new)):
-            return ColumnDiff(old, new)  # type: ignore[arg-type]
-        return StateDiff(str(path).partition("/")[2], old, new)  # type: ignore[arg-type]
+            return ColumnDiff(old, new, only)  # type: ignore[arg-type]
+        return StateDiff(path.partition("/")[2], old, new, only)  # type: ignore[arg-type]
+
+    def list_renames(self) -> dict[str, str]:
+        """Return old path -> new path of everything that was removed and added again unchanged, under the same kind."""
+        removed = {self._old.find_digest(path): path for path, entry in self.items() if entry.kind == "removed"}
+        renames = {}
+        for path, entry in self.items():
+            old = removed.get(self._new.find_digest(path)) if entry.kind == "added" else None
+            if old is not None and old not in renames and old.partition("/")[0] == path.partition("/")[0]:
+                renames[old] = path
+        return renames
 
     def __getitem__(self, path: str) -> RecordDiff:
         return self._entries[path]
@@ -255,6 +295,11 @@ class Diff(Mapping[str, RecordDiff]):
         counted = ((path, entry.kind, entry.counts) for path, entry in self.items())
         rows = ((path, kind, f"+{c.added} -{c.removed} ~{c.changed}") for path, kind, c in counted)
         return format_table(f"{len(self)} changed", rows)
+
+
+def _has(only: Keys, key: str) -> bool:
+    """Return whether a key, or a part of it up to a slash, is among those that a difference is limited to."""
+    return only is None or key in only or any(key.startswith(f"{one}/") for one in only)
 
 
 def _count(side: tuple[Snapshot, ColumnRecord] | None) -> int:

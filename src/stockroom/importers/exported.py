@@ -1,4 +1,4 @@
-"""Makes sources from the marks that `stock export` leaves in files whose format lacks keys, dtypes or shapes."""
+"""Makes sources from the records that `stock export` leaves in files whose format lacks keys, dtypes or shapes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stockroom.importers.source import BATCH_NBYTES, Batch, KeyedSource, Source
 from stockroom.importers.streams import translate_read_errors
 from stockroom.shelves.data.table import Values, measure_value
 from stockroom.shelves.data.values import Schema
-from stockroom.shelves.export.mark import MARK, ExportMark
+from stockroom.shelves.export.export_record import RECORD_NAME, ExportRecord
 from stockroom.shelves.export.samples import restore_dtype
 
 Keyed = tuple[Sequence[Any] | None, Values]
@@ -25,31 +25,31 @@ Keyed = tuple[Sequence[Any] | None, Values]
 _MAX_ROWS_AT_ONCE: Final = 4096
 
 
-def parse_mark(document: bytes | str) -> ExportMark | None:
-    """Return the mark in a JSON object, or None if there is none of this version."""
+def parse_record(document: bytes | str) -> ExportRecord | None:
+    """Return the record in a JSON object, or None if there is none of this version."""
     try:
-        return msgspec.json.decode(document, type=dict[str, ExportMark]).get(MARK)
+        return msgspec.json.decode(document, type=dict[str, ExportRecord]).get(RECORD_NAME)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
 
-def convert_mark(value: object) -> ExportMark | None:
-    """Return the mark that a JSON value is, or None if it is none of this version."""
+def convert_record(value: object) -> ExportRecord | None:
+    """Return the record that a JSON value is, or None if it is none of this version."""
     try:
-        return msgspec.convert(value, ExportMark)
+        return msgspec.convert(value, ExportRecord)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
 
 def make_source(
-    mark: ExportMark,
+    record: ExportRecord,
     count: int | None,
     batches: Callable[[], Iterator[Keyed]],
     attrs: Mapping[str, object] | None = None,
 ) -> KeyedSource:
-    """Return the source of the column that a mark describes."""
-    schema = Schema(mark.dtype, tuple(mark.shape))
-    return KeyedSource(mark.column, schema, mark.key_type, count, batches, attrs or {}, mark.decoder)
+    """Return the source of the column that a record describes."""
+    schema = Schema(record.dtype, tuple(record.shape))
+    return KeyedSource(record.column, schema, record.key_type, count, batches, attrs or {}, record.decoder)
 
 
 def iter_stacked(batches: Iterable[Batch], keys: Sequence[Any] | None) -> Iterator[Keyed]:
@@ -104,8 +104,8 @@ def join_sources(exported: Sequence[Source], others: Sequence[Source]) -> list[S
     return [*exported, *others]
 
 
-def make_empty(mark: ExportMark, count: int) -> Batch:
+def make_empty(record: ExportRecord, count: int) -> Batch:
     """Return `count` samples of a column that has an axis of length 0."""
     from stockroom.store.dtypes import parse_dtype
 
-    return np.empty((count, *(length or 0 for length in mark.shape)), parse_dtype(mark.dtype))
+    return np.empty((count, *(length or 0 for length in record.shape)), parse_dtype(record.dtype))

@@ -1,4 +1,4 @@
-"""Reads back the `.npz` files that `stock export` wrote, whose comment holds a mark: one column, with its keys."""
+"""Reads back the `.npz` files that `stock export` wrote, whose comment holds a record: one column, with its keys."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from stockroom.importers.exported import (
     iter_stacked,
     make_empty,
     make_source,
-    parse_mark,
     parse_npy,
+    parse_record,
     read_npy_head,
 )
 from stockroom.importers.limits import Limits
 from stockroom.importers.source import ImportSpec, KeyedSource
 from stockroom.importers.streams import MAX_DEFLATE_RATIO, iter_rows, translate_read_errors
+from stockroom.shelves.export.export_record import ExportRecord
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.mark import ExportMark
 
 _MAX_MEMBER_NBYTES: Final = 1 << 30
 _DAMAGE: Final = "not a complete .npz archive"
 
 
 def take_exported_npz(spec: ImportSpec) -> tuple[list[KeyedSource], ImportSpec]:
-    """Return the sources of the archives in `spec` that have a mark, and `spec` without them."""
+    """Return the sources of the archives in `spec` that have a record, and `spec` without them."""
     found: list[KeyedSource] = []
     others = []
     for path in spec.paths:
@@ -51,24 +51,24 @@ def _open(path: Path, limits: Limits) -> KeyedSource | None:
     if path.suffix != ".npz":
         return None
     with translate_read_errors(path, _DAMAGE), zipfile.ZipFile(path) as archive:
-        mark = parse_mark(archive.comment)
-        if mark is None:
+        record = parse_record(archive.comment)
+        if record is None:
             return None
-        keys = None if mark.keys is None else _load(archive, mark.keys, limits).tolist()
+        keys = None if record.keys is None else _load(archive, record.keys, limits).tolist()
         count = len(archive.infolist())
-    if mark.array is None:
+    if record.array is None:
         listed = range(count) if keys is None else keys
-        return make_source(mark, len(listed), partial(_iter_each, path, mark, listed, limits))
-    if mark.dtype == "str" or 0 in mark.shape:
-        return make_source(mark, None, partial(_iter_whole, path, mark, keys, limits))
-    return make_source(mark, None, partial(_iter_stream, path, mark, keys))
+        return make_source(record, len(listed), partial(_iter_each, path, record, listed, limits))
+    if record.dtype == "str" or 0 in record.shape:
+        return make_source(record, None, partial(_iter_whole, path, record, keys, limits))
+    return make_source(record, None, partial(_iter_stream, path, record, keys))
 
 
-def _iter_stream(path: Path, mark: ExportMark, keys: Sequence[Any] | None) -> Iterator[Keyed]:
+def _iter_stream(path: Path, record: ExportRecord, keys: Sequence[Any] | None) -> Iterator[Keyed]:
     """Yield the samples of an array that need not fit in memory."""
-    where = f"{path}:{mark.array}"
+    where = f"{path}:{record.array}"
     with translate_read_errors(where, _DAMAGE), zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(f"{mark.array}.npy")
+        member = archive.getinfo(f"{record.array}.npy")
         _check_ratio(member, where)
         with archive.open(member) as stream:
             dtype, shape = read_npy_head(stream, where)
@@ -78,23 +78,23 @@ def _iter_stream(path: Path, mark: ExportMark, keys: Sequence[Any] | None) -> It
             yield from iter_stacked(rows, keys)
 
 
-def _iter_each(path: Path, mark: ExportMark, keys: Sequence[Any], limits: Limits) -> Iterator[Keyed]:
+def _iter_each(path: Path, record: ExportRecord, keys: Sequence[Any], limits: Limits) -> Iterator[Keyed]:
     with translate_read_errors(path, _DAMAGE), zipfile.ZipFile(path) as archive:
         arrays = ((key, _load(archive, name_file(key, keeps_dots=False), limits)) for key in keys)
-        yield from iter_grouped((key, _as_sample(array, mark)) for key, array in arrays)
+        yield from iter_grouped((key, _as_sample(array, record)) for key, array in arrays)
 
 
-def _as_sample(array: NDArray[Any], mark: ExportMark) -> Any:
-    return array.tobytes() if mark.dtype == "bytes" else array
+def _as_sample(array: NDArray[Any], record: ExportRecord) -> Any:
+    return array.tobytes() if record.dtype == "bytes" else array
 
 
-def _iter_whole(path: Path, mark: ExportMark, keys: Sequence[Any] | None, limits: Limits) -> Iterator[Keyed]:
+def _iter_whole(path: Path, record: ExportRecord, keys: Sequence[Any] | None, limits: Limits) -> Iterator[Keyed]:
     """Yield the samples of text, or of no values, which are few bytes in all."""
     with translate_read_errors(path, _DAMAGE), zipfile.ZipFile(path) as archive:
-        array = _load(archive, str(mark.array), limits)
+        array = _load(archive, str(record.array), limits)
     limits.check_expansion(math.prod(array.shape[:1]), path, stored_nbytes=path.stat().st_size)
-    if mark.dtype != "str":
-        yield from iter_stacked([make_empty(mark, len(array))], keys)
+    if record.dtype != "str":
+        yield from iter_stacked([make_empty(record, len(array))], keys)
     elif keys is None:
         yield None, array.tolist()
     else:

@@ -6,21 +6,19 @@ Owns the layout of such a folder. Needs pyarrow, not the library `datasets`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.arrow_values import load_arrow, plan_column, read_values
 from stockroom.importers.column_names import name_columns
 from stockroom.importers.limits import Limits
-from stockroom.importers.parquet_files import NOT_WHOLE
+from stockroom.importers.parquet_files import NOT_WHOLE, make_sources
 from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, TableSource
 from stockroom.importers.streams import translate_read_errors
-from stockroom.shelves.data.table import ColumnPlan, Values
-from stockroom.shelves.data.values import Schema
+from stockroom.shelves.data.table import check_arrow
 
 _MAX_JSON_NBYTES: Final = 64 << 20
 _Field = TypeVar("_Field", dict[str, Any], list[Any])
@@ -37,49 +35,41 @@ class HuggingFaceImporter(Importer):
             raise InvalidInputError(f"expected one folder of a saved data set, found {len(spec.paths)}")
         folder = (spec.root or Path()) / spec.paths[0]
         if not (folder / "dataset_dict.json").is_file():
-            return [_open_split(folder, "", spec.limits)]
+            return _open_split(folder, "", spec.limits)
         splits = _read_field(folder / "dataset_dict.json", "splits", [])
         if spec.split is not None and spec.split not in splits:
             raise InvalidInputError(
                 f"{folder}: expected one of the splits {', '.join(map(str, splits))}, found {spec.split!r}"
             )
         chosen = splits if spec.split is None else [spec.split]
-        return [_open_split(_resolve_below(folder, split), f"{split}-", spec.limits) for split in chosen]
+        return [
+            source
+            for split in chosen
+            for source in _open_split(_resolve_below(folder, split), f"{split}-", spec.limits)
+        ]
 
 
-def _open_split(folder: Path, prefix: str, limits: Limits) -> TableSource:
-    files = _list_files(folder)
+def _open_split(folder: Path, prefix: str, limits: Limits) -> list[TableSource]:
+    check_arrow(str(folder))
+    from stockroom.shelves.data.arrow_table import ArrowTable  # needs the extra
+
+    files, name = _list_files(folder), prefix.removesuffix("-") or folder.name
     if not files:
-        return TableSource(prefix.removesuffix("-") or folder.name, [], 0, lambda: iter(()), [f"{folder}: has no rows"])
+        return [TableSource(name, [], 0, lambda: iter(()), [f"{folder}: has no rows"])]
     features = _read_field(folder / "dataset_info.json", "features", {})
     with _open_stream(files[0]) as stream:
         schema = stream.schema
-        names = {title: prefix + name for title, name in name_columns(schema.names, str(folder), limits).items()}
-        plans = [_plan(field, names[field.name], features.get(field.name)) for field in schema]
-    return TableSource(
-        prefix.removesuffix("-") or folder.name, plans, None, partial(_iter_batches, files, names, features)
-    )
+    names = {title: prefix + name for title, name in name_columns(schema.names, str(folder), limits).items()}
+    with translate_read_errors(files[0], NOT_WHOLE):
+        table = ArrowTable(schema, names, features, prefix=prefix)
+        table.check(_iter_batches(files, schema) if table.unchecked else ())
+    return make_sources(table, name, None, partial(_iter_batches, files, schema))
 
 
-def _plan(field: Any, name: str, feature: Any) -> ColumnPlan:
-    if not isinstance(feature, dict):
-        return plan_column(field, name, {})
-    if _is_image(feature):
-        return ColumnPlan(name, Schema("bytes", (None,)), {}, "image")
-    classes = feature.get("names") if feature.get("_type") == "ClassLabel" else None
-    return plan_column(field, name, {"classes": classes} if classes and len(str(classes)) < 1 << 15 else {})
-
-
-def _is_image(feature: Any) -> bool:
-    return isinstance(feature, dict) and feature.get("_type") == "Image"
-
-
-def _iter_batches(
-    files: Sequence[Path], names: Mapping[str, str], features: Mapping[str, Any]
-) -> Iterator[dict[str, Values]]:
+def _iter_batches(files: Sequence[Path], schema: Any) -> Iterator[Any]:
     for file in files:
         with _open_stream(file) as stream:
-            if not names.keys() >= set(stream.schema.names):
+            if not stream.schema.equals(schema):
                 raise InvalidInputError(
                     f"{file}: expected the columns of {files[0]}, found others; import it separately"
                 )
@@ -87,29 +77,7 @@ def _iter_batches(
                 whole.validate(full=True)  # pyarrow trusts the offsets in a stream, even outside its data
                 size = max(1, BATCH_NBYTES * len(whole) // max(1, whole.nbytes))
                 for start in range(0, len(whole), size):
-                    yield _name_values(whole.slice(start, size), names, features, file)
-
-
-def _name_values(batch: Any, names: Mapping[str, str], features: Mapping[str, Any], file: Path) -> dict[str, Values]:
-    values: dict[str, Values] = {}
-    for field, array in zip(batch.schema, batch.columns, strict=True):
-        is_image = _is_image(features.get(field.name))
-        values[names[field.name]] = _read_images(array, field, file) if is_image else read_values(array, field)
-    return values
-
-
-def _read_images(array: Any, field: Any, file: Path) -> Values:
-    """Return the bytes of image files, which are stored beside their former paths."""
-    if isinstance(array.type, load_arrow(str(file)).BaseExtensionType):
-        array = array.storage
-    values = array.to_pylist()
-    for value in values:
-        if isinstance(value, dict) and value.get("bytes") is None:
-            raise InvalidInputError(
-                f"{file}: column {field.name!r} has an image that is only a path, {value.get('path')!r:.80}; "
-                "save the data set with embedded images"
-            )
-    return [value["bytes"] if isinstance(value, dict) else value for value in values]
+                    yield whole.slice(start, size)
 
 
 def _list_files(folder: Path) -> list[Path]:
@@ -151,7 +119,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 @contextmanager
 def _open_stream(path: Path) -> Iterator[Any]:
     """Yield the record batches of an Arrow file, which is mapped into memory."""
-    arrow = load_arrow(str(path))
+    import pyarrow as arrow
+
     if not path.is_file():
         raise InvalidInputError(f"{path}: no such file")
     with (

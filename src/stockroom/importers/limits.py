@@ -9,6 +9,9 @@ from typing import Final
 from stockroom.errors import InvalidInputError
 
 MAX_COLUMNS: Final = 10_000
+MAX_CELL_LENGTH: Final = 64 << 20
+"""How many characters a cell of a CSV file may have."""
+
 MAX_EXPANSION: Final = 1032
 """How many bytes one byte of a file may become: no deflate stream expands by more."""
 

@@ -94,7 +94,7 @@ class _Step:
 
 
 def _fill_column(shelf: DataShelf, source: ColumnSource | KeyedSource, replaced: dict[str, int]) -> Iterator[_Step]:
-    before = shelf.take_out(source.name)
+    before = shelf.take_out(source.name)[source.name]
     column = _create_column(shelf, source)
     step = _Step(source.name, (source.name,))
     yield step
@@ -143,4 +143,7 @@ def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int])
         nbytes += columns.add(batch)
         yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)
     columns.finish()
+    for plan in source.plans:
+        if plan.name in columns.absent:
+            source.left_out.add(f"{source.name}: column {plan.name!r}", plan.absence, "column")
     replaced |= columns.replaced

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 from stockroom.digest import CommitId
 from stockroom.refs.commit import CommitRecord
+from stockroom.refs.merge_base import list_unreached
 from stockroom.refs.store import RefStore
 
 
@@ -20,13 +22,37 @@ class LoggedCommit:
     record: CommitRecord
 
 
-def iter_log(refs: RefStore, start: CommitId, *, n: int | None = None) -> Iterator[LoggedCommit]:
+Follow: TypeAlias = Callable[[CommitId, CommitRecord, Sequence[CommitId]], Sequence[CommitId]]
+"""Given a commit and its parents on the walk, returns the parents to continue with."""
+
+
+def iter_log(
+    refs: RefStore,
+    start: CommitId | Sequence[CommitId],
+    *,
+    n: int | None = None,
+    hidden: Sequence[CommitId] = (),
+    follow: Follow | None = None,
+    line_by_line: bool = False,
+) -> Iterator[LoggedCommit]:
     """Yield the history of `start`, including itself: children before parents, newest first among those, each once.
 
-    Reads only the commits it yields as long as history is linear. At a fork, all the rest is read at once: clocks can
-    be wrong, so only the whole graph shows which commits have children still to come.
+    Leaves out everything in the history of the commits in `hidden`. `follow` chooses the parents to continue with;
+    None takes all. With `line_by_line`, commits of one line of history are not mixed with those of another, as in
+    git's topological order. Reads only the commits it yields as long as history is linear. At a fork, all the rest is
+    read at once: clocks can be wrong, so only the whole graph shows which commits have children still to come.
     """
-    return islice(_walk(refs, start), n)
+    starts = [start] if isinstance(start, bytes) else list(dict.fromkeys(start))
+    shallow = refs.shallow()
+    chosen = list_unreached(refs, starts, hidden) if hidden else None
+
+    def list_parents(commit: CommitId, record: CommitRecord) -> list[CommitId]:
+        parents = dict.fromkeys(() if commit in shallow else record.parent_ids)
+        here = [parent for parent in parents if chosen is None or parent in chosen]
+        return here if follow is None else list(follow(commit, record, here))
+
+    tips = [one for one in starts if chosen is None or one in chosen]
+    return islice(_walk(refs, tips, list_parents, line_by_line=line_by_line), n)
 
 
 def sort_parents_first(found: Mapping[CommitId, Sequence[CommitId]]) -> Iterator[CommitId]:
@@ -63,48 +89,70 @@ def iter_history(
             waiting += () if commit in shallow else record.parent_ids
 
 
-def _walk(refs: RefStore, start: CommitId) -> Iterator[LoggedCommit]:
-    tip: CommitId | None = start
-    shallow = refs.shallow()
-    while tip is not None:
-        record = refs.get_commit(tip)
-        yield LoggedCommit(tip, record)
-        parents = dict.fromkeys(record.parent_ids if tip not in shallow else ())
-        if len(parents) > 1:
-            yield from _sort(_read_history(refs, list(parents), shallow))
-            return
-        tip = next(iter(parents), None)
+_ListParents: TypeAlias = Callable[[CommitId, CommitRecord], list[CommitId]]
 
 
-def _read_history(
-    refs: RefStore, starts: Sequence[CommitId], shallow: frozenset[CommitId]
-) -> dict[CommitId, CommitRecord]:
-    """Return every commit reachable from `starts`, by id."""
-    history: dict[CommitId, CommitRecord] = {}
-    level = list(starts)
+def _walk(
+    refs: RefStore, tips: list[CommitId], list_parents: _ListParents, *, line_by_line: bool
+) -> Iterator[LoggedCommit]:
+    while len(tips) == 1:
+        commit, record = tips[0], refs.get_commit(tips[0])
+        tips = list_parents(commit, record)
+        yield LoggedCommit(commit, record)
+    sort = _sort_by_line if line_by_line else _sort
+    yield from sort(*_read_history(refs, tips, list_parents))
+
+
+_History: TypeAlias = dict[CommitId, CommitRecord]
+_Parents: TypeAlias = dict[CommitId, list[CommitId]]
+
+
+def _read_history(refs: RefStore, starts: list[CommitId], list_parents: _ListParents) -> tuple[_History, _Parents]:
+    """Return every commit on the walk from `starts`, and the parents it continues with, by id."""
+    history: _History = {}
+    parents: _Parents = {}
+    level = starts
     while level:
         history.update(zip(level, refs.get_commits(level), strict=True))
-        known = [commit_id for commit_id in level if commit_id not in shallow]
-        parents = {p: None for commit_id in known for p in history[commit_id].parent_ids}
-        level = [parent for parent in parents if parent not in history]
-    return history
+        parents.update((commit, list_parents(commit, history[commit])) for commit in level)
+        below = dict.fromkeys(parent for commit in level for parent in parents[commit])
+        level = [parent for parent in below if parent not in history]
+    return history, parents
 
 
-def _sort(history: dict[CommitId, CommitRecord]) -> Iterator[LoggedCommit]:
+def _sort(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
     """Yield children before parents; among commits with no children to come, the newest, then the greatest id."""
-    children = dict.fromkeys(history, 0)
-    for record in history.values():
-        for parent in set(record.parent_ids) & history.keys():  # except those of a shallow commit
-            children[parent] += 1
+    children = _count_children(history, parents)
     ready = [_Candidate(history[c].time_ns, c) for c, count in children.items() if not count]
     heapq.heapify(ready)
     while ready:
         commit_id = heapq.heappop(ready).commit_id
         yield LoggedCommit(commit_id, history[commit_id])
-        for parent in set(history[commit_id].parent_ids) & history.keys():
+        for parent in parents[commit_id]:
             children[parent] -= 1
             if not children[parent]:
                 heapq.heappush(ready, _Candidate(history[parent].time_ns, parent))
+
+
+def _sort_by_line(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
+    """Yield children before parents; after a commit its last parent that has no other children to come."""
+    children = _count_children(history, parents)
+    ready = sorted((c for c, count in children.items() if not count), key=lambda c: (history[c].time_ns, c))
+    while ready:
+        commit_id = ready.pop()
+        yield LoggedCommit(commit_id, history[commit_id])
+        for parent in parents[commit_id]:
+            children[parent] -= 1
+            if not children[parent]:
+                ready.append(parent)
+
+
+def _count_children(history: _History, parents: _Parents) -> dict[CommitId, int]:
+    children = dict.fromkeys(history, 0)
+    for above in parents.values():
+        for parent in above:
+            children[parent] += 1
+    return children
 
 
 @dataclass(frozen=True, slots=True)

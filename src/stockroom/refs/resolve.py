@@ -1,7 +1,7 @@
 """Resolves revisions that users type to commits: `HEAD~2`, `main^2`, `v1`, `3f9a`.
 
 Grammar and meanings mirror git's revisions: a name, then any number of `~n` (n first parents up) and `^n` (the nth
-parent). A name is looked up as HEAD or @, branch, tag, remote-tracking branch, then digest or prefix of one.
+parent). A name is looked up as HEAD or @, branch, tag, remote-tracking branch, stash, then digest or prefix of one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 from stockroom.digest import CommitId
 from stockroom.errors import AmbiguousRefError, RefNotFoundError, did_you_mean, near_names
 from stockroom.refs.ref import KINDS, Ref
+from stockroom.refs.stash import get_stash, is_stash_spec
 from stockroom.refs.store import RefStore
 
 MIN_PREFIX_DIGITS: Final = 4
@@ -48,6 +49,8 @@ def _resolve_base(refs: RefStore, base: str, *, head: CommitId | None) -> Commit
         found = refs.find_ref(Ref(kind, base))
         if found is not None:
             return found
+    if is_stash_spec(base):
+        return get_stash(refs, base).commit
     if _HEX.fullmatch(base):
         return _resolve_digest(refs, base.lower())
     raise _not_found(refs, base, "no such branch, tag or commit")

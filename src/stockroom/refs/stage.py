@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from stockroom.digest import CommitId, ObjectDigest
+from stockroom.digest import CommitId, ObjectDigest, compute_digest
 from stockroom.refs.record import RecordFormat
 
 _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -42,6 +42,11 @@ def encode_stage(stage: Stage) -> bytes:
     if stage.merging is None:
         return _FORMAT.encode(_StageRecord(stage.base, stage.root))
     return _MERGING.encode(_MergingRecord(stage.base, stage.root, stage.merging))
+
+
+def digest_stage(stage: Stage) -> bytes:
+    """Return the digest of a stage's canonical bytes."""
+    return compute_digest(encode_stage(stage))
 
 
 def decode_stage(data: bytes, *, where: str) -> Stage:

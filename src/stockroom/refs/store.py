@@ -11,6 +11,7 @@ Refs change in one way only: by `RefStore.apply`, in one transaction.
     remotes     remote/branch, UTF-8   commit id
     shallow     commit id              nothing
     stage       name, UTF-8            stage record
+    dropped     digest of the record   stage record, see `dropped`
     operations  number, u64 BE         operation record
     marks       kind and digest        see `marks`
 """
@@ -27,6 +28,8 @@ from stockroom.errors import CorruptionError, FormatVersionError
 from stockroom.kv import MAX_KEY_NBYTES, Environment, ReadTxn, WriteTxn
 from stockroom.refs.changes import RefChange
 from stockroom.refs.commit import CommitRecord, decode_commit
+from stockroom.refs.dropped import DATABASE as DROPPED
+from stockroom.refs.dropped import find_stage
 from stockroom.refs.links import DATABASE as LINKS
 from stockroom.refs.links import FindLink, check_link, make_finder, rebuild_links
 from stockroom.refs.marks import DATABASE as MARKS
@@ -38,7 +41,9 @@ from stockroom.refs.ref import Ref
 from stockroom.refs.stage import Stage, decode_stage
 from stockroom.refs.transition import DATABASE_OF_KIND, apply_change
 
-DATABASES: Final = (OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", OPERATIONS, MARKS)
+DATABASES: Final = (
+    *(OBJECTS, "commits", LINKS, "branches", "tags", "remotes", "shallow", "stage", DROPPED, OPERATIONS, MARKS),
+)
 """The databases with which a refs environment must be opened."""
 
 _OPERATIONS_PER_READ: Final = 256
@@ -148,6 +153,20 @@ class RefStore:
         """Return name -> stage, for all stages that are set."""
         found = self._env.view(lambda txn: list(txn.iterate("stage")))
         return {key.decode(): decode_stage(value, where=f"stage {key!r}") for key, value in found}
+
+    def list_stage_names(self) -> list[str]:
+        """Return the names of all stages that are set, without reading them."""
+        return self._env.view(lambda txn: [key.decode("utf-8", "replace") for key, _ in txn.iterate("stage")])
+
+    def find_dropped(self, digest: bytes) -> Stage | None:
+        """Return the dropped stage whose record has that digest, or None if gc has deleted it."""
+        return self._env.view(lambda txn: find_stage(txn, digest))
+
+    def find_operation(self, number: int) -> Operation | None:
+        """Return the operation of that number, or None."""
+        key = encode_number(number)
+        value = self._env.view(lambda txn: txn.get(OPERATIONS, key))
+        return None if value is None else decode_operation(key, value)
 
     def iter_operations(self) -> Iterator[Operation]:
         """Yield the operation log, newest first; in batches, so no transaction stays open."""

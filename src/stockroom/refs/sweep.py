@@ -1,6 +1,7 @@
 """Deletes unreachable commits and objects. A `Liveness` from the layer above decides, inside the transaction.
 
-Commits are deleted first, in one transaction: after it, no ref can be moved to one of them. Their objects follow.
+Commits and old dropped stages are deleted first, in one transaction: after it, no ref or stage can be moved to one of
+them. Their objects follow.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Final, Protocol
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.refs.anchors import Anchors, read_anchors
+from stockroom.refs.dropped import DATABASE as DROPPED
+from stockroom.refs.dropped import list_old
 from stockroom.refs.links import DATABASE as LINKS
 from stockroom.refs.marks import MarkKind, is_marked, unmark
 from stockroom.refs.objects import DATABASE as OBJECTS
@@ -41,7 +44,7 @@ class Sweeper:
     """Deletes commits and objects that are not live."""
 
     def __init__(self, env: Environment, liveness: Liveness, *, since_ns: int, after: int) -> None:
-        """Keep the commits of operations from `since_ns` on; `liveness` knows operations up to number `after`."""
+        """Keep the commits and stages of operations from `since_ns` on; `liveness` knows those up to number `after`."""
         self._env = env
         self._liveness = liveness
         self._since_ns = since_ns
@@ -53,7 +56,8 @@ class Sweeper:
 
     def sweep(self, commits: Sequence[CommitId], objects: Sequence[ObjectDigest]) -> Swept:
         """Delete these, except those that are needed or have lost their marks by then."""
-        gone = self._env.update(lambda txn: self._sweep_commits(txn, commits)) if commits else 0
+        is_needed = bool(commits) or self._env.view(lambda txn: bool(self._list_old_stages(txn)))
+        gone = self._env.update(lambda txn: self._sweep_commits(txn, commits)) if is_needed else 0
         taken = 0
         for some in _split(objects):
             taken += self._env.update(lambda txn, some=some: self._sweep_objects(txn, some))  # type: ignore[misc]
@@ -62,8 +66,13 @@ class Sweeper:
     def _look(self, txn: ReadTxn) -> Anchors:
         return read_anchors(txn, since_ns=self._since_ns, after=self._after)
 
+    def _list_old_stages(self, txn: ReadTxn) -> set[bytes]:
+        return list_old(txn, since_ns=self._since_ns)
+
     def _sweep_commits(self, txn: WriteTxn, commits: Sequence[CommitId]) -> int:
         self._liveness.look_again(self._look(txn), [c for c in commits if not is_marked(txn, MarkKind.COMMIT, c)])
+        for digest in self._list_old_stages(txn):
+            txn.delete(DROPPED, digest)
         gone = [commit for commit in commits if not self._liveness.is_reachable(commit)]
         for commit in gone:
             txn.delete("commits", commit)

@@ -5,23 +5,29 @@ Objects come first, then commits, refs, stages and the log: everything that a re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final, TypeAlias
 
 from stockroom.digest import CommitId, ObjectDigest
-from stockroom.errors import NotFoundError, RefChangedError
+from stockroom.errors import NotFoundError, RefChangedError, StockroomError
 from stockroom.kv import WriteTxn
 from stockroom.refs.changes import RefChange, RefMove
 from stockroom.refs.commit import CommitRecord, decode_commit
+from stockroom.refs.dropped import DATABASE as DROPPED
+from stockroom.refs.dropped import keep_stage
 from stockroom.refs.links import put_link, rebuild_links
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import write_objects
 from stockroom.refs.operations import DATABASE as OPERATIONS
-from stockroom.refs.operations import Operation, encode_operation
-from stockroom.refs.stage import encode_stage
+from stockroom.refs.operations import STAGE, Operation, decode_operation, encode_operation
+from stockroom.refs.stage import Stage, digest_stage, encode_stage
 
 DATABASE_OF_KIND: Final = {"branch": "branches", "tag": "tags", "remote": "remotes"}
+
+_Ends: TypeAlias = tuple[str, bytes | None, bytes | None]
+"""The ref of an operation, its old and its new end."""
 
 
 def apply_change(
@@ -41,8 +47,9 @@ def apply_change(
     _change_depth(txn, change, records)
     for move in change.moves:
         _move_ref(txn, move)
-    _set_stages(txn, change)
-    return sizes, _log(txn, change, time_ns=time_ns)
+    _set_stages(txn, change.stages)
+    ends = [*((str(move.ref), move.old, move.new) for move in change.moves), *_move_stages(txn, change)]
+    return sizes, _log(txn, change, ends, time_ns=time_ns)
 
 
 def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> None:
@@ -84,8 +91,8 @@ def _move_ref(txn: WriteTxn, move: RefMove) -> None:
         txn.put(db, key, move.new)
 
 
-def _set_stages(txn: WriteTxn, change: RefChange) -> None:
-    for name, stage in change.stages.items():
+def _set_stages(txn: WriteTxn, stages: Mapping[str, Stage | None]) -> None:
+    for name, stage in stages.items():
         if stage is None:
             txn.delete("stage", name.encode())
             continue
@@ -95,21 +102,37 @@ def _set_stages(txn: WriteTxn, change: RefChange) -> None:
         txn.put("stage", name.encode(), encode_stage(stage))
 
 
-def _log(txn: WriteTxn, change: RefChange, *, time_ns: int) -> tuple[Operation, ...]:
+def _move_stages(txn: WriteTxn, change: RefChange) -> list[_Ends]:
+    """Set stages, keep both ends of each move, and return them. What undo and redo restore must have been kept."""
+    ends: list[_Ends] = []
+    for move in change.stage_moves:
+        if move.new is not None and change.undoes is not None:
+            _require(txn, DROPPED, digest_stage(move.new), what="the stage")
+        _set_stages(txn, {move.name: move.new})
+        old, new = (None if stage is None else keep_stage(txn, stage) for stage in (move.old, move.new))
+        ends.append((f"{STAGE}{move.name}", old, new))
+    return ends
+
+
+def _log(txn: WriteTxn, change: RefChange, ends: Sequence[_Ends], *, time_ns: int) -> tuple[Operation, ...]:
+    """Log a change, with one time for all its operations that the last change does not have."""
     last = txn.last(OPERATIONS)
     first = 1 if last is None else int.from_bytes(last[0], "big") + 1
+    with suppress(StockroomError):  # a damaged log must not prevent changes
+        if last is not None and decode_operation(*last).time_ns == time_ns:
+            time_ns += 1
     done = tuple(
         Operation(
             number=first + position,
             time_ns=time_ns,
             kind=change.kind,
-            ref=str(move.ref),
-            old=move.old,
-            new=move.new,
+            ref=ref,
+            old=old,
+            new=new,
             note=change.note,
             undoes=change.undoes,
         )
-        for position, move in enumerate(change.moves)
+        for position, (ref, old, new) in enumerate(ends)
     )
     for operation in done:
         txn.append(OPERATIONS, *encode_operation(operation))

@@ -76,6 +76,17 @@ def follow_branch(repository: Repository, tie: Tie | None) -> bool:
     return True
 
 
+def find_tip(repository: Repository, head: Head) -> CommitId | None:
+    """Return the tip of HEAD's branch as the next writer will find it; None if there is none.
+
+    In the tie it is HEAD's commit, unless sessions have moved the branch ahead of it.
+    """
+    tip = repository.refs.find_branch(head.branch)
+    if head.branch is None or tip == head.commit or repository.find_tie() is None:
+        return tip
+    return tip if tip is not None and _has_gone_on(repository, head, tip) else head.commit
+
+
 def check_unmoved(now: Head, began: Head) -> None:
     """Raise `RefChangedError` if git has moved `head.stock` since a writer began."""
     if now.commit != began.commit:

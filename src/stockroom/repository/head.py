@@ -17,17 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stockroom.digest import CommitId
-from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
-from stockroom.files import read_own_file, sync_path, write_own_file
+from stockroom.errors import FormatVersionError, HeadConflictError, MalformedRecordError, RepositoryNotFoundError
+from stockroom.files import read_own_file, replace_own_file, sync_path, write_own_file
 
 HEAD_NAME = "head.stock"
 REMOTE_NAME = "remote.stock"
 """Another file beside it that git tracks (`remotes/format/remote_file.py`)."""
 PREPARED_NAME = "head.pending"
+PREVIOUS_NAME = "head.previous"
+"""What was checked out before, for `stock checkout -`: a branch without its commit, or a detached commit."""
 _MAGIC = "stockroom head"
 _VERSION = 1
 _MAX_NBYTES = 4096
-_CONFLICT_MARKER = "<<<<<<< "
+_CONFLICT_MARKERS = re.compile(r"^<{7}( |$)", re.MULTILINE), re.compile(r"^>{7}( |$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ class Head:
 
 
 def parse_head(text: str, *, where: str) -> Head:
-    """Return the HEAD that `text` describes. Raises `MalformedRecordError` naming `where` if it is malformed."""
+    """Return the HEAD that `text` describes.
+
+    Raises, naming `where`: `HeadConflictError` if git left a conflict in it, otherwise `MalformedRecordError`.
+    """
     text = text.replace("\r\n", "\n")  # git may be set to write such line ends
     lines = text.split("\n")
     if lines[0].startswith(f"{_MAGIC} ") and lines[0] != f"{_MAGIC} {_VERSION}":
@@ -57,21 +62,23 @@ def parse_head(text: str, *, where: str) -> Head:
             head = None
         if head is not None and head.format() == text and (head.commit is None or len(head.commit) == 32):
             return head
+    if all(marker.search(text) for marker in _CONFLICT_MARKERS):
+        raise _explain_conflict(text, where)
     raise MalformedRecordError(
         f"{where}: expected three lines (`{_MAGIC} {_VERSION}`, `branch NAME`, `commit DIGEST`), found "
-        f"{text[:120]!r}; {_explain_conflict(text)}restore it, or write `commit -` and run `stock checkout BRANCH`",
+        f"{text[:120]!r}; restore it, or write `commit -` and run `stock checkout BRANCH`",
         where=where,
     )
 
 
-def _explain_conflict(text: str) -> str:
-    """Return advice about a file that git left in conflict; empty for any other file."""
-    if _CONFLICT_MARKER not in text:
-        return ""
+def _explain_conflict(text: str, where: str) -> HeadConflictError:
+    """Return the error for a file that git left in conflict."""
     theirs = re.findall(r"^commit ([0-9a-f]{64})$", text.partition("\n=======\n")[2], re.MULTILINE)
-    return (
-        "git left a conflict in it: take your side with `git checkout --ours -- head.stock`, merge the other with "
-        f"`stock merge {theirs[0] if theirs else 'COMMIT'}`, then `git add head.stock` and continue; or "
+    return HeadConflictError(
+        f"{where}: git left a conflict in it, so no commit is checked out; take your side with `git checkout --ours -- "
+        f"{HEAD_NAME}`, merge the other with `stock merge {theirs[0] if theirs else 'COMMIT'}`, then run `git add "
+        f"{HEAD_NAME}` and continue, or take it all back with `git merge --abort`",
+        where=where,
     )
 
 
@@ -81,6 +88,7 @@ class HeadFile:
     def __init__(self, work_tree: Path, folder: Path) -> None:
         self.path = work_tree / HEAD_NAME
         self._prepared = folder / PREPARED_NAME
+        self._previous = folder / PREVIOUS_NAME
 
     def read(self) -> Head:
         """Return the HEAD in the file."""
@@ -90,8 +98,20 @@ class HeadFile:
         """Return the next HEAD if a move is under way or unfinished; None if no next HEAD was written in full."""
         try:
             return self._read(self._prepared)
-        except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError):
+        except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError, HeadConflictError):
             return None
+
+    def find_previous(self) -> Head | None:
+        """Return what was checked out before: a branch with no commit, or a detached commit; None if unknown."""
+        try:
+            return self._read(self._previous)
+        except (RepositoryNotFoundError, MalformedRecordError, FormatVersionError, HeadConflictError):
+            return None
+
+    def note_previous(self, head: Head) -> None:
+        """Record that another branch or commit is about to be checked out in place of `head`."""
+        previous = head if head.branch is None else Head(head.branch, None)
+        replace_own_file(self._previous, previous.format().encode(), must_last=False)
 
     def prepare(self, head: Head) -> None:
         """Write the next HEAD beside the present one, and sync it."""

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -207,12 +208,19 @@ class Repository:
         if prepared is None or prepared == head or prepared.branch is None:
             return None
         if prepared.branch != head.branch and self.find_tie() is None:  # git's branch need not be the one in the file
-            return None
+            return prepared if self._is_renamed(head, prepared) else None
         ref = str(Ref("branch", prepared.branch))
         last = next((operation for operation in self.refs.iter_operations() if operation.ref == ref), None)
         if last is None or (last.old, last.new) != (head.commit, prepared.commit):
             return None
         return prepared
+
+    def _is_renamed(self, head: Head, prepared: Head) -> bool:
+        """Return whether the newest change of refs renamed the branch of `head` to that of `prepared`."""
+        last = list(islice(self.refs.iter_operations(), 2))
+        ends = {str(Ref("branch", one.branch)) for one in (head, prepared) if one.branch is not None}
+        is_pair = len(last) == 2 and {one.ref for one in last} == ends and last[0].time_ns == last[1].time_ns
+        return is_pair and head.commit == prepared.commit and self.refs.find_branch(head.branch) is None
 
 
 def _follow(head: Head, tie: Tie | None) -> Head:

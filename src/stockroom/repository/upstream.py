@@ -33,8 +33,8 @@ class Upstream(NamedTuple):
 def find_upstream(repository: Repository, branch: str | None) -> Upstream | None:
     """Return the upstream of a branch, or None (also for the None of a detached HEAD).
 
-    A branch without one has that of the same name on `origin`, if that was seen there. Contacts no remote; the
-    remote-tracking branch of the result need not exist: `repository.refs.find_ref(found.ref)`.
+    A branch without one has that of the same name on `origin`, or on the only remote where one was seen. Contacts no
+    remote; the remote-tracking branch of the result need not exist: `repository.refs.find_ref(found.ref)`.
     """
     if branch is None:
         return None
@@ -42,7 +42,11 @@ def find_upstream(repository: Repository, branch: str | None) -> Upstream | None
     if remote and name:
         return Upstream(remote, name)
     implied = Upstream(DEFAULT_REMOTE, branch)
-    return None if repository.refs.find_ref(implied.ref) is None else implied
+    if repository.refs.find_ref(implied.ref) is not None:
+        return implied
+    seen = [name.partition("/") for name in repository.refs.remotes()]
+    remotes = [remote for remote, _, name in seen if name == branch]
+    return Upstream(remotes[0], branch) if len(remotes) == 1 else None
 
 
 def set_upstreams(paths: RepositoryPaths, upstreams: Mapping[str, Upstream]) -> None:

@@ -11,6 +11,7 @@ from stockroom.content.diff import Diff
 from stockroom.content.merge.conflict import Conflict
 from stockroom.content.snapshot import DATA, EXPERIMENT, MODEL
 from stockroom.refs import LoggedCommit
+from stockroom.trees import Key
 
 _SHELVES: Final = (DATA, MODEL, EXPERIMENT)
 
@@ -37,6 +38,25 @@ class Commit:
             ("message", self.message),
         ]
         return format_table(f"commit {self.id[:12]}", rows + list(self.metadata.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class BlameLine:
+    """A key of a column or metric, or a leaf of a model, and the commit that last changed it; key None is the whole."""
+
+    path: str
+    key: Key | None
+    commit: Commit
+
+
+@dataclass(frozen=True, slots=True)
+class Stash:
+    """Changes put aside. `name` is `stash@{0}` for the newest, `message` says where they were staged."""
+
+    name: str
+    id: str
+    message: str
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)

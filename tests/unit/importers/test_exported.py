@@ -1,4 +1,4 @@
-"""Exports that strangers have changed: their marks are read as such, refused by name, or ignored."""
+"""Exports that strangers have changed: their records are read as such, refused by name, or ignored."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("field", HOSTILE)
 @pytest.mark.parametrize("ending", [".npz", ".zarr"])
-def test_a_changed_mark_is_refused_by_name_or_ignored(
+def test_a_changed_record_is_refused_by_name_or_ignored(
     stock: StockRoom, target: StockRoom, tmp_path: Path, field: str, ending: str
 ) -> None:
     path = tmp_path / f"a{ending}"
@@ -76,8 +76,8 @@ def test_a_changed_mark_is_refused_by_name_or_ignored(
 
 def change(document: bytes, field: str) -> bytes:
     content = json.loads(document)
-    mark = content["stockroom"] if "stockroom" in content else content["attributes"]["stockroom"]
-    mark[field] = HOSTILE[field]
+    record = content["stockroom"] if "stockroom" in content else content["attributes"]["stockroom"]
+    record[field] = HOSTILE[field]
     return json.dumps(content).encode()
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from PIL import Image
 
 from stockroom import CorruptionError, InvalidInputError, StockRoom, StockroomError
 from stockroom.importers.column_names import name_columns
+from stockroom.importers.limits import Limits
 from stockroom.importers.registry import resolve_importer
 from stockroom.importers.run import import_into
 from stockroom.importers.source import BATCH_NBYTES, ImportSpec
+from stockroom.trees import Tree
 
 RNG = np.random.default_rng(0)
 
@@ -99,14 +103,126 @@ def test_rows_of_another_length_are_refused_or_left_out(stock, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["1234567890123456789", "nan"], "str"),  # a float would make one id of two
+        (["nan", "1234567890123456789"], "str"),
+        (["1234567890123456789", "0.5"], "str"),
+        (["1234567890123456789", "", "7"], "int64"),
+        (["9007199254740992", "0.5"], "float64"),
+        (["9007199254740993", "0.5"], "str"),
+        (["9223372036854775808"], "str"),
+        (["0.12345678901234567890"], "str"),
+        (["0.1", "0.30000000000000004", "1.797e308", "-2.5E-3", ".5", "4."], "float64"),
+        (
+            ["1.000000000000000056e-01", "0.1000000000000000055511151231257827"],
+            "float64",
+        ),  # as numpy.savetxt prints 0.1
+        (["0.10000000000000000000"], "float64"),
+        (["1e999"], "str"),
+        (["1e-999"], "str"),
+        (["+4930123"], "str"),
+        (["007"], "str"),
+        ([" 1", "2 ", "3"], "int64"),
+        ([" 1", " x"], "str"),
+        ([" true", "False"], "bool"),
+        (["true", "1"], "str"),
+        (["", ""], "str"),
+    ],
+)
+def test_a_column_is_of_numbers_only_if_they_give_every_cell_back(stock, tmp_path, cells, kind):
+    bring_in(stock, "csv", write(tmp_path / "a.csv", "row,x\n" + "".join(f"r,{cell}\n" for cell in cells)))
+    assert stock.data["x"].dtype == kind
+    if kind == "str":
+        assert list(stock.data["x"].values()) == cells
+    else:
+        assert values_of(stock, "x") == {key: json.loads(cell.strip().lower()) if kind != "float64" else float(cell)
+                                         for key, cell in enumerate(cells) if cell}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ("Preis (brutto, EUR, je kg);Menge\n12,5;3\n", ["Preis (brutto, EUR, je kg)", "Menge"]),
+        ("Preis (brutto, EUR, je kg);Menge\n", ["Preis (brutto, EUR, je kg)", "Menge"]),
+        ('"a;b;c",d\n1,2\n', ["a;b;c", "d"]),
+        ("a\tb, c, d\n1\t2\n", ["a", "b, c, d"]),
+        ("a|b\n1,0|2,0\n", ["a", "b"]),
+        ("a, b\n1, 2\n", ["a", " b"]),
+        ("a\nx\n", ["a"]),
+        ('a;b\n"1\n2;3";4\n', ["a", "b"]),
+    ],
+)
+def test_the_delimiter_is_the_one_that_fits_the_rows(stock, tmp_path, text, titles):
+    bring_in(stock, "csv", write(tmp_path / "a.csv", text))
+    assert [column.attrs.get("title", name) for name, column in stock.data.items()] == sorted(titles, key=str.strip)
+
+
+def test_empty_lines_are_counted_and_said(stock, tmp_path):
+    report = bring_in(stock, "csv", write(tmp_path / "a.csv", 'n\n1\n\n""\n2\n'))
+    assert values_of(stock, "n") == {0: 1, 2: 2}
+    assert (report.left_out.summarize(), report.left_out.list_lines()) == (
+        "1 line: 1 empty line",
+        [f"{tmp_path / 'a.csv'}, line 3: empty line"],
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(stock, tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("ä,b\nö,1\n", encoding=encoding)
+    bring_in(stock, "csv", tmp_path / "a.csv")
+    assert (values_of(stock, "ä"), values_of(stock, "b")) == ({0: "ö"}, {0: 1})
+
+
+def test_a_pipe_is_a_table_too(stock, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=write, args=(tmp_path / "pipe", "n,x\n1,2\n3,nan\n"))
+    writer.start()
+    bring_in(stock, "csv", tmp_path / "pipe")
+    writer.join()
+    assert values_of(stock, "n") == {0: 1, 1: 3}
+    command = [sys.executable, "-m", "stockroom", "import", "csv", "-"]
+    answer = subprocess.run(command, cwd=stock.path, input=b"m\n7\n", capture_output=True, check=False)
+    assert (answer.returncode, answer.stderr.decode().count("imported 1 sample")) == (0, 1)
+
+
+def test_a_large_cell_is_text_up_to_the_limit(stock, tmp_path):
+    path = write(tmp_path / "a.csv", f"a,b\n{'x' * 300_000},1\n")
+    bring_in(stock, "csv", path)
+    assert len(stock.data["a"][0]) == 300_000
+    with pytest.raises(
+        InvalidInputError, match=r"a\.csv: expected at most 67108 characters in a cell.*--limits FACTOR"
+    ):
+        bring_in(stock, "csv", path, limits=Limits(1e-3))
+
+
+def test_thousands_of_columns_are_one_edit_of_the_root_tree(stock, tmp_path):
+    def count_nodes(columns: int) -> int:
+        path = write(tmp_path / "a.csv", "\n".join(",".join(f"{row}{n}" for n in range(columns)) for row in "a12"))
+        with stock.enable_write("wide") as writer:
+            edit, written = Tree.edit, []
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Tree, "edit", lambda *args, **more: written.append(1) or edit(*args, **more))
+                import_into(writer, resolve_importer("csv").open(ImportSpec("csv", paths=(path,))))
+                writer.status()
+        return len(written)
+
+    assert count_nodes(20) <= 20 + 3
+    assert count_nodes(200) <= 200 + 3  # one for each column, few for the root tree
+    assert count_nodes(200) <= 200 + 3  # also if they replace others
+
+
+@pytest.mark.parametrize(
     ("data", "error", "message"),
     [
         (b"", InvalidInputError, "expected column titles"),
         (b"a,b,a\n1,2,3\n", InvalidInputError, "found 'a' twice"),
         (b"A,a\n1,2\n", InvalidInputError, "both become column"),
-        (b"a\n\xff\xfe\n", CorruptionError, "expected text in UTF-8"),
+        (b"a\n\xff\xfe\n", InvalidInputError, "expected text in UTF-8"),
+        (b"a\nM\xfcll\n", InvalidInputError, "expected text in UTF-8.* found other bytes.*iconv"),
+        ("a\nb\n".encode("utf-16-le"), InvalidInputError, "found NUL characters; convert UTF-16"),
         (b'a\n"open\n', CorruptionError, "expected comma-separated values"),
-        (b"\x1f\x8b\x08\x00", CorruptionError, "expected text in UTF-8"),
+        (b"\x1f\x8b\x08\x00", InvalidInputError, "expected text in UTF-8"),
     ],
 )
 def test_files_that_are_no_tables_are_refused(stock, tmp_path, data, error, message):
@@ -116,11 +232,11 @@ def test_files_that_are_no_tables_are_refused(stock, tmp_path, data, error, mess
 
 
 def test_a_large_csv_is_streamed(tmp_path):
-    path = write(tmp_path / "a.csv", "n,text\n" + "".join(f"{n},{'word ' * 20}\n" for n in range(300_000)))
+    path = write(tmp_path / "a.csv", "n,text\n" + "".join(f"{n},{'word ' * 20}\n" for n in range(120_000)))
     tracemalloc.start()
     try:
         (source,) = resolve_importer("csv").open(ImportSpec("csv", paths=(path,)))
-        assert sum(len(batch["n"]) for batch in source.batches()) == source.count == 300_000
+        assert sum(len(batch["n"]) for batch in source.batches()) == source.count == 120_000
         assert tracemalloc.get_traced_memory()[1] < 3 * BATCH_NBYTES
     finally:
         tracemalloc.stop()
@@ -224,11 +340,110 @@ def test_several_parquet_files_are_one_table(stock, tmp_path):
         bring_in(stock, "parquet", tmp_path / "0.parquet", tmp_path / "other.parquet")
 
 
-@pytest.mark.parametrize("rows", [[[[1, 2], [3]]], [[1, None]]], ids=["ragged", "holes"])
-def test_lists_that_are_no_arrays_are_refused_by_column(stock, tmp_path, rows):
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ([[[1, 2], [3]], None], {0: "[[1, 2], [3]]"}),
+        ([[1, None], [2, 3]], {0: "[1, null]", 1: "[2, 3]"}),
+        ([[[1, 2], None]], {0: "[[1, 2], null]"}),
+    ],
+    ids=["ragged", "holes", "no list"],
+)
+def test_lists_that_are_no_arrays_are_text(stock, tmp_path, rows, texts):
     pq.write_table(pa.table({"odd": rows}), tmp_path / "a.parquet")
-    with pytest.raises(InvalidInputError, match=r"column 'odd': expected (nested )?lists"):
-        bring_in(stock, "parquet", tmp_path / "a.parquet")
+    bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert values_of(stock, "odd") == texts
+
+
+def test_a_null_among_floats_in_a_list_is_nan(stock, tmp_path):
+    pq.write_table(pa.table({"x": [[1.5, None], [2.5, 3.5]]}), tmp_path / "a.parquet")
+    bring_in(stock, "parquet", tmp_path / "a.parquet")
+    np.testing.assert_array_equal(stock.data["x"], [[1.5, np.nan], [2.5, 3.5]])
+
+
+def test_columns_without_a_lossless_form_are_left_out_by_name(stock, tmp_path):
+    with stock.enable_write("before") as writer:
+        writer.data["nothing"] = [1, 2]
+    table = pa.table(
+        {
+            "n": [1, 2],
+            "photos": pa.array([[b"a"], None]),
+            "map": pa.array([[("a", b"b")], []], pa.map_(pa.string(), pa.binary())),
+            "nothing": pa.nulls(2),
+            "empty": pa.array([None, None], pa.list_(pa.int64())),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert list(stock.data) == ["n"]
+    assert [line[: len("a.parquet: column 'photos': list")] for line in sorted(report.left_out.list_lines())] == [
+        "a.parquet: column 'empty': colum",
+        "a.parquet: column 'map': map<str",
+        "a.parquet: column 'nothing': col",
+        "a.parquet: column 'photos': list",
+    ]
+
+
+def describe(**metadata: object) -> dict[str, str]:
+    return {
+        f"stockroom.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()
+    }
+
+
+def test_dtypes_decoders_and_attrs_in_the_metadata_are_restored(stock, tmp_path):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    fields = [
+        pa.field("b", pa.float32(), metadata=describe(dtype="bfloat16", attrs={"unit": "mV"})),
+        pa.field("old", pa.uint16(), metadata=describe(dtype="bfloat16")),
+        pa.field("label", pa.int64(), metadata=describe(dtype="uint8", attrs={"classes": ["x", "y"]})),
+        pa.field("photo", kind, metadata=describe(decoder="image:L")),
+    ]
+    photo = io.BytesIO()
+    Image.fromarray(np.eye(3, dtype=np.uint8)).save(photo, "PNG")
+    photos = [{"bytes": photo.getvalue(), "path": None}] * 3
+    columns = [[0.5, 1.0, -2.0], [0x3F00, 0x3F80, 0xC000], [1, 0, None], photos]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
+    pq.write_table(pa.table(arrays, schema=pa.schema(fields)), tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    dtypes = [str(stock.data[name].dtype) for name in report.columns]
+    assert dtypes == ["bfloat16", "bfloat16", "uint8", "uint8"]
+    for name in ("b", "old"):
+        assert [float(value) for value in stock.data[name].values()] == [0.5, 1.0, -2.0]
+    assert values_of(stock, "label") == {0: 1, 1: 0}
+    assert (stock.data["b"].attrs, stock.data["label"].attrs) == ({"unit": "mV"}, {"classes": ["x", "y"]})
+    np.testing.assert_array_equal(stock.data["photo"][0], np.eye(3))
+
+
+def test_values_that_do_not_fit_the_metadata_are_refused(stock, tmp_path):
+    small = pa.field("n", pa.int64(), metadata=describe(dtype="uint8"))
+    pq.write_table(pa.table([[256]], schema=pa.schema([small])), tmp_path / "b.parquet")
+    with pytest.raises(InvalidInputError, match="column 'n': expected values of uint8, found int64"):
+        bring_in(stock, "parquet", tmp_path / "b.parquet")
+    wrong = pa.field("n", pa.int64(), metadata={"stockroom.attrs": "{"})
+    pq.write_table(pa.table([[256]], schema=pa.schema([wrong])), tmp_path / "c.parquet")
+    with pytest.raises(InvalidInputError, match="column 'n': expected a JSON object in the metadata"):
+        bring_in(stock, "parquet", tmp_path / "c.parquet")
+
+
+def test_an_index_of_row_numbers_that_do_not_start_at_0_is_named(stock, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"n": [1, 2]}, index=range(5, 7)).to_parquet(tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert report.left_out.list_lines() == ["a.parquet: index: from 5 by 1: index of row numbers"]
+    pandas.DataFrame({"n": [1, 2]}).to_parquet(tmp_path / "a.parquet")
+    assert not bring_in(stock, "parquet", tmp_path / "a.parquet").left_out
+
+
+def test_categories_are_kept_until_they_are_too_many(stock, tmp_path):
+    fruits = pa.DictionaryArray.from_arrays(pa.array([1, 0, None]), ["pear", "fig", "never"], ordered=True)
+    codes = pa.array([f"{number:0100}" for number in range(3)]).dictionary_encode()
+    many = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), [f"{number:0100}" for number in range(1000)])
+    pq.write_table(pa.table({"fruit": fruits, "code": codes, "many": many}), tmp_path / "a.parquet")
+    report = bring_in(stock, "parquet", tmp_path / "a.parquet")
+    assert values_of(stock, "fruit") == {0: "fig", 1: "pear"}
+    assert stock.data["fruit"].attrs == {"categories": ["pear", "fig", "never"], "ordered": True}
+    assert (len(stock.data["code"].attrs["categories"]), stock.data["many"].attrs) == (3, {})
+    assert report.left_out.list_lines() == ["a.parquet: column 'many': list of categories"]
 
 
 def test_files_that_are_no_parquet_are_refused(stock, tmp_path):
@@ -239,6 +454,13 @@ def test_files_that_are_no_parquet_are_refused(stock, tmp_path):
         bring_in(stock, "parquet", tmp_path / "nowhere.parquet")
     with pytest.raises(InvalidInputError, match="files to import, found none"):
         bring_in(stock, "parquet")
+
+
+def test_text_that_is_not_utf_8_is_damage(stock, tmp_path):
+    text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, 1], "i4")), pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    with pytest.raises(CorruptionError, match=r"a\.parquet: incomplete or damaged: .*utf-8"):
+        bring_in(stock, "parquet", tmp_path / "a.parquet")
 
 
 @given(data=st.data())

@@ -10,7 +10,7 @@ import pytest
 from stockroom.digest import CommitId
 from stockroom.errors import CorruptionError, MalformedRecordError
 from stockroom.kv import Environment
-from stockroom.refs import DATABASES, RefChange, RefStore, is_ancestor, list_merge_bases
+from stockroom.refs import DATABASES, RefChange, RefStore, count_divergence, is_ancestor, list_merge_bases
 
 
 def bases(history, ours, theirs):
@@ -189,3 +189,22 @@ def test_damaged_links_are_found(history):
     history.env.update(lambda txn: txn.put("links", history.ids["c"], b"\x03\0\0\0?"))
     with pytest.raises(MalformedRecordError, match="fsck"):
         bases(history, "c", "b")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_commits_that_only_one_side_has_are_counted(history, seed):
+    parents_of, rng = make_graph(seed)
+    history.add_all(parents_of)
+    for _ in range(40):
+        ours, theirs = rng.choices(sorted(parents_of), k=2)
+        mine, others = list_ancestors(parents_of, ours), list_ancestors(parents_of, theirs)
+        found = count_divergence(history.refs, history.ids[ours], history.ids[theirs])
+        assert found == (len(mine - others), len(others - mine), True)
+
+
+def test_a_count_that_reaches_its_limit_says_so(history):
+    """0---1---...---19"""
+    history.add_all({str(number): [str(number - 1)] if number else [] for number in range(20)})
+    assert count_divergence(history.refs, history.ids["19"], history.ids["3"]) == (16, 0, True)
+    ahead, behind, is_whole = count_divergence(history.refs, history.ids["19"], history.ids["3"], limit=8)
+    assert (0 < ahead < 9, behind, is_whole) == (True, 0, False)

@@ -9,6 +9,7 @@ import pytest
 
 from stockroom import (
     FormatVersionError,
+    HeadConflictError,
     LockedError,
     MalformedRecordError,
     RefNotFoundError,
@@ -50,8 +51,6 @@ def test_line_ends_that_git_has_rewritten_do_no_harm():
         f"stockroom head 1\nbranch main\ncommit {COMMIT[:2]} {COMMIT[2:]}\n",
         f"stockroom head 1\nbranch \ncommit {COMMIT}\n",
         f"stockroom head 1\ncommit {COMMIT}\nbranch main\n",
-        f"<<<<<<< ours\nstockroom head 1\nbranch main\ncommit {COMMIT}\n=======\n>>>>>>> theirs\n",
-        f"stockroom head 1\nbranch main\n<<<<<<< ours\ncommit {COMMIT}\n=======\ncommit {COMMIT}\n>>>>>>> theirs\n",
         "\0" * 4096,
         "\ufffd" * 100,
     ],
@@ -59,6 +58,22 @@ def test_line_ends_that_git_has_rewritten_do_no_harm():
 def test_any_other_text_is_refused_with_what_to_do(text):
     with pytest.raises(MalformedRecordError, match=r"^somewhere: .*stock checkout"):
         parse_head(text, where="somewhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "theirs"),
+    [
+        (f"<<<<<<< ours\nstockroom head 1\nbranch main\ncommit {COMMIT}\n=======\n>>>>>>> theirs\n", "COMMIT"),
+        (
+            f"stockroom head 1\nbranch main\n<<<<<<< ours\ncommit -\n=======\ncommit {COMMIT}\n>>>>>>> theirs\n",
+            COMMIT,
+        ),
+    ],
+)
+def test_a_conflict_of_git_is_no_damage_and_says_what_to_do(text, theirs):
+    with pytest.raises(HeadConflictError, match=f"^somewhere: git left a conflict .*stock merge {theirs}`") as raised:
+        parse_head(text, where="somewhere")
+    assert raised.value.where == "somewhere"
 
 
 def test_the_head_of_a_newer_stockroom_is_told_from_damage():

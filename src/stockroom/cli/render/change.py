@@ -67,6 +67,18 @@ def summary_text(changes: Sequence[Change]) -> str:
     return "; ".join(_sum_up(noun, some) for noun, some in by_noun.items() if some)
 
 
+def status_letter(kind: str) -> str:
+    """Return git's letter for a change: A, D or M."""
+    return {"added": "A", "removed": "D"}.get(kind, "M")
+
+
+def iter_record_lines(path: str, record: RecordDiff) -> Iterator[str]:
+    """Yield the difference at one path: a heading with counts, then its keys."""
+    change = change_of_record(path, record)
+    yield f"{path}: {change.kind}, {change.counts_text()}"
+    yield from iter_key_lines(record)
+
+
 def iter_key_lines(record: RecordDiff) -> Iterator[str]:
     """Yield the keys of one column's diff, or a model's leaves, as `+ 5`, `- 6`, `~ 7`, in that order."""
     for sign, keys in (("+", record.added), ("-", record.removed), ("~", record.changed)):

@@ -66,10 +66,11 @@ def commit_document(commit: Commit) -> dict[str, object]:
 def read_names(stock: StockRoom) -> Mapping[str, str]:
     """Return ` (HEAD -> main, tag: v1)` by commit id, for every commit that a ref names."""
     names: dict[str, list[str]] = {}
-    if stock.branch is None and stock.commit_id:
+    head = (stock.branch, stock.commit_id)
+    if stock.commit_id and head not in stock.branches.items():  # detached, or behind its branch
         names[stock.commit_id] = ["HEAD"]
     for branch, commit_id in sorted(stock.branches.items(), key=lambda item: item[0] != stock.branch):
-        names.setdefault(commit_id, []).append(f"HEAD -> {branch}" if branch == stock.branch else branch)
+        names.setdefault(commit_id, []).append(f"HEAD -> {branch}" if (branch, commit_id) == head else branch)
     for tag, commit_id in stock.tags.items():
         names.setdefault(commit_id, []).append(f"tag: {tag}")
     return {commit_id: f" ({', '.join(all_)})" for commit_id, all_ in names.items()}

@@ -38,10 +38,22 @@ def move_document(ref: str, old: CommitId | None, new: CommitId | None) -> dict[
 
 def undone_text(operation: Operation) -> str:
     """Return `branch/main is back at 1f2e3d4c5b6a (was a1b2c3d4e5f6)`."""
+    if operation.stage_name is not None:
+        return "the staged changes are back"
     was = short_id(_hex(operation.new)) if operation.new else "deleted"
     if operation.old is None:
         return f"{operation.ref} is gone (was {was})"
     return f"{operation.ref} is back at {short_id(_hex(operation.old))} (was {was})"
+
+
+def done_text(operation: Operation) -> str:
+    """Return `branch/main is at a1b2c3d4e5f6 again (was 1f2e3d4c5b6a)`."""
+    if operation.stage_name is not None:
+        return "the staged changes are discarded again"
+    if operation.new is None:
+        return f"{operation.ref} is deleted again (was {short_id(_hex(operation.old))})"
+    was = f" (was {short_id(_hex(operation.old))})" if operation.old else ""
+    return f"{operation.ref} is at {short_id(_hex(operation.new))} again{was}"
 
 
 def operation_document(operation: Operation) -> dict[str, object]:

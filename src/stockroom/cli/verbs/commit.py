@@ -30,17 +30,37 @@ def commit(
     ] = None,
     file: Annotated[Path | None, typer.Option("-F", "--file", help="Read the message from a file; - is stdin.")] = None,
     author: Annotated[str | None, typer.Option(metavar='"NAME <EMAIL>"', help="The author of the change.")] = None,
+    amend: Annotated[
+        bool,
+        typer.Option(
+            "--amend", help="Replace the last commit, and add the staged changes; keep its message without -m."
+        ),
+    ] = False,
+    no_edit: Annotated[bool, typer.Option("--no-edit", help="With --amend: keep the message, as without -m.")] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Commit even if nothing changed.")] = False,
+    all_: Annotated[bool, typer.Option("-a", "--all", help="No effect: all changes are staged already.")] = False,  # noqa: ARG001
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Commit the staged changes, and print the new commit's id."""
-    text = _read_message(message or [], file)
-    by = resolve_author(author)
+    if no_edit and not amend:
+        raise CommandLineError("--no-edit needs --amend")
+    text = None if amend and not message and file is None else _read_message(message or [], file)
     with console.open_writer(timeout_s) as stock:
-        changes = changes_of_diff(stock.status().changes)
         with console.progress("commit"):
-            commit_id = stock.commit(text, author=by)
+            if amend:
+                commit_id = stock.amend(
+                    text, author=None if author is None else parse_author(author), allow_empty=allow_empty
+                )
+                text = next(stock.log(n=1)).message
+                changes = changes_of_diff(stock.changes())
+            else:
+                changes = changes_of_diff(stock.status().changes)
+                commit_id = stock.commit(text or "", author=resolve_author(author), allow_empty=allow_empty)
         branch = stock.branch
-    console.say(f"[{branch or 'no branch'} {short_id(commit_id)}] {subject_of(text)}; {summary_text(changes)}")
+    assert text is not None
+    console.say(
+        f"[{branch or 'no branch'} {short_id(commit_id)}] {subject_of(text)}; {summary_text(changes) or 'no changes'}"
+    )
     console.answer({"id": commit_id, "branch": branch, "changes": changes_document(changes)}, [commit_id])
 
 

@@ -14,6 +14,7 @@ from stockroom.cli.options import (
     ChoiceOption,
     MessageOption,
     NoCommitOption,
+    NoEditOption,
     StrategyOption,
     join_message,
     parse_strategy,
@@ -33,6 +34,7 @@ def merge(
     ref: Annotated[str | None, typer.Argument(help="A branch, tag or commit, such as dev or origin/main.")] = None,
     message: MessageOption = None,
     no_commit: NoCommitOption = False,
+    no_edit: NoEditOption = False,  # noqa: ARG001
     no_ff: Annotated[bool, typer.Option("--no-ff", help="Create a commit even if a fast-forward is possible.")] = False,
     ff_only: Annotated[bool, typer.Option("--ff-only", help="Fast-forward, or refuse to merge.")] = False,
     strategy: StrategyOption = None,

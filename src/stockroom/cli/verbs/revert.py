@@ -10,10 +10,13 @@ from stockroom.cli.console import Console
 from stockroom.cli.merging import run_merge
 from stockroom.cli.options import (
     ChoiceOption,
-    MessageOption,
-    NoCommitOption,
+    LongMessageOption,
+    MainlineOption,
+    NoEditOption,
+    ShortNoCommitOption,
     StrategyOption,
     join_message,
+    parse_mainline,
     parse_strategy,
 )
 from stockroom.cli.verb import verb
@@ -23,16 +26,25 @@ from stockroom.cli.verb import verb
 def revert(
     console: Console,
     commit: Annotated[str, typer.Argument(help="The commit to revert.")],
-    message: MessageOption = None,
-    no_commit: NoCommitOption = False,
+    mainline: MainlineOption = None,
+    message: LongMessageOption = None,
+    no_commit: ShortNoCommitOption = False,
+    no_edit: NoEditOption = False,  # noqa: ARG001
     strategy: StrategyOption = None,
     choice: ChoiceOption = None,
 ) -> None:
     """Commit the reverse of another commit.
 
-    Reverse what that commit changed in its first parent; later commits stay.
+    Reverse what that commit changed in its parent; later commits stay. For a merge, -m 1 keeps the side of its first
+    parent.
     """
     chosen = parse_strategy(strategy, choice)
+    parent = parse_mainline(mainline)
     with console.open_stock() as stock:
         text = join_message(message)
-        run_merge(console, stock, f"{commit}~1", lambda: stock.revert(commit, text, chosen, commit=not no_commit))
+        run_merge(
+            console,
+            stock,
+            f"{commit}^{parent or 1}",
+            lambda: stock.revert(commit, text, chosen, commit=not no_commit, mainline=parent),
+        )

@@ -15,8 +15,8 @@ from stockroom.content.merge.states import Average
 from stockroom.content.merge.unfinished import CHERRY_PICK, MERGE, REVERT, Merging, record_conflicts
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, RefChangedError
-from stockroom.refs import Ref, RefChange, RefMove, list_merge_bases
+from stockroom.errors import ConflictError, InvalidInputError, RefChangedError
+from stockroom.refs import CommitRecord, Ref, RefChange, RefMove, list_merge_bases
 from stockroom.repository.follow import explain_detached
 from stockroom.repository.head import Head
 from stockroom.repository.merging.resolve import get_merging
@@ -101,11 +101,11 @@ def merge(workspace: StageWorkspace, theirs: CommitId, name: str, options: Merge
 
 
 @_again_when_outrun
-def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
-    """Commit the opposite of a commit's changes against its first parent."""
+def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions, mainline: int | None = None) -> Merge:
+    """Commit the opposite of a commit's changes against its parent; of a merge, against the parent of that number."""
     _check_branch(workspace)
     record = workspace.repository.read_commit(commit)
-    before = _open(workspace, record.parent_ids[0] if record.parents else None)
+    before = _open(workspace, choose_parent(commit, record, mainline))
     subject = record.message.split("\n", 1)[0]
     message = options.message or f'Revert "{subject}"\n\nThis reverts commit {commit.hex()}.'
     common = CommonContent(_open(workspace, commit))
@@ -113,15 +113,34 @@ def revert(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -
 
 
 @_again_when_outrun
-def cherry_pick(workspace: StageWorkspace, commit: CommitId, options: MergeOptions) -> Merge:
-    """Commit here the changes that a commit made against its first parent elsewhere."""
+def cherry_pick(
+    workspace: StageWorkspace, commit: CommitId, options: MergeOptions, mainline: int | None = None
+) -> Merge:
+    """Commit here the changes that a commit made elsewhere against its parent; of a merge, against that parent."""
     _check_branch(workspace)
     record = workspace.repository.read_commit(commit)
-    common = CommonContent(_open(workspace, record.parent_ids[0] if record.parents else None))
+    common = CommonContent(_open(workspace, choose_parent(commit, record, mainline)))
     message = options.message or record.message
     return _merge_in(
         workspace, common, _open(workspace, commit), options, kind=CHERRY_PICK, parent=None, message=message
     )
+
+
+def choose_parent(commit: CommitId, record: CommitRecord, mainline: int | None) -> CommitId | None:
+    """Return the parent that a commit's changes are taken against, None for a first commit.
+
+    Raises `InvalidInputError` if `mainline` is missing for a merge, or there is no such parent.
+    """
+    parents = record.parent_ids
+    if len(parents) > 1 and mainline is None:
+        raise InvalidInputError(
+            f"commit {commit.hex()[:12]} is a merge of {len(parents)} parents: say whose side is the main line, "
+            "such as mainline 1 (-m 1)"
+        )
+    number = 1 if mainline is None else mainline
+    if mainline is not None and not 1 <= number <= len(parents):
+        raise InvalidInputError(f"commit {commit.hex()[:12]} has {len(parents)} parents, so no parent {number} (-m)")
+    return parents[number - 1] if parents else None
 
 
 def continue_merge(workspace: StageWorkspace, message: str | None = None) -> CommitId:

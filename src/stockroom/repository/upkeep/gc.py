@@ -137,6 +137,9 @@ class GcPlan:
 
     def _add_recent(self, anchors: Anchors) -> None:
         self.reach.add_commits([commit for commit in anchors.recent if self.repository.refs.has_commit(commit)])
+        for stage in anchors.dropped:
+            with suppress(CorruptionError):  # a damaged one must not keep gc from working
+                self.reach.add_stage(stage)
         self.after = max(self.after, anchors.operation)
 
     def _list_unreachable(self) -> dict[MarkKind, set[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stockroom.digest import CommitId
-from stockroom.errors import MalformedRecordError, RepositoryNotFoundError
+from stockroom.errors import HeadConflictError, MalformedRecordError, RepositoryNotFoundError
 from stockroom.files import find_regular, refuse_unreadable
 from stockroom.repository.git.history import parse_named, read_git_roots
 from stockroom.repository.git.work_tree import find_work_tree
@@ -50,12 +50,12 @@ def _iter_work_trees(paths: RepositoryPaths) -> Iterator[RepositoryPaths]:
 
 
 def _read_heads(paths: RepositoryPaths) -> Iterator[CommitId]:
-    for read in (paths.head.find_prepared, paths.head.read):
+    for read in (paths.head.find_prepared, paths.head.find_previous, paths.head.read):
         try:
             head = read()
         except RepositoryNotFoundError:  # no file
             continue
-        except MalformedRecordError:  # as git leaves it in conflict
+        except (HeadConflictError, MalformedRecordError):
             yield from parse_named(find_regular(paths.head.path, max_nbytes=_MAX_HEAD_NBYTES, must_know=True) or b"")
             continue
         except OSError as error:

@@ -25,7 +25,7 @@ from stockroom.errors import (
 )
 from stockroom.files import make_folder
 from stockroom.locks import FileLock
-from stockroom.refs import RefChange, Stage, check_name
+from stockroom.refs import RefChange, Stage, check_collision, check_name
 from stockroom.refs.changes import add_commit
 from stockroom.refs.commit import MetadataValue
 from stockroom.repository.follow import follow_branch, follow_git_if_free
@@ -77,7 +77,10 @@ class SessionWorkspace(Workspace):
         try:
             super().__init__(repository)
             follow_git_if_free(repository)
+            repository.paths.read_identity()  # now rather than after the work
             tip = repository.refs.find_branch(branch)
+            if tip is None:
+                check_collision("branch", branch, repository.refs.branches())
             stage = None if self._stage_name is None else repository.refs.get_stage(self._stage_name)
             self._is_new = tip is None
             start = repository.follow(repository.read_head()).commit if tip is None else tip
@@ -102,17 +105,24 @@ class SessionWorkspace(Workspace):
             self._write_stage()
 
     @one_at_a_time
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
         """Commit this session's changes on top of its branch's tip, and return the commit's id.
 
         Raises:
-            NothingToCommitError: it changed nothing.
+            NothingToCommitError: it changed nothing, and not `allow_empty`.
             MergeConflictError: others changed the same things, and conflicts are undecided. The session is unchanged.
             ConflictError: the branch was deleted.
         """
         self.check_open()
         check_message(message, metadata)
-        if self.snapshot.root == self.base.root:
+        if self.snapshot.root == self.base.root and not allow_empty:
             raise NothingToCommitError("nothing to commit: this session changed nothing")
         self._flush_tensors()
         with self._take_turn():
@@ -123,8 +133,8 @@ class SessionWorkspace(Workspace):
         return self.head.commit
 
     @one_at_a_time
-    def reset(self) -> None:
-        """Drop the staged changes, and continue from the branch's tip."""
+    def reset(self, *, undoable: bool = True) -> None:  # noqa: ARG002 - a session's operations are its commits
+        """Drop the staged changes for good, and continue from the branch's tip."""
         self.check_open()
         self._drop_edits()
         tip = self.repository.refs.find_branch(self.head.branch)

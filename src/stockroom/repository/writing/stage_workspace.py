@@ -6,34 +6,35 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
-from stockroom.content.merge.conflict import explain_conflicts, explain_open
+from stockroom.content.merge.conflict import explain_open
 from stockroom.content.merge.unfinished import Merging, read_merging
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, NothingToCommitError, RefChangedError, StockroomError
-from stockroom.refs import RefChange, Stage, is_ancestor
-from stockroom.refs.changes import add_commit
-from stockroom.refs.commit import MetadataValue
-from stockroom.repository.follow import check_unmoved, explain_detached, follow_branch, follow_git, note_seen
+from stockroom.errors import NothingToCommitError, RefChangedError, StockroomError
+from stockroom.refs import RefChange, Stage, StageMove, check_collision, is_ancestor
+from stockroom.refs.commit import CommitRecord, MetadataValue
+from stockroom.repository.follow import explain_detached, follow_git
+from stockroom.repository.git.tie import Tie
 from stockroom.repository.head import Head
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
-from stockroom.repository.writing.workspace import ATTEMPTS, Workspace, check_message, make_session_name, one_at_a_time
-
-_OUTRUN: Final = (
-    "Sessions have changed it and committed: put the staged changes on a separate branch (`stock checkout -b NAME`, "
-    "then `stock commit`), and merge it with a strategy"
+from stockroom.repository.writing.head_workspace import HeadWorkspace
+from stockroom.repository.writing.refusals import (
+    explain_elsewhere,
+    explain_merging,
+    explain_outrun,
+    explain_staged,
+    explain_stranded,
 )
+from stockroom.repository.writing.workspace import ATTEMPTS, check_message, make_session_name, one_at_a_time
 
 
-class StageWorkspace(Workspace):
+class StageWorkspace(HeadWorkspace):
     """A writer that holds the lease of the working stage until `close`."""
 
     def __init__(
@@ -41,6 +42,8 @@ class StageWorkspace(Workspace):
     ) -> None:
         """Open it; `drop_stage` leaves out staged changes, `only_moving` allows a stage that is on another commit."""
         self._stranded: Stage | None = None
+        self.may_strand = only_moving
+        """Whether the stage may be on another commit than HEAD."""
         self._lease = acquire_lease(repository.paths.lease, timeout_s=timeout_s)
         try:
             super().__init__(repository)
@@ -78,17 +81,33 @@ class StageWorkspace(Workspace):
             self.commit(message, {})
 
     @one_at_a_time
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage on the checked-out branch. Raises `NothingToCommitError` if it equals HEAD."""
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
+        """Commit the stage. Raises `NothingToCommitError` if it equals HEAD, unless `allow_empty`."""
         self.check_open()
         check_message(message, metadata)
-        if self.snapshot.root == self.base.root and self.merging is None:
+        if self.snapshot.root == self.base.root and self.merging is None and not allow_empty:
             raise NothingToCommitError("nothing to commit: the stage equals HEAD")
         if self.merging is not None and self.merging.open_conflicts:
             raise explain_open(self.merging.conflicts, self.merging.kind)
+        return self.land(partial(self._propose, message, metadata, author))
+
+    @one_at_a_time
+    def land(self, propose: Callable[[Head, Snapshot, Tie | None], RefChange]) -> CommitId:
+        """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes.
+
+        `propose` returns the change for that tip and the staged content on top of it; its first move is the branch's.
+        """
+        self.check_open()
         self._flush_tensors()
         with self._take_turn():
-            commit = self._land(message, metadata, author)
+            commit = self._land(propose)
         self._renew_claim()
         return commit
 
@@ -103,8 +122,19 @@ class StageWorkspace(Workspace):
         if head.commit != self.head.commit:
             content = self._put_on(head.commit)
             self.head, self.base = head, self.repository.open_snapshot(head.commit, self.nodes)
-            self._replace_staged(content)
+            self.stage_content(content)
         return head.branch
+
+    @one_at_a_time
+    def check_can_end(self) -> None:
+        """Raise the error that a commit would raise, as far as it is known now."""
+        self.repository.paths.read_identity()
+        head = self._resolve_tip()
+        assert head.branch is not None
+        if head.commit is None:
+            check_collision("branch", head.branch, self.repository.refs.branches())
+        if self._start != self._start_base.root:
+            self._put_on(head.commit)
 
     @one_at_a_time
     def keep(self) -> str:
@@ -127,34 +157,22 @@ class StageWorkspace(Workspace):
             raise explain_detached(self.repository)
         tip = self.repository.refs.find_branch(branch)
         if tip != self.head.commit and (tip is None or not self._is_behind(tip)):
-            found = "gone" if tip is None else f"at {tip.hex()}"
-            raise RefChangedError(
-                f"branch {branch!r} is {found}, but head.stock says "
-                f"{self.head.commit.hex() if self.head.commit else 'nothing'}: run `stock checkout -b NAME` to keep "
-                "this work on a separate branch"
-            )
+            raise explain_elsewhere(self.head, tip)
         return Head(branch, tip)
 
-    def _land(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None) -> CommitId:
-        """Commit on top of the branch's tip, whatever that is by the time it succeeds; until then nothing changes."""
+    def _land(self, propose: Callable[[Head, Snapshot, Tie | None], RefChange]) -> CommitId:
         for _ in range(ATTEMPTS):
             head = self._resolve_tip()
-            assert head.branch is not None
             content = self._put_on(head.commit)
-            parents = [] if head.commit is None else [head.commit]
-            parents += () if self.merging is None else self.merging.parents
-            record = self.repository.make_commit(
-                content.root, parents, message=message, metadata=metadata, author=author, tie=self._tie
-            )
-            change = add_commit(record, branch=head.branch, old=head.commit)
-            kind = change.kind if self.merging is None else self.merging.kind
-            change = replace(change, kind=kind, stages={self.stage_name: None})
-            new = Head(head.branch, record.commit_id)
+            change = replace(propose(head, content, self._tie), stages={self.stage_name: None})
+            commit = change.moves[0].new
+            assert commit is not None
             try:
+                new = Head(head.branch, commit)
                 self._apply_and_follow(new, change, follow=partial(self._continue_from, content=content))
             except RefChangedError:  # a session was faster: go on top of it
                 continue
-            return record.commit_id
+            return commit
         raise RefChangedError(f"the branch moved {ATTEMPTS} times during this commit; try again")
 
     @one_at_a_time
@@ -170,13 +188,39 @@ class StageWorkspace(Workspace):
         self._drop_edits()
 
     @one_at_a_time
-    def reset(self) -> None:
-        """Drop everything staged, and the unfinished merge."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Drop everything staged, and the unfinished merge; if `undoable`, `undo` brings them back."""
         self.check_open()
+        change = RefChange(
+            kind="reset", stage_moves=self.plan_drop() if undoable else (), stages={self.stage_name: None}
+        )
+        if not undoable:
+            self._drop_edits()
+        self.repository.refs.apply(change, objects=self.objects)
         self._drop_edits()
-        self._staged, self.merging = self.base, None
-        if self.repository.refs.get_stage(self.stage_name) is not None:
-            self.repository.refs.apply(RefChange(kind="reset", stages={self.stage_name: None}))
+        self._staged, self.merging, self._stranded = self.base, None, None
+
+    @one_at_a_time
+    def find_stage(self) -> Stage | None:
+        """Return the staged changes, not flushed yet, or None if there are none."""
+        self._stage_edits()
+        return self._stranded or self._make_stage()
+
+    @one_at_a_time
+    def plan_drop(self) -> tuple[StageMove, ...]:
+        """Return the move that drops the stage, after making it durable; none if it is empty.
+
+        If that fails, as on a full disk, the move drops the stage as it was flushed last.
+        """
+        self.check_open()
+        try:
+            stage = self.find_stage()
+            self._flush_tensors()
+        except (OSError, StockroomError):
+            self._drop_edits()
+            stage = None
+        stage = stage or self.repository.refs.get_stage(self.stage_name)
+        return () if stage is None else (StageMove(name=self.stage_name, old=stage, new=None),)
 
     @one_at_a_time
     def rollback(self) -> None:
@@ -202,35 +246,59 @@ class StageWorkspace(Workspace):
     def check_clean(self, target: CommitId | None = None) -> None:
         """Raise `ConflictError` if anything is staged, unless it is staged on `target` and HEAD is elsewhere."""
         if self._stranded is not None and (target is None or target != self._stranded.base):
-            raise _explain_stranded(self._stranded)
+            raise explain_stranded(self._stranded)
         if self.merging is not None:
-            raise ConflictError(
-                f"a {self.merging.kind} is in progress: finish it (`stock merge --continue`) or abort it "
-                "(`stock merge --abort`)"
-            )
+            raise explain_merging(self.merging)
         if self.snapshot.root != self.base.root:
-            raise ConflictError("there are staged changes: commit them (`stock commit`) or drop them (`stock reset`)")
+            raise explain_staged()
+
+    def check_settled(self) -> None:
+        """Raise `ConflictError` if a merge is unfinished, or changes are staged on another commit than HEAD."""
+        if self._stranded is not None:
+            raise explain_stranded(self._stranded)
+        if self.merging is not None:
+            raise explain_merging(self.merging)
 
     @one_at_a_time
-    def rename_head(self, head: Head) -> None:
-        """Continue from a HEAD at the same commit under another branch's name; the stage is unchanged."""
-        assert head.commit == self.head.commit
-        self.head = self._written_head = head
+    def write_head(self, head: Head) -> None:
+        """Check out a branch or commit; staged changes stay if the commit is the same."""
+        if head != self.head:
+            self.repository.paths.head.write(head)
+        if head.commit == self.head.commit:
+            self.head = self._written_head = head
+        else:
+            self.move_head(head)
 
     @one_at_a_time
     def move_head(self, head: Head) -> None:
         """Continue from another HEAD, already written to its file."""
-        self._drop_edits()
-        self.start_from(head.commit)
-        self.head = self._written_head = head
-        self.merging = self._merging_before = None
+        self._continue_at(head, None)
 
     @one_at_a_time
-    def move_branch(self, head: Head, change: RefChange) -> None:
-        """Apply a change that moves the checked-out branch, and continue from its new position."""
+    def move_branch(
+        self, head: Head, change: RefChange, *, content: Snapshot | None = None, stage: Stage | None = None
+    ) -> None:
+        """Apply a change that moves the checked-out branch, and continue there, with `content` or `stage` staged."""
         if self._is_tied:
             self._look_again()
-        self._apply_and_follow(head, change, follow=self.move_head)
+        follow = partial(self._continue_at, stage=stage)
+        if content is not None:
+            follow = partial(self._move_below, content=content)
+        if head.branch is None:
+            self.repository.refs.apply(change, objects=self.objects)
+            self.repository.paths.head.write(head)
+            follow(head)
+        else:
+            self._apply_and_follow(head, change, follow=follow)
+
+    @one_at_a_time
+    def set_stage(self, head: Head, change: RefChange, stage: Stage | None) -> None:
+        """Apply a change that leaves `stage`, move HEAD on its branch to the commit in `head`, and continue there."""
+        self._flush_tensors()
+        self.repository.refs.apply(change, objects=self.objects)
+        if head != self.head:
+            self.repository.paths.head.write(head)
+        self._continue_at(head, stage)
 
     @one_at_a_time
     def close(self) -> None:
@@ -253,68 +321,41 @@ class StageWorkspace(Workspace):
         if stage is None or stage.base == self.head.commit:
             return stage
         if not only_moving:
-            raise _explain_stranded(stage)
+            raise explain_stranded(stage)
         self._stranded = stage
         return None
 
-    def _write_stage(self) -> None:
-        self.check_open()
+    def _make_stage(self) -> Stage | None:
+        """Return the stage to write, without open edits; None if it would be empty."""
         root = self._staged.root
         merging = None if self.merging is None else self.merging.put(self.objects)
         is_clean = root == self.base.root and merging is None
-        stage = None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
-        if stage != self.repository.refs.get_stage(self.stage_name):
-            change = RefChange(kind="stage", stages={self.stage_name: stage})
-            self.repository.refs.apply(change, objects=self.objects)
+        return None if is_clean else Stage(base=self.head.commit, root=root, merging=merging)
 
-    def _apply_and_follow(self, head: Head, change: RefChange, *, follow: Callable[[Head], None]) -> None:
-        """Apply a change that moves the checked-out branch to `head`; after a kill, the next opening completes it."""
+    @one_at_a_time
+    def write_stage_with(self, stages: Mapping[str, Stage | None], *, commits: Sequence[CommitRecord] = ()) -> None:
+        """Write the staged content to the refs, and, in the same transaction, other stages and commits."""
+        self._stage_edits()
+        self._flush_tensors()
+        self._write_stage(stages, commits)
+
+    def _write_stage(
+        self, others: Mapping[str, Stage | None] | None = None, commits: Sequence[CommitRecord] = ()
+    ) -> None:
         self.check_open()
-        head_file = self.repository.paths.head
-        head_file.prepare(head)
-        try:
-            self._flush_tensors()
+        stage = self._make_stage()
+        if others or stage != self.repository.refs.get_stage(self.stage_name):
+            change = RefChange(kind="stage", stages={self.stage_name: stage, **(others or {})}, commits=tuple(commits))
             self.repository.refs.apply(change, objects=self.objects)
-            if self._is_tied:
-                note_seen(self.repository.paths, head)
-            head_file.complete()
-            follow(head)
-        except BaseException:
-            if self.repository.refs.find_branch(head.branch) != head.commit:
-                head_file.cancel()
-            else:  # interrupted after the refs moved, which is final
-                with suppress(FileNotFoundError):
-                    head_file.complete()
-                self.move_head(head)
-            raise
 
-    def _look_again(self) -> Head:
-        """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
-        self._tie = self.repository.find_tie()
-        head = self.repository.complete_head(self._tie)
-        if self._tie is not None:
-            check_unmoved(head, self._written_head)
-        return head
-
-    def _follow_branch(self) -> None:
-        """In the tie, switch to git's branch; if there is none, or git moved HEAD, keep the stage and raise."""
-        try:
-            head = self._look_again()
-            followed = follow_git(self.repository, self._tie, head, is_staged=True)
-            if followed.branch is None:
-                raise explain_detached(self.repository)
-        except ConflictError:
-            self.flush()
-            self._start, self._merging_before = self._staged.root, self.merging
-            raise
-        self.head = Head(followed.branch, self.head.commit)
-
-    def _follow_sessions(self) -> None:
-        """Move HEAD to its branch's tip if sessions moved the branch while this writer held the lease."""
-        refs, began = self.repository.refs, self._written_head
-        if refs.find_branch(began.branch) != began.commit:
-            with suppress(StockroomError):  # git may have moved HEAD to an absent commit
-                follow_branch(self.repository, self.repository.find_tie() if self._is_tied else None)
+    def _continue_at(self, head: Head, stage: Stage | None) -> None:
+        """Continue from a HEAD and a stage that are on disk already."""
+        self._drop_edits()
+        self._stranded = stage if stage is not None and stage.base != head.commit else None
+        root, merging = (None, None) if stage is None or self._stranded else (stage.root, stage.merging)
+        self.start_from(head.commit, root)
+        self.head = self._written_head = head
+        self.merging = self._merging_before = None if merging is None else read_merging(self.objects, merging)
 
     def _is_behind(self, tip: CommitId) -> bool:
         """Return whether the branch has only moved ahead of HEAD, as sessions do."""
@@ -331,26 +372,19 @@ class StageWorkspace(Workspace):
         self._stage_edits()
         content, conflicts = self._merge_onto(self.repository.open_snapshot(tip, self.nodes))
         if conflicts:
-            raise explain_conflicts(conflicts, "commit", advice=_OUTRUN)
+            raise explain_outrun(conflicts)
         return content
 
-    def _replace_staged(self, content: Snapshot) -> None:
-        if content.root != self._staged.root:
-            self._staged = content
-            self._forget_edits()
+    def _move_below(self, head: Head, content: Snapshot) -> None:
+        """Continue from another HEAD with `content` staged."""
+        self.start_from(head.commit, content.root)
+        self._forget_edits()
+        self.head = self._written_head = head
 
     def _continue_from(self, head: Head, content: Snapshot) -> None:
-        self._replace_staged(content)
+        self.stage_content(content)
         base = Snapshot(self.nodes, content.root)
         self.head, self.base, self._start, self._start_base = head, base, base.root, base
         self._written_head = head
         self.merging = self._merging_before = None
         self._start_unit()
-
-
-def _explain_stranded(stage: Stage) -> ConflictError:
-    staged_on = stage.base.hex() if stage.base else "the empty repository"
-    return ConflictError(
-        f"staged changes are based on {staged_on}, but HEAD is elsewhere: check out that commit or a branch at it "
-        "(with git, if git tracks head.stock), or drop the changes with `stock reset`"
-    )

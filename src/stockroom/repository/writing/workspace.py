@@ -15,13 +15,14 @@ from stockroom.content.column import ColumnRecord, check_schema
 from stockroom.content.column_edit import ColumnEdit
 from stockroom.content.merge.conflict import Arbiter, Conflict, Decide, decide_nothing
 from stockroom.content.merge.reads import Reads
-from stockroom.content.snapshot import METRIC, Snapshot
+from stockroom.content.snapshot import DATA, METRIC, Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.locks import FileLock, make_fork_lock
 from stockroom.refs import ObjectStore, RefChange, Stage
 from stockroom.refs.commit import MetadataValue
+from stockroom.refs.names import fold_name
 from stockroom.repository.claim import Claim
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
@@ -70,6 +71,7 @@ class Workspace(ABC):
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
+        self._columns: dict[str, set[str]] | None = None
         self._series = SeriesLog()
         self.reads = Reads()
 
@@ -77,11 +79,13 @@ class Workspace(ABC):
         """Continue from the content of a commit, with `root` staged on top of it."""
         self.base = self.repository.open_snapshot(commit, self.nodes)
         self._staged = self.base if root is None else Snapshot(self.nodes, root)
+        self._columns = None
         self._start, self._start_base = self._staged.root, self.base
 
     def _forget_edits(self) -> None:
         """Drop open columns and logged points, as the content below them has been replaced."""
         self._edits = {}
+        self._columns = None
         self._series = SeriesLog()
         self.reads = Reads()
 
@@ -107,8 +111,15 @@ class Workspace(ABC):
         """Whether this process may still write here."""
 
     @abstractmethod
-    def commit(self, message: str, metadata: Mapping[str, MetadataValue], author: Identity | None = None) -> CommitId:
-        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content."""
+    def commit(
+        self,
+        message: str,
+        metadata: Mapping[str, MetadataValue],
+        author: Identity | None = None,
+        *,
+        allow_empty: bool = False,
+    ) -> CommitId:
+        """Commit the stage. Raises `NothingToCommitError` if the branch has the same content, unless `allow_empty`."""
 
     @abstractmethod
     def finish(self, message: str) -> None:
@@ -119,8 +130,8 @@ class Workspace(ABC):
         """Make the stage durable although it could not be committed; return where, in words."""
 
     @abstractmethod
-    def reset(self) -> None:
-        """Drop everything staged."""
+    def reset(self, *, undoable: bool = True) -> None:
+        """Drop everything staged; `undo` brings back what a stage with an operation log held, if `undoable`."""
 
     @abstractmethod
     def rollback(self) -> None:
@@ -165,6 +176,15 @@ class Workspace(ABC):
         return list(self.snapshot.iter_names(shelf))
 
     @one_at_a_time
+    def find_colliding(self, name: str) -> str | None:
+        """Return another column whose name differs from `name` only in case or in Unicode's composition, or None."""
+        if self._columns is None:  # else a thousand new columns would read the names of all a thousand times
+            self._columns = {}
+            for other in self.snapshot.iter_names(DATA):
+                self._columns.setdefault(fold_name(other), set()).add(other)
+        return next((other for other in self._columns.get(fold_name(name), ()) if other != name), None)
+
+    @one_at_a_time
     def find_column(self, path: str) -> ColumnEdit | None:
         """Return the column or series at a path, for reading and writing, or None."""
         edit = self._edits.get(path)
@@ -181,6 +201,7 @@ class Workspace(ABC):
         check_schema(record)
         empty = Tree.empty(self.nodes, record.tree_format)
         edit = self._edits[path] = ColumnEdit(self.nodes, record.replace_root(empty.root))
+        self._note_column(path, is_there=True)
         return edit
 
     @one_at_a_time
@@ -201,15 +222,17 @@ class Workspace(ABC):
         self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
 
     @one_at_a_time
-    def delete(self, path: str) -> bool:
-        """Delete a path; return whether it existed."""
+    def delete(self, *paths: str) -> bool:
+        """Delete paths; return whether any existed."""
         self._series.work_in(self)
-        self._series.forget(path.removeprefix(f"{METRIC}/"))
-        edit = self._edits.pop(path, None)
-        known = self._staged.find_digest(path)
-        if known is not None:
-            self._stage({}, [path])
-        return edit is not None or known is not None
+        known = [path for path in paths if self._staged.find_digest(path) is not None]
+        exists = bool(known) or any(path in self._edits for path in paths)
+        for path in paths:
+            self._series.forget(path.removeprefix(f"{METRIC}/"))
+            self._edits.pop(path, None)
+            self._note_column(path, is_there=False)
+        self._stage({}, known)
+        return exists
 
     @one_at_a_time
     def log(self, values: Mapping[str, object], step: int | None) -> int:
@@ -254,6 +277,19 @@ class Workspace(ABC):
         self._stage(puts, [])
         for edit in changed:  # last: an interrupt before this makes the next call repeat it all
             edit.staged = edit.record
+
+    def _note_column(self, path: str, *, is_there: bool) -> None:
+        name = path.removeprefix(f"{DATA}/")
+        if self._columns is not None and name != path:
+            names = self._columns.setdefault(fold_name(name), set())
+            (names.add if is_there else names.discard)(name)
+
+    @one_at_a_time
+    def stage_content(self, content: Snapshot) -> None:
+        """Replace the staged content."""
+        if content.root != self._staged.root:
+            self._staged = content
+            self._forget_edits()
 
     def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
         if puts or deletes:

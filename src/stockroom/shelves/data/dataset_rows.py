@@ -9,6 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +19,14 @@ from stockroom.content.column import STR
 from stockroom.content.series import MAX_EXACT
 from stockroom.errors import SchemaError
 from stockroom.shelves.data.column import Column
-from stockroom.shelves.data.table import GrowingColumns, measure_value
+from stockroom.shelves.data.table import (
+    MAX_NAMES_NBYTES,
+    ColumnPlan,
+    GrowingColumns,
+    Values,
+    check_arrow,
+    measure_value,
+)
 from stockroom.shelves.data.values import Array, Schema, as_array_like, check_unmasked, is_data_frame, to_array
 from stockroom.shelves.model.tensor_library import is_tensor
 from stockroom.store.dtypes import parse_dtype
@@ -28,18 +36,39 @@ BATCH_ROWS: Final = 1024
 _MAX_DEPTH: Final = 8
 
 
+def read_dataset(
+    dataset: Any, names: Sequence[str] | None = None, *, prefix: str = ""
+) -> tuple[list[ColumnPlan], Iterator[Mapping[str, Values]]]:
+    """Return the columns that are known in advance, and batches of rows, by column."""
+    if is_data_frame(dataset):
+        check_arrow("a data frame")
+        from stockroom.shelves.data.arrow_table import read_frame  # needs the extra
+
+        return read_frame(dataset, names, prefix=prefix)
+    return list(_plan_labels(dataset, prefix)), iter_batches(dataset, names, prefix=prefix)
+
+
+def _plan_labels(dataset: Any, prefix: str) -> Iterator[ColumnPlan]:
+    """Yield plans with the class names that a data set of Hugging Face's has for its labels."""
+    features = getattr(dataset, "features", None)
+    for name, feature in features.items() if isinstance(features, Mapping) else ():
+        while hasattr(feature, "feature"):  # a list of them
+            feature = feature.feature
+        classes = getattr(feature, "names", None)
+        if isinstance(classes, list) and len(json.dumps(classes)) <= MAX_NAMES_NBYTES:
+            yield ColumnPlan(f"{prefix}{name}", attrs={"classes": classes})
+
+
 def import_samples(
     columns: GrowingColumns,
-    dataset: Any,
-    names: Sequence[str] | None = None,
+    batches: Iterator[Mapping[str, Values]],
     *,
-    prefix: str = "",
     on_progress: Callable[[int], object] | None = None,
 ) -> tuple[str, ...]:
-    """Put the samples of `dataset` into columns, as `DataShelf.import_from` describes; return the columns' names."""
+    """Put batches of rows into columns, as `DataShelf.import_from` describes; return the columns' names."""
     empties: dict[str, dict[int, tuple[int, ...]]] = {}
     try:
-        for batch in iter_batches(dataset, names, prefix=prefix):
+        for batch in batches:
             columns.add({name: _set_aside(values, empties, name, columns.rows) for name, values in batch.items()})
             if on_progress is not None:
                 on_progress(columns.rows)
@@ -53,12 +82,12 @@ def import_samples(
     for name, count in columns.replaced.items():
         text = f"column {name!r}: {count} other samples were replaced; commits that have them keep them"
         warnings.warn(text, stacklevel=3)
+    for name in columns.absent:
+        warnings.warn(f"column {name!r}: left out, as it has no values", stacklevel=3)
     return columns.names
 
 
-def iter_batches(
-    dataset: Any, names: Sequence[str] | None = None, *, prefix: str = ""
-) -> Iterator[dict[str, list[Any]]]:
+def iter_batches(dataset: Any, names: Sequence[str] | None = None, *, prefix: str = "") -> Iterator[dict[str, Values]]:
     """Yield batches of rows, by column, of about 8 MiB each; None if a row has no value in a column."""
     rows: list[dict[str, Any]] = []
     nbytes = 0
@@ -77,10 +106,10 @@ def iter_batches(
         yield _transpose(rows)
 
 
-def _set_aside(
-    values: list[Any], empties: dict[str, dict[int, tuple[int, ...]]], name: str, first_row: int
-) -> list[Any]:
+def _set_aside(values: Values, empties: dict[str, dict[int, tuple[int, ...]]], name: str, first_row: int) -> Values:
     """Return the values with None for lists without values, whose shapes go into `empties`: others give the dtype."""
+    if not isinstance(values, list):
+        return values
     for index, value in enumerate(values):
         if isinstance(value, np.ndarray) and value.dtype == object:
             empties.setdefault(name, {})[first_row + index] = value.shape
@@ -100,7 +129,7 @@ def _iter_samples(dataset: Any) -> Iterator[Any]:
     if isinstance(dataset, Mapping) and not isinstance(dataset, Column):
         yield from _iter_table(dataset)
         return
-    if isinstance(dataset, str | bytes | Column) or is_data_frame(dataset):
+    if isinstance(dataset, str | bytes | Column):
         raise SchemaError(
             f"expected a data set, found one {type(dataset).__name__}; give its rows, as dicts, or a dict of its "
             "columns, as lists or arrays"
@@ -171,7 +200,22 @@ def _make_sample(value: Any, where: str) -> Any:
         return np.array(value)  # palette indices stay: they are the classes of a segmentation
     if isinstance(value, list | tuple | Mapping):
         return _make_array_or_text(value, where)
+    if isinstance(value, date | timedelta):
+        return _make_time(value, where)
     raise SchemaError(f"{where}: expected numbers, arrays, tensors, images or text, found {type(value).__name__}")
+
+
+def _make_time(value: date | timedelta, where: str) -> np.datetime64 | np.timedelta64:
+    """Convert a date, or a time without zone, or a duration."""
+    if isinstance(value, timedelta):
+        count = value // timedelta(microseconds=1)
+        if abs(count) < 1 << 63:
+            return np.timedelta64(count, "us")
+    elif not isinstance(value, datetime):
+        return np.datetime64(value, "D")
+    elif value.tzinfo is None:
+        return np.datetime64(value, "us")
+    raise SchemaError(f"{where}: {value} does not fit; give a time in UTC without its zone, or text")
 
 
 def _make_array_or_text(value: Any, where: str) -> Any:
@@ -203,6 +247,6 @@ def _check_exact(items: Any, array: Array, where: str) -> None:
                 )
 
 
-def _transpose(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _transpose(rows: list[dict[str, Any]]) -> dict[str, Values]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}

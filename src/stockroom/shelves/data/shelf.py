@@ -189,8 +189,10 @@ class DataShelf(Shelf[Column]):
         Args:
             dataset: has `__getitem__` and `__len__`, or `__iter__`. Its samples are dicts with one column for each key
                 (nested keys are joined by a dot), or tuples, or single values. A dict is a table: lists or arrays of
-                one length by column. Data frames are refused: give their rows or such a dict.
-            names: the columns for the items of tuples; `item0`, `item1`, ... if left out.
+                one length by column. So is a data frame of pandas or Polars, or an Arrow table; an index that does
+                more than number the rows is a column.
+            names: the columns for the items of tuples, or of a data frame; `item0`, `item1`, ..., or its titles, if
+                left out.
             prefix: is put before all names.
             on_progress: called from time to time with the number of rows.
 
@@ -198,10 +200,11 @@ class DataShelf(Shelf[Column]):
         without a value, or with None, has no key in that column. If a value cannot be a sample, raises `SchemaError`
         naming the sample, or column and key, and restores the columns.
         """
-        from stockroom.shelves.data.dataset_rows import import_samples  # here for start-up time
+        from stockroom.shelves.data.dataset_rows import import_samples, read_dataset  # here for start-up time
         from stockroom.shelves.data.table import GrowingColumns
 
-        return import_samples(GrowingColumns(self), dataset, names, prefix=prefix, on_progress=on_progress)
+        plans, batches = read_dataset(dataset, names, prefix=prefix)
+        return import_samples(GrowingColumns(self, plans), batches, on_progress=on_progress)
 
     def _cast(self, name: str, plan: Callable[[ColumnRecord], Cast | None], *, lossy: bool) -> Column:
         """Apply the cast that `plan` returns for a column's record, and return the column."""
@@ -216,12 +219,12 @@ class DataShelf(Shelf[Column]):
                 workspace.create_column(name_path(DATA, name), cast.record).adopt(fresh)
         return self[name]  # type: ignore[no-any-return]
 
-    def take_out(self, name: str) -> ColumnEdit | None:
-        """Remove a column if it exists, and return its edit for `put_back`."""
+    def take_out(self, *names: str) -> dict[str, ColumnEdit | None]:
+        """Remove the columns that exist, and return the edit of each for `put_back`."""
         workspace = self._pin.writer()
-        edit = workspace.find_column(name_path(DATA, name))
-        workspace.delete(name_path(DATA, name))
-        return edit
+        edits = {name: workspace.find_column(name_path(DATA, name)) for name in names}
+        workspace.delete(*(name_path(DATA, name) for name in names))
+        return edits
 
     def keep_keys(self, name: str) -> None:
         """Take the keys of the samples appended to a column as chosen, such as the numbers of rows: they never move."""
@@ -245,7 +248,8 @@ class DataShelf(Shelf[Column]):
         check_name("column", name)
         if name in self:
             raise InvalidInputError(f"column {name!r} already exists; delete it first, or assign to it")
-        check_collision("column", name, self._pin.list_names(DATA))
+        other = self._pin.writer().find_colliding(name)
+        check_collision("column", name, () if other is None else (other,))
 
     def _assign(self, name: Any, values: object) -> None:
         """Make `values` the column's content; creates the column if needed, with a schema inferred from them."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
+from stockroom.errors import InvalidInputError
 from stockroom.shelves.data.values import Array, Schema, as_array_like, infer_schema, widen_schema
 
 if TYPE_CHECKING:
@@ -20,27 +21,42 @@ if TYPE_CHECKING:
 Values: TypeAlias = Array | Sequence[Any]
 """One column's part of a batch: samples stacked on axis 0, or a list with None for rows without a value."""
 
+MAX_NAMES_NBYTES: Final = 48 << 10
+"""The most bytes that class names may take in a column's attrs, which hold 64 KiB."""
+
+NO_VALUES: Final = "column without values"
+
 
 class _Shelf(Protocol):
     """The methods of the data shelf that a table uses."""
 
     def create(
-        self, name: str, *, dtype: Any, shape: Sequence[int | None], attrs: Mapping[str, Any], decoder: str | None
+        self,
+        name: str,
+        *,
+        dtype: Any,
+        shape: Sequence[int | None],
+        attrs: Mapping[str, Any],
+        decoder: str | None,
     ) -> Column: ...
     def widen(self, name: str, shape: Sequence[int | None]) -> Column: ...
-    def take_out(self, name: str) -> ColumnEdit | None: ...
+    def take_out(self, *names: str) -> dict[str, ColumnEdit | None]: ...
     def keep_keys(self, name: str) -> None: ...
     def put_back(self, name: str, edit: ColumnEdit | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnPlan:
-    """A column to create. Without `schema`, the first values decide it; later values may widen it."""
+    """A column to create. Without `schema`, the first values decide it; later values may widen it.
+
+    `attrs` may grow until the last row is added. `absence` is what to say if the column never gets a value.
+    """
 
     name: str
     schema: Schema | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
     decoder: str | None = None
+    absence: str = NO_VALUES
 
 
 class GrowingColumns:
@@ -52,16 +68,24 @@ class GrowingColumns:
         self._columns: dict[str, Column] = {}
         self._replaced: dict[str, ColumnEdit | None] = {}
         self._rows = 0
-        for plan in self._plans.values():
-            if plan.schema is None:
-                self._take_out(plan.name)
-            else:
-                self._create(plan, plan.schema)
+        try:
+            self._take_out(*self._plans)
+            for plan in self._plans.values():
+                if plan.schema is not None:
+                    self._create(plan, plan.schema)
+        except BaseException:
+            self.undo()
+            raise
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns created so far."""
         return tuple(self._columns)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The planned columns that have no value so far."""
+        return tuple(name for name in self._plans if name not in self._columns)
 
     @property
     def rows(self) -> int:
@@ -98,14 +122,17 @@ class GrowingColumns:
         Raises `SchemaError` naming column and key if a value's dtype or number of axes differs from earlier ones.
         """
         count = max(map(len, batch.values()), default=0)
+        self._take_out(*batch)  # the columns that it replaces go even before their first values
         nbytes = sum(self._add_values(name, values) for name, values in batch.items())
         self._rows += count
         return nbytes
 
     def finish(self) -> None:
-        """Fix the keys: they are the numbers of the rows, and do not move if others append too."""
-        for name in self._columns:
+        """Fix the keys, which do not move if others append too, and set attrs that grew with the rows."""
+        for name, column in self._columns.items():
             self._shelf.keep_keys(name)
+            if name in self._plans and self._plans[name].attrs != column.attrs:
+                column.attrs = self._plans[name].attrs
 
     def put(self, name: str, samples: Mapping[int, Any]) -> None:
         """Put samples into rows that have been added without them."""
@@ -118,7 +145,6 @@ class GrowingColumns:
             values = [as_array_like(value, where) for value in values]
         there = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
         if not len(there):
-            self._take_out(name)  # the column that it replaces goes even before the first value
             return 0
         column = self._fit(name, there)
         if len(there) == len(values) and len(column) == self._rows:
@@ -144,15 +170,16 @@ class GrowingColumns:
             column = self._columns[name] = self._shelf.widen(name, widened.shape)
         return column
 
-    def _take_out(self, name: str) -> None:
-        if name not in self._replaced:
-            self._replaced[name] = self._shelf.take_out(name)
+    def _take_out(self, *names: str) -> None:
+        """Remove columns of these names, all at once: each removal writes the root tree."""
+        fresh = [name for name in names if name not in self._replaced]
+        if fresh:
+            self._replaced |= self._shelf.take_out(*fresh)
 
     def _differs(self, name: str, edit: ColumnEdit) -> bool:
         return edit.tree.count > 0 and (name not in self._columns or self._columns[name].root != edit.tree.root.hex())
 
     def _create(self, plan: ColumnPlan, schema: Schema) -> Column:
-        self._take_out(plan.name)
         is_text = schema.dtype in ("str", "bytes")
         column = self._shelf.create(
             plan.name,
@@ -163,6 +190,16 @@ class GrowingColumns:
         )
         self._columns[plan.name] = column.encoded
         return self._columns[plan.name]
+
+
+def check_arrow(where: str) -> None:
+    """Raise `InvalidInputError` naming `where` if pyarrow, an optional extra, is not installed."""
+    try:
+        import pyarrow  # noqa: F401 - the modules that read its tables import it at their top
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{where}: this needs pyarrow: install it with `pip install 'stockroom-vcs[tables]'`"
+        ) from error
 
 
 def measure_value(value: Any) -> int:

@@ -148,7 +148,8 @@ def as_array_like(value: object, where: str | None = None) -> object:
 
 def is_data_frame(value: object) -> bool:
     """Return whether this is a table of pandas, Polars or Arrow, which some iterate by its titles."""
-    return hasattr(type(value), "__dataframe__")
+    kind = type(value)
+    return hasattr(kind, "__dataframe__") or (hasattr(kind, "__arrow_c_stream__") and hasattr(kind, "columns"))
 
 
 def pad_samples(

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.lib import format as npy_format
 
+from stockroom.shelves.export.export_record import RECORD_NAME, choose_free_name
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.mark import MARK, choose_free_name
 from stockroom.shelves.export.samples import Samples, as_plain, plain_dtype
 
 _MAX_TEXT_NBYTES: Final = 256 << 20
@@ -36,12 +36,12 @@ def write_npz(samples: Samples, path: Path) -> None:
     """Write all samples as one array under the column's name, and `keys` unless they are 0, 1, 2 and so on.
 
     Arrays of varying shapes, and bytes, are written as one array for each sample, named by its key. The comment of the
-    archive holds the mark of the export, which importers read and numpy does not.
+    archive holds the record of the export, which importers read and numpy does not.
     """
     with zipfile.ZipFile(path, "x", allowZip64=True) as archive:
         is_one = samples.is_one_array or samples.stored.dtype == "str"
         where = (_write_one_array if is_one else _write_each)(archive, samples)
-        archive.comment = msgspec.json.encode({MARK: samples.make_mark(**where)})
+        archive.comment = msgspec.json.encode({RECORD_NAME: samples.make_record(**where)})
     samples.leave_out_attrs("an .npz")
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import InvalidInputError
-from stockroom.shelves.export.mark import choose_free_name
+from stockroom.shelves.export.export_record import choose_free_name
 from stockroom.shelves.export.samples import Array, Samples
 from stockroom.store.dtypes import format_dtype
 from stockroom.store.wide_floats import widen, widen_dtype

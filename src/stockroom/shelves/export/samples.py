@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError, SchemaError
-from stockroom.shelves.export.mark import ExportMark
+from stockroom.shelves.export.export_record import ExportRecord
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import format_dtype, parse_dtype
 from stockroom.store.wide_floats import is_extension
@@ -90,10 +90,10 @@ class Samples:
         """The column's attrs."""
         return dict(self.column.attrs)
 
-    def make_mark(self, **where: Any) -> ExportMark:
-        """Return the mark of an export; `where` are the fields that say where it holds samples and keys."""
+    def make_record(self, **where: Any) -> ExportRecord:
+        """Return the record of an export; `where` are the fields that say where it holds samples and keys."""
         dtype = self.stored.dtype
-        return ExportMark(
+        return ExportRecord(
             column=self.name,
             dtype=dtype if isinstance(dtype, str) else format_dtype(dtype),
             shape=list(self.stored.shape),

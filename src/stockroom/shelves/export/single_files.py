@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 
 from stockroom.errors import InvalidInputError
+from stockroom.shelves.export.export_record import RECORD_NAME
 from stockroom.shelves.export.file_names import is_cut, name_file
-from stockroom.shelves.export.mark import MARK
 from stockroom.shelves.export.samples import Samples, as_plain
 from stockroom.shelves.png import encode_png, is_image
 
-MARK_HEADER: Final = "STOCKROOM.column"
-"""The extended header of an archive that holds the mark of the export."""
+RECORD_HEADER: Final = "STOCKROOM.column"
+"""The extended header of an archive that holds the record of the export."""
 
 KEY_HEADER: Final = "STOCKROOM.key"
 """The extended header of a member that holds its key, as JSON, if its name does not."""
@@ -52,9 +52,9 @@ def write_folder(samples: Samples, folder: Path) -> None:
 
 
 def write_tar(samples: Samples, path: Path) -> None:
-    """Write each sample to a member named by its key, in order; headers hold the mark, and keys that a name cannot."""
-    mark = json.dumps({MARK: msgspec.to_builtins(samples.make_mark())})
-    headers = {MARK_HEADER: mark} if len(samples) else {}  # tarfile cannot read a header before no member
+    """Write each sample to a member named by its key, in order; headers hold the record, and keys unfit for names."""
+    record = json.dumps({RECORD_NAME: msgspec.to_builtins(samples.make_record())})
+    headers = {RECORD_HEADER: record} if len(samples) else {}  # tarfile cannot read a header before no member
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
         for key, sample in samples.iter_samples():
             data, suffix = encode_sample(sample, is_file=samples.column.decoder is not None, in_archive=True)

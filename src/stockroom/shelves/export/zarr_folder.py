@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import zarr
 
+from stockroom.shelves.export.export_record import RECORD_NAME, ExportRecord, choose_array_names, choose_free_name
 from stockroom.shelves.export.file_names import name_file
-from stockroom.shelves.export.mark import MARK, ExportMark, choose_array_names, choose_free_name
 from stockroom.shelves.export.samples import Samples
 from stockroom.store.wide_floats import widen, widen_dtype
 
@@ -24,27 +24,27 @@ def write_zarr(samples: Samples, folder: Path) -> None:
     """Write samples of one shape as one array, in a group with `keys` unless these are 0, 1, 2 and so on.
 
     Arrays of varying shapes become a group with one array for each, named by its key. The attributes are the column's
-    attrs, and the mark of the export. bfloat16 and float8 become float32.
+    attrs, and the record of the export. bfloat16 and float8 become float32.
     """
     if isinstance(samples.stored.dtype, str):
         raise samples.refuse("Zarr", "give a name that ends in .parquet or .tar, or a folder")
     if not samples.is_one_array:
         _write_each(samples, folder)
     elif samples.is_numbered:
-        _write_one_array(str(folder), "", samples, _mark_attrs(samples, samples.make_mark()))
+        _write_one_array(str(folder), "", samples, _attrs_with_record(samples, samples.make_record()))
     else:
         _write_with_keys(samples, folder)
 
 
 def _write_each(samples: Samples, folder: Path) -> None:
-    """Write an array for each sample; the keys are in the mark."""
+    """Write an array for each sample; the keys are in the record."""
     keys = samples.column.stored_keys_at(samples.positions)
     names = choose_array_names([name_file(key, keeps_dots=False) for key in keys])
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
     dtype: Any = samples.stored.dtype
     for (_, sample), name in zip(samples.iter_samples(), names, strict=True):
         _create(group, name, sample.shape, sample.shape, dtype)[...] = widen(sample)
-    group.attrs.put(_mark_attrs(samples, samples.make_mark(sample_keys=keys)))
+    group.attrs.put(_attrs_with_record(samples, samples.make_record(sample_keys=keys)))
 
 
 def _write_with_keys(samples: Samples, folder: Path) -> None:
@@ -55,14 +55,14 @@ def _write_with_keys(samples: Samples, folder: Path) -> None:
     name = choose_free_name(samples.name.replace("/", "%2F"), [_DOCUMENT])
     keys_name = choose_free_name(_KEYS, [name] if is_int else [])
     _write_one_array(group, name, samples, samples.attrs)
-    mark = samples.make_mark(array=name, keys=keys_name)
+    record = samples.make_record(array=name, keys=keys_name)
     if is_int:
         values = np.array(keys, np.int64)
         group.create_array(keys_name, data=values, chunks=(max(1, len(values)),))
-        group.attrs.put({MARK: msgspec.to_builtins(mark)})
+        group.attrs.put({RECORD_NAME: msgspec.to_builtins(record)})
     else:
         listed = [list(key) if isinstance(key, tuple) else key for key in keys]
-        group.attrs.put({keys_name: listed, MARK: msgspec.to_builtins(mark)})
+        group.attrs.put({keys_name: listed, RECORD_NAME: msgspec.to_builtins(record)})
 
 
 def _write_one_array(store: Any, name: str, samples: Samples, attributes: dict[str, Any]) -> None:
@@ -85,8 +85,8 @@ def _create(store: Any, name: str, shape: Any, chunks: Any, dtype: Any, attribut
     return zarr.create_array(store, shape=shape, chunks=chunks, dtype=plain, attributes=attributes, zarr_format=3)
 
 
-def _mark_attrs(samples: Samples, mark: ExportMark) -> dict[str, Any]:
-    """Return the attributes of the array or group that carries the mark: the column's attrs, and the mark."""
-    if MARK not in samples.attrs:
-        return {**samples.attrs, MARK: msgspec.to_builtins(mark)}
-    return {MARK: msgspec.to_builtins(msgspec.structs.replace(mark, attrs=samples.attrs))}
+def _attrs_with_record(samples: Samples, record: ExportRecord) -> dict[str, Any]:
+    """Return the attributes of the array or group that carries the record: the column's attrs, and the record."""
+    if RECORD_NAME not in samples.attrs:
+        return {**samples.attrs, RECORD_NAME: msgspec.to_builtins(record)}
+    return {RECORD_NAME: msgspec.to_builtins(msgspec.structs.replace(record, attrs=samples.attrs))}

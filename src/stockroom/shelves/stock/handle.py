@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 import weakref
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -18,6 +19,7 @@ from stockroom.digest import CommitId
 from stockroom.errors import GitError, InvalidInputError, ReadOnlyError, StockroomError
 from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
+from stockroom.repository.branching import find_previous
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
@@ -25,6 +27,8 @@ from stockroom.shelves.pin import Pin
 from stockroom.shelves.report import MergeUnderWay, Status, describe_changes
 
 if TYPE_CHECKING:
+    from stockroom.repository.position import Position
+    from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.repository.writing.workspace import Workspace
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.experiment.shelf import ExperimentShelf
@@ -151,14 +155,16 @@ class Handle:
 
     # -- the stage
 
-    def commit(self, message: str, *, author: tuple[str, str] | None = None, **metadata: Any) -> str:
+    def commit(
+        self, message: str, *, author: tuple[str, str] | None = None, allow_empty: bool = False, **metadata: Any
+    ) -> str:
         """Commit the staged changes, and return the commit's full hex digest.
 
         `metadata` takes str, int, float, bool or None values. `author` overrides the repository's (name, email). Raises
-        `NothingToCommitError` if nothing is staged.
+        `NothingToCommitError` if nothing is staged, unless `allow_empty`.
         """
-        identity = None if author is None else _parse_author(author)
-        commit = self._writer().commit(message, metadata, identity)
+        identity = None if author is None else parse_author(author)
+        commit = self._writer().commit(message, metadata, identity, allow_empty=allow_empty)
         self._pin_to(self._writer().head)
         return commit.hex()
 
@@ -179,6 +185,13 @@ class Handle:
             staged_on=None if staged_on is None else staged_on.hex(),
         )
 
+    def position(self) -> Position:
+        """Return where HEAD, its branch, the branch of the remote and the stage are, in commits between them."""
+        from stockroom.repository.position import describe_position  # here for start-up time
+
+        stage = None if self._pin.workspace is not None else self._find_stage()
+        return describe_position(self._repository, Head(self.branch, self._head.commit), stage)
+
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
         if self._pin.workspace is not None:
@@ -192,16 +205,26 @@ class Handle:
         commit = None if merging.parent is None else merging.parent.hex()
         return MergeUnderWay(merging.kind, commit, merging.message, tuple(merging.conflicts))
 
-    def reset(self) -> None:
-        """Discard all staged changes."""
+    def reset(self, *paths: str, undoable: bool = True) -> None:
+        """Discard all staged changes, or only those at `paths`, such as `data/label` or `data/label/17`.
+
+        `undo` restores all of them for two weeks, unless they are a session's, or `undoable` is False: then the next gc
+        frees their disk space. Raises `NotFoundError` if nothing has such a path.
+        """
+        if paths:
+            from stockroom.repository.restage import unstage  # here for start-up time
+
+            with self._staging() as workspace:
+                unstage(workspace, paths)
+            return
         if self._pin.workspace is not None:
-            self._pin.workspace.reset()
+            self._pin.workspace.reset(undoable=undoable)
             return
         from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
 
         workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S, drop_stage=True)
         try:
-            workspace.reset()
+            workspace.reset(undoable=undoable)
         finally:
             workspace.close()
 
@@ -243,8 +266,33 @@ class Handle:
         self._pin.workspace.check_open()
         return self._pin.workspace
 
+    @contextmanager
+    def _staging(self) -> Iterator[Any]:
+        """Yield the workspace whose stage is to be changed: this handle's own, or the working stage for this once."""
+        if self._pin.workspace is not None:
+            yield self._writer()
+            return
+        if self._ref is not None:
+            raise ReadOnlyError(f"this handle is pinned to {self._ref!r}; open the repository without ref to stage")
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
+
+        workspace = StageWorkspace(self._repository, timeout_s=DEFAULT_TIMEOUT_S)
+        try:
+            yield workspace
+            workspace.flush()
+        finally:
+            workspace.close()
+
+    def _stage_writer(self) -> StageWorkspace:
+        """Return the workspace of the working stage; raises `ReadOnlyError` if this handle does not write."""
+        from stockroom.repository.writing.stage_workspace import StageWorkspace  # here for start-up time
+
+        workspace = self._writer()
+        assert isinstance(workspace, StageWorkspace)
+        return workspace
+
     def _resolve(self, ref: str) -> CommitId:
-        return self._repository.resolve(ref, self._head)
+        return self._repository.resolve(find_previous(self._repository, ref) or ref, self._head)
 
     def _open_ref(self, ref: str) -> Snapshot:
         if ref == "HEAD" and self._head.commit is None:
@@ -263,7 +311,8 @@ class Handle:
         return self._repository.refs.get_stage(self._repository.paths.stage_name)
 
 
-def _parse_author(author: object) -> Identity:
+def parse_author(author: object) -> Identity:
+    """Return the identity in `author=(name, email)`; raises `InvalidInputError` for anything else."""
     match author:
         case (str(name), str(email)):
             return Identity(name, email)

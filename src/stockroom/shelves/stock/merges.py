@@ -1,4 +1,4 @@
-"""A handle's methods that move HEAD: checkout, merge, revert, cherry-pick, reset and undo."""
+"""A handle's methods that move HEAD: checkout, merge, revert, cherry-pick, reset, undo and redo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stockroom.content.merge.conflict import Choice
     from stockroom.content.merge.strategy import Strategy
     from stockroom.repository.merging.commands import FastForward, Merge, MergeOptions
+    from stockroom.repository.undo import OnSkip
     from stockroom.repository.writing.stage_workspace import StageWorkspace
     from stockroom.trees import Key
 
@@ -21,21 +22,61 @@ if TYPE_CHECKING:
 class MoveActions(Handle):
     """The methods of `StockRoom` that move HEAD."""
 
-    def checkout(self, name: str, create: bool = False) -> None:
-        """Move HEAD to a branch, or detached to any other ref; with `create`, to a new branch at HEAD.
+    def checkout(
+        self, name: str, create: bool = False, at: str | None = None, *, force: bool = False, detach: bool = False
+    ) -> None:
+        """Move HEAD to a branch, or detached to any other ref; `-` is what was checked out before.
 
-        Raises `ConflictError` if changes are staged.
+        Args:
+            create: create the branch first.
+            at: the commit that the new branch starts at; None is HEAD.
+            force: with `create`, move a branch that exists.
+            detach: leave the branch, and stay at its commit.
+
+        Staged changes stay if the commit is the same; otherwise raises `ConflictError`.
+        """
+        target = None if at is None else self._resolve(at)
+        with self._moving() as workspace:
+            head = branching.checkout(workspace, name, create=create, at=target, force=force, detach=detach)
+            self._ref = None
+            self._pin_to(head)
+
+    def rename_branch(self, old: str, new: str, *, force: bool = False) -> None:
+        """Rename a branch; HEAD follows if it is checked out. `force` replaces another branch of the new name.
+
+        Raises `RefNotFoundError`, `InvalidNameError`, `InvalidInputError` or `ConflictError`.
         """
         with self._moving() as workspace:
-            self._ref = None
-            self._pin_to(branching.checkout(workspace, name, create=create))
+            branching.rename_branch(workspace, old, new, force=force)
+            if self._ref is None:
+                self._pin_to(workspace.head)
 
-    def undo(self) -> Operation:
-        """Undo the last change of a ref, and return that operation; HEAD moves too if it was on this ref."""
+    def undo(self, *, on_skip: OnSkip = lambda *_: None) -> Operation:
+        """Undo the last change of a branch, a tag or, after a reset, the stage; return its (first) operation.
+
+        HEAD moves too if it was on that branch. What `clone`, `fetch` and git did cannot be undone. Changes whose
+        commits gc has deleted are skipped: `on_skip` is called with each and the reason.
+
+        Raises `NotFoundError` if there is nothing to undo, or `ConflictError` if staged changes are in the way.
+        """
+        from stockroom.repository.undo import undo  # here for start-up time
+
         with self._moving() as workspace:
-            undone = branching.undo(workspace)
+            undone = undo(workspace, on_skip=on_skip)
             self._pin_to(workspace.head)
             return undone
+
+    def redo(self, *, on_skip: OnSkip = lambda *_: None) -> Operation:
+        """Take back the last undo, and return the (first) operation that is done again; `on_skip` as in `undo`.
+
+        Raises `NotFoundError` if nothing was undone since the last change, or `ConflictError` as `undo` does.
+        """
+        from stockroom.repository.undo import redo  # here for start-up time
+
+        with self._moving() as workspace:
+            redone = redo(workspace, on_skip=on_skip)
+            self._pin_to(workspace.head)
+            return redone
 
     def merge(
         self,
@@ -66,31 +107,51 @@ class MoveActions(Handle):
         """
         from stockroom.repository.merging.commands import merge  # here for start-up time
 
+        ref = branching.find_previous(self._repository, ref) or ref
         theirs = self._resolve(ref)
         with self._moving() as workspace:
             options = make_options(workspace, message, strategy, commits=commit, fast_forward=fast_forward)
             return self._report(workspace, merge(workspace, theirs, ref, options))
 
-    def revert(self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True) -> Merge:
-        """Commit the opposite of the changes in the commit `ref`; conflicts are handled as in `merge`."""
+    def revert(
+        self,
+        ref: str,
+        message: str | None = None,
+        strategy: Strategy = None,
+        *,
+        commit: bool = True,
+        mainline: int | None = None,
+    ) -> Merge:
+        """Commit the opposite of the changes in the commit `ref`; conflicts are handled as in `merge`.
+
+        `mainline` is the number of the parent, from 1, whose side of a merge stays; a merge needs it.
+        """
         from stockroom.repository.merging.commands import revert  # here for start-up time
 
         target = self._resolve(ref)
         with self._moving() as workspace:
-            return self._report(
-                workspace, revert(workspace, target, make_options(workspace, message, strategy, commit))
-            )
+            options = make_options(workspace, message, strategy, commit)
+            return self._report(workspace, revert(workspace, target, options, mainline))
 
     def cherry_pick(
-        self, ref: str, message: str | None = None, strategy: Strategy = None, *, commit: bool = True
+        self,
+        ref: str,
+        message: str | None = None,
+        strategy: Strategy = None,
+        *,
+        commit: bool = True,
+        mainline: int | None = None,
     ) -> Merge:
-        """Commit the changes in the commit `ref` on this branch; conflicts are handled as in `merge`."""
+        """Commit the changes in the commit `ref` on this branch; conflicts are handled as in `merge`.
+
+        `mainline` is the number of the parent, from 1, that a merge's changes are taken against; a merge needs it.
+        """
         from stockroom.repository.merging.commands import cherry_pick  # here for start-up time
 
         target = self._resolve(ref)
         with self._moving() as workspace:
             options = make_options(workspace, message, strategy, commit)
-            return self._report(workspace, cherry_pick(workspace, target, options))
+            return self._report(workspace, cherry_pick(workspace, target, options, mainline))
 
     def resolve(self, path: str, key: Key | None = None, *, choice: Choice | None = None) -> int:
         """Decide the open conflicts at `path`, or the one at `key`, and return how many remain open.
@@ -120,14 +181,15 @@ class MoveActions(Handle):
         with self._moving() as workspace:
             abort_merge(workspace)
 
-    def reset_to(self, ref: str) -> None:
+    def reset_to(self, ref: str, *, keep_stage: bool = False) -> None:
         """Move the branch that is checked out, or a detached HEAD, to `ref`, and discard all staged changes.
 
-        This is `git reset --hard`. `undo` restores the branch, but not the staged changes.
+        This is `git reset --hard`. `undo` restores both. With `keep_stage` the content stays staged, as after
+        `git reset --soft`.
         """
         target = self._resolve(ref)
         with self._moving() as workspace:
-            branching.reset_to(workspace, target)
+            branching.reset_to(workspace, target, keep_stage=keep_stage)
             self._pin_to(workspace.head)
 
     def _report(self, workspace: StageWorkspace, merge: Merge) -> Merge:

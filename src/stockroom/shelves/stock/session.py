@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from stockroom.content.merge.strategy import Strategy, make_decide
 from stockroom.errors import ClosedError, ConflictError, LockedError
 from stockroom.repository.writing.session_workspace import SessionWorkspace
+from stockroom.repository.writing.workspace import check_message
 from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, Handle, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.remotes import RemoteActions
@@ -38,6 +39,8 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         branch = branch or beside._repository.follow(beside._repository.read_head()).branch
         if branch is None:
             raise ConflictError("HEAD is detached; name the branch that the session commits to")
+        if message is not None:
+            check_message(message, {})
         self._message = message
         self._strategy = strategy
         decide = make_decide(strategy)
@@ -65,8 +68,9 @@ class Session(HistoryActions, RemoteActions, UpkeepActions):
         self._pin.check_open()
         raise ConflictError("a session stays on its branch; use the repository's own handle")
 
-    checkout = undo = pull = merge = revert = cherry_pick = _refuse
-    continue_merge = abort_merge = reset_to = _refuse
+    checkout = undo = redo = pull = merge = revert = cherry_pick = _refuse
+    continue_merge = abort_merge = reset_to = rename_branch = _refuse
+    amend = stash = apply_stash = pop_stash = _refuse
 
     @property
     def strategy(self) -> Strategy:

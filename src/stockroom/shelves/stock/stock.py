@@ -13,6 +13,7 @@ from stockroom.shelves.stock.handle import DEFAULT_TIMEOUT_S, close_at_exit
 from stockroom.shelves.stock.history import HistoryActions
 from stockroom.shelves.stock.merges import MoveActions, make_options
 from stockroom.shelves.stock.remotes import RemoteActions, choose_remote, locate_head
+from stockroom.shelves.stock.staging import StagingActions
 from stockroom.shelves.stock.upkeep import UpkeepActions
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.stock.session import Session
 
 
-class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
+class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, UpkeepActions):
     """An open repository.
 
     Args:
@@ -188,7 +189,8 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
 
         Raises:
             LockedError: another writer holds the lease for longer than `timeout_s`, or this handle is writing already.
-            ConflictError: HEAD is detached.
+            ConflictError: the commit at the end could not succeed: HEAD is detached, its branch is gone or elsewhere,
+                or earlier staged changes conflict with the commits of sessions.
         """
         self._pin.check_open()
         if self._ref is not None:
@@ -197,15 +199,13 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, UpkeepActions):
             )
         if self._pin.workspace is not None:
             raise LockedError("this handle is already writing; write blocks do not nest, so use the open one")
-        from stockroom.repository.follow import explain_detached  # here for start-up time
         from stockroom.repository.writing.workspace import check_message
 
         if message is not None:
             check_message(message, {})
         workspace = self._begin(timeout_s)
         try:
-            if workspace.head.branch is None:  # now rather than after the work
-                raise explain_detached(self._repository)
+            workspace.check_can_end()  # now rather than after the work
             yield self
             self._finish(workspace, message)
         except BaseException:

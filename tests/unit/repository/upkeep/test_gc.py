@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.kit.packs import measure_packs
 
-from stockroom import CorruptionError, InvalidInputError, LockedError, NotFoundError, StockRoom
+from stockroom import CorruptionError, InvalidInputError, LockedError, StockRoom
 from stockroom.kv import Environment
 from stockroom.refs import DATABASES
 from stockroom.refs.marks import MarkKind
@@ -91,8 +91,11 @@ def test_it_goes_once_it_was_marked_for_the_grace_period(stock):
     assert len(before - packs(stock)) == 1
     assert (stock.data["kept"][:] == rows(1)).all()
     assert stock.verify().ok
-    with pytest.raises(NotFoundError, match="nothing was changed"):
-        stock.undo()
+    skipped = []
+    undone = stock.undo(on_skip=lambda operation, _: skipped.append(operation.kind))
+    assert (skipped, undone.note) == (["delete-branch", "commit", "branch"], "kept 1")
+    stock.redo()
+    assert (stock.data["kept"][:] == rows(1)).all()
     assert later(stock, weeks=9).packs == 0
 
 
@@ -390,7 +393,7 @@ def test_an_orphan_pack_is_as_old_as_its_files(stock):
     with StockRoom(stock.path, enable_write=True) as writer:
         writer.data["gone"] = rows(6)
         writer._pin.workspace._flush_tensors()
-        writer.reset()
+        writer.reset(undoable=False)
     stock.gc()
     assert len(packs(stock)) == 2
     for directory in list_pack_directories(stock.path / ".stockroom" / "packs"):

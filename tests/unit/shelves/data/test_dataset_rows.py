@@ -8,6 +8,7 @@ import sys
 import textwrap
 import tracemalloc
 import warnings
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from tests.kit.hostile import Hostile
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from stockroom import InvalidInputError, SchemaError, StockRoom
+from stockroom import InvalidInputError, InvalidNameError, SchemaError, StockRoom
 from stockroom.importers.source import ImportSpec
 from stockroom.importers.vision import VisionImporter
 from stockroom.shelves.data.dataset_rows import BATCH_NBYTES
@@ -282,7 +283,6 @@ def test_what_is_iterated_by_its_titles_or_keys_is_refused(stock):
         labels = writer.data.create("labels", dtype="int64")
         labels.extend([7, 8])
         refused = [
-            table,
             "abc",
             b"abc",
             labels,
@@ -354,3 +354,81 @@ def test_empty_lists_are_filled_in_across_batches(stock):
         writer.data.import_from([{"x": [], "n": n} for n in range(3000)] + [{"x": [1, 2], "n": 3000}])
     assert len(stock.data["x"]) == len(stock.data["n"]) == 3001
     assert (stock.data["x"].dtype, stock.data["x"][0].shape, stock.data["x"][3000].tolist()) == (np.int64, (0,), [1, 2])
+
+
+def test_a_data_frame_of_pandas_is_a_table(stock):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {
+            "id": [1 << 60, (1 << 60) + 1],
+            "x": [0.5, None],
+            "text": ["a", None],
+            "time": pandas.to_datetime(["2026-01-01T00:00:00.000000001"] * 2).tz_localize("Europe/Berlin"),
+            "kind": pandas.Categorical(["b", "a"], categories=["b", "a", "never"]),
+            "vector": [[1, 2], [3, 4]],
+        }
+    )
+    with stock.enable_write("frame") as writer:
+        names = writer.data.import_from(frame)
+    assert names == ("id", "x", "text", "time", "kind", "vector")
+    assert [int(n) for n in stock.data["id"].values()] == [1 << 60, (1 << 60) + 1]
+    np.testing.assert_array_equal(stock.data["x"], [0.5, np.nan])
+    assert dict(stock.data["text"]) == {0: "a"}
+    assert stock.data["time"].attrs == {"timezone": "Europe/Berlin"}
+    assert stock.data["time"][0] == np.datetime64("2025-12-31T23:00:00.000000001")
+    assert (stock.data["kind"].attrs, stock.data["kind"][0]) == ({"categories": ["b", "a", "never"]}, "b")
+    np.testing.assert_array_equal(stock.data["vector"], [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("index", "found"),
+    [
+        (None, {}),
+        ([0, 1], {}),
+        (range(5, 7), {"index": [5, 6]}),
+        (["p", "q"], {"index": ["p", "q"]}),
+        ({"patient": ["p", "q"]}, {"patient": ["p", "q"]}),
+    ],
+)
+def test_an_index_of_pandas_that_does_more_than_number_the_rows_is_a_column(stock, index, found):
+    pandas = pytest.importorskip("pandas")
+    named = pandas.Index(index["patient"], name="patient") if isinstance(index, dict) else index
+    frame = pandas.DataFrame({"n": [1, 2]}, index=named)
+    with stock.enable_write("frame") as writer:
+        writer.data.import_from(frame, prefix="a-")
+    columns = {name: np.asarray(list(column.values())).tolist() for name, column in stock.data.items()}
+    assert columns == {"a-n": [1, 2]} | {f"a-{name}": values for name, values in found.items()}
+
+
+def test_a_column_of_a_data_frame_that_cannot_be_kept_is_refused_by_name(stock):
+    pandas = pytest.importorskip("pandas")
+    with stock.enable_write("frame") as writer:
+        writer.data["b"] = [1]
+        with pytest.raises(SchemaError, match=r"expected columns of numbers.*column b"):
+            writer.data.import_from(pandas.DataFrame({"a": [1], "b": [object()]}))
+        with pytest.raises(SchemaError, match=r"column 'b': values of list<.*binary> cannot be samples"):
+            writer.data.import_from(pyarrow.table({"a": [1], "b": [[b"x"]]}))
+        with pytest.raises(SchemaError, match="expected names for 1 columns"):
+            writer.data.import_from(pyarrow.table({"a": [1]}), ["x", "y"])
+        with pytest.raises(InvalidNameError):
+            writer.data.import_from(pyarrow.table({"b": [2], "a b": [1]}))
+        assert {name: list(column.values()) for name, column in writer.data.items()} == {"b": [1]}
+        with pytest.warns(UserWarning, match="column 'none': left out, as it has no values"):
+            assert writer.data.import_from(pyarrow.table({"a": [1], "none": pyarrow.nulls(1)})) == ("a",)
+
+
+def test_dates_and_durations_of_python_are_samples(stock):
+    rows = [
+        {"day": date(2026, 1, 2), "at": datetime(2026, 1, 2, 3, 4, 5, 6), "took": timedelta(days=-1, microseconds=1)}
+    ]
+    with stock.enable_write("times") as writer:
+        writer.data.import_from(rows)
+        with pytest.raises(SchemaError, match="give a time in UTC without its zone"):
+            writer.data.import_from([{"x": datetime(2026, 1, 2, tzinfo=UTC)}])
+        with pytest.raises(SchemaError, match="does not fit"):
+            writer.data.import_from([{"x": timedelta.max}])
+    assert {name: column[0] for name, column in stock.data.items()} == {
+        "day": np.datetime64("2026-01-02"),
+        "at": np.datetime64("2026-01-02T03:04:05.000006"),
+        "took": np.timedelta64(-86_399_999_999, "us"),
+    }

@@ -1,4 +1,4 @@
-"""The mark of an export: what an importer needs to make the same column again, where the format itself does not say."""
+"""The record of an export: what an importer needs to make the same column again, where the format does not say."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-MARK: Final = "stockroom"
-"""The name of a mark: a key of a JSON object, or of Zarr's attributes."""
+RECORD_NAME: Final = "stockroom"
+"""The name of a record: a key of a JSON object, or of Zarr's attributes."""
 
 
-class ExportMark(msgspec.Struct, frozen=True, kw_only=True):
+class ExportRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A column's name and schema, and how the export holds its keys and samples."""
 
     version: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
@@ -30,7 +30,7 @@ class ExportMark(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of the arrays, one for each sample."""
 
     attrs: dict[str, Any] | None = None
-    """The column's attrs, if one of them has the name of the mark."""
+    """The column's attrs, if one of them has the name of the record."""
 
 
 def choose_free_name(name: str, taken: Collection[str]) -> str:

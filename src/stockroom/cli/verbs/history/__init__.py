@@ -1,0 +1,1 @@
+"""The verbs about history: log and blame."""

@@ -1,0 +1,1 @@
+"""The verbs under `stock stash`, one module each."""

@@ -1,0 +1,23 @@
+"""`stock stash pop`: bring a stash back, and drop it.
+
+Kept apart: a verb has a module.
+"""
+
+from __future__ import annotations
+
+from stockroom.cli.console import Console
+from stockroom.cli.options import ChoiceOption, StrategyOption
+from stockroom.cli.stashing import IndexOption, StashArgument, apply_stash
+from stockroom.cli.verb import verb
+
+
+@verb(example="stock stash pop", complete={"stash": "stashes"})
+def pop(
+    console: Console,
+    stash: StashArgument = "stash@{0}",
+    strategy: StrategyOption = None,
+    choice: ChoiceOption = None,
+    index: IndexOption = False,  # noqa: ARG001
+) -> None:
+    """Merge a stash into the staged changes, and drop it. If there are conflicts, list them and change nothing."""
+    apply_stash(console, stash, strategy, choice, drop=True)
