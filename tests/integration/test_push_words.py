@@ -182,6 +182,8 @@ def test_upstreams_and_names_of_remotes_are_followed_as_by_git(sides: Sides) -> 
         ("b", "fetch -p upstream", True),
         ("a", "push -u origin HEAD:trunk", True),
         ("a", "push", False),
+        ("a", "branch -m work", True),
+        ("a", "push", False),
         ("b", "fetch upstream", True),
         ("b", "remote remove upstream", True),
     ]:

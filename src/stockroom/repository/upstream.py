@@ -56,6 +56,18 @@ def set_upstreams(paths: RepositoryPaths, upstreams: Mapping[str, Upstream]) -> 
         change_settings(paths.config, lambda known: replace(known, upstreams=known.upstreams | added))
 
 
+def move_upstream(paths: RepositoryPaths, old: str, new: str | None) -> None:
+    """Let the branch `new` have the upstream of the branch `old`, which was renamed, or, for None, deleted."""
+
+    def move(settings: Settings) -> Settings:
+        upstreams = dict(settings.upstreams)
+        moved = upstreams.pop(old, None)
+        return replace(settings, upstreams=upstreams if new is None or moved is None else upstreams | {new: moved})
+
+    if old in read_settings(paths.config).upstreams:
+        change_settings(paths.config, move)
+
+
 def rename_upstreams(paths: RepositoryPaths, old: str, new: str | None) -> None:
     """Let the upstreams on the remote `old` be on `new`; None removes them."""
 
