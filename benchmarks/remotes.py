@@ -25,7 +25,7 @@ from servers import BUCKET, Server, start_server
 from stockroom import StockRoom, make_torch_dataset
 from stockroom.remotes.clone import CloneOptions, clone
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_updates import resolve_push
+from stockroom.remotes.refspecs import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.repository.repository import Repository

@@ -19,7 +19,7 @@ from stockroom.remotes.format.marks import ItemKind
 from stockroom.remotes.gc import RemoteGcReport, collect_remote
 from stockroom.remotes.push import push
 from stockroom.remotes.ref_state_log import find_newest_state, read_marks
-from stockroom.remotes.ref_updates import resolve_push
+from stockroom.remotes.refspecs import resolve_push
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.protocol import Transport

@@ -17,7 +17,7 @@ from torch import nn
 
 from stockroom import AbsentDataError, StockRoom
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_updates import resolve_push
+from stockroom.remotes.refspecs import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport

@@ -29,7 +29,7 @@ from stockroom import (
 from stockroom.digest import PackDigest
 from stockroom.remotes.format.ref_state import BundleEntry, RefState, decode_state, new_write_id
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_updates import resolve_push
+from stockroom.remotes.refspecs import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.retry import RetryPolicy
 from stockroom.remotes.transport.url import RemoteSettings

@@ -23,7 +23,7 @@ from stockroom import (
 )
 from stockroom.remotes.agent.fetcher import AgentFetcher
 from stockroom.remotes.push import push
-from stockroom.remotes.ref_updates import resolve_push
+from stockroom.remotes.refspecs import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.testing.transports import CountingTransport

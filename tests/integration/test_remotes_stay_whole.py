@@ -25,7 +25,7 @@ from stockroom.cli import main
 from stockroom.remotes.format.ref_state import make_following
 from stockroom.remotes.push import push
 from stockroom.remotes.ref_state_log import find_newest_state, publish_state
-from stockroom.remotes.ref_updates import resolve_push
+from stockroom.remotes.refspecs import resolve_push
 from stockroom.remotes.transport import open_transport
 from stockroom.remotes.transport.url import RemoteSettings
 from stockroom.testing.transports import UnreliableTransport

@@ -148,7 +148,12 @@ def load_verb(name: str, module_name: str) -> Any:
     single = _make_typer()
     kind = PathsCommand if function.has_paths else None
     single.command(name, cls=kind, epilog=_make_epilog(function.example))(function)
-    return typer.main.get_command(single)
+    command = typer.main.get_command(single)
+    respell = getattr(function, "respell", None)
+    if respell is not None:  # git's spelling of an option that typer cannot parse
+        parse = command.parse_args
+        command.parse_args = lambda ctx, args: parse(ctx, respell(args))  # type: ignore[method-assign]
+    return command
 
 
 def load_group(name: str) -> Any:

@@ -16,7 +16,10 @@ DEFAULT_TIMEOUT_S: Final = 10.0
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for another writer to finish.")
 ]
-RemoteArgument = Annotated[str, typer.Argument(metavar="[REMOTE]", help="The remote's name.")]
+RemoteArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[REMOTE]", help="The remote's name; by default that of the upstream, or origin."),
+]
 EndpointOption = Annotated[
     str | None, typer.Option("--endpoint-url", metavar="URL", help="The object store's endpoint, if not the default.")
 ]

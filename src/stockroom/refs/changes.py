@@ -42,7 +42,8 @@ class RefChange:
         moves: the moves of refs; each becomes one operation.
         stage_moves: the moves of stages that undo can take back; each becomes one operation.
         commits: records to add, parents before children.
-        shallow: commits whose parents are left out on purpose.
+        shallow: commits whose parents are left out on purpose, from now on.
+        whole: commits whose parents are left out no more, and are here or among `commits`.
         stages: name -> stage to set, or None to clear it, without an operation.
         note: free text for the operation log.
         undoes: number of the first operation of the change that this one takes back.
@@ -53,6 +54,7 @@ class RefChange:
     stage_moves: tuple[StageMove, ...] = ()
     commits: tuple[CommitRecord, ...] = ()
     shallow: tuple[CommitId, ...] = ()
+    whole: tuple[CommitId, ...] = ()
     stages: Mapping[str, Stage | None] = field(default_factory=dict)
     note: str = ""
     undoes: int | None = None

@@ -13,10 +13,10 @@ from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import NotFoundError, RefChangedError, StockroomError
 from stockroom.kv import WriteTxn
 from stockroom.refs.changes import RefChange, RefMove
-from stockroom.refs.commit import CommitRecord
+from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.dropped import DATABASE as DROPPED
 from stockroom.refs.dropped import keep_stage
-from stockroom.refs.links import put_link
+from stockroom.refs.links import put_link, rebuild_links
 from stockroom.refs.names import check_collision, check_name
 from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import write_objects
@@ -44,6 +44,7 @@ def apply_change(
         txn.put("shallow", commit_id, b"")
     for commit_id, record in records.items():
         _add_commit(txn, commit_id, record)
+    _change_depth(txn, change, records)
     for move in change.moves:
         _move_ref(txn, move)
     _set_stages(txn, change.stages)
@@ -58,6 +59,17 @@ def _add_commit(txn: WriteTxn, commit_id: CommitId, record: CommitRecord) -> Non
         _require(txn, "commits", parent, what="the commit's parent")
     txn.put_new("commits", commit_id, record.encode())
     put_link(txn, commit_id, parents)
+
+
+def _change_depth(txn: WriteTxn, change: RefChange, records: Mapping[CommitId, CommitRecord]) -> None:
+    """Give commits that were shallow their parents. The links of everything above old commits that change follow."""
+    for commit_id in change.whole:
+        value = txn.get("commits", commit_id)
+        for parent in () if value is None else decode_commit(value, where=commit_id.hex()).parent_ids:
+            _require(txn, "commits", parent, what="the commit's parent")
+        txn.delete("shallow", commit_id)
+    if change.whole or not records.keys() >= set(change.shallow):
+        rebuild_links(txn)
 
 
 def _move_ref(txn: WriteTxn, move: RefMove) -> None:

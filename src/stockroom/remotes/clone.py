@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,14 +18,15 @@ from typing import Final
 import msgspec
 
 from stockroom.digest import CommitId
-from stockroom.errors import InvalidInputError, MalformedRecordError, RefNotFoundError
+from stockroom.errors import AbsentDataError, InvalidInputError, MalformedRecordError, RefNotFoundError
 from stockroom.files import NEW_SUFFIX, replace_own_file, sync_path
 from stockroom.locks import FileLock
 from stockroom.refs import Ref, RefMove
 from stockroom.refs.names import find_broken_rule
-from stockroom.remotes.fetch import apply_moves, plan_moves
+from stockroom.remotes.fetch import apply_moves, fetch, list_followed_tips, plan_moves
 from stockroom.remotes.format.ref_state import RefState
 from stockroom.remotes.format.remote_file import ORIGIN, publish_origin
+from stockroom.remotes.history_depth import choose_depth
 from stockroom.remotes.intake import Intake
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferProgress
@@ -48,19 +49,32 @@ from stockroom.repository.paths import (
     prepare_repository,
 )
 from stockroom.repository.repository import Repository
+from stockroom.repository.upstream import Upstream, set_upstreams
 from stockroom.store.upkeep.removal import forbid_removal
 
 _LOCK_NAME: Final = "clone.lock"
 _PACKS_AT_ONCE: Final = 64
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloneOptions:
-    """Options of a clone: metadata only or everything, the `ref` to check out, and `depth` commits of its history."""
+    """Options of a clone: metadata only or everything, the `ref` to check out, and `depth` commits of its history.
+
+    A single-branch clone follows only that branch. None means so if there is a `depth`, as in git.
+    """
 
     metadata_only: bool = False
     ref: str | None = None
     depth: int | None = None
+    single_branch: bool | None = None
+
+    def choose_branches(self, head: Head) -> tuple[str, ...] | None:
+        """Return the branches to follow; None is all."""
+        is_single = self.depth is not None if self.single_branch is None else self.single_branch
+        if not is_single:
+            return None
+        return () if head.branch is None else (head.branch,)
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -154,7 +168,7 @@ def _complete(
         if not is_repository(paths):
             _clone_metadata(paths, settings, options, head, transport or open_transport(settings), on_progress)
         if not options.metadata_only:
-            fetch_all(paths, on_progress)
+            _fetch_packs(paths, on_progress)
         (paths.folder / CLONE_MARKER_NAME).unlink(missing_ok=True)
     except BaseException:
         if not is_repository(paths):
@@ -164,6 +178,22 @@ def _complete(
         lock.release()
         (paths.folder / _LOCK_NAME).unlink(missing_ok=True)
     sync_path(paths.folder)
+
+
+def _fetch_packs(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
+    """Make every pack whole. If the remote is a repository that was repacked meanwhile, take its new packs instead."""
+    for _ in range(_TRIES):
+        try:
+            fetch_all(paths, on_progress)
+        except AbsentDataError:
+            with closing(Repository(paths)) as repository:
+                before = set(repository.tensors.catalog.read_packs().values())
+                fetch(repository, ORIGIN, on_progress=on_progress)
+                if before == set(repository.tensors.catalog.read_packs().values()):
+                    raise
+        else:
+            return
+    fetch_all(paths, on_progress)
 
 
 def fetch_all(paths: RepositoryPaths, on_progress: OnProgress | None) -> None:
@@ -236,14 +266,21 @@ def _clone_metadata(
     state = get_newest_state(transport)
     head, tip = _choose_head(state, options.ref, transport.url) if kept is None else _follow_git(paths, kept)
     prepare_repository(paths)
+    branches = options.choose_branches(head) if kept is None or head.branch in state.branches else None
     if ORIGIN not in read_remotes(paths):
-        add_remote(paths, ORIGIN, settings)
+        add_remote(paths, ORIGIN, replace(settings, branches=branches))
     repository = Repository(paths)
     try:
         tracking = Tracking(paths, ORIGIN)
-        intake = Intake(
-            repository, transport, tracking, keep=None if options.depth is None or tip is None else (tip, options.depth)
-        )
+
+        def list_tips(state: RefState) -> list[CommitId]:
+            mine = [] if tip is None else [tip]
+            with_tags = branches is None and options.depth is None
+            return list(dict.fromkeys([*mine, *list_followed_tips(state, branches, with_tags=with_tags)]))
+
+        is_all = branches is None and options.depth is None
+        depth = choose_depth(depth=options.depth)
+        intake = Intake(repository, transport, tracking, list_tips=None if is_all else list_tips, depth=depth)
         with forbid_removal(repository.tensors, timeout_s=0):  # as every fetch does
             state = intake.take_in_newest(state, on_progress)
         if kept is None:
@@ -254,15 +291,14 @@ def _clone_metadata(
                 "`stock push`, or check out an older commit with git; then run this again",
                 ref=tip.hex(),
             )
-        moves, _ = plan_moves(repository, ORIGIN, state, prune=False)
-        if options.depth is not None:
-            moves = [move for move in moves if move.new == tip]
+        moves = plan_moves(repository, ORIGIN, state).moves
         if head.branch is not None and head.commit is not None:
             ref = Ref("branch", head.branch)
             moves.append(RefMove(ref=ref, old=repository.refs.find_ref(ref), new=tip))
         apply_moves(repository, [move for move in moves if move.old != move.new], kind="clone")
-        if options.depth is None:
-            tracking.write_state(state)
+        tracking.write_state(state)
+        if head.branch in state.branches:
+            set_upstreams(paths, {head.branch: Upstream(ORIGIN, head.branch)})
         if kept is None:
             paths.head.write(head)
     finally:

@@ -17,6 +17,7 @@ from stockroom.remotes.fetch import fetch
 from stockroom.remotes.format.remote_file import ORIGIN
 from stockroom.remotes.progress import OnProgress
 from stockroom.remotes.push import PushReport, push
+from stockroom.remotes.refspecs import PushRequest
 from stockroom.remotes.settings import read_remotes
 from stockroom.remotes.tracking import Tracking
 from stockroom.repository.git.history import read_pinned, read_pinned_between
@@ -121,7 +122,7 @@ def _push_branches(
             continue
         if at is None or not (refs.has_commit(at) and is_ancestor(refs, commit, at)):
             moves[Ref("branch", branch)] = commit
-    return push(repository, remote, moves, on_progress=on_progress) if moves else None
+    return push(repository, remote, PushRequest(moves), on_progress=on_progress) if moves else None
 
 
 def _check_all_there(

@@ -8,10 +8,11 @@ from typing import Final
 from stockroom.digest import CommitId
 from stockroom.errors import ConflictError, MergeConflictError, RefNotFoundError
 from stockroom.refs import Ref
-from stockroom.remotes.fetch import FetchReport, fetch
+from stockroom.remotes.fetch import FetchOptions, FetchReport, fetch, read_branches
 from stockroom.remotes.progress import OnProgress
 from stockroom.repository.merging.commands import MergeOptions, Outcome, merge
 from stockroom.repository.repository import Repository
+from stockroom.repository.upstream import DEFAULT_REMOTE, find_upstream
 from stockroom.repository.writing.stage_workspace import StageWorkspace
 
 PULL: Final = "pull"
@@ -31,12 +32,15 @@ class PullReport:
 def pull(
     repository: Repository,
     workspace: StageWorkspace,
-    remote: str,
+    remote: str | None,
     options: MergeOptions,
     *,
+    source: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> PullReport:
     """Fetch, then move the checked-out branch, and HEAD with it, by a fast-forward or a merge.
+
+    The other side is the branch `source` of the remote. None is that of the upstream, or the one of the same name.
 
     Raises:
         MergeConflictError: both sides changed the same thing and no strategy decides; fetched content stays.
@@ -47,18 +51,21 @@ def pull(
     branch, old = workspace.head.branch, workspace.head.commit
     if branch is None:
         raise ConflictError("HEAD is detached: check out a branch to pull into")
-    fetched = fetch(repository, remote, on_progress=on_progress)
-    name = f"{remote}/{branch}"
+    is_named = source is not None
+    remote, source = _choose_source(repository, branch, remote, source)
+    refs = (source,) if is_named or not _is_followed(repository, remote, source) else ()
+    fetched = fetch(repository, remote, FetchOptions(refs=refs), on_progress=on_progress)
+    name = f"{remote}/{source}"
     theirs = repository.refs.find_ref(Ref("remote", name))
-    other = dict(fetched.left_out).get(str(Ref("branch", branch)))
+    other = dict(fetched.left_out).get(str(Ref("branch", source)))
     if other is not None:
         raise RefNotFoundError(
-            f"branch {branch!r} of {remote!r} was left out: it differs from {other!r} only in case or accents' form; "
+            f"branch {source!r} of {remote!r} was left out: it differs from {other!r} only in case or accents' form; "
             "rename one of them there",
-            ref=branch,
+            ref=source,
         )
     if theirs is None:
-        raise RefNotFoundError(f"remote {remote!r} has no branch {branch!r}; `stock push` creates it", ref=branch)
+        raise RefNotFoundError(f"remote {remote!r} has no branch {source!r}; `stock push` creates it", ref=source)
     try:
         report = merge(workspace, theirs, name, replace(options, kind=PULL))
     except MergeConflictError as error:
@@ -67,3 +74,17 @@ def pull(
             conflicts=error.conflicts,
         ) from error
     return PullReport(fetched, branch, old, workspace.head.commit, report.outcome)
+
+
+def _choose_source(repository: Repository, branch: str, remote: str | None, source: str | None) -> tuple[str, str]:
+    """Return the remote and its branch to pull from, where the caller leaves them open."""
+    upstream = find_upstream(repository, branch)
+    if upstream is None or remote not in (None, upstream.remote):
+        return remote or DEFAULT_REMOTE, source or branch
+    return upstream.remote, source or upstream.branch
+
+
+def _is_followed(repository: Repository, remote: str, source: str) -> bool:
+    """Return whether a fetch brings a branch without being told its name, as in all but single-branch clones."""
+    followed = read_branches(repository, remote)
+    return followed is None or source in followed

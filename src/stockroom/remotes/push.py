@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,13 @@ import msgspec
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import CorruptionError, RefChangedError, RemoteError, StockroomError
 from stockroom.refs import Ref, RefChange, RefMove
-from stockroom.refs.objects import decode_object
 from stockroom.remotes.collisions import find_collision, leave_out_colliding
-from stockroom.remotes.format.bundle import BundleWriter, RecordKind, merge_bundle, open_bundle, plan_compaction
+from stockroom.remotes.format.bundle import BundleWriter, merge_bundle, open_bundle, plan_compaction
 from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
-from stockroom.remotes.push_plan import PushContents
+from stockroom.remotes.push_plan import PushContents, write_metadata
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
     check_exclusive,
@@ -39,19 +38,20 @@ from stockroom.remotes.ref_state_log import (
     read_newer_state,
 )
 from stockroom.remotes.ref_updates import find_in_state, find_refusal, follow_updates, plan_updates
+from stockroom.remotes.refspecs import PushRequest
 from stockroom.remotes.remote_history import list_known_commits
 from stockroom.remotes.sending import make_whole, open_contents, send_packs
 from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
 from stockroom.remotes.transport.whole_file import download_file
+from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.writer_folder import open_writer_folder
 
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
-_OBJECTS_AT_ONCE: Final = 512
 _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.5
 
@@ -67,43 +67,49 @@ class RefUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """The result of a push; `moved` is empty if the remote was up to date."""
+    """The result of a push; `moved` is empty if the remote was up to date.
+
+    `upstreams` are the branches here whose upstream it set, with those.
+    """
 
     remote: str
     number: int
     moved: tuple[RefUpdate, ...]
     packs: int
     nbytes: int
+    upstreams: tuple[tuple[str, str], ...] = ()
 
 
 def push(
     repository: Repository,
     remote: str,
-    wanted: Mapping[Ref, CommitId | None],
+    request: PushRequest,
     *,
-    force: bool = False,
     allow_new_remote: bool = False,
     transport: Transport | None = None,
     on_progress: OnProgress | None = None,
 ) -> PushReport:
-    """Set refs of a remote to the commits in `wanted` (None deletes), and send everything they reach.
+    """Set refs of a remote as requested, all or none, and send everything they reach.
 
     A remote begins with its first push. If it has none of the states that were seen there, that takes
     `allow_new_remote`.
 
     Raises:
-        RefChangedError: a branch of the remote has commits that would be lost, or the remote lacks history that this
-            shallow clone lacks as well; nothing was moved.
+        RefChangedError: a branch of the remote has commits that would be lost, a tag is elsewhere, a lease is stale, or
+            the remote lacks history that this shallow clone lacks as well; nothing was moved.
+        RefNotFoundError: there is no branch or tag to delete.
         InvalidNameError: a new name differs from another of the remote only in case or accents' form.
         CorruptionError: something here that was to be sent is damaged.
         RemoteError: the remote does not answer, cannot be written to, creates a file twice, or has vanished.
     """
     if transport is None:
         transport = open_transport_of(repository.paths, remote)
+    if isinstance(transport, WorkingRepositoryTransport):
+        transport.refuse_write()
     if not transport.can_write:
         raise RemoteError(f"{transport.url}: is read-only; push to the folder or object store behind it")
     tracking = Tracking(repository.paths, remote)
-    return _Push(repository, remote, tracking, transport, wanted, force, allow_new_remote, on_progress).run()
+    return _Push(repository, remote, tracking, transport, request, allow_new_remote, on_progress).run()
 
 
 def publish_again(
@@ -122,8 +128,8 @@ def publish_again(
         RemoteError: a commit that the remote's refs name is not here.
         RefChangedError: this is a shallow clone.
     """
-    tracking = Tracking(repository.paths, remote)
-    return _Push(repository, remote, tracking, transport, {}, False, False, on_progress, True, frozenset(avoid)).run()
+    tracking, nothing = Tracking(repository.paths, remote), PushRequest({})
+    return _Push(repository, remote, tracking, transport, nothing, False, on_progress, True, frozenset(avoid)).run()
 
 
 @dataclass(slots=True)
@@ -134,8 +140,7 @@ class _Push:
     _remote: str
     _tracking: Tracking
     _transport: Transport
-    _wanted: Mapping[Ref, CommitId | None]
-    _force: bool
+    _request: PushRequest
     _allow_new_remote: bool
     _on_progress: OnProgress | None
     _again: bool = False
@@ -150,17 +155,17 @@ class _Push:
         refs, state = self._repository.refs, self._find_state()
         is_newest = False
         for round_ in range(_ROUNDS):
-            updates = plan_updates(state, self._wanted)
+            updates = plan_updates(state, self._request)
             refusal: StockroomError | None = find_collision(state, updates)
-            if refusal is None and not self._force:
-                refusal = find_refusal(refs, updates, remote=self._remote)
+            if refusal is None:
+                refusal = find_refusal(refs, state, updates, self._request, remote=self._remote)
             if (refusal is not None or not updates) and state is not None and not is_newest:
                 state, is_newest = read_newer_state(self._transport, state), True
                 continue
             if refusal is not None:
                 raise refusal
             if not updates and not self._again:
-                self._remember(state)
+                self._remember(state, ())
                 return self._report(0 if state is None else state.number, ())
             try:
                 self._check_exclusive()
@@ -174,7 +179,7 @@ class _Push:
                 self._doubt(state, newest)
                 state, is_newest = newest, True
                 continue
-            self._remember(following)
+            self._remember(following, updates)
             return self._report(following.number, updates)
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times in the meantime; try again")
 
@@ -295,7 +300,9 @@ class _Push:
         entries = () if state is None else state.bundles
         with open_writer_folder(self._repository.tensors.tmp_directory) as folder:
             writer = BundleWriter(folder / "bundle")
-            self._write_bundle(writer, contents, packs)
+            for pack in packs:
+                writer.add_pack(pack.digest, pack.describe())
+            write_metadata(self._repository, contents, writer)
             merged = plan_compaction(entries, writer.nbytes)
             for entry in entries[len(entries) - merged :]:
                 self._merge(entry, writer, folder / entry.digest.hex())
@@ -310,25 +317,13 @@ class _Push:
             self._bundles.add(entry.digest)  # all of its content is here
         return (*entries[: len(entries) - merged], entry)
 
-    def _write_bundle(self, writer: BundleWriter, contents: PushContents, packs: Sequence[LocalPack]) -> None:
-        for pack in packs:
-            writer.add_pack(pack.digest, pack.describe())
-        digests = list(contents.objects)
-        for start in range(0, len(digests), _OBJECTS_AT_ONCE):
-            some = digests[start : start + _OBJECTS_AT_ONCE]
-            for digest, value in zip(some, self._repository.objects.get_encoded(some), strict=True):
-                decode_object(value, digest)  # a damaged one must not spread
-                writer.add(RecordKind.OBJECT, digest, value)
-        for commit in contents.commits:
-            writer.add(RecordKind.COMMIT, commit, self._repository.refs.get_commit(commit).encode())
-
     def _merge(self, entry: BundleEntry, writer: BundleWriter, path: Path) -> None:
         download_file(self._transport, entry.path, path, entry.nbytes)
         with open_bundle(path, entry, where=f"{self._transport.url}: {entry.path}") as bundle:
             merge_bundle(bundle, writer)
         path.unlink()
 
-    def _remember(self, state: RefState | None) -> None:
+    def _remember(self, state: RefState | None, updates: Sequence[RefMove]) -> None:
         """Note the remote's state, and move the remote-tracking branches of those that were pushed."""
         if state is None:
             return
@@ -338,7 +333,7 @@ class _Push:
             self._tracking.add_bundles(self._bundles & published)
         self._tracking.write_state(state)
         moves = []
-        for ref in self._wanted:
+        for ref in dict.fromkeys([*self._request.refs, *(update.ref for update in updates)]):
             mine, now = Ref("remote", f"{self._remote}/{ref.name}"), find_in_state(state, ref)
             old = self._repository.refs.find_ref(mine)
             if ref.kind == "branch" and old != now and (now is None or self._repository.refs.has_commit(now)):

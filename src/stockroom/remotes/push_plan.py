@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, ObjectDigest, PackDigest
 from stockroom.refs import RefStore, sort_parents_first
+from stockroom.refs.objects import decode_object
+from stockroom.remotes.format.bundle import BundleWriter, RecordKind
 from stockroom.repository.repository import Repository
+
+_OBJECTS_AT_ONCE: Final = 512
 
 
 @dataclass(slots=True)
@@ -51,6 +56,18 @@ def plan_push(
         walk.add_content(repository.read_commit(commit).tree_digest, before)
     walk.flush()
     return contents
+
+
+def write_metadata(repository: Repository, contents: PushContents, writer: BundleWriter) -> None:
+    """Add the objects and commits to a bundle, verified: a damaged one must not spread."""
+    digests = list(contents.objects)
+    for start in range(0, len(digests), _OBJECTS_AT_ONCE):
+        some = digests[start : start + _OBJECTS_AT_ONCE]
+        for digest, value in zip(some, repository.objects.get_encoded(some), strict=True):
+            decode_object(value, digest)
+            writer.add(RecordKind.OBJECT, digest, value)
+    for commit in contents.commits:
+        writer.add(RecordKind.COMMIT, commit, repository.refs.get_commit(commit).encode())
 
 
 def list_new_commits(

@@ -13,7 +13,11 @@ from stockroom.remotes.format.marks import MAX_MARKS_NBYTES, Item, RemoteMark, d
 from stockroom.remotes.format.paths import LATEST_PATH, marks_path, state_path
 from stockroom.remotes.format.ref_state import MAX_STATE_NBYTES, RefState, decode_state
 from stockroom.remotes.tracking import Tracking
+from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
+from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
+from stockroom.remotes.working_repository import read_working_state
+from stockroom.repository.paths import FOLDER_NAME
 
 _HINT_EVERY: Final = 8
 _MAX_HINT_NBYTES: Final = 32
@@ -44,6 +48,8 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
     `known` is a state seen there earlier. If it is still the newest, two requests suffice. If the remote was replaced
     by another, which has no such state, the search starts over.
     """
+    if isinstance(transport, WorkingRepositoryTransport):
+        return read_working_state(transport)
     if known is None:
         return _search(transport, _read_hint(transport))
     newest = read_newer_state(transport, known)
@@ -51,16 +57,38 @@ def find_newest_state(transport: Transport, known: RefState | None = None) -> Re
 
 
 def get_newest_state(transport: Transport, known: RefState | None = None) -> RefState:
-    """Return the newest state of a remote, as `find_newest_state` does. Raises `RemoteError` if it has none."""
+    """Return the newest state of a remote, as `find_newest_state` does.
+
+    Raises:
+        UnreachableError: there is no such folder, or it had states before and has none now.
+        RemoteError: it has no state.
+    """
     state = find_newest_state(transport, known)
     if state is None and known is not None:
         raise make_vanished_error(transport)
+    if state is None and isinstance(transport, DirectoryTransport) and not transport.exists():
+        raise UnreachableError(
+            f"{transport.url}: expected a Stockroom remote, found no such folder; check the path, and that it is "
+            "mounted (the first `stock push` creates it)"
+        )
+    if state is None and not transport.can_write and _is_served_repository(transport):
+        raise RemoteError(
+            f"{transport.url}: expected a Stockroom remote, found a repository that somebody works in, which only its "
+            "own machine can read: let the web server serve a remote, and push there from the repository"
+        )
     if state is None:
         raise RemoteError(
             f"{transport.url}: expected a Stockroom remote, found none; check the URL, or create a remote there with "
             "`stock push`"
         )
     return state
+
+
+def _is_served_repository(transport: Transport) -> bool:
+    try:
+        return bool(transport.get(f"{FOLDER_NAME}/format", max_nbytes=_MAX_HINT_NBYTES))
+    except StockroomError:
+        return False
 
 
 def make_vanished_error(transport: Transport) -> UnreachableError:
@@ -110,6 +138,9 @@ def read_newer_state(transport: Transport, known: RefState) -> RefState:
 
 def find_following_state(transport: Transport, state: RefState) -> RefState | None:
     """Return the newest state of a remote after `state`, or None."""
+    if isinstance(transport, WorkingRepositoryTransport):
+        now = read_working_state(transport)
+        return None if now.write_id == state.write_id else now
     newest = read_newer_state(transport, state)
     return None if newest.number == state.number else newest
 

@@ -2,63 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from stockroom.digest import CommitId
-from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError
+from stockroom.errors import InvalidInputError, RefChangedError, RefNotFoundError, StockroomError
 from stockroom.refs import Ref, RefMove, RefStore, is_ancestor
 from stockroom.remotes.format.ref_state import RefState, make_following
-from stockroom.repository.follow import follow_git_if_free
+from stockroom.remotes.refspecs import PushRequest, parse_prefix
 from stockroom.repository.paths import DEFAULT_BRANCH
-from stockroom.repository.repository import Repository
 
 
-def resolve_push(repository: Repository, ref: str | None, *, tags: bool = False) -> dict[Ref, CommitId | None]:
-    """Resolve `stock push [REF]`: a branch (None: the one checked out), a tag, or `:NAME` to delete a branch."""
-    refs = repository.refs
-    wanted: dict[Ref, CommitId | None] = {}
-    if ref is not None and ref.startswith(":"):
-        wanted[Ref("branch", ref[1:])] = None
-    elif ref is not None and refs.find_branch(ref) is None and refs.find_ref(Ref("tag", ref)) is not None:
-        wanted[Ref("tag", ref)] = refs.find_ref(Ref("tag", ref))
-    else:
-        if ref is None:
-            follow_git_if_free(repository)
-        name = repository.follow(repository.read_head()).branch if ref is None else ref
-        if name is None:
-            raise InvalidInputError("HEAD is detached: name the branch or tag to push")
-        at = refs.find_branch(name)
-        if at is None:
-            raise RefNotFoundError(
-                f"no branch or tag {name!r} to push; `stock branch` and `stock tag` list them", ref=name
-            )
-        wanted[Ref("branch", name)] = at
-    if tags:
-        wanted.update({Ref("tag", name): at for name, at in refs.tags().items()})
-    return wanted
-
-
-def plan_updates(state: RefState | None, wanted: Mapping[Ref, CommitId | None]) -> list[RefMove]:
+def plan_updates(state: RefState | None, request: PushRequest) -> list[RefMove]:
     """Return the moves of a remote's refs from `state` to where they are wanted, without those already there."""
+    wanted = dict(request.refs)
+    for name in request.deleted:
+        for ref in _list_named(state, name)[:1]:
+            wanted[ref] = None
     moves = [RefMove(ref=ref, old=find_in_state(state, ref), new=new) for ref, new in wanted.items()]
     return [move for move in moves if move.old != move.new]
 
 
-def find_refusal(refs: RefStore, updates: Sequence[RefMove], *, remote: str) -> RefChangedError | None:
-    """Return the reason to refuse updates, if one would lose commits of the remote or move a tag."""
+def find_refusal(
+    refs: RefStore, state: RefState | None, updates: Sequence[RefMove], request: PushRequest, *, remote: str
+) -> StockroomError | None:
+    """Return the reason to refuse updates: one would lose commits of the remote, move a tag, or delete nothing."""
+    for name in request.deleted:
+        named = _list_named(state, name)
+        if len(named) != 1:
+            return _refuse_deletion(name, named, remote)
     for update in updates:
-        if update.old is None or update.new is None:
-            continue
-        kind, name = update.ref
-        old, new = update.old.hex()[:12], update.new.hex()[:12]
-        if kind == "tag":
-            return RefChangedError(f"remote {remote!r} has tag {name!r} at {old}, not {new}: only --force moves a tag")
-        if not refs.has_commit(update.old) or not is_ancestor(refs, update.old, update.new):
-            return RefChangedError(
-                f"remote {remote!r} has {name!r} at {old}, which is not an ancestor of {new}: run "
-                "`stock pull` first (--force discards it there)"
-            )
+        refusal = _find_loss(refs, update, request, remote)
+        if refusal is not None:
+            return refusal
     return None
+
+
+def _find_loss(refs: RefStore, update: RefMove, request: PushRequest, remote: str) -> RefChangedError | None:
+    (kind, name), old, new = update.ref, _say(update.old), _say(update.new)
+    if update.ref in request.leases:
+        expected = request.leases[update.ref]
+        if update.old == expected:
+            return None
+        return RefChangedError(
+            f"remote {remote!r} has {name!r} at {old}, not at {_say(expected)} as `--force-with-lease` expects (stale "
+            f"info): run `stock fetch {remote}`, and look at what is new"
+        )
+    if update.old is None or update.new is None or update.ref in request.forced:
+        return None
+    if kind == "tag":
+        return RefChangedError(f"remote {remote!r} has tag {name!r} at {old}, not {new}: only --force moves a tag")
+    if refs.has_commit(update.old) and is_ancestor(refs, update.old, update.new):
+        return None
+    return RefChangedError(
+        f"remote {remote!r} has {name!r} at {old}, which is not an ancestor of {new}: run "
+        "`stock pull` first (--force discards it there)"
+    )
+
+
+def _refuse_deletion(name: str, named: Sequence[Ref], remote: str) -> StockroomError:
+    if named:
+        return InvalidInputError(
+            f"remote {remote!r} has a branch and a tag {name!r}: delete refs/heads/{name} or refs/tags/{name}"
+        )
+    return RefNotFoundError(f"remote {remote!r} has no branch or tag {name!r} to delete", ref=name)
+
+
+def _list_named(state: RefState | None, name: str) -> list[Ref]:
+    """Return the refs of the remote that a name to delete fits."""
+    prefixed = parse_prefix(name)
+    candidates = [prefixed] if prefixed else [Ref("branch", name), Ref("tag", name)]
+    return [ref for ref in candidates if find_in_state(state, ref) is not None]
+
+
+def _say(commit: CommitId | None) -> str:
+    return "no commit" if commit is None else commit.hex()[:12]
 
 
 def find_in_state(state: RefState | None, ref: Ref) -> CommitId | None:

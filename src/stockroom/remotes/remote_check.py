@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.digest import PackDigest
-from stockroom.errors import CorruptionError
+from stockroom.errors import CorruptionError, RemoteError
 from stockroom.remotes.format.bundle import RecordKind, decode_pack_files, open_bundle
 from stockroom.remotes.format.pack_files import measure_files
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
@@ -23,6 +23,7 @@ from stockroom.remotes.ref_state_log import download_marks, find_following_state
 from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, Transport
+from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.verify import VerifyReport, VerifyScope
 from stockroom.store.pack.manifest import decode_manifest
@@ -59,6 +60,8 @@ def verify_remote(
     """
     if transport is None:
         transport = open_transport_of(repository.paths, remote)
+    if isinstance(transport, WorkingRepositoryTransport):
+        raise RemoteError(f"{transport.url}: is a repository that somebody works in: run `stock fsck` there")
     tracking = Tracking(repository.paths, remote)
     return check_remote(repository, transport, tracking, scope=scope, on_progress=on_progress).report
 

@@ -102,6 +102,13 @@ class Tracking:
         """Remember that the remote creates a file only once."""
         _replace(self._exclusive, b"")
 
+    def rename(self, name: str) -> None:
+        """Let this be what is known of the remote `name`, instead of what was known of that before."""
+        new = self._directory.with_name(name)
+        if self._directory.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+            self._directory.rename(new)
+
     def forget(self) -> None:
         """Forget everything about the remote."""
         shutil.rmtree(self._directory, ignore_errors=True)

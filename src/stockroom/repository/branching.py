@@ -19,6 +19,7 @@ from stockroom.refs import (
 from stockroom.refs.ref import Ref
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
+from stockroom.repository.upstream import move_upstream
 
 if TYPE_CHECKING:
     from stockroom.repository.writing.stage_workspace import StageWorkspace
@@ -74,6 +75,7 @@ def rename_branch(workspace: StageWorkspace, old: str, new: str, *, force: bool)
         workspace.move_branch(Head(new, head.commit), change, content=workspace.snapshot)
     else:
         refs.apply(change)
+    move_upstream(workspace.repository.paths, old, new)
 
 
 def delete_branch(repository: Repository, name: str, *, head: Head, force: bool) -> None:
@@ -88,6 +90,7 @@ def delete_branch(repository: Repository, name: str, *, head: Head, force: bool)
             f"branch {name!r} has commits that {head.branch or 'HEAD'} does not have; force its deletion (-D)"
         )
     repository.refs.apply(changes.delete_branch(name, at=at))
+    move_upstream(repository.paths, name, None)
 
 
 def create_tag(repository: Repository, name: str, at: CommitId, *, force: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A repository's own settings: who commits, and how absent data is fetched. Remotes are stored elsewhere.
+"""A repository's own settings: who commits, how absent data is fetched, upstreams. Remotes are stored elsewhere.
 
 A setting has a key, such as `user.name`, and a value that is typed as one word. An unset one has its default.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from stockroom.errors import InvalidInputError, MalformedRecordError, did_you_mean, near_names
-from stockroom.files import read_own_file, replace_own_file
+from stockroom.repository.settings_file import SettingsFile
 
 _MAX_TEXT: Final = 1000
 _BOOLS: Final = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
@@ -21,12 +21,13 @@ MAX_TIMEOUT_S: Final = 1e6
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The settings; None is unset."""
+    """The settings; None is unset. `upstreams` maps a branch to its upstream, as `origin/main` (`upstream`)."""
 
     name: str | None = None
     email: str | None = None
     lazy_fetch: bool | None = None
     fetch_timeout_s: float | None = None
+    upstreams: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,24 @@ class Setting:
 
 def read_settings(file: Path) -> Settings:
     """Return the settings in a file, empty if it is missing. Raises `MalformedRecordError` if it cannot be read."""
-    try:
-        return msgspec.json.decode(read_own_file(file), type=Settings)
-    except FileNotFoundError:
-        return Settings()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedRecordError(
-            f"{file}: expected JSON with name and email ({error}); fix or remove the file", where=str(file)
-        ) from error
+    return _open(file).read()
 
 
-def write_settings(file: Path, settings: Settings) -> None:
-    """Replace the settings in a file."""
-    replace_own_file(file, msgspec.json.encode(settings))
+def change_settings(file: Path, change: Callable[[Settings], Settings]) -> Settings:
+    """Replace the settings in a file by `change` of them, and return them; changes of other processes are kept."""
+    return _open(file).change(change)
+
+
+def _open(file: Path) -> SettingsFile[Settings]:
+    def decode(content: bytes) -> Settings:
+        try:
+            return msgspec.json.decode(content, type=Settings)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedRecordError(
+                f"{file}: expected JSON with name and email ({error}); fix or remove the file", where=str(file)
+            ) from error
+
+    return SettingsFile(file, decode, msgspec.json.encode, Settings())
 
 
 def get_setting(name: str) -> Setting:

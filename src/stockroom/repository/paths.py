@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from stockroom.digest import compute_digest
 from stockroom.errors import FormatVersionError, MalformedRecordError, RepositoryNotFoundError
 from stockroom.files import make_folder, read_own_file, replace_own_file
-from stockroom.repository.config import read_settings, write_settings
+from stockroom.repository.config import change_settings, read_settings
 from stockroom.repository.git.work_tree import find_work_tree
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME, Head, HeadFile
 
@@ -106,8 +106,7 @@ class RepositoryPaths:
 
     def write_identity(self, identity: Identity) -> None:
         """Set the identity for commits here."""
-        settings = read_settings(self.config)
-        write_settings(self.config, replace(settings, name=identity.name, email=identity.email))
+        change_settings(self.config, lambda settings: replace(settings, name=identity.name, email=identity.email))
 
 
 def locate_repository(start: Path) -> RepositoryPaths:

@@ -12,6 +12,7 @@ from stockroom.refs.stage import SESSION_STAGES
 from stockroom.repository.follow import find_tip
 from stockroom.repository.head import Head
 from stockroom.repository.repository import Repository
+from stockroom.repository.upstream import find_upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,10 @@ def describe_position(repository: Repository, head: Head, stage: Stage | None) -
 
 
 def _find_upstream(repository: Repository, branch: str | None) -> Ref | None:
-    """Return the remote-tracking branch that goes with a branch: that of `origin`, or of the only remote with one."""
-    if branch is None:
-        return None
-    with suppress(CorruptionError):  # `stock fsck` lists the damage
-        origin = Ref("remote", f"origin/{branch}")
-        if repository.refs.find_ref(origin) is not None:
-            return origin
-        ours = [name for name in repository.refs.remotes() if name.partition("/")[2] == branch]
-        return Ref("remote", ours[0]) if len(ours) == 1 else None
+    """Return the remote-tracking branch of a branch's upstream, or None if damage hides it; `stock fsck` lists that."""
+    with suppress(CorruptionError):
+        upstream = find_upstream(repository, branch)
+        return None if upstream is None else upstream.ref
     return None
 
 

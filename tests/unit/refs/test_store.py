@@ -300,3 +300,16 @@ def test_no_update_is_lost_between_four_processes(history, tmp_path):
         tip = next(iter(record.parent_ids), None)
     assert seen == {(f"worker {worker}", f"{turn}") for worker in range(4) for turn in range(25)}
     assert len(list(history.refs.iter_operations())) == 100
+
+
+def test_commits_that_were_cut_get_their_parents_and_all_links_follow(history):
+    # a - b - c - d, of which only c and d were here
+    a, b, c, d = (history.commit(name) for name in "abcd")
+    records = {commit: history.refs.get_commit(commit) for commit in (a, b, c, d)}
+    history.refs.apply(RefChange(kind="fetch", shallow=(c,)))
+    assert history.refs.view_links(lambda find: [find(commit) for commit in (c, d)]) == [(1, ()), (2, (c,))]
+    history.refs.apply(RefChange(kind="fetch", commits=(records[a], records[b]), whole=(c,)))
+    assert history.refs.shallow() == frozenset()
+    assert history.refs.view_links(lambda find: find(d)) == (4, (c,))
+    for commit in (a, b, c, d):
+        history.refs.check_link(commit)

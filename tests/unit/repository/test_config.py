@@ -10,14 +10,14 @@ import pytest
 
 from stockroom import AbsentDataError, InvalidInputError, MalformedRecordError, StockRoom
 from stockroom.remotes.agent.fetcher import read_stall_s
-from stockroom.repository.config import KEYS, Settings, change_setting, get_setting, read_settings, write_settings
+from stockroom.repository.config import KEYS, Settings, change_setting, change_settings, get_setting, read_settings
 
 
 def test_settings_read_back_as_they_were_written(tmp_path: Path) -> None:
     settings = Settings()
     for key, text in (("user.name", " Ada "), ("fetch.lazy", "OFF"), ("fetch.timeout", "1.5")):
         settings = change_setting(settings, get_setting(key), text)
-    write_settings(tmp_path / "config.json", settings)
+    change_settings(tmp_path / "config.json", lambda _: settings)
     assert read_settings(tmp_path / "config.json") == Settings(name="Ada", lazy_fetch=False, fetch_timeout_s=1.5)
     assert change_setting(settings, get_setting("user.name"), None).name is None
 

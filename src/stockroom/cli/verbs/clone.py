@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @verb(example="stock clone s3://bucket/pets --metadata-only")
 def clone(
     console: Console,
-    url: Annotated[str | None, typer.Argument(help="A folder, or an s3, gs, az, https or http URL.")] = None,
+    url: Annotated[
+        str | None, typer.Argument(help="A folder, also of another repository, or an s3, gs, az, https or http URL.")
+    ] = None,
     directory: Annotated[Path | None, typer.Argument(help="A new folder; by default named after the URL.")] = None,
     metadata_only: Annotated[
         bool, typer.Option("--metadata-only", help="Fetch samples only when they are read.")
@@ -32,15 +34,21 @@ def clone(
         bool,
         typer.Option("--here", help="In a git clone: clone the data of head.stock, from URL or remote.stock."),
     ] = False,
-    ref: Annotated[str | None, typer.Option(help="The branch or tag to check out.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Clone only this many commits.")] = None,
+    ref: Annotated[str | None, typer.Option("-b", "--branch", "--ref", help="The branch or tag to check out.")] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Clone only this many commits, of one branch unless --no-single-branch.")
+    ] = None,
+    single_branch: Annotated[
+        bool | None, typer.Option("--single-branch/--no-single-branch", help="Follow only that branch, or all.")
+    ] = None,
     endpoint_url: EndpointOption = None,
     region: RegionOption = None,
 ) -> None:
     """Clone a repository. To resume an interrupted clone, run the same command again."""
-    if here and (directory is not None or ref is not None):
+    if here and (directory is not None or ref is not None or single_branch is not None):
         raise CommandLineError(
-            "--here cannot be combined with a folder or --ref: it clones into this folder, at its head.stock"
+            "--here cannot be combined with a folder, --branch or --single-branch: it clones into this folder, at its "
+            "head.stock"
         )
     if url is None and not here:
         raise CommandLineError("expected the URL or folder to clone, found none; --here reads it from remote.stock")
@@ -49,7 +57,7 @@ def clone(
         if here:
             opened = _clone_here(console, url, metadata_only, options, show)
         else:
-            opened = _clone(url or "", directory, metadata_only, ref, options, show)
+            opened = _clone(url or "", directory, metadata_only, ref, options | {"single_branch": single_branch}, show)
         with opened as stock:
             presence, commit, branch = stock.measure_presence(), stock.commit_id, stock.branch
             left_out = stock.list_left_out()
@@ -66,7 +74,7 @@ def _clone(
 ) -> StockRoom:
     from stockroom import StockRoom
 
-    target = directory or Path(url.rstrip("/").rpartition("/")[2] or "clone")
+    target = directory or Path(url.rstrip("/").removesuffix("/.stockroom").rpartition("/")[2] or "clone")
     return StockRoom.clone(url, target, metadata_only, ref, on_progress=show, **options)
 
 

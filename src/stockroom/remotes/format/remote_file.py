@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +57,8 @@ def parse_remote(text: str, *, where: str) -> RemoteSettings:
     if names != list(_FIELDS) or not text.replace("\n", "").replace("\r", "").isprintable():
         raise _malformed(where, "the lines url, endpoint and region, without control characters")
     url, *others = (line.partition(" ")[2] for line in lines[1:4])
-    settings = RemoteSettings(url, *(None if value == "-" else value for value in others))
+    endpoint_url, region = (None if value == "-" else value for value in others)
+    settings = RemoteSettings(url, endpoint_url, region)
     _check(settings, where)
     return settings
 
@@ -83,7 +85,7 @@ def publish_origin(paths: RepositoryPaths) -> bool:
     settings, text = read_remotes(paths).get(ORIGIN), None
     if settings is not None:
         with suppress(InvalidInputError):  # a folder with a strange name, of use on this machine only
-            text = format_remote(settings)
+            text = format_remote(replace(settings, branches=None))
     if text is None:
         path.unlink(missing_ok=True)
         return False

@@ -23,10 +23,17 @@ def open_transport(
     """
     scheme, separator, _ = settings.url.partition("://")
     if not separator:
-        from stockroom.remotes.transport.directory import DirectoryTransport  # here for start-up time
-
-        return DirectoryTransport(Path(settings.url))
+        return _open_folder(Path(settings.url))
     assert scheme in OBJECT_STORE_SCHEMES + WEB_SCHEMES
     from stockroom.remotes.transport.object_store import ObjectStoreTransport  # here for start-up time
 
     return ObjectStoreTransport(settings, before_contact=before_contact, environment=environment)
+
+
+def _open_folder(folder: Path) -> Transport:
+    """Return the transport for a folder: a remote, also one to be created, or a repository that somebody works in."""
+    from stockroom.remotes.transport.directory import DirectoryTransport  # here for start-up time
+    from stockroom.remotes.transport.working_repository import WorkingRepositoryTransport, find_working_repository
+
+    paths = find_working_repository(folder)
+    return DirectoryTransport(folder) if paths is None else WorkingRepositoryTransport(paths)

@@ -39,6 +39,10 @@ class DirectoryTransport:
         """Always true: a write shows whether the system allows it."""
         return True
 
+    def exists(self) -> bool:
+        """Return whether there is such a folder."""
+        return self._root.is_dir()
+
     def get(self, path: str, *, max_nbytes: int) -> bytes:
         """Read a whole file."""
         with self._open(path) as file:

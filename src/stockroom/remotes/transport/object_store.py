@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from stockroom.digest import Buffer, view_bytes
-from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError
+from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, StockroomError, UnreachableError
 from stockroom.remotes.mask import mask_secrets
 from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.opened_store import OpenedStore, open_store, read_sources
 from stockroom.remotes.transport.protocol import CLOCK_PATH, PART_NBYTES, MissingFileError, PutSource, StoredFile
 from stockroom.remotes.transport.retry import Retrier, TransientError
+from stockroom.remotes.transport.spool import Spool
 from stockroom.remotes.transport.url import WEB_SCHEMES, RemoteSettings
 
 T = TypeVar("T")
@@ -32,6 +34,8 @@ _STATUS: Final = re.compile(
 )
 _MD5: Final = re.compile(r"[0-9a-f]{32}(-[0-9]{1,5})?")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist")
+_WHOLE_FILE_S: Final = 3600
 _REFUSALS: Final = re.compile(
     r"\b(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|InvalidAccessKeyId|SignatureDoesNotMatch"
     r"|RequestTimeTooSkewed|AccessDenied|invalid_grant|invalid_client)"
@@ -67,6 +71,9 @@ class ObjectStoreTransport:
         self._retrier = Retrier(settings.url)
         self._opening = threading.Lock()
         self._opened: OpenedStore | None = None
+        self._patient: OpenedStore | None = None
+        self._spool = Spool(self._download)
+        self._has_ranges = True
         self._is_web = settings.url.partition("://")[0] in WEB_SCHEMES
 
     @property
@@ -141,12 +148,39 @@ class ObjectStoreTransport:
         return content
 
     def _get_range(self, store: Any, path: str, start: int, stop: int) -> Buffer:
-        import obstore
-
-        content = memoryview(obstore.get_range(store, path, start=start, end=stop)).cast("B")
+        content = self._find_range(store, path, start, stop) if self._has_ranges else None
+        if content is None:
+            content = memoryview(self._spool.read(path, start, stop))
         if len(content) != stop - start:
             raise TransientError(f"{len(content)} of {stop - start} bytes arrived")
         return content
+
+    def _find_range(self, store: Any, path: str, start: int, stop: int) -> memoryview | None:
+        """Return a range, or None if this web server sends only whole files, as Python's `http.server` does."""
+        import obstore
+        from obstore.exceptions import NotSupportedError
+
+        try:
+            return memoryview(obstore.get_range(store, path, start=start, end=stop)).cast("B")
+        except NotSupportedError:
+            if not self._is_web:
+                raise
+            self._has_ranges = False
+            return None
+
+    def _download(self, path: str, target: IO[bytes]) -> None:
+        """Write a whole file to `target`, a piece at a time. This may take longer than other requests."""
+        import obstore
+
+        with self._opening:
+            if self._patient is None:
+                sources = read_sources(self._settings, self._environment)
+                self._patient = open_store(self._settings, sources, timeout_s=_WHOLE_FILE_S)
+        answer = obstore.get(self._patient.client, path)
+        for piece in answer.stream():
+            target.write(view_bytes(piece))
+        if target.tell() != int(answer.meta["size"]):
+            raise TransientError(f"{target.tell()} of {answer.meta['size']} bytes arrived")
 
     def _call(self, what: str, request: Callable[[Any], T], *, nbytes: int = 0) -> T:
         def run() -> T:
@@ -200,6 +234,10 @@ class ObjectStoreTransport:
             raise
         except Exception as error:
             raise self._translate(error, what, opened) from None  # its own text may hold secrets
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # obstore's own bugs
+                raise
+            raise RemoteError(f"{self.url}: could not {what}: {summarise(error)}") from None
 
     def _check_writable(self, path: str) -> None:
         if self._is_web:
@@ -213,6 +251,9 @@ class ObjectStoreTransport:
 
         cause = summarise(error, *([self._environment] if self._environment is not None else []))
         status = find_status(cause)
+        if _NO_BUCKET.search(str(error)):
+            bucket = urlsplit(self.url).netloc
+            return UnreachableError(f"{self.url}: could not {what}: there is no bucket {bucket!r}; check its name")
         if isinstance(error, exceptions.NotFoundError | FileNotFoundError):
             return MissingFileError(f"{self.url}: could not {what}: there is no such file")
         elsewhere = opened.gate.take_refused() if opened is not None else ""
@@ -226,7 +267,7 @@ class ObjectStoreTransport:
         )
         code = _REFUSALS.search(str(error))
         if refused or status in (401, 403) or (code is not None and status == 400):
-            return self._make_refusal(what, "" if code is None else f" ({code[1]})")
+            return self._make_refusal(what, "" if code is None else f" ({code[1]})", status)
         if opened is None and isinstance(error, exceptions.GenericError):  # nothing was asked yet
             return AuthenticationError(f"{self.url}: the credentials cannot be used: {cause}")
         if isinstance(error, exceptions.UnknownConfigurationKeyError | exceptions.InvalidPathError | ValueError):
@@ -235,14 +276,17 @@ class ObjectStoreTransport:
             return RemoteError(f"{self.url}: could not {what}: {cause}")
         return TransientError(cause)
 
-    def _make_refusal(self, what: str, code: str) -> AuthenticationError:
+    def _make_refusal(self, what: str, code: str, status: int | None) -> AuthenticationError:
         advice = _ADVICE.get(self.url.partition("://")[0])
         if advice is None:
-            return AuthenticationError(f"{self.url}: could not {what}: the server refuses access{code}")
+            return AuthenticationError(
+                f"{self.url}: could not {what}: the web server refused ({status or 401}), and Stockroom sends it no "
+                "credentials; let it serve these files to everybody who may read them, or use the store behind it"
+            )
         return AuthenticationError(f"{self.url}: could not {what}: the server refused the credentials{code}; {advice}")
 
 
-def summarise(error: Exception, *environments: RemoteEnvironment) -> str:
+def summarise(error: BaseException, *environments: RemoteEnvironment) -> str:
     """Return an error's text on one line, without the values of secrets of this process or of `environments`."""
     text = mask_secrets(" ".join(str(error).split("\n\nDebug source")[0].split()), *environments)
     return text[:300] or type(error).__name__

@@ -81,8 +81,11 @@ def read_sources(settings: RemoteSettings, environment: RemoteEnvironment | None
     return Sources(read, stamps, read_profile(read) if scheme == "s3" and _wants_profile(read) else None)
 
 
-def open_store(settings: RemoteSettings, sources: Sources) -> OpenedStore:
-    """Open the store of a remote. It contacts no server, except to ask for the address of a web site."""
+def open_store(settings: RemoteSettings, sources: Sources, *, timeout_s: int = 120) -> OpenedStore:
+    """Open the store of a remote; its requests end after `timeout_s`.
+
+    It contacts no server, except to ask for the address of a web site.
+    """
     try:
         from obstore import store
     except ModuleNotFoundError as error:
@@ -92,7 +95,7 @@ def open_store(settings: RemoteSettings, sources: Sources) -> OpenedStore:
     parts, gate = urlsplit(settings.url), RequestGate()
     options: Options = {
         "connect_timeout": timedelta(seconds=10),
-        "timeout": timedelta(seconds=120),
+        "timeout": timedelta(seconds=timeout_s),
         "pool_max_idle_per_host": "32",
         "user_agent": "stockroom",
     }
@@ -166,8 +169,9 @@ def _set_web_options(options: Options, url: str, environment: RemoteEnvironment,
 
 def _prepare_s3(settings: RemoteSettings, sources: Sources, options: Options, gate: RequestGate) -> dict[str, Any]:
     environment, profile = sources.environment, sources.profile
-    named = _read_endpoint("AWS_ENDPOINT_URL_S3", environment) or _read_endpoint("AWS_ENDPOINT_URL", environment)
-    endpoint = settings.endpoint_url or named
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    named = [_read_endpoint(variable, environment) for variable in variables]
+    endpoint = settings.endpoint_url or next(filter(None, named), None)
     dropped = _CHOSEN | _ENDPOINTS if endpoint else _CHOSEN
     given = _pass_variables("s3", RemoteEnvironment({n: v for n, v in environment.items() if n not in dropped}))
     _set_proxy(options, endpoint or "https://amazonaws.com", environment)
@@ -224,6 +228,7 @@ def _wants_profile(environment: RemoteEnvironment) -> bool:
 
 def _prepare_gcs(settings: RemoteSettings, sources: Sources, options: Options, _: RequestGate) -> dict[str, Any]:
     environment = sources.environment
+    _read_endpoint("GOOGLE_BASE_URL", environment)
     given = _pass_variables("gs", environment)
     _set_proxy(options, settings.endpoint_url or "https://storage.googleapis.com", environment)
     if settings.endpoint_url:
@@ -241,6 +246,8 @@ def _prepare_gcs(settings: RemoteSettings, sources: Sources, options: Options, _
 
 def _prepare_azure(settings: RemoteSettings, sources: Sources, options: Options, gate: RequestGate) -> dict[str, Any]:
     environment, endpoint = sources.environment, settings.endpoint_url
+    for variable in ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"):
+        _read_endpoint(variable, environment)
     given = _pass_variables("az", environment)
     _set_proxy(options, endpoint or "https://blob.core.windows.net", environment)
     if endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +20,34 @@ _REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _UNSAFE_IN_HOST: Final = re.compile(r"[\\%\s]")
 """Characters that readers of URLs take differently, so that they see different hosts."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_MISTYPED: Final = re.compile(r"(s3|gs|az|https?|file)(?::/?|//+|;//|/:/)(?!/)", re.IGNORECASE)
+"""The start of a URL that lacks a character of its `://`."""
+_SSH: Final = re.compile(r"[^/:]+@[^/]*:|ssh:|[A-Za-z0-9][A-Za-z0-9.-]+:")
+"""The start of what git and scp take for a path on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
-    """A remote as configured. An `endpoint_url` or `region` of None is left to the environment."""
+    """A remote as configured. An `endpoint_url` or `region` of None is left to the environment.
+
+    A single-branch clone follows only some `branches`; None is all.
+    """
 
     url: str
     endpoint_url: str | None = None
     region: str | None = None
+    branches: tuple[str, ...] | None = None
 
 
 def parse_remote_settings(
-    url: str, *, endpoint_url: str | None = None, region: str | None = None, base: Path
+    url: str | os.PathLike[str], *, endpoint_url: str | None = None, region: str | None = None, base: Path
 ) -> RemoteSettings:
     """Parse the settings of a remote as a user gives them. A folder becomes an absolute path, resolved from `base`.
 
     Raises:
         InvalidInputError: the URL is of no known kind, or carries credentials (which are not repeated).
     """
+    url = os.fspath(url) if isinstance(url, os.PathLike) else url
     if not isinstance(url, str) or not url or "\0" in url:
         raise InvalidInputError(f"expected the URL or folder of a remote, found {url!r}")
     match = _SCHEME.match(url)
@@ -64,7 +74,7 @@ def parse_remote_settings(
         _check_endpoint(endpoint_url)
     if region is not None and not _REGION.fullmatch(region):  # it becomes part of a host's name
         raise InvalidInputError("expected the name of a region such as eu-west-1, found other characters")
-    return RemoteSettings(url.rstrip("/"), endpoint_url, region)
+    return RemoteSettings(scheme + url[len(scheme) :].rstrip("/"), endpoint_url, region)
 
 
 def _parse_folder(text: str, base: Path) -> RemoteSettings:
@@ -72,6 +82,16 @@ def _parse_folder(text: str, base: Path) -> RemoteSettings:
         raise InvalidInputError(
             "expected the URL or folder of a remote, found apparent credentials before an '@': leave them out, "
             "and write URLs with '://' (a folder of such a name is ./NAME)"
+        )
+    mistyped, is_there = _MISTYPED.match(text), os.path.lexists(base / text)
+    if mistyped and not is_there:
+        raise InvalidInputError(
+            f"expected {mistyped[1].lower()}://..., found {mistyped[0]}... (a folder of such a name is ./NAME)"
+        )
+    if _SSH.match(text) and not is_there:
+        raise InvalidInputError(
+            "expected a folder or a URL of file, s3, gs, az, http or https, found a path on another machine: ssh is "
+            "not supported; mount the folder here (one with a colon in its name is ./NAME)"
         )
     return RemoteSettings(str((base / Path(text).expanduser()).resolve()))
 

@@ -84,17 +84,18 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, Upke
     @classmethod
     def clone(
         cls,
-        url: str,
+        url: str | Path,
         path: str | Path,
         metadata_only: bool = False,
         ref: str | None = None,
         *,
         depth: int | None = None,
+        single_branch: bool | None = None,
         endpoint_url: str | None = None,
         region: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Self:
-        """Clone a remote to a new repository in `path`, and return its handle.
+        """Clone a remote, or a repository in another folder, to a new one in `path`, and return its handle.
 
         Args:
             url: a folder, or a URL of s3, gs, az, https or http.
@@ -102,12 +103,13 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, Upke
             metadata_only: do not fetch samples until they are read.
             ref: the branch or tag to check out; None is the remote's default.
             depth: fetch only this many commits of its history.
+            single_branch: follow only that branch; None does so if there is a `depth`.
         """
         from stockroom.remotes.clone import CloneOptions, clone
         from stockroom.remotes.transport.url import parse_remote_settings
 
         settings = parse_remote_settings(url, endpoint_url=endpoint_url, region=region, base=Path.cwd())
-        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth)
+        options = CloneOptions(metadata_only=metadata_only, ref=ref, depth=depth, single_branch=single_branch)
         stock = cls(clone(settings, Path(path), options, on_progress=on_progress).root)
         if metadata_only:
             stock._repository.tensors.fetcher.start()  # the next reads will need it
@@ -146,7 +148,8 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, Upke
 
     def pull(
         self,
-        remote: str = "origin",
+        remote: str | None = None,
+        branch: str | None = None,
         *,
         strategy: Strategy = None,
         ff_only: bool = False,
@@ -154,6 +157,7 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, Upke
     ) -> PullReport:
         """Fetch, then update the checked-out branch: by fast-forward, or by a merge if both sides have new commits.
 
+        Without a `remote` and its `branch`, they are the upstream, or `origin` and the branch of the same name.
         `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit. Raises `ConflictError` if changes are
         staged, or `MergeConflictError`; then only the fetched refs are new.
         """
@@ -162,11 +166,11 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, Upke
         self._fetch_head(remote, on_progress)
         with self._moving() as workspace:
             options = make_options(workspace, None, strategy, fast_forward="only" if ff_only else "if possible")
-            report = pull(self._repository, workspace, remote, options, on_progress=on_progress)
+            report = pull(self._repository, workspace, remote, options, source=branch, on_progress=on_progress)
             self._pin_to(workspace.head)
             return report
 
-    def _fetch_head(self, remote: str, on_progress: OnProgress | None) -> None:
+    def _fetch_head(self, remote: str | None, on_progress: OnProgress | None) -> None:
         """Fetch if HEAD is on a commit that is not here, as after `git pull`."""
         head = self._repository.read_head()
         if head.commit is not None and not self._repository.refs.has_commit(head.commit):

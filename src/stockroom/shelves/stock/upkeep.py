@@ -193,10 +193,10 @@ class UpkeepActions(Handle):
 
     def change_setting(self, key: str, value: str | None) -> None:
         """Set one of the settings, or unset it for None; raises `InvalidInputError` for an invalid key or value."""
-        from stockroom.repository.config import change_setting, get_setting, read_settings, write_settings
+        from stockroom.repository.config import change_setting, change_settings, get_setting
 
-        config = self._repository.paths.config
-        write_settings(config, change_setting(read_settings(config), get_setting(key), value))
+        known = get_setting(key)
+        change_settings(self._repository.paths.config, lambda settings: change_setting(settings, known, value))
 
     def list_git_commits(self) -> Mapping[str, str]:
         """Return the commits that git's history names, each with its carrier, the first git commit to do so, in hex.

@@ -18,7 +18,10 @@ from stockroom.remotes.transport.url import RemoteSettings, parse_remote_setting
         ("../data", "/home/data"),
         ("file:///srv/my%20data", "/srv/my data"),
         ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
+        ("S3://bucket/Prefix", "s3://bucket/Prefix"),
         ("gs://bucket", "gs://bucket"),
+        ("./s3:/bucket", "/home/ada/s3:/bucket"),
+        ("./user@host:path", "/home/ada/user@host:path"),
         ("az://container/prefix", "az://container/prefix"),
         ("https://example.org/data", "https://example.org/data"),
     ],
@@ -49,3 +52,17 @@ def test_a_url_with_credentials_is_refused_and_not_repeated(given: str) -> None:
 def test_what_is_no_remote_is_refused(given: str) -> None:
     with pytest.raises(InvalidInputError, match="expected"):
         parse_remote_settings(given, base=Path("/"))
+
+
+@pytest.mark.parametrize("given", ["s3//bucket", "s3:/bucket/x", "s3:bucket", "HTTPS//host/x", "gs//b"])
+def test_a_mistyped_url_is_no_folder(given: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"expected (s3|https|gs)://"):
+        parse_remote_settings(given, base=tmp_path)
+
+
+@pytest.mark.parametrize("given", ["git@host:path", "user@host:", "host:path/x", "host.example.org:path"])
+def test_a_path_on_another_machine_is_no_folder_unless_there_is_one(given: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="ssh is"):
+        parse_remote_settings(given, base=tmp_path)
+    (tmp_path / given).mkdir(parents=True)
+    assert parse_remote_settings(given, base=tmp_path).url == str(tmp_path / given)
