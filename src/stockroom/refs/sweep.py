@@ -5,6 +5,7 @@ Commits are deleted first, in one transaction: after it, no ref can be moved to 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -13,7 +14,7 @@ from stockroom.digest import CommitId, ObjectDigest
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.refs.anchors import Anchors, read_anchors
 from stockroom.refs.links import DATABASE as LINKS
-from stockroom.refs.marks import MarkKind, is_marked, unmark
+from stockroom.refs.marks import MarkKind, is_marked, note_collected, unmark
 from stockroom.refs.objects import DATABASE as OBJECTS
 
 _OBJECTS_AT_ONCE: Final = 4096
@@ -70,6 +71,7 @@ class Sweeper:
             txn.delete(LINKS, commit)
             txn.delete("shallow", commit)
             unmark(txn, MarkKind.COMMIT, commit)
+        note_collected(txn, gone, now_ns=time.time_ns())
         return len(gone)
 
     def _sweep_objects(self, txn: WriteTxn, objects: Sequence[ObjectDigest]) -> int:
