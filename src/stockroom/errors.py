@@ -8,6 +8,7 @@
     ├── ConflictError                    RefChangedError, MergeConflictError, HeadConflictError
     ├── LockedError    ClosedError    ReadOnlyError (PermissionError)    NothingToCommitError
     ├── CorruptionError                  DigestMismatchError, MalformedRecordError, LostChunksError
+    ├── CollectedError                   CollectedRefError (RefNotFoundError too)
     ├── UnreadableError
     ├── AbsentDataError
     ├── FormatVersionError
@@ -26,6 +27,8 @@ __all__ = [
     "AmbiguousRefError",
     "AuthenticationError",
     "ClosedError",
+    "CollectedError",
+    "CollectedRefError",
     "ColumnNotFoundError",
     "ConflictError",
     "CorruptionError",
@@ -205,6 +208,22 @@ def malformed(where: str, expected: str, found: str, advice: str = "run `stock f
 
 class LostChunksError(CorruptionError):
     """Chunks are in no pack, for example after a pack was lost; `where` is the digest of the first."""
+
+
+class CollectedError(StockroomError):
+    """A commit that was read has been deleted by gc; `commit` is its full hex digest."""
+
+    def __init__(self, message: str, *, commit: str = "") -> None:
+        super().__init__(message)
+        self.commit = commit
+
+
+class CollectedRefError(RefNotFoundError, CollectedError):
+    """A ref names a commit that gc has deleted."""
+
+    def __init__(self, message: str, *, ref: str = "", commit: str = "") -> None:
+        RefNotFoundError.__init__(self, message, ref=ref)
+        self.commit = commit
 
 
 class UnreadableError(StockroomError):

@@ -34,11 +34,12 @@ class FileLock:
     """An `flock` on a file, taken by `try_take`, `wait` or `take`; it ends with `release`, this object or its process.
 
     Each object opens the file separately, so two threads that take the same lock exclude each other just as two
-    processes do. A forked child holds none of its parent's locks, and cannot release them.
+    processes do. A forked child holds none of its parent's locks, and cannot release them, unless they are inherited.
 
     Args:
         path: the file, created unless it exists.
         is_shared: any number of holders may share it.
+        is_inherited: forked children share the lock: it ends when the last of them has released it or ended.
         must_exist: do not create the file; raise `FileNotFoundError` if it does not exist.
         mode: the mode of a created file, less the umask.
 
@@ -47,10 +48,19 @@ class FileLock:
         OSError: `path` is a link, or the like.
     """
 
-    def __init__(self, path: Path, *, is_shared: bool = False, must_exist: bool = False, mode: int = 0o666) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        is_shared: bool = False,
+        is_inherited: bool = False,
+        must_exist: bool = False,
+        mode: int = 0o666,
+    ) -> None:
         self._fd = self._pid = -1
         self._can_note = True
         self._path = path
+        self._is_inherited = is_inherited
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         self._has_note = False
         _file_locks.add(self)  # first: a child forked in between has the file open too
@@ -100,6 +110,19 @@ class FileLock:
 
     def __del__(self) -> None:
         self.release()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the open file is still the one at `path`, and not removed."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
 
     @property
     def is_held(self) -> bool:
@@ -171,7 +194,7 @@ class FileLock:
 
     def release(self) -> None:
         """Release the lock; harmless when repeated, and in a forked child."""
-        if self.is_held:
+        if self.is_held and not self._is_inherited:  # unlocking would take it from the children as well
             self._pid = -1
             if self._has_note:
                 os.ftruncate(self._fd, 0)
@@ -185,21 +208,44 @@ class FileLock:
             os.close(fd)
 
 
+def remove_if_free(path: Path) -> bool:
+    """Remove a lock file unless somebody holds its lock; return whether there is none any more."""
+    try:
+        lock = FileLock(path, must_exist=True)
+    except FileNotFoundError:
+        return True
+    except ReadOnlyError:  # of a user whose files are closed to this one
+        return False
+    with lock:
+        if not lock.try_take():
+            return False
+        path.unlink(missing_ok=True)
+        return True
+
+
 def make_fork_lock() -> AbstractContextManager[bool]:
     """Return a reentrant lock between threads, which is free in every forked child.
 
     The child must cope with whatever state another thread left the guarded data in.
     """
-    lock: Any = threading.RLock()
+    lock: AbstractContextManager[bool] = threading.RLock()
     _thread_locks.add(lock)
-    return lock  # type: ignore[no-any-return]
+    return lock
+
+
+def make_plain_fork_lock() -> threading.Lock:
+    """Return a lock as `make_fork_lock` does, but one that a thread cannot take twice."""
+    lock = threading.Lock()
+    _thread_locks.add(lock)
+    return lock
 
 
 def _free_inherited() -> None:
     for lock in list(_thread_locks):
         lock._at_fork_reinit()  # as the standard library does with its own
     for held in list(_file_locks):
-        held.leave()
+        if not held._is_inherited:
+            held.leave()
 
 
 os.register_at_fork(after_in_child=_free_inherited)

@@ -153,7 +153,7 @@ def test_nothing_committed_is_lost_and_readers_never_notice(tmp_path, capsys, re
         assert stock.verify().damage == []
 
 
-def test_a_reader_of_a_commit_that_goes_keeps_the_maps_it_has(tmp_path):
+def test_a_commit_goes_with_its_last_reader_and_arrays_stay(tmp_path):
     path = tmp_path / "repo"
     with StockRoom.init(path) as stock:
         with stock.enable_write("base"):
@@ -166,12 +166,13 @@ def test_a_reader_of_a_commit_that_goes_keeps_the_maps_it_has(tmp_path):
         batch = reader.data["dead"].take(np.arange(20))
         stock.checkout("main")
         stock.delete_branch("dead", force=True)
+        assert stock.gc(grace=NOW).packs == 0
+        reader.close()
         assert stock.gc(grace=NOW).packs == 1
         assert (view == pool(2)[3]).all()
         assert (batch == pool(2)).all()
         with pytest.raises(NotFoundError):
             StockRoom(path, ref="dead")
-        reader.close()
 
 
 def test_a_pack_that_gc_removed_and_a_writer_writes_again_is_not_removed_by_its_old_mark(tmp_path):

@@ -48,6 +48,8 @@ CODE_BY_ERROR: Final[dict[type[errors.StockroomError], int]] = {
     errors.DigestMismatchError: CORRUPTION,
     errors.MalformedRecordError: CORRUPTION,
     errors.LostChunksError: CORRUPTION,
+    errors.CollectedError: FAILED,
+    errors.CollectedRefError: FAILED,
     errors.UnreadableError: UNREADABLE,
     errors.AbsentDataError: UNREACHABLE,
     errors.FormatVersionError: FAILED,

@@ -4,6 +4,7 @@
     "g"                    u64 LE  the round in which marks were last changed
     kind + digest          u64 LE  when it was first marked, nanoseconds since 1970; u64 LE  the round then
     "l" + digest           empty: a leaving pack, which is partial and which its remotes no longer describe
+    "x" + digest           u64 LE  when gc deleted the commit, nanoseconds since 1970; kept for 90 days
 
 Kinds: `c` commit, `o` object, `p` pack. A mark is removed when its item is reachable again, or put again. Losing marks
 costs time, never data: an item that is marked again waits again.
@@ -12,18 +13,22 @@ costs time, never data: an item that is marked again waits again.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from stockroom.digest import CommitId
 from stockroom.errors import MalformedRecordError
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 
 DATABASE: Final = "marks"
 _ROUND_KEY: Final = b"g"
 _LEAVING_KEY: Final = b"l"
+_COLLECTED_KEY: Final = b"x"
+_COLLECTED_KEPT_NS: Final = 90 * 24 * 3600 * 10**9
 _ROUND: Final = struct.Struct("<Q")
+_TIME: Final = struct.Struct("<Q")
 _MARK: Final = struct.Struct("<QQ")
 
 
@@ -70,6 +75,17 @@ class MarkStore:
         if self.read_leaving() != set(packs):
             self._env.update(lambda txn: _replace_leaving(txn, set(packs)))
 
+    def find_collected(self, hex_prefix: str) -> tuple[CommitId, int] | None:
+        """Return a commit that gc has deleted, by its digest or a prefix of it, and when; None if none is known."""
+        whole = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2])
+
+        def find(txn: ReadTxn) -> tuple[CommitId, int] | None:
+            found = ((key[1:], value) for key, value in txn.iterate(DATABASE, prefix=_COLLECTED_KEY + whole))
+            fitting = ((CommitId(c), int(_unpack(_TIME, v)[0])) for c, v in found if c.hex().startswith(hex_prefix))
+            return next(fitting, None)
+
+        return self._env.view(find)
+
     def has(self, kind: MarkKind, digest: bytes) -> bool:
         """Return whether something is marked."""
         return self._env.view(lambda txn: is_marked(txn, kind, digest))
@@ -108,6 +124,15 @@ def is_marked(txn: ReadTxn, kind: MarkKind, digest: bytes) -> bool:
 def unmark(txn: WriteTxn, kind: MarkKind, digest: bytes) -> bool:
     """Remove a mark; returns whether there was one."""
     return txn.delete(DATABASE, kind.value + digest)
+
+
+def note_collected(txn: WriteTxn, commits: Iterable[CommitId], *, now_ns: int) -> None:
+    """Record that gc deletes commits, and forget those of long ago."""
+    for key, value in list(txn.iterate(DATABASE, prefix=_COLLECTED_KEY)):
+        if _unpack(_TIME, value)[0] < now_ns - _COLLECTED_KEPT_NS:
+            txn.delete(DATABASE, key)
+    for commit in commits:
+        txn.put(DATABASE, _COLLECTED_KEY + commit, _TIME.pack(now_ns))
 
 
 def _read_leaving(txn: ReadTxn) -> set[bytes]:

@@ -6,6 +6,7 @@ them. Their objects follow.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,7 +17,7 @@ from stockroom.refs.anchors import Anchors, read_anchors
 from stockroom.refs.dropped import DATABASE as DROPPED
 from stockroom.refs.dropped import list_old
 from stockroom.refs.links import DATABASE as LINKS
-from stockroom.refs.marks import MarkKind, is_marked, unmark
+from stockroom.refs.marks import MarkKind, is_marked, note_collected, unmark
 from stockroom.refs.objects import DATABASE as OBJECTS
 
 _OBJECTS_AT_ONCE: Final = 4096
@@ -79,6 +80,7 @@ class Sweeper:
             txn.delete(LINKS, commit)
             txn.delete("shallow", commit)
             unmark(txn, MarkKind.COMMIT, commit)
+        note_collected(txn, gone, now_ns=time.time_ns())
         return len(gone)
 
     def _sweep_objects(self, txn: WriteTxn, objects: Sequence[ObjectDigest]) -> int:

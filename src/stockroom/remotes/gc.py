@@ -1,9 +1,10 @@
 """Gc of a remote: removes items that its refs have not reached for a while (design note 15).
 
 It decides by the newest ref state, through a temporary copy of all its metadata. This repository adds only the commits
-that git pins or that are checked out; its other content decides nothing. A first step marks unreachable items and
-leaves them out of the bundles; a later one removes items marked for the grace period. Both publish ref states, as
-pushes do, so a push and a gc that race learn of each other. The next gc continues an interrupted one.
+that git pins, that are checked out or that readers hold; its other content decides nothing. A first step marks
+unreachable items and leaves them out of the bundles; a later one removes items marked for the grace period. Both
+publish ref states, as pushes do, so a push and a gc that race learn of each other. The next gc continues an interrupted
+one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport
 from stockroom.remotes.transport.retry import read_clock_s
 from stockroom.repository.repository import Repository
-from stockroom.repository.upkeep.roots import list_heads
+from stockroom.repository.upkeep.roots import list_heads, list_readers_commits
 from stockroom.store.pack.writer_folder import open_writer_folder
 
 GRACE: Final = timedelta(weeks=2)
@@ -91,7 +92,7 @@ def collect_remote(
 ) -> RemoteGcReport:
     """Mark items the refs of a remote cannot reach; remove items marked for `grace` by its clock.
 
-    Commits that the git history here pins, or that are checked out here, are kept as well.
+    Commits that the git history here pins, that are checked out here or that readers here hold, are kept as well.
 
     Raises:
         CorruptionError: its metadata is damaged; nothing was removed.
@@ -157,7 +158,7 @@ class _Collection:
             before = read_marks(self._transport, state, self._tracking)
             self._metadata.take_in(state)
             if files is None:
-                self._metadata.keep(list_heads(self._repository))
+                self._metadata.keep(list_heads(self._repository) | list_readers_commits(self._repository))
                 files = self._list_files()
             if state.marks != in_force:  # another gc may have removed bundles that were put here but not published yet
                 self._metadata.put_again()

@@ -1,4 +1,7 @@
-"""Pull: fetches, then merges the remote's branch into the one that is checked out."""
+"""Pull: fetches, then merges the remote's branch into the one that is checked out.
+
+Two steps, so that other writers wait only for the second: a fetch may take long.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from stockroom.digest import CommitId
-from stockroom.errors import ConflictError, MergeConflictError, RefNotFoundError
+from stockroom.errors import ConflictError, MergeConflictError, RefChangedError, RefNotFoundError
 from stockroom.refs import Ref
 from stockroom.remotes.fetch import FetchOptions, FetchReport, fetch, read_branches
 from stockroom.remotes.progress import OnProgress
@@ -29,26 +32,28 @@ class PullReport:
     outcome: Outcome
 
 
-def pull(
-    repository: Repository,
-    workspace: StageWorkspace,
-    remote: str | None,
-    options: MergeOptions,
-    *,
-    source: str | None = None,
-    on_progress: OnProgress | None = None,
-) -> PullReport:
-    """Fetch, then move the checked-out branch, and HEAD with it, by a fast-forward or a merge.
+@dataclass(frozen=True, slots=True)
+class FetchedBranch:
+    """A branch here, the remote's branch of that name after a fetch, and the fetch."""
+
+    branch: str
+    name: str
+    theirs: CommitId
+    report: FetchReport
+
+
+def fetch_branch(
+    repository: Repository, remote: str | None, source: str | None = None, *, on_progress: OnProgress | None = None
+) -> FetchedBranch:
+    """Fetch, and return the remote's branch that the checked-out one is to be merged with. Takes no lease.
 
     The other side is the branch `source` of the remote. None is that of the upstream, or the one of the same name.
 
     Raises:
-        MergeConflictError: both sides changed the same thing and no strategy decides; fetched content stays.
-        ConflictError: changes are staged, HEAD is detached, or both sides have commits but only a fast-forward may be
-            made.
+        ConflictError: HEAD is detached; nothing was fetched.
         RefNotFoundError: the remote has no branch of that name.
     """
-    branch, old = workspace.head.branch, workspace.head.commit
+    branch = repository.follow(repository.read_head()).branch
     if branch is None:
         raise ConflictError("HEAD is detached: check out a branch to pull into")
     is_named = source is not None
@@ -66,14 +71,30 @@ def pull(
         )
     if theirs is None:
         raise RefNotFoundError(f"remote {remote!r} has no branch {source!r}; `stock push` creates it", ref=source)
+    return FetchedBranch(branch, name, theirs, fetched)
+
+
+def merge_fetched(workspace: StageWorkspace, fetched: FetchedBranch, options: MergeOptions) -> PullReport:
+    """Move the checked-out branch, and HEAD with it, to or beyond the fetched one: by a fast-forward or a merge.
+
+    Raises:
+        MergeConflictError: both sides changed the same thing and no strategy decides; fetched content stays.
+        ConflictError: changes are staged, or both sides have commits but only a fast-forward may be made.
+        RefChangedError: another branch was checked out during the fetch.
+    """
+    branch, old = workspace.head.branch, workspace.head.commit
+    if branch != fetched.branch:
+        now = "HEAD was detached" if branch is None else f"{branch!r} was checked out"
+        raise RefChangedError(f"{now} during the fetch for {fetched.branch!r}; run `stock pull` again")
     try:
-        report = merge(workspace, theirs, name, replace(options, kind=PULL))
+        report = merge(workspace, fetched.theirs, fetched.name, replace(options, kind=PULL))
     except MergeConflictError as error:
         raise MergeConflictError(
-            f"{error}; the remote's side is {name}: `stock merge {name} --no-commit` starts a merge by hand",
+            f"{error}; the remote's side is {fetched.name}: `stock merge {fetched.name} --no-commit` starts a merge by "
+            "hand",
             conflicts=error.conflicts,
         ) from error
-    return PullReport(fetched, branch, old, workspace.head.commit, report.outcome)
+    return PullReport(fetched.report, branch, old, workspace.head.commit, report.outcome)
 
 
 def _choose_source(repository: Repository, branch: str, remote: str | None, source: str | None) -> tuple[str, str]:

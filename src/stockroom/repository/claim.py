@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.digest import PackDigest
-from stockroom.errors import ReadOnlyError
 from stockroom.files import make_folder
-from stockroom.locks import FileLock
+from stockroom.locks import FileLock, remove_if_free
 from stockroom.refs.marks import MarkStore
 
 _DIRECTORY: Final = "claims"
@@ -58,19 +57,4 @@ def read_oldest_round(folder: Path, current: int) -> int:
     directory = folder / _DIRECTORY
     files = [path for path in directory.iterdir() if path.name.isdecimal()] if directory.is_dir() else []
     older = [path for path in files if int(path.name) < current]
-    return min((int(path.name) for path in older if not _remove_if_free(path)), default=current)
-
-
-def _remove_if_free(path: Path) -> bool:
-    """Remove the lock file of a round that no writer claims; return whether no writer does."""
-    try:
-        lock = FileLock(path, must_exist=True)
-    except FileNotFoundError:
-        return True
-    except ReadOnlyError:  # of a user whose files are closed to this one
-        return False
-    with lock:
-        if not lock.try_take():
-            return False
-        path.unlink(missing_ok=True)
-        return True
+    return min((int(path.name) for path in older if not remove_if_free(path)), default=current)

@@ -6,21 +6,36 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId, ObjectDigest, PackDigest
-from stockroom.errors import InvalidInputError, LockedError, ReadOnlyError, RefNotFoundError
+from stockroom.errors import (
+    CollectedError,
+    CollectedRefError,
+    InvalidInputError,
+    LockedError,
+    LostChunksError,
+    ReadOnlyError,
+    RefNotFoundError,
+    StockroomError,
+)
 from stockroom.kv import Environment, ReadTxn
 from stockroom.refs import DATABASES, ObjectStore, Ref, RefStore, resolve
 from stockroom.refs.commit import CommitRecord, MetadataValue
 from stockroom.refs.marks import MarkKind, MarkStore
+from stockroom.refs.resolve import MIN_PREFIX_DIGITS
 from stockroom.repository.claim import Claim
 from stockroom.repository.git.tie import Tie, describe_for_commit, find_tie
 from stockroom.repository.head import HEAD_NAME, Head
+from stockroom.repository.held_objects import HeldObjects
+from stockroom.repository.holds import Hold
 from stockroom.repository.lease import acquire_lease
 from stockroom.repository.paths import Identity, RepositoryPaths, locate_repository, open_paths
 from stockroom.trees import NodeCache
@@ -31,6 +46,7 @@ if TYPE_CHECKING:
     from stockroom.store.tensor_writer import TensorWriter
 
 _HEAD_SPEC: Final = re.compile(r"(HEAD|@)([~^]|$)")
+_HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 
 
 class Repository:
@@ -47,6 +63,7 @@ class Repository:
         self.marks = MarkStore(self.env)
         self.objects = ObjectStore(self.env)
         self.nodes = NodeCache(self.objects)
+        self._holds: WeakSet[Hold] = WeakSet()
         self._writer: TensorWriter | None = None
         self._writer_pid = 0
         self._seen_round = 0
@@ -71,6 +88,11 @@ class Repository:
         from stockroom.store.tensor_store import TensorStore  # here for start-up time
 
         return TensorStore(self.paths.folder, fetcher=self._fetcher)
+
+    @cached_property
+    def reader_tensors(self) -> TensorStore:
+        """The same chunks for readers of commits: for those that gc has deleted, they get `CollectedError`."""
+        return self.tensors.explain_losses(self._explain_loss)
 
     def open_writer(self) -> TensorWriter:
         """Return the writer of chunks, made once per process and kept for the next workspace."""
@@ -99,11 +121,14 @@ class Repository:
         if self._writer is not None and self._writer_pid == os.getpid():
             self._writer.close()
         self._writer = None
+        for hold in list(self._holds):
+            hold.release()
         self.forget_tensors()
         self.env.close()
 
     def forget_tensors(self) -> None:
         """Close the chunks' files; they are opened again when needed."""
+        self.__dict__.pop("reader_tensors", None)
         tensors = self.__dict__.pop("tensors", None)
         if tensors is not None:
             tensors.close()
@@ -143,17 +168,27 @@ class Repository:
             raise InvalidInputError(f"expected the name of a branch, tag or commit, found {spec!r}")
         if head is None and _HEAD_SPEC.match(spec):  # a damaged HEAD must not block other specs
             head = self.read_head()
-        return resolve(self.refs, spec, head=None if head is None else head.commit)
+        try:
+            return resolve(self.refs, spec, head=None if head is None else head.commit)
+        except RefNotFoundError as error:
+            self._refuse_collected(error.ref)
+            raise
 
     def read_commit(self, commit: CommitId) -> CommitRecord:
         """Return the record of a commit. Raises `RefNotFoundError` if this repository does not have it."""
         if not self.refs.has_commit(commit):
+            self._refuse_collected(commit.hex())
             raise RefNotFoundError(
                 f"commit {commit.hex()} is not in this repository: run `stock fetch`, or, if {HEAD_NAME} names it, "
                 "restore that file, or write `commit -` in it and run `stock checkout BRANCH`",
                 ref=commit.hex(),
             )
         return self.refs.get_commit(commit)
+
+    def find_collected(self, commit: CommitId) -> CollectedError | None:
+        """Return the error for a commit that gc has deleted; None if it is here, or is not known to have been."""
+        found = None if self.refs.has_commit(commit) else self.marks.find_collected(commit.hex())
+        return None if found is None else CollectedError(_explain_collected(*found), commit=commit.hex())
 
     def make_commit(
         self,
@@ -182,25 +217,53 @@ class Repository:
     def open_snapshot(self, commit: CommitId | None, nodes: NodeCache | None = None) -> Snapshot:
         """Return the content at a commit, empty for None; read through a writer's `nodes` if given.
 
-        A commit that a writer opens is in use again, so gc's mark on it is removed.
+        A reader holds the commit as long as anything opened from the snapshot exists. A commit that is opened is in
+        use again, so gc's mark on it is removed.
         """
-        through = self.nodes if nodes is None else nodes
-        return Snapshot.empty(through) if commit is None else self.open_snapshots([commit], through)[commit]
+        if commit is None:
+            return Snapshot.empty(self.nodes if nodes is None else nodes)
+        return self._open_held(commit) if nodes is None else self.open_snapshots([commit], nodes)[commit]
 
     def open_snapshots(self, commits: Sequence[CommitId], nodes: NodeCache) -> dict[CommitId, Snapshot]:
-        """Return the content at each commit, as `open_snapshot` does, read in one transaction."""
-
-        def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
-            is_writer = nodes is not self.nodes
-            marked = [commit for commit in commits if is_writer and self.marks.has(MarkKind.COMMIT, commit)]
-            return marked, [self.read_commit(commit) for commit in commits]
-
-        marked, records = self.env.view(read)
+        """Return the content at each commit for a writer, as `open_snapshot` does, read in one transaction."""
+        marked, records = self._read_marked(commits)
         for commit in marked:
             self.marks.unmark(MarkKind.COMMIT, commit)
         if marked:  # gc may have been faster
             records = [self.read_commit(commit) for commit in commits]
         return {commit: Snapshot(nodes, record.tree_digest) for commit, record in zip(commits, records, strict=True)}
+
+    def _open_held(self, commit: CommitId) -> Snapshot:
+        hold = Hold(self.paths.folder, commit)  # before looking whether gc has marked it (design note 17)
+        self._holds.add(hold)
+        marked, [record] = self._read_marked([commit])
+        if marked:
+            with suppress(StockroomError, OSError):  # nothing can be written here
+                self.marks.unmark(MarkKind.COMMIT, commit)
+            record = self.read_commit(commit)
+        objects = HeldObjects(self.objects, hold, find_collected=self.find_collected)
+        return Snapshot(NodeCache(objects, sharing=self.nodes), record.tree_digest)
+
+    def _read_marked(self, commits: Sequence[CommitId]) -> tuple[list[CommitId], list[CommitRecord]]:
+        """Return the commits that gc has marked, and the records of all, read in one transaction."""
+
+        def read(_: ReadTxn) -> tuple[list[CommitId], list[CommitRecord]]:
+            marked = [commit for commit in commits if self.marks.has(MarkKind.COMMIT, commit)]
+            return marked, [self.read_commit(commit) for commit in commits]
+
+        return self.env.view(read)
+
+    def _explain_loss(self, error: LostChunksError) -> StockroomError:
+        """Return the error for a reader of lost chunks: the commit that it reads may have been deleted by gc."""
+        held = {hold.commit for hold in list(self._holds)}
+        return next(filter(None, map(self.find_collected, held)), error)
+
+    def _refuse_collected(self, digits: str) -> None:
+        """Raise `CollectedRefError` if gc has deleted a commit whose hex digest begins with `digits`."""
+        is_digest = len(digits) >= MIN_PREFIX_DIGITS and _HEX.fullmatch(digits) is not None
+        found = self.marks.find_collected(digits) if is_digest else None
+        if found is not None:
+            raise CollectedRefError(_explain_collected(*found), ref=digits, commit=found[0].hex())
 
     def _find_effective(self, head: Head) -> Head | None:
         """Return the prepared HEAD if the refs have already moved to it from `head`, otherwise None."""
@@ -221,6 +284,14 @@ class Repository:
         ends = {str(Ref("branch", one.branch)) for one in (head, prepared) if one.branch is not None}
         is_pair = len(last) == 2 and {one.ref for one in last} == ends and last[0].time_ns == last[1].time_ns
         return is_pair and head.commit == prepared.commit and self.refs.find_branch(head.branch) is None
+
+
+def _explain_collected(commit: CommitId, time_ns: int) -> str:
+    when = datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return (
+        f"commit {commit.hex()} was deleted by `stock gc` on {when}, since no branch, tag or stage reached it; open a "
+        "branch, or call `refresh()`"
+    )
 
 
 def _follow(head: Head, tie: Tie | None) -> Head:

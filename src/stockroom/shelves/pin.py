@@ -35,7 +35,7 @@ class Pin:
     @property
     def tensors(self) -> TensorStore:
         """The store that holds the chunks."""
-        return self.repository.tensors
+        return self.repository.reader_tensors
 
     def check_open(self) -> None:
         """Raise `ClosedError` if the handle is closed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from stockroom.errors import AbsentDataError, CorruptionError, RemoteError
 from stockroom.files import make_folder
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted
 from stockroom.store.index.catalog import Catalog
-from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, iter_by_pack
+from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, Explain, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.index.unregistered import list_unregistered
@@ -51,6 +52,12 @@ class TensorStore:
         )
         self.fetcher: Fetcher = NoFetcher() if fetcher is None else fetcher
         self._search = ChunkSearch(self.index, self.cache)
+
+    def explain_losses(self, explain: Explain) -> TensorStore:
+        """Return this store for readers: `explain` returns the error that they get for lost chunks."""
+        store = copy(self)
+        store._search = ChunkSearch(self.index, self.cache, explain=explain)
+        return store
 
     def close(self) -> None:
         """Close the catalog and release every map; arrays returned as views stay valid."""

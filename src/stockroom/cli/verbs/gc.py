@@ -37,7 +37,7 @@ def gc(
 ) -> None:
     """Delete unreachable content to free disk space.
 
-    Content is unreachable if no branch, tag, stage or recent operation needs it.
+    Content is unreachable if no branch, tag, stage, recent operation or open reader needs it.
     """
     if remote and repack:
         raise InvalidInputError("--repack and --remote cannot be combined: packs of a remote stay as they were pushed")
@@ -80,5 +80,8 @@ def _tell(console: Console, report: GcReport) -> None:
     console.answer(asdict(report), lines)
     if report.waiting:
         console.say(f"{format_count(report.waiting, 'pack')} unreachable, but not for long enough (--grace)")
+    if report.in_use:
+        commits = format_count(report.in_use, "commit")
+        console.say(f"{commits} kept for readers that have them open: run gc again when they are done")
     if report.held:
         console.say(f"{format_count(report.held, 'pack')} kept for active writers: run gc again when they are done")

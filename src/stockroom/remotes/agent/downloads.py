@@ -239,7 +239,8 @@ class Downloads:
                 content = remote.transport.get_range(pack.path, span.start, span.stop)
             except MissingFileError as error:
                 raise AbsentDataError(
-                    f"pack {pack.digest.hex()[:12]}: remote {remote.name!r} does not have it ({error})",
+                    f"pack {pack.digest.hex()[:12]}: remote {remote.name!r} does not have it ({error})"
+                    f"{remote.explain_missing(pack.digest)}",
                     remote=remote.name,
                     pack=pack.digest.hex(),
                 ) from error

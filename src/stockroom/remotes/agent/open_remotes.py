@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from stockroom.digest import PackDigest
+from stockroom.errors import StockroomError
 from stockroom.remotes.settings import locate_settings, read_remotes
 from stockroom.remotes.transport.environment import RemoteEnvironment
 from stockroom.remotes.transport.protocol import Transport
@@ -22,10 +23,34 @@ MAX_ENVIRONMENTS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class OpenRemote:
-    """An open remote."""
+    """An open remote of a repository, if it is known of which."""
 
     name: str
     transport: Transport
+    paths: RepositoryPaths | None = None
+
+    def explain_missing(self, pack: PackDigest) -> str:
+        """Return why the remote may lack a pack, for a message; asks it for its newest ref state."""
+        from stockroom.remotes.ref_state_log import find_newest_state  # here for start-up time
+        from stockroom.remotes.tracking import Tracking
+
+        if self.paths is None:
+            return ""
+        tracking = Tracking(self.paths, self.name)
+        try:
+            newest = find_newest_state(self.transport, tracking.read_state())
+        except StockroomError:  # the first error says more
+            return ""
+        if newest is None:
+            return ""
+        bundles = {entry.digest for entry in newest.bundles}
+        if pack in tracking.read_described(bundles):
+            return "; its branches or tags need it: `stock fsck --remote` lists what else it lacks"
+        likely = "" if bundles <= tracking.read_bundles() else "probably "
+        return (
+            f"; no branch or tag there needs it any more, so `stock gc --remote` has {likely}deleted it: push the "
+            "commit again from a clone that has it, or read a newer one"
+        )
 
 
 class OpenRemotes:
@@ -69,4 +94,7 @@ class OpenRemotes:
 
     def _open(self, environment: RemoteEnvironment) -> list[OpenRemote]:
         remotes = read_remotes(self._paths)
-        return [OpenRemote(name, open_remote(name, settings, environment)) for name, settings in remotes.items()]
+        return [
+            OpenRemote(name, open_remote(name, settings, environment), self._paths)
+            for name, settings in remotes.items()
+        ]

@@ -1,8 +1,9 @@
 """gc: deletes commits, objects and packs that have been unreachable for longer than the grace period.
 
-`plan_gc` reads and writes nothing; `apply_gc` looks again and acts. These keep things (design note 14): refs, stages,
-HEAD of every work tree, the operation log within the grace period, and the claims of active writers. Order on disk:
-marks, commits, objects, index, packs; so a kill leaves less to do, and nothing half done.
+`plan_gc` reads and writes nothing; `apply_gc` looks again and acts. These keep things (design notes 14 and 17): refs,
+stages, HEAD of every work tree, the operation log within the grace period, the holds of readers, and the claims of
+active writers. Order on disk: marks, commits, objects, index, packs; so a kill leaves less to do, and nothing half
+done.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from stockroom.refs.anchors import Anchors
 from stockroom.refs.marks import Mark, MarkKind
 from stockroom.refs.sweep import Sweeper, Swept
 from stockroom.repository.claim import read_oldest_round
+from stockroom.repository.holds import remove_dead
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
-from stockroom.repository.upkeep.roots import list_heads
+from stockroom.repository.upkeep.roots import list_heads, list_readers_commits
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.writer_folder import collect_leftovers, open_writer_folder
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
@@ -46,6 +48,7 @@ class GcReport:
         commits, objects, packs, nbytes: those deleted, and the disk bytes of the packs.
         waiting: packs that have not been unreachable for the grace period yet.
         held: packs kept only because active writers may rely on them.
+        in_use: commits kept because readers have them, or later ones, open.
         repacked, made: packs rewritten, and the packs they became.
         dry_run: whether nothing was done.
     """
@@ -56,6 +59,7 @@ class GcReport:
     nbytes: int
     waiting: int
     held: int
+    in_use: int
     repacked: int
     made: int
     dry_run: bool
@@ -75,6 +79,7 @@ class GcPlan:
         anchors = self._open_sweeper().read_anchors()
         self.reach.add_commits(list_heads(repository))
         self._add_hard(anchors)
+        self.in_use = self._add_held()
         self.unreachable = self._list_unreachable()
         self.repack = plan_repack(repository.tensors, find_live=self.reach.find_live) if repack else RepackPlan(())
         self._add_recent(anchors)
@@ -115,8 +120,9 @@ class GcPlan:
         return self._open_sweeper().sweep(commits, sorted(map(ObjectDigest, deletable[MarkKind.OBJECT])))
 
     def refresh(self) -> None:
-        """Add the refs, stages and HEAD as they are now."""
+        """Add the refs, stages, HEAD and holds as they are now, which is after the marks were written."""
         self.reach.add_commits(list_heads(self.repository))
+        self._add_held()
         self.look_again(self._open_sweeper().read_anchors(), ())
 
     def measure(self, pack: bytes) -> int:
@@ -134,6 +140,12 @@ class GcPlan:
         self.reach.add_commits(anchors.refs)
         for stage in anchors.stages:
             self.reach.add_stage(stage)
+
+    def _add_held(self) -> int:
+        """Add the commits that readers hold; return how many that adds, with their history."""
+        before = len(self.reach.commits)
+        self.reach.add_commits(list_readers_commits(self.repository))
+        return len(self.reach.commits) - before
 
     def _add_recent(self, anchors: Anchors) -> None:
         self.reach.add_commits([commit for commit in anchors.recent if self.repository.refs.has_commit(commit)])
@@ -190,6 +202,7 @@ def preview_gc(plan: GcPlan) -> GcReport:
         nbytes=sum(map(plan.measure, packs)),
         waiting=len(plan.unreachable[MarkKind.PACK]) - len(packs),
         held=0,
+        in_use=plan.in_use,
         repacked=len(plan.repack.packs),
         made=0,
         dry_run=True,
@@ -220,6 +233,7 @@ class _Run:
     def run(self) -> GcReport:
         plan, marks = self._plan, self._plan.repository.marks
         rewritten = {pack.digest for pack in plan.repack.packs}
+        remove_dead(plan.repository.paths.folder)
         current = marks.replace(
             {**plan.unreachable, MarkKind.PACK: plan.unreachable[MarkKind.PACK] | rewritten}, now_ns=plan.now_ns
         )
@@ -243,6 +257,7 @@ class _Run:
             nbytes=nbytes,
             waiting=len(plan.unreachable[MarkKind.PACK]) - len(held[MarkKind.PACK]),
             held=len(held[MarkKind.PACK]) - len(deletable[MarkKind.PACK]),
+            in_use=plan.in_use,
             repacked=repacked,
             made=made,
             dry_run=False,

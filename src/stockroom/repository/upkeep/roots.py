@@ -1,4 +1,4 @@
-"""HEAD of every work tree that shares a repository, and the commits that git's history pins: they may have no ref."""
+"""The commits in use that may have no ref: HEAD of every work tree, those that git's history pins, those of readers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from stockroom.errors import HeadConflictError, MalformedRecordError, Repository
 from stockroom.files import find_regular, refuse_unreadable
 from stockroom.repository.git.history import parse_named, read_git_roots
 from stockroom.repository.git.work_tree import find_work_tree
+from stockroom.repository.holds import list_held
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.repository.repository import Repository
 
 _MAX_HEAD_NBYTES = 1 << 20
+
+
+def list_readers_commits(repository: Repository) -> set[CommitId]:
+    """Return the commits that readers hold, as far as they are here.
+
+    Raises `UnreadableError` if a file that may name some cannot be read.
+    """
+    held = list_held(repository.paths.folder)
+    return {commit for commit in held if repository.refs.has_commit(commit)}
 
 
 def list_heads(repository: Repository) -> set[CommitId]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,6 +67,7 @@ class SampleReader:
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
+        self._locate = partial(tensors.locate, row_nbytes=self.format.item_nbytes)  # no cycle: it would keep the hold
         self._count = tree.count
         self._dense_start = tree.dense_start
         self._lookups = 0
@@ -288,10 +290,6 @@ class SampleReader:
             if not self.reads_unflushed:
                 self._ahead = self.read_ahead()
         return vectors
-
-    def _locate(self, values: NDArray[np.uint8]) -> NDArray[np.uint64]:
-        assert self.format.item_nbytes is not None
-        return self._tensors.locate(values, self.format.item_nbytes)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""

@@ -193,7 +193,7 @@ class _RowReader:
     series: dict[ObjectDigest, MetricSummary] = field(default_factory=dict)
 
     def read(self, entry: LoggedCommit, ref: str | None) -> ExperimentRow:
-        snapshot = Snapshot(self.pin.repository.nodes, entry.record.tree_digest)
+        snapshot = self.pin.repository.open_snapshot(entry.commit_id)
         values: dict[str, Cell] = {}
         for key in snapshot.iter_digests(EXPERIMENT):
             cells = self.cells.get(key)

@@ -16,7 +16,7 @@ from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.printable import as_line
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
-from stockroom.errors import GitError, InvalidInputError, ReadOnlyError, StockroomError
+from stockroom.errors import CollectedError, GitError, InvalidInputError, ReadOnlyError, StockroomError
 from stockroom.refs import Stage
 from stockroom.remotes.lazy import choose_fetcher
 from stockroom.repository.branching import find_previous
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.model.shelf import ModelShelf
 
 DEFAULT_TIMEOUT_S: Final = 10.0
+_ATTEMPTS: Final = 3
 
 
 class Handle:
@@ -237,6 +238,15 @@ class Handle:
         return self._pin.repository
 
     def _repin(self) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._pin_again()
+            except CollectedError:  # gc was faster: the branch has moved
+                continue
+            return
+        self._pin_again()
+
+    def _pin_again(self) -> None:
         repository = self._repository
         head = repository.read_head() if self._ref is None else Head(None, repository.resolve(self._ref))
         is_missing = head.commit is not None and not self._needs_head and not repository.refs.has_commit(head.commit)

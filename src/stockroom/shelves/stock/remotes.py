@@ -297,7 +297,7 @@ class RemoteActions(Handle):
 
         self._pin.check_open()
         chosen = choose(self, path, keys, where)
-        plan = plan_prefetch(self._repository.tensors, chosen.digests, max_nbytes=max_nbytes)
+        plan = plan_prefetch(self._pin.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:
             fetch_planned(self._repository, plan, on_progress)
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)

@@ -158,15 +158,16 @@ class StockRoom(HistoryActions, RemoteActions, MoveActions, StagingActions, Upke
         """Fetch, then update the checked-out branch: by fast-forward, or by a merge if both sides have new commits.
 
         Without a `remote` and its `branch`, they are the upstream, or `origin` and the branch of the same name.
-        `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit. Raises `ConflictError` if changes are
-        staged, or `MergeConflictError`; then only the fetched refs are new.
+        Other writers can work during the fetch. `strategy` decides conflicts, as in `merge`. `ff_only` makes no commit.
+        Raises `ConflictError` if changes are staged, or `MergeConflictError`; then only the fetched refs are new.
         """
-        from stockroom.remotes.pull import pull
+        from stockroom.remotes.pull import fetch_branch, merge_fetched
 
         self._fetch_head(remote, on_progress)
+        fetched = fetch_branch(self._repository, remote, branch, on_progress=on_progress)
         with self._moving() as workspace:
             options = make_options(workspace, None, strategy, fast_forward="only" if ff_only else "if possible")
-            report = pull(self._repository, workspace, remote, options, source=branch, on_progress=on_progress)
+            report = merge_fetched(workspace, fetched, options)
             self._pin_to(workspace.head)
             return report
 

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.digest import DIGEST_NBYTES
-from stockroom.errors import CorruptionError, LostChunksError, UnreadableError
+from stockroom.errors import CorruptionError, LostChunksError, StockroomError, UnreadableError
 from stockroom.files import is_exhaustion
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.pack_cache import PackCache
 
+Explain: TypeAlias = Callable[[LostChunksError], StockroomError]
 _MaySkip: TypeAlias = Callable[[CorruptionError | UnreadableError], bool]
 NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The location of a chunk that no pack holds."""
@@ -35,9 +36,11 @@ class _Failure(NamedTuple):
 class ChunkSearch:
     """Finds the locations `(n,)` uint64 of chunks by their digests `(n, 32)` uint8; `TensorStore` defines both."""
 
-    def __init__(self, index: LocationIndex, cache: PackCache) -> None:
+    def __init__(self, index: LocationIndex, cache: PackCache, *, explain: Explain | None = None) -> None:
+        """Search `index`; `explain` returns the error to raise instead of that for lost chunks."""
         self._index = index
         self._cache = cache
+        self._explain: Explain = explain or (lambda error: error)
         self._avoided: frozenset[int] = frozenset()
 
     def find(
@@ -69,7 +72,7 @@ class ChunkSearch:
         """Return the location of every chunk, preferring packs that are not avoided.
 
         While some chunks are not found, each of `renewals` loads additions of other processes and returns whether there
-        were any. Raises `LostChunksError` if chunks are still not found.
+        were any. Raises `LostChunksError`, or the error that explains it, if chunks are still not found.
         """
         locations = self.find(digests, outside=self._avoided)
         if not (locations == NOWHERE).any():
@@ -77,7 +80,7 @@ class ChunkSearch:
         found = self._locate_renewed(digests, renewals)
         missing = digests[found == NOWHERE]
         if len(missing):
-            raise make_lost_error(missing)
+            raise self._explain(make_lost_error(missing))
         return np.where(locations == NOWHERE, found, locations)
 
     def iter_copies(
