@@ -106,6 +106,8 @@ ROWS = [
     "log --since 2000-01-01",
     "log --until 2000-01-01",
     "log --all --graph --oneline",
+    "log --graph --oneline topic -3",
+    "log --topo-order v1..topic --oneline",
     # commit
     "write a 7 ; commit -m 7 ; log --oneline",
     "write a 7 ; commit -am 7",
