@@ -15,14 +15,16 @@ from stockroom.lazy_names import load_lazily
 if TYPE_CHECKING:
     from stockroom.content.diff import ChangeCounts, ColumnDiff, Diff, StateDiff
     from stockroom.content.merge.conflict import Conflict
+    from stockroom.refs.merge_base import Divergence
     from stockroom.refs.operations import Operation
     from stockroom.remotes.collisions import LeftOutRef
-    from stockroom.remotes.fetch import FetchReport
+    from stockroom.remotes.fetch import FetchReport, RejectedTag
     from stockroom.remotes.gc import RemoteGcReport
     from stockroom.remotes.pull import PullReport
     from stockroom.remotes.push import PushReport, RefUpdate
     from stockroom.remotes.remote_repair import RemoteRepairReport
     from stockroom.repository.merging.commands import Merge
+    from stockroom.repository.position import Position
     from stockroom.repository.tie_status import TieStatus
     from stockroom.repository.upkeep.chunk_owners import Tally
     from stockroom.repository.upkeep.gc import GcReport
@@ -60,14 +62,16 @@ __version__ = "0.1.0"
 _LAZY = {
     "stockroom.content.diff": "ChangeCounts ColumnDiff Diff StateDiff",
     "stockroom.content.merge.conflict": "Conflict",
+    "stockroom.refs.merge_base": "Divergence",
     "stockroom.refs.operations": "Operation",
     "stockroom.remotes.collisions": "LeftOutRef",
-    "stockroom.remotes.fetch": "FetchReport",
+    "stockroom.remotes.fetch": "FetchReport RejectedTag",
     "stockroom.remotes.gc": "RemoteGcReport",
     "stockroom.remotes.pull": "PullReport",
     "stockroom.remotes.push": "PushReport RefUpdate",
     "stockroom.remotes.remote_repair": "RemoteRepairReport",
     "stockroom.repository.merging.commands": "Merge",
+    "stockroom.repository.position": "Position",
     "stockroom.repository.tie_status": "TieStatus",
     "stockroom.repository.upkeep.chunk_owners": "Tally",
     "stockroom.repository.upkeep.gc": "GcReport",
@@ -107,6 +111,7 @@ __all__ = [
     "Damage",
     "DataShelf",
     "Diff",
+    "Divergence",
     "DropReport",
     "ExperimentRow",
     "ExperimentShelf",
@@ -122,11 +127,13 @@ __all__ = [
     "Metrics",
     "ModelShelf",
     "Operation",
+    "Position",
     "PrefetchReport",
     "Presence",
     "PullReport",
     "PushReport",
     "RefUpdate",
+    "RejectedTag",
     "RemoteGcReport",
     "RemoteRepairReport",
     "RepairReport",
