@@ -93,7 +93,14 @@ def _parse_folder(text: str, base: Path) -> RemoteSettings:
             "expected a folder or a URL of file, s3, gs, az, http or https, found a path on another machine: ssh is "
             "not supported; mount the folder here (one with a colon in its name is ./NAME)"
         )
-    return RemoteSettings(str((base / Path(text).expanduser()).resolve()))
+    folder = str((base / Path(text).expanduser()).resolve())
+    try:
+        folder.encode()  # settings are JSON
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"expected a remote in a folder whose path is UTF-8, found {folder!a}; rename the folder, or link to it"
+        ) from error
+    return RemoteSettings(folder)
 
 
 def find_origin(settings: RemoteSettings) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,8 @@ def test_a_path_on_another_machine_is_no_folder_unless_there_is_one(given: str, 
         parse_remote_settings(given, base=tmp_path)
     (tmp_path / given).mkdir(parents=True)
     assert parse_remote_settings(given, base=tmp_path).url == str(tmp_path / given)
+
+
+def test_a_folder_whose_path_is_not_utf_8_is_refused_by_name(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"whose path is UTF-8, found '.*\\udcff'"):
+        parse_remote_settings(os.fsdecode(b"f\xff"), base=tmp_path)
