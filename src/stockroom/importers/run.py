@@ -14,9 +14,11 @@ import numpy as np
 from stockroom.errors import InvalidInputError
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.source import ColumnSource, KeyedSource, Source, TableSource
+from stockroom.shelves.data.appending import append_behind
 from stockroom.shelves.data.table import GrowingColumns, Values, measure_value
 
 if TYPE_CHECKING:
+    from stockroom.content.column_edit import ColumnEdit
     from stockroom.shelves.data.column import Column
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.stock.stock import StockRoom
@@ -55,22 +57,29 @@ class ImportReport:
 
 
 def import_into(
-    stock: StockRoom, sources: Sequence[Source], *, on_progress: Callable[[ImportProgress], None] | None = None
+    stock: StockRoom,
+    sources: Sequence[Source],
+    *,
+    append: bool = False,
+    on_progress: Callable[[ImportProgress], None] | None = None,
 ) -> ImportReport:
     """Stage every column of `sources`, replacing those of the same name; commit nothing.
+
+    With `append`, the samples go behind those that the columns have, under further int keys. Raises `SchemaError` if a
+    column has another dtype, other axes or attrs of other values.
 
     Stored content is not stored again, so an interrupted import is continued by running it again. Errors from reading a
     source pass through; the caller then keeps or resets the stage.
     """
     columns: list[str] = []
     skipped: list[str] = []
-    replaced: dict[str, int] = {}
+    before: dict[str, ColumnEdit] = {}
     left_out = LeftOut()
     samples = nbytes = 0
     shelf = stock.data
     for index, source in enumerate(sources):
         is_table = isinstance(source, TableSource)
-        for step in (_fill_table if is_table else _fill_column)(shelf, source, replaced):  # type: ignore[arg-type]
+        for step in (_fill_table if is_table else _fill_column)(shelf, source, before):  # type: ignore[arg-type]
             now = ImportProgress(step.column, index, len(sources), step.rows, source.count, nbytes + step.nbytes)
             if on_progress and step.rows:
                 on_progress(now)
@@ -79,7 +88,16 @@ def import_into(
         nbytes += step.nbytes
         skipped += source.skipped if isinstance(source, TableSource) else ()
         left_out.merge(source.left_out)
+    replaced = {name: edit.tree.count for name, edit in before.items() if _is_other(shelf, name, edit)}
+    if append:
+        append_behind(shelf, columns, before)
+        replaced = {}
     return ImportReport(tuple(columns), samples, nbytes, tuple(skipped), replaced, left_out)
+
+
+def _is_other(shelf: DataShelf, name: str, edit: ColumnEdit) -> bool:
+    """Return whether a column has other samples than it had before."""
+    return edit.tree.count > 0 and (name not in shelf or shelf[name].root != edit.tree.root.hex())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +111,10 @@ class _Step:
     nbytes: int = 0
 
 
-def _fill_column(shelf: DataShelf, source: ColumnSource | KeyedSource, replaced: dict[str, int]) -> Iterator[_Step]:
-    before = shelf.take_out(source.name)[source.name]
+def _fill_column(
+    shelf: DataShelf, source: ColumnSource | KeyedSource, before: dict[str, ColumnEdit]
+) -> Iterator[_Step]:
+    before |= {name: edit for name, edit in shelf.take_out(source.name).items() if edit is not None}
     column = _create_column(shelf, source)
     step = _Step(source.name, (source.name,))
     yield step
@@ -110,8 +130,6 @@ def _fill_column(shelf: DataShelf, source: ColumnSource | KeyedSource, replaced:
         step = _Step(source.name, (source.name,), rows, rows, step.nbytes + nbytes)
         yield step
     shelf.keep_keys(source.name)
-    if before is not None and before.tree.count and before.tree.root.hex() != column.root:
-        replaced[source.name] = before.tree.count
 
 
 def _create_column(shelf: DataShelf, source: ColumnSource | KeyedSource) -> Column:
@@ -135,7 +153,7 @@ def _iter_keyed(source: ColumnSource | KeyedSource) -> Iterator[tuple[Sequence[A
     return ((None, batch) for batch in source.batches())
 
 
-def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int]) -> Iterator[_Step]:
+def _fill_table(shelf: DataShelf, source: TableSource, before: dict[str, ColumnEdit]) -> Iterator[_Step]:
     columns = GrowingColumns(shelf, source.plans)
     nbytes = 0
     yield _Step(source.name, columns.names)
@@ -146,4 +164,4 @@ def _fill_table(shelf: DataShelf, source: TableSource, replaced: dict[str, int])
     for plan in source.plans:
         if plan.name in columns.absent:
             source.left_out.add(f"{source.name}: column {plan.name!r}", plan.absence, "column")
-    replaced |= columns.replaced
+    before |= columns.before

@@ -43,14 +43,17 @@ def import_(
     limits: Annotated[
         float, typer.Option(metavar="FACTOR", help="Multiply all size limits by this; only for files that you trust.")
     ] = 1.0,
+    append: Annotated[
+        bool, typer.Option("--append", help="Put the samples behind those that the columns have.")
+    ] = False,
     message: Annotated[str | None, typer.Option("-m", "--message", help="The commit message.")] = None,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the import staged.")] = False,
     timeout_s: TimeoutOption = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Import data as columns, and commit them.
 
-    All staged changes are committed too. Columns with the same names are replaced; a note says
-    which of them had other samples.
+    All staged changes are committed too. Columns with the same names are replaced, unless --append
+    is given; a note says which of them had other samples.
 
     A failed import changes nothing. If you run it again, samples that are already stored are not stored twice.
     """
@@ -67,7 +70,7 @@ def import_(
         block = stock.enable_write(message or f"Import {source}", timeout_s)
         target = console.open_staging(timeout_s) if no_commit else block
         with console.progress("import") as progress, target as writer:
-            report = import_into(writer, importer.open(spec), on_progress=_reporter(progress))
+            report = import_into(writer, importer.open(spec), append=append, on_progress=_reporter(progress))
             changes = changes_of_diff(writer.status().changes)
         stock.refresh()
         commit_id = stock.commit_id if stock.commit_id != before else None

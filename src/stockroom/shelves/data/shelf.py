@@ -149,7 +149,7 @@ class DataShelf(Shelf[Column]):
         """
         workspace = self._pin.writer()
         with workspace.lock:
-            edit = self._get_edit(source)
+            edit = self.get_edit(source)
             self._check_new(name)
             workspace.create_column(name_path(DATA, name), edit.record).adopt(edit)
         return self[name]  # type: ignore[no-any-return]
@@ -212,7 +212,7 @@ class DataShelf(Shelf[Column]):
 
         workspace = self._pin.writer()
         with workspace.lock:
-            cast = plan(self._get_edit(name).finish())
+            cast = plan(self.get_edit(name).finish())
             if cast is not None:
                 fresh = cast_column(workspace, Column(OpenColumn(self._pin, name), decodes=False), cast, lossy=lossy)
                 workspace.delete(name_path(DATA, name))
@@ -228,7 +228,7 @@ class DataShelf(Shelf[Column]):
 
     def keep_keys(self, name: str) -> None:
         """Take the keys of the samples appended to a column as chosen, such as the numbers of rows: they never move."""
-        self._get_edit(name).appended = range(0)
+        self.get_edit(name).appended = range(0)
 
     def put_back(self, name: str, edit: ColumnEdit | None) -> None:
         """Restore the column that `take_out` returned, replacing any column of that name."""
@@ -237,7 +237,8 @@ class DataShelf(Shelf[Column]):
         if edit is not None:
             workspace.create_column(name_path(DATA, name), edit.finish()).adopt(edit)
 
-    def _get_edit(self, name: str) -> ColumnEdit:
+    def get_edit(self, name: str) -> ColumnEdit:
+        """Return the edit of a column in the open workspace; raises `ColumnNotFoundError`."""
         edit = self._pin.writer().find_column(name_path(DATA, name))
         if edit is None:
             raise self._missing(name)
@@ -292,7 +293,7 @@ class DataShelf(Shelf[Column]):
                 elif wider != schema:
                     self.widen(name, wider.shape)
                 if wider != schema:
-                    schema, writer = wider, _make_writer(self._pin.writer(), self._get_edit(name), name)
+                    schema, writer = wider, _make_writer(self._pin.writer(), self.get_edit(name), name)
                 writer.put(key, sample)
             if schema is None:
                 raise no_samples(name)

@@ -98,13 +98,14 @@ class GrowingColumns:
         return sum(map(len, self._columns.values()))
 
     @property
+    def before(self) -> dict[str, ColumnEdit]:
+        """The columns of the same names as they were before."""
+        return {name: edit for name, edit in self._replaced.items() if edit is not None}
+
+    @property
     def replaced(self) -> dict[str, int]:
         """The columns of the same names that had other samples, and how many."""
-        return {
-            name: edit.tree.count
-            for name, edit in self._replaced.items()
-            if edit is not None and self._differs(name, edit)
-        }
+        return {name: edit.tree.count for name, edit in self.before.items() if self._differs(name, edit)}
 
     def find_schema(self, name: str) -> Schema | None:
         """Return the schema of a column, or None before its first value."""
