@@ -16,7 +16,13 @@ import stockroom
 from stockroom import Column, DataShelf, ExperimentShelf, ModelShelf, Session, State, StockRoom, errors
 
 HANDLES_AND_SHELVES = (StockRoom, Session, DataShelf, Column, ModelShelf, State, ExperimentShelf)
-OF_OTHER_ROOMS = {"Column.read_ahead", "DataShelf.take_out", "MetricSummary.tree", "State.get_leaf"}
+OF_OTHER_ROOMS = {
+    "Column.read_ahead",
+    "DataShelf.get_edit",
+    "DataShelf.take_out",
+    "MetricSummary.tree",
+    "State.get_leaf",
+}
 """Methods and attributes that other rooms of the library use; programs need no name of what these give."""
 
 

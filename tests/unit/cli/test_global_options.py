@@ -64,10 +64,6 @@ def test_version_is_data(arguments: list[str], capsys: pytest.CaptureFixture[str
         ["commit", "-m", "x", "-F", "y"],
         ["commit", "-m", "x", "--author", "nobody"],
         ["commit", "-F", "latin1"],
-        ["diff", "a..b", "c"],
-        ["diff", "a...b"],
-        ["branch", "a", "-d", "b"],
-        ["tag", "a", "--list"],
         ["cat", "data/a/0", "--raw", "--json"],
         ["-C", "no/such/folder", "status"],
         ["status", "-C", "no/such/folder"],
@@ -106,7 +102,7 @@ def test_a_mistyped_verb_under_another_names_the_one_meant(group: str, capsys: p
     assert "'shwo'; did you mean show? stock exp --help" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "stash"])  # `stock stash` pushes
 def test_a_verb_that_has_verbs_needs_one_of_them(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([group]) == 2
     assert capsys.readouterr() == (

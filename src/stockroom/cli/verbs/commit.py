@@ -45,17 +45,16 @@ def commit(
     if no_edit and not amend:
         raise CommandLineError("--no-edit needs --amend")
     text = None if amend and not message and file is None else _read_message(message or [], file)
+    given = None if amend and author is None else resolve_author(author)
     with console.open_writer(timeout_s) as stock:
         with console.progress("commit"):
             if amend:
-                commit_id = stock.amend(
-                    text, author=None if author is None else parse_author(author), allow_empty=allow_empty
-                )
+                commit_id = stock.amend(text, author=given, allow_empty=allow_empty)
                 text = next(stock.log(n=1)).message
                 changes = changes_of_diff(stock.changes())
             else:
                 changes = changes_of_diff(stock.status().changes)
-                commit_id = stock.commit(text or "", author=resolve_author(author), allow_empty=allow_empty)
+                commit_id = stock.commit(text or "", author=given, allow_empty=allow_empty)
         branch = stock.branch
     assert text is not None
     console.say(
