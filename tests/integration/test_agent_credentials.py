@@ -220,8 +220,10 @@ IMPOSTOR = """
 import os, socket, sys
 from stockroom.remotes.agent import protocol
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-listener.bind(sys.argv[1])
-os.chmod(sys.argv[1], 0o777)
+folder, name = os.path.split(sys.argv[1])
+os.chdir(folder)
+listener.bind(name)  # an address is limited to about 100 bytes
+os.chmod(name, 0o777)
 os.setuid(65534)
 listener.listen()
 print("listens", flush=True)

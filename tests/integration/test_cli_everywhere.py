@@ -130,7 +130,7 @@ EXPECTED: dict[tuple[str, ...], tuple[int, int, int]] = {
     ("export", "data/caption", "--to", "{folder}/caption.npy"): (1, 1, 1),
     ("export", "data/caption", "--to", "{folder}/captions", "--force"): (1, 0, 0),
     ("export", "data/caption", "--to", "{folder}/caption.parquet", "--keys", "0:1", "--force"): (1, 0, 0),
-    ("clone", "/nowhere/at/all", "{folder}/clone"): (1, 1, 1),
+    ("clone", "/nowhere/at/all", "{folder}/clone"): (13, 13, 13),
     ("exp", "show"): (0, 0, 0),
     ("exp", "show", "--all", "--only-changed"): (0, 0, 0),
     ("exp", "show", "--filter", "lr < 1 and loss > 0"): (1, 0, 0),
@@ -235,16 +235,16 @@ def test_code_and_streams_are_as_documented(
     out, err = capsys.readouterr()
     fresh, dirty, _ = EXPECTED[command]
     outside = 0 if command[0] == "init" else NO_REPOSITORY
-    if command == ("import", "nope") or command[0] == "clone" or command[:2] == ("git", "merge-driver"):
-        outside = 1  # what cannot be imported anywhere is said first; a clone needs no repository
+    if command == ("import", "nope") or command[:2] == ("git", "merge-driver"):
+        outside = 1  # what cannot be imported anywhere is said first
     if command[:2] == ("git", "hook"):
         outside = 2  # it needs a work tree of git
-    if command[0] == "completion" or command in (
+    if command[0] in ("completion", "clone") or command in (
         ("du", "-n", "1"),
         ("config", "--unset"),
         ("log", "--since", "soon"),
     ):
-        outside = fresh  # said before any repository is looked for
+        outside = fresh  # said before any repository is looked for, or a clone, which needs none
     assert (code, err) == ({"none": outside, "fresh": fresh, "dirty": dirty}[state], err)
     check_streams(command, code, out, err, as_json=as_json)
 

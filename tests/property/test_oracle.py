@@ -120,7 +120,8 @@ class Clone:
     seen: dict[str, str] = field(default_factory=dict)
     writer: StockRoom | None = None
     staged: Content | None = None  # None: nothing is staged
-    undoable: tuple[str, str] | None = None  # the old and new commit of the last operation, if it was a plain commit
+    undoable: tuple[str, str] | Content | None = None
+    """The old and new commit of the last operation, if it was a plain commit, or what it dropped from the stage."""
     held: list[Held] = field(default_factory=list)
 
     def excuse_held(self) -> None:
@@ -223,6 +224,8 @@ class Oracle(RuleBasedStateMachine):
         clone = self.clones[which]
         clone.excuse_held()
         self._begin(clone).reset()
+        if clone.staged is not None:
+            clone.undoable = None if self._is_behind(clone) else clone.staged
         clone.staged = None
 
     def _land(self, clone: Clone, content: Content, commit: Callable[[], Any], handle: StockRoom) -> None:
@@ -398,12 +401,12 @@ class Oracle(RuleBasedStateMachine):
             return
         handle = clone.writer or clone.stock
         creates = name not in clone.refs
-        if clone.staged is not None and not creates:
+        if clone.staged is not None and not creates and clone.refs[name] != clone.head:
             with pytest.raises(ConflictError):
                 handle.checkout(name)
             return
         clone.excuse_held()
-        handle.checkout(name, create=creates)  # a new branch keeps what is staged
+        handle.checkout(name, create=creates)  # a branch at the same commit keeps what is staged
         clone.refs.setdefault(name, clone.head)
         clone.branch, clone.head, clone.undoable = name, clone.refs[name], None
         if handle is clone.stock:
@@ -468,6 +471,9 @@ class Oracle(RuleBasedStateMachine):
         handle = clone.writer or clone.stock
         clone.excuse_held()
         handle.undo()
+        if isinstance(clone.undoable, Content):
+            clone.staged, clone.undoable = clone.undoable, None
+            return
         old, new = clone.undoable
         assert new == clone.head
         clone.head = clone.refs[clone.branch] = old
