@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def run_epoch(dataset: Any, **options: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_read_lazily_after_their_parent_has(clone: Path, method: str) -> None:
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # one of another test has another environment
     with StockRoom(clone) as stock:
         assert np.array_equal(stock.data["image"][5], IMAGES[5])  # the parent itself, before it forks
         dataset = make_torch_dataset([stock.data["image"], stock.data["label"]])

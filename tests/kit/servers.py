@@ -18,11 +18,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 BUCKET = "bucket"
@@ -36,6 +37,7 @@ def start_s3() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    _make_conditional_puts_atomic(server)
     host, port = server.get_host_and_port()
     try:
         request = urllib.request.Request(f"http://{host}:{port}/{BUCKET}", method="PUT")
@@ -43,6 +45,17 @@ def start_s3() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+def _make_conditional_puts_atomic(server: Any) -> None:
+    """Let no two `If-None-Match` puts run at once: moto looks and puts in two steps, where S3 has one."""
+    app, turn = server._server.app, threading.Lock()
+
+    def take_turns(environ: dict[str, Any], start_response: Any) -> Any:
+        with turn if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
+            return app(environ, start_response)
+
+    server._server.app = take_turns
 
 
 def find_nginx() -> str | None:
