@@ -542,13 +542,22 @@ class Oracle(RuleBasedStateMachine):
         clone.stock.gc(grace=timedelta(0))
         self._look_at_seen(clone)
 
-    @rule(which=clones)
-    def repair(self, which):
-        self._close_writer(self.clones[which])  # repair is a writer itself
+    @rule(which=clones, lost=st.none() | st.integers(0, 9))
+    def repair(self, which, lost):
+        """Repair, perhaps after a pack is lost that the remote has too: it comes back without its samples."""
         clone = self.clones[which]
+        self._close_writer(clone)  # repair is a writer itself
+        packs = sorted(path for path in (clone.path / ".stockroom/packs").glob("*/*") if self._is_sent(path))
+        if lost is not None and packs:
+            clone.excuse_held()
+            shutil.rmtree(packs[lost % len(packs)])
         clone.stock.repair()
         self._look_at_seen(clone)
         assert clone.stock.verify().damage == []
+
+    def _is_sent(self, pack: Path) -> bool:
+        """Whether the remote has this pack too."""
+        return (self.folder / "r" / "packs" / pack.parent.name / pack.name).is_dir()
 
     # -- what is held open
 
