@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ from stockroom import (
     RefNotFoundError,
     RepositoryNotFoundError,
     StockRoom,
+    StockroomError,
 )
+from stockroom.repository.head import HeadFile
 
 WRITE_AND_LEAVE = """
 import os, sys
@@ -338,3 +341,36 @@ def test_a_repository_is_found_from_a_folder_inside_it(stock, monkeypatch):
         assert found.path == stock.path
     with pytest.raises(RepositoryNotFoundError, match="stock init"):
         StockRoom("/")
+
+
+def commit_in_a_block(stock):
+    with stock.enable_write("second"):
+        stock.data["x"][0] = 7
+
+
+def commit_with_a_writer(stock):
+    with StockRoom(stock.path, enable_write=True) as writer:
+        writer.data["x"][0] = 7
+        writer.commit("second")
+
+
+@pytest.mark.parametrize("commit", [commit_in_a_block, commit_with_a_writer])
+def test_a_commit_whose_head_file_cannot_be_replaced_has_landed_and_leaves_no_stage(stock, monkeypatch, commit):
+    with stock.enable_write("first"):
+        stock.data["x"] = np.arange(3)
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self.path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeadFile, "complete", refuse)
+        with pytest.raises(StockroomError, match="nothing is lost, and the next writer brings it up to date"):
+            commit(stock)
+
+    with StockRoom(stock.path) as reader:
+        assert [commit.message for commit in reader.log()] == ["second", "first"]
+        assert reader.data["x"][:].tolist() == [7, 1, 2]
+        assert reader.status().clean
+    with StockRoom(stock.path, enable_write=True) as writer:
+        writer.data["x"][1] = 8
+        writer.commit("third")

@@ -151,7 +151,8 @@ class Repository:
         head = self.paths.head.read()
         prepared = self._find_effective(head)
         if prepared is not None:
-            self.paths.head.complete()
+            with suppress(OSError):  # where the file cannot be replaced, the prepared one keeps saying where HEAD is
+                self.paths.head.complete()
         return _follow(prepared or head, tie)
 
     def find_tie(self) -> Tie | None:

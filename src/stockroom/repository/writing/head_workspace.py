@@ -61,14 +61,20 @@ class HeadWorkspace(Workspace):
                 note_seen(self.repository.paths, head)
             head_file.complete()
             follow(head)
-        except BaseException:
+        except BaseException as error:
             if self.repository.refs.find_branch(head.branch) != head.commit:
                 head_file.cancel()
-            else:  # interrupted after the refs moved, which is final
-                with suppress(FileNotFoundError):
-                    head_file.complete()
-                self.move_head(head)
-            raise
+                raise
+            with suppress(OSError):  # interrupted after the refs moved, which is final
+                head_file.complete()
+            self.move_head(head)
+            if not isinstance(error, OSError):
+                raise
+            commit = "no commit" if head.commit is None else head.commit.hex()[:12]
+            raise StockroomError(
+                f"branch {head.branch} is at {commit}, but {head_file.path} cannot follow it ({error.strerror}): "
+                "nothing is lost, and the next writer brings it up to date"
+            ) from error
 
     def _look_again(self) -> Head:
         """Find the tie again, and return the current HEAD. Raises `RefChangedError` if git has moved it."""
