@@ -191,12 +191,14 @@ class ShelfMachine(RuleBasedStateMachine):
 
     @rule(name=branches)
     def checkout(self, name):
-        if not self.is_clean:
+        if name in self.refs and not self.is_clean and self.refs[name] != self.commit_id:
             with pytest.raises(ConflictError):
                 self.stock.checkout(name)
-        elif name in self.refs:
+        elif name in self.refs:  # what is staged goes along to a branch at the same commit
             self.stock.checkout(name)
-            self._stand(name, self.refs[name])
+            if self.refs[name] != self.commit_id:
+                self._stand(name, self.refs[name])
+            self.branch = name
         elif name != self.branch:
             with pytest.raises(NotFoundError):
                 self.stock.checkout(name)

@@ -131,10 +131,9 @@ class DirectoryTransport:
         count = 0
         for parent, _, names in os.walk(self._root):
             for name in names:
-                path = Path(parent, name)
-                if name.startswith(_TEMPORARY) and path.lstat().st_mtime < before_s:
-                    path.unlink(missing_ok=True)
-                    count += 1
+                if name.startswith(_TEMPORARY):
+                    with suppress(FileNotFoundError):  # its put has just ended
+                        count += _remove_older(Path(parent, name), before_s)
         return count
 
     def describe_trouble(self) -> str | None:
@@ -230,3 +229,11 @@ def _create_once(path: Path) -> BinaryIO:
 def _sync_folder(folder: Path) -> None:
     with suppress(FileNotFoundError):  # the file was deleted since, and the folder with it
         sync_path(folder)
+
+
+def _remove_older(path: Path, before_s: int) -> bool:
+    """Remove a file that was last written before a moment; returns whether it was."""
+    is_older = path.lstat().st_mtime < before_s
+    if is_older:
+        path.unlink()
+    return is_older
