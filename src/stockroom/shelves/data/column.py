@@ -18,7 +18,7 @@ from stockroom.shelves.data.keys import KeyChoice, SampleKey, check_pair, check_
 from stockroom.shelves.data.mapping_views import Items, Values
 from stockroom.shelves.data.open_column import OpenColumn
 from stockroom.shelves.data.sample_reader import Batch, Sample
-from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples
+from stockroom.shelves.data.values import Schema, describe_value, format_shape, pad_samples, split_batch
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.codecs import check_codec
 from stockroom.trees import Key, KeyType, find_unshared_key, iter_positions
@@ -280,19 +280,17 @@ class Column(Mapping[SampleKey, Sample]):
     def iter_samples(self) -> Iterator[Sample]:
         """Yield the samples in key order, read many at a time; only for a column that does not change meanwhile.
 
-        Each sample has its own memory: a caller who keeps one does not keep those that were read with it.
+        A caller who keeps one sample does not keep those that were read with it.
         """
         encoded, ahead = self.encoded, self.read_ahead()
         for positions in self._opened.reader.iter_windows():
             if ahead is not None:
                 ahead.see(positions)
             batch = encoded.take(positions)
-            for row, position in enumerate(positions.tolist()):
+            samples: Iterable[Sample] = split_batch(batch) if isinstance(batch, np.ndarray) else batch
+            for position, sample in zip(positions.tolist(), samples, strict=True):
                 self.check_open()
-                if isinstance(batch, np.ndarray):
-                    yield batch[row, ...] if len(batch) == 1 else batch[row, ...].copy()
-                else:
-                    yield self._decode(batch[row], position, "position")
+                yield sample if isinstance(sample, np.ndarray) else self._decode(sample, position, "position")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all samples, stacked in key order; raises `TypeError` if they are text or their shapes vary."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,6 +23,7 @@ Array: TypeAlias = NDArray[Any]
 
 _PYTHON_DTYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
 _MAX_AXES = 32
+_SHARED_NBYTES = 64 << 10
 _NORMAL = {np.dtype(name): (float(np.finfo(name).tiny), float(np.finfo(name).max)) for name in ("f2", "f4", "f8")}
 """The least and the greatest positive float that each dtype rounds to one of full precision."""
 
@@ -280,3 +281,10 @@ def _check_shape(record: ColumnRecord, shape: tuple[int, ...], where: str) -> No
 def format_shape(shape: tuple[int | None, ...]) -> str:
     """Return a shape as Python writes it."""
     return f"({', '.join(str(length) for length in shape)}{',' if len(shape) == 1 else ''})"
+
+
+def split_batch(batch: Array) -> Iterator[Array]:
+    """Yield the samples of a batch `(n, *shape)`. One that is kept keeps no more than 64 KiB beside its own memory."""
+    if len(batch) == 1 or batch.ndim == 1 or batch.nbytes <= _SHARED_NBYTES:
+        return (batch[row, ...] for row in range(len(batch)))
+    return (sample.copy() for sample in batch)
