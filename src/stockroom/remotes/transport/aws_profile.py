@@ -70,7 +70,7 @@ def _parse(answer: dict[str, Any]) -> ProfileCredentials:
 def _load() -> dict[str, Any] | None:
     """Return the answer of the child process."""
     try:
-        import botocore.session  # type: ignore[import-untyped]
+        import botocore.session
     except ModuleNotFoundError:
         if os.environ.get("AWS_PROFILE"):
             return {"error": "profiles are read with boto3, which is not installed: `pip install boto3`"}
