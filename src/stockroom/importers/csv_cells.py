@@ -90,4 +90,4 @@ _FITS: Final[dict[str, Callable[[str], bool]]] = {
     "int64": _fits_int,
     "float64": _fits_float,
 }
-"""The kinds but for text, which fits every cell, in the order in which a column takes the first that fits."""
+"""The kinds that do not fit every cell, as text does. A column takes the first one that fits all of its cells."""

@@ -33,7 +33,10 @@ def push(
         bool, typer.Option("-f", "--force", help="Move the remote's branch even if it loses commits, or its tag.")
     ] = False,
     force_with_lease: Annotated[
-        bool, typer.Option("--force-with-lease", help="As --force, but only if nobody has pushed since you fetched.")
+        bool,
+        typer.Option(
+            "--force-with-lease", help="As --force, but refuse if the branch has moved since your last fetch."
+        ),
     ] = False,
     lease: Annotated[
         list[str] | None,

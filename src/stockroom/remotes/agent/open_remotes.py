@@ -23,7 +23,7 @@ MAX_ENVIRONMENTS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class OpenRemote:
-    """An open remote of a repository, if it is known of which."""
+    """An open remote; `paths` are those of the repository that reads from it, or None if that is unknown."""
 
     name: str
     transport: Transport
