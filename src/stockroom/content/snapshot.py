@@ -7,7 +7,7 @@ The root is a tree from paths such as `data/image` to the digests of records. Th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -81,6 +81,13 @@ class Snapshot:
             return None  # too long for the tree to look up, so no record has this path
         digest = self.tree.get(path)
         return None if digest is None else ObjectDigest(digest)
+
+    def find_digests(self, paths: Sequence[str]) -> Iterator[tuple[str, ObjectDigest]]:
+        """Yield those of `paths` that are here, with the digests of their records; one descent for all."""
+        found, digests = self.tree.get_many(paths)
+        for path, is_found, digest in zip(paths, found.tolist(), digests, strict=True):
+            if is_found:
+                yield path, ObjectDigest(digest.tobytes())
 
     def has_path(self, path: str) -> bool:
         """Return whether there is a record at a path."""

@@ -30,6 +30,8 @@ _HEADER: Final = struct.Struct("<BI")
 _RAW: Final = 0
 _ZSTD: Final = 1
 _ZSTD_LEVEL: Final = 1
+_MIN_ZSTD_NBYTES: Final = 64
+"""Shorter objects, such as the record of a number, are stored raw: a zstd frame would not save space."""
 _malformed = partial(malformed, advice="run `stock fsck` to list the damage")
 
 T = TypeVar("T")
@@ -193,6 +195,8 @@ def _is_kept(txn: ReadTxn, digest: ObjectDigest) -> bool:
 
 def encode_object(data: bytes) -> bytes:
     """Return the database value of canonical bytes: compressed if that saves space."""
+    if len(data) < _MIN_ZSTD_NBYTES:
+        return _HEADER.pack(_RAW, len(data)) + data
     from numcodecs import zstd  # here for start-up time
 
     compressed: bytes = zstd.compress(data, _ZSTD_LEVEL)
