@@ -60,7 +60,7 @@ class Walk:
         *,
         on_chunks: OnChunks,
         on_objects: OnObjects = lambda _: None,
-        on_values: OnValues = lambda *_: None,
+        on_values: OnValues | None = None,
         after: Walk | None = None,
         once: bool = False,
     ) -> None:
@@ -153,7 +153,7 @@ class Walk:
                         yield str(path), ObjectDigest(value.tobytes()), None
             return
         old = Snapshot(self._nodes, base).tree
-        for batch in iter_new_nodes(new, old):
+        for batch in iter_new_nodes(new, old, with_values=False):
             self._add_objects(batch.digests)
         for changes in diff_trees(old, new):
             for path in changes.added_keys:
@@ -167,14 +167,16 @@ class Walk:
 
     def _add_tree(self, record: ColumnRecord | StateRecord, before: ObjectDigest | None) -> None:
         for values in self._iter_values(record, None if before is None else self._read_record(before)):
-            self._on_values(record, values)
+            if self._on_values is not None:
+                self._on_values(record, values)
             self._add_values(record.entry_format, values)
 
     def _iter_values(self, record: ColumnRecord | StateRecord, before: Record | None) -> Iterator[NDArray[np.uint8]]:
         tree = Tree(self._nodes, record.tree_format, ObjectDigest(record.root))
         if isinstance(before, ColumnRecord | StateRecord) and before.tree_format == record.tree_format:
             base = Tree(self._nodes, before.tree_format, ObjectDigest(before.root))
-            for batch in iter_new_nodes(tree, base):
+            is_plain = record.entry_format.kind is EntryKind.INLINE and self._on_values is None
+            for batch in iter_new_nodes(tree, base, with_values=not is_plain):
                 self._add_objects(batch.digests)
                 yield batch.values
             return
