@@ -45,7 +45,13 @@ class Connectivity:
         self._repository = repository
         self._lost = lost
         self._commits: set[CommitId] = set()
-        self._walk = Walk(repository.nodes, on_values=self._check_values, on_chunks=self._check_chunks, once=True)
+        self._walk = Walk(
+            repository.nodes,
+            on_values=self._check_values,
+            on_chunks=self._check_chunks,
+            once=True,
+            tells_again=lost is not None and not lost.is_empty,  # to name everything that needs a lost chunk
+        )
         self._chunks = self._operations = 0
         self._way: list[str] = []
         self._dependents: dict[str, dict[str, None]] = defaultdict(dict)
@@ -141,12 +147,12 @@ class Connectivity:
         snapshot = Snapshot(self._repository.nodes, root)
         for path, digest, _ in self._walk.iter_records(root):
             with self._on_the_way(path):
-                self._guard(path, lambda d=digest: self._check_record(snapshot, d), REPAIR)  # type: ignore[misc]
+                self._guard(path, lambda d=digest, path=path: self._check_record(snapshot, d, path), REPAIR)  # type: ignore[misc]
                 self._guard(path, self._walk.flush, REPAIR)
             self._walk.skip(digest)
 
-    def _check_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
-        record = self._walk.add_record(digest)
+    def _check_record(self, snapshot: Snapshot, digest: ObjectDigest, path: str) -> None:
+        record = self._walk.add_record(digest, path=path)
         if isinstance(record, StateRecord):
             self._check_leaves(snapshot, record)
 
