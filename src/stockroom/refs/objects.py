@@ -161,9 +161,16 @@ class ObjectStore:
             yield from map(ObjectDigest, batch)
             start = batch[-1] + b"\0"
 
-    def verify_object(self, digest: ObjectDigest) -> None:
-        """Raise `CorruptionError` unless the object on disk matches its digest."""
-        decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
+    def list_damaged(self, digests: Sequence[ObjectDigest]) -> list[tuple[ObjectDigest, CorruptionError]]:
+        """Return those of some objects on disk that do not match their digests, and why; read in one transaction."""
+        values = self._env.view(lambda txn: [txn.get(DATABASE, digest) for digest in digests])
+        damaged = []
+        for digest, value in zip(digests, values, strict=True):
+            try:
+                decode_object(value, digest)
+            except CorruptionError as error:
+                damaged.append((digest, error))
+        return damaged
 
 
 class VanishedError(Exception):
