@@ -14,7 +14,7 @@ Memory grows with the metadata, not the samples. Packs may be absent. A commit r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from typing import Final, TypeAlias, assert_never
 
 import numpy as np
@@ -48,6 +48,17 @@ _Reading: TypeAlias = tuple[EntryKind | None, int]
 _RECORDS: Final[_Reading] = (None, 0)
 
 
+class _SetOnTop(set[bytes]):
+    """A set that also contains everything in the set `below`, which it never changes."""
+
+    def __init__(self, below: Set[bytes]) -> None:
+        super().__init__()
+        self._below = below
+
+    def __contains__(self, item: object) -> bool:
+        return set.__contains__(self, item) or item in self._below
+
+
 class Walk:
     """One walk. Following something a second time is free and reports nothing.
 
@@ -66,7 +77,7 @@ class Walk:
         once: bool = False,
         tells_again: bool = False,
     ) -> None:
-        """Start a walk that has followed nothing yet, or the same as `after` so far.
+        """Start a walk that has followed nothing yet, or the same as `after`, which then follows nothing more.
 
         With `once`, nothing is followed a second time, even if that failed half-way. With `tells_again`, every node's
         chunks are reported, although another version of the node had them.
@@ -77,10 +88,10 @@ class Walk:
         self._on_chunks = on_chunks
         self._on_objects = on_objects
         self._on_values = on_values
-        self._followed: set[bytes] = set() if after is None else set(after._followed)
+        self._followed: set[bytes] = set() if after is None else _SetOnTop(after._followed)
         self._seen: defaultdict[_Reading, set[bytes]] = defaultdict(set)
         if after is not None:
-            self._seen.update({reading: set(seen) for reading, seen in after._seen.items()})
+            self._seen.update({reading: _SetOnTop(seen) for reading, seen in after._seen.items()})
         self._objects: list[ObjectDigest] = []
         self._chunks: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
         self._count = 0
