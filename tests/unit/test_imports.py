@@ -41,7 +41,6 @@ TESTED_ELSEWHERE = {
     "cli.verbs.stash": "tests/integration/test_git_hands.py and test_stash_and_blame.py run them",
     "importers.torchvision": "tests/unit/importers/test_vision.py reads by them",
     "repository.merging": "tests/integration/test_scenario_merge.py merges by them",
-    "repository.writing": "tests/integration/test_sessions.py and test_scenario_stage.py write by them",
     "shelves.stock": "tests/integration/test_scenario_*.py and test_sessions.py use its handles",
     "testing": "is what tests are made of",
 }

@@ -249,9 +249,9 @@ class Diff(Mapping[str, RecordDiff]):
 
     def _iter_changes(self) -> Iterator[tuple[str, _Change]]:
         for batch in diff_trees(self._old.tree, self._new.tree):
-            for path, digest in self._old.find_digests([*map(str, _plain(batch.removed_keys))]):
+            for path, digest in self._old.iter_digests_at([*map(str, _plain(batch.removed_keys))]):
                 yield path, (digest, None)
-            for path, digest in self._new.find_digests([*map(str, _plain(batch.added_keys))]):
+            for path, digest in self._new.iter_digests_at([*map(str, _plain(batch.added_keys))]):
                 yield path, (None, digest)
             both = zip(_plain(batch.changed_keys), batch.old_values, batch.new_values, strict=True)
             for key, before, after in both:

@@ -82,7 +82,7 @@ class Snapshot:
         digest = self.tree.get(path)
         return None if digest is None else ObjectDigest(digest)
 
-    def find_digests(self, paths: Sequence[str]) -> Iterator[tuple[str, ObjectDigest]]:
+    def iter_digests_at(self, paths: Sequence[str]) -> Iterator[tuple[str, ObjectDigest]]:
         """Yield those of `paths` that are here, with the digests of their records; one descent for all."""
         found, digests = self.tree.get_many(paths)
         for path, is_found, digest in zip(paths, found.tolist(), digests, strict=True):

@@ -86,7 +86,7 @@ def _chooses_keys(
 def _iter_changed(base: Snapshot, ours: Snapshot) -> Iterator[tuple[str, ColumnRecord]]:
     """Yield the columns that ours has and that differ from the base's."""
     for batch in diff_trees(base.tree, ours.tree):
-        for path, digest in ours.find_digests([*map(str, batch.added_keys), *map(str, batch.changed_keys)]):
+        for path, digest in ours.iter_digests_at([*map(str, batch.added_keys), *map(str, batch.changed_keys)]):
             if path.startswith(f"{DATA}/"):
                 yield path, ours.read_column(digest)
 
