@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stockroom.errors import InvalidNameError
 from stockroom.refs import check_collision, check_name
-from stockroom.refs.names import find_broken_rule
+from stockroom.refs.names import FoldedNames, find_broken_rule, fold_name
 
 GOOD = [
     "foo",
@@ -126,3 +126,17 @@ def test_names_that_some_file_systems_cannot_tell_apart_collide(name, other):
 
 def test_other_names_and_the_name_itself_do_not_collide():
     check_collision("branch", "main", ["main", "main2", "feature/main"])
+
+
+def test_folded_names_find_what_comparing_with_all_finds():
+    names = ["Cat", "cat", "caf\u00e9", "cafe\u0301", "dog", "DOG/x", "dog/x"]
+    folded = FoldedNames(names)
+    for gone in ["", *names]:
+        folded.discard(gone)
+        here = [name for name in names if name != gone]
+        for name in [*names, "CAT", "bird"]:
+            expected = {other for other in here if other != name and fold_name(other) == fold_name(name)}
+            found = folded.find_colliding(name)
+            assert (found in expected) if expected else found is None
+        if gone:
+            folded.add(gone)
