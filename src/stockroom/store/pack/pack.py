@@ -195,9 +195,10 @@ class Pack:
         """Return the units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
         if self.is_raw:
             return rows
+        size = self.layout.block_nbytes
         if not self.layout.is_ragged:
             return np.unique(rows // self.layout.block_units)
-        begun, ended = (np.bincount(at, minlength=1) for at in self._span_units(rows))
+        begun, ended = (np.bincount(at, minlength=1) for at in self._span_blocks(rows, size))
         edges = np.zeros(max(len(begun), len(ended)), np.int64)
         edges[: len(begun)] += begun
         edges[: len(ended)] -= ended
@@ -225,7 +226,11 @@ class Pack:
         if not self.layout.is_ragged:
             firsts = rows // self.layout.block_units
             return firsts, firsts + 1
-        size, starts = self.layout.block_nbytes, self.get_offsets(rows)
+        return self._span_blocks(rows, self.layout.block_nbytes)
+
+    def _span_blocks(self, rows: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first block of `size` bytes of each of `rows` of a ragged pack, and the block after its last."""
+        starts = self.get_offsets(rows)
         return starts // size, -(-(starts + self.measure_rows(rows)) // size)
 
     def list_absent_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
