@@ -145,9 +145,11 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
 
 
 def _import_everything() -> None:
-    for package in ("stockroom.cli.verbs", "stockroom.shelves"):
-        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-            importlib.import_module(module.name)
+    from stockroom.cli import verbs
+
+    for module in pkgutil.walk_packages(verbs.__path__, f"{verbs.__name__}."):
+        importlib.import_module(module.name)
+    importlib.import_module("stockroom.shelves.stock.stock")
     gc.freeze()
 
 
