@@ -175,7 +175,7 @@ class TensorStore:
     def view_rows(self, number: int) -> NDArray[np.uint8] | None:
         """Return a view of a pack's rows, read-only `(rows, row_nbytes)`; None unless it is raw, uniform and whole."""
         pack = self.cache.get(number)
-        if not (pack.is_mapped and pack.is_raw) or pack.layout.is_ragged or pack.presence is not None:
+        if not (pack.is_raw and pack.is_mapped) or pack.layout.is_ragged or pack.presence is not None:
             return None
         row_nbytes = pack.layout.unit_nbytes
         return pack.mapping[: pack.rows * row_nbytes].reshape(pack.rows, row_nbytes)

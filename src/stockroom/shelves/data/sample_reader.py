@@ -6,7 +6,6 @@ Whole leaf nodes are resolved to vectors and kept (`vectors`). A batch then cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from stockroom.content.column import ColumnRecord
 from stockroom.content.entries import digest_entry, list_chunks
 from stockroom.digest import DIGEST_NBYTES
+from stockroom.shelves.data.leaf_locations import LeafLocations
 from stockroom.shelves.data.leaf_vectors import LeafVectors
 from stockroom.shelves.data.values import Array, decode_text
 from stockroom.shelves.entry_reader import EntryReader, FindUnflushed, SampleBuffer
@@ -64,6 +64,7 @@ class SampleReader:
         self._shape = tuple(length or 0 for length in record.shape)
         self._vectors: LeafVectors | None = None
         self._rows: dict[int, Array] = {}
+        self._leaf_locations = LeafLocations(self.format, tensors)
         self._plan: GatherPlan | None = None
         self._batches = 0
         self._ahead: ReadAhead | None = None
@@ -182,7 +183,7 @@ class SampleReader:
             self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
             return self._read_located(vectors.locations.item(position), position)
-        return self.read_entry(vectors.values[position].tobytes())
+        return self._read_value(vectors, position)
 
     def read_entry(self, value: bytes) -> Sample:
         """Return the sample behind one tree value."""
@@ -244,22 +245,39 @@ class SampleReader:
         if rows is not None:
             sample: Array = rows[location & 0xFFFFFFFF].copy()
             return sample
-        with suppress(StalePackError):
+        try:
             return np.frombuffer(self._tensors.read(location), self.dtype).reshape(self._shape)
+        except StalePackError:  # it has moved
+            pass
         only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
         return only
+
+    def _read_value(self, vectors: LeafVectors, position: int) -> Sample:
+        """Return a sample of any kind; one chunk of a leaf node that is read in order needs no search."""
+        value = vectors.values[position].tobytes()
+        if self.format.is_fixed or self.reads_unflushed:
+            return self.read_entry(value)
+        location = self._leaf_locations.find(position, vectors)
+        if location is not None:
+            try:
+                return self._build(self.format.decode(value), self._tensors.read(location))
+            except StalePackError:
+                self._leaf_locations.forget()
+        return self.read_entry(value)
 
     def _keep_rows(self, number: int) -> Array | None:
         """Keep a pack's rows open as an array `(rows, *shape)`, if it is raw and its rows have the samples' size."""
         if len(self._rows) >= _MAX_KEPT_PACKS:
             self._rows = {}
-        with suppress(StalePackError):
+        try:
             mapped = self._tensors.view_rows(number)
-            if mapped is not None and mapped.shape[1] == self.format.item_nbytes:
-                rows: Array = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
-                self._rows[number] = rows
-                return rows
-        return None
+        except StalePackError:
+            return None
+        if mapped is None or mapped.shape[1] != self.format.item_nbytes:
+            return None
+        rows: Array = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
+        self._rows[number] = rows
+        return rows
 
     def _plan_ahead(self) -> None:
         """Make a plan once all leaf nodes are resolved and all packs are open; try more and more rarely."""

@@ -59,10 +59,12 @@ def count_maps_allowed() -> int:
 class _Region:
     """Mapped memory, as numpy's array interface describes it. It is unmapped with the last array on it."""
 
-    __slots__ = ("__array_interface__", "_unmap")
+    __slots__ = ("__array_interface__", "_address", "_nbytes", "_unmap")
 
     def __init__(self, address: int, nbytes: int, *, writable: bool) -> None:
         self._unmap = _load_library().munmap
+        self._address = address
+        self._nbytes = nbytes
         self.__array_interface__ = {
             "version": 3,
             "data": (address, not writable),
@@ -71,8 +73,7 @@ class _Region:
         }
 
     def __del__(self) -> None:
-        described = self.__array_interface__
-        self._unmap(described["data"][0], described["shape"][0])
+        self._unmap(self._address, self._nbytes)
 
 
 @cache

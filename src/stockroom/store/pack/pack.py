@@ -55,6 +55,10 @@ class StalePackError(Exception):
 class Pack:
     """An open pack. Rows are addressed by number; bytes are returned as copies unless a method says view.
 
+    Attributes:
+        is_raw: whether rows are stored as they are, not in encoded blocks.
+        is_mapped: whether the shard is mapped: it is unless the pack was opened `careful`.
+
     With `careful`, files are read and not mapped: there is no `address` or `mapping`, and a view is of a copy. With
     `lean`, the manifest is mapped when it is first needed, which raises `StalePackError` if the pack is gone by then.
 
@@ -72,7 +76,10 @@ class Pack:
         try:
             self.header = self._open_manifest(folder, careful=careful, lean=lean and not careful)
             self.layout = self.header.layout
-            self.row_nbytes = self.layout.unit_nbytes
+            self.is_raw = self.layout.codec is Codec.RAW
+            self.is_mapped = not careful
+            self._is_ragged = self.layout.is_ragged
+            self._unit_nbytes = self.layout.unit_nbytes
             self.presence = self._open_presence(folder)
             self._shard = self._open_shard(folder, careful=careful)
         finally:
@@ -92,11 +99,6 @@ class Pack:
         self._manifest = None
 
     @property
-    def is_raw(self) -> bool:
-        """Whether rows can be read directly from the map."""
-        return self.layout.codec is Codec.RAW
-
-    @property
     def address(self) -> int:
         """The address at which the shard's first byte is mapped."""
         return int(self.mapping.ctypes.data)
@@ -112,11 +114,6 @@ class Pack:
         assert isinstance(self._shard, np.ndarray)
         return self._shard
 
-    @property
-    def is_mapped(self) -> bool:
-        """Whether the shard is mapped: it is unless the pack was opened `careful`."""
-        return isinstance(self._shard, np.ndarray)
-
     def read_bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return bytes of the shard, read-only: a view if it is mapped."""
         return self._shard[start:stop]
@@ -130,7 +127,7 @@ class Pack:
         """Return how many bytes of the shard are on this machine; approximate if the pack is encoded."""
         if self.presence is None:
             return self.mapped_nbytes
-        if self.is_raw and self.layout.is_ragged:
+        if self.is_raw and self._is_ragged:
             assert self.manifest.lengths is not None
             absent = self.presence.list_absent(np.arange(self.rows))
             return int(self.manifest.lengths.sum() - self.manifest.lengths[absent].sum())
@@ -159,14 +156,14 @@ class Pack:
 
     def measure_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the length in bytes of each of `rows`."""
-        if not self.layout.is_ragged:
-            return np.full(len(rows), self.row_nbytes, np.int64)
+        if not self._is_ragged:
+            return np.full(len(rows), self._unit_nbytes, np.int64)
         return self._get_ragged()[1][rows].astype(np.int64)
 
     def get_span(self, row: int) -> tuple[int, int]:
         """Return `(offset, nbytes)` of a row among the pack's raw bytes."""
-        if not self.layout.is_ragged:
-            return row * self.row_nbytes, self.row_nbytes
+        if not self._is_ragged:
+            return row * self._unit_nbytes, self._unit_nbytes
         offsets, lengths = self._get_ragged()
         span = int(offsets[row]), int(lengths[row])
         if span[0] + span[1] > self.body_nbytes:
@@ -175,8 +172,8 @@ class Pack:
 
     def get_offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the offset of each of `rows` within the pack's raw bytes."""
-        if not self.layout.is_ragged:
-            return rows * self.row_nbytes
+        if not self._is_ragged:
+            return rows * self._unit_nbytes
         offsets, lengths = (column[rows] for column in self._get_ragged())
         limit = np.uint64(self.body_nbytes)
         if ((lengths > limit) | (offsets > limit - np.minimum(lengths, limit))).any():
@@ -208,6 +205,7 @@ class Pack:
         shard = ReadFile(self.open_shard(), self.directory / self.layout.shard_name)
         self._check_size(shard.nbytes)
         careful._shard = shard
+        careful.is_mapped = False
         return careful
 
     def view_row(self, row: int) -> NDArray[np.uint8]:
@@ -219,7 +217,7 @@ class Pack:
         """Return a copy of the raw bytes of a row."""
         if self.is_raw:
             return bytearray(self.view_row(row))
-        return self.read_rows([row])[0]
+        return self._read_encoded(row, {})
 
     def read_rows(self, rows: list[int]) -> list[bytearray]:
         """Return copies of the raw bytes of several rows, decoding each block once."""
@@ -233,7 +231,7 @@ class Pack:
         if self.is_raw:
             return rows
         size = self.layout.block_nbytes
-        if not self.layout.is_ragged:
+        if not self._is_ragged:
             return np.unique(rows // self.layout.block_units)
         spans = [self.get_span(row) for row in rows.tolist()]
         blocks = [range(start // size, -(-(start + nbytes) // size)) for start, nbytes in spans]
@@ -265,16 +263,16 @@ class Pack:
     def _read_encoded(self, row: int, decoded: dict[int, memoryview]) -> bytearray:
         offset, nbytes = self.get_span(row)
         size = self._block_nbytes
-        out = bytearray()
+        parts = []
         while nbytes > 0:
             block, start = divmod(offset, size)
             content = decoded.get(block)
             if content is None:
                 content = decoded[block] = self._find_decoded(block)
-            part = content[start : start + nbytes]
-            out += part
-            offset, nbytes = offset + len(part), nbytes - len(part)
-        return out
+            parts.append(content[start : start + nbytes])
+            taken = len(parts[-1])
+            offset, nbytes = offset + taken, nbytes - taken
+        return bytearray(parts[0]) if len(parts) == 1 else bytearray().join(parts)
 
     def _find_decoded(self, block: int) -> memoryview:
         """Return the raw bytes of one block, read-only: decoded before if it was among the last, unless careful."""

@@ -62,7 +62,7 @@ class PresenceMap:
         except OSError as error:
             refuse_unreadable(error, where)
             raise
-        if _HEADER.unpack_from(mapping) != (_MAGIC, units):
+        if _HEADER.unpack(mapping[: _HEADER.size].tobytes()) != (_MAGIC, units):
             raise malformed(str(where), expected, "something else", _ADVICE)
         opened = cls(mapping[_HEADER.size :], units, identify(found))
         if opened._padding:
