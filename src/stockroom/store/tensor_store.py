@@ -107,6 +107,7 @@ class TensorStore:
         opened = self.cache.opened
         starts = opened.find_starts(numbers)
         if starts is None:
+            del opened  # so that packs can make room
             return self._gather_groups(numbers, locations, row_nbytes)
         opened.used[numbers] = BUDGET.clock
         return copy_rows(starts + (locations & ROW_MASK).view(np.int64) * row_nbytes, row_nbytes)

@@ -51,6 +51,10 @@ class OpenPacks:
         self.used[number] = BUDGET.clock
         self.starts[number] = _find_start(pack) if pack.presence is None else -1
 
+    def find_packs(self, numbers: list[int]) -> dict[int, Pack]:
+        """Return those of the packs that are open."""
+        return {number: self.packs[number] for number in numbers if number in self.packs}
+
     def find_starts(self, numbers: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Return where the rows of each pack start, `(n,)`; None unless those of all packs can be gathered now."""
         if not len(numbers) or int(numbers.max()) >= len(self.starts):
@@ -141,6 +145,7 @@ class PackCache:
         opened = self._opened
         pack = opened.packs.get(number)
         if pack is None:
+            del opened  # so that packs can make room
             return self.open_packs([number]).packs[number]
         opened.used[number] = BUDGET.clock
         return pack
@@ -148,8 +153,7 @@ class PackCache:
     def open_packs(self, numbers: list[int]) -> OpenPacks:
         """Return a set in which all of `numbers` (at most `limit`) are open."""
         with self._lock:
-            known = self._opened.packs
-            held = {number: known[number] for number in numbers if number in known}
+            held = self._opened.find_packs(numbers)
             try:
                 for number in numbers:
                     if number not in held:
