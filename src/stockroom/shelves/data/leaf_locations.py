@@ -39,7 +39,7 @@ class LeafLocations:
         self._leaf = 0, []
 
     def _locate_leaf(self, position: int, vectors: LeafVectors) -> tuple[int, list[int | None]]:
-        start, stop = vectors.find_leaf(position)
+        start, stop = vectors.get_leaf_span(position)
         values = vectors.values[start:stop]
         located: NDArray[np.uint64] = np.full(len(values), NOWHERE)
         is_chunk = self._format.decode_kinds(values) == EntryKind.CHUNK

@@ -268,13 +268,13 @@ class Pack:
             block, start = divmod(offset, size)
             content = decoded.get(block)
             if content is None:
-                content = decoded[block] = self._find_decoded(block)
+                content = decoded[block] = self._get_decoded(block)
             parts.append(content[start : start + nbytes])
             taken = len(parts[-1])
             offset, nbytes = offset + taken, nbytes - taken
         return bytearray(parts[0]) if len(parts) == 1 else bytearray().join(parts)
 
-    def _find_decoded(self, block: int) -> memoryview:
+    def _get_decoded(self, block: int) -> memoryview:
         """Return the raw bytes of one block, read-only: decoded before if it was among the last, unless careful."""
         if not self.is_mapped:
             return view_bytes(self.decode_block(block))

@@ -49,9 +49,9 @@ class OpenPacks:
             self.starts, self.used = _grow(self.starts, capacity), _grow(self.used, capacity)
         self.packs[number] = pack
         self.used[number] = BUDGET.clock
-        self.starts[number] = _find_start(pack) if pack.presence is None else -1
+        self.starts[number] = _get_start(pack) if pack.presence is None else -1
 
-    def find_packs(self, numbers: list[int]) -> dict[int, Pack]:
+    def select_open(self, numbers: list[int]) -> dict[int, Pack]:
         """Return those of the packs that are open."""
         return {number: self.packs[number] for number in numbers if number in self.packs}
 
@@ -65,7 +65,7 @@ class OpenPacks:
     def open_partial(self, number: int) -> int:
         """Return where an open pack's rows start if they can be gathered, present or not; else -1."""
         pack = self.packs[number]
-        start = _find_start(pack)
+        start = _get_start(pack)
         if pack.presence is None:  # perhaps a partial pack that has since been filled
             self.starts[number] = start
         return start
@@ -153,7 +153,7 @@ class PackCache:
     def open_packs(self, numbers: list[int]) -> OpenPacks:
         """Return a set in which all of `numbers` (at most `limit`) are open."""
         with self._lock:
-            held = self._opened.find_packs(numbers)
+            held = self._opened.select_open(numbers)
             try:
                 for number in numbers:
                     if number not in held:
@@ -274,7 +274,7 @@ class PackCache:
                     raise
 
 
-def _find_start(pack: Pack) -> int:
+def _get_start(pack: Pack) -> int:
     """Return where the rows of a pack start in the window, or -1 if they cannot be gathered."""
     return pack.address - ORIGIN if pack.is_mapped and pack.is_raw and not pack.layout.is_ragged else -1
 
