@@ -140,7 +140,7 @@ class ChunkSearch:
         failures: list[_Failure] = []
         for number, rows, where in iter_by_pack(candidates):
             try:
-                pack = self._cache.get(number)
+                manifest = self._cache.get_manifest(number)
             except StalePackError:
                 continue
             except (CorruptionError, UnreadableError) as error:
@@ -148,9 +148,9 @@ class ChunkSearch:
                     raise
                 failures.append(_Failure(number, where, error))
                 continue
-            is_inside = rows < pack.rows
+            is_inside = rows < manifest.rows
             inside = where[is_inside]
-            kept = pack.manifest.digests[rows[is_inside]]
+            kept = manifest.digests[rows[is_inside]]
             confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
         return confirmed, failures
 

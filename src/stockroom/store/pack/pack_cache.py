@@ -22,6 +22,7 @@ from stockroom.errors import CorruptionError, LockedError, UnreadableError
 from stockroom.locks import make_fork_lock
 from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack
+from stockroom.store.pack.manifest import Manifest
 from stockroom.store.pack.map_budget import BUDGET, make_room
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.window import ORIGIN, copy_rows
@@ -73,6 +74,7 @@ class OpenPacks:
     def select(self, leaving: NDArray[np.int64]) -> OpenPacks:
         """Return a set without the packs that are `leaving`."""
         kept = OpenPacks(len(self.starts))
+        leaving = leaving[leaving < len(self.starts)]
         gone = set(leaving.tolist())
         kept.packs = {number: pack for number, pack in self.packs.items() if number not in gone}
         kept.starts, kept.used = self.starts.copy(), self.used.copy()
@@ -149,6 +151,18 @@ class PackCache:
             return self.open_packs([number]).packs[number]
         opened.used[number] = BUDGET.clock
         return pack
+
+    def get_manifest(self, number: int) -> Manifest:
+        """Return the manifest of pack `number`; raises as `get` does."""
+        try:
+            return self.get(number).manifest
+        except StalePackError:  # its folder has moved, unless the catalog no longer has it
+            with self._lock:
+                pack = self._open_pack(number)
+                with BUDGET.lock:
+                    self.evict(np.array([number]))
+                    self._keep({number: pack})
+                return pack.manifest
 
     def open_packs(self, numbers: list[int]) -> OpenPacks:
         """Return a set in which all of `numbers` (at most `limit`) are open."""

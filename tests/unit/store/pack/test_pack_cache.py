@@ -275,6 +275,23 @@ def test_a_lean_pack_maps_its_manifest_again_and_is_stale_if_it_is_gone(store, p
     assert pack.read_row(0) == bytes(40)
 
 
+def test_a_search_finds_chunks_of_a_pack_that_moves_away_and_back_while_it_is_open(store, put, openings):
+    rows = np.random.default_rng(6).integers(0, 256, (400, 40), dtype=np.uint8)  # a manifest too long to be kept
+    digests = put(rows)
+    (number,) = store.catalog.read_packs()
+    directory = store.cache.get(number).directory
+    aside = directory.with_name("aside")
+    directory.rename(aside)
+    assert store.cache.get(number).read_row(5) == rows[5].tobytes(), "an open pack needs no folder"
+    with pytest.raises(CorruptionError, match="is missing"):
+        store.locate(digests)
+    aside.rename(directory)
+    assert (store.gather(store.locate(digests, 40), 40) == rows).all()
+    store.index.unregister([number])
+    directory.rename(aside)
+    assert not store.contains(digests).any()
+
+
 def test_only_so_many_manifests_stay_mapped() -> None:
     class Lean:
         released = False
