@@ -140,7 +140,7 @@ class ChunkSearch:
         failures: list[_Failure] = []
         for number, rows, where in iter_by_pack(candidates):
             try:
-                pack = self._cache.get(number)
+                manifest = self._cache.get_manifest(number)
             except StalePackError:
                 continue
             except (CorruptionError, UnreadableError) as error:
@@ -148,9 +148,9 @@ class ChunkSearch:
                     raise
                 failures.append(_Failure(number, where, error))
                 continue
-            is_inside = rows < pack.rows
+            is_inside = rows < manifest.rows
             inside = where[is_inside]
-            kept = pack.manifest.digests[rows[is_inside]]
+            kept = manifest.digests[rows[is_inside]]
             confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
         return confirmed, failures
 
@@ -173,8 +173,8 @@ def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:
 
 def iter_by_pack(locations: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """Yield for each pack in `locations` its number, the rows there, and the positions of these in `locations`."""
-    numbers = (locations >> ROW_BITS).astype(np.int64)
-    rows = (locations & ROW_MASK).astype(np.int64)
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
-        yield number, rows[where], where
+    numbers = locations >> ROW_BITS
+    order = np.argsort(numbers, kind="stable")
+    ends = np.flatnonzero(np.diff(numbers[order])) + 1
+    for where in np.split(order, ends) if len(order) else ():
+        yield int(numbers[where[0]]), (locations[where] & ROW_MASK).astype(np.int64), where
