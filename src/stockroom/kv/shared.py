@@ -60,7 +60,7 @@ class SharedEnvironment:
         """Call `fn` with a snapshot; returns its result."""
         outer = self._current.txn
         if outer is not None:
-            return fn(outer)
+            return self._view_inside(fn, outer)
         raw = txn = None
         try:
             raw = self._begin(write=False)
@@ -76,6 +76,14 @@ class SharedEnvironment:
                 if os.getpid() == self.pid:  # in a child forked by `fn` the snapshot belongs to the parent
                     raw.abort()
                 self._gate.leave()
+
+    def _view_inside(self, fn: Callable[[ReadTxn], T], outer: ReadTxn) -> T:
+        try:
+            return fn(outer)
+        except lmdb.Error as error:
+            if isinstance(outer, WriteTxn):  # its own boundary acts on the error
+                raise
+            raise translate(error, self.path) from error
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """Call `fn` and make its changes durable; returns its result. `fn` runs again after the map has grown."""

@@ -207,9 +207,7 @@ class TensorStore:
     def _mask_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
         present = np.zeros(len(locations), bool)
         for pack, rows, where in self._iter_packs(locations):
-            absent = pack.list_absent(rows)
-            units = [pack.list_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
-            present[where] = [not np.isin(unit, absent).any() for unit in units] if len(absent) else True
+            present[where] = ~pack.mask_absent(rows)
         return present
 
     def ensure_present(self, digests: NDArray[np.uint8]) -> None:
