@@ -101,11 +101,6 @@ class Environment:
         """The size of the memory map, which grows as needed."""
         return self._attached().map_nbytes
 
-    @property
-    def reader_slots(self) -> int:
-        """The number of reader slots that have been in use at once, in all processes."""
-        return self._attached().reader_slots
-
     def close(self) -> None:
         """Close this handle; the files close with the last one. Closing twice is fine.
 

@@ -25,9 +25,14 @@ NETWORK: Final = frozenset(
 """Kinds of network file systems, as Linux calls them."""
 
 
+def is_network(kind: str | None) -> bool:
+    """Whether `kind` is a file system that other machines may write to, and that the user has not allowed."""
+    return kind in NETWORK and os.environ.get(ALLOWED_BY) != "allow"
+
+
 def check_local(path: Path, kind: str | None) -> None:
     """Raise `StockroomError`, with the way out, if `kind` is a file system that other machines may write to."""
-    if kind in NETWORK and os.environ.get(ALLOWED_BY) != "allow":
+    if is_network(kind):
         raise StockroomError(
             f"{path}: expected a local disk, found a network file system ({kind}), where a second machine would "
             "silently damage the repository; keep it on a local disk and `stock push` to a remote, which may be on "

@@ -53,7 +53,7 @@ class SharedEnvironment:
         self._has_write_lock = False
         self._is_upgradable = False
         self._databases: dict[str, Any] = {}
-        self._lmdb: Any = open_lmdb(path, options)
+        self._opened = open_lmdb(path, options)
         self.file_id = find_file_id(path)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:
@@ -74,7 +74,7 @@ class SharedEnvironment:
                 txn.end()
             if raw is not None:
                 if os.getpid() == self.pid:  # in a child forked by `fn` the snapshot belongs to the parent
-                    raw.abort()
+                    self._opened.end_read(raw)
                 self._gate.leave()
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
@@ -141,9 +141,7 @@ class SharedEnvironment:
         while True:
             try:
                 self._gate.enter()
-                if write:
-                    self._lmdb.reader_check()  # a killed reader's slot would keep pages from reuse
-                return self._lmdb.begin(write=write)
+                return self._opened.begin_write() if write else self._opened.begin_read()
             except lmdb.Error as error:
                 self._gate.leave()
                 attempts += 1
@@ -158,9 +156,6 @@ class SharedEnvironment:
         if isinstance(error, lmdb.MapResizedError):
             self._resize(0)
             return True
-        if isinstance(error, lmdb.ReadersFullError):
-            with self._gate.alone():
-                return bool(self._lmdb.reader_check())
         if self._broken or isinstance(error, lmdb.PanicError):
             self._reopen()
             return True
@@ -171,7 +166,7 @@ class SharedEnvironment:
         self.refuse_inside("synced")
         try:
             self._gate.enter()
-            self._lmdb.sync(True)
+            self._opened.env.sync(True)
         except lmdb.Error as error:
             raise translate(error, self.path) from error
         finally:
@@ -189,7 +184,7 @@ class SharedEnvironment:
     @property
     def map_nbytes(self) -> int:
         """The size of the memory map: how far the file may grow before the map must."""
-        return int(self._lmdb.info()["map_size"])
+        return int(self._opened.env.info()["map_size"])
 
     def _grow(self, seen_nbytes: int) -> None:
         """Double the map, unless another thread has since `seen_nbytes` was read."""
@@ -204,7 +199,7 @@ class SharedEnvironment:
     def _set_map_size(self, map_nbytes: int) -> None:
         """Set the map's size; 0 adopts the size to which another process has grown the file."""
         try:
-            self._lmdb.set_mapsize(map_nbytes)
+            self._opened.env.set_mapsize(map_nbytes)
         except lmdb.Error as error:
             self._broken = True
             raise translate(error, self.path) from error
@@ -212,12 +207,7 @@ class SharedEnvironment:
     @property
     def readonly(self) -> bool:
         """Whether the files can only be opened for reading."""
-        return bool(self._lmdb.flags()["readonly"]) and not self._is_upgradable
-
-    @property
-    def reader_slots(self) -> int:
-        """The number of reader slots that have ever been in use at once."""
-        return int(self._lmdb.info()["num_readers"])
+        return self._opened.readonly and not self._is_upgradable
 
     def add_databases(self, names: Sequence[str]) -> None:
         """Make `names` usable in transactions, creating missing databases."""
@@ -249,15 +239,15 @@ class SharedEnvironment:
     def _open_again(self, *, only_reading: bool) -> None:
         """Open the files again. The caller is `alone`, and holds the write lock unless `only_reading`."""
         was_readonly = self.readonly
-        self._lmdb.close()
-        self._lmdb = open_lmdb(self.path, self.options, only_reading=only_reading)
+        self._opened.close()
+        self._opened = open_lmdb(self.path, self.options, only_reading=only_reading)
         self._is_upgradable = only_reading and not was_readonly
         self._open_databases(list(self._databases))
 
     def _open_databases(self, names: Sequence[str]) -> None:
         while True:
             try:
-                self._databases |= open_databases(self._lmdb, names)
+                self._databases |= open_databases(self._opened, names)
                 return
             except (lmdb.MapFullError, lmdb.MapResizedError) as error:
                 self._set_map_size(2 * self.map_nbytes if isinstance(error, lmdb.MapFullError) else 0)
@@ -278,7 +268,7 @@ class SharedEnvironment:
 
     def close(self) -> None:
         """Close the files. The caller is `alone`."""
-        self._lmdb.close()
+        self._opened.close()
         if self._write_lock is not None:
             self._write_lock.release()
 
@@ -304,7 +294,7 @@ class SharedEnvironment:
                 "use the spawn start method"
             )
         with suppress(lmdb.Error):
-            self._lmdb.close()
+            self._opened.close()
 
 
 def find_file_id(path: Path) -> tuple[int, int] | None:
