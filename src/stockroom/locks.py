@@ -243,6 +243,10 @@ class ByteLocks:
     def __del__(self) -> None:
         self.leave()
 
+    def fileno(self) -> int:
+        """Return the open file, for reading."""
+        return self._fd
+
     def hold(self, number: int) -> None:
         """Hold the lock on `number` once more."""
         with self._mutex:
@@ -276,7 +280,7 @@ class ByteLocks:
         return least
 
     def _set(self, how: int, number: int) -> None:
-        fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number, 1))
+        fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number, 1))  # waits for nobody: all locks are shared
 
     def _find_before(self, end: int) -> int | None:
         answer = fcntl.fcntl(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, end))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,8 +19,11 @@ from stockroom.errors import StockroomError
 
 HEADER_NBYTES: Final = 192
 SLOT_NBYTES: Final = 64
-PREFIX: Final = ".opening-"
-"""How the folder of an opening begins. It exists for an instant."""
+PREFIX: Final = "stock-opening-"
+"""How the name of an opening's folder begins. The folder exists for an instant."""
+_DATA_NAME: Final = "data.mdb"
+_LOCK_NAME: Final = "lock.mdb"
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - mkdtemp closes it to others
 _TXNID: Final = 6
 _SLOT_TXNID: Final = 16
 _SLOT_PID: Final = 17
@@ -87,22 +89,38 @@ def private_folder(path: Path, max_readers: int) -> Iterator[tuple[Path, int]]:
     folder = _make_folder(path)
     fd = -1
     try:
-        fd = os.open(folder / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, 0, HEADER_NBYTES + SLOT_NBYTES * (max_readers - 1))
         yield folder, fd
     finally:
         if fd >= 0:
             os.close(fd)
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            (folder / _LOCK_NAME).unlink()
+        with suppress(OSError):
+            _remove_folder(folder)
 
 
 def _make_folder(path: Path) -> Path:
-    """Make a folder whose `data.mdb` leads to that of `path`: in `path`, or elsewhere if that has no links."""
-    for parent in (path, Path(tempfile.gettempdir())):
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        with suppress(OSError):
-            (folder / "data.mdb").symlink_to(path / "data.mdb")
+    """Make a private folder whose `data.mdb` leads to that of `path`: in memory if there is such a place."""
+    fault: OSError | None = None
+    for parent in (_MEMORY, path, Path(tempfile.gettempdir())):
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            try:
+                (folder / _DATA_NAME).symlink_to(path / _DATA_NAME)
+            except OSError:
+                folder.rmdir()
+                raise
+        except OSError as error:
+            fault = error
+        else:
             return folder
-        folder.rmdir()
-    raise StockroomError(f"{path}: neither it nor {tempfile.gettempdir()} can hold a symbolic link")
+    assert fault is not None
+    raise StockroomError(f"{path}: cannot be opened: no temporary folder can be made ({fault})") from fault
+
+
+def _remove_folder(folder: Path) -> None:
+    (folder / _DATA_NAME).unlink()
+    folder.rmdir()

@@ -12,6 +12,9 @@ The system ends a lock with its process. Such locks need no right to write, and 
 
 from __future__ import annotations
 
+import mmap
+import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,30 @@ from stockroom.kv.lock_table import LockTable
 from stockroom.locks import ByteLocks
 
 _TRIES: Final = 1000
+_PAGE_NBYTES: Final = struct.Struct("40xI")
+_TXNID: Final = 18
+"""The position of a meta page's transaction in it, in words of 8 bytes."""
+
+
+class MetaPages:
+    """LMDB's two meta pages, in memory: a transaction that commits writes the older one."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the pages of the LMDB file that is open as `fd`."""
+        (nbytes,) = _PAGE_NBYTES.unpack(os.pread(fd, _PAGE_NBYTES.size, 0))
+        self._map = mmap.mmap(fd, 2 * nbytes, access=mmap.ACCESS_READ)
+        self._words = memoryview(self._map).cast("Q")
+        self._other_txnid = nbytes // 8 + _TXNID
+
+    def find_newest(self) -> int:
+        """Return the newest transaction that is committed."""
+        first, second = self._words[_TXNID], self._words[self._other_txnid]
+        return first if first > second else second
+
+    def close(self) -> None:
+        """Unmap them."""
+        self._words.release()
+        self._map.close()
 
 
 class OpenedFile:
@@ -36,6 +63,7 @@ class OpenedFile:
         self._readers = readers
         self._table = table
         self._beginning = threading.RLock()
+        self._metas = MetaPages(readers.fileno())
 
     @property
     def readonly(self) -> bool:
@@ -45,11 +73,11 @@ class OpenedFile:
     def begin_read(self) -> Any:
         """Begin a transaction that sees the newest snapshot; no writer reuses its pages until `end_read`."""
         for _ in range(_TRIES):
-            snapshot, raw = self._find_newest(), None
+            snapshot, raw = self._metas.find_newest(), None
             self._readers.hold(snapshot)
             try:
                 raw = self._begin_after(snapshot)
-                if raw.id() == snapshot == self._find_newest():  # else a writer may not have seen the hold
+                if raw.id() == snapshot == self._metas.find_newest():  # else a writer may not have seen the hold
                     return raw
                 raw.abort()
             except BaseException:
@@ -72,7 +100,7 @@ class OpenedFile:
             return self.env.begin(write=True)  # LMDB refuses
         with self._beginning:
             self._table.set_oldest_reader(self._readers.find_least())
-            snapshot = self._find_newest()
+            snapshot = self._metas.find_newest()
             raw = self._begin_after(snapshot, write=True)
         if raw.id() != snapshot + 1:
             raw.abort()
@@ -94,13 +122,11 @@ class OpenedFile:
                 self._table.set_newest(snapshot)
             return self.env.begin(write=write)
 
-    def _find_newest(self) -> int:
-        return int(self.env.info()["last_txnid"])
-
     def close(self) -> None:
         """Close the file; in a forked child, what the child inherited of it."""
         self.env.close()
         self._readers.leave()
+        self._metas.close()
         if self._table is not None:
             self._table.close()
             self._table = None
