@@ -175,8 +175,18 @@ class FileLock:
             self.release()
             raise LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
 
+    @property
+    def is_taken_here(self) -> bool:
+        """Whether this process holds the lock by another object, whatever path that one used."""
+        try:
+            found = os.fstat(self._fd)
+            others = [lock for lock in list(_file_locks) if isinstance(lock, FileLock) and lock is not self]
+            return any(lock.is_held and os.path.samestat(found, os.fstat(lock._fd)) for lock in others)
+        except OSError:  # one is being released
+            return False
+
     def find_holder(self) -> int | None:
-        """Return the id of a process that took the lock; None if the system does not say."""
+        """Return the id of a process that took the lock; None if the system does not say, as of one in a container."""
         try:
             found, lines = os.fstat(self._fd), Path("/proc/locks").read_text().splitlines()
         except OSError:
@@ -227,11 +237,14 @@ class ByteLocks:
     They tell other processes which numbers are in use, in other containers too, and end with this object or the
     process. A forked child holds none of its parent's.
 
-    Raises:
-        OSError: the file cannot be opened, or its file system has no such locks.
+    Args:
+        path: the file.
+        must_work: raise `LockedError` if its file system has no such locks; otherwise hold nothing there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, must_work: bool = True) -> None:
+        self._path = path
+        self._works = True
         self._counts: dict[int, int] = {}
         self._mutex = threading.RLock()
         self._fd = self._looking_fd = -1
@@ -239,6 +252,12 @@ class ByteLocks:
             _file_locks.add(self)
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._looking_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # sees the locks of the other one too
+        try:
+            self._set(fcntl.F_UNLCK, 0)
+        except LockedError:
+            self._works = False
+            if must_work:
+                raise
 
     def __del__(self) -> None:
         self.leave()
@@ -253,7 +272,7 @@ class ByteLocks:
             self._counts[number] = self._counts.get(number, 0) + 1
             try:
                 self._set(fcntl.F_RDLCK, number)  # each time: a signal handler may have let it go just now
-            except OSError:
+            except LockedError:
                 self._count_down(number)
                 raise
 
@@ -280,7 +299,15 @@ class ByteLocks:
         return least
 
     def _set(self, how: int, number: int) -> None:
-        fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number, 1))  # waits for nobody: all locks are shared
+        if not self._works:
+            return
+        try:
+            fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number, 1))  # waits for nobody: all locks are shared
+        except OSError as error:
+            raise LockedError(
+                f"{self._path}: its file system or the system has no lock to give ({error.strerror}); keep the "
+                "repository on a local disk, or end some processes"
+            ) from error
 
     def _find_before(self, end: int) -> int | None:
         answer = fcntl.fcntl(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, end))

@@ -94,7 +94,8 @@ def _keep_open(env: Any, path: Path, table: LockTable | None) -> OpenedFile:
         stack.callback(env.close)
         if table is not None:
             table.reserve(env, path)
-        opened = OpenedFile(env, ByteLocks(path / "data.mdb"), table, path=path)
+        readers = ByteLocks(path / "data.mdb", must_work=table is not None)
+        opened = OpenedFile(env, readers, table, path=path)
         stack.pop_all()
     return opened
 

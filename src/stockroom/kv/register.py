@@ -35,7 +35,7 @@ class Register:
         with self._lock:
             shared = self._find_open(path)
             if shared is None:
-                self._let_go_of_inherited(path)
+                self._let_go_of_inherited(find_file_id(path))
                 shared = self._open[path] = SharedEnvironment(path, options)
             shared.handles += 1
         try:
@@ -86,8 +86,9 @@ class Register:
             if self._open.get(shared.path) is shared:
                 del self._open[shared.path]
 
-    def _let_go_of_inherited(self, path: Path) -> None:
-        for shared in [shared for shared in self._inherited if shared.path == path]:
+    def _let_go_of_inherited(self, file_id: tuple[int, int] | None) -> None:
+        """Release the parent's environment of a file: LMDB opens a file once in a process."""
+        for shared in [shared for shared in self._inherited if shared.file_id == file_id]:
             shared.abandon()
             self._inherited.remove(shared)
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from stockroom.errors import ClosedError, LockedError, ReadOnlyError, StockroomError
+from stockroom.kv.file_system import check_local, find_file_system
 from stockroom.kv.gate import Gate
 from stockroom.kv.opening import OpenOptions, open_databases, open_lmdb
 from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S
@@ -80,7 +81,9 @@ class SharedEnvironment:
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """Call `fn` and make its changes durable; returns its result. `fn` runs again after the map has grown."""
         self.refuse_inside("updated")
-        with self._writing, self._hold_write_lock():
+        if self.readonly:
+            check_local(self.path, self.options.file_system or find_file_system(self.path))
+        with self._hold_writing(), self._hold_write_lock():
             self._upgrade()
             while True:
                 try:
@@ -92,8 +95,21 @@ class SharedEnvironment:
                     raise translate(error, self.path) from error
 
     @contextmanager
+    def _hold_writing(self) -> Iterator[None]:
+        """Keep other threads of this process from writing."""
+        if not self._writing.acquire(timeout=WRITE_PATIENCE_S):
+            raise LockedError(
+                f"{self.path}: another thread of this process is writing there (waited {WRITE_PATIENCE_S:g} s); "
+                "start the program again if it has stopped"
+            )
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
     def _hold_write_lock(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Keep other processes from writing. LMDB's own lock is then free: a wait for it has no end and no name."""
+        """Keep other processes from writing."""
         if self.readonly:  # LMDB refuses
             yield
             return
@@ -215,7 +231,7 @@ class SharedEnvironment:
         if not missing:
             return
         self.refuse_inside("opened with more databases")
-        with self._writing:
+        with self._hold_writing():
             self._databases |= dict.fromkeys(missing)
             try:
                 self._add_databases(missing)

@@ -24,7 +24,7 @@ def test_whoever_shuts_the_gate_waits_for_those_inside():
     inside.wait()
     assert not gate.shut(0.01)
     leave.set()
-    assert gate.shut()
+    assert gate.shut(60)
     thread.join()
     gate.open()
     gate.enter()
@@ -40,7 +40,7 @@ def test_a_thread_that_an_interrupt_kept_from_leaving_can_be_alone_later():
 
 def test_a_thread_that_an_interrupt_kept_from_opening_can_still_pass_and_shut():
     gate = Gate()
-    assert gate.shut()  # and never opened
+    assert gate.shut(60)  # and never opened
     gate.enter()
     gate.leave()
     with gate.alone():
