@@ -37,7 +37,7 @@ _GET_LOCK: Final[int] = getattr(fcntl, "F_OFD_GETLK", 92)
 _thread_locks: weakref.WeakSet[Any] = weakref.WeakSet()
 _file_locks: weakref.WeakSet[FileLock | ByteLocks] = weakref.WeakSet()
 _opening: Any = threading.RLock()
-"""Held while a lock file is opened, and by every fork: a child knows all the lock files that it has open."""
+"""Held while a lock file is opened or closed, and by every fork: a child knows all that it has open."""
 _FORK_PATIENCE_S: Final = 5.0
 _forking = threading.local()
 
@@ -170,17 +170,26 @@ class FileLock:
     def take(self, timeout_s: float, *, busy: str, pause_s: float = _LAST_PAUSE_S) -> None:
         """Take the lock once it is free; after `timeout_s`, raise `LockedError` with `busy` and the holder's id."""
         if not self.wait(timeout_s, pause_s=pause_s):
-            pid = self.find_holder()
-            who = "another process" if pid is None else f"process {pid}"
+            error = self.make_busy_error(busy, timeout_s)
             self.release()
-            raise LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
+            raise error
+
+    def make_busy_error(self, busy: str, timeout_s: float) -> LockedError:
+        """Return the error for a lock that was not free within `timeout_s`: `busy`, and who holds which file."""
+        pid = self.find_holder()
+        if self.is_taken_here:
+            who = "this process itself"
+        else:
+            who = "another process, perhaps in another container," if pid is None else f"process {pid}"
+        return LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
 
     @property
     def is_taken_here(self) -> bool:
         """Whether this process holds the lock by another object, whatever path that one used."""
+        with _opening:
+            others = [lock for lock in _file_locks if isinstance(lock, FileLock) and lock is not self]
         try:
             found = os.fstat(self._fd)
-            others = [lock for lock in list(_file_locks) if isinstance(lock, FileLock) and lock is not self]
             return any(lock.is_held and os.path.samestat(found, os.fstat(lock._fd)) for lock in others)
         except OSError:  # one is being released
             return False
@@ -226,9 +235,10 @@ class FileLock:
 
     def leave(self) -> None:
         """Close the file without unlocking it: a process that inherited it holds the lock from now on."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: after an interrupt, a second call must not close another file
-            os.close(fd)
+        with _opening:
+            if self._fd >= 0:
+                fd, self._fd = self._fd, -1  # first: after an interrupt, a second call must not close another file
+                os.close(fd)
 
 
 class ByteLocks:
@@ -317,11 +327,12 @@ class ByteLocks:
 
     def leave(self) -> None:
         """Close the file: this process holds nothing any more."""
-        fds = (self._fd, self._looking_fd)
-        self._fd = self._looking_fd = -1
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
+        with _opening:
+            fds = (self._fd, self._looking_fd)
+            self._fd = self._looking_fd = -1
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
 
 
 def _pack_lock(how: int, start: int, length: int) -> bytes:
