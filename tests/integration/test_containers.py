@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.kit.children import call_in_fork
 from tests.kit.containers import can_contain, contain, finish, kill
 
-from stockroom import StockRoom
-from stockroom.kv import Environment, list_damage
+from stockroom import ReadOnlyError, StockRoom
+from stockroom.kv import Environment, file_system, list_damage
 
 needs_containers = pytest.mark.skipif(not can_contain(), reason="containers take root and the right to mount")
-pytestmark = needs_containers
 
 OPEN = """
 import os, sys
@@ -69,6 +66,7 @@ def await_line(process, line: str) -> None:
     assert process.stdout.readline() == f"{line}\n"
 
 
+@needs_containers
 def test_readers_in_containers_keep_their_snapshots_while_another_process_writes(tmp_path):
     with Environment.open(tmp_path, databases=["things"], metasync=False) as env:
         fill(env, 2000)
@@ -81,6 +79,7 @@ def test_readers_in_containers_keep_their_snapshots_while_another_process_writes
     assert list_damage(tmp_path) == []
 
 
+@needs_containers
 def test_containers_read_what_another_one_writes_and_no_snapshot_changes(tmp_path):
     with Environment.open(tmp_path, databases=["things"], metasync=False) as env:
         env.update(lambda txn: [txn.put("things", b"%03d" % n, b"%08d" % 0) for n in range(40)])
@@ -92,6 +91,7 @@ def test_containers_read_what_another_one_writes_and_no_snapshot_changes(tmp_pat
     assert list_damage(tmp_path) == []
 
 
+@needs_containers
 def test_two_containers_write_in_turn_and_lose_nothing(tmp_path):
     Environment.open(tmp_path, databases=["things"]).close()
     code = (
@@ -109,6 +109,7 @@ for n in range(60):
     assert list_damage(tmp_path) == []
 
 
+@needs_containers
 def test_a_reader_killed_in_its_container_keeps_no_page(tmp_path):
     with Environment.open(tmp_path, databases=["things"], metasync=False) as env:
         fill(env, 4000)
@@ -124,6 +125,7 @@ def test_a_reader_killed_in_its_container_keeps_no_page(tmp_path):
         assert sizes[-1] == sizes[1]
 
 
+@needs_containers
 def test_a_reader_of_a_read_only_mount_keeps_its_snapshot_from_writers_elsewhere(tmp_path):
     folder, mounted = tmp_path / "env", tmp_path / "mounted"
     mounted.mkdir()
@@ -152,6 +154,7 @@ with StockRoom(sys.argv[1]) as stock:
 """
 
 
+@needs_containers
 @pytest.mark.parametrize("how", ["rw", "ro"])
 def test_a_repository_is_read_in_two_containers_while_a_third_process_commits(tmp_path, how):
     path, mounted = tmp_path / "repo", tmp_path / "mounted"
@@ -173,6 +176,7 @@ def test_a_repository_is_read_in_two_containers_while_a_third_process_commits(tm
             finish(reader, "")
 
 
+@needs_containers
 def test_a_repository_is_one_by_two_real_paths_in_one_process_and_in_its_children(tmp_path):
     path, mounted = tmp_path / "repo", tmp_path / "mounted"
     mounted.mkdir()
@@ -202,6 +206,29 @@ def test_a_repository_is_one_by_two_real_paths_in_one_process_and_in_its_childre
     assert said[1:] == ["0"]
 
 
+@needs_containers
+def test_a_read_only_mount_that_was_opened_first_keeps_nobody_from_writing_by_another_path(tmp_path):
+    path, mounted = tmp_path / "repo", tmp_path / "mounted"
+    mounted.mkdir()
+    with StockRoom.init(path) as stock, stock.enable_write("first"):
+        stock.data["x"] = np.arange(6)
+    code = """
+    import sys
+    from stockroom import ReadOnlyError, StockRoom
+    there, here = StockRoom(sys.argv[2]), StockRoom(sys.argv[1])
+    try:
+        there.enable_write("there").__enter__()
+    except ReadOnlyError:
+        print("refused")
+    with here.enable_write("here"):
+        here.data["x"].extend([6])
+    there.refresh()
+    print(len(there.data["x"]))
+    """
+    assert finish(contain(code, path, mounted, mount=(path, mounted, "ro"))).split() == ["refused", "7"]
+
+
+@needs_containers
 def test_a_writer_in_another_container_is_not_taken_for_this_process(tmp_path):
     path = tmp_path / "repo"
     StockRoom.init(path).close()
@@ -226,3 +253,38 @@ def test_a_writer_in_another_container_is_not_taken_for_this_process(tmp_path):
     assert said.startswith("process 1 (-c) on ")
     assert "has been writing since" in said
     finish(holder)
+
+
+def list_content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def on_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_system, "_find_of_device", lambda _: "nfs4")
+
+
+def test_a_repository_on_a_network_file_system_is_read_and_every_way_of_writing_is_refused(tmp_path, request):
+    path = tmp_path / "repo"
+    with StockRoom.init(path) as stock, stock.enable_write("first"):
+        stock.data["x"] = np.arange(6)
+    before = list_content(path)
+    request.getfixturevalue("on_network")
+    with StockRoom(path) as stock:
+        assert stock.data["x"][3] == 3
+        assert [commit.message for commit in stock.log()] == ["first"]
+        assert stock.status().clean
+        assert stock.verify().ok
+        for write in (
+            lambda: stock.enable_write("more").__enter__(),
+            lambda: stock.session("main"),
+            lambda: stock.create_branch("dev"),
+            lambda: stock.gc(),
+            lambda: StockRoom.init(tmp_path / "new"),
+            lambda: StockRoom.clone(path, tmp_path / "clone"),
+        ):
+            with pytest.raises(ReadOnlyError, match=r"network file system \(nfs4\).*only reads work here.*stock push"):
+                write()
+    assert list_content(path) == before
+    assert list_content(tmp_path / "new") == list_content(tmp_path / "clone") == {}

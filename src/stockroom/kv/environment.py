@@ -96,6 +96,10 @@ class Environment:
         """Whether the folder could only be opened for reading."""
         return self._attached().readonly
 
+    def check_writable(self) -> None:
+        """Raise `ReadOnlyError`, with the reason, if no update would work here."""
+        self._attached().check_writable()
+
     @property
     def map_nbytes(self) -> int:
         """The size of the memory map, which grows as needed."""

@@ -80,7 +80,7 @@ class Gate:
         try:
             if not self.shut(PATIENCE_S):
                 inside = ", ".join(map(str, sorted(self._inside)))
-                raise _make_error(f"threads {inside} of this process are in transactions that do not end")
+                raise _make_error(f"thread {inside} of this process is in a transaction that does not end")
             yield
         finally:
             self.open()

@@ -36,6 +36,10 @@ class OpenOptions:
     file_system: str | None = None
     """The kind of file system of its folder; detected if None."""
 
+    def find_file_system(self, path: Path) -> str | None:
+        """Return the kind of file system of `path`, as far as is known."""
+        return self.file_system or find_file_system(path)
+
 
 def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -> OpenedFile:
     """Open LMDB's file in the folder `path`: for reading with `only_reading`, or if this process cannot write there.
@@ -46,23 +50,26 @@ def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -
         StockroomError: a new one on a network file system; no room on the disk, or for the map.
     """
     data = path / "data.mdb"
-    kind = options.file_system or find_file_system(path)
     if not data.exists():
         if not options.create:
             raise NotFoundError(f"{path}: expected an LMDB environment, found none")
-        check_local(path, kind)
+        check_local(path, options.find_file_system(path))
         make_folder(path)
-    readonly = only_reading or is_network(kind) or not _can_write(path)
     try:
-        return _open_for_reading(path, options) if readonly else _open_for_writing(path, options)
+        if only_reading or not is_writable(path, options):
+            return _open_for_reading(path, options)
+        return _open_for_writing(path, options)
     except lmdb.Error as error:
         raise translate(error, path) from error
     except OSError as error:
         raise StockroomError(f"{path}: cannot be opened: {error.strerror or error}") from error
 
 
-def _can_write(path: Path) -> bool:
+def is_writable(path: Path, options: OpenOptions) -> bool:
+    """Return whether this process may write LMDB's file in the folder `path`."""
     data = path / "data.mdb"
+    if is_network(options.find_file_system(path)):
+        return False
     return os.access(path, os.W_OK | os.X_OK) and (not data.exists() or os.access(data, os.W_OK))
 
 

@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from stockroom.errors import ClosedError, LockedError, ReadOnlyError, StockroomError
-from stockroom.kv.file_system import check_local, find_file_system
+from stockroom.kv.file_system import check_local
 from stockroom.kv.gate import Gate
-from stockroom.kv.opening import OpenOptions, open_databases, open_lmdb
+from stockroom.kv.opening import OpenOptions, is_writable, open_databases, open_lmdb
 from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S
 from stockroom.kv.transaction import ReadTxn, WriteTxn
 from stockroom.kv.translation import translate
@@ -81,8 +81,7 @@ class SharedEnvironment:
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """Call `fn` and make its changes durable; returns its result. `fn` runs again after the map has grown."""
         self.refuse_inside("updated")
-        if self.readonly:
-            check_local(self.path, self.options.file_system or find_file_system(self.path))
+        self.check_writable()
         with self._hold_writing(), self._hold_write_lock():
             self._upgrade()
             while True:
@@ -93,6 +92,12 @@ class SharedEnvironment:
                 except lmdb.Error as error:
                     self._broken = self._broken or isinstance(error, lmdb.PanicError)
                     raise translate(error, self.path) from error
+
+    def check_writable(self) -> None:
+        """Raise `ReadOnlyError`, with the reason, if the file can only be opened for reading."""
+        if self.readonly:
+            check_local(self.path, self.options.find_file_system(self.path))
+            raise ReadOnlyError(f"cannot write {self.path}; check the folder's permissions and how it is mounted")
 
     @contextmanager
     def _hold_writing(self) -> Iterator[None]:
@@ -224,6 +229,12 @@ class SharedEnvironment:
     def readonly(self) -> bool:
         """Whether the files can only be opened for reading."""
         return self._opened.readonly and not self._is_upgradable
+
+    def add_path(self, path: Path) -> None:
+        """Write by way of `path` from now on if the first opener's path is read-only and this one is not."""
+        if self.readonly and path != self.path and is_writable(path, self.options):
+            with self._gate.alone():
+                self.path, self._is_upgradable = path, True
 
     def add_databases(self, names: Sequence[str]) -> None:
         """Make `names` usable in transactions, creating missing databases."""
