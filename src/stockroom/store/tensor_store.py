@@ -250,6 +250,7 @@ class TensorStore:
         with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
             self.index.register(here)
+        self.index.merge_due()
         registered = {digest for digest, _ in here}
         for digest, manifest in packs:
             if digest not in registered and not self.contains(manifest.digests).all():

@@ -20,9 +20,11 @@ from stockroom.kv import Environment, ReadTxn, WriteTxn
 
 TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
+REMOVED = "removed"
+"""The database of `RemovedPacks`."""
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
-_malformed = partial(
+malformed_catalog = partial(
     malformed, "catalog", "a valid record", advice="delete the folders catalog and index to rebuild them"
 )
 T = TypeVar("T")
@@ -47,12 +49,16 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META), metasync=False)
+        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META, REMOVED), metasync=False)
         self._digests: dict[int, PackDigest] = {}
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def view(self, read: Callable[[ReadTxn], T]) -> T:
+        """Run `read` in one read transaction."""
+        return self._env.view(read)
 
     def update(self, change: Callable[[WriteTxn], T]) -> T:
         """Run `change` in one write transaction."""
@@ -124,9 +130,9 @@ def decode_table_record(data: bytes) -> TableRecord:
     try:
         record = _table_decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise _malformed(f"a table record ({error})") from error
+        raise malformed_catalog(f"a table record ({error})") from error
     if record.file not in (None, name_table(record.sequence)) or not 0 <= record.rows < _MAX_ROWS:
-        raise _malformed(f"a table record of {record.rows} rows in the file {record.file!r}")
+        raise malformed_catalog(f"a table record of {record.rows} rows in the file {record.file!r}")
     return record
 
 
@@ -142,12 +148,12 @@ def next_sequence(txn: WriteTxn) -> int:
     return sequence
 
 
-def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: TableRecord | None) -> None:
+def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: Sequence[TableRecord]) -> None:
     """Replace the `old` tables by `new`."""
     for table in old:
         txn.delete(_TABLES, _U64.pack(table.sequence))
-    if new is not None:
-        txn.put(_TABLES, _U64.pack(new.sequence), _encode_table(new))
+    for table in new:
+        txn.put(_TABLES, _U64.pack(table.sequence), _encode_table(table))
 
 
 def read_generation(txn: ReadTxn) -> int:
@@ -162,11 +168,11 @@ def _get_counter(txn: ReadTxn, key: bytes) -> int:
 
 def _decode_number(fields: struct.Struct, data: bytes) -> int:
     if len(data) != fields.size:
-        raise _malformed(f"a number of {len(data)} bytes")
+        raise malformed_catalog(f"a number of {len(data)} bytes")
     return int(fields.unpack(data)[0])
 
 
 def _decode_digest(data: bytes) -> PackDigest:
     if len(data) != DIGEST_NBYTES:
-        raise _malformed(f"a digest of {len(data)} bytes")
+        raise malformed_catalog(f"a digest of {len(data)} bytes")
     return PackDigest(data)
