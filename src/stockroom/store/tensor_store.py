@@ -236,7 +236,14 @@ class TensorStore:
 
     def is_partial(self) -> bool:
         """Return whether any pack here has a presence map; a pack without one is whole."""
-        return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
+        with suppress(OSError):  # a folder that cannot be read has no pack to fetch
+            return any(
+                os.access(f"{pack.path}/{PRESENCE_NAME}", os.F_OK)  # no Path: there may be very many packs
+                for parent in os.scandir(self.packs_directory)
+                if parent.is_dir()
+                for pack in os.scandir(parent.path)
+            )
+        return False
 
     def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""

@@ -1,18 +1,26 @@
-"""The leaf nodes of a column's tree as flat vectors, filled node by node as samples are requested.
+"""The leaf nodes of a column's tree as flat vectors, filled as samples are requested.
 
-The vectors are as long as the column, but pages that were never written take no memory.
+The vectors are as long as the column, but pages that were never written take no memory. The first positions requested
+are located one by one, so that a batch opens only its own packs. Later, whole leaf nodes are located at once.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
 from stockroom.trees import Tree
+
+_MAX_ALONE = 1 << 14
+_MAX_ALONE_PART = 8
+"""The part of a column, or of a leaf node, up to which positions are located one by one is one in this many."""
+_LEAST_ALONE = 64
+"""Each request counts as one of at least so many positions: one by one, whole leaf nodes soon cost less."""
+_LEAVES_AT_ONCE = 256
 
 
 class LeafVectors:
@@ -26,22 +34,32 @@ class LeafVectors:
         self._filled = np.zeros(len(self._directory), bool)
         self.is_whole = False
         self._starts = self._directory.starts.tolist()
+        self._may_locate_alone = min(_MAX_ALONE, count // _MAX_ALONE_PART) if locate else 0
         # zeroed pages cost nothing until they are written
         self.values = np.zeros((count, 0 if locate else width), np.uint8)
         self.locations = np.zeros(count if locate else 0, np.uint64)
+        self._is_alone = np.zeros(count if locate else 0, bool)
 
     def is_filled(self, position: int) -> bool:
-        """Return whether the leaf node of a position is resolved."""
-        return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
+        """Return whether a position is resolved."""
+        if self.is_whole or self._filled[bisect.bisect_right(self._starts, position) - 1]:
+            return True
+        return self._locate is not None and bool(self._is_alone[position])
 
     def fill(self, positions: NDArray[np.int64]) -> None:
-        """Resolve the leaf nodes that hold `positions`."""
+        """Resolve `positions`: alone, or with their whole leaf nodes."""
         if self.is_whole or not len(positions):
             return
         leaves = self._locate_leaves(positions)
-        missing = np.unique(leaves[~self._filled[leaves]])
-        for start in range(0, len(missing), 256):
-            some = missing[start : start + 256]
+        is_missing = ~self._filled[leaves]
+        if not is_missing.any():
+            return
+        if self._may_locate_alone > 0:
+            is_missing &= ~self._is_alone[positions]
+            is_missing &= ~self._fill_sparse(positions, leaves, is_missing)
+        missing = np.unique(leaves[is_missing])
+        for start in range(0, len(missing), _LEAVES_AT_ONCE):
+            some = missing[start : start + _LEAVES_AT_ONCE]
             try:
                 self._fill_leaves(some)
             except CorruptionError:  # perhaps only in samples that were not requested
@@ -49,16 +67,36 @@ class LeafVectors:
         if len(missing):
             self.is_whole = bool(self._filled.all())
 
+    def _fill_sparse(
+        self, positions: NDArray[np.int64], leaves: NDArray[np.int64], is_missing: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Resolve alone the missing positions in leaf nodes of which few are requested; returns which these are."""
+        starts = self._directory.starts
+        requested = np.bincount(leaves[is_missing], minlength=len(self._filled))
+        is_sparse = is_missing & (requested * _MAX_ALONE_PART < starts[1:] - starts[:-1])[leaves]
+        if is_sparse.any():
+            self._fill_alone(positions[is_sparse])
+            self._may_locate_alone -= max(_LEAST_ALONE, int(np.count_nonzero(is_sparse)))
+        return is_sparse
+
     def _fill_alone(self, positions: NDArray[np.int64]) -> None:
-        """Resolve only these positions, in leaf nodes that hold damaged samples."""
+        """Resolve only these positions."""
+        values = np.empty((len(positions), self._tree.format.value_width), np.uint8)
+        for leaf, where in self._group_by_leaf(positions):
+            rows = positions[where] - self._starts[leaf]
+            values[where] = self._tree.read_leaf(self._directory.digests[leaf].tobytes()).values[rows]
+        if self._locate is None:
+            self.values[positions] = values
+        else:
+            self.locations[positions] = self._locate(values)
+            self._is_alone[positions] = True
+
+    def _group_by_leaf(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield each leaf node that holds some of `positions`, and where these are in `positions`."""
         leaves = self._locate_leaves(positions)
-        for leaf in np.unique(leaves).tolist():
-            mine = positions[leaves == leaf]
-            values = self._tree.read_leaf(self._directory.digests[leaf].tobytes()).values  # raises if damaged
-            if self._locate is not None:
-                self.locations[mine] = self._locate(values[mine - self._starts[leaf]])
-            else:
-                self.values[mine] = values[mine - self._starts[leaf]]
+        order = np.argsort(leaves, kind="stable")
+        unique, first = np.unique(leaves[order], return_index=True)
+        return zip(unique.tolist(), np.split(order, first[1:]), strict=True)
 
     def _locate_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._directory.starts, positions, side="right") - 1
