@@ -124,10 +124,10 @@ def write_own_file(path: Path, content: bytes | memoryview, *, mode: int = FILE_
 
 
 def open_own_file(path: Path, *, mode: int = FILE_MODE) -> BinaryIO:
-    """Open an empty file to be written, with `mode` less the umask; raises `OSError` if there is a link in its place."""
+    """Open an empty file for writing, with `mode` less the umask; raises `OSError` if there is a link in its place."""
     fd = os.open(path, _WRITE, mode)
     give_to_owner(path)
-    return open(fd, "wb")  # noqa: PTH123, SIM115 - there is no path without following links
+    return open(fd, "wb")  # noqa: PTH123 - there is no path without following links
 
 
 def replace_own_file(

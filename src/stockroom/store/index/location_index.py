@@ -241,7 +241,7 @@ class LocationIndex:
         return _Replaced(before, new)
 
     def _iter_sound_packs(self, txn: WriteTxn) -> Iterator[list[tuple[int, Manifest]]]:
-        """Yield the registered packs, by number, in groups of bounded size; those that are damaged leave the catalog."""
+        """Yield the registered packs, by number, in groups of bounded size; damaged ones leave the catalog."""
         group: list[tuple[int, Manifest]] = []
         for number, digest in list_packs(txn).items():
             try:

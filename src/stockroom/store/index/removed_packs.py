@@ -1,4 +1,4 @@
-"""The packs that left the catalog while location tables may still hold rows of them.
+"""The packs that left the catalog while location tables may still hold rows of them, kept in the catalog itself.
 
 Rows of removed packs are skipped by every search, and dropped when their table is merged. Pack numbers only grow, so
 each table holds the packs from its first number up to the first number of the next table.
