@@ -45,6 +45,7 @@ from stockroom.store.index.location_table import (
     read_table,
     sort_table,
 )
+from stockroom.store.index.merge_plan import FREE_ROWS, plan_merge, plan_small_merge, select_large
 from stockroom.store.index.removed_packs import (
     RemovedPacks,
     add_removed,
@@ -57,15 +58,11 @@ from stockroom.store.index.table_merge import write_merged
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest, read_manifest
 
-SMALL_ROWS = 1 << 15
-"""Tables of at most this many rows are merged inside transactions, larger ones only by `LocationIndex.merge`."""
-FREE_ROWS = 1 << 20
-"""Any process that adds a pack may merge this many rows: some 30 ms of work."""
 _ROWS_PER_ADDED = 16
 """For each row that it adds, a process may merge this many: a row is merged once for each doubling of the index."""
 _MAX_REMOVED_PART = 0.25
 _INLINE_ROWS = 1024
-_GROUP_ROWS = 1 << 21
+_GROUP_ROWS = 1 << 20
 _MERGE_LOCK_NAME = "merge.lock"
 
 
@@ -152,7 +149,7 @@ class LocationIndex:
         `max_rows` None, also rewrite tables in which more than a quarter of the rows are of removed packs.
         """
         records = self._catalog.view(_read_records)
-        if max_rows is not None and not _plan_merge(records.tables, max_rows):
+        if max_rows is not None and not plan_merge(records.tables, max_rows):
             return 0
         with contextlib.suppress(StockroomError, OSError), FileLock(self._directory / _MERGE_LOCK_NAME) as lock:
             if lock.try_take():
@@ -194,7 +191,7 @@ class LocationIndex:
         for number, digest in self._catalog.read_packs().items():
             with contextlib.suppress(StockroomError):
                 group.append((number, digest, read_manifest(locate_pack(self._packs_directory, digest))))
-            if sum(manifest.rows for _, _, manifest in group) >= FREE_ROWS:
+            if sum(manifest.rows for _, _, manifest in group) >= _GROUP_ROWS:
                 yield group
                 group = []
         if group:
@@ -261,7 +258,7 @@ class LocationIndex:
             return None
         before, removed, table = list_tables(txn), read_removed(txn), _make_table(fresh)
         first: int | None = fresh[0][0]
-        merged = _plan_small_merge(before, table.rows)
+        merged = plan_small_merge(before, table.rows)
         if merged:
             table = removed.drop(merge_tables([*(self._open_table(record) for record in merged), table]))
             first = note_merge(txn, before, merged, removed)
@@ -274,7 +271,7 @@ class LocationIndex:
     def _merge(self, max_rows: int | None) -> int:
         """Merge as `merge`; the caller holds its lock. Returns the rows read."""
         records = self._catalog.view(_read_records)
-        merged = _plan_merge(records.tables, max_rows)
+        merged = plan_merge(records.tables, max_rows)
         if max_rows is None:
             merged = self._add_wasteful(records, merged)
         if not merged:
@@ -291,7 +288,7 @@ class LocationIndex:
 
     def _add_wasteful(self, records: _Records, merged: list[TableRecord]) -> list[TableRecord]:
         """Return the tables to merge, if more than a quarter of an older one is of removed packs from that one on."""
-        large = _select_large(records.tables)
+        large = select_large(records.tables)
         for index, record in enumerate(large[: len(large) - len(merged)] if len(records.removed.numbers) else []):
             table = self._open_table(record)
             if table.rows - records.removed.count_kept(table) > _MAX_REMOVED_PART * table.rows:
@@ -384,31 +381,3 @@ def _is_sorted(table: LocationTable) -> bool:
         last = prefixes[-1]
         table.release()
     return True
-
-
-def _plan_small_merge(records: Sequence[TableRecord], new_rows: int) -> list[TableRecord]:
-    """Return the newest tables to merge with one of `new_rows` inside a transaction, oldest first."""
-    total, merged = new_rows, []
-    for record in reversed(records):
-        if record.rows >= 2 * total or record.rows > SMALL_ROWS:
-            break
-        total += record.rows
-        merged.append(record)
-    return merged[::-1]
-
-
-def _select_large(records: Sequence[TableRecord]) -> list[TableRecord]:
-    """Return the tables, oldest first, up to the newest that no transaction merges."""
-    large = [index for index, record in enumerate(records) if record.rows > SMALL_ROWS]
-    return list(records[: large[-1] + 1]) if large else []
-
-
-def _plan_merge(records: Sequence[TableRecord], max_rows: int | None) -> list[TableRecord]:
-    """Return the large tables to merge, oldest first: neighbors of at most `max_rows` rows, none by far the largest."""
-    total, merged = 0, []
-    for record in reversed(_select_large(records)):
-        if merged and (record.rows >= 2 * total or (max_rows is not None and total + record.rows > max_rows)):
-            break
-        total += record.rows
-        merged.append(record)
-    return merged[::-1] if len(merged) > 1 else []

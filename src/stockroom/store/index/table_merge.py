@@ -77,6 +77,6 @@ def _write_blocks(file: BinaryIO, rows: int, blocks: Iterator[LocationTable]) ->
     for block in blocks:
         for start, column in ((len(header), block.prefixes), (len(header) + 8 * rows, block.locations)):
             file.seek(start + 8 * done)
-            file.write(memoryview(np.ascontiguousarray(column, "<u8")).cast("B"))
+            file.write(column.astype("<u8", copy=False).data)
         done += block.rows
     assert done == rows

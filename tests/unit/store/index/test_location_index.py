@@ -13,9 +13,9 @@ import pytest
 from stockroom.digest import PackDigest
 from stockroom.locks import FileLock
 from stockroom.store.codecs import Codec
-from stockroom.store.index import location_index
-from stockroom.store.index.location_index import SMALL_ROWS
+from stockroom.store.index import location_index, merge_plan
 from stockroom.store.index.location_table import ROW_BITS
+from stockroom.store.index.merge_plan import SMALL_ROWS
 from stockroom.store.index.removed_packs import read_removed
 from stockroom.store.pack.layout import PackLayout
 from stockroom.store.pack.manifest import Manifest
@@ -61,7 +61,7 @@ def count_written(before: dict[int, int], after: dict[int, int]) -> int:
 
 
 def test_each_row_is_rewritten_a_logarithmic_number_of_times(store, monkeypatch):
-    monkeypatch.setattr(location_index, "SMALL_ROWS", 64)
+    monkeypatch.setattr(merge_plan, "SMALL_ROWS", 64)
     monkeypatch.setattr(location_index, "FREE_ROWS", 256)
     packs, rows = 400, 20
     written = 0
