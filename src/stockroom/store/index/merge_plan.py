@@ -13,7 +13,7 @@ from stockroom.store.index.catalog import TableRecord
 SMALL_ROWS = 1 << 15
 """Tables of at most this many rows are merged inside transactions, larger ones only by `LocationIndex.merge`."""
 FREE_ROWS = 1 << 20
-"""A process that adds a pack may merge this many rows, however small the pack is: some 50 ms of work."""
+"""A process that adds a pack may merge this many rows, however small the pack is: some 30 ms of work."""
 
 
 def plan_small_merge(records: Sequence[TableRecord], new_rows: int) -> list[TableRecord]:

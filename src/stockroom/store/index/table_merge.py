@@ -12,7 +12,8 @@ from stockroom.files import open_own_file, sync_data
 from stockroom.store.index.location_table import LocationTable, encode_header, merge_tables
 from stockroom.store.index.removed_packs import RemovedPacks
 
-_BLOCK_ROWS = 1 << 20
+_BLOCK_ROWS = 1 << 17
+"""Blocks that stay in a processor's cache merge several times faster than larger ones."""
 
 
 def write_merged(path: Path, tables: Sequence[LocationTable], removed: RemovedPacks) -> int:
