@@ -24,7 +24,6 @@ from stockroom.store.chunk_run import Stream
 from stockroom.store.index.catalog import (
     TableRecord,
     add_pack,
-    list_tables,
     name_table,
     next_sequence,
     replace_tables,

@@ -20,6 +20,7 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, Explain, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.shared_locations import open_shared_locations
 from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
@@ -45,6 +46,7 @@ class TensorStore:
         for directory in (self.packs_directory, self.tmp_directory, root / "index"):
             if not directory.is_dir():  # checked first: the folder may be read-only
                 make_folder(directory)
+        self._vectors_directory = root / "vectors"
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(
@@ -95,6 +97,13 @@ class TensorStore:
         if row_nbytes is not None:
             self._search.check_lengths(digests, locations, row_nbytes)
         return locations
+
+    def share_locations(self, column: bytes, count: int, epoch: bytes) -> NDArray[np.uint64] | None:
+        """Return a vector `(count,)` for the locations of a column in this epoch of the index; None if impossible.
+
+        All processes of this user fill it: each value is a location plus one, or 0 if it is not known yet.
+        """
+        return open_shared_locations(self._vectors_directory, column + b" " + epoch, count)
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.

@@ -21,12 +21,20 @@ _MAX_ALONE_PART = 8
 _LEAST_ALONE = 64
 """Each request counts as one of at least so many positions: one by one, whole leaf nodes soon cost less."""
 _LEAVES_AT_ONCE = 256
+_ONE = np.uint64(1)
+"""Locations are kept plus one: zero is a position that is not resolved."""
 
 
 class LeafVectors:
     """The values, or the locations computed from them, of the leaf nodes read so far; as long as the column."""
 
-    def __init__(self, tree: Tree, locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None,
+        shared: NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Read values, or with `locate` locations; into `shared`, a vector `(count,)` that others fill as well."""
         self._tree = tree
         self._locate = locate
         self._directory = tree.directory()
@@ -37,25 +45,36 @@ class LeafVectors:
         self._may_locate_alone = min(_MAX_ALONE, count // _MAX_ALONE_PART) if locate else 0
         # zeroed pages cost nothing until they are written
         self.values = np.zeros((count, 0 if locate else width), np.uint8)
-        self.locations = np.zeros(count if locate else 0, np.uint64)
-        self._is_alone = np.zeros(count if locate else 0, bool)
+        self._located = np.zeros(count if locate else 0, np.uint64) if shared is None else shared
+
+    def get_locations(self, positions: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
+        """Return the locations at resolved positions, `(n,)`."""
+        located: NDArray[np.uint64] = self._located[positions] - _ONE
+        return located
+
+    def get_location(self, position: int) -> int:
+        """Return the location at a resolved position."""
+        return int(self._located.item(position)) - 1
 
     def is_filled(self, position: int) -> bool:
         """Return whether a position is resolved."""
-        if self.is_whole or self._filled[bisect.bisect_right(self._starts, position) - 1]:
+        if self.is_whole:
             return True
-        return self._locate is not None and bool(self._is_alone[position])
+        if self._locate is not None:
+            return self._located.item(position) != 0
+        return bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
 
     def fill(self, positions: NDArray[np.int64]) -> None:
         """Resolve `positions`: alone, or with their whole leaf nodes."""
         if self.is_whole or not len(positions):
             return
+        if self._locate is not None:
+            positions = positions[self._located[positions] == 0]
         leaves = self._locate_leaves(positions)
         is_missing = ~self._filled[leaves]
         if not is_missing.any():
             return
         if self._may_locate_alone > 0:
-            is_missing &= ~self._is_alone[positions]
             is_missing &= ~self._fill_sparse(positions, leaves, is_missing)
         missing = np.unique(leaves[is_missing])
         for start in range(0, len(missing), _LEAVES_AT_ONCE):
@@ -64,8 +83,7 @@ class LeafVectors:
                 self._fill_leaves(some)
             except CorruptionError:  # perhaps only in samples that were not requested
                 self._fill_alone(positions[np.isin(leaves, some)])
-        if len(missing):
-            self.is_whole = bool(self._filled.all())
+        self.is_whole = bool(self._filled.all())
 
     def _fill_sparse(
         self, positions: NDArray[np.int64], leaves: NDArray[np.int64], is_missing: NDArray[np.bool_]
@@ -77,6 +95,8 @@ class LeafVectors:
         if is_sparse.any():
             self._fill_alone(positions[is_sparse])
             self._may_locate_alone -= max(_LEAST_ALONE, int(np.count_nonzero(is_sparse)))
+            for leaf in np.unique(leaves[is_sparse]).tolist():
+                self._filled[leaf] = self._located[starts[leaf] : starts[leaf + 1]].all()
         return is_sparse
 
     def _fill_alone(self, positions: NDArray[np.int64]) -> None:
@@ -88,8 +108,7 @@ class LeafVectors:
         if self._locate is None:
             self.values[positions] = values
         else:
-            self.locations[positions] = self._locate(values)
-            self._is_alone[positions] = True
+            self._located[positions] = self._locate(values) + _ONE
 
     def _group_by_leaf(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield each leaf node that holds some of `positions`, and where these are in `positions`."""
@@ -109,9 +128,9 @@ class LeafVectors:
             for span, rows in zip(spans, values, strict=True):
                 self.values[span] = rows
         else:
-            located = self._locate(np.concatenate(values))
+            located = self._locate(np.concatenate(values)) + _ONE
             start = 0
             for span, rows in zip(spans, values, strict=True):
-                self.locations[span] = located[start : start + len(rows)]
+                self._located[span] = located[start : start + len(rows)]
                 start += len(rows)
         self._filled[leaves] = True

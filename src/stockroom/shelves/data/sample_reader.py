@@ -34,6 +34,8 @@ _MAX_KEPT_PACKS = 32
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
+_MAX_PRIVATE = 1 << 22
+"""Of columns with more samples, processes share the vector of locations, and none keeps a plan as long as it."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -62,7 +64,8 @@ class SampleReader:
         self._vectors: LeafVectors | None = None
         self._rows: dict[int, Array] = {}
         self._plan: GatherPlan | None = None
-        self._may_plan = True
+        self._may_plan = tree.count <= _MAX_PRIVATE
+        self._epoch: bytes | None = None
         self._partial: list[Pack] = []
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
@@ -122,7 +125,7 @@ class SampleReader:
         if self._is_chunked:
             vectors = self._open_vectors()
             vectors.fill(positions)
-            self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
+            self._tensors.hint(vectors.get_locations(positions), goes_on=goes_on)
             return
         digests, _ = self._read_digests(positions)
         if len(digests) and not self.reads_unflushed:
@@ -176,7 +179,7 @@ class SampleReader:
         if self._ahead is not None:
             self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
-            return self._read_located(vectors.locations.item(position), position)
+            return self._read_located(vectors.get_location(position), position)
         return self.read_entry(vectors.values[position].tobytes())
 
     def read_entry(self, value: bytes) -> Sample:
@@ -261,21 +264,21 @@ class SampleReader:
             return
         self._may_plan = False
         with suppress(StalePackError):
-            self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
+            self._plan = self._tensors.plan_gather(vectors.get_locations(slice(None)), self.format.item_nbytes)
             if self._plan is None:
-                self._partial = self._tensors.list_partial(vectors.locations)
+                self._partial = self._tensors.list_partial(vectors.get_locations(slice(None)))
                 self._may_plan = bool(self._partial)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None
         assert self.format.item_nbytes is not None
         try:
-            return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.gather(self._vectors.get_locations(positions), self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = LeafVectors(self.tree, self._locate)
+            vectors = self._vectors = self._make_vectors()
             vectors.fill(positions)
-            return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.gather(vectors.get_locations(positions), self.format.item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
@@ -286,10 +289,21 @@ class SampleReader:
     def _open_vectors(self) -> LeafVectors:
         vectors = self._vectors
         if vectors is None:
-            vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+            vectors = self._vectors = self._make_vectors()
             if not self.reads_unflushed:
                 self._ahead = self.read_ahead()
         return vectors
+
+    def _make_vectors(self) -> LeafVectors:
+        """Return empty vectors, or those that the processes of this machine share in this epoch of the index."""
+        if not self._is_chunked:
+            return LeafVectors(self.tree, None)
+        shared = None
+        before, self._epoch = self._epoch, self._tensors.index.read_epoch()
+        if self._count > _MAX_PRIVATE and self._epoch not in (None, before):  # the same again has stale locations
+            column = b"%s %d" % (self.tree.root.hex().encode(), self.format.item_nbytes or 0)
+            shared = self._tensors.share_locations(column, self._count, self._epoch)
+        return LeafVectors(self.tree, self._locate, shared)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""

@@ -6,6 +6,7 @@ overrule it. Pack numbers are never reused.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -68,6 +69,11 @@ class Catalog:
         """Bring all updates to disk: a power cut may undo the last one, but none before it."""
         self._env.sync()
 
+    @property
+    def file(self) -> Path:
+        """The file of the environment."""
+        return self.directory / "data.mdb"
+
     def find_digest(self, number: int) -> PackDigest | None:
         """Return the digest of pack `number`, or None if it is gone."""
         digest = self._digests.get(number)
@@ -111,6 +117,7 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
     """Remove a pack from the catalog; its number is not used again."""
     digest = txn.get(_PACKS, _U32.pack(number))
     if digest is not None:
+        txn.put(_META, b"removals", _U64.pack(_get_counter(txn, b"removals") + 1))
         txn.delete(_PACKS, _U32.pack(number))
         txn.delete(_NUMBERS, digest)
 
@@ -145,6 +152,8 @@ def next_sequence(txn: WriteTxn) -> int:
     """Return a new table sequence number, which becomes the catalog's generation."""
     sequence = _get_counter(txn, b"generation") + 1
     txn.put(_META, b"generation", _U64.pack(sequence))
+    if not _get_counter(txn, b"identity"):
+        txn.put(_META, b"identity", os.urandom(8))
     return sequence
 
 
@@ -159,6 +168,15 @@ def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: Sequence[Tabl
 def read_generation(txn: ReadTxn) -> int:
     """Return a number that grows with every change of the catalog."""
     return _get_counter(txn, b"generation")
+
+
+def read_epoch(txn: ReadTxn) -> bytes | None:
+    """Return what names this catalog and its last removal of a pack: locations found meanwhile stay valid.
+
+    None if it is older than such names.
+    """
+    identity = _get_counter(txn, b"identity")
+    return _U64.pack(identity) + _U64.pack(_get_counter(txn, b"removals")) if identity else None
 
 
 def _get_counter(txn: ReadTxn, key: bytes) -> int:

@@ -30,6 +30,7 @@ from stockroom.store.index.catalog import (
     list_tables,
     name_table,
     next_sequence,
+    read_epoch,
     read_generation,
     remove_pack,
     replace_tables,
@@ -79,6 +80,7 @@ class _Records:
     """What the catalog says of the tables in one snapshot."""
 
     generation: int
+    epoch: bytes | None
     tables: list[TableRecord]
     removed: RemovedPacks
 
@@ -88,6 +90,7 @@ class _Loaded:
     """The open tables, oldest first, and the packs whose rows in them do not count."""
 
     generation: int
+    epoch: bytes | None
     tables: list[LocationTable]
     removed: RemovedPacks
 
@@ -112,6 +115,14 @@ class LocationIndex:
         for positions, locations in iter_matches(loaded.tables, digests):
             is_kept = ~loaded.removed.mask(locations)
             yield positions[is_kept], locations[is_kept]
+
+    def read_epoch(self) -> bytes | None:
+        """Return a name for the time until the next removal of a pack: locations found in it are valid in all of it.
+
+        None if there is no such name. Should another file take the catalog's place, the name changes too.
+        """
+        epoch, file = self._load().epoch, self._catalog.file.stat()
+        return None if epoch is None else b"%s %d %d" % (epoch.hex().encode(), file.st_dev, file.st_ino)
 
     def refresh(self) -> bool:
         """Load the additions of other processes; returns whether anything changed."""
@@ -350,12 +361,12 @@ class LocationIndex:
                     self._update(self._rebuild)
                     rebuilt = True
             else:
-                self._loaded = _Loaded(records.generation, tables, records.removed)
+                self._loaded = _Loaded(records.generation, records.epoch, tables, records.removed)
                 return
 
 
 def _read_records(txn: ReadTxn) -> _Records:
-    return _Records(read_generation(txn), list_tables(txn), read_removed(txn))
+    return _Records(read_generation(txn), read_epoch(txn), list_tables(txn), read_removed(txn))
 
 
 def _drop_packs(txn: WriteTxn, numbers: Sequence[int]) -> None:
