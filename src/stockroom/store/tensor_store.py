@@ -20,7 +20,7 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, Explain, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
-from stockroom.store.index.shared_locations import open_shared_locations
+from stockroom.store.index.shared_vectors import open_shared_vector
 from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
@@ -98,12 +98,9 @@ class TensorStore:
             self._search.check_lengths(digests, locations, row_nbytes)
         return locations
 
-    def share_locations(self, column: bytes, count: int, epoch: bytes) -> NDArray[np.uint64] | None:
-        """Return a vector `(count,)` for the locations of a column in this epoch of the index; None if impossible.
-
-        All processes of this user fill it: each value is a location plus one, or 0 if it is not known yet.
-        """
-        return open_shared_locations(self._vectors_directory, column + b" " + epoch, count)
+    def share_vector(self, depends_on: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return zeros `(nbytes,)` that all processes of this user fill, as far as they have; None if impossible."""
+        return open_shared_vector(self._vectors_directory, depends_on, nbytes)
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
+from stockroom.store.index.shared_vectors import order_writes
 from stockroom.trees import Tree
 
 _MAX_ALONE = 1 << 14
@@ -32,20 +33,24 @@ class LeafVectors:
         self,
         tree: Tree,
         locate: Callable[[NDArray[np.uint8]], NDArray[np.uint64]] | None,
-        shared: NDArray[np.uint64] | None = None,
+        share: Callable[[int], NDArray[np.uint8] | None] = lambda _: None,
     ) -> None:
-        """Read values, or with `locate` locations; into `shared`, a vector `(count,)` that others fill as well."""
+        """Read values, or with `locate` locations; into the zeros that `share` returns if others fill them too."""
         self._tree = tree
         self._locate = locate
         self._directory = tree.directory()
-        count, width = tree.count, tree.format.value_width
-        self._filled = np.zeros(len(self._directory), bool)
+        count, leaves = tree.count, len(self._directory)
+        self._filled = np.zeros(leaves, bool)
         self.is_whole = False
         self._starts = self._directory.starts.tolist()
         self._may_locate_alone = min(_MAX_ALONE, count // _MAX_ALONE_PART) if locate else 0
-        # zeroed pages cost nothing until they are written
-        self.values = np.zeros((count, 0 if locate else width), np.uint8)
-        self._located = np.zeros(count if locate else 0, np.uint64) if shared is None else shared
+        width = 0 if locate else tree.format.value_width
+        nbytes = 8 * count if locate else count * width + leaves
+        shared = share(nbytes)
+        stored = np.zeros(nbytes, np.uint8) if shared is None else shared  # zeros take no memory until they are written
+        self._located = stored[: 8 * count if locate else 0].view(np.uint64)
+        self.values = stored[: count * width].reshape(count, width)
+        self._filled_by_any = None if locate or shared is None else stored[count * width :].view(bool)
 
     def get_locations(self, positions: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
         """Return the locations at resolved positions, `(n,)`."""
@@ -72,6 +77,8 @@ class LeafVectors:
             positions = positions[self._located[positions] == 0]
         leaves = self._locate_leaves(positions)
         is_missing = ~self._filled[leaves]
+        if self._filled_by_any is not None and is_missing.any():
+            is_missing &= ~self._take_filled(leaves)
         if not is_missing.any():
             return
         if self._may_locate_alone > 0:
@@ -84,6 +91,14 @@ class LeafVectors:
             except CorruptionError:  # perhaps only in samples that were not requested
                 self._fill_alone(positions[np.isin(leaves, some)])
         self.is_whole = bool(self._filled.all())
+
+    def _take_filled(self, leaves: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Take over the values that other processes read; returns which of `leaves` they filled."""
+        assert self._filled_by_any is not None
+        is_filled = self._filled_by_any[leaves]
+        order_writes()
+        self._filled[leaves[is_filled]] = True
+        return is_filled
 
     def _fill_sparse(
         self, positions: NDArray[np.int64], leaves: NDArray[np.int64], is_missing: NDArray[np.bool_]
@@ -134,3 +149,6 @@ class LeafVectors:
                 self._located[span] = located[start : start + len(rows)]
                 start += len(rows)
         self._filled[leaves] = True
+        if self._filled_by_any is not None:
+            order_writes()
+            self._filled_by_any[leaves] = True

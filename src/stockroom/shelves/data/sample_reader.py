@@ -35,7 +35,7 @@ _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
 _MAX_PRIVATE = 1 << 22
-"""Of columns with more samples, processes share the vector of locations, and none keeps a plan as long as it."""
+"""Processes share the vectors of columns with more samples, and none keeps a plan, which is as long."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -231,7 +231,7 @@ class SampleReader:
         if not self._is_chunked:
             return self._load(positions)
         if self._values_only is None:
-            self._values_only = LeafVectors(self.tree, None)
+            self._values_only = self._make_value_vectors()
         self._values_only.fill(positions)
         return self._values_only.values[positions]
 
@@ -295,15 +295,23 @@ class SampleReader:
         return vectors
 
     def _make_vectors(self) -> LeafVectors:
-        """Return empty vectors, or those that the processes of this machine share in this epoch of the index."""
+        """Return empty vectors, or those of a large column that the processes of this machine share."""
         if not self._is_chunked:
-            return LeafVectors(self.tree, None)
-        shared = None
+            return self._make_value_vectors()
         before, self._epoch = self._epoch, self._tensors.index.read_epoch()
-        if self._count > _MAX_PRIVATE and self._epoch not in (None, before):  # the same again has stale locations
-            column = b"%s %d" % (self.tree.root.hex().encode(), self.format.item_nbytes or 0)
-            shared = self._tensors.share_locations(column, self._count, self._epoch)
-        return LeafVectors(self.tree, self._locate, shared)
+        if self._epoch in (None, before):  # the same again would have the same stale locations
+            return LeafVectors(self.tree, self._locate)
+        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations %s" % self._epoch))
+
+    def _make_value_vectors(self) -> LeafVectors:
+        return LeafVectors(self.tree, None, partial(self._share, b"values"))
+
+    def _share(self, content: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return the shared vector with this content of the column; None if it is small, or of no commit yet."""
+        if self._count <= _MAX_PRIVATE or self.commit is None:
+            return None
+        column = b"%s %d" % (self.tree.root.hex().encode(), self.format.item_nbytes or 0)
+        return self._tensors.share_vector(b"%s %s" % (column, content), nbytes)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""

@@ -11,8 +11,9 @@ import pytest
 
 from stockroom import StockRoom
 from stockroom.shelves.data import sample_reader
-from stockroom.store.index import shared_locations
+from stockroom.store.index import shared_vectors
 from stockroom.store.tensor_store import TensorStore
+from stockroom.trees import Tree
 
 PACKS, ROWS = 40, 30
 SAMPLES = np.random.default_rng(0).integers(0, 256, (PACKS * ROWS, 64), np.uint8)
@@ -84,7 +85,7 @@ def test_batches_soon_locate_whole_leaf_nodes_and_make_a_plan(path, located):
 @pytest.fixture
 def shares(monkeypatch) -> None:
     """Share the vectors of small columns, too."""
-    if not shared_locations._BOOT_ID.exists():
+    if not shared_vectors._BOOT_ID.exists():
         pytest.skip("the system does not name its starts, so nothing is shared")
     monkeypatch.setattr(sample_reader, "_MAX_PRIVATE", 100)
 
@@ -99,6 +100,18 @@ def test_what_one_reader_located_no_other_locates(path, shares, located):
         assert [column[position][0] for position in range(20)] == SAMPLES[:20, 0].tolist()
     assert sum(located) == len(SAMPLES)
     assert len([*(path / ".stockroom" / "vectors").iterdir()]) == 1
+
+
+def test_values_that_one_reader_read_no_other_reads(path, shares, monkeypatch):
+    labels = np.random.default_rng(3).integers(0, 1000, 5000)
+    with StockRoom(path) as stock, stock.enable_write("labels"):
+        stock.data["label"] = labels
+    with StockRoom(path) as first, StockRoom(path) as second:
+        assert np.array_equal(first.data["label"].take(np.arange(5000)), labels)
+        monkeypatch.setattr(Tree, "read_leaf", None)
+        column = second.data["label"]
+        assert column.take(np.array([7, 4000])).tolist() == labels[[7, 4000]].tolist()
+        assert np.array_equal(column.take(np.arange(5000)), labels)
 
 
 def test_a_commit_keeps_the_shared_vector_and_a_removal_begins_another(path, shares, located):
@@ -134,7 +147,7 @@ def test_a_lost_catalog_or_vector_gives_no_wrong_sample(path, shares, lost):
 
 
 def test_without_room_each_reader_keeps_a_vector_of_its_own(path, shares, monkeypatch):
-    monkeypatch.setattr(shared_locations, "_MAX_NBYTES", 100)
+    monkeypatch.setattr(shared_vectors, "_MAX_NBYTES", 100)
     with StockRoom(path) as stock:
         assert np.array_equal(stock.data["x"].take(np.arange(len(SAMPLES))), SAMPLES)
     assert [*(path / ".stockroom" / "vectors").iterdir()] == []

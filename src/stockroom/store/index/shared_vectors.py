@@ -1,9 +1,9 @@
-"""Vectors of locations in memory that the processes of one user on one machine share: mapped files, filled by all.
+"""Vectors in memory that the processes of one user on one machine share: mapped files, filled by all of them.
 
-A vector has `count` u64, each a location plus one, or 0 as long as nobody has located the chunk. Every process writes
-what it locates, so a large column is located once, and its vector is in memory once. Nothing confirms the values
-again. So the name of a vector's file depends on everything that they depend on: the column, the packs, the catalog, the
-start of the machine (a power cut may garble a file) and the user. Files are a cache and may be deleted at any time.
+A vector is zeros until a process writes what it has found. So a large column is looked up once, and is in memory once,
+for all workers of a data loader. Nothing checks the values again. So the name of a vector's file depends on everything
+that the values depend on, on the user, and on the start of the machine: a power cut may garble a file. Files are a
+cache and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from stockroom.digest import compute_digest
 from stockroom.files import make_folder
 
-_SUFFIX: Final = ".locations"
+_SUFFIX: Final = ".vector"
 _MAX_NBYTES: Final = 8 << 30
 """All vectors of a repository together; the oldest are deleted for a new one."""
 _MAX_PART_OF_FREE: Final = 4
@@ -30,30 +31,41 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def open_shared_locations(folder: Path, depends_on: bytes, count: int) -> NDArray[np.uint64] | None:
-    """Return the vector `(count,)` in `folder` for `depends_on`, which other processes fill too; made unless it exists.
+def open_shared_vector(folder: Path, depends_on: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+    """Return the vector `(nbytes,)` in `folder` for `depends_on`, zeros that other processes fill too.
 
     Returns None if it cannot be shared: in a read-only folder, on a full disk, or if the system's starts have no name.
     """
     with suppress(OSError, ValueError):
         boot = _BOOT_ID.read_text().strip()
-        key = b"%s %d %d %s" % (boot.encode(), os.geteuid(), count, depends_on)
+        key = b"%s %d %d %s" % (boot.encode(), os.geteuid(), nbytes, depends_on)
         path = folder / f"{boot}.{compute_digest(key).hex()[:32]}{_SUFFIX}"
         if not path.exists():
-            _make_vector(path, 8 * count)
-        return _map_vector(path, count)
+            _make_vector(path, nbytes)
+        return _map_vector(path, nbytes)
     return None
 
 
-def _map_vector(path: Path, count: int) -> NDArray[np.uint64] | None:
+def order_writes() -> None:
+    """Let other processes see what this thread wrote before this call no later than what it writes afterwards.
+
+    Likewise it reads afterwards what others wrote before. Some processors reorder both; taking a lock does not.
+    """
+    lock = threading.Lock()
+    for _ in range(2):
+        with lock:
+            pass
+
+
+def _map_vector(path: Path, nbytes: int) -> NDArray[np.uint8] | None:
     fd = os.open(path, _OPEN)
     try:
         found = os.fstat(fd)
         is_own = found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
-        if not stat.S_ISREG(found.st_mode) or not is_own or found.st_size != 8 * count:
+        if not stat.S_ISREG(found.st_mode) or not is_own or found.st_size != nbytes:
             return None
         os.utime(fd)
-        return np.frombuffer(mmap.mmap(fd, found.st_size), np.uint64)
+        return np.frombuffer(mmap.mmap(fd, nbytes), np.uint8)
     finally:
         os.close(fd)
 

@@ -1,4 +1,4 @@
-"""Vectors of locations that several processes map: who may share them, and what happens when nobody can."""
+"""Vectors that several processes map: who may share them, and what happens when nobody can."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stockroom.store.index import shared_locations
-from stockroom.store.index.shared_locations import open_shared_locations
+from stockroom.store.index import shared_vectors
+from stockroom.store.index.shared_vectors import open_shared_vector
 
-COUNT = 1000
+NBYTES = 8000
 
 pytestmark = pytest.mark.skipif(
-    not shared_locations._BOOT_ID.exists(), reason="the system does not name its starts, so nothing is shared"
+    not shared_vectors._BOOT_ID.exists(), reason="the system does not name its starts, so nothing is shared"
 )
 
 
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def open_vector(folder: Path, depends_on: bytes = b"a column") -> np.ndarray:
-    vector = open_shared_locations(folder, depends_on, COUNT)
+    vector = open_shared_vector(folder, depends_on, NBYTES)
     assert vector is not None
     return vector
 
@@ -32,7 +32,7 @@ def open_vector(folder: Path, depends_on: bytes = b"a column") -> np.ndarray:
 def test_what_one_writes_another_reads_and_other_columns_do_not(folder):
     first, second = open_vector(folder), open_vector(folder)
     assert not first.any()
-    first[7] = 2**64 - 1
+    first[7] = 255
     assert np.flatnonzero(second).tolist() == [7]
     assert not open_vector(folder, b"another column").any()
     child = os.fork()
@@ -46,7 +46,7 @@ def test_what_one_writes_another_reads_and_other_columns_do_not(folder):
 def test_its_room_is_taken_at_once_and_no_other_file_is_left(folder):
     open_vector(folder)
     (path,) = folder.iterdir()
-    assert path.stat().st_blocks * 512 >= 8 * COUNT
+    assert path.stat().st_blocks * 512 >= NBYTES
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -61,21 +61,21 @@ def test_a_file_that_is_not_ours_alone_is_not_used(folder, tmp_path, change):
     else:
         path.rename(tmp_path / "away")
         path.symlink_to(tmp_path / "away") if change == "a link" else path.mkdir()
-    assert open_shared_locations(folder, b"a column", COUNT) is None
+    assert open_shared_vector(folder, b"a column", NBYTES) is None
 
 
 def test_without_a_folder_or_without_room_there_is_none(tmp_path, folder, monkeypatch):
     (tmp_path / "file").touch()
-    assert open_shared_locations(tmp_path / "file" / "vectors", b"", COUNT) is None
-    monkeypatch.setattr(shared_locations, "_MAX_PART_OF_FREE", 1 << 60)
-    assert open_shared_locations(folder, b"", COUNT) is None
+    assert open_shared_vector(tmp_path / "file" / "vectors", b"", NBYTES) is None
+    monkeypatch.setattr(shared_vectors, "_MAX_PART_OF_FREE", 1 << 60)
+    assert open_shared_vector(folder, b"", NBYTES) is None
     assert [*folder.iterdir()] == []
 
 
 def test_the_oldest_and_those_of_earlier_starts_make_room(folder, monkeypatch):
-    monkeypatch.setattr(shared_locations, "_MAX_NBYTES", 3 * 8 * COUNT)
+    monkeypatch.setattr(shared_vectors, "_MAX_NBYTES", 3 * NBYTES)
     folder.mkdir()
-    (folder / "another-start.0.locations").write_bytes(bytes(8))
+    (folder / "another-start.0.vector").write_bytes(bytes(8))
     first = open_vector(folder, b"0")
     first[:] = 1
     (oldest,) = folder.iterdir()
