@@ -298,6 +298,8 @@ class SampleReader:
         """Return empty vectors, or those of a large column that the processes of this machine share."""
         if not self._is_chunked:
             return self._make_value_vectors()
+        if self._count <= _MAX_PRIVATE:
+            return LeafVectors(self.tree, self._locate)
         before, self._epoch = self._epoch, self._tensors.index.read_epoch()
         if self._epoch in (None, before):  # the same again would have the same stale locations
             return LeafVectors(self.tree, self._locate)

@@ -121,8 +121,11 @@ class LocationIndex:
 
         None if there is no such name. Should another file take the catalog's place, the name changes too.
         """
-        epoch, file = self._load().epoch, self._catalog.file.stat()
-        return None if epoch is None else b"%s %d %d" % (epoch.hex().encode(), file.st_dev, file.st_ino)
+        epoch = self._load().epoch
+        with contextlib.suppress(OSError):  # without its file, a catalog has no name
+            file = self._catalog.file.stat()
+            return None if epoch is None else b"%s %d %d" % (epoch.hex().encode(), file.st_dev, file.st_ino)
+        return None
 
     def refresh(self) -> bool:
         """Load the additions of other processes; returns whether anything changed."""
