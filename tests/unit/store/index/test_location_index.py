@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -238,3 +240,53 @@ def test_after_a_power_cut_that_undid_a_merge_everything_is_found(store, put, tm
         again.index.merge()
         assert find(again, make_digests(LARGE, 0)) == {2}
         assert again.contains(digests).all()
+
+
+def merge_and_die(root: Path, stop_at: int) -> bool:
+    """Merge in a process that ends at its call `stop_at` of those that change files; returns whether it came so far."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 77
+    calls = itertools.count(1)
+
+    def watch(module: object, name: str) -> None:
+        original = getattr(module, name)
+
+        def watched(*arguments: object, **options: object) -> object:
+            if next(calls) == stop_at:
+                os._exit(77)
+            return original(*arguments, **options)
+
+        setattr(module, name, watched)
+
+    for name in ("open", "fsync", "fdatasync", "rename", "unlink"):
+        watch(os, name)
+    for name in ("replace_tables", "note_merge", "set_first", "sync_path"):
+        watch(location_index, name)
+    with closing(TensorStore(root)) as store:
+        store.index.merge()
+    os._exit(0)
+
+
+def test_a_merge_killed_anywhere_loses_nothing_and_is_made_up_for(store):
+    numbers = [register(store, make_digests(LARGE, seed)) for seed in range(3)]
+    store.index.unregister(numbers[1:2])
+    store.close()
+    root = store.packs_directory.parent
+    before = root.with_name("before")
+    shutil.copytree(root, before)
+    stop_at, is_killed = 0, True
+    while is_killed:
+        stop_at += 1
+        shutil.rmtree(root)
+        shutil.copytree(before, root)
+        is_killed = merge_and_die(root, stop_at)
+        with closing(TensorStore(root)) as again:
+            for _ in range(2):
+                assert find(again, np.concatenate([make_digests(LARGE, 0), make_digests(LARGE, 2)])) == {0, 2}
+                assert finds_nothing(again, make_digests(LARGE, 1))
+                again.index.merge()
+            assert list(list_tables(again).values()) in ([2 * LARGE], [3 * LARGE])  # some rows twice
+            assert list_removed(again) == []
+        assert not [*(root / "index").glob("*.new")] or is_killed
+    assert stop_at > 10
