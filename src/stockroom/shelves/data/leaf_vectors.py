@@ -19,7 +19,7 @@ from stockroom.trees import Tree
 _MAX_ALONE = 1 << 14
 _MAX_ALONE_PART = 8
 """The part of a column, or of a leaf node, up to which positions are located one by one is one in this many."""
-_LEAST_ALONE = 64
+_LEAST_ALONE = 256
 """Each request counts as one of at least so many positions: one by one, whole leaf nodes soon cost less."""
 _LEAVES_AT_ONCE = 256
 _ONE = np.uint64(1)
@@ -57,17 +57,17 @@ class LeafVectors:
         located: NDArray[np.uint64] = self._located[positions] - _ONE
         return located
 
-    def get_location(self, position: int) -> int:
-        """Return the location at a resolved position."""
-        return int(self._located.item(position)) - 1
+    def locate(self, position: int) -> int:
+        """Return the location at a position, which is resolved if need be."""
+        located: int = self._located.item(position)
+        if not located:
+            self.fill(np.array([position], np.int64))
+            located = self._located.item(position)
+        return located - 1
 
     def is_filled(self, position: int) -> bool:
-        """Return whether a position is resolved."""
-        if self.is_whole:
-            return True
-        if self._locate is not None:
-            return self._located.item(position) != 0
-        return bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
+        """Return whether the leaf node of a position is resolved."""
+        return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
 
     def fill(self, positions: NDArray[np.int64]) -> None:
         """Resolve `positions`: alone, or with their whole leaf nodes."""

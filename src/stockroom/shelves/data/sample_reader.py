@@ -174,12 +174,12 @@ class SampleReader:
             self._lookups += 1  # for a few samples, descending the tree is faster
             return self.read_entry(self.tree.at(position)[1])
         vectors = self._open_vectors()
-        if not vectors.is_filled(position):
-            vectors.fill(np.array([position], np.int64))
         if self._ahead is not None:
             self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
-            return self._read_located(vectors.get_location(position), position)
+            return self._read_located(vectors.locate(position), position)
+        if not vectors.is_filled(position):
+            vectors.fill(np.array([position], np.int64))
         return self.read_entry(vectors.values[position].tobytes())
 
     def read_entry(self, value: bytes) -> Sample:
