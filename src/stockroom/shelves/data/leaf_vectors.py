@@ -83,7 +83,7 @@ class LeafVectors:
             return
         if self._may_locate_alone > 0:
             is_missing &= ~self._fill_sparse(positions, leaves, is_missing)
-        missing = np.unique(leaves[is_missing])
+        missing = np.unique(leaves[is_missing]) if is_missing.any() else leaves[:0]  # the first unique loads much code
         for start in range(0, len(missing), _LEAVES_AT_ONCE):
             some = missing[start : start + _LEAVES_AT_ONCE]
             try:
@@ -110,7 +110,7 @@ class LeafVectors:
         if is_sparse.any():
             self._fill_alone(positions[is_sparse])
             self._may_locate_alone -= max(_LEAST_ALONE, int(np.count_nonzero(is_sparse)))
-            for leaf in np.unique(leaves[is_sparse]).tolist():
+            for leaf in np.flatnonzero(np.bincount(leaves[is_sparse])).tolist():
                 self._filled[leaf] = self._located[starts[leaf] : starts[leaf + 1]].all()
         return is_sparse
 
@@ -129,8 +129,9 @@ class LeafVectors:
         """Yield each leaf node that holds some of `positions`, and where these are in `positions`."""
         leaves = self._locate_leaves(positions)
         order = np.argsort(leaves, kind="stable")
-        unique, first = np.unique(leaves[order], return_index=True)
-        return zip(unique.tolist(), np.split(order, first[1:]), strict=True)
+        ordered = leaves[order]
+        stops = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+        return zip(ordered[[0, *stops]].tolist(), np.split(order, stops), strict=True)
 
     def _locate_leaves(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._directory.starts, positions, side="right") - 1
