@@ -20,6 +20,7 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, Explain, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.shared_vectors import open_shared_vector
 from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
@@ -47,6 +48,7 @@ class TensorStore:
         for directory in (self.packs_directory, self.tmp_directory, root / "index"):
             if not directory.is_dir():  # checked first: the folder may be read-only
                 make_folder(directory)
+        self._vectors_directory = root / "vectors"
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(
@@ -97,6 +99,10 @@ class TensorStore:
         if row_nbytes is not None:
             self._search.check_lengths(digests, locations, row_nbytes)
         return locations
+
+    def share_vector(self, depends_on: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return zeros `(nbytes,)` that all processes of this user fill, as far as they have; None if impossible."""
+        return open_shared_vector(self._vectors_directory, depends_on, nbytes)
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.
@@ -227,7 +233,14 @@ class TensorStore:
 
     def is_partial(self) -> bool:
         """Return whether any pack here has a presence map; a pack without one is whole."""
-        return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
+        with suppress(OSError):  # a folder that cannot be read has no pack to fetch
+            return any(
+                os.access(f"{pack.path}/{PRESENCE_NAME}", os.F_OK)  # no Path: there may be very many packs
+                for parent in os.scandir(self.packs_directory)
+                if parent.is_dir()
+                for pack in os.scandir(parent.path)
+            )
+        return False
 
     def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""
@@ -241,6 +254,7 @@ class TensorStore:
         with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
             self.index.register(here)
+        self.index.merge_due()
         registered = {digest for digest, _ in here}
         for digest, manifest in packs:
             if digest not in registered and not self.contains(manifest.digests).all():

@@ -32,11 +32,11 @@ Sample: TypeAlias = Array | str | bytes
 Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 
 _MAX_KEPT_PACKS = 32
-_MAX_PLANNED = 1 << 22
-"""A plan takes 8 bytes a sample, in every process. Without one, a batch of small samples takes a third longer."""
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
+_MAX_PRIVATE = 1 << 22
+"""Processes share the vectors of columns with more samples, and none keeps a plan of 8 bytes a sample: a batch takes longer."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -67,6 +67,7 @@ class SampleReader:
         self._leaf_locations = LeafLocations(self.format, tensors)
         self._plan: GatherPlan | None = None
         self._batches = 0
+        self._epoch: bytes | None = None
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
@@ -125,7 +126,7 @@ class SampleReader:
         if self._is_chunked:
             vectors = self._open_vectors()
             vectors.fill(positions)
-            self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
+            self._tensors.hint(vectors.get_locations(positions), goes_on=goes_on)
             return
         digests, _ = self._read_digests(positions)
         if len(digests) and not self.reads_unflushed:
@@ -177,12 +178,12 @@ class SampleReader:
             self._lookups += 1  # for a few samples, descending the tree is faster
             return self.read_entry(self.tree.at(position)[1])
         vectors = self._open_vectors()
-        if not vectors.is_filled(position):
-            vectors.fill(np.array([position], np.int64))
         if self._ahead is not None:
             self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
-            return self._read_located(vectors.locations.item(position), position)
+            return self._read_located(vectors.locate(position), position)
+        if not vectors.is_filled(position):
+            vectors.fill(np.array([position], np.int64))
         return self._read_value(vectors, position)
 
     def read_entry(self, value: bytes) -> Sample:
@@ -234,7 +235,7 @@ class SampleReader:
         if not self._is_chunked:
             return self._load(positions)
         if self._values_only is None:
-            self._values_only = LeafVectors(self.tree, None)
+            self._values_only = self._make_value_vectors()
         self._values_only.fill(positions)
         return self._values_only.values[positions]
 
@@ -286,21 +287,22 @@ class SampleReader:
             return
         self._batches += 1
         is_due = self._batches & (self._batches - 1) == 0  # each try looks at every location
-        if not is_due or self._count > _MAX_PLANNED or self._tensors.cache.is_careful:
+        if not is_due or self._count > _MAX_PRIVATE or self._tensors.cache.is_careful:
             return
-        packs = np.flatnonzero(np.bincount((vectors.locations >> ROW_BITS).view(np.int64)))
-        self._plan = self._tensors.plan_gather(vectors.locations, nbytes, among=packs)
+        locations = vectors.get_locations(slice(None))
+        packs = np.flatnonzero(np.bincount((locations >> ROW_BITS).view(np.int64)))
+        self._plan = self._tensors.plan_gather(locations, nbytes, among=packs)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None
         assert self.format.item_nbytes is not None
         try:
-            return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.gather(self._vectors.get_locations(positions), self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = LeafVectors(self.tree, self._locate)
+            vectors = self._vectors = self._make_vectors()
             vectors.fill(positions)
-            return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.gather(vectors.get_locations(positions), self.format.item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
@@ -311,10 +313,31 @@ class SampleReader:
     def _open_vectors(self) -> LeafVectors:
         vectors = self._vectors
         if vectors is None:
-            vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+            vectors = self._vectors = self._make_vectors()
             if not self.reads_unflushed:
                 self._ahead = self.read_ahead()
         return vectors
+
+    def _make_vectors(self) -> LeafVectors:
+        """Return empty vectors, or those of a large column that the processes of this machine share."""
+        if not self._is_chunked:
+            return self._make_value_vectors()
+        if self._count <= _MAX_PRIVATE:
+            return LeafVectors(self.tree, self._locate)
+        before, self._epoch = self._epoch, self._tensors.index.read_epoch()
+        if self._epoch in (None, before):  # the same again would have the same stale locations
+            return LeafVectors(self.tree, self._locate)
+        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations %s" % self._epoch))
+
+    def _make_value_vectors(self) -> LeafVectors:
+        return LeafVectors(self.tree, None, partial(self._share, b"values"))
+
+    def _share(self, content: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return the shared vector with this content of the column; None if it is small, or of no commit yet."""
+        if self._count <= _MAX_PRIVATE or self.commit is None:
+            return None
+        column = b"%s %d" % (self.tree.root.hex().encode(), self.format.item_nbytes or 0)
+        return self._tensors.share_vector(b"%s %s" % (column, content), nbytes)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""

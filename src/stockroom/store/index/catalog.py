@@ -6,6 +6,7 @@ overrule it. Pack numbers are never reused.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,9 +21,11 @@ from stockroom.kv import Environment, ReadTxn, WriteTxn
 
 TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
+REMOVED = "removed"
+"""The database of `RemovedPacks`."""
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
-_malformed = partial(
+malformed_catalog = partial(
     malformed, "catalog", "a valid record", advice="delete the folders catalog and index to rebuild them"
 )
 T = TypeVar("T")
@@ -47,12 +50,16 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META), metasync=False)
+        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META, REMOVED), metasync=False)
         self._digests: dict[int, PackDigest] = {}
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def view(self, read: Callable[[ReadTxn], T]) -> T:
+        """Run `read` in one read transaction."""
+        return self._env.view(read)
 
     def update(self, change: Callable[[WriteTxn], T]) -> T:
         """Run `change` in one write transaction."""
@@ -61,6 +68,11 @@ class Catalog:
     def sync(self) -> None:
         """Bring all updates to disk: a power cut may undo the last one, but none before it."""
         self._env.sync()
+
+    @property
+    def file(self) -> Path:
+        """The file of the environment."""
+        return self.directory / "data.mdb"
 
     def find_digest(self, number: int) -> PackDigest | None:
         """Return the digest of pack `number`, or None if it is gone."""
@@ -105,6 +117,7 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
     """Remove a pack from the catalog; its number is not used again."""
     digest = txn.get(_PACKS, _U32.pack(number))
     if digest is not None:
+        txn.put(_META, b"removals", _U64.pack(_get_counter(txn, b"removals") + 1))
         txn.delete(_PACKS, _U32.pack(number))
         txn.delete(_NUMBERS, digest)
 
@@ -124,9 +137,9 @@ def decode_table_record(data: bytes) -> TableRecord:
     try:
         record = _table_decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise _malformed(f"a table record ({error})") from error
+        raise malformed_catalog(f"a table record ({error})") from error
     if record.file not in (None, name_table(record.sequence)) or not 0 <= record.rows < _MAX_ROWS:
-        raise _malformed(f"a table record of {record.rows} rows in the file {record.file!r}")
+        raise malformed_catalog(f"a table record of {record.rows} rows in the file {record.file!r}")
     return record
 
 
@@ -139,20 +152,31 @@ def next_sequence(txn: WriteTxn) -> int:
     """Return a new table sequence number, which becomes the catalog's generation."""
     sequence = _get_counter(txn, b"generation") + 1
     txn.put(_META, b"generation", _U64.pack(sequence))
+    if not _get_counter(txn, b"identity"):
+        txn.put(_META, b"identity", os.urandom(8))
     return sequence
 
 
-def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: TableRecord | None) -> None:
+def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: Sequence[TableRecord]) -> None:
     """Replace the `old` tables by `new`."""
     for table in old:
         txn.delete(_TABLES, _U64.pack(table.sequence))
-    if new is not None:
-        txn.put(_TABLES, _U64.pack(new.sequence), _encode_table(new))
+    for table in new:
+        txn.put(_TABLES, _U64.pack(table.sequence), _encode_table(table))
 
 
 def read_generation(txn: ReadTxn) -> int:
     """Return a number that grows with every change of the catalog."""
     return _get_counter(txn, b"generation")
+
+
+def read_epoch(txn: ReadTxn) -> bytes | None:
+    """Return what names this catalog and its last removal of a pack: locations found meanwhile stay valid.
+
+    None if it is older than such names.
+    """
+    identity = _get_counter(txn, b"identity")
+    return _U64.pack(identity) + _U64.pack(_get_counter(txn, b"removals")) if identity else None
 
 
 def _get_counter(txn: ReadTxn, key: bytes) -> int:
@@ -162,11 +186,11 @@ def _get_counter(txn: ReadTxn, key: bytes) -> int:
 
 def _decode_number(fields: struct.Struct, data: bytes) -> int:
     if len(data) != fields.size:
-        raise _malformed(f"a number of {len(data)} bytes")
+        raise malformed_catalog(f"a number of {len(data)} bytes")
     return int(fields.unpack(data)[0])
 
 
 def _decode_digest(data: bytes) -> PackDigest:
     if len(data) != DIGEST_NBYTES:
-        raise _malformed(f"a digest of {len(data)} bytes")
+        raise malformed_catalog(f"a digest of {len(data)} bytes")
     return PackDigest(data)
