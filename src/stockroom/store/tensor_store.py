@@ -70,7 +70,11 @@ class TensorStore:
 
         Packs `outside` do not count, nor do packs that are lost or cannot be opened: their chunks must be put again.
         """
-        return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
+        return np.not_equal(self.find(digests, outside=outside), NOWHERE)
+
+    def find(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.uint64]:
+        """Return the location of each chunk that `contains` finds, as `(n,)`; `NOWHERE` for the others."""
+        return self._search.find(digests, outside=outside, skip_damaged=True)
 
     def iter_copies(
         self, digests: NDArray[np.uint8], *, skip_unreadable: bool = False

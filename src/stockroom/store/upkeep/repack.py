@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +20,10 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest, check_digest
 from stockroom.store.codecs import AUTO, check_codec
+from stockroom.store.index.chunk_search import NOWHERE
+from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.pack.layout import PACK_TARGET_NBYTES, locate_pack
+from stockroom.store.pack.manifest import read_manifest
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.pack_writer import PackWriter
 from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, create_writer_folder
@@ -29,6 +33,9 @@ from stockroom.store.upkeep.removal import lock_removal, remove_packs
 SMALL_NBYTES = PACK_TARGET_NBYTES // 2
 _MAX_UNREACHABLE_PART = 0.25
 _BATCH_NBYTES = 8 << 20
+_ROWS_AT_ONCE = 1 << 18
+_ROWS_A_PACK = 512
+"""Looking up a pack costs about as much as looking up this many rows."""
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the raw bytes done and the raw bytes in total."""
@@ -145,13 +152,20 @@ def rewrite_packs(
 
 def _rewrite(rewriter: _Rewriter, plan: RepackPlan, on_progress: OnProgress | None) -> None:
     done = 0
-    for planned in sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number)):
-        with suppress(StalePackError):  # removed since it was planned
-            rewriter.add(planned)
-        done += planned.nbytes
-        if on_progress is not None:
-            on_progress(done, plan.nbytes)
+    for batch in _split_packs(sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number))):
+        for planned in rewriter.add(batch):
+            done += planned.nbytes
+            if on_progress is not None:
+                on_progress(done, plan.nbytes)
     rewriter.finish()
+
+
+def _split_packs(packs: Sequence[PlannedPack]) -> Iterator[Sequence[PlannedPack]]:
+    """Yield runs of packs to look up at once."""
+    batches = np.cumsum([_ROWS_A_PACK + pack.rows for pack in packs]) // _ROWS_AT_ONCE
+    starts = [0, *(np.flatnonzero(np.diff(batches)) + 1).tolist(), len(packs)]
+    for start, stop in pairwise(starts):
+        yield packs[start:stop]
 
 
 def _iter_whole_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
@@ -190,21 +204,32 @@ class _Rewriter:
         self._store = store
         self._plan = plan
         self._find_kept = find_kept
-        self._outside = frozenset(outside)
         self._on_made = on_made
-        self._partial = store.catalog.read_packs().keys() - {number for number, _ in _iter_whole_packs(store)}
+        self._planned = {planned.digest: planned.number for planned in plan.packs}
+        self._outside = {*self._planned.values(), *outside}
+        self._left: set[int] = set()
+        self._written: set[bytes] = set()
         self.directory, self._lock = create_writer_folder(store.tmp_directory)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
         self._writer: PackWriter | None = None
         self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
 
-    def add(self, planned: PlannedPack) -> None:
-        """Write the rows of a pack that are kept and that no whole pack outside the plan holds."""
-        if planned.kind != self._kind:
-            self.finish()
-            self._kind = planned.kind
+    def add(self, batch: Sequence[PlannedPack]) -> Iterator[PlannedPack]:
+        """Write the rows of packs that are kept and that no whole pack outside the plan holds; yield each when done."""
+        found = self._list_dispensable(batch)
+        self._written = set() if self._writer is None else set(self._writer.digests)
+        for planned, is_dispensable in found:
+            if planned.kind != self._kind:
+                self.finish()
+                self._kind = planned.kind
+            self._add(planned, np.flatnonzero(~is_dispensable))
+            yield planned
+
+    def _add(self, planned: PlannedPack, rows: NDArray[np.int64]) -> None:
         pack = self._store.cache.get(planned.number)
-        rows = np.flatnonzero(~self._is_dispensable(planned, pack))
+        if pack.presence is not None:  # dropped since it was planned
+            self._left.add(planned.number)
+            return
         pack = pack.reopen_careful()
         for batch in _split_rows(pack, rows):
             for row, data in zip(batch, pack.read_rows(batch), strict=True):
@@ -223,16 +248,15 @@ class _Rewriter:
         self._writer = None
         self._store.register([(sealed.digest, sealed.manifest)])
         self.made.append(sealed.digest)
+        if sealed.digest in self._planned:  # a pack became itself again
+            self._outside.discard(self._planned[sealed.digest])
+            self._left.add(self._planned[sealed.digest])
 
     def list_superseded(self) -> list[PlannedPack]:
         """Return the planned packs that are no longer needed."""
-        superseded = []
-        for planned in self._plan.packs:
-            with suppress(StalePackError):
-                pack = self._store.cache.get(planned.number)
-                if planned.digest not in self.made and self._is_dispensable(planned, pack).all():
-                    superseded.append(planned)
-        return superseded
+        left = [planned for planned in self._plan.packs if planned.number not in self._left]
+        found = [each for batch in _split_packs(left) for each in self._list_dispensable(batch)]
+        return [planned for planned, is_dispensable in found if is_dispensable.all()]
 
     def close(self) -> None:
         """Remove unfinished packs, and release the lock."""
@@ -242,15 +266,35 @@ class _Rewriter:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._lock.release()
 
-    def _is_dispensable(self, planned: PlannedPack, pack: Pack) -> NDArray[np.bool_]:
-        kept = self._find_kept(planned)
-        is_elsewhere = self._is_elsewhere(pack)
-        return is_elsewhere if kept is None else is_elsewhere | ~kept
+    def _list_dispensable(self, batch: Sequence[PlannedPack]) -> list[tuple[PlannedPack, NDArray[np.bool_]]]:
+        """Return which rows of each pack, `(rows,)`, are not kept or in a whole pack that stays; omit removed packs."""
+        here = [planned for planned in batch if self._is_here(planned)]
+        if not here:
+            return []
+        directory = self._store.packs_directory
+        digests = [read_manifest(locate_pack(directory, planned.digest)).digests for planned in here]
+        stops = np.cumsum([len(some) for some in digests])
+        is_elsewhere = np.split(self._is_elsewhere(np.concatenate(digests)), stops[:-1])
+        kept = map(self._find_kept, here)
+        return [
+            (planned, found if rows is None else found | ~rows)
+            for planned, found, rows in zip(here, is_elsewhere, kept, strict=True)
+        ]
 
-    def _is_elsewhere(self, pack: Pack) -> NDArray[np.bool_]:
-        """Return whether each chunk of `pack` is in a whole pack that stays, as `(rows,)`."""
-        leaving = {planned.number for planned in self._plan.packs if planned.digest not in self.made}
-        return self._store.contains(pack.manifest.digests, outside=leaving | self._partial | self._outside)
+    def _is_here(self, planned: PlannedPack) -> bool:
+        self._store.catalog.forget(planned.number)
+        return self._store.catalog.find_digest(planned.number) == planned.digest
+
+    def _is_elsewhere(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return whether each chunk is in a whole pack that stays, as `(n,)`."""
+        while True:
+            found = self._store.find(digests, outside=self._outside)
+            is_found = found != NOWHERE
+            packs = np.unique(found[is_found] >> ROW_BITS).tolist()
+            partial = {number for number in packs if self._store.cache.get(number).presence is not None}
+            if not partial:
+                return is_found
+            self._outside |= partial
 
     def _take(self, data: bytes, digest: bytes, planned: PlannedPack) -> None:
         if self._writer is not None and self._writer.count_room(len(data)) <= 0:
@@ -263,7 +307,8 @@ class _Rewriter:
                 codec=planned.codec,
                 executor=self._executor,
             )
-        if digest not in self._writer.digests:
+        if digest not in self._written:
+            self._written.add(digest)
             self._writer.append_row(data, digest)
 
 
