@@ -247,13 +247,16 @@ class TensorStore:
         found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
         return [(pack, units) for pack, units in found if len(units)]
 
-    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Make synced packs findable, except packs already rewritten into others, which hold their chunks."""
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool = True) -> None:
+        """Make synced packs findable, except packs already rewritten into others, which hold their chunks.
+
+        Without `may_join`, writers leave small ones as they are: a remote holds them too.
+        """
         if not packs:
             return
         with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
-            self.index.register(here)
+            self.index.register(here, may_join=may_join)
         registered = {digest for digest, _ in here}
         for digest, manifest in packs:
             if digest not in registered and not self.contains(manifest.digests).all():

@@ -7,7 +7,7 @@ overrule it. Pack numbers are never reused.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,8 @@ import msgspec
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
+from stockroom.store.index.small_packs import DATABASE as SMALL
+from stockroom.store.index.small_packs import forget_due, forget_small, list_due, list_group
 
 TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
@@ -47,7 +49,7 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META), metasync=False)
+        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META, SMALL), metasync=False)
         self._digests: dict[int, PackDigest] = {}
 
     def close(self) -> None:
@@ -75,6 +77,22 @@ class Catalog:
     def read_packs(self) -> dict[int, PackDigest]:
         """Return every registered pack by number."""
         return self._env.view(list_packs)
+
+    def read_due(self) -> list[bytes]:
+        """Return the groups of small packs that are due to be joined."""
+        return self._env.view(list_due)
+
+    def read_small(self, group: bytes, limit: int) -> dict[int, int]:
+        """Return up to `limit` packs of a group of small packs, oldest first: their raw bytes by number."""
+        return dict(self._env.view(lambda txn: list_group(txn, group, limit)))
+
+    def forget_due(self, group: bytes) -> None:
+        """Take a group of small packs as not due until another is added to it."""
+        self._env.update(lambda txn: forget_due(txn, group))
+
+    def keep_apart(self, packs: Collection[PackDigest]) -> None:
+        """Let these packs stay as they are: nobody joins them with others."""
+        self._env.update(lambda txn: _keep_apart(txn, packs))
 
     def read_generation(self) -> int:
         """Return a number that grows with every change of the catalog."""
@@ -107,6 +125,14 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
     if digest is not None:
         txn.delete(_PACKS, _U32.pack(number))
         txn.delete(_NUMBERS, digest)
+        forget_small(txn, number)
+
+
+def _keep_apart(txn: WriteTxn, packs: Collection[PackDigest]) -> None:
+    for digest in packs:
+        number = txn.get(_NUMBERS, digest)
+        if number is not None:
+            forget_small(txn, _decode_number(_U32, number))
 
 
 def list_packs(txn: ReadTxn) -> dict[int, PackDigest]:

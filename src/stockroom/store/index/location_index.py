@@ -41,6 +41,7 @@ from stockroom.store.index.location_table import (
     read_table,
     sort_table,
 )
+from stockroom.store.index.small_packs import note_small
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest, read_manifest
 
@@ -90,9 +91,12 @@ class LocationIndex:
             self._reload()
         return True
 
-    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Add packs, already on disk and synced, to the catalog, and their chunks to the tables."""
-        self._change(lambda txn: self._add_packs(txn, packs))
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool = True) -> None:
+        """Add packs, already on disk and synced, to the catalog, and their chunks to the tables.
+
+        With `may_join`, writers may join small ones with others later.
+        """
+        self._change(lambda txn: self._add_packs(txn, packs, may_join=may_join))
 
     def unregister(self, numbers: Sequence[int]) -> None:
         """Remove packs from the catalog and the tables, on disk too. Call this before their files are deleted."""
@@ -171,13 +175,17 @@ class LocationIndex:
         replace_tables(txn, before, table)
         return _Replaced(before, table)
 
-    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> _Replaced | None:
+    def _add_packs(
+        self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool
+    ) -> _Replaced | None:
         prefixes, locations = [], []
         for digest, manifest in packs:
             number, is_new = add_pack(txn, digest)
             if is_new:
                 prefixes.append(compute_prefixes(manifest.digests))
                 locations.append(pack_locations(number, manifest.rows))
+                if may_join:
+                    note_small(txn, number, manifest)
         if not prefixes:
             return None
         new = sort_table(np.concatenate(prefixes), np.concatenate(locations))

@@ -22,15 +22,16 @@ from stockroom.digest import PackDigest, check_digest
 from stockroom.store.codecs import AUTO, check_codec
 from stockroom.store.index.chunk_search import NOWHERE
 from stockroom.store.index.location_table import ROW_BITS
-from stockroom.store.pack.layout import PACK_TARGET_NBYTES, locate_pack
+from stockroom.store.index.small_packs import SMALL_NBYTES, is_small
+from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import read_manifest
 from stockroom.store.pack.pack import Pack, StalePackError
+from stockroom.store.pack.pack_lock import PLACE_TIMEOUT_S
 from stockroom.store.pack.pack_writer import PackWriter
 from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, create_writer_folder
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
 
-SMALL_NBYTES = PACK_TARGET_NBYTES // 2
 _MAX_UNREACHABLE_PART = 0.25
 _BATCH_NBYTES = 8 << 20
 _ROWS_AT_ONCE = 1 << 18
@@ -104,9 +105,9 @@ def plan_repack(
         live = None if find_live is None else find_live(number)
         if find_live is not None and live is None:
             continue
-        planned = _describe(number, pack, codec)
+        planned = describe_pack(number, pack, codec)
         differs = codec not in (None, AUTO, str(pack.layout.codec)) or (live is not None and _is_wasteful(pack, live))
-        if differs or planned.nbytes < small_nbytes:
+        if differs or is_small(planned.nbytes, planned.rows, small_nbytes=small_nbytes):
             kinds[planned.kind].append((differs, planned))
     worthwhile = [group for group in kinds.values() if len(group) > 1 or group[0][0]]
     return RepackPlan(tuple(planned for group in worthwhile for _, planned in group))
@@ -131,8 +132,11 @@ def rewrite_packs(
     on_made: Callable[[PackDigest], None] = lambda _: None,
     may_delete: Callable[[PackDigest], bool] = lambda _: True,
     on_progress: OnProgress | None = None,
+    timeout_s: float = PLACE_TIMEOUT_S,
 ) -> RepackReport:
     """Carry out `plan`; the caller holds the removal lock.
+
+    Raises `LockedError` if other processes move packs for `timeout_s`: then old packs stay beside the new ones.
 
     Args:
         find_kept: returns which rows of a pack, `(rows,)`, are kept; None for all.
@@ -144,7 +148,7 @@ def rewrite_packs(
     try:
         _rewrite(rewriter, plan, on_progress)
         removed = {pack.number: pack.digest for pack in rewriter.list_superseded()}
-        removed = remove_packs(store, removed, rewriter.directory, may_delete=may_delete)
+        removed = remove_packs(store, removed, rewriter.directory, may_delete=may_delete, timeout_s=timeout_s)
     finally:
         rewriter.close()
     return RepackReport(tuple(rewriter.made), tuple(removed.values()))
@@ -176,7 +180,8 @@ def _iter_whole_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
                 yield number, pack
 
 
-def _describe(number: int, pack: Pack, codec: str | None) -> PlannedPack:
+def describe_pack(number: int, pack: Pack, codec: str | None = None) -> PlannedPack:
+    """Return the plan to rewrite an open pack with `codec`, None for its own."""
     layout = pack.layout
     nbytes = pack.manifest.units * layout.unit_nbytes
     wanted = str(layout.codec) if codec is None else codec
@@ -289,7 +294,7 @@ class _Rewriter:
         """Return whether each chunk is in a whole pack that stays, as `(n,)`."""
         while True:
             found = self._store.find(digests, outside=self._outside)
-            is_found = found != NOWHERE
+            is_found = np.not_equal(found, NOWHERE)
             packs = np.unique(found[is_found] >> ROW_BITS).tolist()
             partial = {number for number in packs if self._store.cache.get(number).presence is not None}
             if not partial:
