@@ -6,7 +6,7 @@ of the next tier, as in a log-structured merge tree. So each row is rewritten a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -15,8 +15,8 @@ import numpy as np
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, StockroomError, UnreadableError
 from stockroom.store.index.small_packs import FANOUT
-from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES
-from stockroom.store.pack.pack import StalePackError
+from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, locate_pack
+from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import try_lock_removal
 from stockroom.store.upkeep.repack import PlannedPack, RepackPlan, describe_pack, rewrite_packs
@@ -53,10 +53,11 @@ def _join_due(store: TensorStore, spared: Collection[bytes], on_made: Callable[[
     joined, left_nbytes = 0, PACK_TARGET_NBYTES
     while due := store.catalog.read_due():
         group = due[0]
-        packs = _choose(_list_joinable(store, group, spared), left_nbytes)
+        opened = _open_joinable(store, group, spared)
+        packs = _choose([describe_pack(number, pack) for number, pack in opened.items()], left_nbytes)
         if len(packs) < 2 and left_nbytes < PACK_TARGET_NBYTES:
             break  # the next commit goes on
-        gone = _join(store, RepackPlan(packs), on_made) if len(packs) > 1 else 0
+        gone = _join(store, RepackPlan(packs), opened, on_made) if len(packs) > 1 else 0
         joined += gone
         left_nbytes -= sum(pack.nbytes for pack in packs)
         if not gone or len(store.catalog.read_small(group, FANOUT)) < FANOUT:
@@ -64,21 +65,21 @@ def _join_due(store: TensorStore, spared: Collection[bytes], on_made: Callable[[
     return joined
 
 
-def _list_joinable(store: TensorStore, group: bytes, spared: Collection[bytes]) -> list[PlannedPack]:
+def _open_joinable(store: TensorStore, group: bytes, spared: Collection[bytes]) -> dict[int, Pack]:
     """Return the packs of a group that can be joined, oldest first; the others are kept apart from now on."""
-    found: list[PlannedPack] = []
+    found: dict[int, Pack] = {}
     apart: list[PackDigest] = []
     for number in store.catalog.read_small(group, _MAX_PACKS):
         digest = store.catalog.find_digest(number)
         if digest is None:
             continue
         try:
-            pack = store.cache.get(number)
+            pack = Pack(locate_pack(store.packs_directory, digest), digest, careful=True)
         except (CorruptionError, UnreadableError):
             apart.append(digest)
             continue
         if pack.presence is None and digest not in spared:
-            found.append(describe_pack(number, pack))
+            found[number] = pack
         else:
             apart.append(digest)
     if apart:
@@ -93,9 +94,11 @@ def _choose(packs: Sequence[PlannedPack], max_nbytes: int) -> tuple[PlannedPack,
     return tuple(packs[: int(np.count_nonzero((nbytes <= max_nbytes) & (rows <= PACK_MAX_ROWS)))])
 
 
-def _join(store: TensorStore, plan: RepackPlan, on_made: Callable[[PackDigest], None]) -> int:
+def _join(
+    store: TensorStore, plan: RepackPlan, opened: Mapping[int, Pack], on_made: Callable[[PackDigest], None]
+) -> int:
     try:
-        return len(rewrite_packs(store, plan, on_made=on_made, timeout_s=_PATIENCE_S).removed)
+        return len(rewrite_packs(store, plan, on_made=on_made, opened=opened, timeout_s=_PATIENCE_S).removed)
     except (CorruptionError, UnreadableError):
         store.catalog.keep_apart([pack.digest for pack in plan.packs])
         raise

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ from stockroom.store.index.chunk_search import NOWHERE
 from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.index.small_packs import SMALL_NBYTES, is_small
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.manifest import read_manifest
+from stockroom.store.pack.manifest import Manifest, read_manifest
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.pack_lock import PLACE_TIMEOUT_S
 from stockroom.store.pack.pack_writer import PackWriter
@@ -132,6 +133,7 @@ def rewrite_packs(
     on_made: Callable[[PackDigest], None] = lambda _: None,
     may_delete: Callable[[PackDigest], bool] = lambda _: True,
     on_progress: OnProgress | None = None,
+    opened: Mapping[int, Pack] = MappingProxyType({}),
     timeout_s: float = PLACE_TIMEOUT_S,
 ) -> RepackReport:
     """Carry out `plan`; the caller holds the removal lock.
@@ -143,8 +145,11 @@ def rewrite_packs(
         outside: packs whose copies of rows do not count, since the packs are about to be removed.
         on_made: called with each new pack before it is in its place.
         may_delete: asked for each old pack when no process can start to rely on it; if false, the pack stays.
+        on_progress: called as packs are done.
+        opened: packs of the plan, by number, that the caller has opened `careful` since it took the lock.
+        timeout_s: how long to wait for processes that move packs.
     """
-    rewriter = _Rewriter(store, plan, find_kept, outside, on_made)
+    rewriter = _Rewriter(store, plan, find_kept, outside, on_made, opened)
     try:
         _rewrite(rewriter, plan, on_progress)
         removed = {pack.number: pack.digest for pack in rewriter.list_superseded()}
@@ -204,12 +209,14 @@ class _Rewriter:
         find_kept: FindKept,
         outside: Collection[int],
         on_made: Callable[[PackDigest], None],
+        opened: Mapping[int, Pack],
     ) -> None:
         self.made: list[PackDigest] = []
         self._store = store
         self._plan = plan
         self._find_kept = find_kept
         self._on_made = on_made
+        self._opened = opened
         self._planned = {planned.digest: planned.number for planned in plan.packs}
         self._outside = {*self._planned.values(), *outside}
         self._left: set[int] = set()
@@ -231,11 +238,12 @@ class _Rewriter:
             yield planned
 
     def _add(self, planned: PlannedPack, rows: NDArray[np.int64]) -> None:
-        pack = self._store.cache.get(planned.number)
+        pack = self._opened.get(planned.number)
+        if pack is None:
+            pack = Pack(locate_pack(self._store.packs_directory, planned.digest), planned.digest, careful=True)
         if pack.presence is not None:  # dropped since it was planned
             self._left.add(planned.number)
             return
-        pack = pack.reopen_careful()
         for batch in _split_rows(pack, rows):
             for row, data in zip(batch, pack.read_rows(batch), strict=True):
                 digest = pack.manifest.digests[row].tobytes()
@@ -276,8 +284,7 @@ class _Rewriter:
         here = [planned for planned in batch if self._is_here(planned)]
         if not here:
             return []
-        directory = self._store.packs_directory
-        digests = [read_manifest(locate_pack(directory, planned.digest)).digests for planned in here]
+        digests = [self._read_manifest(planned).digests for planned in here]
         stops = np.cumsum([len(some) for some in digests])
         is_elsewhere = np.split(self._is_elsewhere(np.concatenate(digests)), stops[:-1])
         kept = map(self._find_kept, here)
@@ -286,7 +293,15 @@ class _Rewriter:
             for planned, found, rows in zip(here, is_elsewhere, kept, strict=True)
         ]
 
+    def _read_manifest(self, planned: PlannedPack) -> Manifest:
+        opened = self._opened.get(planned.number)
+        if opened is not None:
+            return opened.manifest
+        return read_manifest(locate_pack(self._store.packs_directory, planned.digest))
+
     def _is_here(self, planned: PlannedPack) -> bool:
+        if planned.number in self._opened:
+            return True
         self._store.catalog.forget(planned.number)
         return self._store.catalog.find_digest(planned.number) == planned.digest
 
@@ -319,6 +334,9 @@ class _Rewriter:
 
 def _split_rows(pack: Pack, rows: NDArray[np.int64]) -> Iterator[list[int]]:
     """Yield runs of `rows` of about 8 MiB each."""
+    if pack.body_nbytes <= _BATCH_NBYTES:
+        yield rows.tolist()
+        return
     batches = np.cumsum(pack.measure_rows(rows)) // _BATCH_NBYTES
     for batch in np.split(rows, np.flatnonzero(np.diff(batches)) + 1):
         if len(batch):
