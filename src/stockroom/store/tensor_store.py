@@ -29,7 +29,7 @@ from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME
 
 T = TypeVar("T")
-_MOVES_AT_MOST = 3
+_MOVES_AT_MOST = 10
 _FETCHES_AT_MOST = 2  # units may be dropped again just after they were fetched
 
 
@@ -244,7 +244,10 @@ class TensorStore:
 
     def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""
-        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
+        return self.retry_when_moved(lambda: self._list_absent(self.locate(digests)))
+
+    def _list_absent(self, locations: NDArray[np.uint64]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(locations)]
         return [(pack, units) for pack, units in found if len(units)]
 
     def register(self, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool = True) -> None:

@@ -273,9 +273,12 @@ class SampleReader:
             return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = LeafVectors(self.tree, self._locate)
-            vectors.fill(positions)
-            return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.retry_when_moved(partial(self._gather_resolved, positions, self.format.item_nbytes))
+
+    def _gather_resolved(self, positions: NDArray[np.int64], item_nbytes: int) -> NDArray[np.uint8]:
+        vectors = self._vectors = LeafVectors(self.tree, self._locate)
+        vectors.fill(positions)
+        return self._tensors.gather(vectors.locations[positions], item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
