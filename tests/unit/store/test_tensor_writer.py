@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 
@@ -91,6 +92,27 @@ def test_rows_beyond_one_pack_go_on_in_the_next(store, writer):
     locations = store.locate(digests, 4 << 20)
     for row in (0, 15, 16, 19):
         assert (store.gather(locations[row : row + 1], 4 << 20).view(np.uint32) == rows[row]).all()
+
+
+@pytest.mark.parametrize("codec", ["raw", "zstd", "auto"])
+def test_rows_of_many_shapes_in_turn_make_a_pack_for_each_shape(store, writer, codec):
+    shapes = range(1, 101)
+    made = {shape: np.random.default_rng(shape).integers(0, 256, (3, shape), np.uint8) for shape in shapes}
+    files = len(os.listdir("/proc/self/fd"))
+    digests = {shape: [] for shape in shapes}
+    for turn in range(3):
+        for shape in shapes:
+            row = made[shape][turn : turn + 1]
+            digests[shape].append(writer.put_rows(row, Stream("uint8", (1, shape), codec)))
+    assert len(os.listdir("/proc/self/fd")) < files + 64
+    for shape in (1, 50, 100):  # packs whose files are closed are read, and then written, again
+        assert writer.read(digests[shape][0].tobytes()) == made[shape][0].tobytes()
+    writer.flush()
+    packs = [store.cache.get(number) for number in store.catalog.read_packs()]
+    assert sorted(pack.layout.unit_nbytes for pack in packs) == list(shapes)
+    for shape in shapes:
+        located = store.locate(np.concatenate(digests[shape]), shape)
+        assert (store.gather(located, shape) == made[shape]).all()
 
 
 def test_a_large_tensor_may_be_changed_as_soon_as_it_is_put(store, writer):
