@@ -159,12 +159,17 @@ class TensorStore:
 
     def list_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
         """Return the packs that hold these chunks; packs to `avoid` only for chunks that no others hold."""
+        numbers = np.unique(self.locate_outside(digests, avoid=avoid) >> ROW_BITS)
+        return [self.cache.get(int(number)).digest for number in numbers]
+
+    def locate_outside(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes]) -> NDArray[np.uint64]:
+        """Return the location of each chunk as `locate`, in packs to `avoid` only if no others hold it."""
         avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
         locations = self._search.find(digests, outside=avoided) if avoided else self.locate(digests)
         is_left = locations == NOWHERE
         if is_left.any():
             locations[is_left] = self.locate(digests[is_left])
-        return [self.cache.get(int(number)).digest for number in np.unique(locations >> ROW_BITS)]
+        return locations
 
     def list_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
         """Return the packs of these chunks that are not entirely present."""

@@ -18,7 +18,7 @@ from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
 from stockroom.store.index.small_packs import DATABASE as SMALL
-from stockroom.store.index.small_packs import forget_due, forget_small, list_due, list_group
+from stockroom.store.index.small_packs import forget_due, forget_small, is_joinable, list_due, list_group
 
 TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
@@ -86,13 +86,18 @@ class Catalog:
         """Return up to `limit` packs of a group of small packs, oldest first: their raw bytes by number."""
         return dict(self._env.view(lambda txn: list_group(txn, group, limit)))
 
+    def select_joinable(self, numbers: Collection[int]) -> set[int]:
+        """Return those of these packs that are small and that writers may join."""
+        return self._env.view(lambda txn: {number for number in numbers if is_joinable(txn, number)})
+
     def forget_due(self, group: bytes) -> None:
         """Take a group of small packs as not due until another is added to it."""
         self._env.update(lambda txn: forget_due(txn, group))
 
     def keep_apart(self, packs: Collection[PackDigest]) -> None:
-        """Let these packs stay as they are: nobody joins them with others."""
-        self._env.update(lambda txn: _keep_apart(txn, packs))
+        """Let these packs stay as they are: writers no longer join them with others."""
+        if self._env.view(lambda txn: any(is_joinable(txn, number) for number in _list_numbers(txn, packs))):
+            self._env.update(lambda txn: _keep_apart(txn, packs))
 
     def read_generation(self) -> int:
         """Return a number that grows with every change of the catalog."""
@@ -129,10 +134,13 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
 
 
 def _keep_apart(txn: WriteTxn, packs: Collection[PackDigest]) -> None:
-    for digest in packs:
-        number = txn.get(_NUMBERS, digest)
-        if number is not None:
-            forget_small(txn, _decode_number(_U32, number))
+    for number in _list_numbers(txn, packs):
+        forget_small(txn, number)
+
+
+def _list_numbers(txn: ReadTxn, packs: Collection[PackDigest]) -> list[int]:
+    found = [txn.get(_NUMBERS, digest) for digest in packs]
+    return [_decode_number(_U32, number) for number in found if number is not None]
 
 
 def list_packs(txn: ReadTxn) -> dict[int, PackDigest]:

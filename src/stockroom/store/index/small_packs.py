@@ -59,6 +59,11 @@ def forget_small(txn: WriteTxn, number: int) -> None:
         txn.delete(DATABASE, _GROUP_KEY + group + _U32.pack(number))
 
 
+def is_joinable(txn: ReadTxn, number: int) -> bool:
+    """Return whether there is a record of a pack."""
+    return txn.get(DATABASE, _NUMBER_KEY + _U32.pack(number)) is not None
+
+
 def list_due(txn: ReadTxn) -> list[bytes]:
     """Return the groups that are due."""
     return [key[len(_DUE_KEY) :] for key, _ in txn.iterate(DATABASE, prefix=_DUE_KEY)]

@@ -181,7 +181,9 @@ class ShardWriter:
             return self._buffer[start : start + self._block_nbytes]
         assert self.codec is not None
         offset, nbytes = self._spans[block]
-        return decode_block(self.codec, os.pread(self._file(), nbytes, offset), self._block_nbytes, where=str(self.path))
+        return decode_block(
+            self.codec, os.pread(self._file(), nbytes, offset), self._block_nbytes, where=str(self.path)
+        )
 
     def _check_spans(self, spans: NDArray[np.uint64], blocks: int) -> NDArray[np.uint64]:
         assert len(spans) == blocks, f"{self.path}: {len(spans)} blocks written, {blocks} expected"

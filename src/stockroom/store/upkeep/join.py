@@ -19,7 +19,8 @@ from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, locat
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import try_lock_removal
-from stockroom.store.upkeep.repack import PlannedPack, RepackPlan, describe_pack, rewrite_packs
+from stockroom.store.upkeep.repack import RepackPlan, rewrite_packs
+from stockroom.store.upkeep.row_copier import PlannedPack, describe_pack
 
 _MAX_PACKS: Final = 4 * FANOUT
 _PATIENCE_S: Final = 0.05

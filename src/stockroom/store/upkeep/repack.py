@@ -6,10 +6,8 @@ leave the catalog before their folders are deleted. Packs with absent units are 
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.digest import PackDigest, check_digest
+from stockroom.digest import PackDigest
 from stockroom.store.codecs import AUTO, check_codec
 from stockroom.store.index.chunk_search import NOWHERE
 from stockroom.store.index.location_table import ROW_BITS
@@ -28,13 +26,12 @@ from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest, read_manifest
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.pack_lock import PLACE_TIMEOUT_S
-from stockroom.store.pack.pack_writer import PackWriter
-from stockroom.store.pack.writer_folder import PUBLISHING_SUFFIX, create_writer_folder
+from stockroom.store.pack.writer_folder import open_writer_folder
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.removal import lock_removal, remove_packs
+from stockroom.store.upkeep.row_copier import PlannedPack, RowCopier, describe_pack
 
 _MAX_UNREACHABLE_PART = 0.25
-_BATCH_NBYTES = 8 << 20
 _ROWS_AT_ONCE = 1 << 18
 _ROWS_A_PACK = 512
 """Looking up a pack costs about as much as looking up this many rows."""
@@ -43,26 +40,6 @@ OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the raw bytes done and the raw bytes in total."""
 FindLive: TypeAlias = Callable[[int], NDArray[np.bool_] | None]
 """Returns which rows of a pack, by its number, are needed, as `(rows,)`; None if none is."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPack:
-    """A pack to be rewritten with `codec`; `nbytes` counts its raw bytes."""
-
-    number: int
-    digest: PackDigest
-    dtype: str
-    item_shape: tuple[int, ...] | None
-    codec: str
-    rows: int
-    nbytes: int
-
-    @property
-    def kind(self) -> tuple[str, tuple[int, ...] | None, str]:
-        """The properties that packs must share for their rows to go into one: dtype, item shape, codec."""
-        return self.dtype, self.item_shape, self.codec
-
-
 FindKept: TypeAlias = Callable[[PlannedPack], NDArray[np.bool_] | None]
 """Returns which rows of a pack are kept, as `(rows,)`; None for all."""
 
@@ -149,24 +126,35 @@ def rewrite_packs(
         opened: packs of the plan, by number, that the caller has opened `careful` since it took the lock.
         timeout_s: how long to wait for processes that move packs.
     """
-    rewriter = _Rewriter(store, plan, find_kept, outside, on_made, opened)
+    copier = RowCopier(store, on_made=on_made)
     try:
-        _rewrite(rewriter, plan, on_progress)
-        removed = {pack.number: pack.digest for pack in rewriter.list_superseded()}
-        removed = remove_packs(store, removed, rewriter.directory, may_delete=may_delete, timeout_s=timeout_s)
+        rewriter = _Rewriter(store, plan, find_kept, outside, opened)
+        _rewrite(rewriter, copier, plan, on_progress)
+        copier.finish()
+        removed = {pack.number: pack.digest for pack in rewriter.list_superseded({*copier.made})}
+        removed = remove_packs(store, removed, copier.directory, may_delete=may_delete, timeout_s=timeout_s)
     finally:
-        rewriter.close()
-    return RepackReport(tuple(rewriter.made), tuple(removed.values()))
+        copier.close()
+    return RepackReport(tuple(copier.made), tuple(removed.values()))
 
 
-def _rewrite(rewriter: _Rewriter, plan: RepackPlan, on_progress: OnProgress | None) -> None:
+def remove_superseded(store: TensorStore, packs: Sequence[PlannedPack]) -> int:
+    """Remove those of `packs` whose rows are all in whole packs beside them; the caller holds the removal lock.
+
+    Returns their number. Raises `LockedError` if other processes move packs.
+    """
+    found = _Rewriter(store, RepackPlan(tuple(packs)), lambda _: None, (), {}).list_superseded(())
+    with open_writer_folder(store.tmp_directory) as folder:
+        return len(remove_packs(store, {pack.number: pack.digest for pack in found}, folder))
+
+
+def _rewrite(rewriter: _Rewriter, copier: RowCopier, plan: RepackPlan, on_progress: OnProgress | None) -> None:
     done = 0
     for batch in _split_packs(sorted(plan.packs, key=lambda pack: (repr(pack.kind), pack.number))):
-        for planned in rewriter.add(batch):
+        for planned in rewriter.add(batch, copier):
             done += planned.nbytes
             if on_progress is not None:
                 on_progress(done, plan.nbytes)
-    rewriter.finish()
 
 
 def _split_packs(packs: Sequence[PlannedPack]) -> Iterator[Sequence[PlannedPack]]:
@@ -185,14 +173,6 @@ def _iter_whole_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
                 yield number, pack
 
 
-def describe_pack(number: int, pack: Pack, codec: str | None = None) -> PlannedPack:
-    """Return the plan to rewrite an open pack with `codec`, None for its own."""
-    layout = pack.layout
-    nbytes = pack.manifest.units * layout.unit_nbytes
-    wanted = str(layout.codec) if codec is None else codec
-    return PlannedPack(number, pack.digest, layout.dtype, layout.item_shape, wanted, pack.rows, nbytes)
-
-
 def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
     """Return whether more than a quarter of a pack's bytes are in rows that are not needed."""
     nbytes = pack.measure_rows(np.arange(pack.rows))
@@ -200,7 +180,7 @@ def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
 
 
 class _Rewriter:
-    """Takes packs, kind by kind; writes their rows into new packs and registers those."""
+    """Copies the rows of planned packs that are not elsewhere, and finds the packs that are then superseded."""
 
     def __init__(
         self,
@@ -208,76 +188,37 @@ class _Rewriter:
         plan: RepackPlan,
         find_kept: FindKept,
         outside: Collection[int],
-        on_made: Callable[[PackDigest], None],
         opened: Mapping[int, Pack],
     ) -> None:
-        self.made: list[PackDigest] = []
         self._store = store
         self._plan = plan
         self._find_kept = find_kept
-        self._on_made = on_made
         self._opened = opened
-        self._planned = {planned.digest: planned.number for planned in plan.packs}
-        self._outside = {*self._planned.values(), *outside}
+        self._planned = {*(planned.number for planned in plan.packs)}
+        self._outside = {*self._planned, *outside}
         self._left: set[int] = set()
-        self._written: set[bytes] = set()
-        self.directory, self._lock = create_writer_folder(store.tmp_directory)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stockroom-repack")
-        self._writer: PackWriter | None = None
-        self._kind: tuple[str, tuple[int, ...] | None, str] | None = None
 
-    def add(self, batch: Sequence[PlannedPack]) -> Iterator[PlannedPack]:
+    def add(self, batch: Sequence[PlannedPack], copier: RowCopier) -> Iterator[PlannedPack]:
         """Write the rows of packs that are kept and that no whole pack outside the plan holds; yield each when done."""
         found = self._list_dispensable(batch)
-        self._written = set() if self._writer is None else set(self._writer.digests)
+        written = set(copier.unfinished)
         for planned, is_dispensable in found:
-            if planned.kind != self._kind:
-                self.finish()
-                self._kind = planned.kind
-            self._add(planned, np.flatnonzero(~is_dispensable))
+            pack = self._opened.get(planned.number)
+            if pack is None:
+                pack = Pack(locate_pack(self._store.packs_directory, planned.digest), planned.digest, careful=True)
+            if pack.presence is None:
+                copier.copy(planned, pack, np.flatnonzero(~is_dispensable), written)
+            else:  # dropped since it was planned
+                self._left.add(planned.number)
             yield planned
 
-    def _add(self, planned: PlannedPack, rows: NDArray[np.int64]) -> None:
-        pack = self._opened.get(planned.number)
-        if pack is None:
-            pack = Pack(locate_pack(self._store.packs_directory, planned.digest), planned.digest, careful=True)
-        if pack.presence is not None:  # dropped since it was planned
-            self._left.add(planned.number)
-            return
-        for batch in _split_rows(pack, rows):
-            for row, data in zip(batch, pack.read_rows(batch), strict=True):
-                digest = pack.manifest.digests[row].tobytes()
-                check_digest(data, digest, where=f"pack {planned.digest.hex()} row {row}")
-                self._take(bytes(data), digest, planned)
-
-    def finish(self) -> None:
-        """Publish and register the pack being filled."""
-        if self._writer is None:
-            return
-        sealed = self._writer.seal()
-        (self.directory / f"{sealed.digest.hex()}{PUBLISHING_SUFFIX}").touch()
-        self._on_made(sealed.digest)
-        self._writer.publish(sealed, locate_pack(self._store.packs_directory, sealed.digest))
-        self._writer = None
-        self._store.register([(sealed.digest, sealed.manifest)])
-        self.made.append(sealed.digest)
-        if sealed.digest in self._planned:  # a pack became itself again
-            self._outside.discard(self._planned[sealed.digest])
-            self._left.add(self._planned[sealed.digest])
-
-    def list_superseded(self) -> list[PlannedPack]:
-        """Return the planned packs that are no longer needed."""
+    def list_superseded(self, made: Collection[PackDigest]) -> list[PlannedPack]:
+        """Return the planned packs that are no longer needed, since others hold their rows, such as those `made`."""
+        self._left |= {planned.number for planned in self._plan.packs if planned.digest in made}
+        self._outside -= self._left & self._planned
         left = [planned for planned in self._plan.packs if planned.number not in self._left]
         found = [each for batch in _split_packs(left) for each in self._list_dispensable(batch)]
         return [planned for planned, is_dispensable in found if is_dispensable.all()]
-
-    def close(self) -> None:
-        """Remove unfinished packs, and release the lock."""
-        if self._writer is not None:
-            self._writer.abort()
-        self._executor.shutdown()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self._lock.release()
 
     def _list_dispensable(self, batch: Sequence[PlannedPack]) -> list[tuple[PlannedPack, NDArray[np.bool_]]]:
         """Return which rows of each pack, `(rows,)`, are not kept or in a whole pack that stays; omit removed packs."""
@@ -315,29 +256,3 @@ class _Rewriter:
             if not partial:
                 return is_found
             self._outside |= partial
-
-    def _take(self, data: bytes, digest: bytes, planned: PlannedPack) -> None:
-        if self._writer is not None and self._writer.count_room(len(data)) <= 0:
-            self.finish()
-        if self._writer is None:
-            self._writer = PackWriter(
-                self.directory / str(len(self.made)),
-                dtype=planned.dtype,
-                item_shape=planned.item_shape,
-                codec=planned.codec,
-                executor=self._executor,
-            )
-        if digest not in self._written:
-            self._written.add(digest)
-            self._writer.append_row(data, digest)
-
-
-def _split_rows(pack: Pack, rows: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Yield runs of `rows` of about 8 MiB each."""
-    if pack.body_nbytes <= _BATCH_NBYTES:
-        yield rows.tolist()
-        return
-    batches = np.cumsum(pack.measure_rows(rows)) // _BATCH_NBYTES
-    for batch in np.split(rows, np.flatnonzero(np.diff(batches)) + 1):
-        if len(batch):
-            yield batch.tolist()
