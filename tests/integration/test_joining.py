@@ -180,6 +180,93 @@ def test_what_was_pushed_is_not_sent_again_with_what_is_joined_later_and_can_be_
         assert (stock.data["row"][:] == rows(2 * FANOUT)).all()
 
 
+def push_one_by_one(path, remote, count):
+    """A remote with a pack for each of `count` pushes."""
+    with StockRoom.init(path) as stock:
+        stock.add_remote("origin", str(remote))
+        with stock.enable_write("row 0"):
+            stock.data["row"] = row(0)
+        stock.push("origin", "main")
+        for number in range(1, count):
+            extend(stock, [number])
+            stock.push("origin", "main")
+    assert pack_rows(remote) == [1] * count
+
+
+def test_a_repack_of_a_remote_joins_its_packs_and_leaves_out_what_nothing_needs(tmp_path):
+    path, remote = tmp_path / "repo", tmp_path / "remote"
+    push_one_by_one(path, remote, 5)
+    with StockRoom(path) as stock:
+        stock.checkout("side", create=True)
+        with stock.enable_write("side"):
+            stock.data["side"] = rows(9)[5:]
+        stock.push("origin", "side")
+        with stock.enable_write("side"):
+            stock.data["side"] = rows(6)[5:]
+        stock.push("origin", "side", force=True)
+        assert pack_rows(remote) == [1] * 5 + [4]
+        plan = stock.gc_remote(dry_run=True, repack=True)
+        assert (plan.repacked, plan.made) == (6, 0)
+        report = stock.gc_remote(grace=timedelta(0), repack=True)
+        assert (report.repacked, report.made, report.packs) == (6, 1, 6)
+        assert pack_rows(remote) == [9]
+        again = stock.gc_remote(grace=timedelta(0), repack=True)
+        assert (again.repacked, again.packs) == (0, 0)
+        assert (stock.data["side"][:] == rows(6)[5:]).all()
+        stock.fetch("origin")
+        extend(stock, [7])
+        stock.push("origin", "side")
+        assert stock.verify_remote("origin").damage == []
+    with StockRoom.clone(str(remote), tmp_path / "clone") as clone:
+        assert (clone.data["row"][:] == rows(5)).all()
+        assert clone.verify().damage == []
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_clones_go_on_while_a_remote_is_repacked(tmp_path, is_lazy):
+    path, remote = tmp_path / "repo", tmp_path / "remote"
+    push_one_by_one(path, remote, 4)
+    with StockRoom.clone(str(remote), tmp_path / "clone", is_lazy) as clone, StockRoom(path) as stock:
+        assert (clone.data["row"][0] == row(0)[0]).all()
+        stock.gc_remote(repack=True)
+        assert pack_rows(remote) == [1] * 4 + [4]
+        assert (clone.data["row"][:2] == rows(2)).all()  # within the grace period the old packs are there
+        with clone.enable_write("the same rows again, which are stored in the old packs"):
+            clone.data["twice"] = rows(2)
+        stock.gc_remote(grace=timedelta(0))
+        assert pack_rows(remote) == [4]
+        clone.push("origin", "main")
+        clone.fetch("origin")
+        assert (clone.data["row"][:] == rows(4)).all()
+        assert clone.verify_remote("origin").damage == []
+    with StockRoom.clone(str(remote), tmp_path / "late") as late:
+        assert (late.data["twice"][:] == rows(2)).all()
+        assert (late.data["row"][:] == rows(4)).all()
+
+
+@pytest.mark.parametrize("stage", ["repacking", "listing packs/", "listing marks/", "removing"])
+def test_two_repacks_of_one_remote_at_once_lose_nothing(tmp_path, stage):
+    path, remote = tmp_path / "repo", tmp_path / "remote"
+    push_one_by_one(path, remote, 4)
+    with StockRoom.clone(str(remote), tmp_path / "clone") as other, StockRoom(path) as stock:
+        with other.enable_write("more"):
+            other.data["more"] = rows(7)[5:]
+        met = []
+
+        def meet(now, *_):
+            if now == stage and not met:
+                met.append(other.push("origin", "main"))
+                met.append(other.gc_remote(grace=timedelta(0), repack=True))
+
+        stock.gc_remote(grace=timedelta(0), repack=True, on_stage=meet)
+        assert len(met) == 2
+        stock.gc_remote(grace=timedelta(0), repack=True)
+        assert stock.verify_remote("origin").damage == []
+    with StockRoom.clone(str(remote), tmp_path / "late") as late:
+        assert (late.data["row"][:] == rows(4)).all()
+        assert (late.data["more"][:] == rows(7)[5:]).all()
+
+
 def pack_rows(remote):
     from stockroom.store.pack.manifest import read_manifest
 

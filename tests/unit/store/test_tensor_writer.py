@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 
@@ -16,6 +15,11 @@ from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import Codec
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
+
+
+def count_open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
 
 RAW = Stream("uint8", (1000,), "raw")
 
@@ -98,13 +102,13 @@ def test_rows_beyond_one_pack_go_on_in_the_next(store, writer):
 def test_rows_of_many_shapes_in_turn_make_a_pack_for_each_shape(store, writer, codec):
     shapes = range(1, 101)
     made = {shape: np.random.default_rng(shape).integers(0, 256, (3, shape), np.uint8) for shape in shapes}
-    files = len(os.listdir("/proc/self/fd"))
+    files = count_open_files()
     digests = {shape: [] for shape in shapes}
     for turn in range(3):
         for shape in shapes:
             row = made[shape][turn : turn + 1]
             digests[shape].append(writer.put_rows(row, Stream("uint8", (1, shape), codec)))
-    assert len(os.listdir("/proc/self/fd")) < files + 64
+    assert count_open_files() < files + 64
     for shape in (1, 50, 100):  # packs whose files are closed are read, and then written, again
         assert writer.read(digests[shape][0].tobytes()) == made[shape][0].tobytes()
     writer.flush()

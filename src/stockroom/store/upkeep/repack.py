@@ -70,16 +70,20 @@ def plan_repack(
     codec: str | None = None,
     small_nbytes: int = SMALL_NBYTES,
     find_live: FindLive | None = None,
+    may_be_partial: bool = False,
 ) -> RepackPlan:
     """Plan to rewrite whole packs that have another codec than `codec`, or less than `small_nbytes` if several fit one.
 
     With `codec` None each pack keeps its codec; `auto` chooses again for each pack that is rewritten anyway. With
-    `find_live`, also packs that are more than a quarter dead; never packs that are entirely dead.
+    `find_live`, also packs that are more than a quarter dead; never packs that are entirely dead. With
+    `may_be_partial`, also packs that are not whole: their rows come from elsewhere.
     """
     if codec is not None:
         check_codec(codec)
     kinds = defaultdict(list)
-    for number, pack in _iter_whole_packs(store):
+    for number, pack in _iter_packs(store):
+        if pack.presence is not None and not may_be_partial:
+            continue
         live = None if find_live is None else find_live(number)
         if find_live is not None and live is None:
             continue
@@ -165,12 +169,10 @@ def _split_packs(packs: Sequence[PlannedPack]) -> Iterator[Sequence[PlannedPack]
         yield packs[start:stop]
 
 
-def _iter_whole_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
+def _iter_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
     for number in store.catalog.read_packs():
         with suppress(StalePackError):
-            pack = store.cache.get(number)
-            if pack.presence is None:
-                yield number, pack
+            yield number, store.cache.get(number)
 
 
 def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
