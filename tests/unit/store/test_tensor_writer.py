@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +223,7 @@ def test_a_torn_pack_is_not_taken_for_a_copy_and_writing_goes_on_without_it(stor
 
 _MEASURE = """
 import sys
+from pathlib import Path
 from pathlib import Path
 import numpy as np
 from stockroom.store.tensor_store import TensorStore
