@@ -1,4 +1,4 @@
-"""Chooses the packs of a push: the remote gets packs of a good size, with the rows that it lacks and no others.
+"""Chooses the packs of a push: the remote gets packs of a good size, with the rows that it lacks and few others.
 
 Content is found by its digest, so rows may travel in other packs than those in which they were written. The packs that
 are made for a push stay here too: what a remote holds can then be dropped here, and fetched again.
@@ -18,16 +18,17 @@ from stockroom.errors import StockroomError
 from stockroom.refs.marks import MarkKind
 from stockroom.remotes.push_plan import PushContents
 from stockroom.repository.repository import Repository
+from stockroom.store.index.small_packs import is_small
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import read_manifest
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.upkeep.removal import try_lock_removal
-from stockroom.store.upkeep.repack import remove_superseded
+from stockroom.store.upkeep.repack import is_wasteful, remove_superseded
 from stockroom.store.upkeep.row_copier import PlannedPack, RowCopier, describe_pack
 
 
 def regroup_packs(repository: Repository, contents: PushContents, sent: Collection[PackDigest]) -> list[PlannedPack]:
-    """Replace packs in `contents` that are small, or hold other rows too, by new ones; return those replaced.
+    """Replace packs in `contents` that are small, or more than a quarter unneeded, by new ones; return those replaced.
 
     Packs that were `sent` before stay, and so do partial ones. From now on, writers join none of them with others. The
     caller keeps packs from being removed (`forbid_removal`). If the disk is full, the packs stay as they are.
@@ -64,10 +65,11 @@ def _group_unfit(
     numbers = {number: digest for number, digest in tensors.catalog.read_packs().items() if digest in packs}
     joinable = tensors.catalog.select_joinable(numbers)
     for number, digest in numbers.items():
-        if digest not in sent and (number in joinable or not packs[digest].all()):
+        if digest not in sent and not (number not in joinable and packs[digest].all()):
             pack = tensors.cache.get(number)
-            if pack.presence is None:
-                planned = describe_pack(number, pack)
+            planned = describe_pack(number, pack)
+            is_unfit = is_small(planned.nbytes, planned.rows) or is_wasteful(pack, packs[digest])
+            if is_unfit and pack.presence is None:
                 kinds[planned.kind].append(planned)
     return [group for group in kinds.values() if len(group) > 1 or not packs[group[0].digest].all()]
 

@@ -88,7 +88,7 @@ def plan_repack(
         if find_live is not None and live is None:
             continue
         planned = describe_pack(number, pack, codec)
-        differs = codec not in (None, AUTO, str(pack.layout.codec)) or (live is not None and _is_wasteful(pack, live))
+        differs = codec not in (None, AUTO, str(pack.layout.codec)) or (live is not None and is_wasteful(pack, live))
         if differs or is_small(planned.nbytes, planned.rows, small_nbytes=small_nbytes):
             kinds[planned.kind].append((differs, planned))
     worthwhile = [group for group in kinds.values() if len(group) > 1 or group[0][0]]
@@ -175,7 +175,7 @@ def _iter_packs(store: TensorStore) -> Iterator[tuple[int, Pack]]:
             yield number, store.cache.get(number)
 
 
-def _is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
+def is_wasteful(pack: Pack, live: NDArray[np.bool_]) -> bool:
     """Return whether more than a quarter of a pack's bytes are in rows that are not needed."""
     nbytes = pack.measure_rows(np.arange(pack.rows))
     return int(nbytes[~live].sum()) > _MAX_UNREACHABLE_PART * int(nbytes.sum())
