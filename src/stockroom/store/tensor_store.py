@@ -32,7 +32,7 @@ from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.window import copy_rows
 
 T = TypeVar("T")
-_MOVES_AT_MOST = 3
+_MOVES_AT_MOST = 10
 _FETCHES_AT_MOST = 2  # units may be dropped again just after they were fetched
 
 
@@ -74,7 +74,11 @@ class TensorStore:
 
         Packs `outside` do not count, nor do packs that are lost or cannot be opened: their chunks must be put again.
         """
-        return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
+        return np.not_equal(self.find(digests, outside=outside), NOWHERE)
+
+    def find(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.uint64]:
+        """Return the location of each chunk that `contains` finds, as `(n,)`; `NOWHERE` for the others."""
+        return self._search.find(digests, outside=outside, skip_damaged=True)
 
     def iter_copies(
         self, digests: NDArray[np.uint8], *, skip_unreadable: bool = False
@@ -158,12 +162,17 @@ class TensorStore:
 
     def list_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
         """Return the packs that hold these chunks; packs to `avoid` only for chunks that no others hold."""
+        numbers = np.unique(self.locate_outside(digests, avoid=avoid) >> ROW_BITS)
+        return [self.cache.get(int(number)).digest for number in numbers]
+
+    def locate_outside(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes]) -> NDArray[np.uint64]:
+        """Return the location of each chunk as `locate`, in packs to `avoid` only if no others hold it."""
         avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
         locations = self._search.find(digests, outside=avoided) if avoided else self.locate(digests)
         is_left = locations == NOWHERE
         if is_left.any():
             locations[is_left] = self.locate(digests[is_left])
-        return [self.cache.get(int(number)).digest for number in np.unique(locations >> ROW_BITS)]
+        return locations
 
     def read(self, location: int) -> bytearray:
         """Return a copy of the raw bytes of one chunk."""
@@ -244,16 +253,22 @@ class TensorStore:
 
     def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""
-        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
+        return self.retry_when_moved(lambda: self._list_absent(self.locate(digests)))
+
+    def _list_absent(self, locations: NDArray[np.uint64]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(locations)]
         return [(pack, units) for pack, units in found if len(units)]
 
-    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Make synced packs findable, except packs already rewritten into others, which hold their chunks."""
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool = True) -> None:
+        """Make synced packs findable, except packs already rewritten into others, which hold their chunks.
+
+        Without `may_join`, writers leave small ones as they are: a remote holds them too.
+        """
         if not packs:
             return
         with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
-            self.index.register(here)
+            self.index.register(here, may_join=may_join)
         self.index.merge_due()
         registered = {digest for digest, _ in here}
         for digest, manifest in packs:

@@ -6,6 +6,7 @@ Memory grows with the metadata, not the samples: a digest for each object, a byt
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -19,6 +20,7 @@ from stockroom.refs import Stage, iter_history
 from stockroom.refs.commit import CommitRecord
 from stockroom.repository.repository import Repository
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.pack.pack import StalePackError
 
 _COMMITS_AT_ONCE: Final = 256
 
@@ -85,10 +87,11 @@ class Reachable:
     def _add_live(self, locations: NDArray[np.uint64]) -> None:
         numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
         for number in np.unique(numbers).tolist():
-            live = self._live.get(number)
-            if live is None:
-                live = self._live[number] = np.zeros(self._tensors.cache.get(number).rows, bool)
-            live[rows[numbers == number]] = True
+            with suppress(StalePackError):  # a writer has joined it with others since
+                live = self._live.get(number)
+                if live is None:
+                    live = self._live[number] = np.zeros(self._tensors.cache.get(number).rows, bool)
+                live[rows[numbers == number]] = True
 
 
 def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:

@@ -130,6 +130,7 @@ class SessionWorkspace(Workspace):
             self._begin_at(self._land(message, metadata, author))
         _advance_head(self.repository, self.head.branch)
         self._renew_claim()
+        self.repository.join_packs()
         assert self.head.commit is not None
         return self.head.commit
 

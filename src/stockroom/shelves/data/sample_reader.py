@@ -36,7 +36,7 @@ _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
 _MAX_PRIVATE = 1 << 22
-"""Processes share the vectors of columns with more samples, and none keeps a plan of 8 bytes a sample: a batch takes longer."""
+"""Processes share the vectors of columns with more samples, and none keeps a plan, which takes 8 bytes a sample."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -300,9 +300,12 @@ class SampleReader:
             return self._tensors.gather(self._vectors.get_locations(positions), self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = self._make_vectors()
-            vectors.fill(positions)
-            return self._tensors.gather(vectors.get_locations(positions), self.format.item_nbytes)
+            return self._tensors.retry_when_moved(partial(self._gather_resolved, positions, self.format.item_nbytes))
+
+    def _gather_resolved(self, positions: NDArray[np.int64], item_nbytes: int) -> NDArray[np.uint8]:
+        vectors = self._vectors = self._make_vectors()
+        vectors.fill(positions)
+        return self._tensors.gather(vectors.get_locations(positions), item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
