@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -188,8 +189,14 @@ def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:
 
 def iter_by_pack(locations: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """Yield for each pack in `locations` its number, the rows there, and the positions of these in `locations`."""
-    numbers = locations >> ROW_BITS
+    numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
+    if not len(numbers):
+        return
+    if (numbers == numbers[0]).all():  # as for a single location
+        yield int(numbers[0]), rows, np.arange(len(rows))
+        return
     order = np.argsort(numbers, kind="stable")
-    ends = np.flatnonzero(np.diff(numbers[order])) + 1
-    for where in np.split(order, ends) if len(order) else ():
-        yield int(numbers[where[0]]), (locations[where] & ROW_MASK).astype(np.int64), where
+    numbers, rows = numbers[order], rows[order]
+    bounds = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(order)]
+    for start, stop in pairwise(bounds):
+        yield int(numbers[start]), rows[start:stop], order[start:stop]
