@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -233,7 +234,11 @@ class Diff(Mapping[str, RecordDiff]):
     def __init__(self, old: Snapshot, new: Snapshot, paths: Sequence[str] = ()) -> None:
         self._old = old
         self._new = new
-        self._paths = [path.strip("/") for path in paths]
+        self._paths = frozenset(path.strip("/") for path in paths)
+        self._below: dict[str, set[str]] = defaultdict(set)
+        for path in self._paths:
+            for folder in _list_folders(path)[:-1]:
+                self._below[folder].add(path[len(folder) + 1 :])
         self._compared: dict[str, RecordDiff] = {}
 
     @cached_property
@@ -261,9 +266,9 @@ class Diff(Mapping[str, RecordDiff]):
 
     def _limit(self, path: str) -> Keys:
         """Return the keys that are wanted of a record, none if it is not wanted; None is all."""
-        if not self._paths or any(path == one or path.startswith(f"{one}/") for one in self._paths):
+        if not self._paths or not self._paths.isdisjoint(_list_folders(path)):
             return None
-        return frozenset(one[len(path) + 1 :] for one in self._paths if one.startswith(f"{path}/"))
+        return frozenset(self._below.get(path, ()))
 
     def _compare(self, path: str, change: _Change, only: Keys) -> RecordDiff:
         before, after = change
@@ -307,6 +312,12 @@ class Diff(Mapping[str, RecordDiff]):
         counted = ((path, entry.kind, entry.counts) for path, entry in self.items())
         rows = ((path, kind, f"+{c.added} -{c.removed} ~{c.changed}") for path, kind, c in counted)
         return format_table(f"{len(self)} changed", rows)
+
+
+def _list_folders(path: str) -> list[str]:
+    """Return the folders that a path is in, the outermost first, and the path itself."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _has(only: Keys, key: str) -> bool:

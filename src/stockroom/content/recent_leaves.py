@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.trees import Key, Node
+from stockroom.trees import Key, KeyBatch, Node
 
 _CAPACITY: Final = 2048  # leaves, about 16 KiB each
 
@@ -25,14 +25,16 @@ class RecentLeaves:
     def __init__(self) -> None:
         self._leaves: OrderedDict[tuple[Hashable, Key], Node] = OrderedDict()
 
-    def list_fresh(self, place: Hashable, leaf: Node) -> NDArray[np.uint8]:
-        """Return the values `(n, width)` of a leaf, except those under the same keys of the leaf it may replace."""
+    def list_fresh(self, place: Hashable, leaf: Node) -> NDArray[np.int64]:
+        """Return the rows of a leaf, except those that the leaf it may replace has under the same keys."""
         before = self._leaves.get((place, leaf.keys[0])) if len(leaf) else None
         if before is None or before.format != leaf.format:
-            return leaf.values
+            return np.arange(len(leaf))
+        if _are_equal(before.keys.batch, leaf.keys.batch):
+            return np.flatnonzero((before.values != leaf.values).any(axis=1))
         rows, is_known = before.keys.locate(leaf.keys)
         is_known[is_known] = (before.values[rows[is_known]] == leaf.values[is_known]).all(axis=1)
-        return leaf.values[~is_known]
+        return np.flatnonzero(~is_known)
 
     def add(self, place: Hashable, leaf: Node) -> None:
         """Take a leaf as followed."""
@@ -45,3 +47,9 @@ class RecentLeaves:
     def clear(self) -> None:
         """Take no leaf as followed."""
         self._leaves.clear()
+
+
+def _are_equal(one: KeyBatch, other: KeyBatch) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one == other

@@ -172,8 +172,7 @@ class Walk:
             for digest, node in self._check_tree(new, self._seen[_RECORDS]):
                 self._add_objects([digest])
                 if not node.level:
-                    for path, value in zip(node.keys.batch, node.values, strict=True):
-                        yield str(path), ObjectDigest(value.tobytes()), None
+                    yield from self._iter_leaf(node)
             return
         old = Snapshot(self._nodes, base).tree
         for batch in iter_new_nodes(new, old, with_values=False):
@@ -185,6 +184,14 @@ class Walk:
             for path, after, before in values:
                 yield str(path), ObjectDigest(after.tobytes()), ObjectDigest(before.tobytes())
 
+    def _iter_leaf(self, leaf: Node) -> Iterator[tuple[str, ObjectDigest, None]]:
+        """Yield the paths and records of a leaf of a root tree, except those that its previous version has."""
+        rows = range(len(leaf)) if self._recent is None else self._recent.list_fresh(_RECORDS, leaf).tolist()
+        for row in rows:
+            yield str(leaf.keys[row]), ObjectDigest(leaf.values[row].tobytes()), None
+        if self._recent is not None:
+            self._recent.add(_RECORDS, leaf)
+
     def _read_record(self, digest: ObjectDigest) -> Record:
         return decode_record(self._nodes.get_object(digest), where=f"record {digest.hex()[:16]}")
 
@@ -193,7 +200,8 @@ class Walk:
         if isinstance(known, ColumnRecord | StateRecord) and known.tree_format == record.tree_format:
             self._add_new_nodes(record, Tree(self._nodes, known.tree_format, ObjectDigest(known.root)))
             return
-        reading = record.entry_format.kind, record.entry_format.width
+        entries = record.entry_format
+        reading = entries.kind, entries.width
         tree, place = Tree(self._nodes, record.tree_format, ObjectDigest(record.root)), (path, reading)
         for digest, node in self._check_tree(tree, self._seen[reading]):
             self._add_objects([digest])
@@ -218,13 +226,15 @@ class Walk:
         if self._recent is None:
             self._add_values(entries, leaf.values)
             return
-        self._add_values(entries, self._recent.list_fresh(place, leaf))
+        self._add_values(entries, leaf.values[self._recent.list_fresh(place, leaf)])
         self._recent.add(place, leaf)
 
     def _check_tree(self, tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
         return check_tree(tree, seen, begun=None if self._once else self._begun)
 
     def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
+        if not len(values):
+            return
         kinds = entries.decode_kinds(values)
         chunks = values[kinds == EntryKind.CHUNK]
         if len(chunks):

@@ -246,12 +246,13 @@ def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
 
     if read_zstd_nbytes(payload[:18]) != nbytes:  # before allocating anything
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", "another size")
-    data = bytearray(nbytes)
     try:
-        zstd.decompress(payload, data)
+        data: bytes = zstd.decompress(payload)
     except (RuntimeError, ValueError) as error:
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", str(error)) from error
-    return bytes(data)
+    if len(data) != nbytes:
+        raise _malformed(where, f"a zstd frame of {nbytes} bytes", f"one of {len(data)}")
+    return data
 
 
 def _take_keys(txn: ReadTxn, start: bytes, *, n: int) -> list[bytes]:

@@ -22,7 +22,7 @@ from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.locks import FileLock, make_fork_lock
 from stockroom.refs import ObjectStore, RefChange, Stage
 from stockroom.refs.commit import MetadataValue
-from stockroom.refs.names import fold_name
+from stockroom.refs.names import FoldedNames
 from stockroom.refs.stage import SESSION_STAGES
 from stockroom.repository.claim import Claim
 from stockroom.repository.head import Head
@@ -71,7 +71,7 @@ class Workspace(ABC):
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
-        self._columns: dict[str, set[str]] | None = None
+        self._columns: FoldedNames | None = None
         self._series = SeriesLog()
         self.reads = Reads()
 
@@ -203,10 +203,8 @@ class Workspace(ABC):
     def find_colliding(self, name: str) -> str | None:
         """Return another column whose name differs from `name` only in case or in Unicode's composition, or None."""
         if self._columns is None:  # else a thousand new columns would read the names of all a thousand times
-            self._columns = {}
-            for other in self.snapshot.iter_names(DATA):
-                self._columns.setdefault(fold_name(other), set()).add(other)
-        return next((other for other in self._columns.get(fold_name(name), ()) if other != name), None)
+            self._columns = FoldedNames(self.snapshot.iter_names(DATA))
+        return self._columns.find_colliding(name)
 
     @one_at_a_time
     def find_column(self, path: str) -> ColumnEdit | None:
@@ -307,8 +305,7 @@ class Workspace(ABC):
     def _note_column(self, path: str, *, is_there: bool) -> None:
         name = path.removeprefix(f"{DATA}/")
         if self._columns is not None and name != path:
-            names = self._columns.setdefault(fold_name(name), set())
-            (names.add if is_there else names.discard)(name)
+            (self._columns.add if is_there else self._columns.discard)(name)
 
     @one_at_a_time
     def stage_content(self, content: Snapshot) -> None:
