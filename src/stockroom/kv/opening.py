@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ class OpenOptions:
     """How to open an environment; the first opener in a process decides."""
 
     map_nbytes: int = 16 * GIB
-    max_readers: int = 512
+    max_readers: int = 256
     metasync: bool = True
     create: bool = True
     file_system: str | None = None

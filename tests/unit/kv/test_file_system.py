@@ -34,9 +34,7 @@ def test_proc_is_known_for_what_it_is() -> None:
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre"])
 def test_a_network_file_system_is_refused_with_the_way_out_and_nothing_is_made(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(
-        ReadOnlyError, match=rf"network file system \({kind}\).*stock push.*STOCKROOM_NETWORK_FS=allow"
-    ):
+    with pytest.raises(ReadOnlyError, match=rf"network file system \({kind}\).*stock push.*STOCKROOM_NETWORK_FS=allow"):
         Environment.open(tmp_path / "env", databases=["things"], file_system=kind)
     assert list(tmp_path.iterdir()) == []
 
