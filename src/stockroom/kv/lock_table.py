@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ HEADER_NBYTES: Final = 192
 SLOT_NBYTES: Final = 64
 PREFIX: Final = "stock-opening-"
 """How the name of an opening's folder begins. The folder exists for an instant."""
+_OLD_S: Final = 3600.0
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is closed to others
 _TXNID: Final = 6
 _SLOT_TXNID: Final = 16
@@ -107,6 +110,7 @@ def private_folder(path: Path, max_readers: int) -> Iterator[tuple[Path, int]]:
 def _make_link(data: Path) -> Path:
     """Make a link of the same name to the file `data`, in a private folder: in memory if there is such a place."""
     for parent in (_MEMORY, data.parent, Path(tempfile.gettempdir())):
+        _remove_old_folders(parent)
         link = parent / f"{PREFIX}{os.urandom(8).hex()}" / data.name
         try:
             link.parent.mkdir(mode=0o700)
@@ -120,3 +124,14 @@ def _make_link(data: Path) -> Path:
         else:
             return link
     raise fault
+
+
+def _remove_old_folders(parent: Path) -> None:
+    """Remove the folders of openings that were killed on the way."""
+    now_s = time.time()
+    with suppress(OSError):
+        names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]
+        for folder in (parent / name for name in names):
+            with suppress(OSError):  # of another user, or just removed
+                if now_s - folder.stat().st_mtime > _OLD_S:
+                    shutil.rmtree(folder, ignore_errors=True)
