@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from contextlib import AbstractContextManager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -28,7 +29,8 @@ _LAST_PAUSE_S: Final = 0.02
 _MAX_NOTE_NBYTES: Final = 4096
 _TRIES: Final = 100
 
-_FLOCK: Final = struct.Struct("hhqqi4x" if sys.platform == "linux" else "qqihh")
+_IS_LINUX: Final = sys.platform.startswith("linux")
+_FLOCK: Final = struct.Struct("hhqqi4x" if _IS_LINUX else "qqihh")
 """`struct flock`: on Linux type, whence, start, length, process; elsewhere start, length, process, type, whence."""
 _SET_LOCK: Final[int] = getattr(fcntl, "F_OFD_SETLK", 90)
 _GET_LOCK: Final[int] = getattr(fcntl, "F_OFD_GETLK", 92)
@@ -312,7 +314,7 @@ class ByteLocks:
         if not self._works:
             return
         try:
-            fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number, 1))  # waits for nobody: all locks are shared
+            fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number))  # waits for nobody: all locks are shared
         except OSError as error:
             raise LockedError(
                 f"{self._path}: its file system or the system has no lock to give ({error.strerror}); keep the "
@@ -320,9 +322,9 @@ class ByteLocks:
             ) from error
 
     def _find_before(self, end: int) -> int | None:
-        answer = fcntl.fcntl(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, end))
+        answer = fcntl.fcntl(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, length=end))
         fields = _FLOCK.unpack(answer)
-        how, start = (fields[0], fields[2]) if sys.platform == "linux" else (fields[3], fields[0])
+        how, start = (fields[0], fields[2]) if _IS_LINUX else (fields[3], fields[0])
         return None if how == fcntl.F_UNLCK else int(start)
 
     def leave(self) -> None:
@@ -335,8 +337,9 @@ class ByteLocks:
                     os.close(fd)
 
 
-def _pack_lock(how: int, start: int, length: int) -> bytes:
-    if sys.platform == "linux":
+@lru_cache(64)
+def _pack_lock(how: int, start: int, *, length: int = 1) -> bytes:
+    if _IS_LINUX:
         return _FLOCK.pack(how, os.SEEK_SET, start, length, 0)
     return _FLOCK.pack(start, length, 0, how, os.SEEK_SET)
 

@@ -1,4 +1,4 @@
-"""Every lock file of a repository: no forked child keeps one, and every wait for one ends and says who is in the way."""
+"""Every lock file of a repository: no forked child keeps one; every wait for one ends and says who is in the way."""
 
 from __future__ import annotations
 

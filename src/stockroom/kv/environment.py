@@ -46,7 +46,7 @@ class Environment:
         *,
         databases: Sequence[str],
         map_nbytes: int = 16 * GIB,
-        max_readers: int = 512,
+        max_readers: int = 256,
         metasync: bool = True,
         create: bool = True,
         file_system: str | None = None,

@@ -38,7 +38,7 @@ class Gate:
         """
         me = threading.get_ident()
         with self._mutex:
-            if not self._changed.wait_for(lambda: self._is_open_to(me), PATIENCE_S):
+            if self._shut_by is not None and not self._changed.wait_for(lambda: self._is_open_to(me), PATIENCE_S):
                 raise _make_error(f"thread {self._shut_by} of this process waits to grow or close the file")
             self._inside.add(me)
 

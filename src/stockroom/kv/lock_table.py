@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,9 +23,8 @@ HEADER_NBYTES: Final = 192
 SLOT_NBYTES: Final = 64
 PREFIX: Final = "stock-opening-"
 """How the name of an opening's folder begins. The folder exists for an instant."""
-_DATA_NAME: Final = "data.mdb"
-_LOCK_NAME: Final = "lock.mdb"
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - mkdtemp closes it to others
+_OLD_S: Final = 3600.0
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is closed to others
 _TXNID: Final = 6
 _SLOT_TXNID: Final = 16
 _SLOT_PID: Final = 17
@@ -60,10 +61,14 @@ class LockTable:
         if found != expected:
             raise _make_layout_error(path)  # the slot becomes free when this function leaves `txn`
 
-    def set_newest(self, txnid: int) -> None:
-        """Say which transaction is the newest: the next one sees it, or follows it."""
-        if self._words[_TXNID] != txnid:
-            self._words[_TXNID] = txnid
+    @property
+    def newest(self) -> int:
+        """The newest transaction: the next one sees it, or follows it."""
+        return self._words[_TXNID]
+
+    @newest.setter
+    def newest(self, txnid: int) -> None:
+        self._words[_TXNID] = txnid
 
     def set_oldest_reader(self, snapshot: int | None) -> None:
         """Keep the pages of `snapshot`, and of all later ones, from reuse; of none if None."""
@@ -86,41 +91,47 @@ def private_folder(path: Path, max_readers: int) -> Iterator[tuple[Path, int]]:
     The lock file has its blocks already: LMDB makes it sparse, and on a full disk the first touch of a page would kill
     the process (SIGBUS).
     """
-    folder = _make_folder(path)
+    link = _make_link(path / "data.mdb")
+    lock = link.with_name("lock.mdb")
     fd = -1
     try:
-        fd = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, 0, HEADER_NBYTES + SLOT_NBYTES * (max_readers - 1))
-        yield folder, fd
+        yield link.parent, fd
     finally:
         if fd >= 0:
             os.close(fd)
-        with suppress(OSError):
-            (folder / _LOCK_NAME).unlink()
-        with suppress(OSError):
-            _remove_folder(folder)
+            lock.unlink()
+        link.unlink()
+        link.parent.rmdir()
 
 
-def _make_folder(path: Path) -> Path:
-    """Make a private folder whose `data.mdb` leads to that of `path`: in memory if there is such a place."""
-    fault: OSError | None = None
-    for parent in (_MEMORY, path, Path(tempfile.gettempdir())):
+def _make_link(data: Path) -> Path:
+    """Make a link of the same name to the file `data`, in a private folder: in memory if there is such a place."""
+    for parent in (_MEMORY, data.parent, Path(tempfile.gettempdir())):
+        _remove_old_folders(parent)
+        link = parent / f"{PREFIX}{os.urandom(8).hex()}" / data.name
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            link.parent.mkdir(mode=0o700)
             try:
-                (folder / _DATA_NAME).symlink_to(path / _DATA_NAME)
+                link.symlink_to(data)
             except OSError:
-                folder.rmdir()
+                link.parent.rmdir()
                 raise
         except OSError as error:
             fault = error
         else:
-            return folder
-    assert fault is not None
-    raise StockroomError(f"{path}: cannot be opened: no temporary folder can be made ({fault})") from fault
+            return link
+    raise fault
 
 
-def _remove_folder(folder: Path) -> None:
-    (folder / _DATA_NAME).unlink()
-    folder.rmdir()
+def _remove_old_folders(parent: Path) -> None:
+    """Remove the folders of openings that were killed on the way."""
+    now_s = time.time()
+    with suppress(OSError):
+        names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]
+        for folder in (parent / name for name in names):
+            with suppress(OSError):  # of another user, or just removed
+                if now_s - folder.stat().st_mtime > _OLD_S:
+                    shutil.rmtree(folder, ignore_errors=True)

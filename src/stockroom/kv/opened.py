@@ -43,7 +43,7 @@ class MetaPages:
         self._words = memoryview(self._map).cast("Q")
         self._other_txnid = nbytes // 8 + _TXNID
 
-    def find_newest(self) -> int:
+    def read_newest(self) -> int:
         """Return the newest transaction that is committed."""
         first, second = self._words[_TXNID], self._words[self._other_txnid]
         return first if first > second else second
@@ -73,11 +73,11 @@ class OpenedFile:
     def begin_read(self) -> Any:
         """Begin a transaction that sees the newest snapshot; no writer reuses its pages until `end_read`."""
         for _ in range(_TRIES):
-            snapshot, raw = self._metas.find_newest(), None
+            snapshot, raw = self._metas.read_newest(), None
             self._readers.hold(snapshot)
             try:
                 raw = self._begin_after(snapshot)
-                if raw.id() == snapshot == self._metas.find_newest():  # else a writer may not have seen the hold
+                if raw.id() == snapshot == self._metas.read_newest():  # else a writer may not have seen the hold
                     return raw
                 raw.abort()
             except BaseException:
@@ -100,7 +100,7 @@ class OpenedFile:
             return self.env.begin(write=True)  # LMDB refuses
         with self._beginning:
             self._table.set_oldest_reader(self._readers.find_least())
-            snapshot = self._metas.find_newest()
+            snapshot = self._metas.read_newest()
             raw = self._begin_after(snapshot, write=True)
         if raw.id() != snapshot + 1:
             raw.abort()
@@ -117,9 +117,10 @@ class OpenedFile:
             self.end_read(raw)
 
     def _begin_after(self, snapshot: int, *, write: bool = False) -> Any:
+        if self._table is None or self._table.newest == snapshot:
+            return self.env.begin(write=write)
         with self._beginning:
-            if self._table is not None:
-                self._table.set_newest(snapshot)
+            self._table.newest = snapshot
             return self.env.begin(write=write)
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class OpenOptions:
     """How to open an environment; the first opener in a process decides."""
 
     map_nbytes: int = 16 * GIB
-    max_readers: int = 512
+    max_readers: int = 256
     metasync: bool = True
     create: bool = True
     file_system: str | None = None
