@@ -69,6 +69,12 @@ class LeafVectors:
         """Return whether the leaf node of a position is resolved."""
         return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
 
+    def forget(self, positions: NDArray[np.int64]) -> None:
+        """Make positions unresolved again: their locations are no longer right."""
+        self._located[positions] = 0
+        self._filled[self._locate_leaves(positions)] = False
+        self.is_whole = False
+
     def fill(self, positions: NDArray[np.int64]) -> None:
         """Resolve `positions`: alone, or with their whole leaf nodes."""
         if self.is_whole or not len(positions):

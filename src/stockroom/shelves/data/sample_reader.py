@@ -65,7 +65,6 @@ class SampleReader:
         self._rows: dict[int, Array] = {}
         self._plan: GatherPlan | None = None
         self._may_plan = tree.count <= _MAX_PRIVATE
-        self._epoch: bytes | None = None
         self._partial: list[Pack] = []
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
@@ -276,9 +275,16 @@ class SampleReader:
             return self._tensors.gather(self._vectors.get_locations(positions), self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = self._make_vectors()
-            vectors.fill(positions)
-            return self._tensors.gather(vectors.get_locations(positions), self.format.item_nbytes)
+            return self._tensors.retry_when_moved(partial(self._gather_resolved, positions, self.format.item_nbytes))
+
+    def _gather_resolved(self, positions: NDArray[np.int64], item_nbytes: int) -> NDArray[np.uint8]:
+        """Return what `_gather` does, after the positions were resolved again."""
+        if self._vectors is None or self._count <= _MAX_PRIVATE:
+            self._vectors = self._make_vectors()
+        else:  # the others keep what is right
+            self._vectors.forget(positions)
+        self._vectors.fill(positions)
+        return self._tensors.gather(self._vectors.get_locations(positions), item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
@@ -298,12 +304,7 @@ class SampleReader:
         """Return empty vectors, or those of a large column that the processes of this machine share."""
         if not self._is_chunked:
             return self._make_value_vectors()
-        if self._count <= _MAX_PRIVATE:
-            return LeafVectors(self.tree, self._locate)
-        before, self._epoch = self._epoch, self._tensors.index.read_epoch()
-        if self._epoch in (None, before):  # the same again would have the same stale locations
-            return LeafVectors(self.tree, self._locate)
-        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations %s" % self._epoch))
+        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations"))
 
     def _make_value_vectors(self) -> LeafVectors:
         return LeafVectors(self.tree, None, partial(self._share, b"values"))

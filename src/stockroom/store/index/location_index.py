@@ -30,7 +30,6 @@ from stockroom.store.index.catalog import (
     list_tables,
     name_table,
     next_sequence,
-    read_epoch,
     read_generation,
     remove_pack,
     replace_tables,
@@ -80,7 +79,6 @@ class _Records:
     """What the catalog says of the tables in one snapshot."""
 
     generation: int
-    epoch: bytes | None
     tables: list[TableRecord]
     removed: RemovedPacks
 
@@ -113,17 +111,6 @@ class LocationIndex:
         for positions, locations in iter_matches(loaded.tables, digests):
             is_kept = ~loaded.records.removed.mask(locations)
             yield positions[is_kept], locations[is_kept]
-
-    def read_epoch(self) -> bytes | None:
-        """Return a name for the time until the next removal of a pack: locations found in it are valid in all of it.
-
-        None if there is no such name. Should another file take the catalog's place, the name changes too.
-        """
-        epoch = self._load().records.epoch
-        with contextlib.suppress(OSError):  # without its file, a catalog has no name
-            file = self._catalog.file.stat()
-            return None if epoch is None else b"%s %d %d" % (epoch.hex().encode(), file.st_dev, file.st_ino)
-        return None
 
     def refresh(self) -> bool:
         """Load the additions of other processes; returns whether anything changed."""
@@ -364,7 +351,7 @@ class LocationIndex:
 
 
 def _read_records(txn: ReadTxn) -> _Records:
-    return _Records(read_generation(txn), read_epoch(txn), list_tables(txn), read_removed(txn))
+    return _Records(read_generation(txn), list_tables(txn), read_removed(txn))
 
 
 def _drop_packs(txn: WriteTxn, numbers: Sequence[int]) -> None:
