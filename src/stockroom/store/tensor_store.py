@@ -106,7 +106,10 @@ class TensorStore:
 
     def share_vector(self, depends_on: bytes, nbytes: int) -> NDArray[np.uint8] | None:
         """Return zeros `(nbytes,)` that all processes of this user fill, as far as they have; None if impossible."""
-        return open_shared_vector(self._vectors_directory, depends_on, nbytes)
+        identity = self.catalog.read_identity()
+        if identity is None:
+            return None
+        return open_shared_vector(self._vectors_directory, b"%s %s" % (depends_on, identity), nbytes)
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.

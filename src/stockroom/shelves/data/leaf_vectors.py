@@ -74,6 +74,12 @@ class LeafVectors:
         leaf = bisect.bisect_right(self._starts, position)
         return self._starts[leaf - 1], self._starts[leaf]
 
+    def forget(self, positions: NDArray[np.int64]) -> None:
+        """Make positions unresolved again: their locations are no longer right."""
+        self._located[positions] = 0
+        self._filled[self._locate_leaves(positions)] = False
+        self.is_whole = False
+
     def fill(self, positions: NDArray[np.int64]) -> None:
         """Resolve `positions`: alone, or with their whole leaf nodes."""
         if self.is_whole or not len(positions):

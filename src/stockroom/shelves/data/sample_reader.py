@@ -67,7 +67,6 @@ class SampleReader:
         self._leaf_locations = LeafLocations(self.format, tensors)
         self._plan: GatherPlan | None = None
         self._batches = 0
-        self._epoch: bytes | None = None
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
@@ -303,9 +302,13 @@ class SampleReader:
             return self._tensors.retry_when_moved(partial(self._gather_resolved, positions, self.format.item_nbytes))
 
     def _gather_resolved(self, positions: NDArray[np.int64], item_nbytes: int) -> NDArray[np.uint8]:
-        vectors = self._vectors = self._make_vectors()
-        vectors.fill(positions)
-        return self._tensors.gather(vectors.get_locations(positions), item_nbytes)
+        """Return what `_gather` does, after the positions were resolved again."""
+        if self._vectors is None or self._count <= _MAX_PRIVATE:
+            self._vectors = self._make_vectors()
+        else:  # the others keep what is right
+            self._vectors.forget(positions)
+        self._vectors.fill(positions)
+        return self._tensors.gather(self._vectors.get_locations(positions), item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
@@ -325,12 +328,7 @@ class SampleReader:
         """Return empty vectors, or those of a large column that the processes of this machine share."""
         if not self._is_chunked:
             return self._make_value_vectors()
-        if self._count <= _MAX_PRIVATE:
-            return LeafVectors(self.tree, self._locate)
-        before, self._epoch = self._epoch, self._tensors.index.read_epoch()
-        if self._epoch in (None, before):  # the same again would have the same stale locations
-            return LeafVectors(self.tree, self._locate)
-        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations %s" % self._epoch))
+        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations"))
 
     def _make_value_vectors(self) -> LeafVectors:
         return LeafVectors(self.tree, None, partial(self._share, b"values"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -72,10 +73,16 @@ class Catalog:
         """Bring all updates to disk: a power cut may undo the last one, but none before it."""
         self._env.sync()
 
-    @property
-    def file(self) -> Path:
-        """The file of the environment."""
-        return self.directory / "data.mdb"
+    def read_identity(self) -> bytes | None:
+        """Return a name that no catalog before or after has: pack numbers begin again in a new one.
+
+        None if this catalog is older than such names, or its file is gone.
+        """
+        identity = self._env.view(lambda txn: _get_counter(txn, b"identity"))
+        with suppress(OSError):
+            file = (self.directory / "data.mdb").stat()
+            return b"%d %d %d" % (identity, file.st_dev, file.st_ino) if identity else None
+        return None
 
     def find_digest(self, number: int) -> PackDigest | None:
         """Return the digest of pack `number`, or None if it is gone."""
@@ -141,7 +148,6 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
     """Remove a pack from the catalog; its number is not used again."""
     digest = txn.get(_PACKS, _U32.pack(number))
     if digest is not None:
-        txn.put(_META, b"removals", _U64.pack(_get_counter(txn, b"removals") + 1))
         txn.delete(_PACKS, _U32.pack(number))
         txn.delete(_NUMBERS, digest)
         forget_small(txn, number)
@@ -203,15 +209,6 @@ def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: Sequence[Tabl
 def read_generation(txn: ReadTxn) -> int:
     """Return a number that grows with every change of the catalog."""
     return _get_counter(txn, b"generation")
-
-
-def read_epoch(txn: ReadTxn) -> bytes | None:
-    """Return what names this catalog and its last removal of a pack: locations found meanwhile stay valid.
-
-    None if it is older than such names.
-    """
-    identity = _get_counter(txn, b"identity")
-    return _U64.pack(identity) + _U64.pack(_get_counter(txn, b"removals")) if identity else None
 
 
 def _get_counter(txn: ReadTxn, key: bytes) -> int:

@@ -30,7 +30,6 @@ from stockroom.store.index.catalog import (
     list_tables,
     name_table,
     next_sequence,
-    read_epoch,
     read_generation,
     remove_pack,
     replace_tables,
@@ -81,19 +80,16 @@ class _Records:
     """What the catalog says of the tables in one snapshot."""
 
     generation: int
-    epoch: bytes | None
     tables: list[TableRecord]
     removed: RemovedPacks
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The open tables, oldest first, and the packs whose rows in them do not count."""
+    """The records of a snapshot, and their tables, open, oldest first."""
 
-    generation: int
-    epoch: bytes | None
+    records: _Records
     tables: list[LocationTable]
-    removed: RemovedPacks
 
 
 class LocationIndex:
@@ -114,24 +110,13 @@ class LocationIndex:
         """
         loaded = self._load()
         for positions, locations in iter_matches(loaded.tables, digests):
-            is_kept = ~loaded.removed.mask(locations)
+            is_kept = ~loaded.records.removed.mask(locations)
             yield positions[is_kept], locations[is_kept]
-
-    def read_epoch(self) -> bytes | None:
-        """Return a name for the time until the next removal of a pack: locations found in it are valid in all of it.
-
-        None if there is no such name. Should another file take the catalog's place, the name changes too.
-        """
-        epoch = self._load().epoch
-        with contextlib.suppress(OSError):  # without its file, a catalog has no name
-            file = self._catalog.file.stat()
-            return None if epoch is None else b"%s %d %d" % (epoch.hex().encode(), file.st_dev, file.st_ino)
-        return None
 
     def refresh(self) -> bool:
         """Load the additions of other processes; returns whether anything changed."""
         loaded = self._loaded
-        if loaded is not None and self._catalog.read_generation() == loaded.generation:
+        if loaded is not None and self._catalog.read_generation() == loaded.records.generation:
             return False
         with self._lock:
             self._reload()
@@ -166,8 +151,7 @@ class LocationIndex:
         No writer waits meanwhile. A merge that fails changes nothing and raises nothing: the tables still answer. With
         `max_rows` None, also rewrite tables in which more than a quarter of the rows are of removed packs.
         """
-        records = self._catalog.view(_read_records)
-        if max_rows is not None and not plan_merge(records.tables, max_rows):
+        if max_rows is not None and not plan_merge(self._load().records.tables, max_rows):
             return 0
         with contextlib.suppress(StockroomError, OSError), FileLock(self._directory / _MERGE_LOCK_NAME) as lock:
             if lock.try_take():
@@ -282,15 +266,15 @@ class LocationIndex:
         if not fresh:
             return None
         before, removed, table = list_tables(txn), read_removed(txn), _make_table(fresh)
-        first: int | None = fresh[0][0]
         merged = plan_small_merge(before, table.rows)
         if merged:
             table = removed.drop(merge_tables([*(self._open_table(record) for record in merged), table]))
-            first = note_merge(txn, before, merged, removed)
         new = [self._store_table(next_sequence(txn), table)]
         replace_tables(txn, merged, new)
-        if first is not None:
-            set_first(txn, new[0], first)
+        if merged:
+            note_merge(txn, before, merged, new, removed)
+        else:
+            set_first(txn, new[0], fresh[0][0])
         return _Replaced(before, new)
 
     def _merge(self, max_rows: int | None) -> int:
@@ -337,10 +321,8 @@ class LocationIndex:
         if path.exists():  # the update may run twice
             path.rename(self._directory / name)
             sync_path(self._directory)
-        first = note_merge(txn, before, merged, dropped)
         replace_tables(txn, merged, new)
-        if new and first is not None:
-            set_first(txn, new[0], first)
+        note_merge(txn, before, merged, new, dropped)
         return _Replaced(before, new)
 
     def _store_table(self, sequence: int, table: LocationTable) -> TableRecord:
@@ -375,12 +357,12 @@ class LocationIndex:
                     self._update(self._rebuild)
                     rebuilt = True
             else:
-                self._loaded = _Loaded(records.generation, records.epoch, tables, records.removed)
+                self._loaded = _Loaded(records, tables)
                 return
 
 
 def _read_records(txn: ReadTxn) -> _Records:
-    return _Records(read_generation(txn), read_epoch(txn), list_tables(txn), read_removed(txn))
+    return _Records(read_generation(txn), list_tables(txn), read_removed(txn))
 
 
 def _drop_packs(txn: WriteTxn, numbers: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ each table holds the packs from its first number up to the first number of the n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,15 +78,32 @@ def set_first(txn: WriteTxn, table: TableRecord, number: int) -> None:
 
 
 def note_merge(
-    txn: WriteTxn, before: Sequence[TableRecord], merged: Sequence[TableRecord], dropped: RemovedPacks
-) -> int | None:
-    """Forget removed packs that only the `merged` tables held, and whose rows a merge has `dropped`.
+    txn: WriteTxn,
+    before: Sequence[TableRecord],
+    merged: Sequence[TableRecord],
+    new: Sequence[TableRecord],
+    dropped: RemovedPacks,
+) -> None:
+    """Forget removed packs that only the `merged` tables held, and whose rows a merge into `new` has `dropped`.
 
-    `merged` are neighbors in `before`, all tables before the merge, oldest first. Returns the least pack number that
-    they held, or None if it is not known.
+    `merged` are neighbors in `before`, all tables before the merge, oldest first. `new` is one table, or none if no row
+    is left.
     """
     firsts = _read_firsts(txn)
     gone = {table.sequence for table in merged}
+    if len(dropped.numbers):
+        is_held = _find_held(before, gone, firsts, dropped)
+        _write_removed(txn, np.setdiff1d(read_removed(txn).numbers, dropped.numbers[~is_held], assume_unique=True))
+    kept = {sequence: first for sequence, first in firsts.items() if sequence not in gone}
+    if merged[0].sequence in firsts:
+        kept |= {table.sequence: firsts[merged[0].sequence] for table in new}
+    _write_firsts(txn, kept)
+
+
+def _find_held(
+    before: Sequence[TableRecord], gone: Collection[int], firsts: Mapping[int, int], dropped: RemovedPacks
+) -> NDArray[np.bool_]:
+    """Return which of the `dropped` packs a table of `before` that is not `gone` may hold."""
     is_held = np.zeros(len(dropped.numbers), bool)
     stop: float = np.inf
     for table in reversed(before):
@@ -94,10 +111,7 @@ def note_merge(
         if table.sequence not in gone:
             is_held |= (dropped.numbers >= (first or 0)) & (dropped.numbers < stop)
         stop = stop if first is None else min(stop, first)
-    known = read_removed(txn).numbers
-    _write_removed(txn, np.setdiff1d(known, dropped.numbers[~is_held], assume_unique=True))
-    _write_firsts(txn, {sequence: first for sequence, first in firsts.items() if sequence not in gone})
-    return firsts.get(merged[0].sequence)
+    return is_held
 
 
 def _write_removed(txn: WriteTxn, numbers: NDArray[np.int64]) -> None:

@@ -261,7 +261,7 @@ def merge_and_die(root: Path, stop_at: int) -> bool:
 
     for name in ("open", "fsync", "fdatasync", "rename", "unlink"):
         watch(os, name)
-    for name in ("replace_tables", "note_merge", "set_first", "sync_path"):
+    for name in ("replace_tables", "note_merge", "sync_path"):
         watch(location_index, name)
     with closing(TensorStore(root)) as store:
         store.index.merge()
