@@ -16,17 +16,21 @@ from stockroom.refs import RefStore, sort_parents_first
 from stockroom.refs.objects import decode_object
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind
 from stockroom.repository.repository import Repository
+from stockroom.store.index.chunk_search import iter_by_pack
 
 _OBJECTS_AT_ONCE: Final = 512
 
 
 @dataclass(slots=True)
 class PushContents:
-    """Commits, parents first; metadata objects; and the packs that hold the chunks they newly refer to."""
+    """Commits, parents first; metadata objects; and the packs that hold the chunks they newly refer to.
+
+    Each pack comes with `(rows,)`: whether a row is one of these chunks.
+    """
 
     commits: list[CommitId] = field(default_factory=list)
     objects: dict[ObjectDigest, None] = field(default_factory=dict)
-    packs: dict[PackDigest, None] = field(default_factory=dict)
+    packs: dict[PackDigest, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def plan_push(
@@ -41,13 +45,15 @@ def plan_push(
     Packs to `avoid` are only taken for chunks that no others hold.
     """
     contents = PushContents()
-    leaving = {*repository.marks.read_leaving(), *avoid}
+    leaving, tensors = {*repository.marks.read_leaving(), *avoid}, repository.tensors
 
     def add_objects(digests: Iterable[ObjectDigest]) -> None:
         contents.objects.update(dict.fromkeys(digests))
 
     def add_chunks(digests: NDArray[np.uint8], _: object) -> None:
-        contents.packs.update(dict.fromkeys(repository.tensors.list_packs(digests, avoid=leaving)))
+        for number, rows, _ in iter_by_pack(tensors.locate_outside(digests, avoid=leaving)):
+            pack = tensors.cache.get(number)
+            contents.packs.setdefault(pack.digest, np.zeros(pack.rows, bool))[rows] = True
 
     walk = Walk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
     for commit, base in list_new_commits(repository.refs, tips, known).items():

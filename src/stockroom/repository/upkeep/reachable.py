@@ -6,6 +6,7 @@ Memory grows with the metadata, not the samples: a digest for each object, a byt
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -18,7 +19,8 @@ from stockroom.errors import CorruptionError
 from stockroom.refs import Stage, iter_history
 from stockroom.refs.commit import CommitRecord
 from stockroom.repository.repository import Repository
-from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.chunk_search import iter_by_pack
+from stockroom.store.pack.pack import StalePackError
 
 _COMMITS_AT_ONCE: Final = 256
 
@@ -83,12 +85,12 @@ class Reachable:
             self._add_live(self._tensors.locate(digests[~is_found]))  # raises if a chunk is nowhere
 
     def _add_live(self, locations: NDArray[np.uint64]) -> None:
-        numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
-        for number in np.unique(numbers).tolist():
-            live = self._live.get(number)
-            if live is None:
-                live = self._live[number] = np.zeros(self._tensors.cache.get(number).rows, bool)
-            live[rows[numbers == number]] = True
+        for number, rows, _ in iter_by_pack(locations):
+            with suppress(StalePackError):  # a writer has joined it with others since
+                live = self._live.get(number)
+                if live is None:
+                    live = self._live[number] = np.zeros(self._tensors.cache.get(number).rows, bool)
+                live[rows] = True
 
 
 def count_needed(repository: Repository, packs: Collection[PackDigest]) -> int:

@@ -161,6 +161,7 @@ class Workspace(ABC):
         self._stage_edits()
         self._flush_tensors()
         self._write_stage()
+        self.repository.join_packs()
 
     @cached_property
     def tensors(self) -> TensorWriter:
