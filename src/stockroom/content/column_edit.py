@@ -13,6 +13,7 @@ from stockroom.digest import ObjectDigest
 from stockroom.trees import Key, KeysLike, NodeCache, Tree
 
 _MAX_UNAPPLIED = 1 << 16
+_MAX_COPIED = 1 << 10  # a savepoint copies the edits not yet applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class ColumnEdit:
     appended: range = range(0)
     _tree: Tree = field(init=False)
     _unapplied: dict[Key, bytes | None] = field(init=False, default_factory=dict)
+    _last: Key | None = field(init=False, default=None)
+    _knows_last: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._tree = Tree(self.nodes, self.record.tree_format, ObjectDigest(self.record.root))
@@ -50,6 +53,13 @@ class ColumnEdit:
             self._apply()
         return self._tree
 
+    @property
+    def last_key(self) -> Key | None:
+        """The greatest key; None if there is none. Appending one by one applies nothing for it."""
+        if not self._knows_last:
+            self._last, self._knows_last = self.tree.last_key, True
+        return self._last
+
     def find(self, key: Key) -> bytes | None:
         """Return the entry of a key, or None."""
         if key in self._unapplied:
@@ -58,27 +68,48 @@ class ColumnEdit:
 
     def put(self, key: Key, entry: bytes) -> None:
         """Set one entry."""
+        last, knows_last = self._last, self._knows_last
+        self._knows_last = False  # an interrupt leaves it unknown
         self._unapplied[key] = entry
         self.puts += 1
+        if knows_last:
+            self._last, self._knows_last = key if last is None or key > last else last, True  # type: ignore[operator]
         if len(self._unapplied) >= _MAX_UNAPPLIED:
             self._apply()
 
     def put_many(self, keys: KeysLike, entries: NDArray[np.uint8]) -> None:
         """Set the entries `(n, width)` of n distinct keys."""
+        self._knows_last = False
         self._tree = self.tree.edit(keys, entries)
         self.puts += 1
 
+    def append(self, keys: range, entries: NDArray[np.uint8]) -> None:
+        """Set the entries `(n, width)` of consecutive keys behind the greatest; a few are applied together, later."""
+        if len(keys) >= _MAX_COPIED:
+            self.put_many(np.arange(keys.start, keys.stop, dtype=np.int64), entries)
+            return
+        last = keys[-1] if keys else self.last_key
+        self._knows_last = False  # an interrupt leaves it unknown
+        self._unapplied.update(zip(keys, (entry.tobytes() for entry in entries), strict=True))
+        self.puts += 1
+        self._last, self._knows_last = last, True
+        if len(self._unapplied) >= _MAX_COPIED:
+            self._apply()
+
     def delete(self, key: Key) -> None:
         """Remove a key if it exists."""
+        self._knows_last = False
         self._unapplied[key] = None
 
     def clear(self) -> None:
         """Remove all keys."""
+        self._knows_last = False
         self._unapplied = {}
         self._tree = Tree.empty(self.nodes, self.record.tree_format)
 
     def adopt(self, other: ColumnEdit) -> None:
         """Replace all keys and entries with those of another edit of the same schema."""
+        self._knows_last = False
         self._tree = other.tree
         self._unapplied = {}
         self.puts += 1
@@ -92,10 +123,13 @@ class ColumnEdit:
 
     def save(self) -> Savepoint:
         """Return the current point."""
+        if len(self._unapplied) > _MAX_COPIED:
+            self._apply()
         return Savepoint(self.record, self._tree, dict(self._unapplied))
 
     def restore(self, savepoint: Savepoint) -> None:
         """Return to a saved point."""
+        self._knows_last = False
         self.record, self._tree, self._unapplied = savepoint.record, savepoint.tree, dict(savepoint.unapplied)
 
     def finish(self) -> ColumnRecord:

@@ -91,7 +91,7 @@ class ColumnWriter:
     def extend(self, values: object) -> range:
         """Add samples after the greatest int key, and return their keys."""
         with self._all_or_nothing():
-            last = self.edit.tree.last_key
+            last = self.edit.last_key
             first = 0 if last is None else int(last) + 1
             plain = as_array_like(values, f"column {self._name!r}")
             if isinstance(plain, np.ndarray) and not self._record.is_text:
@@ -165,8 +165,7 @@ class ColumnWriter:
         try:
             for start in range(0, len(batch), size):
                 part = batch[start : start + size]
-                keys = np.arange(first + start, first + start + len(part), dtype=np.int64)
-                self.edit.put_many(keys, self._encode_batch(part))
+                self.edit.append(range(first + start, first + start + len(part)), self._encode_batch(part))
         finally:
             self._workspace.wait_for_writes()  # after the return the caller may change the array
         return range(first, first + len(batch))
