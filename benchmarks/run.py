@@ -33,6 +33,7 @@ import merging
 import models
 import reading
 import remotes
+import scale
 import sessions
 import sizes
 import torch_loading
@@ -80,7 +81,15 @@ BENCHMARKS: Sequence[Benchmark] = (
     upkeep.gc_memory,
     git_tie.git_checkout,
 )
-SCALE: Sequence[Benchmark] = ()
+SCALE: Sequence[Benchmark] = (
+    scale.many_packs,
+    scale.many_commits,
+    scale.repack_of_many,
+    scale.wide,
+    scale.push_of_changed_labels,
+    scale.index_of_many_chunks,
+    scale.work_in_many_samples,
+)
 """Work at sizes that the others do not have: many packs, many commits, wide tables, 10^8 samples."""
 HEADINGS = ("work", "limit", "product", "ratio", "target", "")
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
