@@ -29,6 +29,9 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLO
 _NO_SUCH_FILE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ADVICE: Final = {
+    errno.EMFILE: "close files, or raise the limit (ulimit -n)",
+    errno.ENFILE: "close files, here or in other programs, or raise the limit (sysctl fs.file-max)",
+    errno.ENOMEM: "release views (`column.view`) and other maps, or raise the limit (ulimit -v, vm.max_map_count)",
     errno.EACCES: "check who may read there",
     errno.EPERM: "check who may read there",
     errno.EIO: "the disk may be failing: copy the readable files elsewhere",
@@ -70,8 +73,6 @@ def refuse_unreadable(error: OSError, where: object, *, start: int | None = None
         return
     part = "" if start is None else f"bytes {start} to {stop} "
     advice = _ADVICE.get(error.errno or 0, "try again")
-    if is_exhaustion(error):
-        advice = "release views (`column.view`), which keep their packs open, or raise the limit (ulimit -n)"
     raise UnreadableError(
         f"{where}: {part}could not be read ({error.strerror or error}); {advice}",
         where=str(where),

@@ -69,6 +69,11 @@ class LeafVectors:
         """Return whether the leaf node of a position is resolved."""
         return self.is_whole or bool(self._filled[bisect.bisect_right(self._starts, position) - 1])
 
+    def get_leaf_span(self, position: int) -> tuple[int, int]:
+        """Return the first position of the leaf node that holds `position`, and the first after it."""
+        leaf = bisect.bisect_right(self._starts, position)
+        return self._starts[leaf - 1], self._starts[leaf]
+
     def forget(self, positions: NDArray[np.int64]) -> None:
         """Make positions unresolved again: their locations are no longer right."""
         self._located[positions] = 0

@@ -6,7 +6,6 @@ Whole leaf nodes are resolved to vectors and kept (`vectors`). A batch then cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,13 +15,15 @@ from numpy.typing import NDArray
 from stockroom.content.column import ColumnRecord
 from stockroom.content.entries import digest_entry, list_chunks
 from stockroom.digest import DIGEST_NBYTES
+from stockroom.shelves.data.leaf_locations import LeafLocations
 from stockroom.shelves.data.leaf_vectors import LeafVectors
 from stockroom.shelves.data.values import Array, decode_text
 from stockroom.shelves.entry_reader import EntryReader, FindUnflushed, SampleBuffer
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.pack.pack import Pack, StalePackError
+from stockroom.store.index.location_table import ROW_BITS
+from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.pack_cache import GatherPlan
 from stockroom.store.tensor_store import TensorStore
 from stockroom.trees import Key, KeyType, Tree
@@ -35,7 +36,7 @@ _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
 _MAX_PRIVATE = 1 << 22
-"""Processes share the vectors of columns with more samples, and none keeps a plan, which is as long."""
+"""Processes share the vectors of columns with more samples, and none keeps a plan, which takes 8 bytes a sample."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -63,9 +64,9 @@ class SampleReader:
         self._shape = tuple(length or 0 for length in record.shape)
         self._vectors: LeafVectors | None = None
         self._rows: dict[int, Array] = {}
+        self._leaf_locations = LeafLocations(self.format, tensors)
         self._plan: GatherPlan | None = None
-        self._may_plan = tree.count <= _MAX_PRIVATE
-        self._partial: list[Pack] = []
+        self._batches = 0
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
@@ -138,6 +139,9 @@ class SampleReader:
         if self._plan is None:
             return None
         rows = self._plan.gather(positions)
+        if rows is None:  # its packs had to make room for others
+            self._plan = None
+            return None
         return rows.view(self.dtype).reshape(len(rows), *self._shape)
 
     def iter_windows(self) -> Iterator[NDArray[np.int64]]:
@@ -179,7 +183,7 @@ class SampleReader:
             return self._read_located(vectors.locate(position), position)
         if not vectors.is_filled(position):
             vectors.fill(np.array([position], np.int64))
-        return self.read_entry(vectors.values[position].tobytes())
+        return self._read_value(vectors, position)
 
     def read_entry(self, value: bytes) -> Sample:
         """Return the sample behind one tree value."""
@@ -236,37 +240,57 @@ class SampleReader:
 
     def _read_located(self, location: int, position: int) -> Array:
         rows = self._rows.get(location >> 32)
+        if rows is None:
+            rows = self._keep_rows(location >> 32)
         if rows is not None:
             sample: Array = rows[location & 0xFFFFFFFF].copy()
             return sample
-        self._keep_rows(location >> 32)
+        try:
+            return np.frombuffer(self._tensors.read(location), self.dtype).reshape(self._shape)
+        except StalePackError:  # it has moved
+            pass
         only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
         return only
 
-    def _keep_rows(self, number: int) -> None:
+    def _read_value(self, vectors: LeafVectors, position: int) -> Sample:
+        """Return a sample of any kind; one chunk of a leaf node that is read in order needs no search."""
+        value = vectors.values[position].tobytes()
+        if self.format.is_fixed or self.reads_unflushed:
+            return self.read_entry(value)
+        location = self._leaf_locations.find(position, vectors)
+        if location is not None:
+            try:
+                return self._build(self.format.decode(value), self._tensors.read(location))
+            except StalePackError:
+                self._leaf_locations.forget()
+        return self.read_entry(value)
+
+    def _keep_rows(self, number: int) -> Array | None:
         """Keep a pack's rows open as an array `(rows, *shape)`, if it is raw and its rows have the samples' size."""
         if len(self._rows) >= _MAX_KEPT_PACKS:
             self._rows = {}
-        with suppress(StalePackError):
+        try:
             mapped = self._tensors.view_rows(number)
-            if mapped is not None and mapped.shape[1] == self.format.item_nbytes:
-                self._rows[number] = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
+        except StalePackError:
+            return None
+        if mapped is None or mapped.shape[1] != self.format.item_nbytes:
+            return None
+        rows: Array = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
+        self._rows[number] = rows
+        return rows
 
     def _plan_ahead(self) -> None:
-        """Make a plan once all leaf nodes are resolved; retried only when partial packs have become whole."""
-        vectors = self._vectors
-        if not self._may_plan or vectors is None or not vectors.is_whole or self.format.item_nbytes is None:
+        """Make a plan once all leaf nodes are resolved and all packs are open; try more and more rarely."""
+        vectors, nbytes = self._vectors, self.format.item_nbytes
+        if self._plan is not None or vectors is None or not vectors.is_whole or nbytes is None:
             return
-        if any(pack.presence is not None for pack in self._partial):
+        self._batches += 1
+        is_due = self._batches & (self._batches - 1) == 0  # each try looks at every location
+        if not is_due or self._count > _MAX_PRIVATE or self._tensors.cache.is_careful:
             return
-        if self._tensors.cache.is_careful:
-            return
-        self._may_plan = False
-        with suppress(StalePackError):
-            self._plan = self._tensors.plan_gather(vectors.get_locations(slice(None)), self.format.item_nbytes)
-            if self._plan is None:
-                self._partial = self._tensors.list_partial(vectors.get_locations(slice(None)))
-                self._may_plan = bool(self._partial)
+        locations = vectors.get_locations(slice(None))
+        packs = np.flatnonzero(np.bincount((locations >> ROW_BITS).view(np.int64)))
+        self._plan = self._tensors.plan_gather(locations, nbytes, among=packs)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ import msgspec
 from stockroom.digest import DIGEST_NBYTES, PackDigest
 from stockroom.errors import malformed
 from stockroom.kv import Environment, ReadTxn, WriteTxn
+from stockroom.store.index.small_packs import DATABASE as SMALL
+from stockroom.store.index.small_packs import forget_due, forget_small, is_joinable, list_due, list_group
 
 TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
@@ -51,7 +53,8 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META, REMOVED), metasync=False)
+        databases = (_PACKS, _NUMBERS, _TABLES, _META, REMOVED, SMALL)
+        self._env = Environment.open(directory, databases=databases, metasync=False)
         self._digests: dict[int, PackDigest] = {}
 
     def close(self) -> None:
@@ -95,6 +98,27 @@ class Catalog:
         """Return every registered pack by number."""
         return self._env.view(list_packs)
 
+    def read_due(self) -> list[bytes]:
+        """Return the groups of small packs that are due to be joined."""
+        return self._env.view(list_due)
+
+    def read_small(self, group: bytes, limit: int) -> dict[int, int]:
+        """Return up to `limit` packs of a group of small packs, oldest first: their raw bytes by number."""
+        return dict(self._env.view(lambda txn: list_group(txn, group, limit)))
+
+    def select_joinable(self, numbers: Collection[int]) -> set[int]:
+        """Return those of these packs that are small and that writers may join."""
+        return self._env.view(lambda txn: {number for number in numbers if is_joinable(txn, number)})
+
+    def forget_due(self, group: bytes) -> None:
+        """Take a group of small packs as not due until another is added to it."""
+        self._env.update(lambda txn: forget_due(txn, group))
+
+    def keep_apart(self, packs: Collection[PackDigest]) -> None:
+        """Let these packs stay as they are: writers no longer join them with others."""
+        if self._env.view(lambda txn: any(is_joinable(txn, number) for number in _list_numbers(txn, packs))):
+            self._env.update(lambda txn: _keep_apart(txn, packs))
+
     def read_generation(self) -> int:
         """Return a number that grows with every change of the catalog."""
         return self._env.view(read_generation)
@@ -126,6 +150,17 @@ def remove_pack(txn: WriteTxn, number: int) -> None:
     if digest is not None:
         txn.delete(_PACKS, _U32.pack(number))
         txn.delete(_NUMBERS, digest)
+        forget_small(txn, number)
+
+
+def _keep_apart(txn: WriteTxn, packs: Collection[PackDigest]) -> None:
+    for number in _list_numbers(txn, packs):
+        forget_small(txn, number)
+
+
+def _list_numbers(txn: ReadTxn, packs: Collection[PackDigest]) -> list[int]:
+    found = [txn.get(_NUMBERS, digest) for digest in packs]
+    return [_decode_number(_U32, number) for number in found if number is not None]
 
 
 def list_packs(txn: ReadTxn) -> dict[int, PackDigest]:

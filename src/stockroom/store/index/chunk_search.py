@@ -6,6 +6,8 @@ It knows neither the chunks' bytes nor whether they are on this machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -48,20 +50,24 @@ class ChunkSearch:
     ) -> NDArray[np.uint64]:
         """Return the location of each chunk as far as this process knows, or `NOWHERE` if no pack holds it.
 
-        Packs `outside` are excluded. A damaged pack, or one that cannot be read, does not hide the copies in others; it
-        raises if it may hold the only copy, unless `skip_damaged`.
+        Of several, a pack that is entirely on this machine is preferred, then the newest. Packs `outside` are excluded.
+        A damaged pack, or one that cannot be read, does not hide the copies in others; it raises if it may hold the
+        only copy, unless `skip_damaged`.
         """
         failures: list[_Failure] = []
         found = np.full(len(digests), NOWHERE, np.uint64)
         skipped = np.fromiter(outside, np.uint64)
         for positions, candidates in self._index.iter_candidates(digests):
-            open_positions = found[positions] == NOWHERE
             if len(skipped):
-                open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
-            positions, candidates = positions[open_positions], candidates[open_positions]
+                is_open = ~np.isin(candidates >> ROW_BITS, skipped)
+                positions, candidates = positions[is_open], candidates[is_open]
             confirmed, failed = self._confirm(digests[positions], candidates, may_skip=_is_closed)
-            found[positions[confirmed]] = candidates[confirmed]
             failures += [_Failure(each.pack, positions[each.positions], each.error) for each in failed]
+            positions, candidates = positions[confirmed], candidates[confirmed]
+            is_better = found[positions] == NOWHERE
+            if not is_better.all():
+                is_better |= self._is_whole(candidates) & ~self._is_whole(found[positions])
+            found[positions[is_better]] = candidates[is_better]
         for failure in () if skip_damaged else failures:
             if (found[failure.positions] == NOWHERE).any():
                 raise failure.error
@@ -132,6 +138,16 @@ class ChunkSearch:
                     return locations
         return self.find(digests)
 
+    def _is_whole(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return whether the pack of each location, or `NOWHERE`, can be opened and is entirely on this machine."""
+        numbers, which = np.unique(locations >> ROW_BITS, return_inverse=True)
+        is_whole = np.zeros(len(numbers), bool)
+        for index, number in enumerate(numbers.tolist()):
+            if number != NOWHERE >> ROW_BITS:
+                with suppress(CorruptionError, UnreadableError, StalePackError):
+                    is_whole[index] = self._cache.get(number).presence is None
+        return is_whole[which]
+
     def _confirm(
         self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, may_skip: _MaySkip
     ) -> tuple[NDArray[np.bool_], list[_Failure]]:
@@ -140,7 +156,7 @@ class ChunkSearch:
         failures: list[_Failure] = []
         for number, rows, where in iter_by_pack(candidates):
             try:
-                pack = self._cache.get(number)
+                manifest = self._cache.get_manifest(number)
             except StalePackError:
                 continue
             except (CorruptionError, UnreadableError) as error:
@@ -148,9 +164,9 @@ class ChunkSearch:
                     raise
                 failures.append(_Failure(number, where, error))
                 continue
-            is_inside = rows < pack.rows
+            is_inside = rows < manifest.rows
             inside = where[is_inside]
-            kept = pack.manifest.digests[rows[is_inside]]
+            kept = manifest.digests[rows[is_inside]]
             confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
         return confirmed, failures
 
@@ -173,8 +189,14 @@ def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:
 
 def iter_by_pack(locations: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """Yield for each pack in `locations` its number, the rows there, and the positions of these in `locations`."""
-    numbers = (locations >> ROW_BITS).astype(np.int64)
-    rows = (locations & ROW_MASK).astype(np.int64)
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
-        yield number, rows[where], where
+    numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
+    if not len(numbers):
+        return
+    if (numbers == numbers[0]).all():  # as for a single location
+        yield int(numbers[0]), rows, np.arange(len(rows))
+        return
+    order = np.argsort(numbers, kind="stable")
+    numbers, rows = numbers[order], rows[order]
+    bounds = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(order)]
+    for start, stop in pairwise(bounds):
+        yield int(numbers[start]), rows[start:stop], order[start:stop]

@@ -54,6 +54,7 @@ from stockroom.store.index.removed_packs import (
     read_removed,
     set_first,
 )
+from stockroom.store.index.small_packs import note_small
 from stockroom.store.index.table_merge import write_merged
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest, read_manifest
@@ -121,9 +122,12 @@ class LocationIndex:
             self._reload()
         return True
 
-    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Add packs, already on disk and synced, to the catalog, and their chunks to the tables."""
-        self._change(lambda txn: self._add_packs(txn, packs))
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool = True) -> None:
+        """Add packs, already on disk and synced, to the catalog, and their chunks to the tables.
+
+        With `may_join`, writers may join small ones with others later.
+        """
+        self._change(lambda txn: self._add_packs(txn, packs, may_join=may_join))
         self._mergeable_rows += _ROWS_PER_ADDED * sum(manifest.rows for _, manifest in packs)
 
     def unregister(self, numbers: Sequence[int]) -> None:
@@ -238,20 +242,27 @@ class LocationIndex:
     def _iter_sound_packs(self, txn: WriteTxn) -> Iterator[list[tuple[int, Manifest]]]:
         """Yield the registered packs, by number, in groups of bounded size; damaged ones leave the catalog."""
         group: list[tuple[int, Manifest]] = []
+        rows = 0
         for number, digest in list_packs(txn).items():
             try:
                 group.append((number, read_manifest(locate_pack(self._packs_directory, digest))))
             except (CorruptionError, FormatVersionError):
                 remove_pack(txn, number)
-            if sum(manifest.rows for _, manifest in group) >= _GROUP_ROWS:
+                continue
+            rows += group[-1][1].rows
+            if rows >= _GROUP_ROWS:
                 yield group
-                group = []
+                group, rows = [], 0
         if group:
             yield group
 
-    def _add_packs(self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]]) -> _Replaced | None:
+    def _add_packs(
+        self, txn: WriteTxn, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool
+    ) -> _Replaced | None:
         added = [(*add_pack(txn, digest), manifest) for digest, manifest in packs]
         fresh = [(number, manifest) for number, is_new, manifest in added if is_new]
+        for number, manifest in fresh if may_join else ():
+            note_small(txn, number, manifest)
         if not fresh:
             return None
         before, removed, table = list_tables(txn), read_removed(txn), _make_table(fresh)
