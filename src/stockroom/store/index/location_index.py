@@ -190,12 +190,14 @@ class LocationIndex:
     def _iter_manifests(self) -> Iterator[list[tuple[int, PackDigest, Manifest]]]:
         """Yield the registered packs with a sound manifest, by number, in groups of bounded size."""
         group: list[tuple[int, PackDigest, Manifest]] = []
+        rows = 0
         for number, digest in self._catalog.read_packs().items():
             with contextlib.suppress(StockroomError):
                 group.append((number, digest, read_manifest(locate_pack(self._packs_directory, digest))))
-            if sum(manifest.rows for _, _, manifest in group) >= _GROUP_ROWS:
+                rows += group[-1][2].rows
+            if rows >= _GROUP_ROWS:
                 yield group
-                group = []
+                group, rows = [], 0
         if group:
             yield group
 

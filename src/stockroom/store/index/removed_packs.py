@@ -92,7 +92,7 @@ def note_merge(
     firsts = _read_firsts(txn)
     gone = {table.sequence for table in merged}
     if len(dropped.numbers):
-        is_held = _find_held(before, gone, firsts, dropped)
+        is_held = _mask_held(before, gone, firsts, dropped)
         _write_removed(txn, np.setdiff1d(read_removed(txn).numbers, dropped.numbers[~is_held], assume_unique=True))
     kept = {sequence: first for sequence, first in firsts.items() if sequence not in gone}
     if merged[0].sequence in firsts:
@@ -100,7 +100,7 @@ def note_merge(
     _write_firsts(txn, kept)
 
 
-def _find_held(
+def _mask_held(
     before: Sequence[TableRecord], gone: Collection[int], firsts: Mapping[int, int], dropped: RemovedPacks
 ) -> NDArray[np.bool_]:
     """Return which of the `dropped` packs a table of `before` that is not `gone` may hold."""
