@@ -41,7 +41,7 @@ from stockroom.store.pack.recent import RecentValues
 from stockroom.store.pack.shard import decode_index, index_nbytes
 
 DECODED: Final = RecentValues[memoryview](32 << 20)
-"""The last block of each recent read from all packs of this process, by the serial number of the open pack and the block.
+"""The last block of each recent read, of any pack of this process, by the open pack's serial number and the block.
 
 Only the last: a stream of large tensors should not fill the memory with what it never reads again.
 """
