@@ -46,7 +46,7 @@ DECODED: Final = RecentValues[memoryview](32 << 20)
 Only the last: a stream of large tensors should not fill the memory with what it never reads again.
 """
 _MANIFESTS: Final = KeptManifests(max_count=4096, max_nbytes=1 << 30)
-_HEAD_NBYTES: Final = 4096
+_HEAD_NBYTES: Final = 1024
 """The part of a manifest that opening a lean pack reads; it has the header, or all of it if the pack has few rows."""
 _serials = itertools.count()
 
