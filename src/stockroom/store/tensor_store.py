@@ -278,12 +278,14 @@ class TensorStore:
         """Gather, opening packs that are not open, as many at a time as may be."""
         out = np.empty((len(locations), row_nbytes), np.uint8)
         order = np.argsort(numbers, kind="stable")
-        unique, starts = np.unique(numbers[order], return_index=True)
-        for first in range(0, len(unique), self.cache.limit):
-            group = unique[first : first + self.cache.limit]
-            opened = self.cache.open_packs(group.tolist())
-            stop = starts[first + len(group)] if first + len(group) < len(unique) else len(order)
-            self._gather_open(opened, numbers, locations, out, order[starts[first] : stop])
+        numbered = numbers[order]
+        starts = np.flatnonzero(np.concatenate([[True], numbered[1:] != numbered[:-1]]))[: len(order)]
+        for first in range(0, len(starts), self.cache.limit):
+            group = starts[first : first + self.cache.limit]
+            opened = self.cache.open_packs(numbered[group].tolist())
+            after = starts[first + len(group) :]
+            where = order[group[0] : after[0] if len(after) else len(order)]
+            self._gather_open(opened, numbers, locations, out, where)
         return out
 
     def _gather_open(
