@@ -112,15 +112,13 @@ class TensorStore:
         opened.used[numbers] = BUDGET.clock
         return copy_rows(starts + (locations & ROW_MASK).view(np.int64) * row_nbytes, row_nbytes)
 
-    def plan_gather(
-        self, locations: NDArray[np.uint64], row_nbytes: int, *, among: NDArray[np.int64]
-    ) -> GatherPlan | None:
-        """Return a plan to gather any of these chunks, all in the packs `among`; None unless all of them are open.
+    def plan_gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> GatherPlan | None:
+        """Return a plan to gather any of these chunks; None unless all their packs are open, raw, uniform and whole.
 
-        A partial or encoded pack allows no plan. Opens no pack.
+        Opens no pack.
         """
         numbers, rows = (locations >> ROW_BITS).view(np.int64), (locations & ROW_MASK).view(np.int64)
-        return self.cache.plan_gather(numbers, rows, row_nbytes, among=among)
+        return self.cache.plan_gather(numbers, rows, row_nbytes)
 
     def iter_packs(self) -> Iterator[Pack]:
         """Yield every pack, opened for this iteration only."""

@@ -123,7 +123,7 @@ def test_a_careful_reader_gets_the_same_and_an_error_where_a_map_would_end_the_p
             assert all(bytes(found) == bytes(row) for found, row in zip(read, given, strict=True))
         if layout == "uniform":
             assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
-            assert store.plan_gather(locations, 1000, among=np.unique(locations >> 32).astype(np.int64)) is None
+            assert store.plan_gather(locations, 1000) is None
         shard = next(only_pack().glob("c.*"))
         os.truncate(shard, 4096)
         for read in (lambda: store.read_many(locations), lambda: read_private(store, stored)):
@@ -201,9 +201,9 @@ def test_a_plan_ends_when_a_pack_leaves_and_what_it_gave_stays(store, content, r
     locations = store.locate(raw_digests, NBYTES)
     packs = np.unique(locations >> np.uint64(32)).astype(np.int64)
     store.cache.open_packs(packs[:4].tolist())
-    plan = store.plan_gather(locations[: 4 * ROWS], NBYTES, among=packs[:4])
+    plan = store.plan_gather(locations[: 4 * ROWS], NBYTES)
     assert plan is not None
-    assert store.plan_gather(locations, NBYTES, among=packs) is None, "not all packs are open"
+    assert store.plan_gather(locations, NBYTES) is None, "not all packs are open"
     gathered = plan.gather(np.arange(-1, 20))
     assert (gathered == content[np.r_[4 * ROWS - 1, :20]]).all()
     with pytest.raises(IndexError):
@@ -215,7 +215,7 @@ def test_a_plan_ends_when_a_pack_leaves_and_what_it_gave_stays(store, content, r
     store.gather(locations[10 * ROWS :], NBYTES)
     assert plan.gather(np.array([0])) is None
     store.cache.open_packs(packs[:4].tolist())
-    again = store.plan_gather(locations[: 4 * ROWS], NBYTES, among=packs[:4])
+    again = store.plan_gather(locations[: 4 * ROWS], NBYTES)
     assert again is not None
     store.cache.forget()
     assert again.gather(np.array([0])) is None
