@@ -17,7 +17,7 @@ from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.pack import pack_cache
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.map_budget import BUDGET, KeptManifests
+from stockroom.store.pack.map_budget import BUDGET
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.private_read import StoredTensor, read_private
 from stockroom.store.tensor_store import TensorStore
@@ -290,21 +290,3 @@ def test_a_search_finds_chunks_of_a_pack_that_moves_away_and_back_while_it_is_op
     store.index.unregister([number])
     directory.rename(aside)
     assert not store.contains(digests).any()
-
-
-def test_only_so_many_manifests_stay_mapped() -> None:
-    class Lean:
-        released = False
-
-        def release_manifest(self) -> None:
-            self.released = True
-
-    kept = KeptManifests(max_count=3, max_nbytes=100)
-    packs = [Lean() for _ in range(6)]
-    for pack in packs[:4]:
-        kept.add(pack, 10)
-    assert [pack.released for pack in packs] == [True, False, False, False, False, False]
-    kept.add(packs[4], 95)
-    assert [pack.released for pack in packs] == [True, True, True, True, False, False]
-    kept.add(packs[5], 200)
-    assert not packs[5].released
