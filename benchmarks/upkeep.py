@@ -50,7 +50,7 @@ def fsck(materials: Materials) -> Iterator[Row]:
 
 
 def reads_after_repack(materials: Materials) -> Iterator[Row]:
-    """Random batches of 256 from 2,000 tiny packs merged by `stock gc --repack`, beside a fresh bulk import."""
+    """Random batches of 256 from 2,000 tiny commits after `stock gc --repack`, beside a fresh bulk import."""
     packs = materials.sizes.tiny_packs
     samples = materials.make_samples(packs * ROWS_A_PACK, SMALL_SHAPE)
     fresh, worn = materials.folder / "fresh", materials.folder / "worn"
@@ -59,8 +59,8 @@ def reads_after_repack(materials: Materials) -> Iterator[Row]:
     _write_in_pieces(worn, samples)
     with StockRoom(worn) as stock:
         before = [commit.id for commit in stock.log(n=5)]
-        report = stock.gc(grace=timedelta(0), repack=True)
-        assert report.repacked >= packs
+        stock.gc(grace=timedelta(0), repack=True)
+        assert len(list((worn / ".stockroom" / "packs").glob("*/*"))) <= len(samples) // ROWS_A_PACK // 100
         assert [commit.id for commit in stock.log(n=5)] == before
     for path in (fresh, worn):
         _read_in(path)

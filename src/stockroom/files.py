@@ -117,13 +117,18 @@ def write_own_file(path: Path, content: bytes | memoryview, *, mode: int = FILE_
 
     Raises `OSError` if there is a link in its place.
     """
-    fd = os.open(path, _WRITE, mode)
-    give_to_owner(path)
-    with open(fd, "wb") as file:  # noqa: PTH123 - there is no path without following links
+    with open_own_file(path, mode=mode) as file:
         file.write(content)
         if must_last:
             file.flush()
             os.fsync(file.fileno())
+
+
+def open_own_file(path: Path, *, mode: int = FILE_MODE) -> BinaryIO:
+    """Open an empty file for writing, with `mode` less the umask; raises `OSError` if there is a link in its place."""
+    fd = os.open(path, _WRITE, mode)
+    give_to_owner(path)
+    return open(fd, "wb")  # noqa: PTH123 - there is no path without following links
 
 
 def replace_own_file(

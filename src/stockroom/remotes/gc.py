@@ -34,6 +34,7 @@ from stockroom.remotes.ref_state_log import (
     read_marks,
     read_newer_state,
 )
+from stockroom.remotes.remote_repack import NewPacks, split_packs
 from stockroom.remotes.settings import open_transport_of
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.protocol import MissingFileError, StoredFile, Transport
@@ -69,6 +70,7 @@ class RemoteGcReport:
         waiting: packs marked for less than the grace period.
         rewritten: bundles rewritten without their unreachable content.
         dry_run: whether nothing was changed.
+        repacked, made: packs whose rows were copied into others, and how many packs they became.
     """
 
     remote: str
@@ -79,6 +81,8 @@ class RemoteGcReport:
     waiting: int
     rewritten: int
     dry_run: bool
+    repacked: int = 0
+    made: int = 0
 
 
 def collect_remote(
@@ -87,11 +91,13 @@ def collect_remote(
     *,
     grace: timedelta = GRACE,
     dry_run: bool = False,
+    repack: bool = False,
     transport: Transport | None = None,
     on_stage: OnStage = lambda *_: None,
 ) -> RemoteGcReport:
     """Mark items the refs of a remote cannot reach; remove items marked for `grace` by its clock.
 
+    With `repack`, first copy the needed rows of small and wasteful packs into new ones, and mark the old ones too.
     Commits that the git history here pins, that are checked out here or that readers here hold, are kept as well.
 
     Raises:
@@ -107,7 +113,7 @@ def collect_remote(
     with open_writer_folder(repository.tensors.tmp_directory) as folder, MetadataCopy(folder, transport) as metadata:
         tracking, grace_s = Tracking(repository.paths, remote), -(-grace // timedelta(seconds=1))
         collection = _Collection(repository, remote, tracking, transport, metadata, grace_s, on_stage)
-        return collection.run(dry_run=dry_run)
+        return collection.run(dry_run=dry_run, repack=repack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +128,12 @@ class _Collection:
     _grace_s: int
     _on_stage: OnStage
 
-    def run(self, *, dry_run: bool) -> RemoteGcReport:
+    def run(self, *, dry_run: bool, repack: bool) -> RemoteGcReport:
         self._on_stage("reading metadata", 0, 0)
         state = get_newest_state(self._transport, self._tracking.read_state())
+        repacked = made = 0
+        if repack:
+            state, repacked, made = self._repack(state, dry_run=dry_run)
         now_s = int(time.time()) if dry_run else self._transport.read_clock_s()
         state, before, marks, files, rewritten = self._mark(state, now_s, dry_run=dry_run)
         ripe = self._list_expired(marks, files, now_s)
@@ -142,7 +151,43 @@ class _Collection:
             waiting=sum(item not in gone for item in packs),
             rewritten=rewritten,
             dry_run=dry_run,
+            repacked=repacked,
+            made=made,
         )
+
+    def _repack(self, state: RefState, *, dry_run: bool) -> tuple[RefState, int, int]:
+        """Publish new packs with the needed rows of others. Return the state, and how many packs became how many."""
+        self._metadata.take_in(state)
+        self._keep_used()
+        plan, repacked, made = self._metadata.plan_repack(), 0, 0
+        if dry_run:
+            return state, len(plan), 0
+        for batch in split_packs(plan):
+            self._on_stage("repacking", repacked, len(plan))
+            folder = open_writer_folder(self._repository.tensors.tmp_directory)
+            with folder as path, NewPacks(path, self._transport) as new:
+                old = new.make(batch)
+                if new.packs:
+                    state = self._retry(state, partial(self._add_packs, new))
+                self._metadata.note_copied(old)
+            repacked, made = repacked + len(old), made + len(new.packs)
+        return state, repacked, made
+
+    def _add_packs(self, new: NewPacks, state: RefState) -> RefState:
+        """Publish a state with new packs, which no other gc may be removing."""
+        marks = read_marks(self._transport, state, self._tracking)
+        relied: list[Item] = [(ItemKind.PACK, pack.digest) for pack in new.packs]
+        self._check_free(marks, relied, self._transport.read_clock_s())
+        new.send()
+        entry = new.send_bundle()
+        relied.append((ItemKind.BUNDLE, entry.digest))
+        self._check_free(marks, relied, self._transport.read_clock_s())
+        left = {item: mark for item, mark in marks.items() if item not in relied}
+        return self._publish(state, left, (*state.bundles, entry))
+
+    def _keep_used(self) -> None:
+        """Count as needed what is checked out here, that git pins, or that readers hold."""
+        self._metadata.keep(list_heads(self._repository) | list_readers_commits(self._repository))
 
     def _mark(self, state: RefState, now_s: int, *, dry_run: bool) -> tuple[RefState, MarkTable, MarkTable, Files, int]:
         """Publish marks. Return the state, the marks before and now, all files there, and the number of rewritten
@@ -158,13 +203,13 @@ class _Collection:
             before = read_marks(self._transport, state, self._tracking)
             self._metadata.take_in(state)
             if files is None:
-                self._metadata.keep(list_heads(self._repository) | list_readers_commits(self._repository))
+                self._keep_used()
                 files = self._list_files()
             if state.marks != in_force:  # another gc may have removed bundles that were put here but not published yet
                 self._metadata.put_again()
                 in_force = state.marks
             bundles, rewritten = self._metadata.rewrite(state, dry_run=dry_run)
-            self._check_free(before, bundles, now_s)
+            self._check_free(before, [(ItemKind.BUNDLE, entry.digest) for entry in bundles], now_s)
             kept: set[Item] = {(ItemKind.PACK, pack) for pack in self._metadata.list_live_packs()}
             kept |= {(ItemKind.BUNDLE, entry.digest) for entry in bundles} | {(ItemKind.MARKS, state.marks or b"")}
             marks = _renew(before, files, kept, now_s)
@@ -189,10 +234,10 @@ class _Collection:
                 state = newer
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times in the meantime; try again")
 
-    def _check_free(self, marks: MarkTable, bundles: Sequence[BundleEntry], now_s: int) -> None:
-        """Raise `RemoteError` if another gc may be removing one of `bundles`, which were just put there."""
-        for entry in bundles:
-            mark = marks.get((ItemKind.BUNDLE, entry.digest))
+    def _check_free(self, marks: MarkTable, items: Sequence[Item], now_s: int) -> None:
+        """Raise `RemoteError` if another gc may be removing one of `items`, which are put there now."""
+        for item in items:
+            mark = marks.get(item)
             if mark is not None and mark.until_s > now_s:
                 raise RemoteError(
                     f"{self._transport.url}: another gc is running there, or was killed; run gc again in "

@@ -177,7 +177,7 @@ class Intake:
         for start in range(0, len(new), 64):
             with ThreadPoolExecutor(_PACKS_AT_ONCE) as pool:
                 made = list(pool.map(create, new[start : start + 64]))
-            tensors.register(made)
+            tensors.register(made, may_join=False)
         digests = [PackDigest(record.digest) for record in described]
         self._tracking.add_packs(digests)
         self._tracking.note_described(entry.digest, digests)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stockroom.digest import CommitId, PackDigest
 from stockroom.remotes.format.bundle import BundleRecord, BundleWriter, RecordKind, open_bundle
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.intake import Intake
+from stockroom.remotes.remote_repack import RemotePack
 from stockroom.remotes.tracking import Tracking
 from stockroom.remotes.transport.directory import DirectoryTransport
 from stockroom.remotes.transport.protocol import Transport
@@ -18,6 +22,8 @@ from stockroom.remotes.transport.whole_file import download_file
 from stockroom.repository.paths import RepositoryPaths, prepare_repository
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.reachable import Reachable
+from stockroom.store.pack.layout import locate_pack
+from stockroom.store.upkeep.repack import plan_repack
 
 _WORTH_REWRITING: Final = 8
 """A bundle is rewritten once one byte in this many is unreachable."""
@@ -39,6 +45,9 @@ class MetadataCopy:
         prepare_repository(self._paths)
         self._repository = Repository(self._paths)
         self._reach = Reachable(self._repository)
+        self._needed: set[CommitId] = set()
+        self._packs: set[PackDigest] = set()
+        self._copied: dict[PackDigest, NDArray[np.bool_]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +60,11 @@ class MetadataCopy:
         for entry in state.bundles:
             self.copy_bundle(entry)
         Intake(self._repository, self._copy, Tracking(self._paths, "remote")).take_in(state)
-        self._reach.add_commits(state.list_tips())
+        packs = set(self._repository.tensors.catalog.read_packs().values())
+        if packs != self._packs:  # they may hold copies of chunks that were reached before
+            self._packs, self._reach = packs, Reachable(self._repository)
+        self._needed.update(state.list_tips())
+        self._reach.add_commits(self._needed)
 
     def locate(self, entry: BundleEntry) -> Path:
         """Return the path of a bundle's copy."""
@@ -59,12 +72,32 @@ class MetadataCopy:
 
     def keep(self, commits: Iterable[CommitId]) -> None:
         """Count commits as needed, as far as the remote has them."""
-        self._reach.add_commits([commit for commit in commits if self._repository.refs.has_commit(commit)])
+        self._needed.update(commit for commit in commits if self._repository.refs.has_commit(commit))
+        self._reach.add_commits(self._needed)
 
     def list_live_packs(self) -> set[PackDigest]:
-        """Return the packs that hold anything needed."""
+        """Return the packs that hold anything needed, except what has been copied into others."""
         known = self._repository.tensors.catalog.read_packs().items()
-        return {pack for number, pack in known if self._reach.find_live(number) is not None}
+        return {pack for number, pack in known if self._is_needed(number, pack)}
+
+    def plan_repack(self) -> list[RemotePack]:
+        """Return the packs that are worth rewriting, as a repack of a repository chooses them."""
+        tensors = self._repository.tensors
+        plan = plan_repack(tensors, find_live=self._reach.find_live, may_be_partial=True)
+        found = [(planned, self._reach.find_live(planned.number)) for planned in plan.packs]
+        return [
+            RemotePack(planned, locate_pack(tensors.packs_directory, planned.digest), needed.copy())
+            for planned, needed in found
+            if needed is not None
+        ]
+
+    def note_copied(self, packs: Sequence[RemotePack]) -> None:
+        """Note that the rows of these packs that were needed are in new packs too."""
+        self._copied |= {pack.planned.digest: pack.needed for pack in packs}
+
+    def _is_needed(self, number: int, pack: PackDigest) -> bool:
+        live, copied = self._reach.find_live(number), self._copied.get(pack)
+        return live is not None and (copied is None or bool((live & ~copied).any()))
 
     def rewrite(self, state: RefState, *, dry_run: bool) -> tuple[tuple[BundleEntry, ...], int]:
         """Return the bundles of a state without unreachable records, and how many had to be rewritten for that.

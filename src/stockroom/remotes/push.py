@@ -24,6 +24,7 @@ from stockroom.remotes.format.marks import Item, ItemKind, MarkTable
 from stockroom.remotes.format.pack_files import LocalPack, list_unsent
 from stockroom.remotes.format.ref_state import BundleEntry, RefState
 from stockroom.remotes.progress import OnProgress, TransferTally
+from stockroom.remotes.push_packs import remove_replaced
 from stockroom.remotes.push_plan import PushContents, write_metadata
 from stockroom.remotes.ref_state_log import (
     StateTakenError,
@@ -49,6 +50,7 @@ from stockroom.remotes.transport.working_repository import WorkingRepositoryTran
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.writer_folder import open_writer_folder
+from stockroom.store.upkeep.row_copier import PlannedPack
 
 _FEW_PACKS: Final = 4
 _ROUNDS: Final = 20
@@ -149,6 +151,7 @@ class _Push:
     _doubted: set[PackDigest] = field(default_factory=set)
     _described: set[PackDigest] = field(default_factory=set)
     _bundles: set[bytes] = field(default_factory=set)
+    _replaced: list[PlannedPack] = field(default_factory=list)
     _nbytes: int = 0
 
     def run(self) -> PushReport:
@@ -180,6 +183,7 @@ class _Push:
                 state, is_newest = newest, True
                 continue
             self._remember(following, updates)
+            remove_replaced(self._repository, self._replaced)
             return self._report(following.number, updates)
         raise RefChangedError(f"{self._transport.url}: others pushed {_ROUNDS} times in the meantime; try again")
 
@@ -222,7 +226,9 @@ class _Push:
         following = follow_updates(state, updates)
         with _noticing_gc(self._transport, state):
             known = list_known_commits(self._repository, self._transport, None if self._again else state, tips)
-            contents, packs = open_contents(self._repository, tips, known, avoid=self._avoid)
+            sent = None if self._again else self._tracking.read_packs() | self._sent | self._doubted
+            contents, packs, replaced = open_contents(self._repository, tips, known, avoid=self._avoid, sent=sent)
+            self._replaced += replaced
             if not contents.commits:
                 return following
             marks = self._find_marks(state)

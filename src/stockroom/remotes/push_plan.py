@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,17 +16,21 @@ from stockroom.refs import RefStore, sort_parents_first
 from stockroom.refs.objects import decode_object
 from stockroom.remotes.format.bundle import BundleWriter, RecordKind
 from stockroom.repository.repository import Repository
+from stockroom.store.index.chunk_search import iter_by_pack
 
 _OBJECTS_AT_ONCE: Final = 512
 
 
 @dataclass(slots=True)
 class PushContents:
-    """Commits, parents first; metadata objects; and the packs that hold the chunks they newly refer to."""
+    """Commits, parents first; metadata objects; and the packs that hold the chunks they newly refer to.
+
+    Each pack comes with `(rows,)`: whether a row is one of these chunks.
+    """
 
     commits: list[CommitId] = field(default_factory=list)
     objects: dict[ObjectDigest, None] = field(default_factory=dict)
-    packs: dict[PackDigest, None] = field(default_factory=dict)
+    packs: dict[PackDigest, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def plan_push(
@@ -41,13 +45,15 @@ def plan_push(
     Packs to `avoid` are only taken for chunks that no others hold.
     """
     contents = PushContents()
-    leaving = {*repository.marks.read_leaving(), *avoid}
+    leaving, tensors = {*repository.marks.read_leaving(), *avoid}, repository.tensors
 
     def add_objects(digests: Iterable[ObjectDigest]) -> None:
         contents.objects.update(dict.fromkeys(digests))
 
     def add_chunks(digests: NDArray[np.uint8], _: object) -> None:
-        contents.packs.update(dict.fromkeys(repository.tensors.list_packs(digests, avoid=leaving)))
+        for number, rows, _ in iter_by_pack(tensors.locate_outside(digests, avoid=leaving)):
+            pack = tensors.cache.get(number)
+            contents.packs.setdefault(pack.digest, np.zeros(pack.rows, bool))[rows] = True
 
     walk = Walk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
     for commit, base in list_new_commits(repository.refs, tips, known).items():
@@ -82,32 +88,37 @@ def list_new_commits(
     is_known = dict.fromkeys(tips, False) | dict.fromkeys(known, True)
     found: dict[CommitId, tuple[CommitId, ...]] = {}
     waiting: list[tuple[int, CommitId]] = []
+    fresh: set[CommitId] = set()  # those that are waiting and not known
 
     def visit(commit: CommitId) -> None:
         record = refs.get_commit(commit)
         found[commit] = () if commit in shallow else record.parent_ids
         heapq.heappush(waiting, (-record.time_ns, commit))
+        if not is_known[commit]:
+            fresh.add(commit)
 
     for commit in is_known:
         visit(commit)
-    while any(not is_known[commit] for _, commit in waiting):
+    while fresh:
         _, commit = heapq.heappop(waiting)
+        fresh.discard(commit)
         for parent in found[commit]:
             if parent not in found:
                 is_known[parent] = is_known[commit]
                 visit(parent)
             elif is_known[commit] and not is_known[parent]:
-                _spread_known(parent, found, is_known)
+                fresh.difference_update(_spread_known(parent, found, is_known))
     new = {commit: parents for commit, parents in found.items() if not is_known[commit]}
     return {commit: next(iter(new[commit]), None) for commit in sort_parents_first(new)}
 
 
 def _spread_known(
     start: CommitId, found: Mapping[CommitId, tuple[CommitId, ...]], is_known: dict[CommitId, bool]
-) -> None:
-    """Mark as known a commit that was taken for new, and all such commits behind it."""
+) -> Iterator[CommitId]:
+    """Mark as known a commit that was taken for new, and all such commits behind it; yield them."""
     waiting = [start]
     while waiting:
         commit = waiting.pop()
         is_known[commit] = True
+        yield commit
         waiting += [parent for parent in found.get(commit, ()) if not is_known.get(parent, True)]

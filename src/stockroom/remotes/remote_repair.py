@@ -189,7 +189,7 @@ class _Repair:
         if not unhealed or not all(self._repository.refs.has_commit(tip) for tip in tips):
             return False
         try:
-            contents, _ = open_contents(self._repository, tips, (), avoid=unhealed)
+            contents, _, _ = open_contents(self._repository, tips, (), avoid=unhealed)
         except StockroomError:
             return False
         return not contents.packs.keys() >= set(unhealed)

@@ -12,11 +12,13 @@ from stockroom.errors import CorruptionError
 from stockroom.remotes.format.pack_files import LocalPack
 from stockroom.remotes.lazy import make_agent_fetcher
 from stockroom.remotes.progress import OnProgress, TransferTally
+from stockroom.remotes.push_packs import regroup_packs
 from stockroom.remotes.push_plan import PushContents, plan_push
 from stockroom.remotes.transport.protocol import Transport
 from stockroom.repository.repository import Repository
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.upkeep.removal import forbid_removal
+from stockroom.store.upkeep.row_copier import PlannedPack
 from stockroom.store.upkeep.verify import check_open_pack
 
 _PUTS_AT_ONCE: Final = 8
@@ -29,8 +31,12 @@ def open_contents(
     known: Collection[CommitId],
     *,
     avoid: Collection[PackDigest] = (),
-) -> tuple[PushContents, list[LocalPack]]:
+    sent: Collection[PackDigest] | None = None,
+) -> tuple[PushContents, list[LocalPack], list[PlannedPack]]:
     """Plan a push, and open its packs before gc can remove or rewrite any. Once open, they stay as they are.
+
+    Unless `sent`, the packs sent before, is None, small packs are joined, and packs with other rows are copied without
+    them. Also returns the packs that this replaced: `remove_replaced` removes them after the push.
 
     Raises `LockedError` if another process removes packs for a minute.
     """
@@ -38,9 +44,10 @@ def open_contents(
     with forbid_removal(tensors, timeout_s=_PATIENCE_S):
         tensors.index.refresh()
 
-        def open_all() -> tuple[PushContents, list[LocalPack]]:
+        def open_all() -> tuple[PushContents, list[LocalPack], list[PlannedPack]]:
             contents = plan_push(repository, tips, known, avoid=avoid)
-            return contents, [LocalPack.open(repository, digest) for digest in contents.packs]
+            replaced = [] if sent is None else regroup_packs(repository, contents, sent)
+            return contents, [LocalPack.open(repository, digest) for digest in contents.packs], replaced
 
         try:
             return tensors.retry_when_moved(open_all)

@@ -103,6 +103,17 @@ class Repository:
         self._writer.avoid(self._marked_packs, lambda pack: self.marks.unmark(MarkKind.PACK, pack))
         return self._writer
 
+    def join_packs(self) -> None:
+        """Join small packs of earlier commits if enough have gathered; what was committed is safe whatever happens."""
+        if "tensors" in self.__dict__:
+            from stockroom.store.upkeep.join import join_packs  # here for start-up time
+
+            join_packs(
+                self.tensors,
+                list_spared=lambda: self.marks.read_marked_packs()[1],
+                on_made=lambda pack: self.marks.unmark(MarkKind.PACK, pack),
+            )
+
     def avoid_marked(self, claim: Claim) -> None:
         """Rely on no pack that gc has marked, or removed since the last call. For the writer that has this claim.
 

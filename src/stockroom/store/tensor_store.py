@@ -20,6 +20,7 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, Explain, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.shared_vectors import open_shared_vector
 from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
@@ -31,7 +32,7 @@ from stockroom.store.pack.presence import PRESENCE_NAME
 from stockroom.store.pack.window import copy_rows
 
 T = TypeVar("T")
-_MOVES_AT_MOST = 3
+_MOVES_AT_MOST = 10
 _FETCHES_AT_MOST = 2  # units may be dropped again just after they were fetched
 
 
@@ -47,6 +48,7 @@ class TensorStore:
         for directory in (self.packs_directory, self.tmp_directory, root / "index"):
             if not directory.is_dir():  # checked first: the folder may be read-only
                 make_folder(directory)
+        self._vectors_directory = root / "vectors"
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(
@@ -72,7 +74,11 @@ class TensorStore:
 
         Packs `outside` do not count, nor do packs that are lost or cannot be opened: their chunks must be put again.
         """
-        return np.not_equal(self._search.find(digests, outside=outside, skip_damaged=True), NOWHERE)
+        return np.not_equal(self.find(digests, outside=outside), NOWHERE)
+
+    def find(self, digests: NDArray[np.uint8], *, outside: Collection[int] = ()) -> NDArray[np.uint64]:
+        """Return the location of each chunk that `contains` finds, as `(n,)`; `NOWHERE` for the others."""
+        return self._search.find(digests, outside=outside, skip_damaged=True)
 
     def iter_copies(
         self, digests: NDArray[np.uint8], *, skip_unreadable: bool = False
@@ -97,6 +103,13 @@ class TensorStore:
         if row_nbytes is not None:
             self._search.check_lengths(digests, locations, row_nbytes)
         return locations
+
+    def share_vector(self, depends_on: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return zeros `(nbytes,)` that all processes of this user fill, as far as they have; None if impossible."""
+        identity = self.catalog.read_identity()
+        if identity is None:
+            return None
+        return open_shared_vector(self._vectors_directory, b"%s %s" % (depends_on, identity), nbytes)
 
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.
@@ -150,12 +163,17 @@ class TensorStore:
 
     def list_packs(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes] = ()) -> list[PackDigest]:
         """Return the packs that hold these chunks; packs to `avoid` only for chunks that no others hold."""
+        numbers = np.unique(self.locate_outside(digests, avoid=avoid) >> ROW_BITS)
+        return [self.cache.get(int(number)).digest for number in numbers]
+
+    def locate_outside(self, digests: NDArray[np.uint8], *, avoid: Collection[bytes]) -> NDArray[np.uint64]:
+        """Return the location of each chunk as `locate`, in packs to `avoid` only if no others hold it."""
         avoided = [number for number, pack in self.catalog.read_packs().items() if pack in avoid] if avoid else []
         locations = self._search.find(digests, outside=avoided) if avoided else self.locate(digests)
         is_left = locations == NOWHERE
         if is_left.any():
             locations[is_left] = self.locate(digests[is_left])
-        return [self.cache.get(int(number)).digest for number in np.unique(locations >> ROW_BITS)]
+        return locations
 
     def read(self, location: int) -> bytearray:
         """Return a copy of the raw bytes of one chunk."""
@@ -205,9 +223,7 @@ class TensorStore:
     def _mask_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
         present = np.zeros(len(locations), bool)
         for pack, rows, where in self._iter_packs(locations):
-            absent = pack.list_absent(rows)
-            units = [pack.list_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
-            present[where] = [not np.isin(unit, absent).any() for unit in units] if len(absent) else True
+            present[where] = ~pack.mask_absent(rows)
         return present
 
     def ensure_present(self, digests: NDArray[np.uint8]) -> None:
@@ -227,20 +243,34 @@ class TensorStore:
 
     def is_partial(self) -> bool:
         """Return whether any pack here has a presence map; a pack without one is whole."""
-        return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
+        with suppress(OSError):  # a folder that cannot be read has no pack to fetch
+            return any(
+                os.access(f"{pack.path}/{PRESENCE_NAME}", os.F_OK)  # no Path: there may be very many packs
+                for parent in os.scandir(self.packs_directory)
+                if parent.is_dir()
+                for pack in os.scandir(parent.path)
+            )
+        return False
 
     def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""
-        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(self.locate(digests))]
+        return self.retry_when_moved(lambda: self._list_absent(self.locate(digests)))
+
+    def _list_absent(self, locations: NDArray[np.uint64]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
+        found = [(pack.digest, pack.list_absent(rows)) for pack, rows, _ in self._iter_packs(locations)]
         return [(pack, units) for pack, units in found if len(units)]
 
-    def register(self, packs: Sequence[tuple[PackDigest, Manifest]]) -> None:
-        """Make synced packs findable, except packs already rewritten into others, which hold their chunks."""
+    def register(self, packs: Sequence[tuple[PackDigest, Manifest]], *, may_join: bool = True) -> None:
+        """Make synced packs findable, except packs already rewritten into others, which hold their chunks.
+
+        Without `may_join`, writers leave small ones as they are: a remote holds them too.
+        """
         if not packs:
             return
         with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
-            self.index.register(here)
+            self.index.register(here, may_join=may_join)
+        self.index.merge_due()
         registered = {digest for digest, _ in here}
         for digest, manifest in packs:
             if digest not in registered and not self.contains(manifest.digests).all():

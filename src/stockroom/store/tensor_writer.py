@@ -31,7 +31,9 @@ from stockroom.store.tensor_store import TensorStore
 
 _BUFFER_ROWS = 512
 _BUFFER_NBYTES = 8 << 20
-_MAX_OPEN_PACKS = 16
+_BUFFERS_NBYTES = 64 << 20
+_MAX_PACKS = 256
+_MAX_OPEN_FILES = 32
 _MAX_SYNCING = 2
 
 OnReused: TypeAlias = Callable[[PackDigest], None]
@@ -54,8 +56,10 @@ class TensorWriter:
         store.register(collect_leftovers(store.tmp_directory, store.packs_directory))
         self._directory, self._lock = create_writer_folder(store.tmp_directory)
         self._serial = 0
-        self._open: dict[Stream, PackWriter] = {}
+        self._open: dict[Stream, PackWriter] = {}  # least recently used first
+        self._active: dict[PackWriter, None] = {}  # those with an open file, least recently used first
         self._buffers: dict[Stream, _RowBuffer] = {}
+        self._buffered_nbytes = 0
         self._syncing: list[tuple[Future[SealedPack], PackWriter]] = []
         self._syncer = SideThreads(1, thread_name_prefix="stockroom-sync")
         self._behind = SideThreads(1, thread_name_prefix="stockroom-write")
@@ -85,8 +89,11 @@ class TensorWriter:
             if digest not in buffer.rows:
                 buffer.rows[digest] = data
                 buffer.nbytes += len(data)
+                self._buffered_nbytes += len(data)
                 if len(buffer.rows) >= _BUFFER_ROWS or buffer.nbytes >= _BUFFER_NBYTES:
                     self._drain(stream)
+                elif self._buffered_nbytes >= _BUFFERS_NBYTES:
+                    self._drain(max(self._buffers, key=lambda each: self._buffers[each].nbytes))
         return ChunkDigest(digest)
 
     def put_rows(self, rows: NDArray[np.uint8], stream: Stream) -> NDArray[np.uint8]:
@@ -163,6 +170,7 @@ class TensorWriter:
         for writer in self._open.values():
             data = writer.find_row(digest)
             if data is not None:
+                self._use(writer)
                 return data
         if any(digest in writer.digests for _, writer in self._syncing):
             self._register(self._syncing)  # from here on, it is in the store
@@ -180,9 +188,11 @@ class TensorWriter:
     def abort(self) -> None:
         """Forget chunks in unsealed packs, and remove their files. Sealed packs are kept if they can be."""
         self._buffers.clear()
+        self._buffered_nbytes = 0
         for writer in self._open.values():
             writer.abort()
         self._open.clear()
+        self._active.clear()
         syncing, self._syncing = self._syncing, []
         for entry in syncing:
             published, writer = entry
@@ -210,6 +220,7 @@ class TensorWriter:
             return
         with self._remember_failure():
             buffer = self._buffers.pop(stream)
+            self._buffered_nbytes -= buffer.nbytes
             digests = list(buffer.rows)
             joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_NBYTES)
             for position in self._select_new(digests, joined):
@@ -281,9 +292,11 @@ class TensorWriter:
         if writer is not None:
             room = writer.count_room(row_nbytes)
             if room > 0:
+                self._open[stream] = self._open.pop(stream)
+                self._use(writer)
                 return writer, room
             self._seal(stream)
-        if len(self._open) >= _MAX_OPEN_PACKS:
+        if len(self._open) >= _MAX_PACKS:
             self._seal(next(iter(self._open)))
         serial, self._serial = self._serial, self._serial + 1  # first: an interrupt may leave the folder behind
         writer = self._open[stream] = PackWriter(
@@ -293,13 +306,24 @@ class TensorWriter:
             codec=stream.codec,
             executor=self._behind,
         )
+        self._use(writer)
         return writer, writer.count_room(row_nbytes)
+
+    def _use(self, writer: PackWriter) -> None:
+        """Note that a pack's file is open; another file is closed if too many are."""
+        self._active.pop(writer, None)
+        self._active[writer] = None
+        if len(self._active) > _MAX_OPEN_FILES:
+            idle = next(iter(self._active))
+            idle.rest()
+            del self._active[idle]
 
     def _seal(self, stream: Stream) -> None:
         """Start sealing and publishing a pack in the background; register a pack that has been published."""
         writer = self._open[stream]
         self._syncing.append((self._syncer.submit(self._publish, writer), writer))
         del self._open[stream]
+        self._active.pop(writer, None)
         if len(self._syncing) > _MAX_SYNCING:
             self._register(self._syncing[:1])
 
@@ -310,6 +334,7 @@ class TensorWriter:
         published.set_result(self._publish(writer))
         self._syncing.append((published, writer))
         del self._open[stream]
+        self._active.pop(writer, None)
 
     def _publish(self, writer: PackWriter) -> SealedPack:
         """Seal a pack, sync it and move it into place. If this process dies, the marker says where the pack went."""

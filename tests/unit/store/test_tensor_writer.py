@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,11 @@ from stockroom.store.chunk_run import Stream
 from stockroom.store.codecs import Codec
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
+
+
+def count_open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
 
 RAW = Stream("uint8", (1000,), "raw")
 
@@ -91,6 +97,27 @@ def test_rows_beyond_one_pack_go_on_in_the_next(store, writer):
     locations = store.locate(digests, 4 << 20)
     for row in (0, 15, 16, 19):
         assert (store.gather(locations[row : row + 1], 4 << 20).view(np.uint32) == rows[row]).all()
+
+
+@pytest.mark.parametrize("codec", ["raw", "zstd", "auto"])
+def test_rows_of_many_shapes_in_turn_make_a_pack_for_each_shape(store, writer, codec):
+    shapes = range(1, 101)
+    made = {shape: np.random.default_rng(shape).integers(0, 256, (3, shape), np.uint8) for shape in shapes}
+    files = count_open_files()
+    digests = {shape: [] for shape in shapes}
+    for turn in range(3):
+        for shape in shapes:
+            row = made[shape][turn : turn + 1]
+            digests[shape].append(writer.put_rows(row, Stream("uint8", (1, shape), codec)))
+    assert count_open_files() < files + 64
+    for shape in (1, 50, 100):  # packs whose files are closed are read, and then written, again
+        assert writer.read(digests[shape][0].tobytes()) == made[shape][0].tobytes()
+    writer.flush()
+    packs = [store.cache.get(number) for number in store.catalog.read_packs()]
+    assert sorted(pack.layout.unit_nbytes for pack in packs) == list(shapes)
+    for shape in shapes:
+        located = store.locate(np.concatenate(digests[shape]), shape)
+        assert (store.gather(located, shape) == made[shape]).all()
 
 
 def test_a_large_tensor_may_be_changed_as_soon_as_it_is_put(store, writer):
@@ -196,6 +223,7 @@ def test_a_torn_pack_is_not_taken_for_a_copy_and_writing_goes_on_without_it(stor
 
 _MEASURE = """
 import sys
+from pathlib import Path
 from pathlib import Path
 import numpy as np
 from stockroom.store.tensor_store import TensorStore

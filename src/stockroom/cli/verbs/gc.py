@@ -39,15 +39,13 @@ def gc(
 
     Content is unreachable if no branch, tag, stage, recent operation or open reader needs it.
     """
-    if remote and repack:
-        raise InvalidInputError("--repack and --remote cannot be combined: packs of a remote stay as they were pushed")
     with console.open_stock(needs_head=not remote) as stock, console.progress("gc") as progress:
 
         def show(stage: str, done: int, total: int) -> None:
             progress.update(stage, done, total=total or None)
 
         if remote:
-            on_remote = stock.gc_remote(name or "origin", dry_run, parse_duration(grace), on_stage=show)
+            on_remote = stock.gc_remote(name or "origin", dry_run, parse_duration(grace), repack=repack, on_stage=show)
         elif name is not None:
             raise InvalidInputError(f"NAME needs --remote, found only {name!r}")
         else:
@@ -64,9 +62,16 @@ def _tell_remote(console: Console, report: RemoteGcReport) -> None:
     lines = [f"{removed} {format_nbytes(report.nbytes)} on {report.remote}: {packs}, {bundles}"]
     if report.marked:
         lines.append(f"{marked} {format_count(report.marked, 'pack')} as unreachable")
+    if report.repacked:
+        lines.append(_describe_repack(report))
     console.answer(asdict(report), lines)
     if report.waiting:
         console.say(f"{format_count(report.waiting, 'pack')} marked, but not long enough ago (--grace)")
+
+
+def _describe_repack(report: GcReport | RemoteGcReport) -> str:
+    rewritten = format_count(report.repacked, "pack")
+    return f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}"
 
 
 def _tell(console: Console, report: GcReport) -> None:
@@ -75,8 +80,7 @@ def _tell(console: Console, report: GcReport) -> None:
     others = f"{format_count(report.commits, 'commit')} and {format_count(report.objects, 'object')}"
     lines = [f"{done} {format_nbytes(report.nbytes)}: {packs}, {others}"]
     if report.repacked:
-        rewritten = format_count(report.repacked, "pack")
-        lines.append(f"would rewrite {rewritten}" if report.dry_run else f"rewrote {rewritten} into {report.made}")
+        lines.append(_describe_repack(report))
     console.answer(asdict(report), lines)
     if report.waiting:
         console.say(f"{format_count(report.waiting, 'pack')} unreachable, but not for long enough (--grace)")

@@ -74,6 +74,7 @@ class GcPlan:
         self.now_ns = now_ns
         self.since_ns = now_ns - grace // timedelta(microseconds=1) * 1000
         self.packs = {digest: number for number, digest in repository.tensors.catalog.read_packs().items()}
+        repository.tensors.index.refresh()  # after it: a pack that the tables lack would seem to be needed by nothing
         self.reach = Reachable(repository)
         self.after = 0
         anchors = self._open_sweeper().read_anchors()
@@ -219,7 +220,9 @@ def apply_gc(
     tensors = plan.repository.tensors
     with lock_removal(tensors, timeout_s=_PATIENCE_S):
         tensors.register(collect_leftovers(tensors.tmp_directory, tensors.packs_directory))
-        return _Run(plan, before_removal, on_stage).run()
+        report = _Run(plan, before_removal, on_stage).run()
+    tensors.index.merge()
+    return report
 
 
 @dataclass(frozen=True, slots=True)

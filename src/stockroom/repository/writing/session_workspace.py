@@ -67,6 +67,7 @@ class SessionWorkspace(Workspace):
         decide: Decide = decide_nothing,
     ) -> None:
         check_name("branch", branch)
+        repository.env.check_writable()
         self._pid = os.getpid()
         self.decide = decide
         """Decides conflicts with the commits of others, after `resolve`."""
@@ -129,6 +130,7 @@ class SessionWorkspace(Workspace):
             self._begin_at(self._land(message, metadata, author))
         _advance_head(self.repository, self.head.branch)
         self._renew_claim()
+        self.repository.join_packs()
         assert self.head.commit is not None
         return self.head.commit
 

@@ -109,6 +109,7 @@ class StageWorkspace(HeadWorkspace):
         with self._take_turn():
             commit = self._land(propose)
         self._renew_claim()
+        self.repository.join_packs()
         return commit
 
     @one_at_a_time

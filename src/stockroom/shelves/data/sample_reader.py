@@ -31,11 +31,11 @@ Sample: TypeAlias = Array | str | bytes
 Batch: TypeAlias = Array | list[Array] | list[str] | list[bytes]
 
 _MAX_KEPT_PACKS = 32
-_MAX_PLANNED = 1 << 22
-"""A plan takes 8 bytes a sample, in every process. Without one, a batch of small samples takes a third longer."""
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
+_MAX_PRIVATE = 1 << 22
+"""Processes share the vectors of columns with more samples, and none keeps a plan, which takes 8 bytes a sample."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -124,7 +124,7 @@ class SampleReader:
         if self._is_chunked:
             vectors = self._open_vectors()
             vectors.fill(positions)
-            self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
+            self._tensors.hint(vectors.get_locations(positions), goes_on=goes_on)
             return
         digests, _ = self._read_digests(positions)
         if len(digests) and not self.reads_unflushed:
@@ -176,12 +176,12 @@ class SampleReader:
             self._lookups += 1  # for a few samples, descending the tree is faster
             return self.read_entry(self.tree.at(position)[1])
         vectors = self._open_vectors()
-        if not vectors.is_filled(position):
-            vectors.fill(np.array([position], np.int64))
         if self._ahead is not None:
             self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
-            return self._read_located(vectors.locations.item(position), position)
+            return self._read_located(vectors.locate(position), position)
+        if not vectors.is_filled(position):
+            vectors.fill(np.array([position], np.int64))
         return self._read_value(vectors, position)
 
     def read_entry(self, value: bytes) -> Sample:
@@ -233,7 +233,7 @@ class SampleReader:
         if not self._is_chunked:
             return self._load(positions)
         if self._values_only is None:
-            self._values_only = LeafVectors(self.tree, None)
+            self._values_only = self._make_value_vectors()
         self._values_only.fill(positions)
         return self._values_only.values[positions]
 
@@ -285,20 +285,27 @@ class SampleReader:
             return
         self._batches += 1
         is_due = self._batches & (self._batches - 1) == 0  # each try looks at every location
-        if not is_due or self._count > _MAX_PLANNED or self._tensors.cache.is_careful:
+        if not is_due or self._count > _MAX_PRIVATE or self._tensors.cache.is_careful:
             return
-        self._plan = self._tensors.plan_gather(vectors.locations, nbytes)
+        self._plan = self._tensors.plan_gather(vectors.get_locations(slice(None)), nbytes)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None
         assert self.format.item_nbytes is not None
         try:
-            return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.gather(self._vectors.get_locations(positions), self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
-            vectors = self._vectors = LeafVectors(self.tree, self._locate)
-            vectors.fill(positions)
-            return self._tensors.gather(vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.retry_when_moved(partial(self._gather_resolved, positions, self.format.item_nbytes))
+
+    def _gather_resolved(self, positions: NDArray[np.int64], item_nbytes: int) -> NDArray[np.uint8]:
+        """Return what `_gather` does, after the positions were resolved again."""
+        if self._vectors is None or self._count <= _MAX_PRIVATE:
+            self._vectors = self._make_vectors()
+        else:  # the others keep what is right
+            self._vectors.forget(positions)
+        self._vectors.fill(positions)
+        return self._tensors.gather(self._vectors.get_locations(positions), item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
@@ -309,10 +316,26 @@ class SampleReader:
     def _open_vectors(self) -> LeafVectors:
         vectors = self._vectors
         if vectors is None:
-            vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+            vectors = self._vectors = self._make_vectors()
             if not self.reads_unflushed:
                 self._ahead = self.read_ahead()
         return vectors
+
+    def _make_vectors(self) -> LeafVectors:
+        """Return empty vectors, or those of a large column that the processes of this machine share."""
+        if not self._is_chunked:
+            return self._make_value_vectors()
+        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations"))
+
+    def _make_value_vectors(self) -> LeafVectors:
+        return LeafVectors(self.tree, None, partial(self._share, b"values"))
+
+    def _share(self, content: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return the shared vector with this content of the column; None if it is small, or of no commit yet."""
+        if self._count <= _MAX_PRIVATE or self.commit is None:
+            return None
+        column = b"%s %d" % (self.tree.root.hex().encode(), self.format.item_nbytes or 0)
+        return self._tensors.share_vector(b"%s %s" % (column, content), nbytes)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""

@@ -68,6 +68,7 @@ class UpkeepActions(Handle):
         dry_run: bool = False,
         grace: timedelta = _GRACE,
         *,
+        repack: bool = False,
         on_stage: OnStage = lambda *_: None,
     ) -> RemoteGcReport:
         """Delete everything on a remote that is unreachable from its refs, and from HEAD and git's history here.
@@ -81,13 +82,15 @@ class UpkeepActions(Handle):
             dry_run: only report the planned deletions; changes nothing on the remote.
             grace: how long something must have been marked. If clones go longer than this without a fetch, new commits
                 in them may rely on samples that are gone when they are pushed.
+            repack: also copy the samples of small packs, and of those with many unreachable ones, into new packs. The
+                old packs then count as unreachable.
             on_stage: called with the current step, the amount done, and the total.
 
         Raises `CorruptionError` if the remote's metadata is damaged, and then deletes nothing.
         """
         from stockroom.remotes.gc import collect_remote
 
-        return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, on_stage=on_stage)
+        return collect_remote(self._repository, remote, grace=grace, dry_run=dry_run, repack=repack, on_stage=on_stage)
 
     def repair(self, *, on_progress: Callable[[int, int], None] | None = None) -> RepairReport:
         """Repair the damage that `verify` finds: rebuild all indexes, set damaged files aside, fetch them again.

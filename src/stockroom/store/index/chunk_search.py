@@ -6,6 +6,7 @@ It knows neither the chunks' bytes nor whether they are on this machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
@@ -49,20 +50,24 @@ class ChunkSearch:
     ) -> NDArray[np.uint64]:
         """Return the location of each chunk as far as this process knows, or `NOWHERE` if no pack holds it.
 
-        Packs `outside` are excluded. A damaged pack, or one that cannot be read, does not hide the copies in others; it
-        raises if it may hold the only copy, unless `skip_damaged`.
+        Of several, a pack that is entirely on this machine is preferred, then the newest. Packs `outside` are excluded.
+        A damaged pack, or one that cannot be read, does not hide the copies in others; it raises if it may hold the
+        only copy, unless `skip_damaged`.
         """
         failures: list[_Failure] = []
         found = np.full(len(digests), NOWHERE, np.uint64)
         skipped = np.fromiter(outside, np.uint64)
         for positions, candidates in self._index.iter_candidates(digests):
-            open_positions = found[positions] == NOWHERE
             if len(skipped):
-                open_positions &= ~np.isin(candidates >> ROW_BITS, skipped)
-            positions, candidates = positions[open_positions], candidates[open_positions]
+                is_open = ~np.isin(candidates >> ROW_BITS, skipped)
+                positions, candidates = positions[is_open], candidates[is_open]
             confirmed, failed = self._confirm(digests[positions], candidates, may_skip=_is_closed)
-            found[positions[confirmed]] = candidates[confirmed]
             failures += [_Failure(each.pack, positions[each.positions], each.error) for each in failed]
+            positions, candidates = positions[confirmed], candidates[confirmed]
+            is_better = found[positions] == NOWHERE
+            if not is_better.all():
+                is_better |= self._is_whole(candidates) & ~self._is_whole(found[positions])
+            found[positions[is_better]] = candidates[is_better]
         for failure in () if skip_damaged else failures:
             if (found[failure.positions] == NOWHERE).any():
                 raise failure.error
@@ -132,6 +137,16 @@ class ChunkSearch:
                 if not (locations == NOWHERE).any():
                     return locations
         return self.find(digests)
+
+    def _is_whole(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return whether the pack of each location, or `NOWHERE`, can be opened and is entirely on this machine."""
+        numbers, which = np.unique(locations >> ROW_BITS, return_inverse=True)
+        is_whole = np.zeros(len(numbers), bool)
+        for index, number in enumerate(numbers.tolist()):
+            if number != NOWHERE >> ROW_BITS:
+                with suppress(CorruptionError, UnreadableError, StalePackError):
+                    is_whole[index] = self._cache.get(number).presence is None
+        return is_whole[which]
 
     def _confirm(
         self, digests: NDArray[np.uint8], candidates: NDArray[np.uint64], *, may_skip: _MaySkip

@@ -237,18 +237,38 @@ class Pack:
         """Return the units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
         if self.is_raw:
             return rows
-        size = self.layout.block_nbytes
         if not self._is_ragged:
             return np.unique(rows // self.layout.block_units)
-        spans = [self.get_span(row) for row in rows.tolist()]
-        blocks = [range(start // size, -(-(start + nbytes) // size)) for start, nbytes in spans]
-        return np.unique(np.array([block for run in blocks for block in run], np.int64))
+        begun, ended = (np.bincount(at, minlength=1) for at in self._find_units(rows))
+        edges = np.zeros(max(len(begun), len(ended)), np.int64)
+        edges[: len(begun)] += begun
+        edges[: len(ended)] -= ended
+        return np.flatnonzero(np.cumsum(edges))
 
     def list_absent(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the units that `rows` need and that are not on this machine."""
         if self.presence is None:
             return np.empty(0, np.int64)
         return self.list_absent_units(self.list_units(rows))
+
+    def mask_absent(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each of `rows` needs a unit that is not on this machine, as `(n,)`."""
+        absent = self.list_absent(rows)
+        if not len(absent):
+            return np.zeros(len(rows), np.bool_)
+        firsts, stops = self._find_units(rows)
+        is_absent: NDArray[np.bool_] = absent.searchsorted(firsts) < absent.searchsorted(stops)
+        return is_absent
+
+    def _find_units(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the first unit of each of `rows`, and the unit after its last."""
+        if self.is_raw:
+            return rows, rows + 1
+        if not self.layout.is_ragged:
+            firsts = rows // self.layout.block_units
+            return firsts, firsts + 1
+        size, starts = self.layout.block_nbytes, self.get_offsets(rows)
+        return starts // size, -(-(starts + self.measure_rows(rows)) // size)
 
     def list_absent_units(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the units among `units` that are not on this machine, sorted and unique."""

@@ -91,6 +91,10 @@ class PackWriter:
         """Wait until the writer no longer reads the caller's memory."""
         self._shard.wait()
 
+    def rest(self) -> None:
+        """Close the file until more is appended or read."""
+        self._shard.rest()
+
     def find_row(self, digest: bytes) -> bytes | None:
         """Return the raw bytes of a chunk appended earlier, or None."""
         row = self._rows.get(digest)

@@ -81,7 +81,7 @@ class ShardWriter:
         if self.codec is Codec.RAW:
             self._flush_raw()
             self.wait()
-            return os.pread(self._fd, nbytes, offset)
+            return os.pread(self._file(), nbytes, offset)
         first, last = offset // self._block_nbytes, (offset + nbytes - 1) // self._block_nbytes
         joined = b"".join(bytes(self._read_block(block)) for block in range(first, last + 1))
         start = offset - first * self._block_nbytes
@@ -105,7 +105,13 @@ class ShardWriter:
 
     def sync(self) -> None:
         """Sync everything written to disk."""
-        os.fsync(self._fd)
+        os.fsync(self._file())
+
+    def rest(self) -> None:
+        """Write out what can be written, and close the file until it is needed again."""
+        if self.codec is Codec.RAW:
+            self._flush_raw()
+        self.close()
 
     def close(self) -> None:
         """Close the file; calling it again is harmless."""
@@ -160,9 +166,14 @@ class ShardWriter:
     def _append(self, data: Buffer) -> None:
         view = view_bytes(data)
         while view:
-            written = os.write(self._fd, view[: self._piece_nbytes])
+            written = os.pwrite(self._file(), view[: self._piece_nbytes], self._file_nbytes)
             self._file_nbytes += written
             view = view[written:]
+
+    def _file(self) -> int:
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        return self._fd
 
     def _read_block(self, block: int) -> Buffer:
         if block >= len(self._spans):
@@ -170,7 +181,9 @@ class ShardWriter:
             return self._buffer[start : start + self._block_nbytes]
         assert self.codec is not None
         offset, nbytes = self._spans[block]
-        return decode_block(self.codec, os.pread(self._fd, nbytes, offset), self._block_nbytes, where=str(self.path))
+        return decode_block(
+            self.codec, os.pread(self._file(), nbytes, offset), self._block_nbytes, where=str(self.path)
+        )
 
     def _check_spans(self, spans: NDArray[np.uint64], blocks: int) -> NDArray[np.uint64]:
         assert len(spans) == blocks, f"{self.path}: {len(spans)} blocks written, {blocks} expected"

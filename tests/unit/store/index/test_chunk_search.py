@@ -12,6 +12,8 @@ import pytest
 from stockroom.errors import CorruptionError
 from stockroom.store.chunk_run import Stream
 from stockroom.store.index.chunk_search import iter_by_pack
+from stockroom.store.index.location_table import ROW_BITS
+from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter
 
@@ -68,3 +70,21 @@ def test_every_location_is_in_the_group_of_its_pack_in_the_order_given(count: in
     for number, some, where in groups:
         assert where.tolist() == np.flatnonzero(numbers == number).tolist()
         assert (some == rows[where]).all()
+
+
+def test_a_whole_pack_is_preferred_to_a_newer_partial_one(store, tmp_path):
+    with closing(TensorWriter(store)) as writer:
+        digests = writer.put_rows(ROWS[:5].copy(), Stream("uint8", (ROWS.shape[1],), "raw"))
+        writer.flush()
+    (whole,) = store.catalog.read_packs()
+    with closing(TensorStore(tmp_path / "other")) as other, closing(TensorWriter(other)) as writer:
+        writer.put_rows(ROWS, Stream("uint8", (ROWS.shape[1],), "raw"))
+        writer.flush()
+        (folder,) = list_packs(other)
+    target = store.packs_directory / folder.relative_to(tmp_path / "other" / "packs")
+    target.parent.mkdir(exist_ok=True)
+    folder.rename(target)
+    PresenceMap.create(target, len(ROWS))
+    assert store.recover() == 1
+    assert set((store.locate(digests, ROWS.shape[1]) >> ROW_BITS).tolist()) == {whole}
+    assert (read(store, digests) == ROWS[:5]).all()
