@@ -239,7 +239,7 @@ class Pack:
             return rows
         if not self._is_ragged:
             return np.unique(rows // self.layout.block_units)
-        begun, ended = (np.bincount(at, minlength=1) for at in self._find_units(rows))
+        begun, ended = (np.bincount(at, minlength=1) for at in self._get_units(rows))
         edges = np.zeros(max(len(begun), len(ended)), np.int64)
         edges[: len(begun)] += begun
         edges[: len(ended)] -= ended
@@ -256,11 +256,11 @@ class Pack:
         absent = self.list_absent(rows)
         if not len(absent):
             return np.zeros(len(rows), np.bool_)
-        firsts, stops = self._find_units(rows)
+        firsts, stops = self._get_units(rows)
         is_absent: NDArray[np.bool_] = absent.searchsorted(firsts) < absent.searchsorted(stops)
         return is_absent
 
-    def _find_units(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _get_units(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first unit of each of `rows`, and the unit after its last."""
         if self.is_raw:
             return rows, rows + 1
