@@ -125,15 +125,13 @@ class TensorStore:
         opened.used[numbers] = BUDGET.clock
         return copy_rows(starts + (locations & ROW_MASK).view(np.int64) * row_nbytes, row_nbytes)
 
-    def plan_gather(
-        self, locations: NDArray[np.uint64], row_nbytes: int, *, among: NDArray[np.int64]
-    ) -> GatherPlan | None:
-        """Return a plan to gather any of these chunks, all in the packs `among`; None unless all of them are open.
+    def plan_gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> GatherPlan | None:
+        """Return a plan to gather any of these chunks; None unless all their packs are open, raw, uniform and whole.
 
-        A partial or encoded pack allows no plan. Opens no pack.
+        Opens no pack.
         """
         numbers, rows = (locations >> ROW_BITS).view(np.int64), (locations & ROW_MASK).view(np.int64)
-        return self.cache.plan_gather(numbers, rows, row_nbytes, among=among)
+        return self.cache.plan_gather(numbers, rows, row_nbytes)
 
     def iter_packs(self) -> Iterator[Pack]:
         """Yield every pack, opened for this iteration only."""
@@ -308,12 +306,14 @@ class TensorStore:
         """Gather, opening packs that are not open, as many at a time as may be."""
         out = np.empty((len(locations), row_nbytes), np.uint8)
         order = np.argsort(numbers, kind="stable")
-        unique, starts = np.unique(numbers[order], return_index=True)
-        for first in range(0, len(unique), self.cache.limit):
-            group = unique[first : first + self.cache.limit]
-            opened = self.cache.open_packs(group.tolist())
-            stop = starts[first + len(group)] if first + len(group) < len(unique) else len(order)
-            self._gather_open(opened, numbers, locations, out, order[starts[first] : stop])
+        numbered = numbers[order]
+        starts = np.flatnonzero(np.concatenate([[True], numbered[1:] != numbered[:-1]]))[: len(order)]
+        for first in range(0, len(starts), self.cache.limit):
+            group = starts[first : first + self.cache.limit]
+            opened = self.cache.open_packs(numbered[group].tolist())
+            after = starts[first + len(group) :]
+            where = order[group[0] : after[0] if len(after) else len(order)]
+            self._gather_open(opened, numbers, locations, out, where)
         return out
 
     def _gather_open(

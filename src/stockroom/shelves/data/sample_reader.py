@@ -22,7 +22,6 @@ from stockroom.shelves.entry_reader import EntryReader, FindUnflushed, SampleBuf
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.pack_cache import GatherPlan
 from stockroom.store.tensor_store import TensorStore
@@ -288,9 +287,7 @@ class SampleReader:
         is_due = self._batches & (self._batches - 1) == 0  # each try looks at every location
         if not is_due or self._count > _MAX_PRIVATE or self._tensors.cache.is_careful:
             return
-        locations = vectors.get_locations(slice(None))
-        packs = np.flatnonzero(np.bincount((locations >> ROW_BITS).view(np.int64)))
-        self._plan = self._tensors.plan_gather(locations, nbytes, among=packs)
+        self._plan = self._tensors.plan_gather(vectors.get_locations(slice(None)), nbytes)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None

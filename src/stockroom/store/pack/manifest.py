@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,14 @@ def decode_header(data: Any, nbytes: int, *, where: str) -> ManifestHeader:
     if nbytes != expected:
         raise malformed(where, f"{expected} bytes", f"{nbytes}")
     item_shape = None if ragged else struct.unpack_from(f"<{axes}Q", view, _HEADER.size)
-    layout = PackLayout(_decode_dtype(name, where), item_shape, _CODECS[codec], block)
-    _check_sizes(layout, rows=rows, units=units, shard_nbytes=shard, where=where)
+    dtype = _decode_dtype(name, where)
+    try:
+        layout, unit_nbytes = _make_layout(dtype, item_shape, codec, block)
+    except SchemaError as error:
+        raise malformed(where, "a known dtype", dtype) from error
+    sane = 0 < block * unit_nbytes <= _MAX_BLOCK_NBYTES and units < 1 << 48 and shard < 1 << 48
+    if not sane or (not ragged and units != rows):
+        raise malformed(where, "valid sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
     return ManifestHeader(layout, rows, units, shard, zarr)
 
 
@@ -183,15 +190,13 @@ def _decode_dtype(name: bytes, where: str) -> str:
     return decoded
 
 
-def _check_sizes(layout: PackLayout, *, rows: int, units: int, shard_nbytes: int, where: str) -> None:
-    try:
-        unit_nbytes = layout.unit_nbytes
-    except SchemaError as error:
-        raise malformed(where, "a known dtype", layout.dtype) from error
-    block = layout.block_units
-    sane = 0 < block * unit_nbytes <= _MAX_BLOCK_NBYTES and units < 1 << 48 and shard_nbytes < 1 << 48
-    if not sane or (not layout.is_ragged and units != rows):
-        raise malformed(where, "valid sizes", f"{rows} rows, {units} units of {unit_nbytes}, blocks of {block}")
+@lru_cache(maxsize=256)  # most packs share a few layouts
+def _make_layout(
+    dtype: str, item_shape: tuple[int, ...] | None, codec: int, block_units: int
+) -> tuple[PackLayout, int]:
+    """Return a layout, and the bytes of its unit; raises `SchemaError` for an unknown dtype."""
+    layout = PackLayout(dtype, item_shape, _CODECS[codec], block_units)
+    return layout, layout.unit_nbytes
 
 
 def _decode_columns(

@@ -18,6 +18,8 @@ from stockroom.store.pack.file_map import count_maps_allowed
 
 _PART_OF_MAPS: Final = 4
 """Packs may take a quarter of the maps allowed: views, models and other libraries need maps too."""
+_MAX_PACKS: Final = 1 << 14
+"""An open pack takes some 3 KB of memory."""
 _EVICT_PART: Final = 8
 
 
@@ -92,7 +94,7 @@ def make_room(caches: Collection[HoldsPacks], count: int, limit: int) -> None:
             cache.evict(numbers[mine])
 
 
-BUDGET: Final = MapBudget(max(64, count_maps_allowed() // _PART_OF_MAPS))
+BUDGET: Final = MapBudget(max(64, min(_MAX_PACKS, count_maps_allowed() // _PART_OF_MAPS)))
 
 
 class HasManifest(Protocol):

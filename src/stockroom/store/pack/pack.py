@@ -41,9 +41,12 @@ from stockroom.store.pack.recent import RecentValues
 from stockroom.store.pack.shard import decode_index, index_nbytes
 
 DECODED: Final = RecentValues[memoryview](32 << 20)
-"""The blocks decoded last, of all packs of this process, by the serial number of the open pack and the block."""
+"""The last block of each recent read, of any pack of this process, by the open pack's serial number and the block.
+
+Only the last: a stream of large tensors should not fill the memory with what it never reads again.
+"""
 _MANIFESTS: Final = KeptManifests(max_count=4096, max_nbytes=1 << 30)
-_HEAD_NBYTES: Final = 4096
+_HEAD_NBYTES: Final = 1024
 """The part of a manifest that opening a lean pack reads; it has the header, or all of it if the pack has few rows."""
 _serials = itertools.count()
 
@@ -217,14 +220,18 @@ class Pack:
         """Return a copy of the raw bytes of a row."""
         if self.is_raw:
             return bytearray(self.view_row(row))
-        return self._read_encoded(row, {})
+        return self.read_rows([row])[0]
 
     def read_rows(self, rows: list[int]) -> list[bytearray]:
         """Return copies of the raw bytes of several rows, decoding each block once."""
         if self.is_raw:
             return [bytearray(self.view_row(row)) for row in rows]
         decoded: dict[int, memoryview] = {}
-        return [self._read_encoded(row, decoded) for row in rows]
+        read = [self._read_encoded(row, decoded) for row in rows]
+        if self.is_mapped and decoded:
+            block, content = decoded.popitem()  # the last one: reading in order goes on there
+            DECODED.keep((self._serial, block), content, len(content))
+        return read
 
     def list_units(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the units of transfer that hold `rows`: the rows themselves if raw, else blocks."""
@@ -295,15 +302,9 @@ class Pack:
         return bytearray(parts[0]) if len(parts) == 1 else bytearray().join(parts)
 
     def _get_decoded(self, block: int) -> memoryview:
-        """Return the raw bytes of one block, read-only: decoded before if it was among the last, unless careful."""
-        if not self.is_mapped:
-            return view_bytes(self.decode_block(block))
-        key = self._serial, block
-        content = DECODED.find(key)
-        if content is None:
-            content = view_bytes(self.decode_block(block)).toreadonly()
-            DECODED.keep(key, content, len(content))
-        return content
+        """Return the raw bytes of one block, read-only: as decoded before if it was kept, unless careful."""
+        content = DECODED.find((self._serial, block)) if self.is_mapped else None
+        return view_bytes(self.decode_block(block)).toreadonly() if content is None else content
 
     def decode_block(self, block: int) -> Buffer:
         """Return the raw bytes of one block, padding included."""

@@ -176,14 +176,14 @@ class PackCache:
                 opened = self._keep(held)
             return opened
 
-    def plan_gather(
-        self, numbers: NDArray[np.int64], rows: NDArray[np.int64], row_nbytes: int, *, among: NDArray[np.int64]
-    ) -> GatherPlan | None:
-        """Return a plan to gather `rows` of packs, `among` which are all; None unless all of these are open and raw."""
+    def plan_gather(self, numbers: NDArray[np.int64], rows: NDArray[np.int64], row_nbytes: int) -> GatherPlan | None:
+        """Return a plan to gather `rows` of packs; None unless all these packs are open, raw, uniform and whole."""
         with BUDGET.lock:
-            if self._opened.find_starts(among) is None:
+            starts = self._opened.find_starts(numbers)
+            if starts is None:
                 return None
-            plan = GatherPlan(self._opened, among, self._opened.starts[numbers] + rows * row_nbytes, row_nbytes)
+            packs = np.flatnonzero(np.bincount(numbers))
+            plan = GatherPlan(self._opened, packs, starts + rows * row_nbytes, row_nbytes)
             self._plans.add(plan)
         return plan
 

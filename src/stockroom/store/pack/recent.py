@@ -35,7 +35,8 @@ class RecentValues(Generic[T]):
 
     def keep(self, key: Hashable, value: T, nbytes: int) -> None:
         """Keep a value of `nbytes`, which nothing may change from now on."""
-        if nbytes * _MAX_PART > self.max_nbytes:
+        kept = self._values.get(key)
+        if nbytes * _MAX_PART > self.max_nbytes or (kept is not None and kept[0] is value):
             return
         with self._lock:
             replaced = self._values.pop(key, None)

@@ -13,6 +13,7 @@ from tests.kit.children import call_in_fork
 
 from stockroom import StockRoom
 from stockroom.store.pack import pack as pack_module
+from stockroom.store.pack.recent import RecentValues
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.upkeep.repack import plan_repack, repack
 
@@ -64,6 +65,16 @@ def test_an_encoded_column_read_in_order_decodes_each_block_once(
             assert np.array_equal(sample, expected[n])
             sample[:] = 9  # the caller's own
         assert decoded[0] == -(-COUNT // (65536 // 3000))
+
+
+def test_a_batch_leaves_only_its_last_block_in_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = RecentValues[memoryview](32 << 20)
+    monkeypatch.setattr(pack_module, "DECODED", kept)
+    with StockRoom(path) as stock:
+        for start in range(0, COUNT, 200):
+            stock.data["zstd"].take(np.arange(start, start + 200))
+        assert np.array_equal(stock.data["scan"][50], SCANS[50])
+        assert 0 < kept.nbytes <= 5 * 65536  # the large sample has two chunks
 
 
 def test_text_and_samples_of_varying_shape_read_in_order_are_located_together(

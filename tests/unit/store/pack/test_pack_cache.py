@@ -17,7 +17,7 @@ from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.store.pack import pack_cache
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.map_budget import BUDGET, KeptManifests
+from stockroom.store.pack.map_budget import BUDGET
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.private_read import StoredTensor, read_private
 from stockroom.store.tensor_store import TensorStore
@@ -123,7 +123,7 @@ def test_a_careful_reader_gets_the_same_and_an_error_where_a_map_would_end_the_p
             assert all(bytes(found) == bytes(row) for found, row in zip(read, given, strict=True))
         if layout == "uniform":
             assert (store.gather(store.locate(digests, 1000), 1000) == rows).all()
-            assert store.plan_gather(locations, 1000, among=np.unique(locations >> 32).astype(np.int64)) is None
+            assert store.plan_gather(locations, 1000) is None
         shard = next(only_pack().glob("c.*"))
         os.truncate(shard, 4096)
         for read in (lambda: store.read_many(locations), lambda: read_private(store, stored)):
@@ -201,9 +201,9 @@ def test_a_plan_ends_when_a_pack_leaves_and_what_it_gave_stays(store, content, r
     locations = store.locate(raw_digests, NBYTES)
     packs = np.unique(locations >> np.uint64(32)).astype(np.int64)
     store.cache.open_packs(packs[:4].tolist())
-    plan = store.plan_gather(locations[: 4 * ROWS], NBYTES, among=packs[:4])
+    plan = store.plan_gather(locations[: 4 * ROWS], NBYTES)
     assert plan is not None
-    assert store.plan_gather(locations, NBYTES, among=packs) is None, "not all packs are open"
+    assert store.plan_gather(locations, NBYTES) is None, "not all packs are open"
     gathered = plan.gather(np.arange(-1, 20))
     assert (gathered == content[np.r_[4 * ROWS - 1, :20]]).all()
     with pytest.raises(IndexError):
@@ -215,7 +215,7 @@ def test_a_plan_ends_when_a_pack_leaves_and_what_it_gave_stays(store, content, r
     store.gather(locations[10 * ROWS :], NBYTES)
     assert plan.gather(np.array([0])) is None
     store.cache.open_packs(packs[:4].tolist())
-    again = store.plan_gather(locations[: 4 * ROWS], NBYTES, among=packs[:4])
+    again = store.plan_gather(locations[: 4 * ROWS], NBYTES)
     assert again is not None
     store.cache.forget()
     assert again.gather(np.array([0])) is None
@@ -290,21 +290,3 @@ def test_a_search_finds_chunks_of_a_pack_that_moves_away_and_back_while_it_is_op
     store.index.unregister([number])
     directory.rename(aside)
     assert not store.contains(digests).any()
-
-
-def test_only_so_many_manifests_stay_mapped() -> None:
-    class Lean:
-        released = False
-
-        def release_manifest(self) -> None:
-            self.released = True
-
-    kept = KeptManifests(max_count=3, max_nbytes=100)
-    packs = [Lean() for _ in range(6)]
-    for pack in packs[:4]:
-        kept.add(pack, 10)
-    assert [pack.released for pack in packs] == [True, False, False, False, False, False]
-    kept.add(packs[4], 95)
-    assert [pack.released for pack in packs] == [True, True, True, True, False, False]
-    kept.add(packs[5], 200)
-    assert not packs[5].released
