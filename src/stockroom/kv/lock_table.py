@@ -130,8 +130,7 @@ def _remove_old_folders(parent: Path) -> None:
     """Remove the folders of openings that were killed on the way."""
     now_s = time.time()
     with suppress(OSError):
-        names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]
-        for folder in (parent / name for name in names):
+        for folder in parent.glob(f"{PREFIX}*"):
             with suppress(OSError):  # of another user, or just removed
                 if now_s - folder.stat().st_mtime > _OLD_S:
                     shutil.rmtree(folder, ignore_errors=True)
