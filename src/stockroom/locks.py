@@ -249,11 +249,8 @@ class ByteLocks:
     """Shared locks on bytes of a file, by number, each held any number of times; they need no right to write.
 
     They tell other processes which numbers are in use, in other containers too, and end with this object or the
-    process. A forked child holds none of its parent's.
-
-    Args:
-        path: the file.
-        must_work: raise `LockedError` if its file system has no such locks; otherwise hold nothing there.
+    process. A forked child holds none of its parent's. If the file system has no such locks, raises `LockedError` with
+    `must_work`, and holds nothing otherwise.
     """
 
     def __init__(self, path: Path, *, must_work: bool = True) -> None:
