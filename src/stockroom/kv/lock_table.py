@@ -23,7 +23,7 @@ HEADER_NBYTES: Final = 192
 SLOT_NBYTES: Final = 64
 PREFIX: Final = "stock-opening-"
 """How the name of an opening's folder begins. The folder exists for an instant."""
-_OLD_S: Final = 3600.0
+_OLD_S: Final = 600.0
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is closed to others
 _TXNID: Final = 6
 _SLOT_TXNID: Final = 16
