@@ -35,6 +35,8 @@ _FLOCK: Final = struct.Struct("hhqqi4x" if _IS_LINUX else "qqihh")
 _SET_LOCK: Final[int] = getattr(fcntl, "F_OFD_SETLK", 90)
 _GET_LOCK: Final[int] = getattr(fcntl, "F_OFD_GETLK", 92)
 """Locks of an open file, not of a process: no other close of the file ends them. The numbers are those of macOS."""
+_UNUSED: Final = 1 << 62
+"""A number that nobody means anything by."""
 
 _thread_locks: weakref.WeakSet[Any] = weakref.WeakSet()
 _file_locks: weakref.WeakSet[FileLock | ByteLocks] = weakref.WeakSet()
@@ -247,11 +249,8 @@ class ByteLocks:
     """Shared locks on bytes of a file, by number, each held any number of times; they need no right to write.
 
     They tell other processes which numbers are in use, in other containers too, and end with this object or the
-    process. A forked child holds none of its parent's.
-
-    Args:
-        path: the file.
-        must_work: raise `LockedError` if its file system has no such locks; otherwise hold nothing there.
+    process. A forked child holds none of its parent's. If the file system has no such locks, raises `LockedError` with
+    `must_work`, and holds nothing otherwise.
     """
 
     def __init__(self, path: Path, *, must_work: bool = True) -> None:
@@ -265,7 +264,8 @@ class ByteLocks:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._looking_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # sees the locks of the other one too
         try:
-            self._set(fcntl.F_UNLCK, 0)
+            self._set(fcntl.F_RDLCK, _UNUSED)
+            self._set(fcntl.F_UNLCK, _UNUSED)
         except LockedError:
             self._works = False
             if must_work:
@@ -311,21 +311,22 @@ class ByteLocks:
         return least
 
     def _set(self, how: int, number: int) -> None:
-        if not self._works:
-            return
+        if self._works:  # waits for nobody: all locks are shared
+            self._call(self._fd, _SET_LOCK, _pack_lock(how, number))
+
+    def _find_before(self, end: int) -> int | None:
+        fields = _FLOCK.unpack(self._call(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, length=end)))
+        how, start = (fields[0], fields[2]) if _IS_LINUX else (fields[3], fields[0])
+        return None if how == fcntl.F_UNLCK else int(start)
+
+    def _call(self, fd: int, what: int, lock: bytes) -> bytes:
         try:
-            fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number))  # waits for nobody: all locks are shared
+            return fcntl.fcntl(fd, what, lock)
         except OSError as error:
             raise LockedError(
                 f"{self._path}: its file system or the system has no lock to give ({error.strerror}); keep the "
                 "repository on a local disk, or end some processes"
             ) from error
-
-    def _find_before(self, end: int) -> int | None:
-        answer = fcntl.fcntl(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, length=end))
-        fields = _FLOCK.unpack(answer)
-        how, start = (fields[0], fields[2]) if _IS_LINUX else (fields[3], fields[0])
-        return None if how == fcntl.F_UNLCK else int(start)
 
     def leave(self) -> None:
         """Close the file: this process holds nothing any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
 import stat
 import sys
@@ -16,8 +17,18 @@ from pathlib import Path
 
 import pytest
 
+import stockroom
 from stockroom.errors import LockedError, ReadOnlyError
 from stockroom.locks import ByteLocks, FileLock, make_fork_lock
+
+SOURCE = Path(stockroom.__file__).parent
+WAITS = {
+    "cli/render/progress.py: thread.join": "it ends within one step of the bar",
+    "remotes/agent/downloads.py: job.done.wait": "a download fails by itself if nothing arrives",
+    "remotes/agent/starting.py: process.wait": "it was just killed",
+    "remotes/agent/unit_queue.py: self._ready.wait": "a thread without work",
+}
+"""The waits without a deadline for something else than a computation of this process, and why."""
 
 
 @pytest.fixture
@@ -71,6 +82,20 @@ def held_by_child(path: Path, *, is_shared: bool = False) -> Iterator[int]:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_every_lock_of_the_system_is_of_one_module_and_waits_without_a_deadline_are_known():
+    found, users = set(), set()
+    for module in SOURCE.rglob("*.py"):
+        name, text = module.relative_to(SOURCE).as_posix(), module.read_text("utf-8")
+        if re.search(r"^\s*(import|from) (fcntl|portalocker|filelock)\b|\blockf\(", text, re.MULTILINE):
+            users.add(name)
+        calls = re.findall(
+            r"\b((?:self\.)?[\w.]*(?:done|ready|process|thread|event|lock|mutex))\.(wait|join|acquire)\(\)", text
+        )
+        found |= {f"{name}: {owner}.{verb}" for owner, verb in calls}
+    assert users == {"locks.py"}
+    assert found == WAITS.keys()
 
 
 def test_another_process_keeps_a_lock_until_it_is_killed(path):

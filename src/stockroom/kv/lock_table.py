@@ -23,7 +23,7 @@ HEADER_NBYTES: Final = 192
 SLOT_NBYTES: Final = 64
 PREFIX: Final = "stock-opening-"
 """How the name of an opening's folder begins. The folder exists for an instant."""
-_OLD_S: Final = 3600.0
+_OLD_S: Final = 600.0
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is closed to others
 _TXNID: Final = 6
 _SLOT_TXNID: Final = 16
@@ -130,8 +130,7 @@ def _remove_old_folders(parent: Path) -> None:
     """Remove the folders of openings that were killed on the way."""
     now_s = time.time()
     with suppress(OSError):
-        names = [name for name in os.listdir(parent) if name.startswith(PREFIX)]
-        for folder in (parent / name for name in names):
+        for folder in parent.glob(f"{PREFIX}*"):
             with suppress(OSError):  # of another user, or just removed
                 if now_s - folder.stat().st_mtime > _OLD_S:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,8 @@ from stockroom.kv.lock_table import LockTable
 from stockroom.locks import ByteLocks
 
 _TRIES: Final = 1000
+_CLOSED: Final = "Attempt to operate on closed/deleted/dropped object."
+"""What LMDB says then, as `translation` knows it."""
 _PAGE_NBYTES: Final = struct.Struct("40xI")
 _TXNID: Final = 18
 """The position of a meta page's transaction in it, in words of 8 bytes."""
@@ -45,7 +47,10 @@ class MetaPages:
 
     def read_newest(self) -> int:
         """Return the newest transaction that is committed."""
-        first, second = self._words[_TXNID], self._words[self._other_txnid]
+        try:
+            first, second = self._words[_TXNID], self._words[self._other_txnid]
+        except ValueError:
+            raise lmdb.Error(_CLOSED) from None
         return first if first > second else second
 
     def close(self) -> None:
@@ -99,8 +104,8 @@ class OpenedFile:
         if self._table is None:
             return self.env.begin(write=True)  # LMDB refuses
         with self._beginning:
-            self._table.set_oldest_reader(self._readers.find_least())
             snapshot = self._metas.read_newest()
+            self._table.set_oldest_reader(self._readers.find_least())
             raw = self._begin_after(snapshot, write=True)
         if raw.id() != snapshot + 1:
             raw.abort()
@@ -130,4 +135,3 @@ class OpenedFile:
         self._metas.close()
         if self._table is not None:
             self._table.close()
-            self._table = None

@@ -80,18 +80,20 @@ def _open_for_reading(path: Path, options: OpenOptions) -> OpenedFile:
 
 
 def _open_for_writing(path: Path, options: OpenOptions) -> OpenedFile:
-    is_new = not (path / "data.mdb").exists()
-    with _hold_if_unwritten(path), private_folder(path, options.max_readers) as (folder, lock_fd):
+    data = path / "data.mdb"
+    with _hold_if_unwritten(path):
+        is_new = not data.exists()
         check_file(path, readonly=False)
-        table = LockTable(lock_fd)
-        try:
-            env = _open_with_a_map_that_fits(folder, options, readonly=False)
-            opened = _keep_open(env, path, table)
-        except BaseException:
-            table.close()
-            raise
+        with private_folder(path, options.max_readers) as (folder, lock_fd):
+            table = LockTable(lock_fd)
+            try:
+                env = _open_with_a_map_that_fits(folder, options, readonly=False)
+            except BaseException:
+                table.close()
+                raise
+        opened = _keep_open(env, path, table)
         if is_new:
-            give_to_owner(path / "data.mdb")
+            give_to_owner(data)
         return opened
 
 

@@ -332,3 +332,17 @@ def test_one_file_by_two_paths_is_one_environment(env, tmp_path):
         assert keys_of(other) == [b"a"]
         put(other, b"b")
     assert keys_of(env) == [b"a", b"b"]
+
+
+def test_what_cannot_be_opened_again_is_closed_and_says_so(env, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise StockroomError("no more files")
+
+    put(env, b"a")
+    monkeypatch.setattr("stockroom.kv.shared.open_lmdb", fail)
+    with pytest.raises(StockroomError, match="no more files"):
+        env._shared._open_again(only_reading=False)
+    for use in (lambda: keys_of(env), lambda: put(env, b"b")):
+        with pytest.raises(ClosedError):
+            use()
+    env.close()

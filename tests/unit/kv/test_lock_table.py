@@ -39,7 +39,7 @@ def test_a_machine_without_a_place_in_memory_uses_the_folder_itself(tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "env").iterdir()) == ["data.mdb", "write.lock"]
 
 
-def test_what_a_killed_opening_left_is_removed_an_hour_later(tmp_path: Path, memory: Path) -> None:
+def test_what_a_killed_opening_left_is_removed_later(tmp_path: Path, memory: Path) -> None:
     old, young = memory / f"{lock_table.PREFIX}0", memory / f"{lock_table.PREFIX}1"
     for folder in (old, young):
         folder.mkdir()

@@ -162,7 +162,15 @@ def _spawn(folder: Path, lock: FileLock) -> Started:
                 cwd="/",
                 env=_choose_variables(),
             )
-        process.wait()  # it goes to the background first
+        process.wait(_STARTING_S)  # it goes to the background first
+    except subprocess.TimeoutExpired as error:
+        os.close(ready)
+        process.kill()
+        process.wait()
+        raise errors.TimeoutError(
+            f"the fetch agent of {folder.parent} does not start: {sys.executable} has done nothing for "
+            f"{_STARTING_S:g} s; try again when the machine is less busy, or see {log}"
+        ) from error
     except BaseException as error:
         os.close(ready)
         if isinstance(error, OSError) and error.filename == sys.executable:
